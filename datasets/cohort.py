@@ -1,0 +1,107 @@
+"""The cohort: one row per image, with its participant and its label.
+
+Readers build it (``readers.py``), ``check.py`` examines it as a whole, ``transforms.py`` turns it into arrays.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+import pandas as pd
+
+from .errors import DataError, UsageError
+
+REQUIRED_COLUMNS = ("image_id", "participant_id", "image", "label")
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One thing that is wrong with a cohort, in words that let its owner mend it."""
+
+    participant: str
+    path: str
+    what: str
+    mend: str
+
+    def __str__(self) -> str:
+        return f"{self.participant} | {self.path} | {self.what} | {self.mend}"
+
+
+class CohortError(DataError):
+    """Every problem of a cohort in one error."""
+
+    def __init__(self, name: str, problems: Sequence[Problem]):
+        self.problems = tuple(problems)
+        count = f"{len(self.problems)} problem" + ("s" if len(self.problems) != 1 else "")
+        lines = "\n".join(f"  {problem}" for problem in self.problems)
+        super().__init__(f"The cohort {name} has {count} (participant | file | what | mend):\n{lines}")
+
+
+@dataclass(frozen=True, eq=False)
+class Cohort:
+    """A table of images.
+
+    Parameters
+    ----------
+    name : str
+        Short name, for titles and model cards.
+    table : pandas.DataFrame
+        One row per image, index 0..n-1, with the columns ``image_id`` (unique), ``participant_id`` (who it is:
+        several images may share one), ``image`` (absolute path as str, or row of ``arrays`` as int; ``None`` where no image was
+        found, with an entry in ``problems``), ``label`` (str, or ``None`` where it is missing), and whatever the participants file holds.
+    source : str
+        Where it was read from (a path or a name).
+    arrays : numpy.ndarray, optional
+        ``(n, X, Y)`` or ``(n, X, Y, Z)``: the images of a cohort that lives in memory.
+    licence : str
+        Licence of the data as its dataset description gives it; empty if it gives none.
+    synthetic : bool
+        True if the images were generated.
+    problems : tuple of Problem
+        What the reader found wrong; ``check.examine`` adds what only the images show.
+    """
+
+    name: str
+    table: pd.DataFrame
+    source: str
+    arrays: np.ndarray | None = None
+    licence: str = ""
+    synthetic: bool = False
+    problems: tuple[Problem, ...] = field(default=())
+
+    def __post_init__(self) -> None:
+        missing = [column for column in REQUIRED_COLUMNS if column not in self.table.columns]
+        if missing:
+            raise ValueError(f"a cohort's table needs the columns {REQUIRED_COLUMNS}; missing: {missing}")
+
+    def __len__(self) -> int:
+        return len(self.table)
+
+    @property
+    def labels(self) -> list[str]:
+        """The labels that occur, sorted."""
+        return sorted(self.table["label"].dropna().unique())
+
+    def counts(self) -> dict[str, int]:
+        """Number of images per label."""
+        return {label: int((self.table["label"] == label).sum()) for label in self.labels}
+
+    def where(self, keep: pd.Series | np.ndarray) -> "Cohort":
+        """The rows where ``keep`` is true, renumbered from 0."""
+        return replace(self, table=self.table[np.asarray(keep, dtype=bool)].reset_index(drop=True))
+
+    def of_class(self, label: str) -> "Cohort":
+        """The images with ``label``.
+
+        Raises
+        ------
+        UsageError
+            If no image has it.
+        """
+        if label not in self.labels:
+            raise UsageError(f"No image of {self.name} has the label '{label}'; its labels are: {', '.join(self.labels)}.")
+        return self.where(self.table["label"] == label)
+
+    def of_participants(self, participants: Sequence[str]) -> "Cohort":
+        """The images of ``participants``."""
+        return self.where(self.table["participant_id"].isin(list(participants)))

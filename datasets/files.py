@@ -1,0 +1,82 @@
+"""Files and folders that are written whole or not at all.
+
+Everything is written beside its final place under a temporary name and renamed at the end, so a reader
+(or a restart after ``kill -9``) never meets half a file.
+"""
+
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from .errors import UsageError
+
+
+@contextmanager
+def whole_file(path: str | os.PathLike[str]) -> Iterator[Path]:
+    """Yield a temporary path in the folder of ``path``; rename it to ``path`` when the block succeeds.
+
+    The temporary name keeps the suffixes of ``path``, because writers such as nibabel choose a format by them.
+    """
+    final = Path(path)
+    final.parent.mkdir(parents=True, exist_ok=True)
+    descriptor, name = tempfile.mkstemp(prefix=".writing-", suffix=f"-{final.name}", dir=final.parent)
+    os.close(descriptor)
+    temporary = Path(name)
+    try:
+        yield temporary
+        # mkstemp makes files for their owner alone; a result has the rights that any new file would have.
+        temporary.chmod(0o666 & ~_umask())
+        os.replace(temporary, final)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def whole_folder(path: str | os.PathLike[str], *, force: bool = False) -> Iterator[Path]:
+    """Yield a temporary folder beside ``path``; it takes the name ``path`` when the block succeeds.
+
+    Raises
+    ------
+    UsageError
+        If ``path`` exists and ``force`` is not set. With ``force`` the old folder stays until the new one is whole.
+    """
+    final = Path(path)
+    refuse_existing(final, force=force)
+    final.parent.mkdir(parents=True, exist_ok=True)
+    temporary = Path(tempfile.mkdtemp(prefix=f".writing-{final.name}-", dir=final.parent))
+    try:
+        yield temporary
+        temporary.chmod(0o777 & ~_umask())
+        if final.exists():
+            retired = Path(tempfile.mkdtemp(prefix=f".replaced-{final.name}-", dir=final.parent))
+            os.replace(final, retired / final.name)
+            os.replace(temporary, final)
+            shutil.rmtree(retired, ignore_errors=True)
+        else:
+            os.replace(temporary, final)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def refuse_existing(path: Path, *, force: bool) -> None:
+    """Raise a ``UsageError`` if ``path`` exists (an empty folder does not count) and ``force`` is not set."""
+    occupied = path.exists() and not (path.is_dir() and not any(path.iterdir()))
+    if occupied and not force:
+        raise UsageError(f"{path} exists already; choose another --out, or give --force to replace it.")
+
+
+def write_json(path: str | os.PathLike[str], content: Any) -> None:
+    """Write ``content`` as indented JSON, whole."""
+    with whole_file(path) as temporary:
+        temporary.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
