@@ -1,0 +1,182 @@
+"""Cohorts of arrays in one ``.npz``: ours and MedMNIST's. Nothing is unpickled.
+
+Ours has the keys ``images`` (n, X, Y) or (n, X, Y, Z), ``labels`` (n,) and, unless every image is another participant's,
+``participants`` (n,). MedMNIST's has ``train_images``, ``train_labels`` and the same for ``val`` and ``test``.
+"""
+
+import math
+import zipfile
+import zlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from .cohort import Cohort, Problem
+from .errors import DataError
+from .tables import Found, Subjects, cohort_table, join, participant_of, place_of, read_description, read_subjects
+
+_OURS = "images.npz"
+_KEYS = "images (n, X, Y) or (n, X, Y, Z), labels (n,) and, optionally, participants (n,)"
+# The names of the sides as our splits call them, by those of MedMNIST.
+_MEDMNIST_SIDES = {"train": "train", "val": "validation", "test": "test"}
+_MISSING_LABELS = ("", "nan", "None", "n/a")
+
+
+def recognises(path: Path) -> bool:
+    """Whether ``path`` is an ``.npz``, or a folder with ``images.npz`` or with one ``.npz`` and no table."""
+    return _file(path) is not None
+
+
+def read(path: Path, *, table: Path | None, label: str | None) -> Cohort:
+    """Read arrays; where there is a table of participants (``participants.tsv`` in the folder), labels and covariates are its own.
+
+    Parameters
+    ----------
+    path : Path
+        The ``.npz``, or the folder that holds it.
+    table : Path, optional
+        A table of the participants.
+    label : str, optional
+        The column of labels in the table; without a table, the key of the labels in the file.
+
+    Raises
+    ------
+    DataError
+        If the file is no ``.npz``, lacks a key, holds Python objects, or its arrays do not fit each other.
+    """
+    file = _file(path) or path
+    beside = path / "participants.tsv"
+    if table is None and path.is_dir() and beside.is_file():
+        table = beside
+    subjects = None if table is None else read_subjects(table, label)
+    content = _load(file)
+    if "train_images" in content:
+        images, rows = _medmnist(content, file)
+    else:
+        images, rows = _ours(content, file, "labels" if label is None or subjects else label)
+    problems: list[Problem] = []
+    if subjects is not None:
+        rows, problems = _with_table(rows, subjects)
+    name, licence = read_description(path) if file.name == _OURS else (file.stem, "")
+    return Cohort(
+        name=name,
+        table=cohort_table(rows),
+        source=str(path),
+        arrays=images,
+        licence=licence,
+        synthetic=subjects is not None and subjects.synthetic,
+        problems=(*(subjects.problems if subjects else ()), *problems),
+    )
+
+
+def _file(path: Path) -> Path | None:
+    if path.is_file():
+        return path if path.suffix.lower() == ".npz" else None
+    if (path / _OURS).is_file():
+        return path / _OURS
+    files = list(path.glob("*.npz"))
+    return files[0] if len(files) == 1 and not any(path.glob("*.[ct]sv")) else None
+
+
+def _ours(content: dict[str, np.ndarray], file: Path, labels_key: str) -> tuple[np.ndarray, list[dict[str, Any]]]:
+    for key in ("images", labels_key):
+        if key not in content:
+            raise DataError(f"{file} has no array '{key}'; it has: {', '.join(content) or 'none'}. It needs {_KEYS}.")
+    images = _checked(content["images"], file, "images")
+    labels = _texts(content[labels_key], len(images), file, labels_key)
+    if "participants" in content:
+        spelled = [text or f"image{row}" for row, text in enumerate(_texts(content["participants"], len(images), file, "participants"))]
+    else:
+        spelled = [f"image{row}" for row in range(len(images))]
+    rows = [
+        {"image_id": name, "participant_id": participant_of(name), "image": row, "label": label}
+        for row, (name, label) in enumerate(zip(spelled, labels, strict=True))
+    ]
+    return images, rows
+
+
+def _medmnist(content: dict[str, np.ndarray], file: Path) -> tuple[np.ndarray, list[dict[str, Any]]]:
+    """The three sides in one, with the side in the column ``split``."""
+    parts, rows = [], []
+    for key, side in _MEDMNIST_SIDES.items():
+        if f"{key}_images" not in content:
+            continue
+        if f"{key}_labels" not in content:
+            raise DataError(f"{file} has {key}_images but no {key}_labels; obtain the file anew.")
+        images = content[f"{key}_images"]
+        if images.ndim == 4 and images.shape[-1] == 3:
+            # Its volumes are cubes, so a last axis of 3 is colours; the weights are those of Pillow's grey (ITU-R 601-2).
+            images = np.round(images @ np.array([0.299, 0.587, 0.114])).astype(images.dtype)
+        images = _checked(images, file, f"{key}_images")
+        labels = _texts(content[f"{key}_labels"], len(images), file, f"{key}_labels")
+        start = len(rows)
+        rows += [
+            {"image_id": f"{key}{row}", "participant_id": f"{key}{row}", "image": start + row, "label": label, "split": side}
+            for row, label in enumerate(labels)
+        ]
+        parts.append(images)
+    if len({part.shape[1:] for part in parts}) > 1:
+        raise DataError(
+            f"{file} holds sides of different image sizes ({', '.join(str(part.shape) for part in parts)}); obtain the file anew."
+        )
+    return np.concatenate(parts), rows
+
+
+def _with_table(rows: list[dict[str, Any]], subjects: Subjects) -> tuple[list[dict[str, Any]], list[Problem]]:
+    """Give the arrays the labels and covariates of a table; a label that the file itself contradicts is a problem."""
+    joined, problems = join([Found(row["image"], row["image_id"], row["image_id"]) for row in rows], subjects)
+    own = {row["image"]: row["label"] for row in rows}
+    for row in joined:
+        label = own.get(row["image"])
+        if row["label"] is not None and label is not None and row["label"] != label:
+            what = f"labelled {row['label']} in {subjects.path.name} and {label} in the arrays"
+            problems.append(Problem(row["participant_id"], place_of(row["image"]), what, "correct one of them"))
+    return joined, problems
+
+
+def _load(file: Path) -> dict[str, np.ndarray]:
+    """Load every array, each once its header is known to claim no more than the archive holds."""
+    try:
+        with zipfile.ZipFile(file) as archive:
+            for member in archive.infolist():
+                with archive.open(member) as stream:
+                    _refuse_hostile(stream, member, file)
+        with np.load(file, allow_pickle=False) as arrays:
+            return {key: arrays[key] for key in arrays.files}
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error, NotImplementedError) as error:
+        raise DataError(f"{file} cannot be read as .npz ({error}); obtain the file anew, or write it with numpy.savez.") from error
+
+
+def _refuse_hostile(stream: Any, member: zipfile.ZipInfo, file: Path) -> None:
+    name = f"The array '{member.filename}' in {file}"
+    version = np.lib.format.read_magic(stream)
+    read_header = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+    shape, _, dtype = read_header(stream)
+    if dtype.hasobject:
+        raise DataError(f"{name} holds Python objects, which are never unpickled; save it as numbers or text.")
+    if math.prod(shape) * dtype.itemsize > member.file_size:
+        raise DataError(f"{name} claims the shape {shape}, which the file cannot hold; obtain the file anew.")
+
+
+def _checked(images: np.ndarray, file: Path, key: str) -> np.ndarray:
+    if images.ndim not in (3, 4) or images.dtype.kind not in "biuf":
+        raise DataError(f"'{key}' in {file} is {images.dtype} of shape {images.shape}; it must be numbers, (n, X, Y) or (n, X, Y, Z).")
+    if len(images) == 0:
+        raise DataError(f"'{key}' in {file} holds no image; obtain the file anew.")
+    return images
+
+
+def _texts(values: np.ndarray, n: int, file: Path, key: str) -> list[str | None]:
+    """One text per image: 1 and 1.0 are '1'."""
+    if values.ndim == 2 and values.shape[1] == 1:
+        values = values[:, 0]
+    if values.shape != (n,):
+        raise DataError(f"'{key}' in {file} has the shape {values.shape}; it must be ({n},), one value per image.")
+    if values.dtype.kind == "S":
+        values = np.char.decode(values, "utf-8")
+    if values.dtype.kind == "f" and np.all(np.isnan(values) | (values == np.round(values))):
+        texts = ["nan" if np.isnan(value) else str(int(value)) for value in values]
+    else:
+        texts = [str(value).strip() for value in values]
+    return [None if text in _MISSING_LABELS else text for text in texts]

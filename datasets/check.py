@@ -1,0 +1,299 @@
+"""Checking a cohort as a whole, before anything is trained: every problem in one report."""
+
+import hashlib
+from collections import Counter, defaultdict
+from collections.abc import Callable, Hashable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+import pandas as pd
+
+from .cohort import Cohort, CohortError, Problem
+from .images import ImageError, read_image
+from .tables import place_of
+
+Progress = Callable[[Sequence[Any]], Iterable[Any]]
+
+_KINDS = {1: "a line", 2: "a plane", 3: "a volume"}
+# The plane that is flat along each axis of RAS.
+_PLANES = {0: "a sagittal plane", 1: "a coronal plane", 2: "an axial plane"}
+
+
+@dataclass(frozen=True)
+class Look:
+    """What one image shows: its grid in RAS without a flat axis, which axis that was, a digest of its content, what is wrong."""
+
+    shape: tuple[int, ...]
+    flat_axis: int | None
+    digest: str
+    faults: tuple[tuple[str, str], ...]
+
+    @property
+    def kind(self) -> str:
+        """What it is an image of: planes, cut one way, or volumes."""
+        if self.flat_axis is not None:
+            return _PLANES[self.flat_axis]
+        return _KINDS.get(len(self.shape), f"a series of {len(self.shape)} dimensions")
+
+
+@dataclass(frozen=True)
+class Examination:
+    """What a cohort's examination found.
+
+    Parameters
+    ----------
+    problems : tuple of Problem
+        All that is wrong: the reader's, then image by image, then of the whole.
+    shape : tuple of int, or None
+        The commonest grid: ``(X, Y, Z)`` or ``(X, Y)`` in RAS, (rows, columns) of pictures; ``None`` if no image could be read.
+    shapes : dict
+        Number of images per grid.
+    images, participants : dict
+        Number of images, and of participants, per label.
+    digests : tuple of str or None
+        SHA-256 of each row's decoded image and its shape; ``None`` where it could not be read.
+    digest : str
+        Of the whole cohort: who, which label, which content, in any order of rows.
+    """
+
+    problems: tuple[Problem, ...]
+    shape: tuple[int, ...] | None
+    shapes: dict[tuple[int, ...], int]
+    images: dict[str, int]
+    participants: dict[str, int]
+    digests: tuple[str | None, ...]
+    digest: str
+
+    @property
+    def sound(self) -> bool:
+        """Whether nothing is wrong."""
+        return not self.problems
+
+
+def examine(
+    cohort: Cohort,
+    *,
+    sized: bool = False,
+    classes: Sequence[str] | None = None,
+    minimum: int = 2,
+    progress: Progress = iter,
+) -> Examination:
+    """Read every image of a cohort and list all that is wrong.
+
+    Parameters
+    ----------
+    cohort : Cohort
+        What ``read_cohort`` returned, with its problems.
+    sized : bool
+        Whether all images will be brought to one size, so that sizes may differ.
+    classes : sequence of str, optional
+        The labels that may occur, and must; by default those that do.
+    minimum : int
+        How many images each class needs.
+    progress : callable
+        Takes the sequence of rows and yields them (``rich.progress.track`` is one); silent by default.
+
+    Returns
+    -------
+    Examination
+    """
+    images = list(cohort.table["image"])
+    looks: list[Look | None] = []
+    unreadable: dict[int, tuple[str, str]] = {}
+    for row in progress(range(len(images))):
+        try:
+            looks.append(None if images[row] is None else look_at(*_array_of(cohort, images[row])))
+        except ImageError as error:
+            looks.append(None)
+            unreadable[row] = (error.what, error.mend)
+    report = _Report(cohort)
+    _faults_of_rows(report, looks, unreadable, classes)
+    _odd_ones_out(report, looks, sized=sized)
+    _repeats(report, looks)
+    _two_labels(report)
+    _small_classes(report, classes, minimum)
+    shapes = Counter(look.shape for look in looks if look)
+    people = cohort.table.groupby("label")["participant_id"].nunique()
+    return Examination(
+        problems=tuple(report.problems),
+        shape=shapes.most_common(1)[0][0] if shapes else None,
+        shapes=dict(shapes),
+        images=cohort.counts(),
+        participants={str(label): int(n) for label, n in zip(people.index, people.to_numpy(), strict=True)},
+        digests=tuple(look.digest if look else None for look in looks),
+        digest=_digest_of_all(cohort, looks),
+    )
+
+
+def require_sound(
+    cohort: Cohort,
+    *,
+    sized: bool = False,
+    classes: Sequence[str] | None = None,
+    minimum: int = 2,
+    progress: Progress = iter,
+) -> Examination:
+    """Examine a cohort, and raise if anything is wrong; the parameters are those of ``examine``.
+
+    Raises
+    ------
+    CohortError
+        With every problem.
+    """
+    examination = examine(cohort, sized=sized, classes=classes, minimum=minimum, progress=progress)
+    if not examination.sound:
+        raise CohortError(cohort.name, examination.problems)
+    return examination
+
+
+def look_at(array: np.ndarray, affine: np.ndarray | None) -> Look:
+    """Describe one decoded image.
+
+    Parameters
+    ----------
+    array : numpy.ndarray
+        As ``read_image`` returns it.
+    affine : numpy.ndarray of shape (4, 4), or None
+        ``None`` for a picture, which has no orientation.
+    """
+    shape, flat_axis = _grid(array.shape, affine)
+    content = np.ascontiguousarray(array, dtype=np.float32)
+    digest = hashlib.sha256(repr(content.shape).encode() + content.tobytes()).hexdigest()
+    faults = []
+    finite = np.isfinite(content)
+    if not finite.all():
+        faults.append((f"{finite.size - int(finite.sum())} voxels NaN or infinite", "convert the image again, or replace them"))
+    elif content.min() == content.max():
+        faults.append((f"constant: every voxel is {content.flat[0]:g}", "replace the empty image, or remove its row"))
+    if not 2 <= len(shape) <= 3 or 1 in shape:
+        times = " x ".join(str(side) for side in array.shape)
+        faults.append((f"wrong dimensions: {times}", "give one plane or one volume per file (a series: its mean, or one of its volumes)"))
+    return Look(shape, flat_axis, digest, tuple(faults))
+
+
+class _Report:
+    """Problems as they are gathered, with the rows they are about."""
+
+    def __init__(self, cohort: Cohort):
+        table = cohort.table
+        self.problems = list(cohort.problems)
+        self.source = cohort.source
+        self.participants = [str(participant) for participant in table["participant_id"]]
+        self.images = list(table["image"])
+        self.labels = [None if pd.isna(label) else str(label) for label in table["label"]]
+
+    def place(self, row: int) -> str:
+        image = self.images[row]
+        return self.source if image is None else place_of(image)
+
+    def add(self, row: int, what: str, mend: str) -> None:
+        self.problems.append(Problem(self.participants[row], self.place(row), what, mend))
+
+    def groups(self, keys: Iterable[Hashable]) -> list[list[int]]:
+        """The rows that share a key (of ``keys``, one per row; ``None`` for no key), where at least two do."""
+        rows: defaultdict[Hashable, list[int]] = defaultdict(list)
+        for row, key in enumerate(keys):
+            if key is not None:
+                rows[key].append(row)
+        return [group for group in rows.values() if len(group) > 1]
+
+
+def _faults_of_rows(
+    report: _Report, looks: Sequence[Look | None], unreadable: dict[int, tuple[str, str]], classes: Sequence[str] | None
+) -> None:
+    # What the reader said of a row is not said again in other words.
+    told = {problem.participant for problem in report.problems}
+    for row, look in enumerate(looks):
+        if report.images[row] is None and report.participants[row] not in told:
+            report.add(row, "no image", "add the image, or remove the row")
+        for fault in [unreadable[row]] if row in unreadable else look.faults if look else ():
+            report.add(row, *fault)
+        label = report.labels[row]
+        if label is None and report.participants[row] not in told:
+            report.add(row, "no label", "fill in the label, or remove the row")
+        elif label is not None and classes is not None and label not in classes:
+            report.add(row, f"unknown label '{label}'", f"use one of: {', '.join(classes)}")
+
+
+def _odd_ones_out(report: _Report, looks: Sequence[Look | None], *, sized: bool) -> None:
+    """Images unlike most: planes among volumes, planes cut another way, and, unless all are brought to one size, other sizes."""
+    sound = {row: look for row, look in enumerate(looks) if look and 2 <= len(look.shape) <= 3}
+    if not sound:
+        return
+    kind = Counter(look.kind for look in sound.values()).most_common(1)[0][0]
+    shape = Counter(look.shape for look in sound.values() if look.kind == kind).most_common(1)[0][0]
+    times = " x ".join(str(side) for side in shape)
+    for row, look in sound.items():
+        if look.kind != kind:
+            report.add(row, f"{look.kind}, where most images are {kind}", "keep one kind of image")
+        elif look.shape != shape and not sized:
+            other = " x ".join(str(side) for side in look.shape)
+            report.add(row, f"the size {other}, where most images are {times}", "resample it, or bring all to one size with --size")
+
+
+def _repeats(report: _Report, looks: Sequence[Look | None]) -> None:
+    """One file in two rows, and one content in two files."""
+    for rows in report.groups(report.images):
+        report.add(rows[0], f"listed {len(rows)} times in the table", "keep one of the rows")
+    first_rows = {image: row for row, image in reversed(list(enumerate(report.images)))}
+    # Empty images equal each other, and are reported as empty.
+    contents = [
+        look.digest if look and not look.faults and first_rows[image] == row else None
+        for row, (look, image) in enumerate(zip(looks, report.images, strict=True))
+    ]
+    for rows in report.groups(contents):
+        others = ", ".join(f"{report.place(row)} ({report.participants[row]})" for row in rows[1:])
+        people = len({report.participants[row] for row in rows})
+        whose = "one participant" if people == 1 else f"{people} participants"
+        report.add(rows[0], f"the same scan as {others}: {len(rows)} copies, of {whose}", "keep one, or put the right scan in place")
+
+
+def _two_labels(report: _Report) -> None:
+    for rows in report.groups(report.participants):
+        by_label = {report.labels[row]: row for row in reversed(rows) if report.labels[row] is not None}
+        if len(by_label) > 1:
+            what = " and ".join(f"{label} ({report.place(row)})" for label, row in sorted(by_label.items(), key=lambda pair: pair[1]))
+            report.add(rows[0], f"two labels: {what}", "give all images of a participant one label, or remove those of the other")
+
+
+def _small_classes(report: _Report, classes: Sequence[str] | None, minimum: int) -> None:
+    counts = Counter(label for label, image in zip(report.labels, report.images, strict=True) if label is not None and image is not None)
+    for label in sorted(classes if classes is not None else {label for label in report.labels if label is not None}):
+        if counts[label] < minimum:
+            what = f"{counts[label]} image" + ("" if counts[label] == 1 else "s") + f", fewer than {minimum}"
+            report.problems.append(Problem(f"class {label}", report.source, what, "add images, or leave the class out"))
+
+
+def _array_of(cohort: Cohort, image: str | int) -> tuple[np.ndarray, np.ndarray | None]:
+    if isinstance(image, str):
+        return read_image(image)
+    assert cohort.arrays is not None
+    array = cohort.arrays[image]
+    # Arrays of three axes are volumes in RAS, those of two are pictures.
+    return array, np.eye(4) if array.ndim == 3 else None
+
+
+def _grid(shape: tuple[int, ...], affine: np.ndarray | None) -> tuple[tuple[int, ...], int | None]:
+    """The sides along R, A and S (a series of one volume is a volume), without the flat axis of a plane; and that axis."""
+    while len(shape) > 3 and shape[-1] == 1:
+        shape = shape[:-1]
+    if affine is None or len(shape) != 3:
+        return shape, None
+    towards = nib.orientations.io_orientation(affine)[:, 0]
+    if np.isfinite(towards).all():
+        shape = tuple(shape[int(axis)] for axis in np.argsort(towards))
+    flat = [axis for axis, side in enumerate(shape) if side == 1]
+    if len(flat) != 1:
+        return shape, None
+    return tuple(side for side in shape if side != 1), flat[0]
+
+
+def _digest_of_all(cohort: Cohort, looks: Sequence[Look | None]) -> str:
+    table = cohort.table
+    lines = sorted(
+        f"{participant}\t{label}\t{look.digest if look else None}"
+        for participant, label, look in zip(table["participant_id"], table["label"], looks, strict=True)
+    )
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()

@@ -1,0 +1,157 @@
+"""The raw reading of one image file, strict about damage that libraries let pass.
+
+nibabel reads a bit-flipped ``.nii.gz`` without an error and allocates what a header claims; Pillow decodes a JPEG that lacks its end.
+"""
+
+import gzip
+import math
+import zlib
+from pathlib import Path
+from struct import error as StructError
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+from nibabel.filebasedimages import ImageFileError
+from nibabel.spatialimages import HeaderDataError
+from nibabel.wrapstruct import WrapStructError
+from PIL import Image
+
+from .errors import DataError
+
+VOLUMES = (".nii", ".nii.gz", ".hdr", ".img")
+PICTURES = (".png", ".jpg", ".jpeg")
+
+# Deflate cannot pack tighter than this (zlib's technical notes), so a header that claims more is wrong.
+_TIGHTEST_DEFLATE = 1032
+_JPEG_SCAN, _JPEG_END = b"\xff\xda", b"\xff\xd9"
+_GREY_MODES = ("L", "I", "F", "I;16", "I;16B", "I;16L", "I;16N")
+_REPLACE = "replace it with an intact copy"
+
+
+class ImageError(DataError):
+    """An image file that cannot be read, with ``what`` is wrong and its ``mend``."""
+
+    def __init__(self, path: Path, what: str, mend: str = _REPLACE):
+        self.what, self.mend = what, mend
+        super().__init__(f"{path}: {what}; {mend}.")
+
+
+def extension(name: str) -> str:
+    """Return the extension in lower case, ``.nii.gz`` as a whole."""
+    lower = name.lower()
+    return ".nii.gz" if lower.endswith(".nii.gz") else Path(lower).suffix
+
+
+def stem(name: str) -> str:
+    """Return a file's name without its extension."""
+    return name[: len(name) - len(extension(name))]
+
+
+def read_image(path: str | Path) -> tuple[np.ndarray, np.ndarray | None]:
+    """Read one image file whole.
+
+    Parameters
+    ----------
+    path : str or Path
+        NIfTI (``.nii``, ``.nii.gz``, or a pair), Analyze (either file of the pair), PNG or JPEG.
+
+    Returns
+    -------
+    array : numpy.ndarray of float32
+        A volume as it is stored, intensities scaled as its header says; a picture as (rows, columns), colours read as grey.
+    affine : numpy.ndarray of shape (4, 4), or None
+        From voxels to mm; ``None`` for a picture.
+
+    Raises
+    ------
+    ImageError
+        If the file is missing, unreadable, truncated or corrupted.
+    """
+    path = Path(path)
+    kind = extension(path.name)
+    if kind not in VOLUMES + PICTURES:
+        raise ImageError(path, f"no image format is known by the extension '{kind}'", f"give one of {', '.join(VOLUMES + PICTURES)}")
+    files = [path.with_suffix(".hdr"), path.with_suffix(".img")] if kind in (".hdr", ".img") else [path]
+    for file in files:
+        if not file.is_file():
+            missing = "the file is missing" if file == path else f"{file.name}, the other file of the pair, is missing"
+            raise ImageError(path, missing, "restore the file, or remove its row from the table")
+        if file.stat().st_size == 0:
+            raise ImageError(path, f"{file.name} is empty")
+    try:
+        return _read_volume(path, files[-1]) if kind in VOLUMES else (_read_picture(path), None)
+    except ImageError:
+        raise
+    except (
+        OSError,
+        EOFError,
+        zlib.error,
+        ValueError,
+        TypeError,
+        SyntaxError,  # Pillow's word for a broken PNG
+        OverflowError,
+        StructError,
+        ImageFileError,
+        HeaderDataError,
+        WrapStructError,
+        Image.DecompressionBombError,
+    ) as error:
+        raise ImageError(path, f"unreadable ({str(error).splitlines()[0] if str(error) else type(error).__name__})") from error
+
+
+def _read_volume(path: Path, data_file: Path) -> tuple[np.ndarray, np.ndarray]:
+    """Read a volume once its size is known to fit its file."""
+    # Reads the header alone.
+    image: Any = nib.load(path)
+    proxy = image.dataobj
+    if proxy.dtype.kind not in "biuf":
+        raise ImageError(path, f"voxels of type {proxy.dtype}", "convert it to real numbers")
+    if not image.shape or min(image.shape) < 1:
+        raise ImageError(path, f"a header with the dimensions {_times(image.shape)}")
+    size = data_file.stat().st_size
+    # math.prod, because numpy's product overflows silently on a hostile header.
+    needed = int(proxy.offset) + math.prod(int(n) for n in image.shape) * proxy.dtype.itemsize
+    if data_file.suffix.lower() == ".gz":
+        if needed > size * _TIGHTEST_DEFLATE:
+            raise ImageError(path, f"truncated: the header needs {needed} bytes, which {size} compressed ones cannot hold")
+        content = _inflate(data_file)
+        size = len(content)
+        image = type(image).from_bytes(content)
+    if needed > size:
+        raise ImageError(path, f"truncated: the header needs {needed} bytes, the file holds {size}")
+    with np.errstate(all="ignore"):
+        # Values beyond float32 become infinite, which the check reports.
+        return image.get_fdata(dtype=np.float32, caching="unchanged"), image.affine
+
+
+def _inflate(path: Path) -> bytes:
+    """Decompress to the end of the stream, where gzip checks its CRC and length."""
+    with gzip.open(path) as stream:
+        try:
+            return stream.read()
+        except EOFError as error:
+            raise ImageError(path, "truncated: the gzip stream ends early") from error
+        except (gzip.BadGzipFile, zlib.error) as error:
+            raise ImageError(path, f"corrupted: {error}") from error
+
+
+def _read_picture(path: Path) -> np.ndarray:
+    with Image.open(path, formats=("PNG", "JPEG")) as picture:
+        kind, (width, height) = picture.format, picture.size
+        if kind == "PNG":
+            if width * height > 8 * _TIGHTEST_DEFLATE * path.stat().st_size:
+                raise ImageError(path, f"truncated: {width} x {height} pixels do not fit the file")
+            # Checks the CRC of every chunk, and leaves the picture closed.
+            picture.verify()
+    if kind == "JPEG":
+        content = path.read_bytes()
+        if content.rfind(_JPEG_END) < content.rfind(_JPEG_SCAN):
+            raise ImageError(path, "truncated: the JPEG has no end")
+    with Image.open(path, formats=("PNG", "JPEG")) as picture:
+        grey = picture if picture.mode in _GREY_MODES else picture.convert("L")
+        return np.asarray(grey, dtype=np.float32)
+
+
+def _times(shape: tuple[int, ...]) -> str:
+    return " x ".join(str(n) for n in shape)

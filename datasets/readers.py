@@ -1,0 +1,88 @@
+"""Reading a cohort, whatever its layout: the one entry is ``read_cohort``."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from . import arrays, bids, folder, oasis
+from .cohort import Cohort
+from .errors import DataError, UsageError
+
+
+@dataclass(frozen=True)
+class Layout:
+    """One way in which cohorts lie on disk: how it is recognised, how it is read, and which options it follows."""
+
+    name: str
+    recognises: Callable[[Path], bool]
+    read: Callable[..., Cohort]
+    options: tuple[str, ...]
+
+
+# In the order in which they are tried: the last takes any folder, and says what was looked for if it cannot read it.
+LAYOUTS = (
+    Layout("OASIS-1 download", oasis.recognises, oasis.read, ("table", "label")),
+    Layout("BIDS dataset", bids.recognises, bids.read, ("table", "label", "suffix")),
+    Layout(".npz of arrays", arrays.recognises, arrays.read, ("table", "label")),
+    Layout("folder with a table", folder.recognises, folder.read, ("table", "label", "plane")),
+)
+
+
+def _demo(label: str | None) -> Cohort:
+    from .demo import demo_cohort_folder
+
+    path = demo_cohort_folder()
+    return replace(bids.read(path, table=None, label=label, suffix="T1w"), source="demo")
+
+
+# Cohorts that are had by name. Their modules are imported when they are asked for: both bring nilearn.
+NAMES: dict[str, Callable[[str | None], Cohort]] = {
+    "demo": _demo,
+    "oasis-vbm": lambda label: oasis.fetch_vbm(label=label),
+}
+
+
+def read_cohort(
+    data: str | Path, *, table: str | Path | None = None, label: str | None = None, plane: str | None = None, suffix: str = "T1w"
+) -> Cohort:
+    """Read a cohort, its layout recognised.
+
+    Parameters
+    ----------
+    data : str or Path
+        A BIDS dataset, an OASIS-1 download, a folder of volumes or pictures with a table, a table with a column ``image``, ``path`` or
+        ``filename``, an ``.npz``, or a name: 'demo', 'oasis-vbm' (a folder of such a name is given as './demo').
+    table : str or Path, optional
+        The table of participants, where it is not the layout's own.
+    label : str, optional
+        The column of labels; else the first present of diagnosis, label, group and dx.
+    plane : str, optional
+        A word in the file name that chooses among several images of one id: 'axial' for ``ID_axial.jpg``. Where no name holds it, it is
+        left to ``transforms.py``, which cuts it out of volumes.
+    suffix : str
+        Which images of a BIDS dataset: the end of their names.
+
+    Returns
+    -------
+    Cohort
+        What is wrong with single images is in its ``problems``, for ``check.examine`` to report together with what the images show.
+
+    Raises
+    ------
+    DataError
+        If the path, the table or the column of labels is missing, or no layout fits.
+    UsageError
+        If a table is given for a cohort that is had by name.
+    """
+    if isinstance(data, str) and data in NAMES:
+        if table is not None:
+            raise UsageError(f"The cohort '{data}' has its own table; leave out --table {table}.")
+        return NAMES[data](label)
+    path = Path(data).expanduser()
+    if not path.exists():
+        raise DataError(f"There is no file or folder {path}, and no cohort of that name; the names are: {', '.join(NAMES)}.")
+    layout = next((layout for layout in LAYOUTS if layout.recognises(path)), None)
+    if layout is None:
+        raise DataError(f"{path} is no cohort; give a folder, a table (.csv, .tsv) that names the images, or an .npz.")
+    given = {"table": None if table is None else Path(table), "label": label, "plane": plane, "suffix": suffix}
+    return layout.read(path, **{option: given[option] for option in layout.options})

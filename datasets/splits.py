@@ -1,0 +1,209 @@
+"""Splits of a cohort by participant: nobody is on two sides."""
+
+import hashlib
+import json
+import math
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from .cohort import Cohort
+from .errors import DataError, LeakageError, UsageError
+from .files import write_json
+from .tables import participant_of
+
+FRACTIONS: Mapping[str, float] = {"train": 0.7, "validation": 0.1, "test": 0.2}
+# How many names an error lists before it counts the rest.
+_NAMED = 10
+
+
+@dataclass(frozen=True)
+class Split:
+    """Which side each participant is on.
+
+    Parameters
+    ----------
+    sides : dict
+        From participant to the name of its side.
+    fractions : dict
+        From side to the fraction that was asked for.
+    seed : int, optional
+        What it was drawn with; ``None`` for a split that was not drawn.
+    source : str
+        Where it was read from, for errors.
+    """
+
+    sides: Mapping[str, str]
+    fractions: Mapping[str, float]
+    seed: int | None = None
+    source: str = field(default="the split", compare=False)
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of who is on which side, whatever drew it."""
+        lines = sorted(f"{participant}\t{side}" for participant, side in self.sides.items())
+        return hashlib.sha256("\n".join(lines).encode()).hexdigest()
+
+    def side(self, cohort: Cohort, name: str) -> Cohort:
+        """Return the images of the participants on one side.
+
+        Raises
+        ------
+        UsageError
+            If there is no such side.
+        DataError
+            If a participant of the cohort is on no side.
+        """
+        if name not in self.fractions:
+            raise UsageError(f"{self.source} has no side '{name}'; it has: {', '.join(self.fractions)}.")
+        self.require_all(cohort)
+        return cohort.of_participants([participant for participant, side in self.sides.items() if side == name])
+
+    def require_all(self, cohort: Cohort) -> None:
+        """Raise a ``DataError`` if a participant of the cohort is on no side."""
+        unknown = sorted(set(cohort.table["participant_id"]) - set(self.sides))
+        if unknown:
+            raise DataError(f"{self.source} does not say on which side of {cohort.name} these are: {_names(unknown)}; draw a new split.")
+
+    def save(self, path: str | Path) -> None:
+        """Write the split as JSON: its sides with their participants, its seed and its fractions."""
+        sides: dict[str, list[str]] = {name: [] for name in self.fractions}
+        for participant in sorted(self.sides):
+            sides[self.sides[participant]].append(participant)
+        write_json(path, {"seed": self.seed, "fractions": dict(self.fractions), "sides": sides})
+
+    @classmethod
+    def load(cls, path: str | Path, cohort: Cohort | None = None) -> "Split":
+        """Read a split that was saved, or written by hand as ``{"sides": {"train": [...], "test": [...]}}``.
+
+        Parameters
+        ----------
+        path : str or Path
+        cohort : Cohort, optional
+            Whose participants must all be on a side.
+
+        Raises
+        ------
+        DataError
+            If the file is no split, or leaves out a participant of the cohort.
+        LeakageError
+            If a participant is on two sides, be it under two spellings.
+        """
+        path = Path(path)
+        try:
+            content = json.loads(path.read_text(encoding="utf-8"))
+            named = {str(name): [str(participant) for participant in people] for name, people in content["sides"].items()}
+            fractions = {name: float(content.get("fractions", {}).get(name, math.nan)) for name in named}
+            seed = content.get("seed")
+        except OSError as error:
+            raise DataError(f"The split {path} cannot be read ({error.strerror}); give the file that a split was saved to.") from error
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise DataError(f'{path} is no split; it must be JSON with {{"sides": {{"train": [participants], "test": [...]}}}}.') from error
+        check_disjoint(named, where=str(path))
+        sides = {participant_of(participant): name for name, people in named.items() for participant in people}
+        split = cls(sides=sides, fractions=fractions, seed=seed, source=str(path))
+        if cohort is not None:
+            split.require_all(cohort)
+        return split
+
+
+def split_cohort(cohort: Cohort, *, fractions: Mapping[str, float] = FRACTIONS, seed: int) -> Split:
+    """Draw a split by participant, stratified by label.
+
+    Parameters
+    ----------
+    cohort : Cohort
+        Sound (``check.require_sound``): every participant has one label.
+    fractions : mapping
+        From side to its share; they add up to 1.
+    seed : int
+        The same seed and participants give the same split, whatever the order of the rows.
+
+    Returns
+    -------
+    Split
+        Each side has, of every class, its share to within one participant, and at least one.
+
+    Raises
+    ------
+    DataError
+        If a class has fewer participants than there are sides, or a participant has no label, or two.
+    UsageError
+        If the fractions are not positive or do not add up to 1.
+    """
+    if min(fractions.values(), default=0) <= 0 or not math.isclose(sum(fractions.values()), 1, abs_tol=1e-6):
+        raise UsageError(f"The fractions of a split must be positive and add up to 1, not {dict(fractions)}.")
+    generator = np.random.default_rng(seed)
+    sides: dict[str, str] = {}
+    for label, people in sorted(_people_by_label(cohort).items()):
+        if len(people) < len(fractions):
+            raise DataError(
+                f"The class {label} of {cohort.name} has {len(people)} participants ({_names(people)}), fewer than the sides "
+                f"{', '.join(fractions)}; add participants, or leave the class out."
+            )
+        # scikit-learn's stratified split may leave a small class out of a side, so each class is dealt out by itself.
+        drawn = [people[place] for place in generator.permutation(len(people))]
+        for name, share in _shares(len(people), fractions).items():
+            sides |= dict.fromkeys(drawn[:share], name)
+            drawn = drawn[share:]
+    return Split(sides=sides, fractions=dict(fractions), seed=seed)
+
+
+def check_disjoint(sides: Mapping[str, Cohort | Iterable[str]], where: str = "the split") -> None:
+    """Raise if a participant is on two sides.
+
+    Parameters
+    ----------
+    sides : mapping
+        From side to its cohort, or its participants in any spelling.
+    where : str
+        What the sides are of, for the error.
+
+    Raises
+    ------
+    LeakageError
+        With the names of those who are.
+    """
+    seen: defaultdict[str, dict[str, str]] = defaultdict(dict)
+    for name, people in sides.items():
+        for spelled in people.table["participant_id"] if isinstance(people, Cohort) else people:
+            seen[participant_of(spelled)].setdefault(name, spelled)
+    shared = [
+        f"{participant} ({', '.join(f'{name} as {spelled}' for name, spelled in places.items())})"
+        for participant, places in sorted(seen.items())
+        if len(places) > 1
+    ]
+    if shared:
+        raise LeakageError(f"{where} has participants on two sides: {_names(shared)}; keep each on one side.")
+
+
+def _people_by_label(cohort: Cohort) -> dict[str, list[str]]:
+    """The participants of each label, sorted."""
+    people: defaultdict[str, list[str]] = defaultdict(list)
+    labels: defaultdict[str, set[str | None]] = defaultdict(set)
+    for participant, label in zip(cohort.table["participant_id"], cohort.table["label"], strict=True):
+        labels[participant].add(None if pd.isna(label) else label)
+    for participant, found in sorted(labels.items()):
+        (label, *others) = found
+        if others or label is None:
+            told = "an image without a label" if None in found else f"the labels {', '.join(sorted(map(str, found)))}"
+            raise DataError(f"{participant} of {cohort.name} has {told}; give each participant one label before splitting.")
+        people[label].append(participant)
+    return people
+
+
+def _shares(n: int, fractions: Mapping[str, float]) -> dict[str, int]:
+    """How many of ``n`` go to each side: one each, then one by one to the side that lacks most."""
+    shares = dict.fromkeys(fractions, 1)
+    for _ in range(n - len(shares)):
+        shares[max(fractions, key=lambda name: fractions[name] * n - shares[name])] += 1
+    return shares
+
+
+def _names(people: list[str]) -> str:
+    rest = len(people) - _NAMED
+    return ", ".join(people[:_NAMED]) + (f" and {rest} more" if rest > 0 else "")
