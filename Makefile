@@ -1,0 +1,88 @@
+# Every target makes the environment that it needs. To begin with, a machine has Python 3.11 or 3.12 and make.
+# Another interpreter: make test PYTHON=/path/to/python
+
+PYTHON ?= $(shell if python3.11 -c '' 2>/dev/null; then echo python3.11; else echo python3; fi)
+VENV := .venv
+BIN := $(VENV)/bin
+CONSTRAINTS := constraints.txt
+EXTRAS := test,dev
+# A second environment, because scikit-learn-extra needs numpy below 2.
+EXTRA_VENV := .venv-sklearn-extra
+EXTRA_CONSTRAINTS := constraints-sklearn-extra.txt
+EXTRA_EXTRAS := test,sklearn-extra
+# CI's torch: of this release a build without CUDA is found where one is offered.
+TORCH := 2.13.0
+
+# The stamp is the last thing that a set-up writes, and the first that the next one removes: what was interrupted begins anew.
+STAMP := $(VENV)/.complete
+EXTRA_STAMP := $(EXTRA_VENV)/.complete
+
+.PHONY: help demo test test-slow test-sklearn-extra lint format types check constraints clean
+.DEFAULT_GOAL := help
+
+help:  ## this list
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## */\t/' | awk -F '\t' '{ printf "make %-20s %s\n", $$1, $$2 }'
+
+demo: $(STAMP)  ## the whole method on a small made-up cohort, into demo-output/
+	$(BIN)/augment demo --out demo-output
+	@echo "The demo is done: look into demo-output/, and begin with its README.md or report.html."
+
+test: $(STAMP)  ## the tests, without the slow ones
+	$(BIN)/python -m pytest $(ARGS)
+
+test-slow: $(STAMP)  ## the slow tests alone
+	$(BIN)/python -m pytest -m slow $(ARGS)
+
+# The import comes first: without it the tests would be skipped, and pass.
+test-sklearn-extra: $(EXTRA_STAMP)  ## the choice of centroids beside scikit-learn-extra and numpy 1
+	$(EXTRA_VENV)/bin/python -c "import sklearn_extra.cluster"
+	$(EXTRA_VENV)/bin/python -m pytest tests/test_centroids.py $(ARGS)
+
+lint: $(STAMP)  ## ruff: rules and formatting
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+format: $(STAMP)  ## let ruff mend what it can
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+types: $(STAMP)  ## pyright
+	$(BIN)/pyright --pythonpath $(BIN)/python
+
+check: test lint types test-sklearn-extra  ## all that CI runs
+
+# $(call set_up,folder,constraints,extras)
+define set_up
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 12))' \
+		|| { echo "$(PYTHON) is not Python 3.11 or 3.12; name one: make PYTHON=/path/to/python3.11" >&2; exit 1; }
+	test -e $(1)/.complete || rm -rf $(1)
+	rm -f $(1)/.complete
+	$(PYTHON) -m venv $(1)
+	$(1)/bin/python -m pip install --quiet --disable-pip-version-check -c $(2) -e '.[$(3)]'
+	touch $(1)/.complete
+endef
+
+$(STAMP): pyproject.toml $(CONSTRAINTS)
+	$(call set_up,$(VENV),$(CONSTRAINTS),$(EXTRAS))
+
+$(EXTRA_STAMP): pyproject.toml $(EXTRA_CONSTRAINTS)
+	$(call set_up,$(EXTRA_VENV),$(EXTRA_CONSTRAINTS),$(EXTRA_EXTRAS))
+
+constraints:  ## resolve anew what CI runs with, into constraints*.txt
+	@set -e; for target in "$(CONSTRAINTS) $(EXTRAS)" "$(EXTRA_CONSTRAINTS) $(EXTRA_EXTRAS)"; do \
+		set -- $$target; \
+		rm -rf .venv-constraints; \
+		$(PYTHON) -m venv .venv-constraints; \
+		.venv-constraints/bin/python -m pip install --quiet --disable-pip-version-check torch==$(TORCH) -e ".[$$2]"; \
+		{ \
+			echo "# What CI runs with: a fresh resolution of pyproject.toml's extras $$2 with torch $(TORCH)."; \
+			echo "# Written by 'make constraints', never by hand."; \
+			.venv-constraints/bin/python -m pip freeze --all --exclude pip --exclude-editable --disable-pip-version-check \
+				| sed 's/^\(torch==[0-9.]*\)+.*/\1/'; \
+		} > $$1.new; \
+		mv $$1.new $$1; \
+	done; rm -rf .venv-constraints
+
+clean:  ## remove the environments and what tools left behind; results stay
+	rm -rf $(VENV) $(EXTRA_VENV) .venv-constraints build *.egg-info .pytest_cache .ruff_cache .hypothesis
+	find augment classifiers datasets experiments tests -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,193 @@
+"""What the repository promises about itself: who may import whom, what is packaged, what is never loaded."""
+
+import ast
+import json
+import re
+import subprocess
+import sys
+import tomllib
+from collections.abc import Iterator
+from importlib.metadata import packages_distributions
+from importlib.util import resolve_name
+from pathlib import Path
+
+import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+ROOT = Path(__file__).parents[1]
+FOLDERS = ("augment", "classifiers", "datasets", "experiments")
+ARROWS = {
+    "experiments": {"classifiers", "augment", "datasets"},
+    "classifiers": {"datasets"},
+    "augment": {"datasets"},
+    "datasets": set(),
+}
+COMPOSITION_ROOT = "augment/cli.py"  # may import everything, but only inside functions: `augment --help` must be quick
+HEAVY = ("torch", "monai", "sklearn", "scipy", "nibabel", "pandas", "lightning", "matplotlib", "nilearn", "kmedoids")
+PICKLERS = {"pickle", "_pickle", "dill", "cloudpickle", "shelve", "marshal"}
+HIDDEN_PICKLES = {"torch.load", "torch.save", "joblib.load", "joblib.dump", "pandas.read_pickle"}
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+
+MODULES = sorted(path.relative_to(ROOT).as_posix() for folder in FOLDERS for path in (ROOT / folder).rglob("*.py"))
+each_module = pytest.mark.parametrize("module", MODULES)
+
+
+def tree(module: str) -> ast.Module:
+    return ast.parse((ROOT / module).read_text(encoding="utf-8"), filename=module)
+
+
+def imports(root: ast.AST, module: str) -> Iterator[tuple[str, ast.stmt]]:
+    """Absolute dotted names that ``module`` imports anywhere below ``root``, our own as ``tinycohort.*``."""
+    package = ".".join(["tinycohort", *Path(module).parent.parts])
+    for node in ast.walk(root):
+        if isinstance(node, ast.Import):
+            yield from ((alias.name, node) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            base = resolve_name("." * node.level + (node.module or ""), package)
+            yield base, node
+            # `from .. import datasets` names what it imports only here.
+            yield from ((f"{base}.{alias.name}", node) for alias in node.names)
+
+
+def our_folders(root: ast.AST, module: str) -> set[str]:
+    ours = (name.split(".") for name, _ in imports(root, module) if name.startswith("tinycohort."))
+    return {parts[1] for parts in ours}
+
+
+def run_at_import(node: ast.AST) -> Iterator[ast.AST]:
+    """The statements below ``node`` that run when the module is imported: all but those inside functions and ``if TYPE_CHECKING``."""
+    for child in ast.iter_child_nodes(node):
+        if isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda):
+            continue
+        if isinstance(child, ast.If) and ast.unparse(child.test) in {"TYPE_CHECKING", "typing.TYPE_CHECKING"}:
+            continue
+        if isinstance(child, ast.Import | ast.ImportFrom):
+            yield child
+        yield from run_at_import(child)
+
+
+def test_there_is_something_to_look_at():
+    assert {module.split("/")[0] for module in MODULES} == set(FOLDERS)
+
+
+@each_module
+def test_dependence_has_one_direction(module):
+    folder = module.split("/")[0]
+    allowed = ARROWS[folder] | {folder}
+    if module == COMPOSITION_ROOT:
+        eager = set().union(*(our_folders(statement, module) for statement in run_at_import(tree(module))))
+        assert eager <= allowed, f"{module} may import {sorted(eager - allowed)} inside functions only"
+        return
+    beyond = our_folders(tree(module), module) - allowed
+    assert not beyond, f"{module} imports from {sorted(beyond)}; {folder} may import from {sorted(allowed)} only"
+
+
+@each_module
+def test_our_own_modules_are_imported_relatively(module):
+    for node in ast.walk(tree(module)):
+        names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+        if isinstance(node, ast.ImportFrom) and node.level == 0:
+            names = [node.module or ""]
+        absolute = [name for name in names if name.split(".")[0] == "tinycohort"]
+        assert not absolute, f"{module}:{node.lineno} imports {absolute[0]}: write it relatively, so that it resolves on disk too"
+        # Installed, `import augment` would fail; from the root of the repository it would seem to work.
+        ours = [name for name in names if name.split(".")[0] in set(FOLDERS) - {"datasets"}]
+        assert not ours, f"{module}:{node.lineno} imports {ours[0]} as if it were top-level"
+
+
+@each_module
+def test_everything_imported_is_ours_or_declared(module):
+    project = PROJECT["project"]
+    extras = project["optional-dependencies"]
+    requirements = [*project["dependencies"], *(line for extra in extras.values() for line in extra)]
+    declared = {canonicalize_name(Requirement(line).name) for line in requirements}
+    owners = packages_distributions()
+    for name, node in imports(tree(module), module):
+        top = name.split(".")[0]
+        if top == "tinycohort" or top in sys.stdlib_module_names:
+            continue
+        candidates = {canonicalize_name(owner) for owner in owners.get(top, [top])}
+        assert candidates & declared, f"{module}:{node.lineno} imports {top}, which pyproject.toml does not ask for"
+
+
+def test_packages_on_disk_are_those_declared():
+    setuptools = PROJECT["tool"]["setuptools"]
+    on_disk = {
+        ".".join(["tinycohort", *path.parent.relative_to(ROOT).parts]) for folder in FOLDERS for path in (ROOT / folder).rglob("*.py")
+    }
+    assert set(setuptools["packages"]) == on_disk
+    for package in on_disk:
+        assert (ROOT / Path(*package.split(".")[1:]) / "__init__.py").is_file(), f"{package} has no __init__.py"
+    assert setuptools["package-dir"] == {f"tinycohort.{folder}": folder for folder in FOLDERS}
+
+
+def test_files_that_are_no_modules_are_packaged_too():
+    setuptools = PROJECT["tool"]["setuptools"]
+    data = setuptools.get("package-data", {})
+    for folder in FOLDERS:
+        for path in (ROOT / folder).rglob("*"):
+            if path.is_dir() or path.suffix in {".py", ".pyc"} or "__pycache__" in path.parts or path.name.startswith("."):
+                continue
+            # The package that holds a file is its nearest folder with an __init__.py.
+            home = next(parent for parent in path.parents if (parent / "__init__.py").is_file())
+            package = ".".join(["tinycohort", *home.relative_to(ROOT).parts])
+            inside = path.relative_to(home)
+            patterns = [*data.get(package, []), *data.get("*", [])]
+            assert any(inside.match(pattern) for pattern in patterns), f"no wheel would hold {path.relative_to(ROOT)}: see package-data"
+
+
+def test_the_command_line_loads_nothing_heavy():
+    pytest.importorskip("tinycohort.augment.cli", reason="augment/cli.py is not there yet")
+    code = "import json, sys, tinycohort.augment.cli; print(json.dumps(sorted({name.split('.')[0] for name in sys.modules})))"
+    answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT.parent)
+    loaded = set(json.loads(answer.stdout)) & set(HEAVY)
+    assert not loaded, f"importing the command line loads {sorted(loaded)}; import them inside the commands"
+
+
+@each_module
+def test_nothing_is_pickled_or_unpickled(module):
+    for name, node in imports(tree(module), module):
+        assert name.split(".")[0] not in PICKLERS, f"{module}:{node.lineno} imports {name}: a pickle can run anything when it is read"
+        assert name not in HIDDEN_PICKLES, f"{module}:{node.lineno} imports {name} by its name, where its arguments cannot be checked"
+    for node in ast.walk(tree(module)):
+        if not isinstance(node, ast.Call):
+            continue
+        where = f"{module}:{node.lineno}"
+        function = ast.unparse(node.func)
+        given = {keyword.arg: keyword.value for keyword in node.keywords}
+        if function == "torch.load":
+            weights_only = given.get("weights_only")
+            assert isinstance(weights_only, ast.Constant), f"{where}: torch.load without weights_only=True"
+            assert weights_only.value is True, f"{where}: torch.load without weights_only=True"
+        if function in {"np.load", "numpy.load", "np.save", "np.savez", "np.savez_compressed"} and "allow_pickle" in given:
+            allow = given["allow_pickle"]
+            assert isinstance(allow, ast.Constant), f"{where}: {function} with allow_pickle"
+            assert allow.value is False, f"{where}: {function} with allow_pickle"
+        refused = HIDDEN_PICKLES - {"torch.load"} | {"pd.read_pickle"}
+        assert function not in refused, f"{where}: {function} is a pickle; weights go into safetensors, the rest into JSON or CSV"
+        assert not function.endswith(".to_pickle"), f"{where}: {function} is a pickle"
+
+
+def test_the_version_is_said_alike_everywhere():
+    version = PROJECT["project"]["version"]
+    citation = (ROOT / "CITATION.cff").read_text(encoding="utf-8")
+    assert re.findall(r"^version: (.+)$", citation, flags=re.MULTILINE) == [version]
+    headings = re.findall(r"^## \[(.+?)\]", (ROOT / "CHANGELOG.md").read_text(encoding="utf-8"), flags=re.MULTILINE)
+    assert {version, "Unreleased"} & set(headings)
+
+
+def test_every_constraint_is_an_exact_pin_that_its_requirements_allow():
+    project = PROJECT["project"]
+    extras = project["optional-dependencies"]
+    for file, names in (("constraints.txt", ("test", "dev")), ("constraints-sklearn-extra.txt", ("test", "sklearn-extra"))):
+        lines = [line for line in (ROOT / file).read_text(encoding="utf-8").splitlines() if line and not line.startswith("#")]
+        pins = dict(line.split("==") for line in lines)
+        pinned = {canonicalize_name(name): version for name, version in pins.items()}
+        for line in [*project["dependencies"], *(line for name in names for line in extras[name])]:
+            requirement = Requirement(line)
+            if requirement.marker and not requirement.marker.evaluate({"python_version": "3.11"}):
+                continue
+            version = pinned.get(canonicalize_name(requirement.name))
+            assert version, f"{file} does not pin {requirement.name}: run `make constraints`"
+            assert version in requirement.specifier, f"{file} pins {requirement.name} to {version}, outside of {requirement.specifier}"
