@@ -14,7 +14,9 @@ import numpy as np
 
 from .cohort import Cohort, Problem
 from .errors import DataError
-from .tables import Found, Subjects, cohort_table, join, participant_of, place_of, read_description, read_subjects
+from .ids import participant_of
+from .rows import Found, cohort_table, join, place_of, read_description
+from .tables import Subjects, read_subjects
 
 _OURS = "images.npz"
 _KEYS = "images (n, X, Y) or (n, X, Y, Z), labels (n,) and, optionally, participants (n,)"

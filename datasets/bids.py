@@ -6,7 +6,8 @@ from pathlib import Path
 from .cohort import Cohort
 from .errors import DataError
 from .images import extension, stem
-from .tables import Found, cohort_table, join, read_description, read_subjects
+from .rows import Found, cohort_table, join, read_description
+from .tables import read_subjects
 
 
 def recognises(path: Path) -> bool:

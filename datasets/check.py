@@ -12,7 +12,7 @@ import pandas as pd
 
 from .cohort import Cohort, CohortError, Problem
 from .images import ImageError, read_image
-from .tables import place_of
+from .rows import place_of
 
 Progress = Callable[[Sequence[Any]], Iterable[Any]]
 
@@ -204,14 +204,15 @@ def _faults_of_rows(
     report: _Report, looks: Sequence[Look | None], unreadable: dict[int, tuple[str, str]], classes: Sequence[str] | None
 ) -> None:
     # What the reader said of a row is not said again in other words.
-    told = {problem.participant for problem in report.problems}
+    told = {(problem.participant, problem.path) for problem in report.problems}
+    people_told = {participant for participant, _ in told}
     for row, look in enumerate(looks):
-        if report.images[row] is None and report.participants[row] not in told:
+        if report.images[row] is None and report.participants[row] not in people_told:
             report.add(row, "no image", "add the image, or remove the row")
         for fault in [unreadable[row]] if row in unreadable else look.faults if look else ():
             report.add(row, *fault)
         label = report.labels[row]
-        if label is None and report.participants[row] not in told:
+        if label is None and (report.participants[row], report.place(row)) not in told:
             report.add(row, "no label", "fill in the label, or remove the row")
         elif label is not None and classes is not None and label not in classes:
             report.add(row, f"unknown label '{label}'", f"use one of: {', '.join(classes)}")

@@ -9,8 +9,10 @@ from typing import Any
 
 from .cohort import Cohort, Problem
 from .errors import DataError
+from .ids import scan_of
 from .images import PICTURES, VOLUMES, extension, stem
-from .tables import Subjects, cohort_table, no_image, read_description, read_subjects, row_of, scan_of
+from .rows import cohort_table, no_image, read_description, row_of
+from .tables import Subjects, read_subjects
 
 TABLES = (".tsv", ".csv")
 _WORD = re.compile(r"[^\W_]+")
@@ -47,7 +49,7 @@ def read(path: Path, *, table: Path | None, label: str | None, plane: str | None
     else:
         folder, table = path, table or _own_table(path)
     subjects = read_subjects(table, label)
-    rows, problems = _named(subjects, folder) if subjects.has_files else _searched(subjects, folder, plane)
+    rows, problems = _named(subjects, folder) if subjects.name_images else _searched(subjects, folder, plane)
     name, licence = read_description(folder)
     return Cohort(
         name=name,
@@ -77,14 +79,14 @@ def _own_table(folder: Path) -> Path:
 def _named(subjects: Subjects, folder: Path) -> tuple[list[dict[str, Any]], list[Problem]]:
     """The images that the table names; a path is relative to the table, or else to the folder."""
     rows, problems = [], []
-    for record in subjects.records:
-        if record["file"] is None:
-            problems.append(no_image(record, subjects.path, "no image named"))
-            rows.append(row_of(record, None, record["spelled"]))
+    for subject in subjects.rows:
+        if subject.file is None:
+            problems.append(no_image(subject, subjects.path, "no image named"))
+            rows.append(row_of(subject, None, subject.spelled))
             continue
-        beside_table, inside = subjects.path.parent / record["file"], folder / record["file"]
+        beside_table, inside = subjects.path.parent / subject.file, folder / subject.file
         image = inside if inside.is_file() and not beside_table.is_file() else beside_table
-        rows.append(row_of(record, str(image.absolute()), record["file"]))
+        rows.append(row_of(subject, str(image.absolute()), subject.file))
     return rows, problems
 
 
@@ -102,23 +104,21 @@ def _searched(subjects: Subjects, folder: Path, plane: str | None) -> tuple[list
     choices = _by_id(files, folder, {scan for scan, _ in index})
     several: dict[str, Sequence[Path]] = {}
     rows = []
-    for (scan, _), record in index.items():
+    for (scan, _), subject in index.items():
         chosen = _choose(choices[scan], scan, folder, plane)
         if len(chosen) == 1:
             # Not resolved: a folder of links to a store keeps the names that its owner gave.
-            rows.append(row_of(record, str(chosen[0].absolute()), record["spelled"]))
+            rows.append(row_of(subject, str(chosen[0].absolute()), subject.spelled))
             continue
         if chosen:
-            several[record["spelled"]] = chosen
+            several[subject.spelled] = chosen
             names = ", ".join(file.name for file in chosen)
-            what, mend = (
-                f"several images for '{record['spelled']}' ({names})",
-                "keep one, name it in a column image, or choose with --plane",
-            )
-            problems.append(Problem(record["participant_id"], str(chosen[0].parent), what, mend))
+            what = f"several images for '{subject.spelled}' ({names})"
+            mend = "keep one, or name the right one in a column image"
+            problems.append(Problem(subject.participant_id, str(chosen[0].parent), what, mend))
         else:
-            problems.append(no_image(record, subjects.path, f"no image of the plane {plane} found" if plane else "no image found"))
-        rows.append(row_of(record, None, record["spelled"]))
+            problems.append(no_image(subject, subjects.path, f"no image of the plane {plane} found" if plane else "no image found"))
+        rows.append(row_of(subject, None, subject.spelled))
     if plane is None and len(several) > len(index) / 2:
         spelled, chosen = next(iter(several.items()))
         raise DataError(

@@ -9,7 +9,9 @@ import pandas as pd
 
 from .cohort import Cohort, Problem
 from .errors import DataError
-from .tables import Found, Subjects, cohort_table, column_of, join, participant_of, read_table, understand
+from .ids import participant_of
+from .rows import Found, cohort_table, join
+from .tables import Columns, Subjects, read_table, understand
 
 LICENCE = "OASIS data use agreement, https://sites.wustl.edu/oasisbrains/"
 _SESSION = "OAS1_[0-9][0-9][0-9][0-9]_MR[0-9]"
@@ -73,7 +75,7 @@ def fetch_vbm(*, label: str | None = None, fetch: Callable[..., Any] | None = No
         ) from error
     # The maps and the rows are joined by id: DARTEL's outliers are missing from both.
     found = [Found(str(file), Path(file).parent.name, Path(file).parent.name) for file in bunch.gray_matter_maps]
-    table = bunch.ext_vars.astype(object).map(lambda value: None if pd.isna(value) else str(value).strip())
+    table = {name: [None if pd.isna(value) else str(value).strip() for value in bunch.ext_vars[name]] for name in bunch.ext_vars}
     return _cohort("OASIS-1 VBM", "oasis-vbm", found, _subjects(table, Path("oasis_cross-sectional.csv"), label), [])
 
 
@@ -82,12 +84,11 @@ def _sessions(path: Path) -> list[Path]:
     return sorted(session for depth in ("", "*/", "*/*/") for session in path.glob(depth + _SESSION) if session.is_dir())
 
 
-def _subjects(table: pd.DataFrame, path: Path, label: str | None) -> Subjects:
-    table = table.set_axis([str(column).lower() for column in table.columns], axis="columns")
-    rating = column_of(table, ("cdr",))
-    if rating is None:
-        raise DataError(f"{path} has no column CDR, which gives the diagnosis; it has: {', '.join(table.columns)}.")
-    return understand(table.assign(diagnosis=table[rating].map(_diagnosis).astype(object)), path, label)
+def _subjects(table: Columns, path: Path, label: str | None) -> Subjects:
+    table = {name.lower(): values for name, values in table.items()}
+    if "cdr" not in table:
+        raise DataError(f"{path} has no column CDR, which gives the diagnosis; it has: {', '.join(table)}.")
+    return understand(table | {"diagnosis": [_diagnosis(value) for value in table["cdr"]]}, path, label)
 
 
 def _diagnosis(rating: str | None) -> str | None:

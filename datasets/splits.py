@@ -14,7 +14,7 @@ import pandas as pd
 from .cohort import Cohort
 from .errors import DataError, LeakageError, UsageError
 from .files import write_json
-from .tables import participant_of
+from .ids import participant_of
 
 FRACTIONS: Mapping[str, float] = {"train": 0.7, "validation": 0.1, "test": 0.2}
 # How many names an error lists before it counts the rest.
