@@ -1,0 +1,269 @@
+"""From the images of one class to a fitted model: train, encode, build the metric, and say how well it went."""
+
+import hashlib
+import json
+import platform
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field, replace
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor
+
+from ..datasets.cohort import Cohort
+from ..datasets.errors import DataError, UsageError
+from ..datasets.files import write_json
+from ..datasets.splits import Split
+from ..datasets.transforms import Images, Preparation, prepare
+from .autoencoders import Autoencoder, GaussianAutoencoder, build_autoencoder
+from .metric import RiemannianMetric
+from .model import FittedModel, MetricSettings, ModelConfig, Participants, decode, encode
+from .nearest import explained_variance, nearest_images
+from .networks import Architecture
+from .posterior import Posterior
+from .seeds import derived_seed
+from .training import Record, TrainingSettings, train
+
+FEWEST_IMAGES = 10  # of a class, before the split: 7 to train on, 1 to select by
+EXPLAINS_NOTHING = 0.05
+REPORTED_VERSIONS = ("tinycohort", "torch", "monai", "lightning", "numpy", "nibabel", "scikit-learn", "kmedoids")
+
+
+@dataclass(frozen=True)
+class FitSettings:
+    """All settings of a fit; what ``--preset`` chooses and options change."""
+
+    model: str = "vae"
+    model_settings: dict[str, Any] = field(default_factory=dict)
+    arch: str = "conv"
+    latent_dim: int = 16
+    channels: int = 16
+    preparation: Preparation = Preparation()
+    training: TrainingSettings = TrainingSettings()
+    metric: MetricSettings = MetricSettings()
+    seed: int = 0
+
+
+PRESETS: dict[str, FitSettings] = {
+    # Chosen on real slices: see the README's results.
+    "default": FitSettings(),
+    # Appendix D and Table 4; the log-variance through tanh, k = 50 and lambda = 1 are the released OASIS code's.
+    "paper-oasis": FitSettings(
+        model_settings={"beta": 1.0, "likelihood": "fixed", "bounded_log_var": True},
+        arch="paper-oasis",
+        preparation=Preparation(size=(208, 176), scaling="minmax"),
+        training=TrainingSettings(epochs=1000, learning_rate=1e-4, batch_size=100, patience=20, jitter=0.0),
+        metric=MetricSettings(n_centroids=50, selection="first", lam=1.0),
+    ),
+}
+
+
+@dataclass(frozen=True)
+class Hooks:
+    """Where a fit tells how far it is; silent by default."""
+
+    on_image: Callable[[], None] = lambda: None
+    on_epoch: Callable[[Record], None] = lambda record: None
+    on_warning: Callable[[str], None] = lambda message: None
+    on_stage: Callable[[str], None] = lambda stage: None
+
+
+def plan_digest(settings: FitSettings, label: str, data_digest: str, split: Split) -> str:
+    """What makes two fits the same fit: settings, class, images and split. A resume point is only taken up by the same plan."""
+    plan = {"settings": asdict(settings), "label": label, "data": data_digest, "split": split.digest, "version": version("tinycohort")}
+    return hashlib.sha256(json.dumps(plan, sort_keys=True).encode()).hexdigest()
+
+
+def fit_class(
+    cohort: Cohort,
+    split: Split,
+    label: str,
+    settings: FitSettings,
+    *,
+    data_digest: str = "",
+    resume_folder: Path | None = None,
+    command: str = "",
+    hooks: Hooks | None = None,
+) -> FittedModel:
+    """Fit a model on one class's training side; its validation side selects the weights, its test side is not read.
+
+    Parameters
+    ----------
+    cohort : Cohort
+        Sound, with all its classes.
+    split : Split
+        Of its participants.
+    label : str
+        The class.
+    settings : FitSettings
+        How.
+    data_digest : str
+        Of the cohort's content (``check.Examination.digest``).
+    resume_folder : Path, optional
+        Where the state of training is kept, and taken up if there is one of the same plan.
+    command : str
+        Recorded in the model.
+    hooks : Hooks, optional
+        Progress.
+
+    Raises
+    ------
+    UsageError
+        If ``resume_folder`` holds the state of another plan.
+    DataError
+        If the class has too few images.
+    GateError
+        If training diverges.
+    """
+    hooks = hooks or Hooks()
+    members = cohort.of_class(label)
+    if len(members) < FEWEST_IMAGES:
+        raise DataError(f"The class {label} of {cohort.name} has {len(members)} images; a model needs {FEWEST_IMAGES} or more.")
+    sides = {name: split.side(members, name) for name in ("train", "validation")}
+    empty = [name for name, side in sides.items() if len(side) == 0]
+    if empty:
+        raise DataError(f"The split leaves no {' and no '.join(empty)} image of class {label}; draw another split, or add participants.")
+    plan = plan_digest(settings, label, data_digest, split)
+    if resume_folder is not None:
+        _claim(resume_folder, plan)
+
+    hooks.on_stage("reading")
+    images = _prepare_together(sides, settings.preparation, hooks)
+    architecture = Architecture(settings.arch, images["train"].space.shape, settings.latent_dim, settings.channels)
+    autoencoder = _initialise(settings, architecture, label)
+
+    hooks.on_stage("training")
+    seed = derived_seed(settings.seed, label, "training")
+    result = train(
+        autoencoder,
+        images["train"].pixels,
+        images["validation"].pixels,
+        settings.training,
+        seed=seed,
+        resume_folder=resume_folder,
+        on_epoch=hooks.on_epoch,
+    )
+
+    hooks.on_stage("building the metric")
+    codes = encode(autoencoder, images["train"].pixels)
+    posterior = posterior_of(autoencoder, images["train"].pixels) if isinstance(autoencoder, GaussianAutoencoder) else None
+    metric = None
+    if posterior is not None:
+        metric = RiemannianMetric.from_posterior(posterior, **asdict(settings.metric), seed=derived_seed(settings.seed, label, "centroids"))
+    diagnostics = assess(autoencoder, images["train"], images["validation"], posterior) | {"best_epoch": result.best_epoch}
+    for message in fit_warnings(diagnostics, settings):
+        hooks.on_warning(f"{label}: {message}")
+    config = ModelConfig(
+        label=label,
+        model=settings.model,
+        model_settings=settings.model_settings,
+        architecture=architecture,
+        preparation=replace(settings.preparation, size=images["train"].space.shape),
+        space=images["train"].space,
+        training=settings.training,
+        metric=settings.metric,
+        participants=Participants.record(sides["train"].table["participant_id"], sides["validation"].table["participant_id"]),
+        seed=settings.seed,
+        data={
+            "name": cohort.name,
+            "source": cohort.source,
+            "licence": cohort.licence,
+            "synthetic": cohort.synthetic,
+            "digest": data_digest,
+            "counts": split.side(cohort, "train").counts(),
+            "n_train": len(sides["train"]),
+            "n_validation": len(sides["validation"]),
+        },
+        split={"digest": split.digest, "seed": split.seed},
+        plan=plan,
+        diagnostics=diagnostics,
+        versions={name: version(name) for name in REPORTED_VERSIONS} | {"python": platform.python_version()},
+        command=command,
+    )
+    return FittedModel(config, autoencoder, codes, posterior, metric, result.history)
+
+
+@torch.no_grad()
+def posterior_of(autoencoder: GaussianAutoencoder, images: Tensor, batch_size: int = 64) -> Posterior:
+    """q(z|x) of images ``(n, 1, ...)``, in float32."""
+    parts = [autoencoder.posterior(batch) for batch in images.split(batch_size)]
+    return Posterior(torch.cat([part.mean for part in parts]), torch.cat([part.log_var for part in parts]))
+
+
+def assess(autoencoder: Autoencoder, train_images: Images, validation_images: Images, posterior: Posterior | None) -> dict[str, Any]:
+    """What every fit reports: explained variance, use of the latent units, and how far held-out images are from training images.
+
+    Distances are root-mean-square differences over voxels of images in [0, 1]: the yardstick for those of samples.
+    """
+    mean_image = train_images.pixels.mean(dim=0)
+    found: dict[str, Any] = {}
+    for side, images in (("train", train_images), ("validation", validation_images)):
+        reconstructions = decode(autoencoder, encode(autoencoder, images.pixels))
+        found[f"explained_{side}"] = explained_variance(images.pixels, reconstructions, mean_image)
+    distances, _ = nearest_images(validation_images.pixels, train_images.pixels)
+    found["held_out_nearest_median"] = float(np.median(distances))
+    found["held_out_nearest_smallest"] = float(distances.min())
+    if posterior is not None:
+        kl = posterior.kl().mean(dim=0)
+        found |= {
+            "active_units": int(posterior.active_units().sum()),
+            "kl": float(kl.sum()),
+            "kl_per_unit": [round(float(value), 4) for value in kl],
+            "posterior_std_median": float(posterior.std.median()),
+        }
+    return found
+
+
+def fit_warnings(diagnostics: dict[str, Any], settings: FitSettings) -> list[str]:
+    """What a user must know before using the model, in plain words; empty if all is well."""
+    found = []
+    if diagnostics.get("active_units", 1) == 0:
+        found.append(
+            "the posterior has collapsed (no latent unit depends on the image): every sample will be the same mean image. "
+            "Lower --beta, or use the calibrated likelihood."
+        )
+    elif diagnostics["explained_train"] < EXPLAINS_NOTHING:
+        found.append(
+            f"the reconstruction explains {diagnostics['explained_train']:.0%} of the training images' variance, hardly more than their mean. "
+            "Train for more --epochs, raise --learning-rate, or lower --beta."
+        )
+    elif diagnostics["explained_validation"] < EXPLAINS_NOTHING:
+        more = "" if settings.training.jitter else ", train with --jitter 1"
+        found.append(
+            f"the reconstruction explains {diagnostics['explained_train']:.0%} of the training images' variance and "
+            f"{diagnostics['explained_validation']:.0%} of held-out images': the model has learnt its images by heart, and samples may be close "
+            f"to them. Add images, lower --latent-dim{more}."
+        )
+    return found
+
+
+def _prepare_together(sides: dict[str, Cohort], preparation: Preparation, hooks: Hooks) -> dict[str, Images]:
+    """Both sides in one pass, so that a size taken from the images is the same for both."""
+    both = replace(sides["train"], table=pd.concat([side.table for side in sides.values()], ignore_index=True))
+    images = prepare(both, preparation, on_image=hooks.on_image, on_warning=hooks.on_warning)
+    n = len(sides["train"])
+    return {"train": images[:n], "validation": images[n:]}
+
+
+def _initialise(settings: FitSettings, architecture: Architecture, label: str) -> Autoencoder:
+    """Fresh weights from the seed; torch's global state is left as it was."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(derived_seed(settings.seed, label, "weights"))
+        return build_autoencoder(settings.model, architecture, **settings.model_settings)
+
+
+def _claim(resume_folder: Path, plan: str) -> None:
+    """Make the folder of the resume point, or see that what it holds is of this very plan."""
+    marker = resume_folder / "plan.json"
+    if marker.exists():
+        if json.loads(marker.read_text(encoding="utf-8")).get("plan") != plan:
+            raise UsageError(
+                f"{resume_folder} holds an unfinished fit with other settings, data or split; "
+                "repeat those settings, or leave out --resume to start anew."
+            )
+        return
+    write_json(marker, {"plan": plan})

@@ -1,0 +1,51 @@
+"""Small random changes of pose, shape and brightness while a model trains.
+
+A cohort of 50 images is learnt by heart: on 56 coronal OASIS slices of one class the reconstruction explains 95 % of the training images'
+variance and none of the held-out ones'. With images that differ a little at each epoch it explains about as much of held-out images
+as a principal component analysis does. The posteriors, the metric and the samples are still those of the unchanged images.
+
+MONAI's random transforms draw from NumPy's state, one image at a time; these draw a whole batch from a ``torch.Generator``, on its device.
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+# At strength 1. Lengths are shares of half the field of view: 0.06 of 80 voxels across are 2.4 voxels.
+ROTATION = 0.1  # radians, at most
+SCALE = 0.06  # at most, up or down
+SHIFT = 0.06  # at most
+BEND = 0.02  # standard deviation of the displacements on a coarse grid
+BEND_GRID = 5  # its points per side
+GAIN = 0.1  # at most, up or down
+
+
+def jitter(images: Tensor, strength: float, generator: torch.Generator) -> Tensor:
+    """Rotate, scale, shift, bend and brighten each image a little, differently.
+
+    Parameters
+    ----------
+    images : torch.Tensor
+        ``(n, 1, X, Y)`` or ``(n, 1, X, Y, Z)`` in [0, 1].
+    strength : float
+        Multiplies every amplitude; 0 changes nothing.
+    generator : torch.Generator
+        On the images' device.
+    """
+    if strength == 0:
+        return images
+    n, dims = len(images), images.ndim - 2
+    place = {"generator": generator, "device": images.device}
+
+    def between(amplitude: float, *shape: int) -> Tensor:
+        return (2 * torch.rand((n, *shape), **place) - 1) * strength * amplitude
+
+    # The exponential of a skew-symmetric matrix is a rotation, in the plane and in space alike.
+    upper = torch.triu(between(ROTATION, dims, dims), diagonal=1)
+    linear = torch.matrix_exp(upper - upper.mT) * (1 + between(SCALE, dims))[:, None, :]
+    theta = torch.cat([linear, between(SHIFT, dims, 1)], dim=2)
+    grid = F.affine_grid(theta, list(images.shape), align_corners=False)
+    coarse = torch.randn((n, dims, *[BEND_GRID] * dims), **place) * strength * BEND
+    smooth = F.interpolate(coarse, images.shape[2:], mode="bicubic" if dims == 2 else "trilinear", align_corners=True)
+    moved = F.grid_sample(images, grid + smooth.movedim(1, -1), align_corners=False)
+    return (moved * (1 + between(GAIN, *[1] * (dims + 1)))).clamp(0, 1)

@@ -1,0 +1,244 @@
+"""A fitted model: an autoencoder, the latents of its training images, its metric, and where all of it came from.
+
+On disk it is a folder of safetensors and JSON; nothing in it is ever unpickled or run.
+"""
+
+import hashlib
+import json
+import secrets
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from ..datasets.errors import DataError
+from ..datasets.transforms import ImageSpace, Preparation
+from .autoencoders import Autoencoder, build_autoencoder
+from .metric import RiemannianMetric
+from .networks import Architecture
+from .posterior import Posterior
+from .training import TrainingSettings
+
+FORMAT = 1
+
+
+@dataclass(frozen=True)
+class MetricSettings:
+    """How the metric is built (``RiemannianMetric.from_posterior``)."""
+
+    n_centroids: int | None = None
+    selection: str = "k-medoids"
+    lam: float = 0.01
+    tau: float = 0.0
+    rho: float | None = None
+    rho_scale: float = 1.0
+
+
+@dataclass(frozen=True)
+class Participants:
+    """Who a model has seen, as salted hashes: enough to find a known participant again, not to list unknown ones.
+
+    It is a pseudonym, no protection: whoever holds the model can try every id.
+    """
+
+    salt: str
+    train: tuple[str, ...]
+    validation: tuple[str, ...]
+
+    @classmethod
+    def record(cls, train: Iterable[str], validation: Iterable[str]) -> "Participants":
+        """Hash the participant ids of both sides under a fresh salt."""
+        salt = secrets.token_hex(16)
+        hashed = [tuple(sorted({_hash(salt, participant) for participant in side})) for side in (train, validation)]
+        return cls(salt, *hashed)
+
+    def trained_on(self, participant: str) -> bool:
+        """Whether the weights were fitted on images of this participant."""
+        return _hash(self.salt, participant) in self.train
+
+    def seen(self, participant: str) -> bool:
+        """Whether the model was trained on this participant or selected by it."""
+        return self.trained_on(participant) or _hash(self.salt, participant) in self.validation
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """Everything about a model but its numbers; ``config.json``.
+
+    Parameters
+    ----------
+    label : str
+        The class it was fitted on.
+    model, model_settings
+        Name of the autoencoder, and what it was built with.
+    architecture, preparation, space, training, metric
+        The parts' own settings.
+    seed : int
+        Of everything random in the fit.
+    data : dict
+        ``name``, ``source``, ``licence``, ``synthetic``, the options it was read with, and ``counts``: training images per class.
+    split : dict
+        ``digest`` and ``seed`` of the split.
+    plan : str
+        Digest of what makes two fits the same fit (``fitting.plan_digest``).
+    participants : Participants
+        Who was seen.
+    diagnostics : dict
+        What the fit reports.
+    versions, command
+        With what, and how, it was made.
+    """
+
+    label: str
+    model: str
+    architecture: Architecture
+    preparation: Preparation
+    space: ImageSpace
+    training: TrainingSettings
+    metric: MetricSettings
+    participants: Participants
+    seed: int
+    model_settings: dict[str, Any] = field(default_factory=dict)
+    data: dict[str, Any] = field(default_factory=dict)
+    split: dict[str, Any] = field(default_factory=dict)
+    plan: str = ""
+    diagnostics: dict[str, Any] = field(default_factory=dict)
+    versions: dict[str, str] = field(default_factory=dict)
+    command: str = ""
+
+    @classmethod
+    def from_json(cls, content: dict[str, Any]) -> "ModelConfig":
+        """Rebuild from ``as_json``; unknown, missing or ill-typed entries raise ``KeyError``, ``TypeError`` or ``ValueError``."""
+        parts: dict[str, Any] = {
+            "architecture": Architecture,
+            "preparation": Preparation,
+            "space": ImageSpace,
+            "training": TrainingSettings,
+            "metric": MetricSettings,
+            "participants": Participants,
+        }
+        given = {key: value for key, value in content.items() if key != "format"}
+        for name, part in parts.items():
+            given[name] = part(**{key: _tuples(value) for key, value in given[name].items()})
+        return cls(**given)
+
+    def as_json(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        return {"format": FORMAT} | {f.name: _plain(getattr(self, f.name)) for f in fields(self)}
+
+
+@dataclass(frozen=True, eq=False)
+class FittedModel:
+    """A trained autoencoder with what its samplers need.
+
+    Parameters
+    ----------
+    config : ModelConfig
+        Where it came from.
+    autoencoder : Autoencoder
+        In evaluation mode, on the CPU.
+    codes : torch.Tensor
+        ``(n, D)``: codes of the training images (posterior means, if the posterior is Gaussian).
+    posterior, metric
+        Of the training images; ``None`` for a model without Gaussian posterior.
+    history : pandas.DataFrame
+        One row an epoch.
+    """
+
+    config: ModelConfig
+    autoencoder: Autoencoder
+    codes: Tensor
+    posterior: Posterior | None
+    metric: RiemannianMetric | None
+    history: pd.DataFrame
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of the weights, by name and value."""
+        digest = hashlib.sha256()
+        for name, value in sorted(self.autoencoder.state_dict().items()):
+            digest.update(name.encode() + value.contiguous().numpy().tobytes())
+        return digest.hexdigest()
+
+    def save(self, folder: Path) -> None:
+        """Write the model's files into ``folder``, which exists (``files.whole_folder`` makes the writing whole)."""
+        save_file({name: value.contiguous() for name, value in self.autoencoder.state_dict().items()}, folder / "model.safetensors")
+        latents = {"codes": self.codes} if self.posterior is None else {"codes": self.codes, "log_var": self.posterior.log_var}
+        save_file({name: value.contiguous() for name, value in latents.items()}, folder / "latents.safetensors")
+        if self.metric is not None:
+            values = {"rho": repr(self.metric.rho), "lam": repr(self.metric.lam), "tau": repr(self.metric.tau)}
+            arrays = {"centroids": self.metric.centroids.contiguous(), "precisions": self.metric.precisions.contiguous()}
+            save_file(arrays, folder / "metric.safetensors", metadata=values)
+        self.history.to_csv(folder / "history.csv", index=False)
+        (folder / "config.json").write_text(json.dumps(self.config.as_json(), indent=2) + "\n", encoding="utf-8")
+
+    @classmethod
+    def load(cls, folder: Path) -> "FittedModel":
+        """Read a model folder.
+
+        Raises
+        ------
+        DataError
+            If it is none, or one of its files is missing, altered in shape, or of a newer format.
+        """
+        try:
+            content = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise DataError(
+                f"{folder} is no model folder: its config.json cannot be read ({error}); fit a model with `augment fit`."
+            ) from error
+        if not isinstance(content, dict) or content.get("format") != FORMAT:
+            raise DataError(f"{folder}/config.json is not of format {FORMAT}; use the version of tinycohort that wrote it.")
+        try:
+            config = ModelConfig.from_json(content)
+            autoencoder = build_autoencoder(config.model, config.architecture, **config.model_settings)
+            autoencoder.load_state_dict(load_file(folder / "model.safetensors"))
+            latents = load_file(folder / "latents.safetensors")
+            posterior = Posterior(latents["codes"], latents["log_var"]) if "log_var" in latents else None
+            metric = None if posterior is None else _load_metric(folder / "metric.safetensors")
+            history = pd.read_csv(folder / "history.csv")
+        except (OSError, KeyError, TypeError, ValueError, RuntimeError, AttributeError, SafetensorError) as error:
+            raise DataError(f"{folder} is damaged or is no model folder ({_first_line(error)}); fit it anew, or restore it.") from error
+        return cls(config, autoencoder.eval(), latents["codes"], posterior, metric, history)
+
+
+@torch.no_grad()
+def encode(autoencoder: Autoencoder, images: Tensor, batch_size: int = 64) -> Tensor:
+    """Codes ``(n, D)`` of images, in float32."""
+    return torch.cat([autoencoder.encode(batch) for batch in images.split(batch_size)])
+
+
+@torch.no_grad()
+def decode(autoencoder: Autoencoder, z: Tensor, batch_size: int = 64) -> Tensor:
+    """Images ``(n, 1, ...)`` of latents ``(n, D)``, in float32."""
+    return torch.cat([autoencoder.decode(batch) for batch in z.split(batch_size)])
+
+
+def _load_metric(path: Path) -> RiemannianMetric:
+    with safe_open(path, framework="pt") as file:
+        values = file.metadata()
+        return RiemannianMetric(
+            file.get_tensor("centroids"), file.get_tensor("precisions"), float(values["rho"]), float(values["lam"]), float(values["tau"])
+        )
+
+
+def _hash(salt: str, participant: str) -> str:
+    return hashlib.sha256(f"{salt}/{participant}".encode()).hexdigest()
+
+
+def _plain(value: Any) -> Any:
+    return asdict(value) if hasattr(value, "__dataclass_fields__") else value
+
+
+def _tuples(value: Any) -> Any:
+    return tuple(_tuples(part) for part in value) if isinstance(value, list) else value
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]

@@ -1,0 +1,32 @@
+"""How close images come to training images: what a sample must not be is a copy of a patient."""
+
+import numpy as np
+import torch
+from sklearn.metrics import pairwise_distances_argmin_min
+from torch import Tensor
+
+
+def nearest_images(images: Tensor, references: Tensor) -> tuple[np.ndarray, np.ndarray]:
+    """Root-mean-square difference over voxels to the nearest reference ``(n,)``, and which reference that is ``(n,)``.
+
+    Parameters
+    ----------
+    images, references : torch.Tensor
+        ``(n, 1, ...)`` and ``(m, 1, ...)``, in [0, 1].
+    """
+    index, distance = pairwise_distances_argmin_min(_rows(images), _rows(references))
+    return distance / np.sqrt(images[0].numel()), index
+
+
+def explained_variance(images: Tensor, reconstructions: Tensor, mean_image: Tensor) -> float:
+    """Share of the images' squared distance from ``mean_image`` ``(1, ...)`` that their reconstructions account for.
+
+    1 for perfect reconstructions, 0 for the mean image itself, negative for worse than that.
+    """
+    residual = (images - reconstructions).double().square().sum()
+    total = (images - mean_image).double().square().sum()
+    return float(1 - residual / total)
+
+
+def _rows(images: Tensor) -> np.ndarray:
+    return images.detach().to(torch.float32).flatten(1).numpy()

@@ -1,0 +1,306 @@
+"""Fitting one autoencoder on the images of one class (on lightning).
+
+All randomness of an epoch (order of the images, noise of the posteriors) comes from a generator seeded by (seed, epoch), and a resume
+point is written between epochs: a run that is killed and resumed therefore ends in the same weights as one that was not.
+"""
+
+import logging
+import math
+import time
+import warnings
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import lightning
+import pandas as pd
+import torch
+from lightning.pytorch.callbacks import Callback, Checkpoint
+from torch import Tensor
+from torch.optim.lr_scheduler import ReduceLROnPlateau
+from torch.utils.data import DataLoader, Sampler
+
+from ..datasets.errors import GateError, UsageError
+from ..datasets.files import whole_file
+from .autoencoders import Autoencoder
+from .jitter import jitter
+from .seeds import seeded_generator
+
+SECONDS_BETWEEN_RESUME_POINTS = 30.0
+Record = dict[str, float]
+
+
+@dataclass(frozen=True)
+class TrainingSettings:
+    """How a model is trained.
+
+    Parameters
+    ----------
+    epochs : int
+        Passes over the training images; the weights kept are those of the best validation loss.
+    learning_rate : float
+        Of Adam.
+    batch_size : int
+        Images a step.
+    patience : int
+        Epochs without a better validation loss before the learning rate is halved.
+    jitter : float
+        Strength of the random changes of pose, shape and brightness at each step (``jitter.jitter``); 0 for none.
+    precision : {"auto", "bf16", "fp32"}
+        Of the forward and backward pass; ``auto`` takes bf16 where the processor or GPU computes in it. Losses are always summed in float32.
+    device : {"auto", "cpu", "gpu"}
+        Where to train.
+    """
+
+    epochs: int = 200
+    learning_rate: float = 1e-3
+    batch_size: int = 16
+    patience: int = 20
+    jitter: float = 1.0
+    precision: Literal["auto", "bf16", "fp32"] = "auto"
+    device: Literal["auto", "cpu", "gpu"] = "auto"
+
+    def __post_init__(self) -> None:
+        if self.epochs < 1 or self.batch_size < 1 or self.patience < 1 or not self.learning_rate > 0:
+            raise UsageError("Training needs at least 1 epoch, 1 image a batch, a patience of 1 and a learning rate above 0.")
+        if not 0 <= self.jitter <= 5:
+            raise UsageError(f"--jitter lies between 0 (none) and 5, not at {self.jitter}.")
+        if self.precision not in ("auto", "bf16", "fp32"):
+            raise UsageError(f"--precision is auto, bf16 or fp32, not '{self.precision}'.")
+        if self.device not in ("auto", "cpu", "gpu"):
+            raise UsageError(f"--device is auto, cpu or gpu, not '{self.device}'.")
+
+
+@dataclass(frozen=True)
+class TrainingResult:
+    """What training leaves beside the model's weights.
+
+    Parameters
+    ----------
+    history : pandas.DataFrame
+        One row an epoch: ``epoch``, ``learning_rate``, and every loss term as ``train_*`` and ``validation_*``.
+    best_epoch : int
+        Whose weights the model has now, from 1.
+    """
+
+    history: pd.DataFrame
+    best_epoch: int
+
+
+def choose_device(name: str) -> torch.device:
+    """The torch device that ``auto``, ``cpu`` or ``gpu`` means here.
+
+    Raises
+    ------
+    UsageError
+        If a GPU is asked for and there is none.
+    """
+    if name == "gpu" and not torch.cuda.is_available():
+        raise UsageError("No GPU that torch can use was found; leave out --device, or install a CUDA build of torch.")
+    return torch.device("cuda" if name != "cpu" and torch.cuda.is_available() else "cpu")
+
+
+def computes_in_bf16(device: torch.device) -> bool:
+    """Whether bf16 is faster than float32 here: the GPU has it, or the processor has AVX-512 bf16 or AMX instructions."""
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    capabilities = torch.cpu.get_capabilities()
+    return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
+
+
+def train(
+    model: Autoencoder,
+    train_images: Tensor,
+    validation_images: Tensor,
+    settings: TrainingSettings,
+    *,
+    seed: int,
+    resume_folder: Path | None = None,
+    on_epoch: Callable[[Record], None] = lambda record: None,
+) -> TrainingResult:
+    """Train ``model`` in place; it ends on the CPU, in evaluation mode, with the weights of its best epoch.
+
+    Parameters
+    ----------
+    model : Autoencoder
+        Freshly initialised.
+    train_images, validation_images : torch.Tensor
+        ``(n, 1, ...)`` float32 in [0, 1].
+    settings : TrainingSettings
+        How.
+    seed : int
+        Of the order of the images and of the noise.
+    resume_folder : Path, optional
+        Where the state between epochs is kept; if it holds one, training goes on from there.
+    on_epoch : callable
+        Called with each new row of the history.
+
+    Raises
+    ------
+    GateError
+        If the loss stops being a finite number.
+    """
+    device = choose_device(settings.device)
+    bf16 = settings.precision == "bf16" or (settings.precision == "auto" and computes_in_bf16(device))
+    memory_format = torch.channels_last if train_images.ndim == 4 else torch.channels_last_3d
+    fitting = _Fitting(model.to(memory_format=memory_format), settings, seed, device, on_epoch)
+    callbacks: list[Callback] = []
+    resume_from = None
+    if resume_folder is not None:
+        callbacks.append(_ResumePoint(resume_folder / "state.ckpt"))
+        resume_from = resume_folder / "state.ckpt" if (resume_folder / "state.ckpt").exists() else None
+    with _quiet_lightning():
+        trainer = lightning.Trainer(
+            accelerator="gpu" if device.type == "cuda" else "cpu",
+            devices=1,
+            precision="bf16-mixed" if bf16 else "32-true",
+            max_epochs=settings.epochs,
+            callbacks=callbacks,
+            deterministic="warn" if device.type == "cuda" else None,
+            logger=False,
+            enable_checkpointing=bool(callbacks),
+            enable_progress_bar=False,
+            enable_model_summary=False,
+            num_sanity_val_steps=0,
+        )
+        trainer.fit(
+            fitting,
+            _loader(train_images.to(device), _EpochBatches(len(train_images), settings.batch_size, seed)),
+            _loader(validation_images.to(device), _EpochBatches(len(validation_images), settings.batch_size)),
+            ckpt_path=resume_from,
+            weights_only=True,
+        )
+    model.load_state_dict(fitting.best["weights"])
+    model.to(device="cpu", memory_format=torch.contiguous_format).eval()
+    return TrainingResult(pd.DataFrame(fitting.records), int(fitting.best["epoch"]))
+
+
+class _Fitting(lightning.LightningModule):
+    """Adam on ``model.loss``, halved on plateau; keeps the history and the best weights.
+
+    The schedule is stepped by hand: lightning steps a plateau schedule only after the hook in which a resume point can be written,
+    so that a resumed run would miss a step.
+    """
+
+    def __init__(self, model: Autoencoder, settings: TrainingSettings, seed: int, device: torch.device, on_epoch: Callable[[Record], None]):
+        super().__init__()
+        self.model = model
+        self.settings = settings
+        self.seed = seed
+        self.on_epoch = on_epoch
+        self.noise = torch.Generator(device)
+        self.records: list[Record] = []
+        self.best: dict[str, Any] = {"loss": math.inf, "epoch": 0, "weights": {}}
+        self._sums: dict[str, Tensor] = {}
+        self._weights = {"train": 0, "validation": 0}
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        optimizer = torch.optim.Adam(self.model.parameters(), lr=self.settings.learning_rate)
+        self.schedule = ReduceLROnPlateau(optimizer, factor=0.5, patience=self.settings.patience)
+        return optimizer
+
+    def on_train_epoch_start(self) -> None:
+        self._sums, self._weights = {}, {"train": 0, "validation": 0}
+        seeded_generator(self.seed, "train noise", self.current_epoch, generator=self.noise)
+
+    def training_step(self, batch: Tensor, batch_idx: int) -> Tensor:
+        return self._loss("train", jitter(batch, self.settings.jitter, self.noise))
+
+    def on_validation_epoch_start(self) -> None:
+        # The same noise at every epoch: two epochs differ by their weights alone.
+        seeded_generator(self.seed, "validation noise", generator=self.noise)
+
+    def validation_step(self, batch: Tensor, batch_idx: int) -> None:
+        self._loss("validation", batch)
+
+    def _loss(self, side: str, batch: Tensor) -> Tensor:
+        terms = self.model.loss(batch, self.noise)
+        self._weights[side] += len(batch)
+        for name, term in terms.items():
+            key = f"{side}_{name}"
+            self._sums[key] = self._sums.get(key, torch.zeros((), device=batch.device)) + len(batch) * term.detach()
+        return terms["loss"]
+
+    def on_train_epoch_end(self) -> None:
+        epoch = self.current_epoch + 1
+        record: Record = {"epoch": epoch, "learning_rate": self.trainer.optimizers[0].param_groups[0]["lr"]}
+        record |= {key: float(total) / self._weights[key.split("_")[0]] for key, total in self._sums.items()}
+        if not (math.isfinite(record["train_loss"]) and math.isfinite(record["validation_loss"])):
+            raise GateError(
+                f"The loss is no longer a finite number in epoch {epoch}; the last good epoch was {epoch - 1}. "
+                "Lower --learning-rate, or train with --precision fp32."
+            )
+        self.records.append(record)
+        if record["validation_loss"] < self.best["loss"]:
+            weights = {name: value.detach().clone() for name, value in self.model.state_dict().items()}
+            self.best = {"loss": record["validation_loss"], "epoch": epoch, "weights": weights}
+        self.schedule.step(record["validation_loss"])
+        self.on_epoch(record)
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        checkpoint["fitting"] = {"records": self.records, "best": self.best, "schedule": self.schedule.state_dict()}
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        kept = checkpoint["fitting"]
+        self.records, self.best = kept["records"], kept["best"]
+        self._schedule_state = kept["schedule"]
+
+    def on_train_start(self) -> None:
+        if hasattr(self, "_schedule_state"):
+            self.schedule.load_state_dict(self._schedule_state)
+            for record in self.records:
+                self.on_epoch(record)
+
+
+class _ResumePoint(Checkpoint):
+    """Writes the state between epochs, whole, at most every half minute: when does not change what comes out."""
+
+    def __init__(self, path: Path):
+        self.path = path
+        self.written = time.monotonic()
+
+    def on_train_epoch_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        if time.monotonic() - self.written < SECONDS_BETWEEN_RESUME_POINTS:
+            return
+        with whole_file(self.path) as temporary:
+            trainer.save_checkpoint(temporary)
+        self.written = time.monotonic()
+
+
+class _EpochBatches(Sampler[list[int]]):
+    """Rows batch by batch: in an order drawn from (seed, epoch), or in their own order without a seed."""
+
+    def __init__(self, n: int, batch_size: int, seed: int | None = None):
+        self.n = n
+        self.batch_size = batch_size
+        self.seed = seed
+        self.epoch = 0
+
+    def set_epoch(self, epoch: int) -> None:
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        return math.ceil(self.n / self.batch_size)
+
+    def __iter__(self) -> Iterator[list[int]]:
+        order = torch.arange(self.n)
+        if self.seed is not None:
+            order = torch.randperm(self.n, generator=seeded_generator(self.seed, "order", self.epoch))
+        yield from (rows.tolist() for rows in order.split(self.batch_size))
+
+
+def _loader(images: Tensor, batches: _EpochBatches) -> DataLoader:
+    """Batches are rows of one tensor that stays on the device: no worker, no copy."""
+    return DataLoader(images, sampler=batches, batch_size=None)  # type: ignore[arg-type]
+
+
+class _quiet_lightning(warnings.catch_warnings):
+    """Lightning's notes on hardware, workers and logging are not for our users."""
+
+    def __enter__(self) -> Any:
+        entered = super().__enter__()
+        warnings.filterwarnings("ignore", module="lightning")
+        for name in ("lightning.pytorch", "lightning.fabric"):
+            logging.getLogger(name).setLevel(logging.ERROR)
+        return entered

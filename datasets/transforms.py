@@ -1,0 +1,257 @@
+"""From a cohort's files to one tensor of images in [0, 1], all in one space (MONAI transforms; the affine is kept to the end).
+
+Volumes are brought to RAS orientation and keep the array's axis order: ``(X, Y, Z)``, a slice of them ``(X, Y)``, ``(X, Z)`` or
+``(Y, Z)``. Pictures and arrays keep theirs: ``(rows, columns)``.
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from monai.data.image_reader import NibabelReader, PILReader
+from monai.data.meta_tensor import MetaTensor
+from monai.transforms.compose import Compose
+from monai.transforms.croppad.array import ResizeWithPadOrCrop, SpatialCrop
+from monai.transforms.intensity.array import ScaleIntensity, ScaleIntensityRangePercentiles
+from monai.transforms.io.array import LoadImage
+from monai.transforms.spatial.array import Orientation, Resize
+
+from .cohort import Cohort
+from .errors import DataError, UsageError
+
+PLANES = {"sagittal": 0, "coronal": 1, "axial": 2}  # the RAS axis that a plane cuts
+PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg")
+LONGEST_SIDE = {2: 96, 3: 48}  # of the default size: what two CPU cores can train on
+PERCENTILES = (0.5, 99.5)
+ASPECT_TOLERANCE = 0.1
+
+
+@dataclass(frozen=True)
+class Preparation:
+    """How images are brought to one size and range.
+
+    Parameters
+    ----------
+    size : tuple of int, optional
+        Of the result; by default the images' own, shrunk until the longest side is 96 (slices) or 48 (volumes).
+    plane : {"sagittal", "coronal", "axial"}, optional
+        Cut this slice out of volumes.
+    position : str
+        Where: a fraction of the extent (``"0.5"``) or a world coordinate (``"-12mm"``).
+    fit : {"resize", "crop"}
+        Interpolate to ``size``, or pad and crop around the centre.
+    scaling : {"percentile", "minmax"}
+        Map the percentiles 0.5 and 99.5 of each image to 0 and 1 (a few bright vessels do not darken a brain), or its minimum and maximum (the paper).
+    """
+
+    size: tuple[int, ...] | None = None
+    plane: Literal["sagittal", "coronal", "axial"] | None = None
+    position: str = "0.5"
+    fit: Literal["resize", "crop"] = "resize"
+    scaling: Literal["percentile", "minmax"] = "percentile"
+
+    def __post_init__(self) -> None:
+        if self.plane is not None and self.plane not in PLANES:
+            raise UsageError(f"There is no plane '{self.plane}'; choose one of: {', '.join(PLANES)}.")
+        if self.fit not in ("resize", "crop"):
+            raise UsageError(f"--fit is 'resize' or 'crop', not '{self.fit}'.")
+        if self.scaling not in ("percentile", "minmax"):
+            raise UsageError(f"--scaling is 'percentile' or 'minmax', not '{self.scaling}'.")
+        if self.size is not None and (len(self.size) not in (2, 3) or min(self.size) < 8):
+            raise UsageError(f"--size takes two numbers (slices) or three (volumes), each 8 or more, not {self.size}.")
+        parse_position(self.position)
+
+
+@dataclass(frozen=True)
+class ImageSpace:
+    """The voxel grid that all images of a prepared cohort share.
+
+    Parameters
+    ----------
+    shape : tuple of int
+        ``(X, Y)`` or ``(X, Y, Z)``.
+    affine : tuple of tuples, optional
+        ``4 x 4``, voxel to world in mm (RAS); ``None`` for pictures and arrays.
+    flat_axis : int, optional
+        For slices of volumes: the axis of the volume that they cut.
+    aligned : bool
+        False if the images' own affines differ: the affine is then the first image's.
+    """
+
+    shape: tuple[int, ...]
+    affine: tuple[tuple[float, ...], ...] | None = None
+    flat_axis: int | None = None
+    aligned: bool = True
+
+    @property
+    def volume_shape(self) -> tuple[int, ...]:
+        """``(X, Y, Z)``, with 1 along a slice's flat axis (the last, for pictures)."""
+        if len(self.shape) == 3:
+            return self.shape
+        axis = 2 if self.flat_axis is None else self.flat_axis
+        return (*self.shape[:axis], 1, *self.shape[axis:])
+
+
+@dataclass(frozen=True, eq=False)
+class Images:
+    """A prepared cohort: ``pixels`` ``(n, 1, X, Y)`` or ``(n, 1, X, Y, Z)``, float32 in [0, 1], row for row as the cohort's table."""
+
+    pixels: torch.Tensor
+    space: ImageSpace
+
+    def __len__(self) -> int:
+        return len(self.pixels)
+
+    def __getitem__(self, index: Any) -> "Images":
+        return Images(self.pixels[index], self.space)
+
+
+def parse_position(position: str) -> tuple[float, bool]:
+    """The number in ``"0.5"`` or ``"-12mm"``, and whether it is in mm.
+
+    Raises
+    ------
+    UsageError
+        For anything else, or a fraction outside [0, 1].
+    """
+    in_mm = position.endswith("mm")
+    try:
+        value = float(position.removesuffix("mm"))
+    except ValueError:
+        value = math.nan
+    if not math.isfinite(value) or (not in_mm and not 0 <= value <= 1):
+        raise UsageError(f"--position takes a fraction from 0 to 1, or a coordinate such as -12mm, not '{position}'.")
+    return value, in_mm
+
+
+def default_size(shape: tuple[int, ...]) -> tuple[int, ...]:
+    """``shape`` ``(X, Y)`` or ``(X, Y, Z)``, shrunk until its longest side is what two CPU cores can train on."""
+    factor = min(1.0, LONGEST_SIDE[len(shape)] / max(shape))
+    return tuple(max(8, round(side * factor)) for side in shape)
+
+
+def prepare(
+    cohort: Cohort,
+    preparation: Preparation,
+    *,
+    on_image: Callable[[], None] = lambda: None,
+    on_warning: Callable[[str], None] = lambda message: None,
+) -> Images:
+    """Read every image of ``cohort`` into one space.
+
+    Parameters
+    ----------
+    cohort : Cohort
+        Sound (``check.require_sound``).
+    preparation : Preparation
+        What to do with each image.
+    on_image, on_warning : callable
+        Called after each image, and with each sentence that the user should read.
+
+    Raises
+    ------
+    DataError
+        If an image does not fit the asked size, plane or position.
+    """
+    flat_axes, affines, pixels = set(), [], []
+    for row in cohort.table["image"]:
+        image, flat_axis = _load(cohort, row, preparation)
+        if preparation.size is None:
+            shape = tuple(side for axis, side in enumerate(image.shape[1:]) if axis != flat_axis)
+            preparation = replace(preparation, size=default_size(shape))
+        if not pixels:
+            _check_size(image, flat_axis, preparation, on_warning)
+        image = _fit(image, flat_axis, preparation)
+        flat_axes.add(flat_axis)
+        if isinstance(row, str) and not row.lower().endswith(PICTURE_SUFFIXES):
+            affines.append(np.asarray(image.affine, dtype=float))
+        pixels.append((image if flat_axis is None else image.squeeze(1 + flat_axis)).as_tensor())
+        on_image()
+    if len(flat_axes) > 1:
+        raise DataError(f"The images of {cohort.name} are cut along different planes; give --plane, or mend the cohort.")
+    aligned = all(np.allclose(affine, affines[0], atol=1e-2) for affine in affines)
+    if not aligned:
+        on_warning(
+            f"The images of {cohort.name} lie in different spaces (their affines differ): register them first, or the model learns poses."
+        )
+    affine = tuple(tuple(float(v) for v in line) for line in affines[0]) if affines else None
+    space = ImageSpace(tuple(pixels[0].shape[1:]), affine, flat_axes.pop() if affines else None, aligned)
+    return Images(torch.stack(pixels), space)
+
+
+def _load(cohort: Cohort, row: Any, preparation: Preparation) -> tuple[MetaTensor, int | None]:
+    """The image ``(1, ...)`` in RAS, cut to the asked plane, and its flat axis."""
+    if not isinstance(row, str):
+        assert cohort.arrays is not None
+        image = MetaTensor(torch.as_tensor(np.asarray(cohort.arrays[row], dtype=np.float32))[None])
+    elif row.lower().endswith(PICTURE_SUFFIXES):
+        reader = PILReader(converter=lambda picture: picture.convert("L"), reverse_indexing=False)
+        image = LoadImage(reader, image_only=True, ensure_channel_first=True)(row)
+    else:
+        image = LoadImage(NibabelReader(), image_only=True, ensure_channel_first=True)(row)
+        image = Orientation("RAS", labels=None)(image)
+    assert isinstance(image, MetaTensor)
+    if image.ndim == 3:
+        return image, None
+    flat = [axis for axis in range(3) if image.shape[1 + axis] == 1]
+    if preparation.plane is None or flat:
+        return image, flat[0] if flat else None
+    axis = PLANES[preparation.plane]
+    index = _plane_index(image, axis, preparation, where=str(row))
+    start, end = [0, 0, 0], list(image.shape[1:])
+    start[axis], end[axis] = index, index + 1
+    cut = SpatialCrop(roi_start=start, roi_end=end)(image)
+    assert isinstance(cut, MetaTensor)
+    return cut, axis
+
+
+def _plane_index(image: MetaTensor, axis: int, preparation: Preparation, where: str) -> int:
+    value, in_mm = parse_position(preparation.position)
+    extent = image.shape[1 + axis]
+    if not in_mm:
+        return min(extent - 1, int(value * extent))
+    affine = np.asarray(image.affine, dtype=float)
+    index = round((value - affine[axis, 3]) / affine[axis, axis])
+    if not 0 <= index < extent:
+        reach = sorted((affine[axis, 3], affine[axis, 3] + affine[axis, axis] * (extent - 1)))
+        raise DataError(f"{where} has no {preparation.plane} slice at {value:g} mm: it reaches from {reach[0]:g} to {reach[1]:g} mm.")
+    return index
+
+
+def _check_size(image: MetaTensor, flat_axis: int | None, preparation: Preparation, on_warning: Callable[[str], None]) -> None:
+    shape = tuple(side for axis, side in enumerate(image.shape[1:]) if axis != flat_axis)
+    size = preparation.size
+    assert size is not None
+    if len(size) != len(shape):
+        kind = "slices" if len(shape) == 2 else "volumes"
+        raise UsageError(f"--size has {len(size)} numbers, and the images are {kind} of {_times(shape)}; give {len(shape)}, or --plane.")
+    ratios = [new / old for new, old in zip(size, shape, strict=True)]
+    if preparation.fit == "resize" and max(ratios) / min(ratios) > 1 + ASPECT_TOLERANCE:
+        on_warning(f"Resizing {_times(shape)} to {_times(size)} distorts the images; keep the proportions, or use --fit crop.")
+
+
+def _fit(image: MetaTensor, flat_axis: int | None, preparation: Preparation) -> MetaTensor:
+    """Bring one image to the asked size and range."""
+    size = list(preparation.size or ())
+    if flat_axis is not None:
+        size.insert(flat_axis, 1)
+    if list(image.shape[1:]) == size:
+        resize = []
+    elif preparation.fit == "resize":
+        resize = [Resize(size, mode="bilinear" if len(size) == 2 else "trilinear", anti_aliasing=True)]
+    else:
+        resize = [ResizeWithPadOrCrop(size)]
+    if preparation.scaling == "minmax":
+        scale = ScaleIntensity(minv=0.0, maxv=1.0)
+    else:
+        scale = ScaleIntensityRangePercentiles(*PERCENTILES, b_min=0.0, b_max=1.0, clip=True)
+    fitted = Compose([*resize, scale])(image)
+    assert isinstance(fitted, MetaTensor)
+    return fitted.to(torch.float32)
+
+
+def _times(shape: tuple[int, ...]) -> str:
+    return " x ".join(str(side) for side in shape)
