@@ -25,7 +25,7 @@ help:  ## this list
 
 demo: $(STAMP)  ## the whole method on a small made-up cohort, into demo-output/
 	$(BIN)/augment demo --out demo-output
-	@echo "The demo is done: look into demo-output/, and begin with its README.md or report.html."
+	@echo "The demo is done: what it made lies in demo-output/."
 
 test: $(STAMP)  ## the tests, without the slow ones
 	$(BIN)/python -m pytest $(ARGS)
