@@ -3,7 +3,7 @@
 import hashlib
 from collections import Counter, defaultdict
 from collections.abc import Callable, Hashable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import nibabel as nib
@@ -16,7 +16,6 @@ from .rows import place_of
 
 Progress = Callable[[Sequence[Any]], Iterable[Any]]
 
-_KINDS = {1: "a line", 2: "a plane", 3: "a volume"}
 # The plane that is flat along each axis of RAS.
 _PLANES = {0: "a sagittal plane", 1: "a coronal plane", 2: "an axial plane"}
 
@@ -31,11 +30,16 @@ class Look:
     faults: tuple[tuple[str, str], ...]
 
     @property
+    def one_image(self) -> bool:
+        """Whether it is a plane or a volume, and neither a series nor a line."""
+        return 2 <= len(self.shape) <= 3 and 1 not in self.shape
+
+    @property
     def kind(self) -> str:
         """What it is an image of: planes, cut one way, or volumes."""
         if self.flat_axis is not None:
             return _PLANES[self.flat_axis]
-        return _KINDS.get(len(self.shape), f"a series of {len(self.shape)} dimensions")
+        return "a plane" if len(self.shape) == 2 else "a volume"
 
 
 @dataclass(frozen=True)
@@ -167,10 +171,12 @@ def look_at(array: np.ndarray, affine: np.ndarray | None) -> Look:
         faults.append((f"{finite.size - int(finite.sum())} voxels NaN or infinite", "convert the image again, or replace them"))
     elif content.min() == content.max():
         faults.append((f"constant: every voxel is {content.flat[0]:g}", "replace the empty image, or remove its row"))
-    if not 2 <= len(shape) <= 3 or 1 in shape:
-        times = " x ".join(str(side) for side in array.shape)
-        faults.append((f"wrong dimensions: {times}", "give one plane or one volume per file (a series: its mean, or one of its volumes)"))
-    return Look(shape, flat_axis, digest, tuple(faults))
+    look = Look(shape, flat_axis, digest, tuple(faults))
+    if look.one_image:
+        return look
+    times = " x ".join(str(side) for side in array.shape)
+    mend = "give one plane or one volume per file (of a series: its mean, or one of its volumes)"
+    return replace(look, faults=(*faults, (f"wrong dimensions: {times}", mend)))
 
 
 class _Report:
@@ -220,7 +226,7 @@ def _faults_of_rows(
 
 def _odd_ones_out(report: _Report, looks: Sequence[Look | None], *, sized: bool) -> None:
     """Images unlike most: planes among volumes, planes cut another way, and, unless all are brought to one size, other sizes."""
-    sound = {row: look for row, look in enumerate(looks) if look and 2 <= len(look.shape) <= 3}
+    sound = {row: look for row, look in enumerate(looks) if look and look.one_image}
     if not sound:
         return
     kind = Counter(look.kind for look in sound.values()).most_common(1)[0][0]

@@ -7,6 +7,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -30,7 +31,7 @@ class Split:
     sides : dict
         From participant to the name of its side.
     fractions : dict
-        From side to the fraction that was asked for.
+        From side to the fraction that was asked for (of a split by hand: that there is).
     seed : int, optional
         What it was drawn with; ``None`` for a split that was not drawn.
     source : str
@@ -95,13 +96,15 @@ class Split:
         """
         path = Path(path)
         try:
-            content = json.loads(path.read_text(encoding="utf-8"))
-            named = {str(name): [str(participant) for participant in people] for name, people in content["sides"].items()}
-            fractions = {name: float(content.get("fractions", {}).get(name, math.nan)) for name in named}
+            content = json.loads(path.read_text(encoding="utf-8"), object_pairs_hook=_without_repeats)
+            named = {str(name): _texts(people) for name, people in content["sides"].items()}
+            everyone = sum(len(people) for people in named.values())
+            fractions = content.get("fractions") or {name: len(people) / everyone for name, people in named.items()}
+            fractions = {name: float(fractions[name]) for name in named}
             seed = content.get("seed")
         except OSError as error:
             raise DataError(f"The split {path} cannot be read ({error.strerror}); give the file that a split was saved to.") from error
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError, ZeroDivisionError) as error:
             raise DataError(f'{path} is no split; it must be JSON with {{"sides": {{"train": [participants], "test": [...]}}}}.') from error
         check_disjoint(named, where=str(path))
         sides = {participant_of(participant): name for name, people in named.items() for participant in people}
@@ -202,6 +205,19 @@ def _shares(n: int, fractions: Mapping[str, float]) -> dict[str, int]:
     for _ in range(n - len(shares)):
         shares[max(fractions, key=lambda name: fractions[name] * n - shares[name])] += 1
     return shares
+
+
+def _texts(people: list[str]) -> list[str]:
+    if not isinstance(people, list):
+        raise TypeError("a side is a list of participants")
+    return [str(participant) for participant in people]
+
+
+def _without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Refuse a key that is given twice, of which JSON would keep the last and lose the other's participants."""
+    if len(dict(pairs)) < len(pairs):
+        raise ValueError("a name is given twice")
+    return dict(pairs)
 
 
 def _names(people: list[str]) -> str:
