@@ -25,8 +25,8 @@ class Diagnostics:
         Its name.
     n_samples : int
         Number of latents drawn.
-    off_manifold : float
-        Share of the latents outside the manifold's default support (``riemannian.Support``).
+    off_manifold : float, optional
+        Share of the latents outside the manifold's support A (``riemannian.default_log_threshold``).
     acceptance : float, optional
         Mean over chains and iterations of the acceptance probability.
     step_size : float, optional
@@ -46,7 +46,7 @@ class Diagnostics:
 
     sampler: str
     n_samples: int
-    off_manifold: float
+    off_manifold: float | None = None
     acceptance: float | None = None
     step_size: float | None = None
     unmoved: float | None = None
@@ -73,7 +73,7 @@ class Diagnostics:
             found.append(
                 f"{self.sampler}: {self.unmoved:.0%} of the chains never moved: those samples decode to reconstructions of training images."
             )
-        if self.off_manifold > TOLERATED_SHARE:
+        if self.off_manifold is not None and self.off_manifold > TOLERATED_SHARE:
             found.append(f"{self.sampler}: {self.off_manifold:.0%} of the chains ended off the manifold, where the decoder saw no data.")
         return found
 

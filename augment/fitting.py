@@ -42,9 +42,9 @@ class FitSettings:
     arch: str = "conv"
     latent_dim: int = 16
     channels: int = 16
-    preparation: Preparation = Preparation()
-    training: TrainingSettings = TrainingSettings()
-    metric: MetricSettings = MetricSettings()
+    preparation: Preparation = field(default_factory=Preparation)
+    training: TrainingSettings = field(default_factory=TrainingSettings)
+    metric: MetricSettings = field(default_factory=MetricSettings)
     seed: int = 0
 
 
@@ -85,6 +85,7 @@ def fit_class(
     settings: FitSettings,
     *,
     data_digest: str = "",
+    read_as: dict[str, Any] | None = None,
     resume_folder: Path | None = None,
     command: str = "",
     hooks: Hooks | None = None,
@@ -103,6 +104,8 @@ def fit_class(
         How.
     data_digest : str
         Of the cohort's content (``check.Examination.digest``).
+    read_as : dict, optional
+        Arguments with which the cohort can be read again, recorded in the model.
     resume_folder : Path, optional
         Where the state of training is kept, and taken up if there is one of the same plan.
     command : str
@@ -171,6 +174,7 @@ def fit_class(
         data={
             "name": cohort.name,
             "source": cohort.source,
+            "read_as": read_as or {"data": cohort.source},
             "licence": cohort.licence,
             "synthetic": cohort.synthetic,
             "digest": data_digest,
@@ -228,15 +232,15 @@ def fit_warnings(diagnostics: dict[str, Any], settings: FitSettings) -> list[str
         )
     elif diagnostics["explained_train"] < EXPLAINS_NOTHING:
         found.append(
-            f"the reconstruction explains {diagnostics['explained_train']:.0%} of the training images' variance, hardly more than their mean. "
-            "Train for more --epochs, raise --learning-rate, or lower --beta."
+            f"the reconstruction explains {diagnostics['explained_train']:.0%} of the training images' variance, hardly more than their "
+            "mean. Train for more --epochs, raise --learning-rate, or lower --beta."
         )
     elif diagnostics["explained_validation"] < EXPLAINS_NOTHING:
         more = "" if settings.training.jitter else ", train with --jitter 1"
         found.append(
             f"the reconstruction explains {diagnostics['explained_train']:.0%} of the training images' variance and "
-            f"{diagnostics['explained_validation']:.0%} of held-out images': the model has learnt its images by heart, and samples may be close "
-            f"to them. Add images, lower --latent-dim{more}."
+            f"{diagnostics['explained_validation']:.0%} of held-out images': the model has learnt its images by heart, and samples may be "
+            f"close to them. Add images, lower --latent-dim{more}."
         )
     return found
 

@@ -250,7 +250,6 @@ def _run(name: str, step: Step, state: hmc.State, start: Tensor, n_iterations: i
     diagnostics = Diagnostics(
         sampler=name,
         n_samples=len(start),
-        off_manifold=math.nan,
         acceptance=acceptance,
         unmoved=unmoved,
         r_hat=float(split_r_hat(chains).amax()),

@@ -37,27 +37,28 @@ class Sampler(Protocol):
 
 @dataclass(frozen=True)
 class Normal:
-    """The VAE's prior, N(0, I)."""
+    """The VAE's prior, N(0, I), in the space of ``codes`` ``(n, D)``."""
 
-    metric: RiemannianMetric
+    codes: Tensor
+    metric: RiemannianMetric | None = None
 
     name = "normal"
     n_steps = 1
 
     def sample(self, n: int, generator: torch.Generator, on_iteration: Tick = lambda: None) -> tuple[Tensor, Diagnostics]:
         """Draw ``n`` latents ``(n, D)``."""
-        like = self.metric.centroids
-        z = torch.randn((n, self.metric.dim), generator=generator, device=like.device, dtype=like.dtype)
+        like = self.codes
+        z = torch.randn((n, like.shape[1]), generator=generator, device=like.device, dtype=like.dtype)
         on_iteration()
-        return z, Diagnostics(self.name, n, off_manifold(self.metric, z))
+        return z, _plain_diagnostics(self.name, z, self.metric)
 
 
 @dataclass(frozen=True)
 class AggregatedPosterior:
     """Draw a training image, then z from its q(z|x): the baseline that a sampler has to beat."""
 
-    metric: RiemannianMetric
     posterior: Posterior
+    metric: RiemannianMetric | None = None
 
     name = "posterior"
     n_steps = 1
@@ -67,78 +68,114 @@ class AggregatedPosterior:
         index = torch.randint(len(self.posterior), (n,), generator=generator, device=self.posterior.mean.device)
         z = self.posterior[index].sample(generator)
         on_iteration()
-        return z, Diagnostics(self.name, n, off_manifold(self.metric, z))
+        return z, _plain_diagnostics(self.name, z, self.metric)
 
 
 @dataclass(frozen=True)
 class GaussianMixture:
-    """Full-covariance Gaussian mixture fitted on the posterior means (Ghosh et al. 2020; the paper's ex-post density, 10 components).
+    """Full-covariance Gaussian mixture fitted on the codes (Ghosh et al. 2020; the paper's ex-post density, 10 components).
 
     Parameters
     ----------
-    weights, means, covariances : numpy.ndarray
-        ``(m,)``, ``(m, D)``, ``(m, D, D)``.
+    weights, means, cholesky : torch.Tensor
+        ``(m,)``, ``(m, D)`` and ``(m, D, D)``: the components, with their covariances' lower Cholesky factors.
+    metric : RiemannianMetric, optional
+        To say how many draws lie off the manifold.
     """
 
-    metric: RiemannianMetric
-    weights: np.ndarray
-    means: np.ndarray
-    covariances: np.ndarray
+    weights: Tensor
+    means: Tensor
+    cholesky: Tensor
+    metric: RiemannianMetric | None = None
 
     name = "gmm"
     n_steps = 1
 
     @classmethod
-    def fit(cls, metric: RiemannianMetric, posterior: Posterior, *, n_components: int = 10, seed: int = 0) -> "GaussianMixture":
-        """Fit by EM; a cohort of fewer images than components gets one component an image at most."""
+    def fit(cls, codes: Tensor, metric: RiemannianMetric | None, *, n_components: int | None = None, seed: int = 0) -> "GaussianMixture":
+        """Fit by EM on codes ``(n, D)``; by default 10 components, or as many as there are codes.
+
+        Raises
+        ------
+        UsageError
+            If there are fewer codes than components.
+        """
         from sklearn.mixture import GaussianMixture as Mixture
 
-        means = posterior.mean.double().cpu().numpy()
-        mixture = Mixture(min(n_components, len(means)), covariance_type="full", random_state=seed, reg_covar=1e-6).fit(means)
-        return cls(metric, np.asarray(mixture.weights_), np.asarray(mixture.means_), np.asarray(mixture.covariances_))
+        n_components = min(10, len(codes)) if n_components is None else n_components
+        if not 1 <= n_components <= len(codes):
+            raise UsageError(f"A mixture fitted on {len(codes)} images has from 1 to {len(codes)} components, not {n_components}.")
+        # scikit-learn's seeds have 32 bits.
+        mixture = Mixture(n_components, covariance_type="full", random_state=seed % 2**32).fit(codes.double().cpu().numpy())
+        parts = (mixture.weights_, mixture.means_, np.linalg.cholesky(mixture.covariances_))
+        return cls(*(torch.as_tensor(part, dtype=codes.dtype, device=codes.device) for part in parts), metric)
 
     def sample(self, n: int, generator: torch.Generator, on_iteration: Tick = lambda: None) -> tuple[Tensor, Diagnostics]:
         """Draw ``n`` latents ``(n, D)``, in random order of components."""
-        like = self.metric.centroids
-        draw = {"generator": generator, "device": like.device, "dtype": like.dtype}
-        as_like = {"device": like.device, "dtype": like.dtype}
-        component = torch.multinomial(torch.as_tensor(self.weights, **as_like), n, replacement=True, generator=generator)
-        factors = torch.as_tensor(np.linalg.cholesky(self.covariances), **as_like)
-        noise = torch.randn((n, self.metric.dim), **draw)
-        z = torch.as_tensor(self.means, **as_like)[component] + torch.einsum("nij,nj->ni", factors[component], noise)
+        component = torch.multinomial(self.weights, n, replacement=True, generator=generator)
+        noise = torch.randn((n, self.means.shape[1]), generator=generator, device=self.means.device, dtype=self.means.dtype)
+        z = self.means[component] + torch.einsum("nij,nj->ni", self.cholesky[component], noise)
         on_iteration()
-        return z, Diagnostics(self.name, n, off_manifold(self.metric, z))
+        return z, _plain_diagnostics(self.name, z, self.metric)
 
 
-# name -> how it is fitted from (metric, posterior, seed=...), and the names of its settings
-_CHAIN_SETTINGS = ("n_iterations", "n_leapfrog", "step_size")
-SAMPLERS: dict[str, tuple[Callable[..., Sampler], tuple[str, ...]]] = {
-    "normal": (lambda metric, posterior, seed: Normal(metric), ()),
-    "gmm": (GaussianMixture.fit, ("n_components",)),
-    "posterior": (lambda metric, posterior, seed: AggregatedPosterior(metric, posterior), ()),
-    "riemannian": (
-        lambda metric, posterior, seed, **settings: Riemannian(metric, **settings),
+def _plain_diagnostics(name: str, z: Tensor, metric: RiemannianMetric | None) -> Diagnostics:
+    return Diagnostics(name, len(z), None if metric is None else off_manifold(metric, z))
+
+
+@dataclass(frozen=True)
+class Entry:
+    """How a sampler is fitted.
+
+    Parameters
+    ----------
+    fit : callable
+        From ``(codes, metric, posterior, seed, **settings)``.
+    settings : tuple of str
+        Names that ``fit`` takes.
+    needs_posterior : bool
+        Whether it is for Gaussian posteriors only: those that carry a metric.
+    """
+
+    fit: Callable[..., Sampler]
+    settings: tuple[str, ...] = ()
+    needs_posterior: bool = False
+
+
+_CHAIN = ("n_iterations", "n_leapfrog", "step_size")
+SAMPLERS: dict[str, Entry] = {
+    "riemannian": Entry(
+        lambda codes, metric, posterior, seed, **settings: Riemannian(metric, **settings),
         ("n_iterations", "n_leapfrog", "n_warm_up", "target_acceptance", "log_threshold"),
+        needs_posterior=True,
     ),
-    "riemannian-paper": (lambda metric, posterior, seed, **settings: RiemannianPaper(metric, **settings), _CHAIN_SETTINGS),
-    "riemannian-released": (
-        lambda metric, posterior, seed, **settings: RiemannianReleased(metric, posterior.mean, **settings),
-        _CHAIN_SETTINGS,
+    "riemannian-paper": Entry(
+        lambda codes, metric, posterior, seed, **settings: RiemannianPaper(metric, **settings), _CHAIN, needs_posterior=True
     ),
+    "riemannian-released": Entry(
+        lambda codes, metric, posterior, seed, **settings: RiemannianReleased(metric, codes, **settings), _CHAIN, needs_posterior=True
+    ),
+    "normal": Entry(lambda codes, metric, posterior, seed: Normal(codes, metric)),
+    "gmm": Entry(
+        lambda codes, metric, posterior, seed, **settings: GaussianMixture.fit(codes, metric, seed=seed, **settings), ("n_components",)
+    ),
+    "posterior": Entry(lambda codes, metric, posterior, seed: AggregatedPosterior(posterior, metric), needs_posterior=True),
 }
 
 
-def fit_sampler(name: str, metric: RiemannianMetric, posterior: Posterior, *, seed: int = 0, **settings: Any) -> Sampler:
-    """The sampler called ``name``, fitted on the posteriors of the training images.
+def fit_sampler(
+    name: str, codes: Tensor, metric: RiemannianMetric | None = None, posterior: Posterior | None = None, *, seed: int = 0, **settings: Any
+) -> Sampler:
+    """The sampler called ``name``, fitted on the latents of the training images.
 
     Parameters
     ----------
     name : str
         A key of ``SAMPLERS``.
-    metric : RiemannianMetric
-        Of the same model; the plain samplers need it to say how many of their draws lie off the manifold.
-    posterior : Posterior
-        Of the training images, ``(n, D)``, on the metric's device.
+    codes : torch.Tensor
+        ``(n, D)``; the means, if the posterior is Gaussian.
+    metric, posterior : optional
+        Of a model with a Gaussian posterior. The plain samplers use the metric only to say how many of their draws lie off the manifold.
     seed : int
         For a fit that is itself random (``gmm``).
     **settings
@@ -147,14 +184,17 @@ def fit_sampler(name: str, metric: RiemannianMetric, posterior: Posterior, *, se
     Raises
     ------
     UsageError
-        For an unknown name, or a setting that the sampler does not have.
+        For an unknown name, a setting that the sampler does not have, or a model without the posterior that it needs.
     """
     if name not in SAMPLERS:
         raise UsageError(f"There is no sampler '{name}'; choose one of: {', '.join(SAMPLERS)}.")
-    fit, known = SAMPLERS[name]
+    entry = SAMPLERS[name]
+    if entry.needs_posterior and (metric is None or posterior is None):
+        usable = ", ".join(other for other, its in SAMPLERS.items() if not its.needs_posterior)
+        raise UsageError(f"The sampler '{name}' needs a model with a Gaussian posterior (such as vae); for this one choose: {usable}.")
     given = {key: value for key, value in settings.items() if value is not None}
-    foreign = sorted(set(given) - set(known))
+    foreign = sorted(set(given) - set(entry.settings))
     if foreign:
-        takes = f"it takes {', '.join(known)}" if known else "it takes none"
+        takes = f"it takes {', '.join(entry.settings)}" if entry.settings else "it takes none"
         raise UsageError(f"The sampler '{name}' has no setting {', '.join(foreign)}; {takes}.")
-    return fit(metric, posterior, seed=seed, **given)
+    return entry.fit(codes, metric, posterior, seed=seed, **given)

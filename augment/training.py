@@ -48,7 +48,8 @@ class TrainingSettings:
     jitter : float
         Strength of the random changes of pose, shape and brightness at each step (``jitter.jitter``); 0 for none.
     precision : {"auto", "bf16", "fp32"}
-        Of the forward and backward pass; ``auto`` takes bf16 where the processor or GPU computes in it. Losses are always summed in float32.
+        Of the forward and backward pass; ``auto`` takes bf16 where the processor or GPU computes in it. Losses are summed in
+        float32 always.
     device : {"auto", "cpu", "gpu"}
         Where to train.
     """

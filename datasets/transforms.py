@@ -43,23 +43,24 @@ class Preparation:
         Where: a fraction of the extent (``"0.5"``) or a world coordinate (``"-12mm"``).
     fit : {"resize", "crop"}
         Interpolate to ``size``, or pad and crop around the centre.
-    scaling : {"percentile", "minmax"}
-        Map the percentiles 0.5 and 99.5 of each image to 0 and 1 (a few bright vessels do not darken a brain), or its minimum and maximum (the paper).
+    scaling : {"percentile", "minmax", "none"}
+        Map the percentiles 0.5 and 99.5 of each image to 0 and 1 (a few bright vessels do not darken a brain), or its minimum and maximum
+        (the paper), or leave images as they are that are in [0, 1] already (synthetic ones).
     """
 
     size: tuple[int, ...] | None = None
     plane: Literal["sagittal", "coronal", "axial"] | None = None
     position: str = "0.5"
     fit: Literal["resize", "crop"] = "resize"
-    scaling: Literal["percentile", "minmax"] = "percentile"
+    scaling: Literal["percentile", "minmax", "none"] = "percentile"
 
     def __post_init__(self) -> None:
         if self.plane is not None and self.plane not in PLANES:
             raise UsageError(f"There is no plane '{self.plane}'; choose one of: {', '.join(PLANES)}.")
         if self.fit not in ("resize", "crop"):
             raise UsageError(f"--fit is 'resize' or 'crop', not '{self.fit}'.")
-        if self.scaling not in ("percentile", "minmax"):
-            raise UsageError(f"--scaling is 'percentile' or 'minmax', not '{self.scaling}'.")
+        if self.scaling not in ("percentile", "minmax", "none"):
+            raise UsageError(f"--scaling is 'percentile', 'minmax' or 'none', not '{self.scaling}'.")
         if self.size is not None and (len(self.size) not in (2, 3) or min(self.size) < 8):
             raise UsageError(f"--size takes two numbers (slices) or three (volumes), each 8 or more, not {self.size}.")
         parse_position(self.position)
@@ -189,7 +190,7 @@ def _load(cohort: Cohort, row: Any, preparation: Preparation) -> tuple[MetaTenso
         image = MetaTensor(torch.as_tensor(np.asarray(cohort.arrays[row], dtype=np.float32))[None])
     elif row.lower().endswith(PICTURE_SUFFIXES):
         reader = PILReader(converter=lambda picture: picture.convert("L"), reverse_indexing=False)
-        image = LoadImage(reader, image_only=True, ensure_channel_first=True)(row)
+        image = LoadImage(reader, image_only=True, ensure_channel_first=True)(row) / 255
     else:
         image = LoadImage(NibabelReader(), image_only=True, ensure_channel_first=True)(row)
         image = Orientation("RAS", labels=None)(image)
@@ -244,11 +245,12 @@ def _fit(image: MetaTensor, flat_axis: int | None, preparation: Preparation) -> 
         resize = [Resize(size, mode="bilinear" if len(size) == 2 else "trilinear", anti_aliasing=True)]
     else:
         resize = [ResizeWithPadOrCrop(size)]
-    if preparation.scaling == "minmax":
-        scale = ScaleIntensity(minv=0.0, maxv=1.0)
-    else:
-        scale = ScaleIntensityRangePercentiles(*PERCENTILES, b_min=0.0, b_max=1.0, clip=True)
-    fitted = Compose([*resize, scale])(image)
+    scale = {
+        "minmax": [ScaleIntensity(minv=0.0, maxv=1.0)],
+        "percentile": [ScaleIntensityRangePercentiles(*PERCENTILES, b_min=0.0, b_max=1.0, clip=True)],
+        "none": [],
+    }
+    fitted = Compose([*resize, *scale[preparation.scaling]])(image)
     assert isinstance(fitted, MetaTensor)
     return fitted.to(torch.float32)
 

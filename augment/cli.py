@@ -1,0 +1,324 @@
+"""The command line. Nothing heavy is imported until a command runs, so that --help answers at once."""
+
+import shlex
+import sys
+import tempfile
+import traceback
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from ..datasets.errors import TinycohortError
+
+if TYPE_CHECKING:
+    from .fitting import FitSettings
+
+app = typer.Typer(
+    name="augment",
+    help="Synthetic cohorts for small medical-imaging studies: fit one generative model per class, draw from it, see whether it helps.",
+    epilog="Example: augment fit --class AD && augment generate --class AD -n 200",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+)
+
+Data = Annotated[
+    str,
+    typer.Option(
+        "--data",
+        help="A BIDS dataset, a folder of volumes or pictures with a table, a table of paths, an OASIS-1 download, an .npz, or a name: "
+        "demo, oasis-vbm.",
+    ),
+]
+Table = Annotated[str | None, typer.Option("--table", help="Table of participants, where the data's own is not meant.")]
+Label = Annotated[str | None, typer.Option("--label", help="Column with the classes. [default: diagnosis, label, group or dx]")]
+Plane = Annotated[
+    str | None,
+    typer.Option(
+        "--plane", help="axial, coronal or sagittal: cut this slice out of volumes, or take the pictures with this word in their names."
+    ),
+]
+Suffix = Annotated[str, typer.Option("--suffix", help="Which images of a BIDS dataset.")]
+Size = Annotated[
+    str | None,
+    typer.Option("--size", help="Voxels of the prepared images, as 80x96 or 40x48x40. [default: their own, at most 96 or 48 a side]"),
+]
+Position = Annotated[
+    str | None, typer.Option("--position", help="Where --plane cuts: a fraction such as 0.5, or a coordinate such as -12mm.")
+]
+Fit = Annotated[str | None, typer.Option("--fit", help="resize or crop: how --size is reached.")]
+Scaling = Annotated[str | None, typer.Option("--scaling", help="percentile or minmax: what becomes 0 and 1 in each image.")]
+Classes = Annotated[list[str] | None, typer.Option("--class", help="Class; may be given again. [default: every class]")]
+Seed = Annotated[int, typer.Option("--seed", help="Same seed, same result, on the same machine.")]
+Force = Annotated[bool, typer.Option("--force", help="Replace what is there.")]
+Device = Annotated[str | None, typer.Option("--device", help="auto, cpu or gpu.")]
+
+
+@app.command("check", epilog="Example: augment check --data my-bids-folder")
+def check_command(
+    data: Data = "demo", table: Table = None, label: Label = None, plane: Plane = None, suffix: Suffix = "T1w", size: Size = None
+) -> None:
+    """Examine a whole cohort and list every problem; exit code 3 if there is any. Nothing is written."""
+    from . import commands
+
+    if not commands.check(commands.Source(data, table, label, plane, suffix), sized=size is not None):
+        raise typer.Exit(3)
+
+
+@app.command("fit", epilog="Example: augment fit --data my-bids-folder --class AD --epochs 300 --out models")
+def fit_command(
+    data: Data = "demo",
+    classes: Classes = None,
+    out: Annotated[Path, typer.Option("--out", help="Folder of models; each class gets a folder in it.")] = Path("models"),
+    preset: Annotated[
+        str, typer.Option("--preset", help="default, or paper-oasis (1000 epochs at 208 x 176). Options change it.")
+    ] = "default",
+    table: Table = None,
+    label: Label = None,
+    plane: Plane = None,
+    suffix: Suffix = "T1w",
+    size: Size = None,
+    position: Position = None,
+    fit: Fit = None,
+    scaling: Scaling = None,
+    model: Annotated[str | None, typer.Option("--model", help="vae or ae.")] = None,
+    arch: Annotated[str | None, typer.Option("--arch", help="conv (any size) or paper-oasis.")] = None,
+    latent_dim: Annotated[int | None, typer.Option("--latent-dim", help="Latent dimensions.")] = None,
+    channels: Annotated[int | None, typer.Option("--channels", help="Channels of the first convolution of conv.")] = None,
+    beta: Annotated[float | None, typer.Option("--beta", help="Weight of the KL term.")] = None,
+    likelihood: Annotated[
+        str | None, typer.Option("--likelihood", help="calibrated (the decoder's variance at its optimum) or fixed (the paper).")
+    ] = None,
+    epochs: Annotated[int | None, typer.Option("--epochs", help="Passes over the training images.")] = None,
+    learning_rate: Annotated[float | None, typer.Option("--learning-rate", help="Of Adam.")] = None,
+    batch_size: Annotated[int | None, typer.Option("--batch-size", help="Images a step.")] = None,
+    patience: Annotated[
+        int | None, typer.Option("--patience", help="Epochs without improvement until the learning rate is halved.")
+    ] = None,
+    jitter: Annotated[float | None, typer.Option("--jitter", help="Strength of random changes of the training images; 0 for none.")] = None,
+    precision: Annotated[str | None, typer.Option("--precision", help="auto, bf16 or fp32.")] = None,
+    device: Device = None,
+    centroids: Annotated[int | None, typer.Option("--centroids", help="Centroids of the metric. [default: all, at most 1000]")] = None,
+    selection: Annotated[str | None, typer.Option("--selection", help="k-medoids, random or first: which images become centroids.")] = None,
+    lam: Annotated[float | None, typer.Option("--lambda", help="Value of the metric far from every centroid.")] = None,
+    tau: Annotated[float | None, typer.Option("--tau", help="Its decay.")] = None,
+    rho: Annotated[
+        float | None, typer.Option("--rho", help="Reach of a centroid. [default: largest distance to a nearest neighbour]")
+    ] = None,
+    seed: Seed = 0,
+    split: Annotated[Path | None, typer.Option("--split", help="Use this split. [default: the one in --out, or a new one]")] = None,
+    split_seed: Annotated[int, typer.Option("--split-seed", help="Of a new split (70 % train, 10 % validation, 20 % test).")] = 0,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with a fit that was interrupted.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would happen, and do nothing.")] = False,
+    force: Force = False,
+) -> None:
+    """Fit one generative model per class on its training images."""
+    from . import commands
+
+    settings = _change(
+        _preset(preset),
+        model=model,
+        arch=arch,
+        latent_dim=latent_dim,
+        channels=channels,
+        seed=seed,
+        model_settings={"beta": beta, "likelihood": likelihood},
+        preparation=_preparation(size, plane, position, fit, scaling),
+        training={
+            "epochs": epochs,
+            "learning_rate": learning_rate,
+            "batch_size": batch_size,
+            "patience": patience,
+            "jitter": jitter,
+            "precision": precision,
+            "device": device,
+        },
+        metric={"n_centroids": centroids, "selection": selection, "lam": lam, "tau": tau, "rho": rho},
+    )
+    commands.fit(
+        commands.Source(data, table, label, plane, suffix),
+        classes or [],
+        settings,
+        out,
+        split_file=split,
+        split_seed=split_seed,
+        resume=resume,
+        force=force,
+        dry_run=dry_run,
+        command=_command_line(),
+    )
+
+
+@app.command("generate", epilog="Example: augment generate --models models --balance --out synthetic")
+def generate_command(
+    models: Annotated[Path, typer.Option("--models", help="Folder of models, or one model.")] = Path("models"),
+    classes: Classes = None,
+    n: Annotated[
+        int | None,
+        typer.Option("-n", help="Images per class; with --balance, real and synthetic together. [default: 100; the largest class]"),
+    ] = None,
+    balance: Annotated[bool, typer.Option("--balance", help="Only as many as each class lacks beside the real training images.")] = False,
+    sampler: Annotated[
+        str, typer.Option("--sampler", help="riemannian, riemannian-paper, riemannian-released, normal, gmm or posterior.")
+    ] = "riemannian",
+    iterations: Annotated[int | None, typer.Option("--iterations", help="Transitions of each chain. [default: 100]")] = None,
+    leapfrog: Annotated[int | None, typer.Option("--leapfrog", help="Leapfrog steps of a transition. [default: 10]")] = None,
+    step_size: Annotated[float | None, typer.Option("--step-size", help="Leapfrog step of the paper's samplers. [default: 0.01]")] = None,
+    warm_up: Annotated[
+        int | None, typer.Option("--warm-up", help="Transitions in which riemannian adapts its step. [default: 100]")
+    ] = None,
+    target: Annotated[float | None, typer.Option("--target-acceptance", help="What riemannian adapts its step to. [default: 0.8]")] = None,
+    threshold: Annotated[
+        float | None,
+        typer.Option("--threshold", help="Least omega on the manifold, between 0 and 1. [default: keeps 99 % near a centroid]"),
+    ] = None,
+    components: Annotated[int | None, typer.Option("--components", help="Of gmm. [default: 10]")] = None,
+    seed: Seed = 0,
+    file_format: Annotated[str | None, typer.Option("--format", help="nifti, png or npz. [default: as the source]")] = None,
+    out: Annotated[Path, typer.Option("--out", help="Folder of the synthetic cohort.")] = Path("synthetic"),
+    data: Annotated[
+        str | None, typer.Option("--data", help="The cohort that the models were trained on, if it has moved: for distances to it.")
+    ] = None,
+    table: Table = None,
+    label: Label = None,
+    plane: Plane = None,
+    suffix: Suffix = "T1w",
+    device: Device = None,
+    force: Force = False,
+) -> None:
+    """Draw a synthetic cohort from fitted models."""
+    import math
+
+    from ..datasets.errors import UsageError
+    from . import commands
+
+    if file_format not in (None, "nifti", "png", "npz"):
+        raise UsageError(f"--format is nifti, png or npz, not '{file_format}'.")
+    if threshold is not None and not 0 < threshold < 1:
+        raise UsageError(f"--threshold lies between 0 and 1, not at {threshold}.")
+    settings = {
+        "n_iterations": iterations,
+        "n_leapfrog": leapfrog,
+        "step_size": step_size,
+        "n_warm_up": warm_up,
+        "target_acceptance": target,
+        "log_threshold": None if threshold is None else math.log(threshold),
+        "n_components": components,
+    }
+    commands.generate(
+        models,
+        classes or [],
+        out,
+        n=n,
+        balance=balance,
+        sampler=sampler,
+        sampler_settings={name: value for name, value in settings.items() if value is not None},
+        seed=seed,
+        file_format=file_format,  # type: ignore[arg-type]
+        source=None if data is None else commands.Source(data, table, label, plane, suffix),
+        device=device or "cpu",
+        force=force,
+        command=_command_line(),
+    )
+
+
+@app.command("show", epilog="Example: augment show my-bids-folder synthetic --out sheet.png")
+def show_command(
+    paths: Annotated[
+        list[str], typer.Argument(help="Cohorts, real or synthetic; or one model folder: its loss curve, or the map of its 2-D latents.")
+    ],
+    out: Annotated[Path, typer.Option("--out", help="The PNG to write.")] = Path("sheet.png"),
+    columns: Annotated[int, typer.Option("-n", min=1, max=40, help="Images per class.")] = 8,
+    classes: Classes = None,
+    table: Table = None,
+    label: Label = None,
+    plane: Plane = None,
+    suffix: Suffix = "T1w",
+    size: Size = None,
+    position: Position = None,
+    fit: Fit = None,
+    scaling: Scaling = None,
+) -> None:
+    """Draw a contact sheet of cohorts, a row per class."""
+    from . import commands
+    from .fitting import FitSettings
+
+    settings = _change(FitSettings(), preparation=_preparation(size, plane, position, fit, scaling))
+    commands.show(paths, commands.Source("", table, label, plane, suffix), settings.preparation, out, columns=columns, labels=classes or [])
+
+
+@app.command("demo", epilog="Example: augment demo --out demo-output")
+def demo_command(
+    out: Annotated[Path, typer.Option("--out", help="Folder for everything the demo makes.")] = Path("demo-output"),
+    epochs: Annotated[int, typer.Option("--epochs", min=1, help="Of each model.")] = 150,
+    force: Force = False,
+) -> None:
+    """Show the whole method on a made-up cohort: check, fit both classes, generate a balanced cohort, look at it."""
+    from ..experiments.demo import run_demo
+
+    run_demo(out, epochs=epochs, force=force)
+
+
+def main() -> None:
+    """Run a command; what a user can cause is one sentence and an exit code, anything else a traceback in a log file."""
+    try:
+        app()
+    except TinycohortError as error:
+        typer.echo(f"Error: {error}", err=True)
+        sys.exit(error.exit_code)
+    except OSError as error:
+        place = f"{error.filename}: " if error.filename else ""
+        typer.echo(f"Error: {place}{error.strerror or error}; mend that and repeat the command (a fit goes on with --resume).", err=True)
+        sys.exit(3)
+    except KeyboardInterrupt:
+        typer.echo("Interrupted; a fit goes on with --resume.", err=True)
+        sys.exit(130)
+    except Exception as error:
+        with tempfile.NamedTemporaryFile("w", prefix="augment-error-", suffix=".log", delete=False, encoding="utf-8") as log:
+            log.write(f"{_command_line()}\n\n{traceback.format_exc()}")
+        typer.echo(f"Error: an unforeseen {type(error).__name__} ({error}); please report it with {log.name}.", err=True)
+        sys.exit(1)
+
+
+def _command_line() -> str:
+    return shlex.join(["augment", *sys.argv[1:]])
+
+
+def _preset(name: str) -> "FitSettings":
+    from ..datasets.errors import UsageError
+    from .fitting import PRESETS
+
+    if name not in PRESETS:
+        raise UsageError(f"There is no preset '{name}'; choose one of: {', '.join(PRESETS)}.")
+    return PRESETS[name]
+
+
+def _change(settings: "FitSettings", **changes: Any) -> "FitSettings":
+    """The settings with every option that was given; ``None`` means that it was not."""
+    changed = {}
+    for name, value in changes.items():
+        current = getattr(settings, name)
+        if isinstance(value, dict):
+            given = {key: part for key, part in value.items() if part is not None}
+            changed[name] = current | given if isinstance(current, dict) else replace(current, **given)
+        elif value is not None:
+            changed[name] = value
+    return replace(settings, **changed)
+
+
+def _preparation(size: str | None, plane: str | None, position: str | None, fit: str | None, scaling: str | None) -> dict[str, Any]:
+    return {"size": _parse_size(size), "plane": plane, "position": position, "fit": fit, "scaling": scaling}
+
+
+def _parse_size(text: str | None) -> tuple[int, ...] | None:
+    from ..datasets.errors import UsageError
+
+    if text is None:
+        return None
+    try:
+        return tuple(int(part) for part in text.lower().split("x"))
+    except ValueError:
+        raise UsageError(f"--size is written as 80x96 or 40x48x40, not '{text}'.") from None

@@ -1,0 +1,332 @@
+"""What the commands do, once their options are read: whole jobs on folders, with progress on the terminal."""
+
+import re
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from ..datasets.check import Examination, examine, require_sound
+from ..datasets.cohort import Cohort
+from ..datasets.errors import DataError, TinycohortError, UsageError
+from ..datasets.files import refuse_existing, whole_file, whole_folder
+from ..datasets.readers import read_cohort
+from ..datasets.splits import Split, split_cohort
+from ..datasets.transforms import Images, Preparation, prepare
+from . import console
+from .card import model_card
+from .figures import SheetRow, save_contact_sheet, save_latent_map, save_loss_curve
+from .fitting import FEWEST_IMAGES, FitSettings, Hooks, fit_class, fit_warnings, plan_digest
+from .generation import Format, Generated, build_sampler, generate_class, top_up, write_cohort
+from .model import FittedModel
+from .networks import Architecture
+from .samplers import DEFAULT_SAMPLER
+from .training import Record, choose_device
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where a cohort is read from, and how: the arguments of ``readers.read_cohort``."""
+
+    data: str = "demo"
+    table: str | None = None
+    label: str | None = None
+    plane: str | None = None
+    suffix: str = "T1w"
+
+    def read(self) -> Cohort:
+        """The cohort, not yet checked."""
+        return read_cohort(self.data, table=self.table, label=self.label, plane=self.plane, suffix=self.suffix)
+
+
+def check(source: Source, *, sized: bool) -> bool:
+    """Examine a cohort and print what was found; whether it is sound."""
+    cohort = source.read()
+    found = examine(cohort, sized=sized, progress=console.tracked(f"checking {cohort.name}"))
+    rows = [(label, found.participants.get(label, 0), count) for label, count in found.images.items()]
+    console.show_table(f"{cohort.name}: {_shapes(found)}", ("class", "participants", "images"), rows)
+    if found.sound:
+        console.say("Sound: nothing is missing, unreadable, repeated or doubly labelled.")
+    else:
+        problems = [(p.participant, p.path, p.what, p.mend) for p in found.problems]
+        console.show_table(f"{len(problems)} problems", ("participant", "file", "what", "mend"), problems)
+    return found.sound
+
+
+def fit(
+    source: Source,
+    labels: Sequence[str],
+    settings: FitSettings,
+    out: Path,
+    *,
+    split_file: Path | None = None,
+    split_seed: int = 0,
+    resume: bool = False,
+    force: bool = False,
+    dry_run: bool = False,
+    command: str = "",
+) -> dict[str, FittedModel]:
+    """Fit a model per class into ``out/<class>``, all on the split in ``out/split.json``; the models by label."""
+    choose_device(settings.training.device)
+    cohort = source.read()
+    labels = list(labels) or cohort.labels
+    sized = settings.preparation.size is not None
+    found = require_sound(cohort, sized=sized, minimum=FEWEST_IMAGES, progress=console.tracked(f"checking {cohort.name}"))
+    for label in labels:
+        cohort.of_class(label)
+    split = _split(cohort, out, split_file, split_seed)
+    if dry_run:
+        _show_plan(cohort, split, labels, settings, found, out)
+        return {}
+    finished = {label: _finished(out, label, settings, found, split) for label in labels} if resume else {}
+    for label in labels:
+        if finished.get(label) is None:
+            refuse_existing(out / folder_name(label), force=force)
+    out.mkdir(parents=True, exist_ok=True)
+    if not (out / "split.json").exists():
+        split.save(out / "split.json")
+    fitted: dict[str, FittedModel] = {}
+    for label in labels:
+        done = finished.get(label)
+        if done is not None:
+            console.say(f"{label}: fitted already, in {out / folder_name(label)}.")
+        fitted[label] = done or _fit_one(source, cohort, split, label, settings, out, found.digest, resume, force, command)
+    return fitted
+
+
+def generate(
+    models_folder: Path,
+    labels: Sequence[str],
+    out: Path,
+    *,
+    n: int | None = None,
+    balance: bool = False,
+    sampler: str = DEFAULT_SAMPLER,
+    sampler_settings: Mapping[str, Any] | None = None,
+    seed: int = 0,
+    file_format: Format | None = None,
+    source: Source | None = None,
+    device: str = "cpu",
+    force: bool = False,
+    command: str = "",
+) -> list[Generated]:
+    """Write a synthetic cohort into ``out``, and beside it ``<out>.audit.csv``: which participant is nearest to each image."""
+    refuse_existing(out, force=force)
+    models = load_models(models_folder, labels)
+    if balance:
+        counts = next(iter(models.values())).config.data["counts"]
+        wanted = top_up({label: counts[label] for label in models}, n)
+    else:
+        wanted = dict.fromkeys(models, 100 if n is None else n)
+    generated = []
+    for label, count in wanted.items():
+        if count > 0:
+            generated.append(_generate_one(models[label], count, sampler, seed, choose_device(device), dict(sampler_settings or {})))
+    if not generated:
+        raise UsageError("The classes are balanced already, so there is nothing to generate; give -n to enlarge them all.")
+    references = {part.label: _training_images(models[part.label], source) for part in generated}
+    known = {label: images for label, (images, _) in references.items() if images is not None}
+    with whole_folder(out, force=force) as folder:
+        audit = write_cohort(folder, generated, models, file_format=file_format, training_images=known, command=command)
+    if len(audit):
+        people = {label: participants for label, (_, participants) in references.items()}
+        nearest = [people[label][row] for label, row in zip(audit["label"], audit.pop("nearest_training_row"), strict=True)]
+        with whole_file(out.with_name(f"{out.name}.audit.csv")) as temporary:
+            audit.assign(nearest_training_participant=nearest).to_csv(temporary, index=False)
+    _show_sampling(generated, models, audit)
+    console.say(f"Wrote {sum(len(part.images) for part in generated)} synthetic images to {out}.")
+    return generated
+
+
+def show(paths: Sequence[str], source: Source, preparation: Preparation, out: Path, *, columns: int, labels: Sequence[str]) -> None:
+    """Write a contact sheet of cohorts, a row per class; of a model folder with two latent dimensions, its latent map."""
+    if len(paths) == 1 and (Path(paths[0]) / "config.json").is_file():
+        model = FittedModel.load(Path(paths[0]))
+        if model.config.architecture.latent_dim != 2 or model.metric is None:
+            save_loss_curve(out, model.history, model.config.diagnostics["best_epoch"])
+            console.say(f"Wrote the loss curve of {paths[0]} to {out} (a latent map needs two latent dimensions and a Gaussian posterior).")
+        else:
+            save_latent_map(out, model)
+            console.say(f"Wrote the latent map of {paths[0]} to {out}.")
+        return
+    rows = []
+    for path in paths:
+        cohort = Source(path, source.table, source.label, source.plane, source.suffix).read()
+        present = [label for label in cohort.labels if not labels or label in labels]
+        if not present:
+            raise UsageError(f"{path} has no image of class {', '.join(labels)}; it has: {', '.join(cohort.labels)}.")
+        for label in present:
+            members = cohort.of_class(label)
+            shown = members.where(np.arange(len(members)) < columns)
+            kind = "synthetic " if cohort.synthetic else ""
+            # A synthetic image has its range already; scaling it anew would show another image.
+            wanted = replace(preparation, scaling="none") if cohort.synthetic else preparation
+            images = prepare(shown, wanted, on_warning=console.warn)
+            rows.append(SheetRow(f"{kind}{label}", images))
+    save_contact_sheet(out, rows, columns=columns)
+    console.say(f"Wrote a contact sheet of {len(rows)} rows to {out}.")
+
+
+def load_models(folder: Path, labels: Sequence[str] = ()) -> dict[str, FittedModel]:
+    """The models in a folder of model folders (or the one that is a model folder), by label.
+
+    Raises
+    ------
+    DataError
+        If there is none, or not of each label.
+    """
+    if (folder / "config.json").is_file():
+        folders = [folder]
+    else:
+        folders = sorted(path.parent for path in folder.glob("*/config.json") if not path.parent.name.startswith("."))
+    if not folders:
+        raise DataError(f"There is no fitted model in {folder}; fit one with `augment fit --out {folder}`.")
+    models = {model.config.label: model for model in map(FittedModel.load, folders)}
+    missing = [label for label in labels if label not in models]
+    if missing:
+        raise DataError(
+            f"{folder} has no model of class {', '.join(missing)}, only of {', '.join(models)}; fit it with `augment fit --class`."
+        )
+    return {label: models[label] for label in (labels or models)}
+
+
+def folder_name(label: str) -> str:
+    """A class's folder: its label, with nothing in it that a file system could take otherwise."""
+    return re.sub(r"[^\w.-]", "_", label).lstrip(".") or "class"
+
+
+def _fit_one(
+    source: Source,
+    cohort: Cohort,
+    split: Split,
+    label: str,
+    settings: FitSettings,
+    out: Path,
+    digest: str,
+    resume: bool,
+    force: bool,
+    command: str,
+) -> FittedModel:
+    unfinished = out / f".fitting-{folder_name(label)}"
+    if not resume:
+        shutil.rmtree(unfinished, ignore_errors=True)
+    with console.progress(f"fitting {label}", settings.training.epochs) as advance:
+
+        def on_epoch(record: Record) -> None:
+            advance(f"loss {record['train_loss']:.1f}, validation {record['validation_loss']:.1f}")
+
+        model = fit_class(
+            cohort,
+            split,
+            label,
+            settings,
+            data_digest=digest,
+            read_as=asdict(source),
+            resume_folder=unfinished,
+            command=command,
+            hooks=Hooks(on_epoch=on_epoch, on_warning=console.warn),
+        )
+    with whole_folder(out / folder_name(label), force=force) as folder:
+        model.save(folder)
+        save_loss_curve(folder / "loss.png", model.history, model.config.diagnostics["best_epoch"])
+        (folder / "README.md").write_text(model_card(model, fit_warnings(model.config.diagnostics, settings)), encoding="utf-8")
+    shutil.rmtree(unfinished, ignore_errors=True)
+    found = model.config.diagnostics
+    units = f", {found['active_units']} active latent units, KL {found['kl']:.1f}" if "kl" in found else ""
+    console.say(
+        f"{label}: explains {found['explained_train']:.0%} of the training and {found['explained_validation']:.0%} of the held-out images' "
+        f"variance{units}; kept epoch {found['best_epoch']}. Model in {out / folder_name(label)}."
+    )
+    return model
+
+
+def _generate_one(model: FittedModel, n: int, sampler: str, seed: int, device: Any, settings: dict[str, Any]) -> Generated:
+    label = model.config.label
+    with console.progress(f"sampling {label}", build_sampler(model, sampler, seed=seed, **settings).n_steps) as advance:
+        part = generate_class(model, n, sampler=sampler, seed=seed, device=device, on_iteration=advance, **settings)
+    for message in part.diagnostics.warnings():
+        console.warn(f"{label}: {message}")
+    return part
+
+
+def _split(cohort: Cohort, out: Path, split_file: Path | None, seed: int) -> Split:
+    """The given split, else the one that the models in ``out`` share, else a new one."""
+    existing = split_file or (out / "split.json")
+    if split_file is not None or existing.exists():
+        return Split.load(existing, cohort)
+    return split_cohort(cohort, seed=seed)
+
+
+def _finished(out: Path, label: str, settings: FitSettings, found: Examination, split: Split) -> FittedModel | None:
+    """The model of this very plan, if it is there."""
+    folder = out / folder_name(label)
+    if not (folder / "config.json").is_file():
+        return None
+    model = FittedModel.load(folder)
+    return model if model.config.plan == plan_digest(settings, label, found.digest, split) else None
+
+
+def _training_images(model: FittedModel, source: Source | None) -> tuple[Images | None, list[str]]:
+    """The images that a model was trained on, read again, with their participants; ``None`` if they cannot be had."""
+    label = model.config.label
+    try:
+        cohort = (source or Source(**model.config.data["read_as"])).read()
+        members = cohort.of_class(label)
+        members = members.where(members.table["participant_id"].map(model.config.participants.trained_on))
+        if len(members) != model.config.data["n_train"]:
+            raise DataError(f"{len(members)} of the {model.config.data['n_train']} images are there")
+        return prepare(members, model.config.preparation), list(members.table["participant_id"])
+    except (TinycohortError, OSError, TypeError) as error:
+        console.warn(
+            f"{label}: the training images cannot be read again ({error}); no distances to them are given. "
+            "Name them with --data to have them."
+        )
+        return None, []
+
+
+def _show_plan(cohort: Cohort, split: Split, labels: Sequence[str], settings: FitSettings, found: Examination, out: Path) -> None:
+    first = cohort.where(np.arange(len(cohort)) == 0)
+    preparation = settings.preparation
+    shape = preparation.size or prepare(first, preparation).space.shape
+    architecture = Architecture(settings.arch, shape, settings.latent_dim, settings.channels)
+    parameters = sum(p.numel() for part in (architecture.encoder(2), architecture.decoder()) for p in part.parameters())
+    rows = [
+        (
+            label,
+            *(len(split.side(cohort.of_class(label), side)) for side in ("train", "validation", "test")),
+            settings.training.epochs,
+            out / folder_name(label),
+        )
+        for label in labels
+    ]
+    title = f"{cohort.name}: {_shapes(found)}, brought to {' x '.join(map(str, shape))}; {settings.model}, {parameters:,} parameters"
+    console.show_table(title, ("class", "train", "validation", "test", "epochs", "model"), rows)
+    console.say("A dry run: nothing was trained or written.")
+
+
+def _show_sampling(generated: Sequence[Generated], models: Mapping[str, FittedModel], audit: pd.DataFrame) -> None:
+    rows = []
+    for part in generated:
+        found = part.diagnostics
+        near = audit.loc[audit["label"] == part.label, "distance"]
+        yardstick = models[part.label].config.diagnostics["held_out_nearest_median"]
+        rows.append(
+            (
+                part.label,
+                len(part.images),
+                found.sampler,
+                *("-" if v is None else f"{v:.2f}" for v in (found.acceptance, found.unmoved, found.off_manifold)),
+                f"{near.median():.4f}" if len(near) else "-",
+                f"{yardstick:.4f}",
+            )
+        )
+    header = ("class", "images", "sampler", "acceptance", "unmoved", "off manifold", "nearest training", "held-out to nearest")
+    console.show_table("Sampling (shares of chains; median distances, RMS over voxels)", header, rows)
+
+
+def _shapes(found: Examination) -> str:
+    return ", ".join(f"{count} of {' x '.join(map(str, shape))}" for shape, count in found.shapes.items()) or "no readable image"

@@ -1,0 +1,104 @@
+"""Pictures: contact sheets, the loss curve, and the map of a two-dimensional latent space."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from matplotlib.figure import Figure
+
+from ..datasets.files import whole_file
+from ..datasets.transforms import Images
+from .model import FittedModel
+
+DPI = 120
+
+
+@dataclass(frozen=True, eq=False)
+class SheetRow:
+    """A row of a contact sheet: its title and its images."""
+
+    title: str
+    images: Images
+
+
+def save_contact_sheet(path: Path, rows: Sequence[SheetRow], *, columns: int = 8, title: str = "") -> None:
+    """Write a PNG with the first ``columns`` images of each row; of a volume its three middle slices, beside each other."""
+    heights = []
+    for row in rows:
+        tile = _tile(row.images, 0)
+        heights.append(tile.shape[0] / tile.shape[1])
+    width = 1.25 * columns + 1.0
+    figure = Figure(figsize=(width, sum(heights) * 1.25 + (0.4 if title else 0.1)), dpi=DPI, facecolor="white")
+    axes = figure.subplots(len(rows), columns, squeeze=False, gridspec_kw={"height_ratios": heights, "wspace": 0.04, "hspace": 0.06})
+    for line, row in zip(axes, rows, strict=True):
+        for i, axis in enumerate(line):
+            axis.set_xticks([])
+            axis.set_yticks([])
+            axis.set_frame_on(False)
+            if i < len(row.images):
+                axis.imshow(_tile(row.images, i), cmap="gray", vmin=0, vmax=1, interpolation="nearest")
+        line[0].set_ylabel(row.title, fontsize=8)
+    if title:
+        figure.suptitle(title, fontsize=9)
+    _save(figure, path)
+
+
+def save_loss_curve(path: Path, history: pd.DataFrame, best_epoch: int) -> None:
+    """Write a PNG of the training and validation loss over the epochs."""
+    figure = Figure(figsize=(6, 3.2), dpi=DPI)
+    axis = figure.subplots()
+    axis.plot(history["epoch"], history["train_loss"], label="train", color="0.6")
+    axis.plot(history["epoch"], history["validation_loss"], label="validation", color="C0")
+    axis.axvline(best_epoch, color="C3", linewidth=1, linestyle=":", label=f"kept: epoch {best_epoch}")
+    # The first epochs are off any scale that shows the others.
+    shown = np.concatenate([history["train_loss"], history["validation_loss"]])
+    low, high = shown.min(), np.quantile(shown, 0.9)
+    axis.set_ylim(low - 0.05 * (high - low + 1e-9), high + 0.25 * (high - low + 1e-9))
+    axis.set_xlabel("epoch")
+    axis.set_ylabel("loss")
+    axis.legend(frameon=False)
+    _save(figure, path)
+
+
+def save_latent_map(path: Path, model: FittedModel) -> None:
+    """Write a PNG of log sqrt det G over a two-dimensional latent space with the training images' codes (Fig. 1, top left)."""
+    assert model.metric is not None
+    codes = model.codes
+    middle, reach = codes.mean(dim=0), 1.3 * (codes - codes.mean(dim=0)).abs().amax()
+    steps = torch.linspace(-1, 1, 240) * reach
+    grid = torch.cartesian_prod(middle[0] + steps, middle[1] + steps)
+    volume = model.metric.log_volume(grid).reshape(240, 240).T
+    edges = [float(v) for v in (grid[0, 0], grid[-1, 0], grid[0, 1], grid[-1, 1])]
+    figure = Figure(figsize=(5, 4.4), dpi=DPI)
+    axis = figure.subplots()
+    shown = axis.imshow(volume.numpy(), origin="lower", extent=(edges[0], edges[1], edges[2], edges[3]), cmap="gray")
+    axis.scatter(codes[:, 0], codes[:, 1], s=6, color="C1", label=f"{model.config.label}: training images")
+    figure.colorbar(shown, label="log sqrt det G")
+    axis.set_xlabel("z1")
+    axis.set_ylabel("z2")
+    axis.legend(loc="upper right", fontsize=7)
+    _save(figure, path)
+
+
+def _tile(images: Images, index: int) -> np.ndarray:
+    """One image as rows and columns, upright."""
+    array = images.pixels[index, 0].numpy()
+    if array.ndim == 2:
+        return _upright(array, images.space.affine is not None)
+    slices = [_upright(np.take(array, side // 2, axis=axis), True) for axis, side in enumerate(array.shape)]
+    height = max(part.shape[0] for part in slices)
+    return np.hstack([np.pad(part, ((0, height - part.shape[0]), (0, 0))) for part in slices])
+
+
+def _upright(array: np.ndarray, in_world: bool) -> np.ndarray:
+    """A slice of a volume has its first axis to the right and its second upwards; a picture is rows and columns already."""
+    return np.rot90(array) if in_world else array
+
+
+def _save(figure: Figure, path: Path) -> None:
+    with whole_file(path) as temporary:
+        # Without a date in it, the same picture is the same file.
+        figure.savefig(temporary, format="png", bbox_inches="tight", pad_inches=0.05, metadata={"Software": "tinycohort"})
