@@ -3,43 +3,18 @@
 import hashlib
 from collections import Counter, defaultdict
 from collections.abc import Callable, Hashable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
-import nibabel as nib
 import numpy as np
 import pandas as pd
 
 from .cohort import Cohort, CohortError, Problem
 from .images import ImageError, read_image
+from .looks import Look, look_at
 from .rows import place_of
 
 Progress = Callable[[Sequence[Any]], Iterable[Any]]
-
-# The plane that is flat along each axis of RAS.
-_PLANES = {0: "a sagittal plane", 1: "a coronal plane", 2: "an axial plane"}
-
-
-@dataclass(frozen=True)
-class Look:
-    """What one image shows: its grid in RAS without a flat axis, which axis that was, a digest of its content, what is wrong."""
-
-    shape: tuple[int, ...]
-    flat_axis: int | None
-    digest: str
-    faults: tuple[tuple[str, str], ...]
-
-    @property
-    def one_image(self) -> bool:
-        """Whether it is a plane or a volume, and neither a series nor a line."""
-        return 2 <= len(self.shape) <= 3 and 1 not in self.shape
-
-    @property
-    def kind(self) -> str:
-        """What it is an image of: planes, cut one way, or volumes."""
-        if self.flat_axis is not None:
-            return _PLANES[self.flat_axis]
-        return "a plane" if len(self.shape) == 2 else "a volume"
 
 
 @dataclass(frozen=True)
@@ -152,33 +127,6 @@ def require_sound(
     return examination
 
 
-def look_at(array: np.ndarray, affine: np.ndarray | None) -> Look:
-    """Describe one decoded image.
-
-    Parameters
-    ----------
-    array : numpy.ndarray
-        As ``read_image`` returns it.
-    affine : numpy.ndarray of shape (4, 4), or None
-        ``None`` for a picture, which has no orientation.
-    """
-    shape, flat_axis = _grid(array.shape, affine)
-    content = np.ascontiguousarray(array, dtype=np.float32)
-    digest = hashlib.sha256(repr(content.shape).encode() + content.tobytes()).hexdigest()
-    faults = []
-    finite = np.isfinite(content)
-    if not finite.all():
-        faults.append((f"{finite.size - int(finite.sum())} voxels NaN or infinite", "convert the image again, or replace them"))
-    elif content.min() == content.max():
-        faults.append((f"constant: every voxel is {content.flat[0]:g}", "replace the empty image, or remove its row"))
-    look = Look(shape, flat_axis, digest, tuple(faults))
-    if look.one_image:
-        return look
-    times = " x ".join(str(side) for side in array.shape)
-    mend = "give one plane or one volume per file (of a series: its mean, or one of its volumes)"
-    return replace(look, faults=(*faults, (f"wrong dimensions: {times}", mend)))
-
-
 class _Report:
     """Problems as they are gathered, with the rows they are about."""
 
@@ -280,21 +228,6 @@ def _array_of(cohort: Cohort, image: str | int) -> tuple[np.ndarray, np.ndarray 
     array = cohort.arrays[image]
     # Arrays of three axes are volumes in RAS, those of two are pictures.
     return array, np.eye(4) if array.ndim == 3 else None
-
-
-def _grid(shape: tuple[int, ...], affine: np.ndarray | None) -> tuple[tuple[int, ...], int | None]:
-    """The sides along R, A and S (a series of one volume is a volume), without the flat axis of a plane; and that axis."""
-    while len(shape) > 3 and shape[-1] == 1:
-        shape = shape[:-1]
-    if affine is None or len(shape) != 3:
-        return shape, None
-    towards = nib.orientations.io_orientation(affine)[:, 0]
-    if np.isfinite(towards).all():
-        shape = tuple(shape[int(axis)] for axis in np.argsort(towards))
-    flat = [axis for axis, side in enumerate(shape) if side == 1]
-    if len(flat) != 1:
-        return shape, None
-    return tuple(side for side in shape if side != 1), flat[0]
 
 
 def _digest_of_all(cohort: Cohort, looks: Sequence[Look | None]) -> str:

@@ -163,6 +163,7 @@ BAD = {
         "an axial plane, where most images are a volume",
         {"sized": True},
     ),
+    "affine of nothing": ("bids", lambda f, p: f.volume(first(p), f.voxels(9), np.diag([0.0, 0, 0, 1])), "01", "an affine that places", {}),
     "complex voxels": ("bids", lambda f, p: f.volume(first(p), f.voxels(9).astype(np.complex64)), "01", "voxels of type complex64", {}),
     "another size": ("bids", lambda f, p: f.volume(first(p), f.voxels(9, (8, 9, 11))), "01", "the size 8 x 9 x 11, where most images", {}),
     "NaN": ("bids", set_voxel(np.nan), "01", "1 voxels NaN or infinite", {}),
