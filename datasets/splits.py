@@ -176,7 +176,7 @@ def check_disjoint(sides: Mapping[str, Cohort | Iterable[str]], where: str = "th
         for spelled in people.table["participant_id"] if isinstance(people, Cohort) else people:
             seen[participant_of(spelled)].setdefault(name, spelled)
     shared = [
-        f"{participant} ({', '.join(f'{name} as {spelled}' for name, spelled in places.items())})"
+        f"{participant} ({', '.join(name if spelled == participant else f'{name} as {spelled}' for name, spelled in places.items())})"
         for participant, places in sorted(seen.items())
         if len(places) > 1
     ]

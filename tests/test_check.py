@@ -102,6 +102,13 @@ def claim(path: Path, *, sides: tuple[int, int, int], compress: bool) -> None:
     target.write_bytes(gzip.compress(bytes(content)) if compress else content)
 
 
+def lose_an_axis(path: Path) -> None:
+    """Zero the first line of a NIfTI header's affine."""
+    content = bytearray(gzip.decompress(path.read_bytes()))
+    struct.pack_into("<4f", content, 280, 0, 0, 0, 0)
+    path.write_bytes(gzip.compress(bytes(content)))
+
+
 def set_voxel(value: float):
     def change(fakes, folder: Path) -> None:
         voxels = fakes.voxels(0).astype(np.float32)
@@ -163,7 +170,7 @@ BAD = {
         "an axial plane, where most images are a volume",
         {"sized": True},
     ),
-    "affine of nothing": ("bids", lambda f, p: f.volume(first(p), f.voxels(9), np.diag([0.0, 0, 0, 1])), "01", "an affine that places", {}),
+    "affine of nothing": ("bids", lambda f, p: lose_an_axis(first(p)), "01", "an affine that places", {}),
     "complex voxels": ("bids", lambda f, p: f.volume(first(p), f.voxels(9).astype(np.complex64)), "01", "voxels of type complex64", {}),
     "another size": ("bids", lambda f, p: f.volume(first(p), f.voxels(9, (8, 9, 11))), "01", "the size 8 x 9 x 11, where most images", {}),
     "NaN": ("bids", set_voxel(np.nan), "01", "1 voxels NaN or infinite", {}),

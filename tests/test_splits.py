@@ -111,9 +111,9 @@ def test_a_split_by_hand_in_any_spelling(tmp_path):
 @pytest.mark.parametrize(
     ("train", "test", "names"),
     [
-        (["A", "B"], ["B"], "B \\(train as B, test as B\\)"),
-        (["sub-A"], ["A"], "A \\(train as sub-A, test as A\\)"),
-        (["OAS1_0001_MR1"], ["sub-OAS10001MR1"], "OAS1_0001 \\(train as OAS1_0001_MR1, test as sub-OAS10001MR1\\)"),
+        (["A", "B"], ["B"], r"B \(train, test\)"),
+        (["sub-A"], ["A"], r"A \(train as sub-A, test\)"),
+        (["OAS1_0001_MR1"], ["sub-OAS10001MR1"], r"OAS1_0001 \(train as OAS1_0001_MR1, test as sub-OAS10001MR1\)"),
         (["OAS1_0061_MR1"], ["OAS1_0061_MR2"], "OAS1_0061"),
         ([f"P{number}" for number in range(12)], [f"P{number}" for number in range(12)], "and 2 more"),
     ],
