@@ -276,7 +276,7 @@ def _training_images(model: FittedModel, source: Source | None) -> tuple[Images 
     try:
         cohort = (source or Source(**model.config.data["read_as"])).read()
         members = cohort.of_class(label)
-        members = members.where(members.table["participant_id"].map(model.config.participants.trained_on))
+        members = members.of_participants([p for p in members.table["participant_id"] if model.config.participants.trained_on(p)])
         if len(members) != model.config.data["n_train"]:
             raise DataError(f"{len(members)} of the {model.config.data['n_train']} images are there")
         return prepare(members, model.config.preparation), list(members.table["participant_id"])

@@ -107,8 +107,11 @@ class GaussianMixture:
             raise UsageError(f"A mixture fitted on {len(codes)} images has from 1 to {len(codes)} components, not {n_components}.")
         # scikit-learn's seeds have 32 bits.
         mixture = Mixture(n_components, covariance_type="full", random_state=seed % 2**32).fit(codes.double().cpu().numpy())
-        parts = (mixture.weights_, mixture.means_, np.linalg.cholesky(mixture.covariances_))
-        return cls(*(torch.as_tensor(part, dtype=codes.dtype, device=codes.device) for part in parts), metric)
+
+        def as_codes(array: np.ndarray | None) -> Tensor:
+            return torch.as_tensor(np.asarray(array), dtype=codes.dtype, device=codes.device)
+
+        return cls(as_codes(mixture.weights_), as_codes(mixture.means_), torch.linalg.cholesky(as_codes(mixture.covariances_)), metric)
 
     def sample(self, n: int, generator: torch.Generator, on_iteration: Tick = lambda: None) -> tuple[Tensor, Diagnostics]:
         """Draw ``n`` latents ``(n, D)``, in random order of components."""

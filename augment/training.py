@@ -9,6 +9,7 @@ import math
 import time
 import warnings
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -145,7 +146,7 @@ def train(
     device = choose_device(settings.device)
     bf16 = settings.precision == "bf16" or (settings.precision == "auto" and computes_in_bf16(device))
     memory_format = torch.channels_last if train_images.ndim == 4 else torch.channels_last_3d
-    fitting = _Fitting(model.to(memory_format=memory_format), settings, seed, device, on_epoch)
+    fitting = _Fitting(_laid_out(model, memory_format), settings, seed, device, on_epoch)
     callbacks: list[Callback] = []
     resume_from = None
     if resume_folder is not None:
@@ -173,8 +174,13 @@ def train(
             weights_only=True,
         )
     model.load_state_dict(fitting.best["weights"])
-    model.to(device="cpu", memory_format=torch.contiguous_format).eval()
+    _laid_out(model.cpu(), torch.contiguous_format).eval()
     return TrainingResult(pd.DataFrame(fitting.records), int(fitting.best["epoch"]))
+
+
+def _laid_out(model: Autoencoder, memory_format: torch.memory_format) -> Autoencoder:
+    """``model`` with its weights in another memory layout (torch's type stubs do not know this overload)."""
+    return model.to(memory_format=memory_format)  # type: ignore[call-overload]
 
 
 class _Fitting(lightning.LightningModule):
@@ -296,12 +302,17 @@ def _loader(images: Tensor, batches: _EpochBatches) -> DataLoader:
     return DataLoader(images, sampler=batches, batch_size=None)  # type: ignore[arg-type]
 
 
-class _quiet_lightning(warnings.catch_warnings):
+@contextmanager
+def _quiet_lightning() -> Iterator[None]:
     """Lightning's notes on hardware, workers and logging are not for our users."""
-
-    def __enter__(self) -> Any:
-        entered = super().__enter__()
-        warnings.filterwarnings("ignore", module="lightning")
-        for name in ("lightning.pytorch", "lightning.fabric"):
-            logging.getLogger(name).setLevel(logging.ERROR)
-        return entered
+    loggers = [logging.getLogger(name) for name in ("lightning.pytorch", "lightning.fabric")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", module="lightning")
+            yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)

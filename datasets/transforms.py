@@ -169,7 +169,8 @@ def prepare(
         flat_axes.add(flat_axis)
         if isinstance(row, str) and not row.lower().endswith(PICTURE_SUFFIXES):
             affines.append(np.asarray(image.affine, dtype=float))
-        pixels.append((image if flat_axis is None else image.squeeze(1 + flat_axis)).as_tensor())
+        plain = image.as_tensor().to(torch.float32)
+        pixels.append(plain if flat_axis is None else plain.squeeze(1 + flat_axis))
         on_image()
     if len(flat_axes) > 1:
         raise DataError(f"The images of {cohort.name} are cut along different planes; give --plane, or mend the cohort.")
@@ -190,11 +191,11 @@ def _load(cohort: Cohort, row: Any, preparation: Preparation) -> tuple[MetaTenso
         image = MetaTensor(torch.as_tensor(np.asarray(cohort.arrays[row], dtype=np.float32))[None])
     elif row.lower().endswith(PICTURE_SUFFIXES):
         reader = PILReader(converter=lambda picture: picture.convert("L"), reverse_indexing=False)
-        image = LoadImage(reader, image_only=True, ensure_channel_first=True)(row) / 255
+        image = _as_meta(LoadImage(reader, image_only=True, ensure_channel_first=True)(row))
+        image = _as_meta(image / 255)
     else:
-        image = LoadImage(NibabelReader(), image_only=True, ensure_channel_first=True)(row)
-        image = Orientation("RAS", labels=None)(image)
-    assert isinstance(image, MetaTensor)
+        image = _as_meta(LoadImage(NibabelReader(), image_only=True, ensure_channel_first=True)(row))
+        image = _as_meta(Orientation("RAS", labels=None)(image))
     if image.ndim == 3:
         return image, None
     flat = [axis for axis in range(3) if image.shape[1 + axis] == 1]
@@ -204,9 +205,7 @@ def _load(cohort: Cohort, row: Any, preparation: Preparation) -> tuple[MetaTenso
     index = _plane_index(image, axis, preparation, where=str(row))
     start, end = [0, 0, 0], list(image.shape[1:])
     start[axis], end[axis] = index, index + 1
-    cut = SpatialCrop(roi_start=start, roi_end=end)(image)
-    assert isinstance(cut, MetaTensor)
-    return cut, axis
+    return _as_meta(SpatialCrop(roi_start=start, roi_end=end)(image)), axis
 
 
 def _plane_index(image: MetaTensor, axis: int, preparation: Preparation, where: str) -> int:
@@ -250,9 +249,13 @@ def _fit(image: MetaTensor, flat_axis: int | None, preparation: Preparation) -> 
         "percentile": [ScaleIntensityRangePercentiles(*PERCENTILES, b_min=0.0, b_max=1.0, clip=True)],
         "none": [],
     }
-    fitted = Compose([*resize, *scale[preparation.scaling]])(image)
-    assert isinstance(fitted, MetaTensor)
-    return fitted.to(torch.float32)
+    return _as_meta(Compose([*resize, *scale[preparation.scaling]])(image))
+
+
+def _as_meta(image: Any) -> MetaTensor:
+    """What MONAI's transforms return is typed too widely; with affines tracked it is a MetaTensor."""
+    assert isinstance(image, MetaTensor)
+    return image
 
 
 def _times(shape: tuple[int, ...]) -> str:
