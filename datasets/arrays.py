@@ -31,7 +31,7 @@ def recognises(path: Path) -> bool:
 
 
 def read(path: Path, *, table: Path | None, label: str | None) -> Cohort:
-    """Read arrays; where there is a table of participants (``participants.tsv`` in the folder), labels and covariates are its own.
+    """Read arrays; where there is a table of participants (``participants.tsv`` beside ``images.npz``), labels and covariates are its own.
 
     Parameters
     ----------
@@ -48,8 +48,9 @@ def read(path: Path, *, table: Path | None, label: str | None) -> Cohort:
         If the file is no ``.npz``, lacks a key, holds Python objects, or its arrays do not fit each other.
     """
     file = _file(path) or path
-    beside = path / "participants.tsv"
-    if table is None and path.is_dir() and beside.is_file():
+    # A cohort of ours stays what its folder says, synthetic above all, when the file in it is given.
+    beside = file.with_name("participants.tsv")
+    if table is None and file.name == _OURS and beside.is_file():
         table = beside
     subjects = None if table is None else read_subjects(table, label)
     content = _load(file)
@@ -60,7 +61,7 @@ def read(path: Path, *, table: Path | None, label: str | None) -> Cohort:
     problems: list[Problem] = []
     if subjects is not None:
         rows, problems = _with_table(rows, subjects)
-    name, licence = read_description(path) if file.name == _OURS else (file.stem, "")
+    name, licence = read_description(file.parent) if file.name == _OURS else (file.stem, "")
     return Cohort(
         name=name,
         table=cohort_table(rows),

@@ -73,13 +73,13 @@ def read_image(path: str | Path) -> tuple[np.ndarray, np.ndarray | None]:
     if kind not in VOLUMES + PICTURES:
         raise ImageError(path, f"no image format is known by the extension '{kind}'", f"give one of {', '.join(VOLUMES + PICTURES)}")
     files = [path.with_suffix(".hdr"), path.with_suffix(".img")] if kind in (".hdr", ".img") else [path]
-    for file in files:
-        if not file.is_file():
-            missing = "the file is missing" if file == path else f"{file.name}, the other file of the pair, is missing"
-            raise ImageError(path, missing, "restore the file, or remove its row from the table")
-        if file.stat().st_size == 0:
-            raise ImageError(path, f"{file.name} is empty")
     try:
+        for file in files:
+            if not file.is_file():
+                missing = "the file is missing" if file == path else f"{file.name}, the other file of the pair, is missing"
+                raise ImageError(path, missing, "restore the file, or remove its row from the table")
+            if file.stat().st_size == 0:
+                raise ImageError(path, f"{file.name} is empty")
         return _read_volume(path, files[-1]) if kind in VOLUMES else (_read_picture(path), None)
     except ImageError:
         raise

@@ -391,6 +391,8 @@ def test_our_synthetic_cohorts_read_back(fakes, tmp_path, form):
     fakes.table(tmp_path / "participants.tsv", columns)
     description = {"Name": "Synthetic", "DatasetType": "derivative", "GeneratedBy": [{"Name": "tinycohort"}]}
     (tmp_path / "dataset_description.json").write_text(json.dumps(description))
+    if form == "npz":
+        assert read_cohort(tmp_path / "images.npz").synthetic
     cohort = read_cohort(tmp_path)
     assert cohort.synthetic
     assert cohort.name == "Synthetic"
