@@ -24,7 +24,7 @@ help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## */\t/' | awk -F '\t' '{ printf "make %-20s %s\n", $$1, $$2 }'
 
 demo: $(STAMP)  ## the whole method on a small made-up cohort, into demo-output/
-	$(BIN)/augment demo --out demo-output
+	$(BIN)/augment demo --out demo-output --force
 	@echo "The demo is done: what it made lies in demo-output/."
 
 test: $(STAMP)  ## the tests, without the slow ones

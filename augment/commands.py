@@ -318,14 +318,17 @@ def _show_sampling(generated: Sequence[Generated], models: Mapping[str, FittedMo
             (
                 part.label,
                 len(part.images),
-                found.sampler,
                 *("-" if v is None else f"{v:.2f}" for v in (found.acceptance, found.unmoved, found.off_manifold)),
                 f"{near.median():.4f}" if len(near) else "-",
                 f"{yardstick:.4f}",
             )
         )
-    header = ("class", "images", "sampler", "acceptance", "unmoved", "off manifold", "nearest training", "held-out to nearest")
-    console.show_table("Sampling (shares of chains; median distances, RMS over voxels)", header, rows)
+    header = ("class", "images", "accepted", "unmoved", "off", "nearest", "held out")
+    console.show_table(f"Sampler {generated[0].diagnostics.sampler}", header, rows)
+    console.say(
+        "accepted: proposals; unmoved, off: shares of chains that stayed on their start, or ended off the manifold. nearest: median distance "
+        "of a synthetic image to the nearest training image (RMS over voxels); held out: that of real images that were not trained on."
+    )
 
 
 def _shapes(found: Examination) -> str:
