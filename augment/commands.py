@@ -326,8 +326,8 @@ def _show_sampling(generated: Sequence[Generated], models: Mapping[str, FittedMo
     header = ("class", "images", "accepted", "unmoved", "off", "nearest", "held out")
     console.show_table(f"Sampler {generated[0].diagnostics.sampler}", header, rows)
     console.say(
-        "accepted: proposals; unmoved, off: shares of chains that stayed on their start, or ended off the manifold. nearest: median distance "
-        "of a synthetic image to the nearest training image (RMS over voxels); held out: that of real images that were not trained on."
+        "accepted: proposals; unmoved, off: shares of chains that stayed on their start, or ended off the manifold. nearest: median "
+        "distance of a synthetic image to the nearest training image (RMS over voxels); held out: that of real images not trained on."
     )
 
 
