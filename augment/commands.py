@@ -12,6 +12,7 @@ import pandas as pd
 
 from ..datasets.check import Examination, examine, require_sound
 from ..datasets.cohort import Cohort
+from ..datasets.compute import choose_device
 from ..datasets.errors import DataError, TinycohortError, UsageError
 from ..datasets.files import refuse_existing, whole_file, whole_folder
 from ..datasets.readers import read_cohort
@@ -25,7 +26,7 @@ from .generation import Format, Generated, build_sampler, generate_class, top_up
 from .model import FittedModel
 from .networks import Architecture
 from .samplers import DEFAULT_SAMPLER
-from .training import Record, choose_device
+from .training import Record
 
 
 @dataclass(frozen=True)
@@ -162,11 +163,12 @@ def show(paths: Sequence[str], source: Source, preparation: Preparation, out: Pa
         for label in present:
             members = cohort.of_class(label)
             shown = members.where(np.arange(len(members)) < columns)
-            kind = "synthetic " if cohort.synthetic else ""
+            sampler = f"\n{members.table['sampler'][0]}" if "sampler" in members.table else ""
+            title = f"{label}{', synthetic' if cohort.synthetic else ''}{sampler}"
             # A synthetic image has its range already; scaling it anew would show another image.
             wanted = replace(preparation, scaling="none") if cohort.synthetic else preparation
             images = prepare(shown, wanted, on_warning=console.warn)
-            rows.append(SheetRow(f"{kind}{label}", images))
+            rows.append(SheetRow(title, images))
     save_contact_sheet(out, rows, columns=columns)
     console.say(f"Wrote a contact sheet of {len(rows)} rows to {out}.")
 

@@ -17,6 +17,7 @@ from torch import Tensor
 from ..datasets.cohort import Cohort
 from ..datasets.errors import DataError, UsageError
 from ..datasets.files import write_json
+from ..datasets.seeds import derived_seed
 from ..datasets.splits import Split
 from ..datasets.transforms import Images, Preparation, prepare
 from .autoencoders import Autoencoder, GaussianAutoencoder, build_autoencoder
@@ -25,7 +26,6 @@ from .model import FittedModel, MetricSettings, ModelConfig, Participants, decod
 from .nearest import explained_variance, nearest_images
 from .networks import Architecture
 from .posterior import Posterior
-from .seeds import derived_seed
 from .training import Record, TrainingSettings, train
 
 FEWEST_IMAGES = 10  # of a class, before the split: 7 to train on, 1 to select by

@@ -16,12 +16,12 @@ from PIL import Image
 from torch import Tensor
 
 from ..datasets.errors import UsageError
+from ..datasets.seeds import derived_seed, seeded_generator
 from ..datasets.transforms import Images, ImageSpace
 from .diagnostics import Diagnostics
 from .model import FittedModel, decode
 from .nearest import nearest_images
 from .samplers import DEFAULT_SAMPLER, Sampler, fit_sampler
-from .seeds import derived_seed, seeded_generator
 
 Format = Literal["nifti", "png", "npz"]
 MARK = "synthetic image, tinycohort"  # in NIfTI headers, whose description holds 79 bytes

@@ -4,12 +4,9 @@ All randomness of an epoch (order of the images, noise of the posteriors) comes 
 point is written between epochs: a run that is killed and resumed therefore ends in the same weights as one that was not.
 """
 
-import logging
 import math
 import time
-import warnings
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -20,13 +17,14 @@ import torch
 from lightning.pytorch.callbacks import Callback, Checkpoint
 from torch import Tensor
 from torch.optim.lr_scheduler import ReduceLROnPlateau
-from torch.utils.data import DataLoader, Sampler
 
+from ..datasets.batches import resident_batches
+from ..datasets.compute import choose_device, computes_in_bf16, laid_out, quiet_lightning
 from ..datasets.errors import GateError, UsageError
 from ..datasets.files import whole_file
+from ..datasets.seeds import seeded_generator
 from .autoencoders import Autoencoder
 from .jitter import jitter
-from .seeds import seeded_generator
 
 SECONDS_BETWEEN_RESUME_POINTS = 30.0
 Record = dict[str, float]
@@ -90,27 +88,6 @@ class TrainingResult:
     best_epoch: int
 
 
-def choose_device(name: str) -> torch.device:
-    """The torch device that ``auto``, ``cpu`` or ``gpu`` means here.
-
-    Raises
-    ------
-    UsageError
-        If a GPU is asked for and there is none.
-    """
-    if name == "gpu" and not torch.cuda.is_available():
-        raise UsageError("No GPU that torch can use was found; leave out --device, or install a CUDA build of torch.")
-    return torch.device("cuda" if name != "cpu" and torch.cuda.is_available() else "cpu")
-
-
-def computes_in_bf16(device: torch.device) -> bool:
-    """Whether bf16 is faster than float32 here: the GPU has it, or the processor has AVX-512 bf16 or AMX instructions."""
-    if device.type == "cuda":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
-    capabilities = torch.cpu.get_capabilities()
-    return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
-
-
 def train(
     model: Autoencoder,
     train_images: Tensor,
@@ -146,13 +123,13 @@ def train(
     device = choose_device(settings.device)
     bf16 = settings.precision == "bf16" or (settings.precision == "auto" and computes_in_bf16(device))
     memory_format = torch.channels_last if train_images.ndim == 4 else torch.channels_last_3d
-    fitting = _Fitting(_laid_out(model, memory_format), settings, seed, device, on_epoch)
+    fitting = _Fitting(laid_out(model, memory_format), settings, seed, device, on_epoch)
     callbacks: list[Callback] = []
     resume_from = None
     if resume_folder is not None:
         callbacks.append(_ResumePoint(resume_folder / "state.ckpt"))
         resume_from = resume_folder / "state.ckpt" if (resume_folder / "state.ckpt").exists() else None
-    with _quiet_lightning():
+    with quiet_lightning():
         trainer = lightning.Trainer(
             accelerator="gpu" if device.type == "cuda" else "cpu",
             devices=1,
@@ -168,19 +145,14 @@ def train(
         )
         trainer.fit(
             fitting,
-            _loader(train_images.to(device), _EpochBatches(len(train_images), settings.batch_size, seed)),
-            _loader(validation_images.to(device), _EpochBatches(len(validation_images), settings.batch_size)),
+            resident_batches(train_images.to(device), batch_size=settings.batch_size, seed=seed),
+            resident_batches(validation_images.to(device), batch_size=settings.batch_size),
             ckpt_path=resume_from,
             weights_only=True,
         )
     model.load_state_dict(fitting.best["weights"])
-    _laid_out(model.cpu(), torch.contiguous_format).eval()
+    laid_out(model.cpu(), torch.contiguous_format).eval()
     return TrainingResult(pd.DataFrame(fitting.records), int(fitting.best["epoch"]))
-
-
-def _laid_out(model: Autoencoder, memory_format: torch.memory_format) -> Autoencoder:
-    """``model`` with its weights in another memory layout (torch's type stubs do not know this overload)."""
-    return model.to(memory_format=memory_format)  # type: ignore[call-overload]
 
 
 class _Fitting(lightning.LightningModule):
@@ -273,46 +245,3 @@ class _ResumePoint(Checkpoint):
         with whole_file(self.path) as temporary:
             trainer.save_checkpoint(temporary)
         self.written = time.monotonic()
-
-
-class _EpochBatches(Sampler[list[int]]):
-    """Rows batch by batch: in an order drawn from (seed, epoch), or in their own order without a seed."""
-
-    def __init__(self, n: int, batch_size: int, seed: int | None = None):
-        self.n = n
-        self.batch_size = batch_size
-        self.seed = seed
-        self.epoch = 0
-
-    def set_epoch(self, epoch: int) -> None:
-        self.epoch = epoch
-
-    def __len__(self) -> int:
-        return math.ceil(self.n / self.batch_size)
-
-    def __iter__(self) -> Iterator[list[int]]:
-        order = torch.arange(self.n)
-        if self.seed is not None:
-            order = torch.randperm(self.n, generator=seeded_generator(self.seed, "order", self.epoch))
-        yield from (rows.tolist() for rows in order.split(self.batch_size))
-
-
-def _loader(images: Tensor, batches: _EpochBatches) -> DataLoader:
-    """Batches are rows of one tensor that stays on the device: no worker, no copy."""
-    return DataLoader(images, sampler=batches, batch_size=None)  # type: ignore[arg-type]
-
-
-@contextmanager
-def _quiet_lightning() -> Iterator[None]:
-    """Lightning's notes on hardware, workers and logging are not for our users."""
-    loggers = [logging.getLogger(name) for name in ("lightning.pytorch", "lightning.fabric")]
-    levels = [logger.level for logger in loggers]
-    for logger in loggers:
-        logger.setLevel(logging.ERROR)
-    try:
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", module="lightning")
-            yield
-    finally:
-        for logger, level in zip(loggers, levels, strict=True):
-            logger.setLevel(level)

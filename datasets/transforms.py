@@ -11,19 +11,17 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
-from monai.data.image_reader import NibabelReader, PILReader
 from monai.data.meta_tensor import MetaTensor
 from monai.transforms.compose import Compose
 from monai.transforms.croppad.array import ResizeWithPadOrCrop, SpatialCrop
 from monai.transforms.intensity.array import ScaleIntensity, ScaleIntensityRangePercentiles
-from monai.transforms.io.array import LoadImage
 from monai.transforms.spatial.array import Orientation, Resize
 
 from .cohort import Cohort
 from .errors import DataError, UsageError
+from .images import PICTURES, read_image
 
 PLANES = {"sagittal": 0, "coronal": 1, "axial": 2}  # the RAS axis that a plane cuts
-PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg")
 LONGEST_SIDE = {2: 96, 3: 48}  # of the default size: what two CPU cores can train on
 PERCENTILES = (0.5, 99.5)
 ASPECT_TOLERANCE = 0.1
@@ -167,7 +165,7 @@ def prepare(
             _check_size(image, flat_axis, preparation, on_warning)
         image = _fit(image, flat_axis, preparation)
         flat_axes.add(flat_axis)
-        if isinstance(row, str) and not row.lower().endswith(PICTURE_SUFFIXES):
+        if isinstance(row, str) and not row.lower().endswith(PICTURES):
             affines.append(np.asarray(image.affine, dtype=float))
         plain = image.as_tensor().to(torch.float32)
         pixels.append(plain if flat_axis is None else plain.squeeze(1 + flat_axis))
@@ -189,13 +187,14 @@ def _load(cohort: Cohort, row: Any, preparation: Preparation) -> tuple[MetaTenso
     if not isinstance(row, str):
         assert cohort.arrays is not None
         image = MetaTensor(torch.as_tensor(np.asarray(cohort.arrays[row], dtype=np.float32))[None])
-    elif row.lower().endswith(PICTURE_SUFFIXES):
-        reader = PILReader(converter=lambda picture: picture.convert("L"), reverse_indexing=False)
-        image = _as_meta(LoadImage(reader, image_only=True, ensure_channel_first=True)(row))
-        image = _as_meta(image / 255)
     else:
-        image = _as_meta(LoadImage(NibabelReader(), image_only=True, ensure_channel_first=True)(row))
-        image = _as_meta(Orientation("RAS", labels=None)(image))
+        array, affine = read_image(row)
+        if affine is None:
+            image = MetaTensor(torch.from_numpy(array)[None] / 255)
+        else:
+            # A file may leave out the third dimension of a plane, or spell out a series of one volume.
+            volume = array.reshape((*array.shape, 1)[:3])
+            image = _as_meta(Orientation("RAS", labels=None)(MetaTensor(torch.from_numpy(volume)[None], affine=torch.from_numpy(affine))))
     if image.ndim == 3:
         return image, None
     flat = [axis for axis in range(3) if image.shape[1 + axis] == 1]

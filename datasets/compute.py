@@ -1,0 +1,56 @@
+"""Where to compute and in which precision: what the training of generators and of classifiers share."""
+
+import logging
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TypeVar
+
+import torch
+from torch import nn
+
+from .errors import UsageError
+
+Module = TypeVar("Module", bound=nn.Module)
+
+
+def choose_device(name: str) -> torch.device:
+    """The torch device that ``auto``, ``cpu`` or ``gpu`` means here.
+
+    Raises
+    ------
+    UsageError
+        If a GPU is asked for and there is none.
+    """
+    if name == "gpu" and not torch.cuda.is_available():
+        raise UsageError("No GPU that torch can use was found; leave out --device, or install a CUDA build of torch.")
+    return torch.device("cuda" if name != "cpu" and torch.cuda.is_available() else "cpu")
+
+
+def computes_in_bf16(device: torch.device) -> bool:
+    """Whether bf16 is faster than float32 here: the GPU has it, or the processor has AVX-512 bf16 or AMX instructions."""
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    capabilities = torch.cpu.get_capabilities()
+    return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
+
+
+def laid_out(model: Module, memory_format: torch.memory_format) -> Module:
+    """``model`` with its weights in another memory layout (torch's type stubs do not know this overload)."""
+    return model.to(memory_format=memory_format)  # type: ignore[call-overload]
+
+
+@contextmanager
+def quiet_lightning() -> Iterator[None]:
+    """Lightning's notes on hardware, workers and logging are not for our users."""
+    loggers = [logging.getLogger(name) for name in ("lightning.pytorch", "lightning.fabric")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", module="lightning")
+            yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
