@@ -315,21 +315,23 @@ def _show_sampling(generated: Sequence[Generated], models: Mapping[str, FittedMo
     for part in generated:
         found = part.diagnostics
         near = audit.loc[audit["label"] == part.label, "distance"]
-        yardstick = models[part.label].config.diagnostics["held_out_nearest_median"]
+        fit = models[part.label].config.diagnostics
         rows.append(
             (
                 part.label,
                 len(part.images),
                 *("-" if v is None else f"{v:.2f}" for v in (found.acceptance, found.unmoved, found.off_manifold)),
                 f"{near.median():.4f}" if len(near) else "-",
-                f"{yardstick:.4f}",
+                f"{fit['held_out_decoded_nearest_median']:.4f}",
+                f"{fit['held_out_nearest_median']:.4f}",
             )
         )
-    header = ("class", "images", "accepted", "unmoved", "off", "nearest", "held out")
+    header = ("class", "images", "accepted", "unmoved", "off", "nearest", "held out decoded", "held out")
     console.show_table(f"Sampler {generated[0].diagnostics.sampler}", header, rows)
     console.say(
         "accepted: proposals; unmoved, off: shares of chains that stayed on their start, or ended off the manifold. nearest: median "
-        "distance of a synthetic image to the nearest training image (RMS over voxels); held out: that of real images not trained on."
+        "distance of a synthetic image to the nearest training image (RMS over voxels); held out decoded, held out: that of what real "
+        "images not trained on decode to, and of these images themselves."
     )
 
 

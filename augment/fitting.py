@@ -211,6 +211,9 @@ def assess(autoencoder: Autoencoder, train_images: Images, validation_images: Im
     distances, _ = nearest_images(validation_images.pixels, train_images.pixels)
     found["held_out_nearest_median"] = float(np.median(distances))
     found["held_out_nearest_smallest"] = float(distances.min())
+    # A decoded image is smooth, hence nearer to everything than a real one: the yardstick for samples is what held-out images decode to.
+    distances, _ = nearest_images(reconstructions, train_images.pixels)
+    found["held_out_decoded_nearest_median"] = float(np.median(distances))
     if posterior is not None:
         kl = posterior.kl().mean(dim=0)
         found |= {
