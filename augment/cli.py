@@ -253,7 +253,7 @@ def show_command(
 @app.command("demo", epilog="Example: augment demo --out demo-output")
 def demo_command(
     out: Annotated[Path, typer.Option("--out", help="Folder for everything the demo makes.")] = Path("demo-output"),
-    epochs: Annotated[int, typer.Option("--epochs", min=1, help="Of each model.")] = 150,
+    epochs: Annotated[int, typer.Option("--epochs", min=1, help="Of each model.")] = 300,
     force: Force = False,
 ) -> None:
     """Show the whole method on a made-up cohort: check, fit both classes, generate a balanced cohort, look at it."""
