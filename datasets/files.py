@@ -51,7 +51,9 @@ def whole_folder(path: str | os.PathLike[str], *, force: bool = False) -> Iterat
     temporary = Path(tempfile.mkdtemp(prefix=f".writing-{final.name}-", dir=final.parent))
     try:
         yield temporary
-        temporary.chmod(0o777 & ~_umask())
+        # Some writers make files for their owner alone, as mkdtemp does folders; a result has the rights that any new file would have.
+        for path in (temporary, *temporary.rglob("*")):
+            path.chmod((0o777 if path.is_dir() else 0o666) & ~_umask())
         if final.exists():
             retired = Path(tempfile.mkdtemp(prefix=f".replaced-{final.name}-", dir=final.parent))
             os.replace(final, retired / final.name)
