@@ -110,7 +110,9 @@ def fit_command(
     ] = None,
     seed: Seed = 0,
     split: Annotated[Path | None, typer.Option("--split", help="Use this split. [default: the one in --out, or a new one]")] = None,
-    split_seed: Annotated[int, typer.Option("--split-seed", help="Of a new split (70 % train, 10 % validation, 20 % test).")] = 0,
+    split_seed: Annotated[
+        int | None, typer.Option("--split-seed", help="Of a new split (70 % train, 10 % validation, 20 % test). [default: 0]")
+    ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with a fit that was interrupted.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would happen, and do nothing.")] = False,
     force: Force = False,
@@ -241,13 +243,22 @@ def show_command(
     position: Position = None,
     fit: Fit = None,
     scaling: Scaling = None,
+    force: Force = False,
 ) -> None:
     """Draw a contact sheet of cohorts, a row per class."""
     from . import commands
     from .fitting import FitSettings
 
     settings = _change(FitSettings(), preparation=_preparation(size, plane, position, fit, scaling))
-    commands.show(paths, commands.Source("", table, label, plane, suffix), settings.preparation, out, columns=columns, labels=classes or [])
+    commands.show(
+        paths,
+        commands.Source("", table, label, plane, suffix),
+        settings.preparation,
+        out,
+        columns=columns,
+        labels=classes or [],
+        force=force,
+    )
 
 
 @app.command("demo", epilog="Example: augment demo --out demo-output")

@@ -21,10 +21,9 @@ from ..datasets.transforms import Images, Preparation, prepare
 from . import console
 from .card import model_card
 from .figures import SheetRow, save_contact_sheet, save_latent_map, save_loss_curve
-from .fitting import FEWEST_IMAGES, FitSettings, Hooks, fit_class, fit_warnings, plan_digest
+from .fitting import FEWEST_IMAGES, FitSettings, Hooks, count_parameters, fit_class, fit_warnings, plan_digest, training_sides
 from .generation import Format, Generated, build_sampler, generate_class, top_up, write_cohort
 from .model import FittedModel
-from .networks import Architecture
 from .samplers import DEFAULT_SAMPLER
 from .training import Record
 
@@ -47,7 +46,7 @@ class Source:
 def check(source: Source, *, sized: bool) -> bool:
     """Examine a cohort and print what was found; whether it is sound."""
     cohort = source.read()
-    found = examine(cohort, sized=sized, progress=console.tracked(f"checking {cohort.name}"))
+    found = examine(cohort, sized=sized, minimum=FEWEST_IMAGES, progress=console.tracked("checking"))
     rows = [(label, found.participants.get(label, 0), count) for label, count in found.images.items()]
     console.show_table(f"{cohort.name}: {_shapes(found)}", ("class", "participants", "images"), rows)
     if found.sound:
@@ -65,7 +64,7 @@ def fit(
     out: Path,
     *,
     split_file: Path | None = None,
-    split_seed: int = 0,
+    split_seed: int | None = None,
     resume: bool = False,
     force: bool = False,
     dry_run: bool = False,
@@ -76,17 +75,22 @@ def fit(
     cohort = source.read()
     labels = list(labels) or cohort.labels
     sized = settings.preparation.size is not None
-    found = require_sound(cohort, sized=sized, minimum=FEWEST_IMAGES, progress=console.tracked(f"checking {cohort.name}"))
     for label in labels:
         cohort.of_class(label)
+    found = require_sound(cohort, sized=sized, minimum=FEWEST_IMAGES, progress=console.tracked("checking"))
+    # All that can be refused is refused here: before anything is written, and hours before the end of training.
     split = _split(cohort, out, split_file, split_seed)
-    if dry_run:
-        _show_plan(cohort, split, labels, settings, found, out)
-        return {}
+    for label in labels:
+        training_sides(cohort, split, label)
+    shape = prepare(cohort.where(np.arange(len(cohort)) == 0), settings.preparation).space.shape
+    n_parameters = count_parameters(settings, shape)
     finished = {label: _finished(out, label, settings, found, split) for label in labels} if resume else {}
     for label in labels:
         if finished.get(label) is None:
             refuse_existing(out / folder_name(label), force=force)
+    if dry_run:
+        _show_plan(cohort, split, labels, settings, found, out, shape, n_parameters)
+        return {}
     out.mkdir(parents=True, exist_ok=True)
     if not (out / "split.json").exists():
         split.save(out / "split.json")
@@ -116,17 +120,23 @@ def generate(
     command: str = "",
 ) -> list[Generated]:
     """Write a synthetic cohort into ``out``, and beside it ``<out>.audit.csv``: which participant is nearest to each image."""
-    refuse_existing(out, force=force)
+    audit_file = out.with_name(f"{out.name}.audit.csv")
+    for path in (out, audit_file):
+        refuse_existing(path, force=force)
     models = load_models(models_folder, labels)
+    place = choose_device(device)
+    if file_format == "png" and any(len(model.config.space.shape) == 3 for model in models.values()):
+        raise UsageError("Volumes cannot be written as PNG; choose --format nifti or npz.")
     if balance:
-        counts = next(iter(models.values())).config.data["counts"]
-        wanted = top_up({label: counts[label] for label in models}, n)
+        # The largest class sets the number, whether or not it is drawn from.
+        counts = {label: count for model in models.values() for label, count in model.config.data["counts"].items()}
+        wanted = top_up({label: counts[label] for label in models}, max(counts.values()) if n is None else n)
     else:
         wanted = dict.fromkeys(models, 100 if n is None else n)
     generated = []
     for label, count in wanted.items():
         if count > 0:
-            generated.append(_generate_one(models[label], count, sampler, seed, choose_device(device), dict(sampler_settings or {})))
+            generated.append(_generate_one(models[label], count, sampler, seed, place, dict(sampler_settings or {})))
     if not generated:
         raise UsageError("The classes are balanced already, so there is nothing to generate; give -n to enlarge them all.")
     references = {part.label: _training_images(models[part.label], source) for part in generated}
@@ -136,15 +146,21 @@ def generate(
     if len(audit):
         people = {label: participants for label, (_, participants) in references.items()}
         nearest = [people[label][row] for label, row in zip(audit["label"], audit.pop("nearest_training_row"), strict=True)]
-        with whole_file(out.with_name(f"{out.name}.audit.csv")) as temporary:
+        with whole_file(audit_file) as temporary:
             audit.assign(nearest_training_participant=nearest).to_csv(temporary, index=False)
+    else:
+        # With --force: that of the cohort that was replaced.
+        audit_file.unlink(missing_ok=True)
     _show_sampling(generated, models, audit)
     console.say(f"Wrote {sum(len(part.images) for part in generated)} synthetic images to {out}.")
     return generated
 
 
-def show(paths: Sequence[str], source: Source, preparation: Preparation, out: Path, *, columns: int, labels: Sequence[str]) -> None:
+def show(
+    paths: Sequence[str], source: Source, preparation: Preparation, out: Path, *, columns: int, labels: Sequence[str], force: bool = False
+) -> None:
     """Write a contact sheet of cohorts, a row per class; of a model folder with two latent dimensions, its latent map."""
+    refuse_existing(out, force=force)
     if len(paths) == 1 and (Path(paths[0]) / "config.json").is_file():
         model = FittedModel.load(Path(paths[0]))
         if model.config.architecture.latent_dim != 2 or model.metric is None:
@@ -187,7 +203,12 @@ def load_models(folder: Path, labels: Sequence[str] = ()) -> dict[str, FittedMod
         folders = sorted(path.parent for path in folder.glob("*/config.json") if not path.parent.name.startswith("."))
     if not folders:
         raise DataError(f"There is no fitted model in {folder}; fit one with `augment fit --out {folder}`.")
-    models = {model.config.label: model for model in map(FittedModel.load, folders)}
+    models: dict[str, FittedModel] = {}
+    for path in folders:
+        model = FittedModel.load(path)
+        if model.config.label in models:
+            raise DataError(f"{folder} holds two models of class {model.config.label}, one in {path}; keep one, or give it as --models.")
+        models[model.config.label] = model
     missing = [label for label in labels if label not in models]
     if missing:
         raise DataError(
@@ -255,12 +276,21 @@ def _generate_one(model: FittedModel, n: int, sampler: str, seed: int, device: A
     return part
 
 
-def _split(cohort: Cohort, out: Path, split_file: Path | None, seed: int) -> Split:
-    """The given split, else the one that the models in ``out`` share, else a new one."""
-    existing = split_file or (out / "split.json")
-    if split_file is not None or existing.exists():
-        return Split.load(existing, cohort)
-    return split_cohort(cohort, seed=seed)
+def _split(cohort: Cohort, out: Path, split_file: Path | None, seed: int | None) -> Split:
+    """The given split, else the one that the models in ``out`` share, else a new one.
+
+    Raises
+    ------
+    UsageError
+        If another split is asked for than that of ``out``: its test participants would be others than the models'.
+    """
+    shared = Split.load(out / "split.json", cohort) if (out / "split.json").exists() else None
+    asked = Split.load(split_file, cohort) if split_file else None if shared and seed is None else split_cohort(cohort, seed=seed or 0)
+    if shared and asked and asked.digest != shared.digest:
+        raise UsageError(f"The models in {out} share the split {out / 'split.json'}, which is another; choose another --out.")
+    split = shared or asked
+    assert split is not None
+    return split
 
 
 def _finished(out: Path, label: str, settings: FitSettings, found: Examination, split: Split) -> FittedModel | None:
@@ -290,12 +320,16 @@ def _training_images(model: FittedModel, source: Source | None) -> tuple[Images 
         return None, []
 
 
-def _show_plan(cohort: Cohort, split: Split, labels: Sequence[str], settings: FitSettings, found: Examination, out: Path) -> None:
-    first = cohort.where(np.arange(len(cohort)) == 0)
-    preparation = settings.preparation
-    shape = preparation.size or prepare(first, preparation).space.shape
-    architecture = Architecture(settings.arch, shape, settings.latent_dim, settings.channels)
-    parameters = sum(p.numel() for part in (architecture.encoder(2), architecture.decoder()) for p in part.parameters())
+def _show_plan(
+    cohort: Cohort,
+    split: Split,
+    labels: Sequence[str],
+    settings: FitSettings,
+    found: Examination,
+    out: Path,
+    shape: tuple[int, ...],
+    n_parameters: int,
+) -> None:
     rows = [
         (
             label,
@@ -305,7 +339,7 @@ def _show_plan(cohort: Cohort, split: Split, labels: Sequence[str], settings: Fi
         )
         for label in labels
     ]
-    title = f"{cohort.name}: {_shapes(found)}, brought to {' x '.join(map(str, shape))}; {settings.model}, {parameters:,} parameters"
+    title = f"{cohort.name}: {_shapes(found)}, brought to {' x '.join(map(str, shape))}; {settings.model}, {n_parameters:,} parameters"
     console.show_table(title, ("class", "train", "validation", "test", "epochs", "model"), rows)
     console.say("A dry run: nothing was trained or written.")
 

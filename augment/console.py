@@ -1,5 +1,6 @@
 """What a terminal shows: progress, warnings and tables (on standard error, so that results can be piped)."""
 
+import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -8,17 +9,18 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
-CONSOLE = Console(stderr=True)
+# In a file or a pipe nothing limits a line, and a path that is cut in two is found by no search.
+CONSOLE = Console(stderr=True, width=None if sys.stderr.isatty() else 240)
 
 
 def warn(message: str) -> None:
     """Show a sentence that the user must read."""
-    CONSOLE.print(f"[bold yellow]Warning:[/] {_literal(message)}", highlight=False)
+    CONSOLE.print(f"[bold yellow]Warning:[/] {_literal(message)}", highlight=False, soft_wrap=True)
 
 
 def say(message: str) -> None:
     """Show a sentence."""
-    CONSOLE.print(_literal(message), highlight=False)
+    CONSOLE.print(_literal(message), highlight=False, soft_wrap=True)
 
 
 @contextmanager
@@ -55,8 +57,9 @@ def tracked(description: str) -> Callable[[Sequence[Any]], Iterable[Any]]:
 
 
 def show_table(title: str, header: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
-    """Print a table."""
-    table = Table(title=title, title_justify="left", highlight=False)
+    """Print a table below its title, which may be wider."""
+    say(title)
+    table = Table(highlight=False)
     for name in header:
         table.add_column(name, overflow="fold")
     for row in rows:

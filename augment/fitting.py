@@ -126,10 +126,7 @@ def fit_class(
     members = cohort.of_class(label)
     if len(members) < FEWEST_IMAGES:
         raise DataError(f"The class {label} of {cohort.name} has {len(members)} images; a model needs {FEWEST_IMAGES} or more.")
-    sides = {name: split.side(members, name) for name in ("train", "validation")}
-    empty = [name for name, side in sides.items() if len(side) == 0]
-    if empty:
-        raise DataError(f"The split leaves no {' and no '.join(empty)} image of class {label}; draw another split, or add participants.")
+    sides = training_sides(members, split, label)
     plan = plan_digest(settings, label, data_digest, split)
     if resume_folder is not None:
         _claim(resume_folder, plan)
@@ -191,6 +188,37 @@ def fit_class(
     return FittedModel(config, autoencoder, codes, posterior, metric, result.history)
 
 
+def training_sides(cohort: Cohort, split: Split, label: str) -> dict[str, Cohort]:
+    """The images of a class to train on and to select by.
+
+    Raises
+    ------
+    DataError
+        If the split leaves one of the two without an image.
+    """
+    members = cohort.of_class(label)
+    sides = {name: split.side(members, name) for name in ("train", "validation")}
+    empty = [name for name, side in sides.items() if len(side) == 0]
+    if empty:
+        raise DataError(f"The split leaves no {' and no '.join(empty)} image of class {label}; draw another split, or add participants.")
+    return sides
+
+
+def count_parameters(settings: FitSettings, shape: tuple[int, ...]) -> int:
+    """Number of weights of the model that ``settings`` ask for on images of ``shape``; nothing is computed or allocated.
+
+    Raises
+    ------
+    UsageError
+        If there is no such model.
+    """
+    with torch.device("meta"):
+        autoencoder = build_autoencoder(
+            settings.model, Architecture(settings.arch, shape, settings.latent_dim, settings.channels), **settings.model_settings
+        )
+    return sum(parameter.numel() for parameter in autoencoder.parameters())
+
+
 @torch.no_grad()
 def posterior_of(autoencoder: GaussianAutoencoder, images: Tensor, batch_size: int = 64) -> Posterior:
     """q(z|x) of images ``(n, 1, ...)``, in float32."""
@@ -229,10 +257,9 @@ def fit_warnings(diagnostics: dict[str, Any], settings: FitSettings) -> list[str
     """What a user must know before using the model, in plain words; empty if all is well."""
     found = []
     if diagnostics.get("active_units", 1) == 0:
-        found.append(
-            "the posterior has collapsed (no latent unit depends on the image): every sample will be the same mean image. "
-            "Lower --beta, or use the calibrated likelihood."
-        )
+        calibrated = settings.model_settings.get("likelihood", "calibrated") == "calibrated"
+        mend = "Train for more --epochs, or lower --beta." if calibrated else "Lower --beta, or use --likelihood calibrated."
+        found.append(f"the posterior has collapsed (no latent unit depends on the image): every sample will be the same mean image. {mend}")
     elif diagnostics["explained_train"] < EXPLAINS_NOTHING:
         found.append(
             f"the reconstruction explains {diagnostics['explained_train']:.0%} of the training images' variance, hardly more than their "

@@ -1,5 +1,6 @@
 """From fitted models to a synthetic cohort: latent samples, images, and a folder that says everywhere that it is synthetic."""
 
+import itertools
 import json
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -156,8 +157,11 @@ def write_cohort(
     if file_format == "npz" and len({space.shape for space in spaces}) > 1:
         raise UsageError("The classes have images of different sizes, which one .npz cannot hold; choose --format nifti or png.")
     rows, audit = [], []
+    words = _words([part.label for part in generated])
+    # One width for all: the class AD with 10001 images and the class AD1 would else share a name.
+    digits = max(4, *(len(str(len(part.images))) for part in generated))
     for part in generated:
-        names = [f"sub-syn{_word(part.label)}{i + 1:04d}" for i in range(len(part.images))]
+        names = [f"sub-syn{words[part.label]}{i + 1:0{digits}d}" for i in range(len(part.images))]
         distances = np.full(len(names), np.nan)
         references = (training_images or {}).get(part.label)
         if references is not None:
@@ -285,6 +289,13 @@ def _write_json(path: Path, content: Any) -> None:
     path.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
-def _word(label: str) -> str:
-    """Only what BIDS allows in a participant's name."""
-    return re.sub("[^A-Za-z0-9]", "", label) or "class"
+def _words(labels: Sequence[str]) -> dict[str, str]:
+    """For each label what BIDS allows of it in a participant's name, told apart by x2, x3 where that is one word (AD+, AD-)."""
+    words: dict[str, str] = {}
+    for label in labels:
+        plain = re.sub("[^A-Za-z0-9]", "", label) or "class"
+        # A file system may not tell capitals apart.
+        taken = {word.lower() for word in words.values()}
+        candidates = (plain if i == 1 else f"{plain}x{i}" for i in itertools.count(1))
+        words[label] = next(word for word in candidates if word.lower() not in taken)
+    return words

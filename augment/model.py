@@ -5,6 +5,7 @@ On disk it is a folder of safetensors and JSON; nothing in it is ever unpickled 
 
 import hashlib
 import json
+import math
 import secrets
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field, fields
@@ -17,20 +18,33 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from ..datasets.errors import DataError
+from ..datasets.errors import DataError, TinycohortError, UsageError
 from ..datasets.transforms import ImageSpace, Preparation
-from .autoencoders import Autoencoder, build_autoencoder
+from .autoencoders import Autoencoder, GaussianAutoencoder, build_autoencoder
+from .centroids import choose_centroids
 from .metric import RiemannianMetric
 from .networks import Architecture
 from .posterior import Posterior
 from .training import TrainingSettings
 
 FORMAT = 1
+# What the commands read of a model's records; its absence is told when the model is loaded.
+READ_LATER = {
+    "data": ("name", "read_as", "counts", "n_train"),
+    "diagnostics": (
+        "best_epoch",
+        "explained_train",
+        "explained_validation",
+        "held_out_nearest_median",
+        "held_out_decoded_nearest_median",
+    ),
+}
+DAMAGES = (ArithmeticError, AttributeError, LookupError, MemoryError, OSError, RuntimeError, TypeError, ValueError)
 
 
 @dataclass(frozen=True)
 class MetricSettings:
-    """How the metric is built (``RiemannianMetric.from_posterior``)."""
+    """How the metric is built (``RiemannianMetric.from_posterior``); what cannot be is refused before hours of training."""
 
     n_centroids: int | None = None
     selection: str = "k-medoids"
@@ -38,6 +52,15 @@ class MetricSettings:
     tau: float = 0.0
     rho: float | None = None
     rho_scale: float = 1.0
+
+    def __post_init__(self) -> None:
+        # Any means show whether the number and the choice can be followed.
+        choose_centroids([[0.0], [1.0]], 2 if self.n_centroids is None else self.n_centroids, method=self.selection)
+        scales = (self.lam, self.rho_scale, *([] if self.rho is None else [self.rho]))
+        if not (all(0 < value < math.inf for value in scales) and 0 <= self.tau < math.inf):
+            raise UsageError("--lambda and --rho must be above 0, --tau at least 0, and all of them finite.")
+        if self.n_centroids == 1 and self.rho is None:
+            raise UsageError("One centroid has no nearest other one to set rho by; give --rho, or more --centroids.")
 
 
 @dataclass(frozen=True)
@@ -124,6 +147,13 @@ class ModelConfig:
             "participants": Participants,
         }
         given = {key: value for key, value in content.items() if key != "format"}
+        for f in fields(cls):
+            kind = f.type if f.type in (str, int) else dict
+            if not isinstance(given.get(f.name), kind):
+                raise TypeError(f"{f.name} in config.json is not of type {kind.__name__}")
+        lacking = [f"{part}: {key}" for part, keys in READ_LATER.items() for key in keys if key not in given[part]]
+        if lacking:
+            raise ValueError(f"config.json lacks {', '.join(lacking)}")
         for name, part in parts.items():
             given[name] = part(**{key: _tuples(value) for key, value in given[name].items()})
         return cls(**given)
@@ -158,6 +188,23 @@ class FittedModel:
     metric: RiemannianMetric | None
     history: pd.DataFrame
 
+    def __post_init__(self) -> None:
+        """Raise a ``ValueError`` if the parts do not belong together."""
+        if self.config.space.shape != self.config.architecture.shape:
+            raise ValueError(f"images of {self.config.space.shape} do not go with networks for {self.config.architecture.shape}")
+        dim = self.config.architecture.latent_dim
+        latents = [("codes", self.codes)] if self.posterior is None else [("codes", self.codes), ("log_var", self.posterior.log_var)]
+        for name, values in latents:
+            if values.ndim != 2 or values.shape[1] != dim or len(values) == 0 or not values.isfinite().all():
+                raise ValueError(f"{name} of shape {tuple(values.shape)} are not finite latents of dimension {dim}")
+        gaussian = isinstance(self.autoencoder, GaussianAutoencoder)
+        if gaussian != (self.posterior is not None) or gaussian != (self.metric is not None):
+            raise ValueError(f"the model '{self.config.model}' does not go with the latents and the metric that are there")
+        if self.metric is not None and self.metric.dim != dim:
+            raise ValueError(f"the metric has {self.metric.dim} dimensions and the latents have {dim}")
+        if not all(value.isfinite().all() for value in self.autoencoder.state_dict().values()):
+            raise ValueError("the weights are not finite")
+
     @property
     def digest(self) -> str:
         """SHA-256 of the weights, by name and value."""
@@ -189,7 +236,7 @@ class FittedModel:
         """
         try:
             content = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, RecursionError) as error:
             raise DataError(
                 f"{folder} is no model folder: its config.json cannot be read ({error}); fit a model with `augment fit`."
             ) from error
@@ -197,15 +244,18 @@ class FittedModel:
             raise DataError(f"{folder}/config.json is not of format {FORMAT}; use the version of tinycohort that wrote it.")
         try:
             config = ModelConfig.from_json(content)
-            autoencoder = build_autoencoder(config.model, config.architecture, **config.model_settings)
+            with torch.random.fork_rng(devices=[]):  # the weights that are replaced at once draw from torch's global generator
+                autoencoder = build_autoencoder(config.model, config.architecture, **config.model_settings)
             autoencoder.load_state_dict(load_file(folder / "model.safetensors"))
             latents = load_file(folder / "latents.safetensors")
             posterior = Posterior(latents["codes"], latents["log_var"]) if "log_var" in latents else None
             metric = None if posterior is None else _load_metric(folder / "metric.safetensors")
             history = pd.read_csv(folder / "history.csv")
-        except (OSError, KeyError, TypeError, ValueError, RuntimeError, AttributeError, SafetensorError) as error:
+            if not {"epoch", "train_loss", "validation_loss"} <= set(history.columns):
+                raise ValueError("history.csv lacks a column")
+            return cls(config, autoencoder.eval(), latents["codes"], posterior, metric, history)
+        except (*DAMAGES, SafetensorError, TinycohortError) as error:
             raise DataError(f"{folder} is damaged or is no model folder ({_first_line(error)}); fit it anew, or restore it.") from error
-        return cls(config, autoencoder.eval(), latents["codes"], posterior, metric, history)
 
 
 @torch.no_grad()
@@ -241,4 +291,5 @@ def _tuples(value: Any) -> Any:
 
 
 def _first_line(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0]
+    line = (str(error).splitlines() or [type(error).__name__])[0].rstrip(".:")
+    return f"there is no {line}" if isinstance(error, KeyError) else line

@@ -206,9 +206,9 @@ class _Fitting(lightning.LightningModule):
         record: Record = {"epoch": epoch, "learning_rate": self.trainer.optimizers[0].param_groups[0]["lr"]}
         record |= {key: float(total) / self._weights[key.split("_")[0]] for key, total in self._sums.items()}
         if not (math.isfinite(record["train_loss"]) and math.isfinite(record["validation_loss"])):
+            good = f"the last good epoch was {epoch - 1}" if epoch > 1 else "there was no good epoch before it"
             raise GateError(
-                f"The loss is no longer a finite number in epoch {epoch}; the last good epoch was {epoch - 1}. "
-                "Lower --learning-rate, or train with --precision fp32."
+                f"The loss is no longer a finite number in epoch {epoch}; {good}. Lower --learning-rate, or train with --precision fp32."
             )
         self.records.append(record)
         if record["validation_loss"] < self.best["loss"]:

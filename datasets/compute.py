@@ -20,8 +20,10 @@ def choose_device(name: str) -> torch.device:
     Raises
     ------
     UsageError
-        If a GPU is asked for and there is none.
+        If a GPU is asked for and there is none, or for another name.
     """
+    if name not in ("auto", "cpu", "gpu"):
+        raise UsageError(f"--device is auto, cpu or gpu, not '{name}'.")
     if name == "gpu" and not torch.cuda.is_available():
         raise UsageError("No GPU that torch can use was found; leave out --device, or install a CUDA build of torch.")
     return torch.device("cuda" if name != "cpu" and torch.cuda.is_available() else "cpu")

@@ -14,7 +14,7 @@ import torch
 from monai.data.meta_tensor import MetaTensor
 from monai.transforms.compose import Compose
 from monai.transforms.croppad.array import ResizeWithPadOrCrop, SpatialCrop
-from monai.transforms.intensity.array import ScaleIntensity, ScaleIntensityRangePercentiles
+from monai.transforms.intensity.array import ScaleIntensity, ScaleIntensityRange
 from monai.transforms.spatial.array import Orientation, Resize
 
 from .cohort import Cohort
@@ -34,7 +34,8 @@ class Preparation:
     Parameters
     ----------
     size : tuple of int, optional
-        Of the result; by default the images' own, shrunk until the longest side is 96 (slices) or 48 (volumes).
+        Of the result; by default the first image's own, shrunk (unless they are cropped) until the longest side is 96 (slices) or 48
+        (volumes).
     plane : {"sagittal", "coronal", "axial"}, optional
         Cut this slice out of volumes.
     position : str
@@ -153,14 +154,14 @@ def prepare(
     Raises
     ------
     DataError
-        If an image does not fit the asked size, plane or position.
+        If an image does not fit the asked size, plane or position, or is not in [0, 1] and shall not be scaled.
     """
     flat_axes, affines, pixels = set(), [], []
     for row in cohort.table["image"]:
         image, flat_axis = _load(cohort, row, preparation)
         if preparation.size is None:
             shape = tuple(side for axis, side in enumerate(image.shape[1:]) if axis != flat_axis)
-            preparation = replace(preparation, size=default_size(shape))
+            preparation = replace(preparation, size=default_size(shape) if preparation.fit == "resize" else shape)
         if not pixels:
             _check_size(image, flat_axis, preparation, on_warning)
         image = _fit(image, flat_axis, preparation)
@@ -168,6 +169,12 @@ def prepare(
         if isinstance(row, str) and not row.lower().endswith(PICTURES):
             affines.append(np.asarray(image.affine, dtype=float))
         plain = image.as_tensor().to(torch.float32)
+        if preparation.scaling == "none" and not (plain.min() >= 0 and plain.max() <= 1):
+            where = row if isinstance(row, str) else f"image {row} of {cohort.name}"
+            raise DataError(
+                f"{where} has values from {float(plain.min()):g} to {float(plain.max()):g}, and --scaling none is for images in [0, 1]; "
+                "choose percentile or minmax."
+            )
         pixels.append(plain if flat_axis is None else plain.squeeze(1 + flat_axis))
         on_image()
     if len(flat_axes) > 1:
@@ -243,12 +250,17 @@ def _fit(image: MetaTensor, flat_axis: int | None, preparation: Preparation) -> 
         resize = [Resize(size, mode="bilinear" if len(size) == 2 else "trilinear", anti_aliasing=True)]
     else:
         resize = [ResizeWithPadOrCrop(size)]
-    scale = {
-        "minmax": [ScaleIntensity(minv=0.0, maxv=1.0)],
-        "percentile": [ScaleIntensityRangePercentiles(*PERCENTILES, b_min=0.0, b_max=1.0, clip=True)],
-        "none": [],
-    }
-    return _as_meta(Compose([*resize, *scale[preparation.scaling]])(image))
+    return _scaled(_as_meta(Compose(resize)(image)), preparation.scaling)
+
+
+def _scaled(image: MetaTensor, scaling: str) -> MetaTensor:
+    if scaling == "none":
+        return image
+    low, high = np.percentile(image.numpy(), PERCENTILES)
+    # An image that is nearly all background has no such range: its few voxels then keep theirs.
+    if scaling == "minmax" or low == high:
+        return _as_meta(ScaleIntensity(minv=0.0, maxv=1.0)(image))
+    return _as_meta(ScaleIntensityRange(float(low), float(high), b_min=0.0, b_max=1.0, clip=True)(image))
 
 
 def _as_meta(image: Any) -> MetaTensor:

@@ -34,7 +34,7 @@ def run_demo(out: Path, *, epochs: int, force: bool) -> None:
     generated = commands.generate(
         out / "models", [], out / "synthetic", balance=True, n=max(_counts(models).values()) + 30, force=force, command="augment demo"
     )
-    commands.show(["demo", str(out / "synthetic")], SOURCE, PREPARATION, out / "contact-sheet.png", columns=8, labels=[])
+    commands.show(["demo", str(out / "synthetic")], SOURCE, PREPARATION, out / "contact-sheet.png", columns=8, labels=[], force=force)
     rows = [
         {
             "class": label,
