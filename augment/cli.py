@@ -68,7 +68,7 @@ def check_command(
         raise typer.Exit(3)
 
 
-@app.command("fit", epilog="Example: augment fit --data my-bids-folder --class AD --epochs 300 --out models")
+@app.command("fit", epilog="Example: augment fit --data my-bids-folder --class AD --size 80x96 --out models")
 def fit_command(
     data: Data = "demo",
     classes: Classes = None,
@@ -93,6 +93,7 @@ def fit_command(
         str | None, typer.Option("--likelihood", help="calibrated (the decoder's variance at its optimum) or fixed (the paper).")
     ] = None,
     epochs: Annotated[int | None, typer.Option("--epochs", help="Passes over the training images.")] = None,
+    steps: Annotated[int | None, typer.Option("--steps", help="Optimisation steps, where --epochs is not given. [default: 3000]")] = None,
     learning_rate: Annotated[float | None, typer.Option("--learning-rate", help="Of Adam.")] = None,
     batch_size: Annotated[int | None, typer.Option("--batch-size", help="Images a step.")] = None,
     patience: Annotated[
@@ -131,6 +132,7 @@ def fit_command(
         preparation=_preparation(size, plane, position, fit, scaling),
         training={
             "epochs": epochs,
+            "steps": steps,
             "learning_rate": learning_rate,
             "batch_size": batch_size,
             "patience": patience,
@@ -264,13 +266,13 @@ def show_command(
 @app.command("demo", epilog="Example: augment demo --out demo-output")
 def demo_command(
     out: Annotated[Path, typer.Option("--out", help="Folder for everything the demo makes.")] = Path("demo-output"),
-    epochs: Annotated[int, typer.Option("--epochs", min=1, help="Of each model.")] = 300,
+    steps: Annotated[int, typer.Option("--steps", min=1, help="Of the training of each model.")] = 2000,
     force: Force = False,
 ) -> None:
     """Show the whole method on a made-up cohort: check, fit both classes, generate a balanced cohort, look at it."""
     from ..experiments.demo import run_demo
 
-    run_demo(out, epochs=epochs, force=force)
+    run_demo(out, steps=steps, force=force)
 
 
 def main() -> None:

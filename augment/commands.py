@@ -237,7 +237,8 @@ def _fit_one(
     unfinished = out / f".fitting-{folder_name(label)}"
     if not resume:
         shutil.rmtree(unfinished, ignore_errors=True)
-    with console.progress(f"fitting {label}", settings.training.epochs) as advance:
+    epochs, _ = settings.training.schedule(len(split.side(cohort.of_class(label), "train")))
+    with console.progress(f"fitting {label}", epochs) as advance:
 
         def on_epoch(record: Record) -> None:
             advance(f"loss {record['train_loss']:.1f}, validation {record['validation_loss']:.1f}")
@@ -334,7 +335,7 @@ def _show_plan(
         (
             label,
             *(len(split.side(cohort.of_class(label), side)) for side in ("train", "validation", "test")),
-            settings.training.epochs,
+            settings.training.schedule(len(split.side(cohort.of_class(label), "train")))[0],
             out / folder_name(label),
         )
         for label in labels

@@ -21,7 +21,7 @@ from torch import Tensor
 from ..datasets.errors import UsageError
 from . import hmc
 from .diagnostics import Diagnostics, effective_sample_size, split_r_hat
-from .metric import RiemannianMetric
+from .metric import RiemannianMetric, nearest_distances
 
 TRACED_CHAINS = 64  # enough for R-hat and ESS, and bounded memory for 100,000 latents
 DETERMINANT_CLAMP = 1e10
@@ -189,10 +189,8 @@ class RiemannianReleased:
 
     def log_density(self) -> hmc.LogDensity:
         """The saturated log-density and the gradient that the release follows."""
-        centroids = self.metric.centroids
-        k = len(centroids)
-        distances = torch.cdist(centroids, centroids).fill_diagonal_(math.inf).amin(dim=1)
-        density = replace(self.metric, rho=float(distances[: k - 1].amax()) if k > 1 else self.metric.rho)
+        k = len(self.metric.centroids)
+        density = replace(self.metric, rho=float(nearest_distances(self.metric.centroids)[: k - 1].amax()) if k > 1 else self.metric.rho)
         slope = replace(density, lam=k * density.lam)
 
         def log_density(z: Tensor) -> tuple[Tensor, Tensor]:

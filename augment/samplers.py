@@ -111,7 +111,9 @@ class GaussianMixture:
         def as_codes(array: np.ndarray | None) -> Tensor:
             return torch.as_tensor(np.asarray(array), dtype=codes.dtype, device=codes.device)
 
-        return cls(as_codes(mixture.weights_), as_codes(mixture.means_), torch.linalg.cholesky(as_codes(mixture.covariances_)), metric)
+        # In float64: of fewer codes than dimensions a covariance is singular but for scikit-learn's 1e-6, which float32 can lose.
+        cholesky = np.linalg.cholesky(np.asarray(mixture.covariances_))
+        return cls(as_codes(mixture.weights_), as_codes(mixture.means_), as_codes(cholesky), metric)
 
     def sample(self, n: int, generator: torch.Generator, on_iteration: Tick = lambda: None) -> tuple[Tensor, Diagnostics]:
         """Draw ``n`` latents ``(n, D)``, in random order of components."""

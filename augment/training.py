@@ -36,14 +36,16 @@ class TrainingSettings:
 
     Parameters
     ----------
-    epochs : int
-        Passes over the training images; the weights kept are those of the best validation loss.
+    epochs : int, optional
+        Passes over the training images; the weights kept are those of the best validation loss. By default as many as make ``steps``.
+    steps : int
+        Optimisation steps, for want of ``epochs``: a class of 20 images then trains as long as one of 200.
     learning_rate : float
         Of Adam.
     batch_size : int
         Images a step.
-    patience : int
-        Epochs without a better validation loss before the learning rate is halved.
+    patience : int, optional
+        Epochs without a better validation loss before the learning rate is halved; by default a twentieth of them all, at least 5.
     jitter : float
         Strength of the random changes of pose, shape and brightness at each step (``jitter.jitter``); 0 for none.
     precision : {"auto", "bf16", "fp32"}
@@ -53,23 +55,31 @@ class TrainingSettings:
         Where to train.
     """
 
-    epochs: int = 200
+    epochs: int | None = None
+    steps: int = 3000
     learning_rate: float = 1e-3
     batch_size: int = 16
-    patience: int = 20
+    patience: int | None = None
     jitter: float = 1.0
     precision: Literal["auto", "bf16", "fp32"] = "auto"
     device: Literal["auto", "cpu", "gpu"] = "auto"
 
     def __post_init__(self) -> None:
-        if self.epochs < 1 or self.batch_size < 1 or self.patience < 1 or not self.learning_rate > 0:
-            raise UsageError("Training needs at least 1 epoch, 1 image a batch, a patience of 1 and a learning rate above 0.")
+        counts = (self.epochs, self.steps, self.batch_size, self.patience)
+        if min(count for count in counts if count is not None) < 1 or not self.learning_rate > 0:
+            raise UsageError("Training needs at least 1 epoch, 1 step, 1 image a batch, a patience of 1 and a learning rate above 0.")
         if not 0 <= self.jitter <= 5:
             raise UsageError(f"--jitter lies between 0 (none) and 5, not at {self.jitter}.")
         if self.precision not in ("auto", "bf16", "fp32"):
             raise UsageError(f"--precision is auto, bf16 or fp32, not '{self.precision}'.")
         if self.device not in ("auto", "cpu", "gpu"):
             raise UsageError(f"--device is auto, cpu or gpu, not '{self.device}'.")
+
+
+    def schedule(self, n_images: int) -> tuple[int, int]:
+        """Epochs and patience for a training set of ``n_images``."""
+        epochs = self.epochs or math.ceil(self.steps / math.ceil(n_images / self.batch_size))
+        return epochs, self.patience or max(5, epochs // 20)
 
 
 @dataclass(frozen=True)
@@ -123,7 +133,8 @@ def train(
     device = choose_device(settings.device)
     bf16 = settings.precision == "bf16" or (settings.precision == "auto" and computes_in_bf16(device))
     memory_format = torch.channels_last if train_images.ndim == 4 else torch.channels_last_3d
-    fitting = _Fitting(laid_out(model, memory_format), settings, seed, device, on_epoch)
+    epochs, patience = settings.schedule(len(train_images))
+    fitting = _Fitting(laid_out(model, memory_format), settings, patience, seed, device, on_epoch)
     callbacks: list[Callback] = []
     resume_from = None
     if resume_folder is not None:
@@ -134,7 +145,7 @@ def train(
             accelerator="gpu" if device.type == "cuda" else "cpu",
             devices=1,
             precision="bf16-mixed" if bf16 else "32-true",
-            max_epochs=settings.epochs,
+            max_epochs=epochs,
             callbacks=callbacks,
             deterministic="warn" if device.type == "cuda" else None,
             logger=False,
@@ -162,10 +173,19 @@ class _Fitting(lightning.LightningModule):
     so that a resumed run would miss a step.
     """
 
-    def __init__(self, model: Autoencoder, settings: TrainingSettings, seed: int, device: torch.device, on_epoch: Callable[[Record], None]):
+    def __init__(
+        self,
+        model: Autoencoder,
+        settings: TrainingSettings,
+        patience: int,
+        seed: int,
+        device: torch.device,
+        on_epoch: Callable[[Record], None],
+    ):
         super().__init__()
         self.model = model
         self.settings = settings
+        self.patience = patience
         self.seed = seed
         self.on_epoch = on_epoch
         self.noise = torch.Generator(device)
@@ -176,7 +196,7 @@ class _Fitting(lightning.LightningModule):
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         optimizer = torch.optim.Adam(self.model.parameters(), lr=self.settings.learning_rate)
-        self.schedule = ReduceLROnPlateau(optimizer, factor=0.5, patience=self.settings.patience)
+        self.schedule = ReduceLROnPlateau(optimizer, factor=0.5, patience=self.patience)
         return optimizer
 
     def on_train_epoch_start(self) -> None:

@@ -15,22 +15,22 @@ SOURCE = commands.Source("demo")
 PREPARATION = Preparation(plane="coronal", position="-20mm")
 
 
-def run_demo(out: Path, *, epochs: int, force: bool) -> None:
+def run_demo(out: Path, *, steps: int, force: bool) -> None:
     """Check the demo cohort, fit both classes on coronal slices, generate what balances it, and draw a contact sheet.
 
     Parameters
     ----------
     out : Path
         Gets ``models/``, ``synthetic/``, ``synthetic.audit.csv``, ``contact-sheet.png`` and ``summary.md``.
-    epochs : int
-        Of each model.
+    steps : int
+        Of the training of each model.
     force : bool
         Replace what ``out`` holds.
     """
     refuse_existing(out, force=force)
     commands.check(SOURCE, sized=False)
-    settings = demo_settings(epochs)
-    models = commands.fit(SOURCE, [], settings, out / "models", force=force, command=f"augment demo --epochs {epochs}")
+    settings = demo_settings(steps)
+    models = commands.fit(SOURCE, [], settings, out / "models", force=force, command=f"augment demo --steps {steps}")
     generated = commands.generate(
         out / "models", [], out / "synthetic", balance=True, n=max(_counts(models).values()) + 30, force=force, command="augment demo"
     )
@@ -53,10 +53,10 @@ def run_demo(out: Path, *, epochs: int, force: bool) -> None:
     )
 
 
-def demo_settings(epochs: int) -> FitSettings:
+def demo_settings(steps: int) -> FitSettings:
     """The default settings on coronal slices."""
     default = PRESETS["default"]
-    return replace(default, preparation=PREPARATION, training=replace(default.training, epochs=epochs))
+    return replace(default, preparation=PREPARATION, training=replace(default.training, steps=steps))
 
 
 def _counts(models: dict) -> dict[str, int]:
