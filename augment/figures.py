@@ -14,6 +14,7 @@ from ..datasets.transforms import Images
 from .model import FittedModel
 
 DPI = 120
+ROW_INCHES = 1.25
 
 
 @dataclass(frozen=True, eq=False)
@@ -26,13 +27,10 @@ class SheetRow:
 
 def save_contact_sheet(path: Path, rows: Sequence[SheetRow], *, columns: int = 8, title: str = "") -> None:
     """Write a PNG with the first ``columns`` images of each row; of a volume its three middle slices, beside each other."""
-    heights = []
-    for row in rows:
-        tile = _tile(row.images, 0)
-        heights.append(tile.shape[0] / tile.shape[1])
-    width = 1.25 * columns + 1.0
-    figure = Figure(figsize=(width, sum(heights) * 1.25 + (0.4 if title else 0.1)), dpi=DPI, facecolor="white")
-    axes = figure.subplots(len(rows), columns, squeeze=False, gridspec_kw={"height_ratios": heights, "wspace": 0.04, "hspace": 0.06})
+    first = [_tile(row.images, 0) for row in rows]
+    cell = max(tile.shape[1] / tile.shape[0] for tile in first) * ROW_INCHES
+    figure = Figure(figsize=(cell * columns + 1.3, ROW_INCHES * len(rows) + (0.4 if title else 0.1)), dpi=DPI, facecolor="white")
+    axes = figure.subplots(len(rows), columns, squeeze=False, gridspec_kw={"wspace": 0.04, "hspace": 0.06})
     for line, row in zip(axes, rows, strict=True):
         for i, axis in enumerate(line):
             axis.set_xticks([])
@@ -40,7 +38,7 @@ def save_contact_sheet(path: Path, rows: Sequence[SheetRow], *, columns: int = 8
             axis.set_frame_on(False)
             if i < len(row.images):
                 axis.imshow(_tile(row.images, i), cmap="gray", vmin=0, vmax=1, interpolation="nearest")
-        line[0].set_ylabel(row.title, fontsize=8)
+        line[0].set_ylabel(row.title, fontsize=8, rotation=0, ha="right", va="center")
     if title:
         figure.suptitle(title, fontsize=9)
     _save(figure, path)
