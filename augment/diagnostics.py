@@ -79,7 +79,10 @@ class Diagnostics:
 
 
 def split_r_hat(chains: Tensor) -> Tensor:
-    """Split R-hat, ``(D,)``, of draws ``(draws, chains, D)``; NaN for fewer than 4 draws or draws that never vary."""
+    """Split R-hat, ``(D,)``, of draws ``(draws, chains, D)``.
+
+    NaN for fewer than 4 draws or draws that are all the same, infinite where each chain stays at a place of its own.
+    """
     halves = _split(chains)
     if halves is None:
         return torch.full(chains.shape[2:], math.nan, dtype=torch.float64)
@@ -90,7 +93,10 @@ def split_r_hat(chains: Tensor) -> Tensor:
 
 
 def effective_sample_size(chains: Tensor) -> Tensor:
-    """Effective sample size, ``(D,)``, of draws ``(draws, chains, D)``, with Geyer's initial monotone sequence."""
+    """Effective sample size, ``(D,)``, of draws ``(draws, chains, D)``, with Geyer's initial monotone sequence, as Stan and ArviZ have it.
+
+    NaN for fewer than 4 draws or draws that are all the same.
+    """
     halves = _split(chains)
     if halves is None:
         return torch.full(chains.shape[2:], math.nan, dtype=torch.float64)
@@ -102,10 +108,14 @@ def effective_sample_size(chains: Tensor) -> Tensor:
     total = (draws - 1) / draws * within + halves.mean(dim=0).var(dim=0)
     rho = 1 - (within - autocovariance.mean(dim=1)) / total
     rho[0] = 1
-    pairs = rho[: draws // 2 * 2].reshape(draws // 2, 2, -1).sum(dim=1)
+    n_pairs = max(1, (draws - 1) // 2)  # the last autocorrelations are of too few products to count
+    pairs = rho[: 2 * n_pairs].reshape(n_pairs, 2, -1).sum(dim=1)
     positive = torch.cumprod((pairs > 0).to(pairs.dtype), dim=0)
+    positive[-1] = 0
     monotone = torch.cummin(pairs, dim=0).values * positive
-    time = (-1 + 2 * monotone.sum(dim=0)).clamp(min=1 / math.log10(draws * n_chains))
+    # Of the pair that ends the sum the first half still counts, once, if it is positive.
+    half = rho.gather(0, 2 * positive.sum(dim=0, keepdim=True).long())[0].clamp(min=0)
+    time = (-1 + 2 * monotone.sum(dim=0) + half).clamp(min=1 / math.log10(draws * n_chains))
     return draws * n_chains / time
 
 

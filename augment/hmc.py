@@ -38,8 +38,11 @@ def init(z: Tensor, log_density: LogDensity) -> State:
     return State(z, *log_density(z))
 
 
-def leapfrog(state: State, momentum: Tensor, log_density: LogDensity, step_size: float, n_leapfrog: int) -> tuple[State, Tensor]:
-    """Follow Hamilton's equations for ``n_leapfrog`` steps: reversible, volume-preserving, energy error of order step_size^2."""
+def leapfrog(state: State, momentum: Tensor, log_density: LogDensity, step_size: float | Tensor, n_leapfrog: int) -> tuple[State, Tensor]:
+    """Follow Hamilton's equations for ``n_leapfrog`` steps: reversible, volume-preserving, energy error of order step_size^2.
+
+    The step is one number, or ``(n, 1)``: each chain's own.
+    """
     z, log_p, gradient = state.z, state.log_p, state.gradient
     momentum = momentum + 0.5 * step_size * gradient
     for i in range(n_leapfrog):
@@ -50,7 +53,9 @@ def leapfrog(state: State, momentum: Tensor, log_density: LogDensity, step_size:
     return State(z, log_p, gradient), momentum
 
 
-def step(state: State, log_density: LogDensity, *, step_size: float, n_leapfrog: int, generator: torch.Generator) -> tuple[State, Info]:
+def step(
+    state: State, log_density: LogDensity, *, step_size: float, n_leapfrog: int, generator: torch.Generator, jitter: float = 0.0
+) -> tuple[State, Info]:
     """One transition of every chain; leaves p invariant.
 
     Parameters
@@ -64,13 +69,18 @@ def step(state: State, log_density: LogDensity, *, step_size: float, n_leapfrog:
     n_leapfrog : int
         Leapfrog steps per transition.
     generator : torch.Generator
-        On the device of the state; draws momenta, then uniforms.
+        On the device of the state; draws momenta, uniforms and, if there is jitter, step sizes.
+    jitter : float
+        Each chain takes a step of its own, at most this share longer or shorter: of trajectories all alike some come back to where
+        they began, or to its mirror image, and are accepted without having explored (Neal 2011, on tuning).
     """
     draw = {"generator": generator, "device": state.z.device, "dtype": state.z.dtype}
     momentum = torch.randn(state.z.shape, **draw)
     uniform = torch.rand(state.log_p.shape, **draw)
+    # Drawn before the trajectory, whatever the state: for each step size the transition leaves p invariant, and so does their mixture.
+    own_step = step_size * (1 + jitter * (2 * torch.rand((len(state.z), 1), **draw) - 1)) if jitter else step_size
     # The end momentum ought to be flipped for reversibility; its energy is even and it is drawn anew, so nothing is lost.
-    proposal, end_momentum = leapfrog(state, momentum, log_density, step_size, n_leapfrog)
+    proposal, end_momentum = leapfrog(state, momentum, log_density, own_step, n_leapfrog)
     energy_error = (state.log_p - proposal.log_p) + 0.5 * (end_momentum.square().sum(1) - momentum.square().sum(1))
     # A NaN (overflow on the way) is a rejection, as an infinite energy is.
     energy_error = torch.nan_to_num(energy_error, nan=math.inf, posinf=math.inf, neginf=-math.inf)
@@ -96,6 +106,7 @@ def warm_up(
     step_size: float,
     target_acceptance: float,
     generator: torch.Generator,
+    jitter: float = 0.0,
     on_iteration: Callable[[], None] = lambda: None,
 ) -> tuple[State, float]:
     """Run the chains while one step size for all of them adapts; returns the state and the step size to keep.
@@ -108,7 +119,7 @@ def warm_up(
     error_mean, log_average = 0.0, 0.0
     current = step_size
     for t in range(1, n_iterations + 1):
-        state, info = step(state, log_density, step_size=current, n_leapfrog=n_leapfrog, generator=generator)
+        state, info = step(state, log_density, step_size=current, n_leapfrog=n_leapfrog, generator=generator, jitter=jitter)
         error_mean += (target_acceptance - float(info.acceptance.mean()) - error_mean) / (t + t0)
         log_current = centre - math.sqrt(t) / gamma * error_mean
         weight = t**-kappa

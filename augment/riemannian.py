@@ -25,6 +25,7 @@ from .metric import RiemannianMetric, nearest_distances
 
 TRACED_CHAINS = 64  # enough for R-hat and ESS, and bounded memory for 100,000 latents
 DETERMINANT_CLAMP = 1e10
+STEP_JITTER = 0.3  # near a centroid the law is Gaussian, and without jitter adaptation may settle on a multiple of half its period
 
 Tick = Callable[[], None]
 Step = Callable[[hmc.State], tuple[hmc.State, hmc.Info]]
@@ -107,11 +108,12 @@ class Riemannian:
             step_size=0.5,
             target_acceptance=self.target_acceptance,
             generator=generator,
+            jitter=STEP_JITTER,
             on_iteration=on_iteration,
         )
 
         def step(state: hmc.State) -> tuple[hmc.State, hmc.Info]:
-            return hmc.step(state, log_density, step_size=step_size, n_leapfrog=self.n_leapfrog, generator=generator)
+            return hmc.step(state, log_density, step_size=step_size, n_leapfrog=self.n_leapfrog, generator=generator, jitter=STEP_JITTER)
 
         state, diagnostics = _run(self.name, step, state, start / width, self.n_iterations, on_iteration)
         z = state.z * width

@@ -116,9 +116,7 @@ def cpu_medians(tasks: dict[str, Callable[[], object]], repeats: int) -> dict[st
 def gradients(ks: list[int], n: int, repeats: int) -> tuple[list[Row], list[Row]]:
     """Tables of the gradient's time against the transcriptions', and of the rate that it reaches."""
     square = torch.randn((1024, 1024), generator=torch.Generator().manual_seed(3))
-    times: list[Row] = [
-        ("k", "ours (ms)", "dense", "dense, contracted", "n x k x D", "dense / ours", "contracted / ours", "n x k x D / ours")
-    ]
+    times: list[Row] = [("k", "ours (ms)", "dense", "dense, contracted", "n x k x D", "dense / ours", "contr. / ours", "n x k x D / ours")]
     rates: list[Row] = [("k", "ours (GFLOP/s)", "its products alone", "1024^3 product")]
     for k in ks:
         metric = made_metric(k)
@@ -230,7 +228,7 @@ def main() -> None:
             f"in float32 at D = {DIM}. Times are CPU time, medians of {given.repeats} interleaved repeats.",
             "## One evaluation of log sqrt det G and its gradient",
             f"At n = {given.n} latents. *dense*: Eq. 17 as it is printed, with D x D matrices, their sum over the centroids, logdet and "
-            "autograd. *dense, contracted*: the same, the sum an einsum. *n x k x D*: the closed-form gradient by einsum over all differences.",
+            "autograd. *dense, contracted*: the same, the sum an einsum. *n x k x D*: the closed form by einsum over all differences.",
             table(times),
             "The rate counts the 12 n k D operations of the four matrix products, over the time of the whole evaluation, exponential and "
             "all; beside it the rate of these products alone, and that of a large square product.",

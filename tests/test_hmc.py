@@ -39,13 +39,8 @@ def quartic(z: Tensor) -> tuple[Tensor, Tensor]:
     return -(a**4 + b**4) / 4 - torch.sin(a * b), -torch.stack([a**3 + b * torch.cos(a * b), b**3 + a * torch.cos(a * b)], 1)
 
 
-TWO_BUMPS = RiemannianMetric(
-    torch.tensor([[-0.8, 0.0], [0.9, 0.4]], dtype=torch.float64),
-    torch.tensor([[4.0, 9.0], [16.0, 5.0]], dtype=torch.float64),
-    2.0,
-    0.1,
-    tau=0.5,
-)
+BUMPS = torch.tensor([[[-0.8, 0.0], [0.9, 0.4]], [[4.0, 9.0], [16.0, 5.0]]], dtype=torch.float64)
+TWO_BUMPS = RiemannianMetric(*BUMPS, rho=2.0, lam=0.1, tau=0.5)
 
 
 def two_bumps(z: Tensor) -> tuple[Tensor, Tensor]:
@@ -158,6 +153,25 @@ def test_info_is_metropolis():
     torch.testing.assert_close(new.gradient, standard(new.z)[1])
 
 
+@pytest.mark.parametrize("jitter", [0.0, 0.3])
+def test_jitter_gives_each_chain_a_step_of_its_own(jitter):
+    """Without a force, z moves by momentum, step and number of steps: what is left is the step."""
+
+    def flat(z: Tensor) -> tuple[Tensor, Tensor]:
+        return torch.zeros(len(z), dtype=z.dtype), torch.zeros_like(z)
+
+    start = torch.zeros((4000, 2), dtype=torch.float64)
+    ends = [
+        hmc.step(hmc.init(start, flat), flat, step_size=0.1, n_leapfrog=5, generator=seeded(26), jitter=share)[0].z for share in (0, jitter)
+    ]
+    steps = 0.1 * ends[1] / ends[0]
+    torch.testing.assert_close(steps[:, 0], steps[:, 1])
+    assert float((steps - 0.1).abs().max()) <= 0.1 * jitter + 1e-12
+    if jitter:
+        uniform = (steps[:, :1] - 0.1) / (0.1 * jitter)
+        assert_mean(torch.cat([uniform, uniform**2], dim=1), torch.tensor([0, 1 / 3], dtype=torch.float64), 2)
+
+
 def run(state: hmc.State, log_density: hmc.LogDensity, n_iterations: int, seed: int, **settings: float) -> tuple[hmc.State, float]:
     generator, acceptance = seeded(seed), 0.0
     for _ in range(n_iterations):
@@ -172,13 +186,14 @@ def products(z: Tensor) -> Tensor:
     return z[:, rows] * z[:, columns]
 
 
-def test_moments_of_an_anisotropic_gaussian():
+@pytest.mark.parametrize("jitter", [0.0, 0.3])
+def test_moments_of_an_anisotropic_gaussian(jitter):
     """Steps so large that without the acceptance step the law would be another."""
     n = 5000
     exact = normal((n, 3), 13) @ torch.linalg.cholesky(COVARIANCE).T
     rows, columns = torch.triu_indices(3, 3)
     for start, n_iterations in ((exact, 20), (torch.zeros((n, 3), dtype=torch.float64), 80)):
-        state, acceptance = run(hmc.init(start, gaussian), gaussian, n_iterations, 14, step_size=0.75, n_leapfrog=3)
+        state, acceptance = run(hmc.init(start, gaussian), gaussian, n_iterations, 14, step_size=0.75, n_leapfrog=3, jitter=jitter)
         assert 0.4 < acceptance < 0.9
         assert_mean(state.z, torch.zeros(3, dtype=torch.float64), 18)
         assert_mean(products(state.z), COVARIANCE[rows, columns], 18)

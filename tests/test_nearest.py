@@ -1,0 +1,45 @@
+"""Nearest training images, by brute force."""
+
+import numpy as np
+import pytest
+import torch
+
+from tinycohort.augment.nearest import explained_variance, nearest_images
+
+
+def images(n: int, shape: tuple[int, ...], seed: int) -> torch.Tensor:
+    return torch.rand((n, 1, *shape), generator=torch.Generator().manual_seed(seed))
+
+
+@pytest.mark.parametrize("shape", [(7, 5), (6, 5, 4)], ids=["2-D", "3-D"])
+@pytest.mark.parametrize(("n", "m"), [(1, 1), (5, 1), (30, 700)])
+def test_against_brute_force(n, m, shape):
+    some, references = images(n, shape, 0), images(m, shape, 1)
+    distance, index = nearest_images(some, references)
+    squares = (some[:, None].double() - references[None].double()).square().flatten(2).mean(2).numpy()
+    np.testing.assert_array_equal(index, squares.argmin(1))
+    # Squares of norm 1 or so per voxel are expanded, in float64: half the digits are left of a distance of 0, more of larger ones.
+    np.testing.assert_allclose(distance, np.sqrt(squares.min(1)), atol=1e-7, rtol=1e-6)
+
+
+def test_a_copy_is_found_at_distance_0():
+    references = images(300, (40, 40), 0)
+    order = torch.randperm(300, generator=torch.Generator().manual_seed(1))
+    distance, index = nearest_images(references[order], references)
+    assert (index == order.numpy()).all()
+    assert distance.max() < 1e-7
+
+
+def test_distance_is_the_root_mean_square_difference_over_voxels():
+    distance, _ = nearest_images(torch.full((1, 1, 9, 8), 0.75), torch.full((1, 1, 9, 8), 0.5))
+    assert distance == pytest.approx([0.25], rel=1e-6)
+
+
+def test_explained_variance():
+    some = images(20, (7, 5), 0)
+    mean = some.mean(0)
+    assert explained_variance(some, some, mean) == 1
+    assert explained_variance(some, mean.expand_as(some), mean) == pytest.approx(0, abs=1e-12)
+    assert explained_variance(some, 1 - some, mean) < 0
+    # Half the way from the mean leaves a quarter of the squares.
+    assert explained_variance(some, (some + mean) / 2, mean) == pytest.approx(0.75, abs=1e-6)
