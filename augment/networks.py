@@ -104,7 +104,7 @@ def paper_oasis(architecture: Architecture) -> tuple[nn.Module, nn.Module]:
         transpose = True
     else:
         given = " x ".join(map(str, architecture.shape))
-        raise UsageError(f"The architecture paper-oasis is made for 208 x 176 slices, not {given}: give --size 208 176, or --arch conv.")
+        raise UsageError(f"The architecture paper-oasis is made for 208 x 176 slices, not {given}: give --size 208x176, or --arch conv.")
 
     def pair(rows: int, columns: int) -> tuple[int, int]:
         return (columns, rows) if transpose else (rows, columns)

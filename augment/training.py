@@ -75,7 +75,6 @@ class TrainingSettings:
         if self.device not in ("auto", "cpu", "gpu"):
             raise UsageError(f"--device is auto, cpu or gpu, not '{self.device}'.")
 
-
     def schedule(self, n_images: int) -> tuple[int, int]:
         """Epochs and patience for a training set of ``n_images``."""
         epochs = self.epochs or math.ceil(self.steps / math.ceil(n_images / self.batch_size))

@@ -25,7 +25,8 @@ def resident_batches(*tensors: Tensor, batch_size: int, seed: int | None = None)
         epoch, also after a restart.
     """
     rows: Dataset[Any] = _Rows(tensors[0]) if len(tensors) == 1 else TensorDataset(*tensors)
-    return DataLoader(rows, sampler=_EpochOrder(len(tensors[0]), batch_size, seed), batch_size=None)
+    # A loader draws a seed for its workers whenever it is gone through, also for none: from a generator of its own, not torch's global one.
+    return DataLoader(rows, sampler=_EpochOrder(len(tensors[0]), batch_size, seed), batch_size=None, generator=torch.Generator())
 
 
 class _Rows(Dataset[Tensor]):

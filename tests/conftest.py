@@ -1,6 +1,7 @@
 """Tiny, correctly structured fakes of every layout, written where a test asks for them."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import nibabel as nib
@@ -9,6 +10,7 @@ import pytest
 from PIL import Image
 
 PEOPLE = {"01": "AD", "02": "AD", "03": "AD", "04": "CN", "05": "CN", "06": "CN"}
+STUDY = {"AD": 10, "CN": 14}  # images a class, of a cohort that can be fitted
 # The columns of oasis_cross-sectional.csv.
 OASIS_HEADER = "ID,M/F,Hand,Age,Educ,SES,MMSE,CDR,eTIV,nWBV,ASF,Delay"
 
@@ -68,6 +70,27 @@ class Fakes:
         np.savez(path, images=images, labels=np.array(list(PEOPLE.values())), participants=np.array(list(PEOPLE)))
         return path
 
+    def study(self, path: Path, shape: Sequence[int] = (16, 16), counts: Mapping[str, int] = STUDY) -> Path:
+        """A cohort that can be fitted: smooth bells, wider in one class; an ``.npz``, or else a BIDS folder with an affine."""
+        images, labels = [], [label for label, count in counts.items() for _ in range(count)]
+        draws = np.random.default_rng(0)
+        axes = np.meshgrid(*(np.linspace(-1, 1, side) for side in shape), indexing="ij")
+        for label in labels:
+            width = (0.35 if label == min(counts) else 0.6) * draws.uniform(0.8, 1.2)
+            squared = sum(np.square(axis - draws.uniform(-0.3, 0.3)) for axis in axes)
+            images.append(np.exp(-squared / width**2) + 0.01 * draws.random(tuple(shape)))
+        people = [f"{number:03d}" for number in range(len(labels))]
+        if path.suffix == ".npz":
+            path.parent.mkdir(parents=True, exist_ok=True)
+            np.savez(path, images=np.stack(images).astype(np.float32), labels=np.array(labels), participants=np.array(people))
+            return path
+        affine = np.array([[2.0, 0, 0, -10], [0, 2.5, 0, -12], [0, 0, 3, -14], [0, 0, 0, 1]])
+        for person, image in zip(people, images, strict=True):
+            self.volume(path / f"sub-{person}/anat/sub-{person}_T1w.nii.gz", image.astype(np.float32), affine)
+        self.table(path / "participants.tsv", {"participant_id": people, "diagnosis": labels})
+        (path / "dataset_description.json").write_text('{"Name": "Study", "License": "CC0", "BIDSVersion": "1.9.0", "DatasetType": "raw"}')
+        return path
+
     def oasis(self, folder: Path) -> Path:
         """Two discs: an old one with AD, one without, a young one without rating and with a repeat visit."""
         sessions = {"OAS1_0001_MR1": "disc1", "OAS1_0003_MR1": "disc1", "OAS1_0061_MR1": "disc2", "OAS1_0061_MR2": "disc2"}
@@ -90,3 +113,35 @@ class Fakes:
 @pytest.fixture
 def fakes() -> Fakes:
     return Fakes()
+
+
+@dataclass(frozen=True)
+class Study:
+    """A fitted study on disk: the cohort, and the folder with a model per class."""
+
+    data: Path
+    models: Path
+
+
+@pytest.fixture(scope="session")
+def studies(tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, Study]:
+    """Small fitted studies, not to be changed: pictures without a place in the world, volumes, and slices cut out of them."""
+    from tinycohort.augment.commands import Source, fit
+    from tinycohort.augment.fitting import FitSettings
+    from tinycohort.augment.training import TrainingSettings
+    from tinycohort.datasets.transforms import Preparation
+
+    root = tmp_path_factory.mktemp("studies")
+    training = TrainingSettings(epochs=3, batch_size=5, precision="fp32", device="cpu")
+    arrays, volumes = Fakes().study(root / "study.npz"), Fakes().study(root / "bids", (10, 12, 10))
+    made = {}
+    for name, data, model, preparation in (
+        ("pictures", arrays, "vae", Preparation()),
+        ("volumes", volumes, "vae", Preparation()),
+        ("slices", volumes, "vae", Preparation(plane="coronal")),
+        ("ae", arrays, "ae", Preparation()),
+    ):
+        settings = FitSettings(model=model, latent_dim=2, channels=2, training=training, preparation=preparation)
+        fit(Source(str(data), plane=preparation.plane), [], settings, root / name, command=f"augment fit --out {name}")
+        made[name] = Study(data, root / name)
+    return made

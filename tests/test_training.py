@@ -1,0 +1,388 @@
+"""Training: interrupted or not, it ends in the same weights; what is kept is the best epoch; nothing global is touched."""
+
+import random
+import re
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from torch import Tensor
+
+from tinycohort.augment import training
+from tinycohort.augment.autoencoders import AE, VAE
+from tinycohort.augment.fitting import FitSettings, Hooks, fit_class, fit_warnings
+from tinycohort.augment.networks import Architecture
+from tinycohort.augment.training import TrainingSettings, train
+from tinycohort.datasets.batches import resident_batches
+from tinycohort.datasets.check import examine
+from tinycohort.datasets.compute import choose_device
+from tinycohort.datasets.errors import DataError, GateError, UsageError
+from tinycohort.datasets.readers import read_cohort
+from tinycohort.datasets.seeds import derived_seed, seeded_generator
+from tinycohort.datasets.splits import Split, split_cohort
+
+SETTINGS = TrainingSettings(epochs=6, learning_rate=1e-2, batch_size=5, patience=3, precision="fp32", device="cpu")
+# A step so large that the validation loss stalls at once: the rate is halved again and again.
+HALVING = TrainingSettings(epochs=8, learning_rate=0.3, batch_size=5, patience=1, precision="fp32", device="cpu")
+
+
+def images(n=12, seed=0, shape=(16, 16)) -> Tensor:
+    axes = torch.meshgrid(*(torch.linspace(-1, 1, side) for side in shape), indexing="ij")
+    middles = torch.rand(n, generator=torch.Generator().manual_seed(seed)) - 0.5
+    return torch.stack([torch.exp(-4 * sum((axis - middle) ** 2 for axis in axes)) for middle in middles])[:, None]
+
+
+def fresh(kind=VAE, shape=(16, 16), **settings):
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        return kind(Architecture("conv", shape, latent_dim=2, channels=2), **settings)
+
+
+def trained(settings=SETTINGS, seed=3, model=None, shape=(16, 16), **options):
+    model = model or fresh(shape=shape)
+    result = train(model, images(shape=shape), images(4, seed=1, shape=shape), settings, seed=seed, **options)
+    return model, result
+
+
+def assert_same(one, other):
+    for (name, a), b in zip(one.state_dict().items(), other.state_dict().values(), strict=True):
+        assert torch.equal(a, b), name
+
+
+class Killed(Exception):
+    """What a process that is killed does not even have."""
+
+
+def killer(epoch):
+    def on_epoch(record):
+        if record["epoch"] == epoch:
+            raise Killed
+
+    return on_epoch
+
+
+@pytest.mark.parametrize("settings", [SETTINGS, HALVING], ids=["plain", "halving"])
+@pytest.mark.parametrize("kills", [(1,), (4,), (6,), (3, 5), (2, 3, 4, 5)])
+def test_a_training_that_was_interrupted_ends_as_one_that_was_not(tmp_path, monkeypatch, settings, kills):
+    whole, expected = trained(settings)
+    if settings is HALVING:
+        rates = expected.history.set_index("epoch")["learning_rate"]
+        assert rates[6] < rates[1] == settings.learning_rate
+    monkeypatch.setattr(training, "SECONDS_BETWEEN_RESUME_POINTS", 0)
+    for epoch in kills:
+        with pytest.raises(Killed):
+            trained(settings, resume_folder=tmp_path, on_epoch=killer(epoch))
+        # The epoch that was cut off is not in the resume point.
+        assert (tmp_path / "state.ckpt").exists() == (epoch > 1)
+        assert not list(tmp_path.glob(".writing-*"))
+    seen = []
+    resumed, result = trained(settings, resume_folder=tmp_path, on_epoch=seen.append)
+    assert_same(resumed, whole)
+    pd.testing.assert_frame_equal(result.history, expected.history, check_exact=True)
+    assert result.best_epoch == expected.best_epoch
+    # A progress bar is told of the epochs before the interruption too.
+    assert [record["epoch"] for record in seen] == list(range(1, settings.epochs + 1))
+
+
+def test_resume_points_change_nothing_and_a_finished_training_is_not_repeated(tmp_path, monkeypatch):
+    whole, expected = trained()
+    monkeypatch.setattr(training, "SECONDS_BETWEEN_RESUME_POINTS", 0)
+    first, _ = trained(resume_folder=tmp_path)
+    assert_same(first, whole)
+    # Killed after the last epoch, before the model was written.
+    monkeypatch.setattr(VAE, "loss", None)
+    again, result = trained(resume_folder=tmp_path)
+    assert_same(again, whole)
+    pd.testing.assert_frame_equal(result.history, expected.history, check_exact=True)
+
+
+def test_resume_points_are_seldom(tmp_path):
+    trained(resume_folder=tmp_path)
+    assert not (tmp_path / "state.ckpt").exists()
+
+
+@pytest.mark.parametrize("shape", [(16, 16), (10, 12, 10)])
+def test_same_seed_same_weights(shape):
+    (one, a), (same, b), (other, c) = (trained(seed=seed, shape=shape) for seed in (3, 3, 4))
+    assert_same(one, same)
+    pd.testing.assert_frame_equal(a.history, b.history, check_exact=True)
+    assert not torch.equal(next(one.parameters()), next(other.parameters()))
+    assert (a.history["train_loss"] != c.history["train_loss"]).all()
+
+
+def test_the_weights_kept_are_those_of_the_best_validation_loss():
+    model, result = trained(HALVING)
+    losses = result.history.set_index("epoch")["validation_loss"]
+    assert result.best_epoch == losses.idxmin()
+    assert result.best_epoch < HALVING.epochs, "the last epoch is the best, so this shows nothing"
+    with torch.no_grad():
+        again = model.loss(images(4, seed=1), seeded_generator(3, "validation noise"))
+    assert float(again["loss"]) == pytest.approx(losses.min(), rel=1e-5)
+    assert not model.training
+    assert all(p.device.type == "cpu" for p in model.parameters())
+
+
+def test_history_has_every_term_of_both_sides_and_the_loss_goes_down():
+    _, result = trained(TrainingSettings(epochs=20, learning_rate=5e-3, batch_size=5, precision="fp32", device="cpu"))
+    terms = [f"{side}_{term}" for side in ("train", "validation") for term in ("loss", "reconstruction", "kl")]
+    assert list(result.history.columns) == ["epoch", "learning_rate", *terms]
+    assert result.history["epoch"].tolist() == list(range(1, 21))
+    assert result.history["train_loss"].tail(3).mean() < result.history["train_loss"].head(3).mean()
+    assert result.history["validation_loss"].min() < result.history["validation_loss"][0]
+
+
+class Listening(AE):
+    """Keeps what it is given, and answers with a loss that a test chooses."""
+
+    def __init__(self, *args, answer=lambda epoch, training: 1.0):
+        super().__init__(*args)
+        self.batches, self.answer = [], answer
+
+    def loss(self, x, generator):
+        self.batches.append((self.training, x.detach().clone(), float(torch.rand((), generator=generator))))
+        steps = sum(training for training, _, _ in self.batches)
+        loss = super().loss(x, generator)["loss"]
+        return {"loss": loss * 0 + self.answer((steps + 2) // 3, self.training) + 0 * loss}
+
+
+def test_each_epoch_sees_every_image_once_in_another_order():
+    model = fresh(Listening)
+    trained(TrainingSettings(epochs=3, batch_size=5, jitter=0, precision="fp32", device="cpu"), model=model)
+    data = images()
+    orders = []
+    for epoch in range(3):
+        batches = [x for side, x, _ in model.batches if side][3 * epoch : 3 * epoch + 3]
+        assert [len(batch) for batch in batches] == [5, 5, 2]
+        rows = [int(np.argmin([float((row - other).abs().max()) for other in data])) for row in torch.cat(batches)]
+        assert sorted(rows) == list(range(12))
+        orders.append(rows)
+    assert len({tuple(order) for order in orders}) == 3
+    noise = [number for side, _, number in model.batches if side]
+    assert len(set(noise)) == len(noise)
+    # Validation: unchanged, in order, with the same noise at every epoch.
+    held_out = [(x, number) for side, x, number in model.batches if not side]
+    assert all(torch.equal(x, images(4, seed=1)) for x, _ in held_out)
+    assert len({number for _, number in held_out}) == 1
+
+
+def test_jitter_changes_training_images_alone():
+    model = fresh(Listening)
+    trained(TrainingSettings(epochs=1, batch_size=12, jitter=1.0, precision="fp32", device="cpu"), model=model)
+    (_, seen, _), (_, held_out, _) = model.batches
+    assert torch.equal(held_out, images(4, seed=1))
+    assert all(float((row - other).abs().max()) > 1e-3 for row in seen for other in images())
+
+
+@pytest.mark.parametrize("side", [True, False], ids=["training", "validation"])
+@pytest.mark.parametrize(("bad", "told"), [(1, "there was no good epoch before it"), (3, "the last good epoch was 2")])
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_a_loss_that_is_no_number_stops_and_names_the_last_good_epoch(side, bad, told, value):
+    model = fresh(Listening, answer=lambda epoch, training: value if epoch == bad and training == side else 1.0)
+    with pytest.raises(GateError, match=rf"no longer a finite number in epoch {bad}; {told}\. Lower --learning-rate") as error:
+        trained(model=model)
+    assert error.value.exit_code == 5
+
+
+def test_the_rate_is_halved_after_patience():
+    model = fresh(Listening, answer=lambda epoch, training: 1.0)
+    settings = TrainingSettings(epochs=8, batch_size=5, patience=2, learning_rate=0.08, precision="fp32", device="cpu")
+    _, result = trained(settings, model=model)
+    # Epoch 1 is the best; 2, 3 and 4 are not better: one more than the patience.
+    assert result.history["learning_rate"].tolist() == [0.08] * 4 + [0.04] * 3 + [0.02]
+    assert result.best_epoch == 1
+
+
+def test_bf16_trains_and_keeps_float32_weights():
+    model, result = trained(TrainingSettings(epochs=3, batch_size=5, precision="bf16", device="cpu"))
+    assert {p.dtype for p in model.parameters()} == {torch.float32}
+    assert np.isfinite(result.history.to_numpy()).all()
+    _, exact = trained(TrainingSettings(epochs=3, batch_size=5, precision="fp32", device="cpu"))
+    assert result.history["train_loss"][0] != exact.history["train_loss"][0]
+    assert result.history["train_reconstruction"][0] == pytest.approx(exact.history["train_reconstruction"][0], rel=0.1)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"epochs": 0},
+        {"steps": 0},
+        {"batch_size": 0},
+        {"patience": 0},
+        {"learning_rate": 0.0},
+        {"learning_rate": float("nan")},
+        {"jitter": -0.1},
+        {"jitter": 6.0},
+        {"precision": "fp8"},
+        {"device": "tpu"},
+    ],
+    ids=str,
+)
+def test_settings_that_cannot_be(wrong):
+    with pytest.raises(UsageError):
+        TrainingSettings(**wrong)
+
+
+@pytest.mark.parametrize(
+    ("settings", "n", "schedule"),
+    [
+        ({"steps": 100, "batch_size": 16}, 20, (50, 5)),
+        ({"steps": 100, "batch_size": 16}, 200, (8, 5)),
+        ({"steps": 3000, "batch_size": 16}, 16, (3000, 150)),
+        ({"epochs": 7, "patience": 3}, 20, (7, 3)),
+    ],
+)
+def test_small_classes_train_as_many_steps_as_large_ones(settings, n, schedule):
+    assert TrainingSettings(**settings).schedule(n) == schedule
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_devices():
+    assert choose_device("auto") == choose_device("cpu") == torch.device("cpu")
+    with pytest.raises(UsageError, match="No GPU that torch can use"):
+        choose_device("gpu")
+    with pytest.raises(UsageError, match="auto, cpu or gpu, not 'tpu'"):
+        choose_device("tpu")
+
+
+# fit_class
+
+SMALL = FitSettings(latent_dim=2, channels=2, training=TrainingSettings(epochs=3, batch_size=5, precision="fp32", device="cpu"))
+
+
+@pytest.fixture
+def study(fakes, tmp_path):
+    cohort = read_cohort(fakes.study(tmp_path / "study.npz"))
+    return cohort, split_cohort(cohort, seed=0)
+
+
+def global_states():
+    kind, keys, *rest = np.random.get_state()  # noqa: NPY002
+    return torch.get_rng_state().tolist(), random.getstate(), kind, keys.tolist(), rest
+
+
+def test_a_fit_leaves_global_randomness_alone_and_does_not_depend_on_it(study):
+    before = global_states()
+    one = fit_class(*study, "AD", SMALL)
+    assert global_states() == before
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(77)
+        other = fit_class(*study, "AD", SMALL)
+    assert_same(one.autoencoder, other.autoencoder)
+    assert torch.equal(one.metric.centroids, other.metric.centroids)
+
+
+def test_seed_and_class_decide(study):
+    first = fit_class(*study, "AD", SMALL)
+    by_seed = fit_class(*study, "AD", FitSettings(**(vars(SMALL) | {"seed": 1})))
+    assert not torch.equal(first.autoencoder.decoder.body[0].weight, by_seed.autoencoder.decoder.body[0].weight)
+
+
+def test_a_fit_does_not_see_the_test_side(study):
+    cohort, split = study
+    test = [person for person, side in split.sides.items() if side == "test"]
+    changed = cohort.arrays.copy()
+    rows = cohort.table["participant_id"].isin(test).to_numpy()
+    changed[rows] = np.random.default_rng(1).random(changed[rows].shape)
+    whole, blind = (fit_class(other, split, "AD", SMALL) for other in (cohort, type(cohort)(**(vars(cohort) | {"arrays": changed}))))
+    assert_same(whole.autoencoder, blind.autoencoder)
+    people = whole.config.participants
+    assert not any(people.seen(person) for person in test)
+    for person, side in split.sides.items():
+        label = cohort.table.set_index("participant_id")["label"][person]
+        assert people.trained_on(person) == (side == "train" and label == "AD")
+
+
+def test_what_a_fit_records(study):
+    cohort, split = study
+    stages, epochs, warnings = [], [], []
+    hooks = Hooks(on_stage=stages.append, on_epoch=epochs.append, on_warning=warnings.append)
+    model = fit_class(cohort, split, "CN", SMALL, data_digest=examine(cohort).digest, hooks=hooks)
+    data, found = model.config.data, model.config.diagnostics
+    assert stages == ["reading", "training", "building the metric"]
+    assert len(epochs) == len(model.history) == 3
+    assert data["counts"] == {"AD": 7, "CN": 10}
+    assert (data["n_train"], len(model.codes), len(model.metric.centroids)) == (10, 10, 10)
+    assert model.config.split["digest"] == split.digest
+    assert found["kl"] == pytest.approx(sum(found["kl_per_unit"]), abs=1e-3)
+    assert warnings == [f"CN: {text}" for text in fit_warnings(found, SMALL)]
+    assert model.posterior is not None
+    assert torch.equal(model.codes, model.posterior.mean)
+
+
+@pytest.mark.parametrize(
+    ("diagnostics", "says"),
+    [
+        ({"active_units": 0, "explained_train": 0.9, "explained_validation": 0.9}, "collapsed.*Train for more --epochs, or lower --beta"),
+        ({"active_units": 2, "explained_train": 0.01, "explained_validation": 0.9}, "explains 1%.*Train for more --epochs"),
+        ({"explained_train": -3.0, "explained_validation": 0.9}, "explains -300%"),
+        ({"active_units": 2, "explained_train": 0.9, "explained_validation": 0.0}, "learnt its images by heart"),
+    ],
+)
+def test_fits_that_are_worth_little_say_so(diagnostics, says):
+    (warning,) = fit_warnings(diagnostics, SMALL)
+    assert re.search(says, warning)
+
+
+def test_a_good_fit_is_silent_and_a_fixed_likelihood_gets_another_advice():
+    assert fit_warnings({"active_units": 2, "explained_train": 0.9, "explained_validation": 0.4}, SMALL) == []
+    fixed = FitSettings(model_settings={"likelihood": "fixed"})
+    (warning,) = fit_warnings({"active_units": 0, "explained_train": 0.9, "explained_validation": 0.9}, fixed)
+    assert "--likelihood calibrated" in warning
+
+
+def test_classes_and_splits_that_cannot_be_fitted(study):
+    cohort, split = study
+    few = cohort.where(cohort.table["label"].eq("CN") | (cohort.table.index < 5))
+    with pytest.raises(DataError, match="AD of study has 5 images; a model needs 10"):
+        fit_class(few, split, "AD", SMALL)
+    with pytest.raises(UsageError, match="label 'MCI'; its labels are: AD, CN"):
+        fit_class(cohort, split, "MCI", SMALL)
+    sides = {person: "train" if side == "validation" else side for person, side in split.sides.items()}
+    with pytest.raises(DataError, match="leaves no validation image of class AD"):
+        fit_class(cohort, Split(sides, split.fractions), "AD", SMALL)
+
+
+def test_a_resume_point_of_another_plan_is_refused(study, tmp_path):
+    folder = tmp_path / "resume"
+    fit_class(*study, "AD", SMALL, resume_folder=folder)
+    fit_class(*study, "AD", SMALL, resume_folder=folder)
+    for other, digest in ((FitSettings(**(vars(SMALL) | {"seed": 1})), ""), (SMALL, "other data")):
+        with pytest.raises(UsageError, match="unfinished fit with other settings, data or split"):
+            fit_class(*study, "AD", other, data_digest=digest, resume_folder=folder)
+    with pytest.raises(UsageError, match="unfinished fit"):
+        fit_class(*study, "CN", SMALL, resume_folder=folder)
+
+
+# What both kinds of training share.
+
+
+@pytest.mark.parametrize("n", [1, 7, 16])
+@pytest.mark.parametrize("batch_size", [1, 4, 20])
+def test_batches_are_each_row_once(n, batch_size):
+    rows, labels = torch.arange(n), torch.arange(n) * 10
+    plain = list(resident_batches(rows, batch_size=batch_size))
+    assert torch.equal(torch.cat(plain), rows)
+    assert [len(batch) for batch in plain] == [batch_size] * (n // batch_size) + [n % batch_size] * (n % batch_size > 0)
+    loader = resident_batches(rows, labels, batch_size=batch_size, seed=1)
+    orders = []
+    for epoch in range(4):
+        loader.sampler.set_epoch(epoch)
+        first, second = list(loader), list(loader)
+        assert len(first) == len(loader)
+        assert all(torch.equal(a, b) for one, two in zip(first, second, strict=True) for a, b in zip(one, two, strict=True))
+        order = torch.cat([x for x, _ in first])
+        assert torch.equal(torch.cat([y for _, y in first]), order * 10)
+        assert sorted(order.tolist()) == rows.tolist()
+        orders.append(tuple(order.tolist()))
+    assert len(set(orders)) == (4 if n > 6 else 1)
+
+
+def test_streams_are_told_apart():
+    seeds = {derived_seed(*key) for key in [(0, "a"), (1, "a"), (0, "b"), (0, "a", 0), (0, "a", 1), (0,), (10, "a")]}
+    assert len(seeds) == 7
+    assert all(0 <= seed < 2**63 for seed in seeds)
+    assert derived_seed(0, "a", 1) == derived_seed(0, "a", 1)
+    used = torch.Generator()
+    torch.rand(5, generator=used)
+    assert torch.equal(torch.rand(3, generator=seeded_generator(0, "a", generator=used)), torch.rand(3, generator=seeded_generator(0, "a")))
