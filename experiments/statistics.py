@@ -1,0 +1,193 @@
+"""Does a method help? Paired differences over repeated runs, and a test that knows that the runs' splits overlap.
+
+Runs that draw their splits from one cohort share participants, so their scores are not independent: Student's test takes the 20
+runs for 20 cohorts and finds effects that are none. Nadeau and Bengio 2003 ("Inference for the generalization error", Machine Learning
+52) put the variance of a mean over J runs at (1/J + n_test/n_train) times that of a run. Holm 1979 then corrects for asking of
+several methods. Where every run has the same split (the paper's protocol), the spread shows the seeds alone, and nothing is concluded.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from numpy.typing import ArrayLike, NDArray
+from scipy import stats
+
+# Below this, differences of scores in [0, 1] are equal: rounding alone tells them apart.
+_SAME = 1e-9
+
+
+@dataclass(frozen=True)
+class MeanTest:
+    """A mean over runs, and the test that it is 0.
+
+    Parameters
+    ----------
+    n : int
+        Number of runs.
+    mean, sd : float
+        ``sd`` with n - 1 degrees of freedom. NaN where there are too few runs.
+    low, high : float
+        Interval of confidence of the mean; NaN where there is none.
+    t, p : float
+        Statistic and its two-sided p-value; NaN where there is none.
+    """
+
+    n: int
+    mean: float
+    sd: float
+    low: float
+    high: float
+    t: float
+    p: float
+
+
+def corrected_t_test(values: ArrayLike, ratio: float | None, *, level: float = 0.05) -> MeanTest:
+    """Corrected resampled t-test (Nadeau and Bengio 2003) that a mean over runs is 0.
+
+    Parameters
+    ----------
+    values : array (n,)
+        One a run; a NaN is left out.
+    ratio : float or None
+        n_test / n_train, in participants; 0 gives Student's test. ``None`` where the runs do not draw new splits.
+    level : float
+        The interval holds the mean with probability 1 - ``level``.
+
+    Returns
+    -------
+    MeanTest
+        Without interval and test if ``ratio`` is ``None``, if there are fewer than 2 runs, or if all values are the same and not 0, which
+        tells nothing of the spread. Values that are all 0 give the interval [0, 0] and p = 1.
+    """
+    values = np.asarray(values, dtype=float)
+    values = values[~np.isnan(values)]
+    n, nan = len(values), math.nan
+    mean = float(values.mean()) if n else nan
+    sd = float(values.std(ddof=1)) if n > 1 else nan
+    if ratio is None or n < 2:
+        return MeanTest(n, mean, sd, nan, nan, nan, nan)
+    if np.ptp(values) < _SAME:
+        return MeanTest(n, mean, 0.0, 0.0, 0.0, 0.0, 1.0) if abs(mean) < _SAME else MeanTest(n, mean, 0.0, nan, nan, nan, nan)
+    error = sd * math.sqrt(1 / n + ratio)
+    t = mean / error
+    reach = float(stats.t.isf(level / 2, n - 1)) * error
+    return MeanTest(n, mean, sd, mean - reach, mean + reach, t, float(2 * stats.t.sf(abs(t), n - 1)))
+
+
+def holm(p: ArrayLike) -> NDArray[np.float64]:
+    """Holm's (1979) step-down correction of p-values.
+
+    Parameters
+    ----------
+    p : array (m,)
+        A NaN, a test that could not be made, stays one; it counts among the m, which were fixed before the data were seen.
+
+    Returns
+    -------
+    array (m,)
+        Rejecting what is at most ``level`` here keeps the probability of any false rejection at ``level``, whatever the dependence.
+    """
+    p = np.asarray(p, dtype=float)
+    order = np.argsort(p)  # NaN comes last
+    stepped = np.maximum.accumulate(p[order] * np.arange(len(p), 0, -1))
+    corrected = np.empty_like(p)
+    corrected[order] = np.minimum(stepped, 1)
+    return corrected
+
+
+def summarise(table: pd.DataFrame, metrics: Sequence[str], *, by: str = "method") -> pd.DataFrame:
+    """Mean and standard deviation (n - 1) over runs, as in the paper's Table 2.
+
+    Returns
+    -------
+    DataFrame
+        One row a method, in the order of their first rows; columns ``(metric, "n" | "mean" | "sd")``. With one run ``sd`` is NaN.
+    """
+    found = table.groupby(by, sort=False)[list(metrics)].agg(["count", "mean", "std"])
+    return found.rename(columns={"count": "n", "std": "sd"}, level=1)
+
+
+def paired_differences(table: pd.DataFrame, metric: str, reference: str) -> pd.DataFrame:
+    """How far each method is above the reference in the same run.
+
+    Parameters
+    ----------
+    table : DataFrame
+        Columns ``method``, ``run`` and ``metric``; a method has at most one row a run (choose one mode first).
+    metric : str
+    reference : str
+        The method that is subtracted.
+
+    Returns
+    -------
+    DataFrame
+        One row a run, one column a method but the reference; NaN where either lacks a score (a run that failed).
+
+    Raises
+    ------
+    ValueError
+        If a method has two rows for a run, or the reference has none.
+    """
+    twice = table.duplicated(["method", "run"])
+    if twice.any():
+        method, run = table.loc[twice, ["method", "run"]].iloc[0]
+        raise ValueError(f"{method} has two rows for run {run}: choose one mode and stratum before comparing")
+    if reference not in set(table["method"]):
+        raise ValueError(f"there is no row of {reference} to compare with")
+    scores = table.pivot(index="run", columns="method", values=metric)[list(dict.fromkeys(table["method"]))].astype(float)
+    return scores.drop(columns=reference).sub(scores[reference], axis=0)
+
+
+def compare(table: pd.DataFrame, metric: str, *, reference: str, ratio: float | None, level: float = 0.05) -> pd.DataFrame:
+    """Compare every method with one of them, and say in a sentence each what follows.
+
+    Parameters
+    ----------
+    table : DataFrame
+        As for ``paired_differences``.
+    metric : str
+        A score in [0, 1], the more the better.
+    reference : str
+        The method that the others are compared with.
+    ratio : float or None
+        n_test / n_train of the runs, in participants; ``None`` for the protocol ``paper``, where all runs have one split: no verdict then.
+    level : float
+        The probability that any of the verdicts claims an effect where there is none.
+
+    Returns
+    -------
+    DataFrame
+        One row a method: ``method``, ``n`` (paired runs), ``unpaired`` (runs that lack a score of either), ``difference``, ``sd``, ``low``,
+        ``high`` (of this method by itself, corrected for overlapping splits), ``p`` (so corrected), ``p_holm`` (and for the number of
+        methods), ``verdict``.
+    """
+    differences = paired_differences(table, metric, reference)
+    tests = [corrected_t_test(differences[method], ratio, level=level) for method in differences]
+    rows = []
+    for method, test, p_holm in zip(differences, tests, holm([test.p for test in tests]), strict=True):
+        unpaired = len(differences) - test.n
+        verdict = _verdict(test, float(p_holm), metric.replace("_", " "), reference, unpaired, ratio, level)
+        numbers = {"difference": test.mean, "sd": test.sd, "low": test.low, "high": test.high, "p": test.p, "p_holm": p_holm}
+        rows.append({"method": method, "n": test.n, "unpaired": unpaired, **numbers, "verdict": verdict})
+    return pd.DataFrame(rows, columns=["method", "n", "unpaired", "difference", "sd", "low", "high", "p", "p_holm", "verdict"])
+
+
+def _verdict(test: MeanTest, p_holm: float, metric: str, reference: str, unpaired: int, ratio: float | None, level: float) -> str:
+    runs = f"{test.n} runs" + (f", {unpaired} more without a pair" if unpaired else "")
+    if ratio is None:
+        return "no verdict: all runs have the same split, so their spread shows the seeds alone"
+    if test.n < 2:
+        return f"no verdict: it takes two runs with a score of it and of `{reference}`, and there is {'one' if test.n else 'none'}"
+    if math.isnan(test.p):
+        return f"no verdict: {_points(test.mean)} points {metric} over `{reference}` in each of {runs}, which tells nothing of the spread"
+    p = "< 0.001" if p_holm < 0.001 else f"= {p_holm:.3f}"
+    numbers = f"{_points(test.mean)} points [{_points(test.low)}, {_points(test.high)}] {metric} over `{reference}`"
+    claim = "no evidence that it helps or hurts" if p_holm > level else "helps" if test.mean > 0 else "hurts"
+    return f"{claim}: {numbers}, corrected p {p} ({runs})"
+
+
+def _points(score: float) -> str:
+    return f"{100 * score:+.1f}".replace("-", "−")

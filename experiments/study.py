@@ -1,0 +1,231 @@
+"""A study's folder: what is in it, and whether it is sound.
+
+    studies/NAME/     config.toml  runs/*.json  failures/*.json
+
+Nothing in it is taken on trust: each result carries the digest of its configuration and of itself.
+"""
+
+import hashlib
+import json
+import re
+import tomllib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import tomli_w
+
+from ..datasets.errors import DataError, UsageError
+from ..datasets.files import whole_file, write_json
+from ..datasets.seeds import derived_seed
+from .workers import Key
+
+# How many files or settings an error lists before it counts the rest.
+_NAMED = 10
+_SIGNED = ("configuration", "key", "seed", "result")
+
+
+@dataclass(frozen=True)
+class Failure:
+    """Why a cell has no result: the exception, and the exit code that it would have given a command."""
+
+    key: Key
+    type: str
+    message: str
+    traceback: str = ""
+    exit_code: int = 1
+
+    def __str__(self) -> str:
+        return f"{', '.join(f'{name} {value}' for name, value in self.key.items())}: {self.type}: {self.message}"
+
+
+def seed_of(seed: int, key: Key) -> int:
+    """The seed that ``key``, whatever the order of its names, has in a study of this ``seed``."""
+    return derived_seed(seed, canonical(key))
+
+
+def slug(key: Key) -> str:
+    """A file name for ``key``: readable, and its own even where case does not count."""
+    readable = "_".join(f"{name}={value}" for name, value in sorted(key.items()))
+    return f"{re.sub(r'[^A-Za-z0-9=+._-]', '-', readable)[:120]}_{digest(key)[:8]}"
+
+
+def run_path(folder: Path, key: Key) -> Path:
+    """Where the result of a cell is."""
+    return folder / "runs" / f"{slug(key)}.json"
+
+
+def collect(folder: str | Path) -> pd.DataFrame:
+    """The results of a study so far.
+
+    Returns
+    -------
+    DataFrame
+        One row a run, in the order of the keys: a column for each name of the key and of the result, a dict in it as ``name.inner``.
+
+    Raises
+    ------
+    DataError
+        If the folder holds no study, or a file in it is damaged or another study's.
+    """
+    return pd.DataFrame([{**run["key"], **dict(_flat(run["result"]))} for run in all_runs(Path(folder))])
+
+
+def collect_records(folder: str | Path) -> pd.DataFrame:
+    """When, where, how long and with what each run of ``collect`` was computed: all of a run that is not the same when it is repeated."""
+    return pd.DataFrame([{**run["key"], "seed": run["seed"], **dict(_flat(run["record"]))} for run in all_runs(Path(folder))])
+
+
+def collect_failures(folder: str | Path) -> list[Failure]:
+    """The cells that failed and have had no result since, of all starts and shards."""
+    contents = []
+    for path in _json_files(Path(folder) / "failures"):
+        try:
+            content = json.loads(path.read_text(encoding="utf-8"))
+            contents.append(Failure(content["key"], **content["error"]))
+        except FileNotFoundError:
+            continue  # mended by another process in between
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise DataError(f"{path} is no failure that a study noted, or is damaged; delete it.") from error
+    return sorted(contents, key=lambda failure: _order(failure.key))
+
+
+def read_config(folder: str | Path) -> dict[str, Any]:
+    """The configuration of the study in ``folder``.
+
+    Raises
+    ------
+    DataError
+        If there is none, or it is no TOML.
+    """
+    path = _config_path(Path(folder))
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise DataError(f"{folder} holds no study: {path} cannot be read ({error.strerror}).") from error
+    except ValueError as error:
+        raise DataError(f"{path} is damaged ({error}); restore it, or start the study in another folder.") from error
+
+
+def claim(folder: Path, config: Mapping[str, Any]) -> str:
+    """Write the configuration into a new folder, or compare it with the one that is there.
+
+    Returns
+    -------
+    str
+        The digest of what must not differ: all but the table ``grid``.
+
+    Raises
+    ------
+    UsageError
+        If it differs.
+    """
+    config = _without_none(config)
+    kept = read_config(folder) if _config_path(folder).exists() else None
+    if kept is not None:
+        ours, theirs = (dict(_flat(_bound(content))) for content in (config, kept))
+        names = [name for name in theirs | ours if canonical(ours.get(name)) != canonical(theirs.get(name))]
+        if names:
+            told = [f"{name} was {theirs.get(name, 'not set')}, is {ours.get(name, 'not set')}" for name in names]
+            raise UsageError(f"{folder} was started with other settings: {_some(told)}; choose another folder, or those settings.")
+    if kept is None or canonical(kept) != canonical(config):
+        with whole_file(_config_path(folder)) as temporary:
+            temporary.write_text(tomli_w.dumps(config), encoding="utf-8")
+    return digest(_bound(config))
+
+
+def write_run(folder: Path, configuration: str, key: Key, seed: int, answer: Mapping[str, Any]) -> None:
+    """Write the result of a cell, unless it has one; it has not failed any more."""
+    content = {"configuration": configuration, "key": dict(key), "seed": seed, "result": answer["result"]}
+    if not run_path(folder, key).exists():
+        write_json(run_path(folder, key), content | {"digest": digest(content), "record": answer["record"]})
+    _failure_path(folder, key).unlink(missing_ok=True)
+
+
+def write_failure(folder: Path, key: Key, seed: int, answer: Mapping[str, Any]) -> Failure:
+    """Note why a cell has no result, unless it has one by now."""
+    if not run_path(folder, key).exists():
+        write_json(_failure_path(folder, key), {"key": dict(key), "seed": seed, "error": answer["error"], "record": answer["record"]})
+    return Failure(key, **answer["error"])
+
+
+def read_runs(paths: Sequence[Path], configuration: str, seed: int) -> list[dict[str, Any]]:
+    """Read results, all of which must be this study's; raise one ``DataError`` that names all that are not."""
+    runs, wrong = [], []
+    for path in paths:
+        try:
+            run = json.loads(path.read_text(encoding="utf-8"))
+            if run["digest"] != digest({name: run[name] for name in _SIGNED}):
+                raise ValueError("changed since it was written")
+            ours = run["configuration"] == configuration and run["seed"] == seed_of(seed, run["key"]) and slug(run["key"]) == path.stem
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+            wrong.append(f"{path} (damaged, or no result)")
+            continue
+        if not ours:
+            wrong.append(f"{path} (of another cell or of a study with other settings)")
+        runs.append(run)
+    if wrong:
+        raise DataError(f"These are not results of this study: {_some(wrong)}; move them away, and start the study again to compute them.")
+    return runs
+
+
+def canonical(content: Any) -> str:
+    """JSON that is the same for equal contents."""
+    return json.dumps(content, sort_keys=True, separators=(",", ":"), allow_nan=False)
+
+
+def digest(content: Any) -> str:
+    """SHA-256 of ``content`` as canonical JSON."""
+    return hashlib.sha256(canonical(content).encode()).hexdigest()
+
+
+def _config_path(folder: Path) -> Path:
+    return folder / "config.toml"
+
+
+def _failure_path(folder: Path, key: Key) -> Path:
+    return folder / "failures" / f"{slug(key)}.json"
+
+
+def _json_files(folder: Path) -> list[Path]:
+    """Without those that are being written, or were when their writer was killed."""
+    return sorted(folder.glob("[!.]*.json"))
+
+
+def all_runs(folder: Path) -> list[dict[str, Any]]:
+    """The results of a study so far as they are on disk, in the order of their keys."""
+    config = read_config(folder)
+    runs = read_runs(_json_files(folder / "runs"), digest(_bound(config)), config["seed"])
+    return sorted(runs, key=lambda run: _order(run["key"]))
+
+
+def _order(key: Key) -> list[tuple[str, bool, Any]]:
+    """Numbers by size and before texts, so that run 10 comes after run 2."""
+    return [(name, isinstance(value, str), value) for name, value in sorted(key.items())]
+
+
+def _bound(config: Mapping[str, Any]) -> dict[str, Any]:
+    """What every cell depends on: which cells there are may change, so that a study can be enlarged."""
+    return {name: value for name, value in config.items() if name != "grid"}
+
+
+def _without_none(value: Any) -> Any:
+    """``value`` as TOML can hold it and gives it back: it knows no null, and no tuples."""
+    if isinstance(value, Mapping):
+        return {str(name): _without_none(inner) for name, inner in value.items() if inner is not None}
+    return [_without_none(inner) for inner in value] if isinstance(value, list | tuple) else value
+
+
+def _flat(content: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for name, value in content.items():
+        if isinstance(value, Mapping):
+            yield from _flat(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", value
+
+
+def _some(told: Sequence[str]) -> str:
+    rest = len(told) - _NAMED
+    return "; ".join(told[:_NAMED]) + (f"; and {rest} more" if rest > 0 else "")

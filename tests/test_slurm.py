@@ -1,0 +1,128 @@
+"""A study as a SLURM job array: the script by itself, and on a SLURM of one node."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tinycohort.datasets.errors import UsageError
+from tinycohort.experiments.runs import Study, grid, run_study
+from tinycohort.experiments.slurm import sbatch_script, submit
+from tinycohort.experiments.study import collect, collect_records
+
+ONE_NODE = Path(__file__).parent / "slurm/one_node.sh"
+NEEDED = ("munged", "slurmctld", "slurmd", "sbatch", "sinfo")
+MISSING = [name for name in NEEDED if shutil.which(name, path=f"{os.environ.get('PATH', '')}:/usr/sbin") is None]
+
+# Stands in for `augment evaluate ... --shard i/n`, which a shard's command is.
+SHARD = """
+import os, sys
+from pathlib import Path
+from tinycohort.experiments.runs import Shard, Study, grid, run_study
+
+
+def score(key, seed, folder):
+    return {"score": seed % 1000, "task": os.environ.get("SLURM_ARRAY_TASK_ID", "none")}
+
+
+if __name__ == "__main__":
+    folder, option, shard = sys.argv[1:]
+    assert option == "--shard"
+    outcome = run_study(Study(Path(folder), "shard:score", grid(method=["a", "b"], run=range(3)), {"seed": 1}), shard=Shard.parse(shard))
+    print(outcome.computed, "computed")
+"""
+# What `augment evaluate ... --slurm` does, and then waits as nobody need.
+SUBMIT = """
+import subprocess, sys, time
+from tinycohort.experiments.slurm import sbatch_script, submit
+
+script, folder = sys.argv[1:]
+logs = f"{folder}/slurm"
+for _ in range(2):  # the second finds everything done
+    job = submit(sbatch_script([sys.executable, script, folder], 3, logs=logs, time="5"), logs=logs)
+    while subprocess.run(["squeue", "--noheader", "--job", job], capture_output=True, text=True, check=True).stdout.strip():
+        time.sleep(0.2)
+    print(job)
+"""
+
+
+def test_the_script_says_what_each_task_does():
+    script = sbatch_script(
+        ["augment", "evaluate", "--data", "my data"],
+        4,
+        logs="studies/a 100%/slurm",
+        cpus=2,
+        memory="8G",
+        time="02:00:00",
+        options=["--partition=gpu"],
+        setup=["module load python"],
+    )
+    assert script.splitlines() == [
+        "#!/bin/sh",
+        '#SBATCH --job-name="tinycohort"',
+        "#SBATCH --array=1-4",
+        "#SBATCH --cpus-per-task=2",
+        '#SBATCH --output="studies/a 100%%/slurm/%A_%a.log"',
+        "#SBATCH --mem=8G",
+        "#SBATCH --time=02:00:00",
+        "#SBATCH --partition=gpu",
+        "",
+        "module load python",
+        "exec augment evaluate --data 'my data' --shard \"$SLURM_ARRAY_TASK_ID/4\"",
+    ]
+
+
+def test_the_script_is_one_that_a_shell_runs():
+    words = ["a b", "$HOME", "it's", '"quoted"', "*"]
+    command = [sys.executable, "-c", "import sys; print(sys.argv[1:])", *words]
+    answer = subprocess.run(
+        ["sh"], input=sbatch_script(command, 4, logs="logs"), capture_output=True, text=True, check=True, env={"SLURM_ARRAY_TASK_ID": "3"}
+    )
+    assert answer.stdout.strip() == str([*words, "--shard", "3/4"])
+
+
+@pytest.mark.parametrize("wrong", [{"shards": 0}, {"shards": 2, "cpus": 0}, {"shards": 2, "options": ["--mem=1G\nrm -rf"]}])
+def test_no_script(wrong):
+    with pytest.raises(UsageError):
+        sbatch_script(["augment"], **wrong, logs="logs")
+
+
+def test_without_sbatch_or_refused_by_it(tmp_path, monkeypatch):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(UsageError, match="sbatch was not found"):
+        submit("#!/bin/sh\n", logs=tmp_path / "logs")
+    (tmp_path / "sbatch").write_text("#!/bin/sh\necho 'sbatch: error: invalid partition' >&2\nexit 1\n")
+    (tmp_path / "sbatch").chmod(0o755)
+    with pytest.raises(UsageError, match="invalid partition"):
+        submit("#!/bin/sh\n", logs=tmp_path / "logs")
+    # On a federation sbatch tells the cluster too.
+    (tmp_path / "sbatch").write_text("#!/bin/sh\nread line && echo '42;cluster'\n")
+    assert submit("#!/bin/sh\n", logs=tmp_path / "logs") == "42"
+    assert (tmp_path / "logs").is_dir()
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(bool(MISSING), reason=f"needs SLURM (apt-get install slurm-wlm munge): no {', '.join(MISSING)}")
+def test_a_study_on_one_node(tmp_path, monkeypatch):
+    folder = tmp_path / "a study, 100%"
+    script, driver = tmp_path / "shard.py", tmp_path / "submit.py"
+    script.write_text(SHARD)
+    driver.write_text(SUBMIT)
+    answer = subprocess.run([ONE_NODE, sys.executable, driver, script, folder], capture_output=True, text=True, check=False, timeout=300)
+    assert answer.returncode == 0, answer.stderr
+    first, second = answer.stdout.split()
+    logs = {path.name: path.read_text() for path in (folder / "slurm").iterdir()}
+    assert set(logs) == {f"{job}_{task}.log" for job in (first, second) for task in (1, 2, 3)}
+    assert [logs[f"{first}_{task}.log"].strip() for task in (1, 2, 3)] == ["2 computed"] * 3
+    assert [logs[f"{second}_{task}.log"].strip() for task in (1, 2, 3)] == ["0 computed"] * 3
+    table = collect(folder)
+    assert sorted(table["task"]) == ["1", "1", "2", "2", "3", "3"]
+    assert len(collect_records(folder)) == 6
+    # The same study without SLURM has the same scores.
+    monkeypatch.syspath_prepend(tmp_path)
+    run_study(Study(tmp_path / "local", "shard:score", grid(method=["a", "b"], run=range(3)), {"seed": 1}))
+    names = ["method", "run", "score"]
+    assert collect(tmp_path / "local")[names].equals(table[names])
