@@ -263,6 +263,116 @@ def show_command(
     )
 
 
+@app.command("evaluate", epilog="Example: augment evaluate --data my-bids-folder --runs 20 --jobs 2 --out studies/mine")
+def evaluate_command(
+    data: Data = "demo",
+    methods: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--methods",
+            help="Of original, resampled, weighted, classical, covariates, and model:sampler such as vae:riemannian; several with commas, "
+            "or given again.",
+        ),
+    ] = None,
+    runs: Annotated[int, typer.Option("--runs", help="Repetitions of everything.")] = 20,
+    modes: Annotated[
+        list[str] | None,
+        typer.Option("--mode", help="real+synthetic or synthetic-only (the paper's); may be given again. [default: real+synthetic]"),
+    ] = None,
+    protocol: Annotated[
+        str, typer.Option("--protocol", help="resampled: new split and generators in each run; paper: one of each, no verdict.")
+    ] = "resampled",
+    limit: Annotated[list[str] | None, typer.Option("--limit", help="Keep so many training participants of a class, as AD=22.")] = None,
+    stratum: Annotated[str, typer.Option("--stratum", help="Also score these test participants, as 'age>=60'.")] = "",
+    test_data: Annotated[str | None, typer.Option("--test-data", help="Another cohort to test on as well.")] = None,
+    n_synthetic: Annotated[int, typer.Option("--n-synthetic", help="Images per class of synthetic-only.")] = 2000,
+    enlarge: Annotated[
+        float, typer.Option("--enlarge", help="real+synthetic: each class gets this many times the images of the largest real one.")
+    ] = 2.0,
+    table: Table = None,
+    label: Label = None,
+    plane: Plane = None,
+    suffix: Suffix = "T1w",
+    size: Size = None,
+    position: Position = None,
+    fit: Fit = None,
+    scaling: Scaling = None,
+    preset: Annotated[str, typer.Option("--preset", help="Of the generators: default or paper-oasis.")] = "default",
+    steps: Annotated[int | None, typer.Option("--steps", help="Optimisation steps of a generator. [default: 3000]")] = None,
+    latent_dim: Annotated[int | None, typer.Option("--latent-dim", help="Latent dimensions of the generators.")] = None,
+    channels: Annotated[int | None, typer.Option("--channels", help="Channels of the generators' first convolution.")] = None,
+    beta: Annotated[float | None, typer.Option("--beta", help="Weight of the generators' KL term.")] = None,
+    epochs: Annotated[int, typer.Option("--epochs", help="Of the classifier.")] = 50,
+    least_steps: Annotated[
+        int,
+        typer.Option(
+            "--least-steps", help="More epochs for small training sets, until every classifier has so many steps; 0 for the paper's way."
+        ),
+    ] = 1000,
+    learning_rate: Annotated[float, typer.Option("--learning-rate", help="Of the classifier.")] = 1e-4,
+    batch_size: Annotated[int, typer.Option("--batch-size", help="Of the classifier.")] = 200,
+    network: Annotated[
+        str | None, typer.Option("--network", help="Your own classifier: package.module:function, called with shape and number of classes.")
+    ] = None,
+    seed: Seed = 0,
+    jobs: Annotated[int, typer.Option("--jobs", help="Runs computed at a time.")] = 1,
+    threads: Annotated[int, typer.Option("--threads", help="Threads of each.")] = 1,
+    shard: Annotated[
+        str | None, typer.Option("--shard", help="Compute only this part, as 2/8: for several machines on one folder.")
+    ] = None,
+    slurm: Annotated[int | None, typer.Option("--slurm", help="Print a SLURM job array of so many shards instead.")] = None,
+    submit: Annotated[bool, typer.Option("--submit", help="With --slurm: submit it.")] = False,
+    config: Annotated[
+        Path | None, typer.Option("--config", help="Repeat the study with this config.toml; only --out and how to run are taken from here.")
+    ] = None,
+    out: Annotated[Path, typer.Option("--out", help="Folder of the study; one that is there is taken up again.")] = Path(
+        "studies/evaluation"
+    ),
+) -> None:
+    """Measure whether synthetic images help a classifier: repeated runs, intervals, and a verdict per method."""
+    from ..classifiers.training import ClassifierSettings
+    from ..datasets.errors import UsageError
+    from ..experiments import evaluate
+    from ..experiments.augmentation import Protocols
+    from . import commands
+
+    if submit and slurm is None:
+        raise UsageError("--submit goes with --slurm N, the number of shards.")
+    if config is not None:
+        resolved = evaluate.read_configuration(config, network)
+    else:
+        settings = _change(
+            _preset(preset),
+            latent_dim=latent_dim,
+            channels=channels,
+            model_settings={"beta": beta},
+            preparation=_preparation(size, plane, position, fit, scaling),
+            training={"steps": steps},
+        )
+        request = evaluate.Request(
+            source=commands.Source(data, table, label, plane, suffix),
+            test_source=None if test_data is None else commands.Source(test_data, None, label, plane, suffix),
+            methods=tuple(method for part in methods or [] for method in part.split(",")),
+            modes=tuple(modes or ["real+synthetic"]),
+            runs=runs,
+            protocols=Protocols(protocol, n_synthetic, enlarge, _parse_limits(limit or []), least_steps, stratum),  # type: ignore[arg-type]
+            fit=settings,
+            classifier=ClassifierSettings(epochs=epochs, learning_rate=learning_rate, batch_size=batch_size),
+            seed=seed,
+            network=network,
+        )
+        resolved = evaluate.configuration_of(request)
+    evaluate.evaluate(resolved, out, jobs=jobs, threads=threads, shard=shard, slurm=slurm, send=submit)
+
+
+@app.command("report", epilog="Example: augment report studies/mine")
+def report_command(study: Annotated[Path, typer.Argument(help="Folder of a study.")]) -> None:
+    """Draw a study's table and report anew, from the runs that are finished."""
+    from ..experiments import evaluate
+
+    evaluate.report(study)
+
+
 @app.command("demo", epilog="Example: augment demo --out demo-output")
 def demo_command(
     out: Annotated[Path, typer.Option("--out", help="Folder for everything the demo makes.")] = Path("demo-output"),
@@ -335,3 +445,15 @@ def _parse_size(text: str | None) -> tuple[int, ...] | None:
         return tuple(int(part) for part in text.lower().split("x"))
     except ValueError:
         raise UsageError(f"--size is written as 80x96 or 40x48x40, not '{text}'.") from None
+
+
+def _parse_limits(texts: list[str]) -> dict[str, int]:
+    from ..datasets.errors import UsageError
+
+    limits = {}
+    for text in texts:
+        label, _, number = text.partition("=")
+        if not label or not number.isdigit():
+            raise UsageError(f"--limit is written as AD=22, not '{text}'.")
+        limits[label] = int(number)
+    return limits

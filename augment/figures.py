@@ -26,7 +26,12 @@ class SheetRow:
 
 
 def save_contact_sheet(path: Path, rows: Sequence[SheetRow], *, columns: int = 8, title: str = "") -> None:
-    """Write a PNG with the first ``columns`` images of each row; of a volume its three middle slices, beside each other."""
+    """Write ``contact_sheet`` as PNG."""
+    _save(contact_sheet(rows, columns=columns, title=title), path)
+
+
+def contact_sheet(rows: Sequence[SheetRow], *, columns: int = 8, title: str = "") -> Figure:
+    """The first ``columns`` images of each row; of a volume its three middle slices, beside each other."""
     first = [_tile(row.images, 0) for row in rows]
     cell = max(tile.shape[1] / tile.shape[0] for tile in first) * ROW_INCHES
     figure = Figure(figsize=(cell * columns + 1.3, ROW_INCHES * len(rows) + (0.4 if title else 0.1)), dpi=DPI, facecolor="white")
@@ -41,7 +46,7 @@ def save_contact_sheet(path: Path, rows: Sequence[SheetRow], *, columns: int = 8
         line[0].set_ylabel(row.title, fontsize=8, rotation=0, ha="right", va="center")
     if title:
         figure.suptitle(title, fontsize=9)
-    _save(figure, path)
+    return figure
 
 
 def save_loss_curve(path: Path, history: pd.DataFrame, best_epoch: int) -> None:

@@ -34,6 +34,12 @@ def jitter(images: Tensor, strength: float, generator: torch.Generator) -> Tenso
     """
     if strength == 0:
         return images
+    # Training runs in bf16, which is too coarse to say where a voxel comes from.
+    with torch.autocast(images.device.type, enabled=False):
+        return _jittered(images, strength, generator)
+
+
+def _jittered(images: Tensor, strength: float, generator: torch.Generator) -> Tensor:
     n, dims = len(images), images.ndim - 2
     place = {"generator": generator, "device": images.device}
 

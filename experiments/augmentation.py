@@ -1,0 +1,309 @@
+"""Does a synthetic cohort help a classifier? Table 2 as a study that anyone can repeat on their own data.
+
+Each run draws a split by participant (protocol ``resampled``), fits the generators on its training side, trains one CNN per method, and
+scores it on the real test side. Under protocol ``paper`` all runs share one split and one set of generators, and only the CNN's seed
+differs: what Table 2 reports, which measures seed noise and so gets no verdict.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..augment.autoencoders import AUTOENCODERS
+from ..augment.fitting import FitSettings, fit_class
+from ..augment.generation import generate_class
+from ..augment.model import FittedModel
+from ..augment.nearest import nearest_images
+from ..augment.samplers import SAMPLERS
+from ..classifiers.augmentation import classical
+from ..classifiers.covariates import CovariateClassifier
+from ..classifiers.network import CNN, load_network
+from ..classifiers.scores import scores
+from ..classifiers.training import Augmentation, ClassifierSettings, balancing_weights, predict_probabilities, train_classifier
+from ..datasets.cohort import Cohort
+from ..datasets.errors import LeakageError, UsageError
+from ..datasets.files import whole_folder
+from ..datasets.splits import Split, split_cohort
+from .prepared import Prepared
+from .settings import fit_settings_from
+from .study import read_config, seed_of
+
+BASELINES = ("original", "resampled", "weighted", "classical", "covariates")
+DEFAULT_METHODS = ("original", "resampled", "weighted", "classical", "vae:posterior", "vae:riemannian")
+LEFT_OUT = "left out"
+
+Mode = Literal["real+synthetic", "synthetic-only"]
+Protocol = Literal["resampled", "paper"]
+
+
+@dataclass(frozen=True)
+class Protocols:
+    """What is compared, and how.
+
+    Parameters
+    ----------
+    protocol : {"resampled", "paper"}
+        A new split and new generators in every run, or one of each for all runs.
+    n_synthetic : int
+        Images per class of ``synthetic-only`` (the paper: 2,000).
+    enlarge : float
+        In ``real+synthetic`` each class is topped up to this many times the largest class of the real training set.
+    limit : dict
+        From class to how many of its training participants are kept; validation and test are left alone.
+    least_steps : int
+        Every CNN gets at least so many optimisation steps, by more epochs where its training set is small: the paper's 50 epochs are 100
+        steps on 200 real images and 1,000 on 4,000 synthetic ones, and a comparison of the two would reward the longer training. 0 for
+        the paper's way.
+    stratum : str
+        Also score the test participants for whom this holds, such as ``age>=60``; empty for none.
+    """
+
+    protocol: Protocol = "resampled"
+    n_synthetic: int = 2000
+    enlarge: float = 2.0
+    limit: dict[str, int] = field(default_factory=dict)
+    least_steps: int = 1000
+    stratum: str = ""
+
+    def __post_init__(self) -> None:
+        if self.protocol not in ("resampled", "paper"):
+            raise UsageError(f"--protocol is resampled or paper, not '{self.protocol}'.")
+        if self.n_synthetic < 1 or self.enlarge < 1 or min(self.limit.values(), default=1) < 1:
+            raise UsageError("A study needs at least 1 synthetic image, 1 participant in each limit, and may not shrink the training set.")
+
+
+@dataclass(frozen=True, eq=False)
+class TrainingSet:
+    """What a method trains its CNN on: images ``(n, 1, ...)``, labels ``(n,)``, weights of the classes, random changes."""
+
+    images: Tensor
+    labels: Tensor
+    class_weights: Tensor | None = None
+    augmentation: Augmentation | None = None
+    notes: dict[str, Any] = field(default_factory=dict)
+
+
+def check_method(method: str) -> None:
+    """Raise a ``UsageError`` if there is no such method."""
+    model, _, sampler = method.partition(":")
+    if method in BASELINES or (model in AUTOENCODERS and sampler in SAMPLERS):
+        if model == "ae" and SAMPLERS[sampler].needs_posterior:
+            raise UsageError(f"The method '{method}' cannot be: {sampler} needs a model with a Gaussian posterior.")
+        return
+    raise UsageError(
+        f"There is no method '{method}'; choose of {', '.join(BASELINES)}, or model:sampler with a model of "
+        f"{', '.join(AUTOENCODERS)} and a sampler of {', '.join(SAMPLERS)}."
+    )
+
+
+def run_cell(key: Mapping[str, Any], seed: int, folder: Path) -> dict[str, Any]:
+    """Compute one cell of the grid method x run x mode: train, score, and tell how it came about.
+
+    Parameters
+    ----------
+    key : mapping
+        ``method``, ``run``, and ``mode`` for a method that generates.
+    seed : int
+        Of this cell.
+    folder : Path
+        Of the study.
+    """
+    config = read_config(folder)
+    protocols = Protocols(**config["protocols"])
+    data = Prepared.load(folder, config["data"])
+    shared = {"run": key["run"] if protocols.protocol == "resampled" else 0}
+    split = split_of(data.cohort, protocols, seed_of(config["seed"], shared | {"of": "split"}))
+    sides = {name: data.side(split, name) for name in ("train", "validation", "test")}
+    method, classes = key["method"], data.classes
+    if method == "covariates":
+        classifier = CovariateClassifier.fit(sides["train"].table, classes)
+        probabilities = {name: classifier.predict(part.table) for name, part in data.tests(split).items()}
+        notes: dict[str, Any] = {"n_train": {label: int((sides["train"].table["label"] == label).sum()) for label in classes}}
+        history: list[dict[str, float]] = []
+    else:
+        training = training_set(method, key.get("mode", ""), data, split, protocols, config, shared, seed, folder)
+        settings = lengthened(ClassifierSettings(**config["classifier"]), len(training.images), protocols.least_steps)
+        network = load_network(config["network"]) if config.get("network") else CNN
+        trained = train_classifier(
+            training.images,
+            training.labels,
+            sides["validation"].images,
+            sides["validation"].labels,
+            settings,
+            n_classes=len(classes),
+            seed=seed,
+            class_weights=training.class_weights,
+            augmentation=training.augmentation,
+            network=network,
+        )
+        probabilities = {name: predict_probabilities(trained.network, part.images) for name, part in data.tests(split).items()}
+        history = [{name: round(value, 5) for name, value in record.items()} for record in trained.history.to_dict("records")]
+        counts = torch.bincount(training.labels, minlength=len(classes)).tolist()
+        notes = training.notes | {"n_train": dict(zip(classes, counts, strict=True)), "best_epoch": trained.best_epoch}
+    result: dict[str, Any] = {"scores": {}, "n_test": {}, "predictions": {}}
+    for name, part in data.tests(split).items():
+        kept = {name: np.ones(len(part.table), dtype=bool)}
+        if protocols.stratum:
+            kept[f"{name}, {protocols.stratum}"] = part.stratum(protocols.stratum)
+        for title, rows in kept.items():
+            result["scores"][title] = scores(probabilities[name][rows], part.labels.numpy()[rows], classes) if rows.any() else {}
+            result["n_test"][title] = int(rows.sum())
+        result["predictions"][name] = {
+            str(image): [round(float(value), 4) for value in row]
+            for image, row in zip(part.table["image_id"], probabilities[name], strict=True)
+        }
+    return result | {"n_fitted_on": len(sides["train"].table), "notes": notes, "history": history}
+
+
+def lengthened(settings: ClassifierSettings, n_images: int, least_steps: int) -> ClassifierSettings:
+    """The settings with as many epochs as make ``least_steps``, and a patience that grows with them."""
+    epochs = max(settings.epochs, math.ceil(least_steps / math.ceil(n_images / settings.batch_size)))
+    return replace(settings, epochs=epochs, patience=round(settings.patience * epochs / settings.epochs))
+
+
+def split_of(cohort: Cohort, protocols: Protocols, seed: int) -> Split:
+    """The split of a run; training participants beyond a class's limit are on a side of their own."""
+    split = split_cohort(cohort, seed=seed)
+    sides = dict(split.sides)
+    label_of = dict(zip(cohort.table["participant_id"], cohort.table["label"], strict=True))
+    for label, limit in protocols.limit.items():
+        people = sorted(who for who, side in sides.items() if side == "train" and label_of[who] == label)
+        order = np.random.default_rng(seed).permutation(len(people))
+        sides |= {people[i]: LEFT_OUT for i in order[limit:]}
+    return replace(split, sides=sides, fractions={**split.fractions, LEFT_OUT: 0.0})
+
+
+def training_set(
+    method: str,
+    mode: str,
+    data: Prepared,
+    split: Split,
+    protocols: Protocols,
+    config: Mapping[str, Any],
+    shared: Mapping[str, Any],
+    seed: int,
+    folder: Path,
+) -> TrainingSet:
+    """The training set of a method."""
+    real = data.side(split, "train")
+    images, labels = real.images, real.labels
+    if method == "original":
+        return TrainingSet(images, labels)
+    if method == "weighted":
+        return TrainingSet(images, labels, class_weights=balancing_weights(labels, len(data.classes)))
+    if method in ("resampled", "classical"):
+        rows = balanced_rows(labels.numpy(), np.random.default_rng(seed))
+        change = classical if method == "classical" else None
+        return TrainingSet(images[rows], labels[rows], augmentation=change)
+    model_name, _, sampler = method.partition(":")
+    counts = torch.bincount(labels, minlength=len(data.classes))
+    target = round(protocols.enlarge * int(counts.max()))
+    parts, kinds, notes = [], [], {}
+    for index, label in enumerate(data.classes):
+        model = generator_of(model_name, label, data, split, config, shared, folder)
+        check_no_leakage(model, data, split)
+        n = protocols.n_synthetic if mode == "synthetic-only" else target - int(counts[index])
+        generated = generate_class(model, n, sampler=sampler, seed=seed_of(config["seed"], {**shared, "of": "samples", "sampler": sampler}))
+        parts.append(generated.images.pixels)
+        kinds.append(torch.full((n,), index))
+        nearest, _ = nearest_images(generated.images.pixels[:500], images[labels == index])
+        fit = model.config.diagnostics
+        notes[label] = {
+            "sampling": generated.diagnostics.as_dict(),
+            "nearest_median": float(np.median(nearest)),
+            "held_out_decoded_nearest_median": fit["held_out_decoded_nearest_median"],
+            "explained_validation": fit["explained_validation"],
+        }
+    if mode == "real+synthetic":
+        parts.append(images)
+        kinds.append(labels)
+    return TrainingSet(torch.cat(parts), torch.cat(kinds), notes={"generators": notes})
+
+
+def balanced_rows(labels: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Rows in which each class occurs as often as the largest: all of its own, whole rounds of repeats, then a random part of one."""
+    counts = np.bincount(labels)
+    rows = []
+    for label in np.flatnonzero(counts):
+        own = np.flatnonzero(labels == label)
+        rounds, rest = divmod(int(counts.max()), len(own))
+        rows += [np.tile(own, rounds), rng.permutation(own)[:rest]]
+    return np.concatenate(rows)
+
+
+def generator_of(
+    name: str, label: str, data: Prepared, split: Split, config: Mapping[str, Any], shared: Mapping[str, Any], folder: Path
+) -> FittedModel:
+    """The model of a class in a run: fitted once, kept in the study's folder, and shared by the samplers."""
+    place = folder / "generators" / f"run-{shared['run']:03d}" / f"{name}-{data.classes.index(label)}"
+    if (place / "config.json").is_file():
+        return FittedModel.load(place)
+    settings: FitSettings = fit_settings_from(config["fit"])
+    own = {} if name != settings.model else settings.model_settings
+    settings = replace(settings, model=name, model_settings=own, seed=seed_of(config["seed"], {**shared, "of": "generators"}))
+    model = fit_class(data.cohort, split, label, settings, data_digest=config["data"]["digest"])
+    try:
+        with whole_folder(place) as temporary:
+            model.save(temporary)
+    except (OSError, UsageError):
+        # Another process was faster; its model is the same.
+        return FittedModel.load(place)
+    return model
+
+
+def check_no_leakage(model: FittedModel, data: Prepared, split: Split) -> None:
+    """Raise a ``LeakageError`` if a model was trained on a participant of validation or test, or selected by one of test.
+
+    Also for models fitted elsewhere: the model knows its participants by salted hashes.
+    """
+    people = model.config.participants
+    trained = sorted(who for who, side in split.sides.items() if side in ("validation", "test") and people.trained_on(who))
+    selected = sorted(who for who, side in split.sides.items() if side == "test" and people.seen(who))
+    external = sorted(who for part in data.external.values() for who in part.table["participant_id"] if people.seen(who))
+    found = sorted({*trained, *selected, *external})
+    if found:
+        named = ", ".join(found[:10]) + (f" and {len(found) - 10} more" if len(found) > 10 else "")
+        raise LeakageError(
+            f"The model of class {model.config.label} has seen participants that are tested here: {named}; "
+            "fit it on this study's training side."
+        )
+
+
+def study_config(
+    data: Mapping[str, Any],
+    protocols: Protocols,
+    fit: FitSettings,
+    classifier: ClassifierSettings,
+    *,
+    seed: int,
+    network: str | None,
+    methods: Sequence[str],
+    modes: Sequence[str],
+    runs: int,
+) -> dict[str, Any]:
+    """The resolved configuration of a study, as its ``config.toml`` keeps it."""
+    return {
+        "seed": seed,
+        "data": dict(data),
+        "protocols": asdict(protocols),
+        "fit": asdict(fit),
+        "classifier": asdict(classifier),
+        "network": network,
+        "grid": {"methods": list(methods), "modes": list(modes), "runs": runs},
+    }
+
+
+def cells_of(methods: Sequence[str], modes: Sequence[str], runs: int) -> list[dict[str, Any]]:
+    """Keys of the grid, run by run: a method that generates has one cell a mode, another has one cell."""
+    cells = []
+    for run in range(runs):
+        for method in methods:
+            check_method(method)
+            cells += [{"run": run, "method": method, "mode": mode} for mode in (modes if ":" in method else ("real",))]
+    return cells

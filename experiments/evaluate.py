@@ -1,0 +1,213 @@
+"""The command ``augment evaluate``: set up an augmentation study or take it up again, run what is missing, and report."""
+
+import sys
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import Progress as Bars
+
+from ..augment import console
+from ..augment.commands import Source
+from ..augment.fitting import FitSettings
+from ..classifiers.covariates import available
+from ..classifiers.network import load_network
+from ..classifiers.training import ClassifierSettings
+from ..datasets.errors import DataError, GateError, UsageError
+from .augmentation import DEFAULT_METHODS, Protocols, cells_of, check_method, run_cell, study_config
+from .prepared import describe
+from .report import write_report
+from .runs import Progress, Shard, Study, run_study
+from .slurm import sbatch_script, submit
+from .study import Failure
+
+
+@dataclass(frozen=True)
+class Request:
+    """What a user asked for; see the options of ``augment evaluate``."""
+
+    source: Source
+    test_source: Source | None
+    methods: tuple[str, ...]
+    modes: tuple[str, ...]
+    runs: int
+    protocols: Protocols
+    fit: FitSettings
+    classifier: ClassifierSettings
+    seed: int
+    network: str | None = None
+
+
+def configuration_of(request: Request) -> dict[str, Any]:
+    """Check everything that can be checked before a run, and return the resolved configuration."""
+    if request.runs < 1:
+        raise UsageError(f"The number of runs must be 1 or more, not {request.runs}.")
+    unknown = [mode for mode in request.modes if mode not in ("real+synthetic", "synthetic-only")]
+    if unknown:
+        raise UsageError(f"--mode is real+synthetic or synthetic-only, not '{unknown[0]}'.")
+    for method in request.methods:
+        check_method(method)
+    if request.network:
+        load_network(request.network)
+    cohort = request.source.read()
+    has_covariates = bool(available(cohort.table))
+    if "covariates" in request.methods and not has_covariates:
+        raise DataError(f"{request.source.data} has neither age nor sex; leave out the method covariates.")
+    methods = request.methods or (*DEFAULT_METHODS, *(["covariates"] if has_covariates else []))
+    foreign = set(request.protocols.limit) - set(cohort.labels)
+    if foreign:
+        raise UsageError(f"--limit names {', '.join(sorted(foreign))}, and the classes are {', '.join(cohort.labels)}.")
+    data = describe(request.source, request.fit.preparation, request.test_source, progress=console.tracked(f"checking {cohort.name}"))
+    settled = replace(request.fit.preparation, size=tuple(data["preparation"]["size"]))
+    return study_config(
+        data,
+        request.protocols,
+        replace(request.fit, preparation=settled),
+        request.classifier,
+        seed=request.seed,
+        network=request.network,
+        methods=methods,
+        modes=request.modes,
+        runs=request.runs,
+    )
+
+
+def read_configuration(path: Path, network: str | None) -> dict[str, Any]:
+    """A study's configuration from a file, such as the ``config.toml`` of another study.
+
+    Raises
+    ------
+    DataError
+        If it cannot be read.
+    UsageError
+        If it names a network that the command line does not: a file runs no code.
+    """
+    try:
+        config = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise DataError(f"{path} is no study's configuration ({error}); give the config.toml of a study.") from error
+    missing = [name for name in ("seed", "data", "protocols", "fit", "classifier", "grid") if name not in config]
+    if missing:
+        raise DataError(f"{path} lacks {', '.join(missing)}; give the config.toml of a study.")
+    if config.get("network") != network:
+        raise UsageError(f"{path} uses the network {config.get('network')}: give it as --network too, for a file runs no code by itself.")
+    return config
+
+
+def evaluate(
+    config: Mapping[str, Any],
+    out: Path,
+    *,
+    jobs: int = 1,
+    threads: int = 1,
+    shard: str | None = None,
+    slurm: int | None = None,
+    send: bool = False,
+) -> None:
+    """Run what is missing of a study, and write its report.
+
+    Parameters
+    ----------
+    config : mapping
+        Resolved.
+    out : Path
+        Folder of the study.
+    jobs, threads : int
+        Processes, and threads of each.
+    shard : str, optional
+        ``i/n``: only this part, and no report.
+    slurm : int, optional
+        Print (or, with ``send``, submit) a job array of so many shards instead.
+
+    Raises
+    ------
+    GateError
+        If runs failed; the others are kept.
+    """
+    if slurm is not None:
+        _to_slurm(config, out, jobs, threads, slurm, send)
+        return
+    grid = config["grid"]
+    study = Study(out, run_cell, cells_of(grid["methods"], grid["modes"], grid["runs"]), config)
+    with _Bar() as progress:
+        outcome = run_study(
+            study, jobs=jobs, threads=threads, shard=Shard.parse(shard) if shard else None, together=("run",), progress=progress
+        )
+    for failure in outcome.failures:
+        console.warn(str(failure))
+    if shard is None and outcome.computed + outcome.found:
+        report(out)
+    if outcome.failures:
+        raise GateError(
+            f"{len(outcome.failures)} runs failed (listed above, and in {out / 'failures'}); the same command tries them again."
+        )
+
+
+def report(folder: Path) -> None:
+    """Write a study's table and report, and show the table."""
+    write_report(folder)
+    console.say((folder / "table.md").read_text(encoding="utf-8"))
+    console.say(f"Wrote {folder / 'results.csv'}, {folder / 'table.md'} and {folder / 'report.html'}.")
+
+
+def _to_slurm(config: Mapping[str, Any], out: Path, jobs: int, threads: int, shards: int, send: bool) -> None:
+    """The shards take up the configuration that is written here, so the folder is on a disk that all nodes see."""
+    from .study import claim
+
+    claim(out, config)
+    command = [
+        "augment",
+        "evaluate",
+        "--config",
+        str(out / "config.toml"),
+        "--out",
+        str(out),
+        "--jobs",
+        str(jobs),
+        "--threads",
+        str(threads),
+    ]
+    if config.get("network"):
+        command += ["--network", config["network"]]
+    script = sbatch_script(command, shards, logs=out / "logs", cpus=jobs * threads)
+    if send:
+        console.say(f"Submitted as job {submit(script, logs=out / 'logs')}; when it is done: augment report {out}")
+    else:
+        sys.stdout.write(script)
+
+
+class _Bar(Progress):
+    """A bar of the runs on the terminal."""
+
+    def __init__(self) -> None:
+        columns = (
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            TextColumn("left"),
+            TimeRemainingColumn(),
+        )
+        self.bars = Bars(*columns, console=console.CONSOLE)
+
+    def __enter__(self) -> "_Bar":
+        self.bars.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.bars.stop()
+
+    def begin(self, total: int, found: int) -> None:
+        self.task = self.bars.add_task("runs", total=total, completed=found)
+
+    def started(self, key: Mapping[str, Any]) -> None:
+        self.bars.update(self.task, description=f"run {key['run']}, {key['method']}")
+
+    def finished(self, key: Mapping[str, Any], seconds: float) -> None:
+        self.bars.advance(self.task)
+
+    def failed(self, failure: Failure) -> None:
+        self.bars.advance(self.task)

@@ -1,0 +1,322 @@
+"""A study's results for people: ``results.csv``, ``table.md`` in the layout of the paper's Table 2, and ``report.html`` in one file."""
+
+import base64
+import io
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+
+from ..augment.figures import SheetRow, contact_sheet
+from ..augment.generation import generate_class
+from ..augment.model import FittedModel
+from ..augment.nearest import nearest_images
+from ..datasets.errors import DataError
+from ..datasets.files import whole_file
+from ..datasets.transforms import Images
+from .augmentation import Protocols, split_of
+from .prepared import Prepared
+from .statistics import compare, paired_differences
+from .study import all_runs, collect_failures, read_config, seed_of
+
+MAIN = "balanced_accuracy"
+REFERENCES = ("original", "resampled")
+PER_CLASS = ("f1", "precision", "recall")
+REAL = "real"
+
+
+@dataclass(frozen=True, eq=False)
+class Section:
+    """The results on one test set in one mode.
+
+    Parameters
+    ----------
+    title : str
+        For people.
+    table : pandas.DataFrame
+        Rows of ``tidy_results``: the baselines, and what was generated in this mode.
+    layout : pandas.DataFrame
+        Table 2: mean and standard deviation in percent, as text, one row a method.
+    comparisons : dict
+        From reference to what ``statistics.compare`` says.
+    """
+
+    title: str
+    table: pd.DataFrame
+    layout: pd.DataFrame
+    comparisons: dict[str, pd.DataFrame]
+
+
+def write_report(folder: Path) -> pd.DataFrame:
+    """Write the three files into a study's folder, from the runs that are finished.
+
+    Returns
+    -------
+    pandas.DataFrame
+        ``results.csv``: one row a run, mode and test set.
+    """
+    config = read_config(folder)
+    runs = all_runs(folder)
+    if not runs:
+        raise DataError(f"{folder} has no finished run yet; start it with `augment evaluate --out {folder}`.")
+    results = tidy_results(runs)
+    sections = _sections(results, config)
+    for name, text in (
+        ("results.csv", results.to_csv(index=False)),
+        ("table.md", _markdown(sections, folder, config)),
+        ("report.html", _html(sections, runs, folder, config)),
+    ):
+        with whole_file(folder / name) as temporary:
+            temporary.write_text(text, encoding="utf-8")
+    return results
+
+
+def tidy_results(runs: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
+    """One row a run and test set: its key, ``test_set``, ``n_test``, ``n_fitted_on``, and the scores that are numbers."""
+    rows = []
+    for run in runs:
+        for test_set, found in run["result"]["scores"].items():
+            numbers = {name: value for name, value in found.items() if value is None or isinstance(value, int | float)}
+            counts = {"n_test": run["result"]["n_test"][test_set], "n_fitted_on": run["result"]["n_fitted_on"]}
+            rows.append({**run["key"], "test_set": test_set, **counts, **numbers})
+    return pd.DataFrame(rows)
+
+
+def _sections(results: pd.DataFrame, config: Mapping[str, Any]) -> list[Section]:
+    order = {method: place for place, method in enumerate(config["grid"]["methods"])}
+    modes = [mode for mode in config["grid"]["modes"] if (results["mode"] == mode).any()] or [REAL]
+    sections = []
+    for test_set in dict.fromkeys(results["test_set"]):
+        for mode in modes:
+            table = results[(results["test_set"] == test_set) & results["mode"].isin([REAL, mode])]
+            table = table.sort_values(["method", "run"], key=lambda column: column.map(order) if column.name == "method" else column)
+            table = table[table[MAIN].notna()]
+            if table.empty:
+                continue
+            fresh = config["protocols"]["protocol"] == "resampled"
+            ratio = float((table["n_test"] / table["n_fitted_on"]).mean()) if fresh else None
+            present = [name for name in REFERENCES if name in set(table["method"])]
+            comparisons = {name: compare(table, MAIN, reference=name, ratio=ratio) for name in present}
+            title = test_set if mode == REAL else f"{test_set}: {mode}"
+            sections.append(Section(title, table, _layout(table, config["data"]["classes"]), comparisons))
+    return sections
+
+
+def _layout(table: pd.DataFrame, classes: Sequence[str]) -> pd.DataFrame:
+    columns = {"balanced accuracy": MAIN} | {f"{name} {label}": f"{name}_{label}" for label in classes for name in PER_CLASS}
+    rows = []
+    for method, group in table.groupby("method", sort=False):
+        cells = {"method": method, "runs": str(len(group))}
+        for title, column in columns.items():
+            values = 100 * group[column].astype(float)
+            cells[title] = f"{values.mean():.1f} ± {values.std():.1f}" if len(values) > 1 else f"{values.mean():.1f}"
+        rows.append(cells)
+    return pd.DataFrame(rows)
+
+
+def _comparison_rows(comparison: pd.DataFrame) -> list[tuple[str, str]]:
+    return [(str(method), str(verdict)) for method, verdict in zip(comparison["method"], comparison["verdict"], strict=True)]
+
+
+def _markdown(sections: Sequence[Section], folder: Path, config: Mapping[str, Any]) -> str:
+    lines = [f"# {_title(config)}", "", f"Mean ± standard deviation over runs, in percent; protocol {config['protocols']['protocol']}.", ""]
+    for section in sections:
+        lines += [f"## {section.title}", "", _markdown_table(section.layout), ""]
+        for reference, comparison in section.comparisons.items():
+            lines += [f"Against `{reference}`:", ""]
+            lines += [f"- `{method}`: {verdict}" for method, verdict in _comparison_rows(comparison)] + [""]
+    failures = collect_failures(folder)
+    if failures:
+        lines += ["## Runs that failed", "", *(f"- {failure}" for failure in failures), ""]
+    return "\n".join(lines)
+
+
+def _markdown_table(table: pd.DataFrame) -> str:
+    lines = [table.columns, ["---"] * len(table.columns), *table.to_numpy()]
+    return "\n".join("| " + " | ".join(str(cell) for cell in line) + " |" for line in lines)
+
+
+def _html(sections: Sequence[Section], runs: Sequence[Mapping[str, Any]], folder: Path, config: Mapping[str, Any]) -> str:
+    environment = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined)
+    return environment.from_string(_PAGE).render(
+        title=_title(config),
+        protocol=config["protocols"]["protocol"],
+        sections=[
+            {
+                "title": section.title,
+                "header": list(section.layout.columns),
+                "rows": section.layout.to_numpy().tolist(),
+                "plot": _as_data(_plot_runs(section)),
+                "comparisons": {name: _comparison_rows(found) for name, found in section.comparisons.items()},
+            }
+            for section in sections
+        ],
+        sheets=[(title, _as_data(figure)) for title, figure in _sheets(folder, config)],
+        curves=_as_data(_plot_curves(runs)),
+        sampling=_sampling_rows(runs),
+        failures=[str(failure) for failure in collect_failures(folder)],
+        config=json.dumps(config, indent=1, default=str),
+        records=_records(runs),
+    )
+
+
+def _title(config: Mapping[str, Any]) -> str:
+    return f"Does it help? {Path(config['data']['source']['data']).name}, {config['grid']['runs']} runs"
+
+
+def _plot_runs(section: Section) -> Figure:
+    """All runs of each method, and their paired differences to the first reference."""
+    methods = list(dict.fromkeys(section.table["method"]))
+    reference = next(iter(section.comparisons), None)
+    figure = Figure(figsize=(10, 0.42 * len(methods) + 1.2), dpi=110)
+    axes = figure.subplots(1, 2 if reference else 1, squeeze=False)[0]
+    for place, method in enumerate(methods):
+        values = 100 * section.table.loc[section.table["method"] == method, MAIN].to_numpy(dtype=float)
+        axes[0].plot(values, np.full(len(values), -place), "o", color="C0", alpha=0.4, markersize=4)
+        axes[0].plot(values.mean(), -place, "|", color="black", markersize=14)
+    axes[0].set_yticks([-place for place in range(len(methods))], methods)
+    axes[0].set_xlabel("balanced accuracy, % (bar: mean)")
+    if reference:
+        differences = 100 * paired_differences(section.table, MAIN, reference)
+        found = section.comparisons[reference].set_index("method")
+        for place, method in enumerate(methods):
+            if method == reference:
+                continue
+            values = differences[method].dropna().to_numpy(dtype=float)
+            axes[1].plot(values, np.full(len(values), -place), "o", color="C1", alpha=0.4, markersize=4)
+            low, high = 100 * float(found.loc[method, "low"]), 100 * float(found.loc[method, "high"])
+            axes[1].plot([low, high], [-place, -place], color="black", linewidth=2)
+        axes[1].axvline(0, color="0.5", linewidth=1)
+        axes[1].set_yticks([-place for place in range(len(methods))], [""] * len(methods))
+        axes[1].set_ylim(axes[0].get_ylim())
+        axes[1].set_xlabel(f"paired difference to {reference}, points (bar: 95 % interval)")
+    figure.tight_layout()
+    return figure
+
+
+def _plot_curves(runs: Sequence[Mapping[str, Any]]) -> Figure:
+    """Mean training and validation loss of each method's classifiers."""
+    figure = Figure(figsize=(10, 3.4), dpi=110)
+    axes = figure.subplots(1, 2)
+    histories: dict[str, list[pd.DataFrame]] = {}
+    for run in runs:
+        if run["result"]["history"]:
+            name = run["key"]["method"] if run["key"]["mode"] == REAL else f"{run['key']['method']}, {run['key']['mode']}"
+            histories.setdefault(name, []).append(pd.DataFrame(run["result"]["history"]).set_index("epoch"))
+    for name, parts in histories.items():
+        mean = pd.concat(parts).groupby(level=0).mean()
+        for axis, column in zip(axes, ("train_loss", "validation_loss"), strict=True):
+            axis.plot(mean.index, mean[column], label=name)
+            axis.set_title(column.replace("_", " "), fontsize=9)
+            axis.set_xlabel("epoch")
+    axes[1].legend(fontsize=6, frameon=False)
+    figure.tight_layout()
+    return figure
+
+
+def _sheets(folder: Path, config: Mapping[str, Any]) -> list[tuple[str, Figure]]:
+    """Of the first run: real training images, and what each generating method makes, with the nearest real neighbours."""
+    generating = [method for method in config["grid"]["methods"] if ":" in method]
+    if not generating:
+        return []
+    data = Prepared.load(folder, config["data"])
+    split = split_of(data.cohort, Protocols(**config["protocols"]), seed_of(config["seed"], {"run": 0, "of": "split"}))
+    train = data.side(split, "train")
+    sheets = []
+    for index, label in enumerate(data.classes):
+        real = train.images[train.labels == index]
+        rows = []
+        for method in generating:
+            name, _, sampler = method.partition(":")
+            place = folder / "generators" / "run-000" / f"{name}-{index}"
+            if not (place / "config.json").is_file():
+                continue
+            model = FittedModel.load(place)
+            seed = seed_of(config["seed"], {"run": 0, "of": "samples", "sampler": sampler})
+            made = generate_class(model, 8, sampler=sampler, seed=seed).images
+            _, nearest = nearest_images(made.pixels, real)
+            rows += [SheetRow(f"{method}", made), SheetRow("its nearest\ntraining images", Images(real[nearest], made.space))]
+        if rows:
+            rows.insert(0, SheetRow("real", Images(real[:8], rows[0].images.space)))
+            sheets.append((f"{label}, run 0", contact_sheet(rows)))
+    return sheets
+
+
+def _sampling_rows(runs: Sequence[Mapping[str, Any]]) -> list[list[str]]:
+    """Means over runs of what the samplers reported."""
+    found: dict[tuple[str, str], list[dict[str, Any]]] = {}
+    for run in runs:
+        for label, notes in run["result"]["notes"].get("generators", {}).items():
+            found.setdefault((run["key"]["method"], label), []).append({**notes["sampling"], **notes})
+    columns = ("acceptance", "unmoved", "off_manifold", "nearest_median", "held_out_decoded_nearest_median", "explained_validation")
+    rows = []
+    for (method, label), parts in found.items():
+        values = [[part[column] for part in parts if part.get(column) is not None] for column in columns]
+        rows.append([method, label, *(f"{np.mean(value):.3f}" if value else "–" for value in values)])
+    return rows
+
+
+def _records(runs: Sequence[Mapping[str, Any]]) -> list[str]:
+    """With what the runs were computed, each combination once."""
+    kept = [{name: value for name, value in run["record"].items() if not re.search("second|start|finish|time|pid", name)} for run in runs]
+    return sorted({json.dumps(record, sort_keys=True) for record in kept})
+
+
+def _as_data(figure: Figure) -> str:
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", bbox_inches="tight", metadata={"Software": "tinycohort"})
+    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
+
+
+_PAGE = """<!doctype html>
+<html lang="en"><head><meta charset="utf-8"><title>{{ title }}</title>
+<style>
+body { font: 15px/1.45 system-ui, sans-serif; max-width: 1100px; margin: 2rem auto; padding: 0 1rem; color: #222 }
+table { border-collapse: collapse; margin: 1rem 0; font-variant-numeric: tabular-nums; font-size: 13px }
+th, td { padding: .25rem .6rem; border-bottom: 1px solid #ddd; text-align: right } th:first-child, td:first-child { text-align: left }
+img { max-width: 100% } pre { background: #f6f6f6; padding: 1rem; overflow: auto; font-size: 12px } .note { color: #666 }
+</style></head><body>
+<h1>{{ title }}</h1>
+<p class="note">Protocol {{ protocol }}. Mean ± standard deviation over runs, in percent. Verdicts: corrected resampled t-test
+(Nadeau and Bengio 2003) on paired differences, Holm's correction, 95 %. Synthetic images train classifiers only;
+all tests are on real ones.</p>
+{% for section in sections %}
+<h2>{{ section.title }}</h2>
+<table><tr>{% for name in section.header %}<th>{{ name }}</th>{% endfor %}</tr>
+{% for row in section.rows %}<tr>{% for cell in row %}<td>{{ cell }}</td>{% endfor %}</tr>
+{% endfor %}</table>
+{% for reference, rows in section.comparisons.items() %}
+<h3>Against {{ reference }}</h3>
+<ul>{% for method, verdict in rows %}<li><b>{{ method }}</b>: {{ verdict }}</li>{% endfor %}</ul>
+{% endfor %}
+<img alt="All runs per method, and paired differences" src="{{ section.plot }}">
+{% endfor %}
+<h2>Learning curves</h2>
+<img alt="Losses of the classifiers" src="{{ curves }}">
+{% if sampling %}
+<h2>Samplers</h2>
+<table><tr><th>method</th><th>class</th><th>acceptance</th><th>unmoved</th><th>off the manifold</th><th>nearest training image</th>
+<th>held out, decoded</th><th>held-out variance explained</th></tr>
+{% for row in sampling %}<tr>{% for cell in row %}<td>{{ cell }}</td>{% endfor %}</tr>
+{% endfor %}</table>
+<p class="note">Means over runs. Distances are medians of the root-mean-square difference over voxels to the nearest training
+image; those of held-out images, decoded, are what to compare with.</p>
+{% endif %}
+{% for name, sheet in sheets %}
+<h2>{{ name }}: real and synthetic images</h2>
+<img alt="Contact sheet of {{ name }}" src="{{ sheet }}">
+{% endfor %}
+{% if failures %}<h2>Runs that failed</h2><ul>{% for failure in failures %}<li>{{ failure }}</li>{% endfor %}</ul>{% endif %}
+<h2>Configuration</h2>
+<pre>{{ config }}</pre>
+<h2>Computed with</h2>
+{% for record in records %}<pre>{{ record }}</pre>{% endfor %}
+</body></html>
+"""

@@ -1,0 +1,23 @@
+"""A generator's settings as a study's configuration holds them."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from ..augment.fitting import FitSettings
+from ..augment.model import MetricSettings
+from ..augment.training import TrainingSettings
+from ..datasets.transforms import Preparation
+
+
+def fit_settings_from(content: Mapping[str, Any]) -> FitSettings:
+    """Rebuild ``dataclasses.asdict(FitSettings(...))`` from TOML, which leaves out what is ``None`` and knows no tuples.
+
+    The images of a study are prepared already: nothing more is done to them.
+    """
+    parts = {name: value for name, value in content.items() if name not in ("preparation", "training", "metric")}
+    return FitSettings(
+        **parts,
+        preparation=Preparation(size=tuple(content["preparation"]["size"]), scaling="none"),
+        training=TrainingSettings(**content["training"]),
+        metric=MetricSettings(**content["metric"]),
+    )
