@@ -15,6 +15,8 @@ from ..datasets.errors import TinycohortError
 if TYPE_CHECKING:
     from .fitting import FitSettings
 
+INTERRUPTED = 130  # what typer exits with at Ctrl-C
+
 app = typer.Typer(
     name="augment",
     help="Synthetic cohorts for small medical-imaging studies: fit one generative model per class, draw from it, see whether it helps.",
@@ -121,8 +123,10 @@ def fit_command(
     """Fit one generative model per class on its training images."""
     from . import commands
 
+    chosen = _preset(preset)
     settings = _change(
-        _preset(preset),
+        # What a preset says of its own model, another one does not take.
+        chosen if model in (None, chosen.model) else replace(chosen, model_settings={}),
         model=model,
         arch=arch,
         latent_dim=latent_dim,
@@ -396,9 +400,10 @@ def main() -> None:
         place = f"{error.filename}: " if error.filename else ""
         typer.echo(f"Error: {place}{error.strerror or error}; mend that and repeat the command (a fit goes on with --resume).", err=True)
         sys.exit(3)
-    except KeyboardInterrupt:
-        typer.echo("Interrupted; a fit goes on with --resume.", err=True)
-        sys.exit(130)
+    except SystemExit as end:
+        if end.code == INTERRUPTED:
+            typer.echo("Interrupted; a fit goes on with --resume.", err=True)
+        raise
     except Exception as error:
         with tempfile.NamedTemporaryFile("w", prefix="augment-error-", suffix=".log", delete=False, encoding="utf-8") as log:
             log.write(f"{_command_line()}\n\n{traceback.format_exc()}")

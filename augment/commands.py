@@ -123,6 +123,8 @@ def generate(
     audit_file = out.with_name(f"{out.name}.audit.csv")
     for path in (out, audit_file):
         refuse_existing(path, force=force)
+    if n is not None and n < 1:
+        raise UsageError(f"-n must be 1 or more, not {n}.")
     models = load_models(models_folder, labels)
     place = choose_device(device)
     if file_format == "png" and any(len(model.config.space.shape) == 3 for model in models.values()):

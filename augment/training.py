@@ -153,13 +153,19 @@ def train(
             enable_model_summary=False,
             num_sanity_val_steps=0,
         )
-        trainer.fit(
-            fitting,
-            resident_batches(train_images.to(device), batch_size=settings.batch_size, seed=seed),
-            resident_batches(validation_images.to(device), batch_size=settings.batch_size),
-            ckpt_path=resume_from,
-            weights_only=True,
-        )
+        try:
+            trainer.fit(
+                fitting,
+                resident_batches(train_images.to(device), batch_size=settings.batch_size, seed=seed),
+                resident_batches(validation_images.to(device), batch_size=settings.batch_size),
+                ckpt_path=resume_from,
+                weights_only=True,
+            )
+        except SystemExit as end:
+            # Lightning ends the process at Ctrl-C without a word.
+            if isinstance(end.__context__, KeyboardInterrupt):
+                raise KeyboardInterrupt from None
+            raise
     model.load_state_dict(fitting.best["weights"])
     laid_out(model.cpu(), torch.contiguous_format).eval()
     return TrainingResult(pd.DataFrame(fitting.records), int(fitting.best["epoch"]))

@@ -110,7 +110,7 @@ class Fakes:
         return folder
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def fakes() -> Fakes:
     return Fakes()
 

@@ -1,0 +1,520 @@
+"""The commands as a user meets them: what they write, what they refuse and how, and that a kill at any moment harms nothing."""
+
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import load_file
+
+from tinycohort.augment import cli, commands
+from tinycohort.datasets.readers import read_cohort
+
+QUICK = ("--epochs", "2", "--channels", "2", "--latent-dim", "2", "--batch-size", "5", "--precision", "fp32", "--device", "cpu")
+COMMANDS = [command.name for command in cli.app.registered_commands]
+
+
+class Answer:
+    def __init__(self, code, out, err):
+        self.code, self.out, self.err = code, out, err
+
+    @property
+    def words(self):
+        """Standard error without line breaks or the frames of rich."""
+        return re.sub(r"[\s│╭╮╰╯─]+", " ", re.sub(r"\x1b\[[0-9;]*m", "", self.err))
+
+
+@pytest.fixture
+def augment(monkeypatch, capsys, tmp_path):
+    """Run a command in this process, through the same door as from a shell."""
+    monkeypatch.setenv("TMPDIR", str(tmp_path / "logs"))
+    (tmp_path / "logs").mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "logs"))
+
+    def run(*words):
+        monkeypatch.setattr(sys, "argv", ["augment", *map(str, words)])
+        capsys.readouterr()
+        try:
+            cli.main()
+            code = 0
+        except SystemExit as end:
+            code = end.code if isinstance(end.code, int) else int(end.code is not None)
+        return Answer(code, *capsys.readouterr())
+
+    return run
+
+
+def tree(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() if path.is_file() else b"" for path in sorted(folder.rglob("*"))}
+
+
+# What works.
+
+
+def test_check_fit_generate_show(augment, fakes, tmp_path):
+    data, models, out, sheet = fakes.study(tmp_path / "bids", (10, 12, 10)), tmp_path / "models", tmp_path / "syn", tmp_path / "sheet.png"
+    answer = augment("check", "--data", data)
+    assert answer.code == 0
+    assert "Sound" in answer.words
+    assert "24 of 10 x 12 x 10" in answer.words
+    answer = augment("fit", "--data", data, "--out", models, *QUICK)
+    assert answer.code == 0, answer.err
+    assert sorted(path.name for path in models.iterdir()) == ["AD", "CN", "split.json"]
+    answer = augment("generate", "--models", models, "-n", 3, "--iterations", 5, "--warm-up", 5, "--out", out)
+    assert answer.code == 0, answer.err
+    assert read_cohort(out).counts() == {"AD": 3, "CN": 3}
+    command = json.loads((out / "dataset_description.json").read_text())["GeneratedBy"][0]["Command"]
+    assert command == f"augment generate --models {models} -n 3 --iterations 5 --warm-up 5 --out {out}"
+    assert f"augment fit --data {data} --out {models}" in (models / "AD/README.md").read_text()
+    answer = augment("show", data, out, "--out", sheet, "-n", 2)
+    assert answer.code == 0, answer.err
+    with Image.open(sheet) as picture:
+        assert picture.format == "PNG"
+    assert augment("check", "--data", out).code == 3, "3 images a class are too few to fit, and nothing else is wrong"
+
+
+def test_one_class_and_the_split_it_shares(augment, fakes, tmp_path):
+    data, models = fakes.study(tmp_path / "study.npz"), tmp_path / "models"
+    assert augment("fit", "--data", data, "--class", "AD", "--out", models, "--split-seed", 3, *QUICK).code == 0
+    split = (models / "split.json").read_bytes()
+    assert json.loads(split)["seed"] == 3
+    assert augment("fit", "--data", data, "--class", "CN", "--out", models, *QUICK).code == 0
+    assert (models / "split.json").read_bytes() == split
+    digests = {json.loads((models / label / "config.json").read_text())["split"]["digest"] for label in ("AD", "CN")}
+    assert len(digests) == 1
+    before = tree(models)
+    for other in (("--split-seed", 4), ("--split", tmp_path / "other.json")):
+        if other[0] == "--split":
+            sides = {person: side for side, people in json.loads(split)["sides"].items() for person in people}
+            swapped = {"train": "test", "test": "train", "validation": "validation"}
+            content = {name: [person for person, side in sides.items() if side == swapped[name]] for name in swapped}
+            other[1].write_text(json.dumps({"sides": content}))
+        answer = augment("fit", "--data", data, "--out", models, "--force", *other, *QUICK)
+        assert answer.code == 2
+        assert "share the split" in answer.words
+    assert tree(models) == before
+
+
+def test_a_preset_s_settings_of_another_model_are_left_out(augment, fakes, tmp_path):
+    data = fakes.study(tmp_path / "study.npz")
+    answer = augment(
+        "fit",
+        "--data",
+        data,
+        "--preset",
+        "paper-oasis",
+        "--model",
+        "ae",
+        "--arch",
+        "conv",
+        "--size",
+        "16x16",
+        "--out",
+        tmp_path / "models",
+        *QUICK,
+    )
+    assert answer.code == 0, answer.err
+    config = json.loads((tmp_path / "models/AD/config.json").read_text())
+    assert config["model_settings"] == {}
+    assert config["preparation"]["scaling"] == "minmax"
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_help_has_an_example(augment, name):
+    answer = augment(name, "--help")
+    assert answer.code == 0
+    text = re.sub(r"[\s│]+", " ", answer.out)
+    assert f"Example: augment {name}" in text
+
+
+def test_help_lists_every_command(augment):
+    answer = augment("--help")
+    assert answer.code == 0
+    assert all(re.search(rf"\b{name}\b", answer.out) for name in COMMANDS)
+    assert augment().code == 2 or "Usage" in augment().out
+
+
+@pytest.mark.parametrize("existing", [False, True])
+def test_a_dry_run_writes_nothing(augment, fakes, tmp_path, existing):
+    data = fakes.study(tmp_path / "study.npz")
+    if existing:
+        (tmp_path / "models").mkdir()
+    before = tree(tmp_path)
+    answer = augment("fit", "--data", data, "--out", tmp_path / "models", "--dry-run", *QUICK)
+    assert answer.code == 0
+    assert tree(tmp_path) == before
+    assert "A dry run: nothing was trained or written" in answer.words
+    assert re.search(r"AD ┃? ?7 1 2 2", answer.words.replace("┃", " ")), answer.words
+    parameters = sum(p.numel() for p in fitted_parameters(augment, data, tmp_path))
+    assert f"{parameters:,} parameters" in answer.words
+
+
+def fitted_parameters(augment, data, tmp_path):
+    assert augment("fit", "--data", data, "--class", "AD", "--out", tmp_path / "real", *QUICK).code == 0
+    model = commands.load_models(tmp_path / "real")["AD"]
+    return list(model.autoencoder.parameters())
+
+
+def test_the_latent_map_and_the_loss_curve(augment, studies, tmp_path):
+    for name, what in (("pictures", "latent map"), ("ae", "loss curve")):
+        answer = augment("show", studies[name].models / "AD", "--out", tmp_path / f"{name}.png")
+        assert answer.code == 0
+        assert what in answer.words
+        assert (tmp_path / f"{name}.png").stat().st_size > 1000
+
+
+def test_a_finished_fit_is_not_repeated_by_resume(augment, fakes, tmp_path):
+    data, models = fakes.study(tmp_path / "study.npz"), tmp_path / "models"
+    words = ("fit", "--data", data, "--class", "AD", "--out", models, *QUICK)
+    assert augment(*words).code == 0
+    before = tree(models)
+    assert augment(*words).code == 2
+    answer = augment(*words, "--resume")
+    assert answer.code == 0
+    assert "fitted already" in answer.words
+    assert tree(models) == before
+    # With other settings it is another fit.
+    answer = augment(*words, "--resume", "--seed", 1)
+    assert answer.code == 2
+    assert tree(models) == before
+    assert augment(*words, "--seed", 1, "--force").code == 0
+    assert tree(models)["AD/model.safetensors"] != before["AD/model.safetensors"]
+
+
+# What is refused: command, exit code, and what the one sentence says. A word such as {bids} is a path in the scene.
+
+
+@pytest.fixture(scope="module")
+def scene(tmp_path_factory, fakes, studies):
+    """A folder with what commands are given; they must leave it as it is."""
+    root = tmp_path_factory.mktemp("scene")
+    study = fakes.study(root / "study.npz")
+    fakes.study(root / "bids", (10, 12, 10))
+    fakes.study(root / "few.npz", counts={"AD": 5, "CN": 14})
+    broken = fakes.study(root / "broken", (10, 12, 10))
+    (broken / "sub-001/anat/sub-001_T1w.nii.gz").unlink()
+    damaged = broken / "sub-002/anat/sub-002_T1w.nii.gz"
+    damaged.write_bytes(damaged.read_bytes()[:200])
+    constant = broken / "sub-003/anat/sub-003_T1w.nii.gz"
+    fakes.volume(constant, np.ones((10, 12, 10), dtype=np.float32))
+    people = list(read_cohort(study).table["participant_id"])
+    for name, sides in {
+        "leak": {"train": people[:20], "validation": people[19:22], "test": people[22:]},
+        "lacks": {"train": people[:10], "validation": people[10:12], "test": people[12:20]},
+        "sideless": {"train": people[:20], "test": people[20:]},
+        "lopsided": {"train": people[:8] + people[10:20], "validation": people[20:], "test": people[8:10]},
+    }.items():
+        (root / f"{name}.json").write_text(json.dumps({"sides": sides}))
+    (root / "nosplit.json").write_text("{")
+    (root / "nothing").mkdir()
+    (root / "full").mkdir()
+    (root / "full/mine.txt").write_text("mine")
+    (root / "taken.png").write_text("mine")
+    (root / "stale.audit.csv").write_text("mine")
+    for name in ("pictures", "volumes", "ae"):
+        shutil.copytree(studies[name].models, root / f"models-{name}")
+    shutil.copytree(root / "models-pictures", root / "models-damaged")
+    (root / "models-damaged/AD/model.safetensors").write_bytes(b"")
+    return root
+
+
+FIT = ("fit", "--data", "{study.npz}", "--out", "{out}", *QUICK)
+FIT_VOLUMES = ("fit", "--data", "{bids}", "--out", "{out}", *QUICK)
+OF_VOLUMES = ("generate", "--models", "{models-volumes}", "--out", "{out}")
+OVER = ("fit", "--data", "{study.npz}", "--out", "{models-pictures}", *QUICK)
+GENERATE = ("generate", "--models", "{models-pictures}", "--out", "{out}")
+REFUSED = {
+    # Paths and cohorts.
+    "check of nothing": (("check", "--data", "{none}"), 3, "There is no file or folder .*none"),
+    "fit of nothing": (("fit", "--data", "{none}", "--out", "{out}"), 3, "There is no file or folder .*none"),
+    "an empty folder": (("fit", "--data", "{nothing}", "--out", "{out}"), 3, "nothing"),
+    "a table that is not there": ((*FIT, "--table", "{none.csv}"), 3, r"none\.csv"),
+    "a column that is not there": ((*FIT_VOLUMES, "--label", "stage"), 3, "no column 'stage'"),
+    "a suffix that is not there": ((*FIT_VOLUMES, "--suffix", "bold"), 3, "--suffix"),
+    "a broken cohort": (
+        ("fit", "--data", "{broken}", "--out", "{out}"),
+        3,
+        r"has 4 problems .*no image found.*unreadable.*constant.*9 images, fewer than 10",
+    ),
+    "check of a broken cohort": (
+        ("check", "--data", "{broken}"),
+        3,
+        r"4 problems.*no image found.*unreadable.*constant.*9 images, fewer than 10",
+    ),
+    "too few images": (("fit", "--data", "{few.npz}", "--out", "{out}"), 3, "5 images, fewer than 10"),
+    "check of too few images": (("check", "--data", "{few.npz}"), 3, "5 images, fewer than 10"),
+    "an unknown class": ((*FIT, "--class", "MCI"), 2, "label 'MCI'; its labels are: AD, CN"),
+    # Splits.
+    "a participant on two sides": ((*FIT, "--split", "{leak.json}"), 4, r"participants on two sides: 019 \(train, validation\)"),
+    "a split that lacks participants": ((*FIT, "--split", "{lacks.json}"), 3, "does not say on which side .* 020"),
+    "a split without validation": ((*FIT, "--split", "{sideless.json}"), 2, "no side 'validation'"),
+    "a split without validation of a class": ((*FIT, "--split", "{lopsided.json}"), 3, "leaves no validation image of class AD"),
+    "a split that is none": ((*FIT, "--split", "{nosplit.json}"), 3, "is no split"),
+    "a split that is not there": ((*FIT, "--split", "{none}"), 3, "cannot be read"),
+    # Settings of a fit.
+    "preset": ((*FIT, "--preset", "oasis"), 2, "no preset 'oasis'; choose one of: default, paper-oasis"),
+    "model": ((*FIT, "--model", "gan"), 2, "no model 'gan'; choose one of: ae, vae"),
+    "architecture": ((*FIT, "--arch", "resnet"), 2, "no architecture 'resnet'"),
+    "a size in words": ((*FIT, "--size", "large"), 2, "--size is written as 80x96"),
+    "a size of one number": ((*FIT, "--size", "80"), 2, "two numbers"),
+    "a size too small": ((*FIT, "--size", "4x4"), 2, "8 or more"),
+    "a size of volumes for pictures": ((*FIT, "--size", "16x16x16"), 2, "has 3 numbers"),
+    "a size of pictures for volumes": ((*FIT_VOLUMES, "--size", "16x16"), 2, "has 2 numbers.*or --plane"),
+    "the paper's size": ((*FIT, "--arch", "paper-oasis"), 2, "made for 208 x 176 slices, not 16 x 16"),
+    "plane": ((*FIT_VOLUMES, "--plane", "oblique"), 2, "no plane 'oblique'"),
+    "position": ((*FIT_VOLUMES, "--plane", "axial", "--position", "2"), 2, "--position takes a fraction"),
+    "position out of reach": ((*FIT_VOLUMES, "--plane", "axial", "--position", "99mm"), 3, "no axial slice at 99 mm"),
+    "way to the size": ((*FIT, "--fit", "squeeze"), 2, "--fit is"),
+    "scaling": ((*FIT, "--scaling", "z"), 2, "--scaling is"),
+    "no epochs": ((*FIT, "--epochs", "0"), 2, "at least 1 epoch"),
+    "epochs in words": ((*FIT, "--epochs", "many"), 2, "--epochs"),
+    "a learning rate of 0": ((*FIT, "--learning-rate", "0"), 2, "learning rate above 0"),
+    "a batch of 0": ((*FIT, "--batch-size", "0"), 2, "1 image a batch"),
+    "jitter": ((*FIT, "--jitter", "-1"), 2, "--jitter lies between"),
+    "precision": ((*FIT, "--precision", "fp8"), 2, "--precision is"),
+    "device": ((*FIT, "--device", "tpu"), 2, "--device is"),
+    "beta": ((*FIT, "--beta", "-1"), 2, "beta must be 0 or more"),
+    "beta of an autoencoder": ((*FIT, "--model", "ae", "--beta", "1"), 2, "'ae' does not take these settings: beta"),
+    "likelihood": ((*FIT, "--likelihood", "poisson"), 2, "'calibrated' or 'fixed'"),
+    "latent dimension": ((*FIT, "--latent-dim", "0"), 2, "at least one latent dimension"),
+    "channels": ((*FIT, "--channels", "0"), 2, "one channel"),
+    "centroids": ((*FIT, "--centroids", "0"), 2, "number of centroids"),
+    "one centroid": ((*FIT, "--centroids", "1"), 2, "give --rho"),
+    "selection": ((*FIT, "--selection", "best"), 2, "'best'"),
+    "lambda": ((*FIT, "--lambda", "0"), 2, "--lambda"),
+    "tau": ((*FIT, "--tau", "-1"), 2, "--tau"),
+    "rho": ((*FIT, "--rho", "0"), 2, "--rho"),
+    "an option that is none": ((*FIT, "--colour", "red"), 2, "No such option"),
+    "a command that is none": (("train",), 2, "No such command"),
+    "a dry run of what cannot be": ((*FIT, "--beta", "-1", "--dry-run"), 2, "beta must be 0 or more"),
+    # Models, samplers, output.
+    "no models": (("generate", "--models", "{nothing}", "--out", "{out}"), 3, "no fitted model in .*nothing"),
+    "models that are not there": (("generate", "--models", "{none}", "--out", "{out}"), 3, "no fitted model in .*none"),
+    "a damaged model": (("generate", "--models", "{models-damaged}", "--out", "{out}"), 3, "models-damaged/AD is damaged"),
+    "a class without a model": ((*GENERATE, "--class", "MCI"), 3, "no model of class MCI, only of AD, CN"),
+    "sampler": ((*GENERATE, "--sampler", "hmc"), 2, "no sampler 'hmc'; choose one of: .*riemannian"),
+    "a setting of another sampler": ((*GENERATE, "--sampler", "normal", "--iterations", "5"), 2, "'normal' has no setting n_iterations"),
+    "format": ((*GENERATE, "--format", "dicom"), 2, "--format is nifti, png or npz"),
+    "volumes as PNG": (
+        ("generate", "--models", "{models-volumes}", "--out", "{out}", "--format", "png"),
+        2,
+        "Volumes cannot be written as PNG",
+    ),
+    "n of 0": ((*GENERATE, "-n", "0"), 2, "1 or more"),
+    "n in words": ((*GENERATE, "-n", "many"), 2, "-n"),
+    "balance to fewer": ((*GENERATE, "--balance", "-n", "3"), 2, "--balance cannot bring"),
+    "threshold of 1.5": ((*GENERATE, "--threshold", "1.5"), 2, "--threshold lies between 0 and 1"),
+    "threshold of 0": ((*GENERATE, "--threshold", "0"), 2, "--threshold lies between 0 and 1"),
+    "no iterations": ((*GENERATE, "--iterations", "0"), 2, "at least 1 iteration"),
+    "target acceptance": ((*GENERATE, "--target-acceptance", "1"), 2, "target acceptance"),
+    "step size": ((*GENERATE, "--sampler", "riemannian-paper", "--step-size", "-1"), 2, "step size above 0"),
+    "components": ((*GENERATE, "--sampler", "gmm", "--components", "99"), 2, "components"),
+    "generate on a device that is none": ((*GENERATE, "--device", "tpu"), 2, "--device is"),
+    "an autoencoder and riemannian": (
+        ("generate", "--models", "{models-ae}", "--out", "{out}"),
+        2,
+        r"'riemannian' needs a model with a Gaussian posterior \(such as vae\); for this one choose: normal, gmm",
+    ),
+    # What is there already.
+    "a model that is there": (
+        ("fit", "--data", "{study.npz}", "--out", "{models-pictures}", "--class", "AD", *QUICK),
+        2,
+        "exists already.*--force",
+    ),
+    "a dry run over a model": (
+        ("fit", "--data", "{study.npz}", "--out", "{models-pictures}", "--dry-run", *QUICK),
+        2,
+        "exists already.*--force",
+    ),
+    "a folder that is there": (("generate", "--models", "{models-pictures}", "--out", "{full}"), 2, "full exists already"),
+    "an audit that is there": (("generate", "--models", "{models-pictures}", "--out", "{stale}"), 2, r"stale\.audit\.csv exists already"),
+    "a sheet that is there": (("show", "{study.npz}", "--out", "{taken.png}"), 2, r"taken\.png exists already"),
+    "a demo that is there": (("demo", "--out", "{full}"), 2, "full exists already"),
+    "a file for a folder": (("fit", "--data", "{study.npz}", "--out", "{taken.png}", *QUICK), 3, r"taken\.png"),
+    # Show.
+    "show of nothing": (("show", "{none}", "--out", "{sheet.png}"), 3, "There is no file or folder"),
+    "show of a class that is not there": (
+        ("show", "{study.npz}", "--class", "MCI", "--out", "{sheet.png}"),
+        2,
+        "no image of class MCI; it has: AD, CN",
+    ),
+    "show of no images": (("show", "{study.npz}", "-n", "0", "--out", "{sheet.png}"), 2, "-n"),
+    "show of a damaged model": (("show", "{models-damaged}/AD", "--out", "{sheet.png}"), 3, "is damaged"),
+    "demo of no steps": (("demo", "--steps", "0", "--out", "{out}"), 2, "--steps"),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_refused(augment, scene, name):
+    words, code, says = REFUSED[name]
+    before = tree(scene)
+    answer = augment(*(re.sub(r"{(.*)}", lambda place: str(scene / place[1]), word) for word in words))
+    assert answer.code == code, answer.err
+    assert re.search(says, answer.words), answer.words
+    assert "Traceback" not in answer.err
+    assert "unforeseen" not in answer.err
+    if "Usage:" not in answer.err and not name.startswith("check of") and "broken" not in name and "few" not in name:
+        # One sentence, on one line, after whatever progress was shown.
+        (line,) = [line for line in answer.err.splitlines() if line.startswith("Error: ")]
+        assert line.endswith("."), line
+    assert tree(scene) == before
+
+
+def test_every_problem_of_a_broken_cohort_is_in_one_report(augment, scene):
+    for words in (("check", "--data", scene / "broken"), ("fit", "--data", scene / "broken", "--out", scene / "out")):
+        answer = augment(*words)
+        assert all(f"sub-{person}_T1w" in answer.err or f"{person} " in answer.err for person in ("001", "002", "003"))
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+@pytest.mark.parametrize("words", [FIT, GENERATE], ids=["fit", "generate"])
+def test_no_gpu(augment, scene, words):
+    before = tree(scene)
+    answer = augment(*(re.sub(r"{(.*)}", lambda place: str(scene / place[1]), word) for word in words), "--device", "gpu")
+    assert answer.code == 2
+    assert "No GPU that torch can use was found" in answer.words
+    assert tree(scene) == before
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="nothing is read-only to root")
+def test_a_folder_that_may_not_be_written_to(augment, fakes, tmp_path):
+    data, closed = fakes.study(tmp_path / "study.npz"), tmp_path / "closed"
+    closed.mkdir(mode=0o500)
+    answer = augment("fit", "--data", data, "--out", closed / "models", *QUICK)
+    assert answer.code == 3
+    assert "Permission denied" in answer.words
+
+
+def test_a_full_disc_is_no_crash(augment, fakes, tmp_path, monkeypatch):
+    def full(*args, **options):
+        raise OSError(28, "No space left on device", str(tmp_path / "x"))
+
+    monkeypatch.setattr("tinycohort.augment.model.save_file", full)
+    answer = augment("fit", "--data", fakes.study(tmp_path / "study.npz"), "--out", tmp_path / "models", *QUICK)
+    assert answer.code == 3
+    assert "x: No space left on device; mend that and repeat the command (a fit goes on with --resume)" in answer.words
+    assert [path.name for path in (tmp_path / "models").iterdir() if not path.name.startswith(".")] == ["split.json"]
+
+
+def test_a_diverging_fit_is_a_gate(augment, fakes, tmp_path):
+    data = fakes.study(tmp_path / "study.npz")
+    answer = augment("fit", "--data", data, "--out", tmp_path / "models", *QUICK, "--learning-rate", "1e30", "--epochs", 4)
+    assert answer.code == 5
+    assert "no longer a finite number" in answer.words
+    assert not (tmp_path / "models/AD").exists()
+
+
+def test_a_defect_of_ours_goes_to_a_log(augment, tmp_path, monkeypatch):
+    def broken(*args, **options):
+        raise ZeroDivisionError("by nought")
+
+    monkeypatch.setattr(commands, "check", broken)
+    answer = augment("check", "--data", "demo [1]")
+    assert answer.code == 1
+    assert "Traceback" not in answer.err
+    found = re.search(r"an unforeseen ZeroDivisionError \(by nought\); please report it with (\S+\.log)\.", answer.words)
+    assert found
+    log = Path(found[1]).read_text()
+    assert log.startswith("augment check --data 'demo [1]'\n")
+    assert "Traceback" in log
+    assert "by nought" in log
+
+
+# Interruptions, of processes of their own.
+
+SHELL = "import sys; from tinycohort.augment import cli, training; training.SECONDS_BETWEEN_RESUME_POINTS = 0; cli.main()"
+TRAIN = ("--epochs", "100", "--channels", "2", "--latent-dim", "2", "--batch-size", "5", "--precision", "fp32", "--device", "cpu")
+posix = pytest.mark.skipif(sys.platform == "win32", reason="other signals")
+
+
+@pytest.fixture
+def one_thread():
+    """As the processes have it: sums of floats depend on how they are shared out."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+def start(*words):
+    command = [sys.executable, "-c", SHELL, *map(str, words)]
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, env=environment)
+
+
+def end_when(condition, process, number):
+    """Send the signal ``number`` as soon as ``condition`` holds; the exit code and what was said."""
+    patience = time.monotonic() + 120
+    while not condition():
+        assert process.poll() is None, process.stderr.read()
+        assert time.monotonic() < patience, "it never came to that"
+        time.sleep(0.005)
+    process.send_signal(number)
+    _, said = process.communicate(timeout=60)
+    return process.returncode, said
+
+
+def assert_same_model(one: Path, other: Path):
+    for file in ("model.safetensors", "latents.safetensors", "metric.safetensors"):
+        a, b = load_file(one / file), load_file(other / file)
+        assert a.keys() == b.keys()
+        assert all(torch.equal(a[key], b[key]) for key in a), file
+    assert (one / "history.csv").read_bytes() == (other / "history.csv").read_bytes()
+
+
+def visible(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir() if not path.name.startswith("."))
+
+
+@posix
+@pytest.mark.parametrize("kills", [1, pytest.param(5, marks=pytest.mark.slow)])
+def test_a_fit_that_is_killed_leaves_no_model_and_resumes_to_the_same(augment, fakes, tmp_path, one_thread, kills):
+    data, models, whole = fakes.study(tmp_path / "study.npz"), tmp_path / "models", tmp_path / "whole"
+    words = ("fit", "--data", data, "--class", "AD", *TRAIN)
+    state = models / ".fitting-AD/state.ckpt"
+    for kill in range(kills):
+        old = state.stat().st_mtime_ns if kill else 0
+        process = start(*words, "--out", models, *(["--resume"] if kill else []))
+        code, _ = end_when(lambda old=old: state.exists() and state.stat().st_mtime_ns != old, process, signal.SIGKILL)
+        assert code == -signal.SIGKILL
+        assert visible(models) == ["split.json"]
+        assert augment("generate", "--models", models, "--out", tmp_path / "syn").code == 3
+    assert augment(*words, "--out", models, "--resume").code == 0
+    assert augment(*words, "--out", whole).code == 0
+    assert_same_model(models / "AD", whole / "AD")
+    assert visible(models) == ["AD", "split.json"]
+    assert not (models / ".fitting-AD").exists()
+
+
+@posix
+def test_a_generation_that_is_killed_leaves_no_cohort(augment, studies, tmp_path):
+    out = tmp_path / "syn"
+    words = ("generate", "--models", studies["pictures"].models, "--sampler", "normal", "--format", "png", "--out", out)
+    process = start(*words, "-n", 3000)
+    code, _ = end_when(lambda: len(list(tmp_path.glob(".writing-syn-*/images/*.png"))) > 20, process, signal.SIGKILL)
+    assert code == -signal.SIGKILL
+    assert visible(tmp_path) == ["logs"]
+    assert augment(*words, "-n", 3).code == 0
+    assert read_cohort(out).counts() == {"AD": 3, "CN": 3}
+    assert visible(tmp_path) == ["logs", "syn", "syn.audit.csv"]
+
+
+@posix
+def test_a_fit_that_is_interrupted_says_how_to_go_on(fakes, tmp_path):
+    data, models = fakes.study(tmp_path / "study.npz"), tmp_path / "models"
+    process = start("fit", "--data", data, "--class", "AD", "--out", models, *TRAIN)
+    code, said = end_when((models / ".fitting-AD/state.ckpt").exists, process, signal.SIGINT)
+    assert "Interrupted; a fit goes on with --resume." in said
+    assert "Traceback" not in said
+    assert code == 130
+    assert visible(models) == ["split.json"]
+    assert (models / ".fitting-AD/state.ckpt").exists()
