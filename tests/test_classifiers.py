@@ -1,0 +1,477 @@
+"""The CNN of Table 5, its training, networks of a user's own, and the classical augmentation."""
+
+import math
+import random
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from tinycohort.classifiers.augmentation import apply, classical, draw
+from tinycohort.classifiers.network import CNN, build_network, load_network
+from tinycohort.classifiers.training import (
+    ClassifierSettings,
+    balancing_weights,
+    predict_probabilities,
+    train_classifier,
+)
+from tinycohort.datasets.errors import GateError, UsageError
+
+QUICK = ClassifierSettings(epochs=3, learning_rate=1e-3, batch_size=16, device="cpu")
+SHAPE = (20, 24)
+
+
+def toy(n: int, seed: int = 0, shape: tuple[int, ...] = SHAPE, contrast: float = 0.5) -> tuple[Tensor, Tensor]:
+    """Noise, brighter in one half of the image by class."""
+    generator = torch.Generator().manual_seed(seed)
+    labels = torch.arange(n) % 2
+    images = 0.5 * torch.rand((n, 1, *shape), generator=generator)
+    images[labels == 1, :, : shape[0] // 2] += contrast
+    images[labels == 0, :, shape[0] // 2 :] += contrast
+    return images, labels
+
+
+# The network
+
+
+def test_table_5_has_its_numbers():
+    network = CNN((208, 176), 2)
+    assert network.head[1].in_features == 256
+    convolutions = [layer for layer in network.blocks if isinstance(layer, nn.Conv2d)]
+    assert [(layer.out_channels, layer.kernel_size, layer.stride, layer.padding) for layer in convolutions] == [
+        (8, (3, 3), (1, 1), (0, 0)),
+        (16, (3, 3), (1, 1), (0, 0)),
+        (32, (3, 3), (2, 2), (0, 0)),
+        (64, (3, 3), (2, 2), (0, 0)),
+    ]
+    parts = [sum(weight.numel() for weight in layer.parameters()) for layer in [*network.blocks, *network.head]]
+    assert [count for count in parts if count] == [80, 16, 1168, 32, 4640, 64, 18496, 128, 25700, 202]
+
+
+def test_it_computes_what_table_5_says_in_table_5s_order():
+    """Leaky ReLU before the pooling there, after it here."""
+    torch.manual_seed(0)
+    network = CNN((208, 176), 3)
+    reference: list[nn.Module] = []
+    for convolution, norm in zip(network.blocks[0::4], network.blocks[1::4], strict=True):
+        reference += [convolution, norm, nn.LeakyReLU(), nn.MaxPool2d(2, 2)]
+    _, first, _, second = network.head
+    table_5 = nn.Sequential(*reference, nn.Flatten(), first, nn.ReLU(), second)
+    images = torch.rand(3, 1, 208, 176)
+    # In training mode too: batch statistics are taken before the pooling.
+    torch.testing.assert_close(network(images), table_5(images))
+    torch.testing.assert_close(network.eval()(images), table_5.eval()(images))
+
+
+@pytest.mark.parametrize(("shape", "pooled"), [((80, 96), (3, 3)), ((91, 109), (3, 4)), ((150, 260), (5, 8)), ((50, 28), (2, 1))])
+def test_other_sizes_are_padded_and_pooled_to_two_a_side(shape, pooled):
+    network = CNN(shape, 2).eval()
+    before = network.blocks[:-2](torch.rand(2, 1, *shape))
+    assert before.shape[2:] == pooled
+    torch.testing.assert_close(network.blocks[-2](before), nn.AdaptiveMaxPool2d(2)(before))
+
+
+@pytest.mark.parametrize("shape", [(208, 176), (80, 96), (8, 8), (28, 31), (8, 9, 10), (40, 48, 40), (17, 60, 33)])
+@pytest.mark.parametrize("n_classes", [2, 5])
+def test_any_size_and_any_number_of_classes(shape, n_classes):
+    network = CNN(shape, n_classes)
+    assert network.head[1].in_features == 64 * 2 ** len(shape)
+    logits = network(torch.rand(3, 1, *shape))
+    assert logits.shape == (3, n_classes)
+    logits.square().sum().backward()
+    assert all(weight.grad is not None and weight.grad.isfinite().all() for weight in network.parameters())
+    assert network.head[-1].weight.grad.abs().sum() > 0
+
+
+def test_images_of_another_size_are_refused():
+    with pytest.raises(ValueError, match="20, 24"):
+        CNN(SHAPE, 2)(torch.rand(2, 1, 24, 20))
+
+
+# Networks of a user's own
+
+
+@pytest.fixture
+def plug_ins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    (tmp_path / "plug_ins.py").write_text(
+        "from torch import nn\n"
+        "def fits(shape, n_classes):\n"
+        "    return nn.Sequential(nn.Flatten(), nn.Linear(shape[0] * shape[1], 8), nn.Dropout(0.5), nn.Linear(8, n_classes))\n"
+        "def three(shape, n_classes):\n"
+        "    return nn.Sequential(nn.Flatten(), nn.Linear(shape[0] * shape[1], 3))\n"
+        "def narrow(shape, n_classes):\n"
+        "    return nn.Linear(7, n_classes)\n"
+        "def empty(shape, n_classes):\n"
+        "    return nn.Flatten()\n"
+        "def broken(shape, n_classes):\n"
+        "    raise RuntimeError('no such depth')\n"
+        "def text(shape, n_classes):\n"
+        "    return 'resnet'\n"
+        "number = 3\n"
+    )
+    (tmp_path / "needs_more.py").write_text("import a_package_that_nobody_has\n")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def test_a_network_of_a_users_own_is_found_in_the_working_folder_and_trained(plug_ins):
+    before = list(__import__("sys").path)
+    builder = load_network("plug_ins:fits")
+    assert __import__("sys").path == before
+    images, labels = toy(32)
+    results = [train_classifier(images, labels, images, labels, QUICK, n_classes=2, seed=1, network=builder) for _ in range(2)]
+    assert isinstance(results[0].network, nn.Sequential)
+    # Its dropout draws from torch's global generator, which the seed sets too.
+    assert results[0].history.equals(results[1].history)
+
+
+@pytest.mark.parametrize(
+    ("path", "told"),
+    [
+        ("plug_ins", "package.module:function"),
+        ("plug_ins.py:fits", "No module named|not a package"),
+        ("../plug_ins:fits", "package.module:function"),
+        (":fits", "package.module:function"),
+        ("there_is_no_such:fits", "there_is_no_such cannot be imported"),
+        ("needs_more:fits", "a_package_that_nobody_has"),
+        ("plug_ins:missing", "has no 'missing'"),
+        ("plug_ins:number", "no function but int"),
+    ],
+)
+def test_what_cannot_be_loaded_is_told(plug_ins, path, told):
+    with pytest.raises(UsageError, match=told):
+        load_network(path)
+
+
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [
+        ("three", r"gives \(2, 3\); it must give logits \(2, 2\)"),
+        ("narrow", r"fails on images \(2, 1, 20, 24\)"),
+        ("empty", "nothing to learn"),
+        ("broken", "no such depth"),
+        ("text", "not str"),
+    ],
+)
+def test_a_network_that_does_not_fit_is_told(plug_ins, name, told):
+    with pytest.raises(UsageError, match=told):
+        build_network(load_network(f"plug_ins:{name}"), SHAPE, 2)
+
+
+# Training
+
+
+@pytest.mark.parametrize("shape", [SHAPE, (12, 14, 16)])
+def test_it_learns_what_can_be_separated(shape):
+    images, labels = toy(64, seed=1, shape=shape)
+    unseen, truth = toy(40, seed=2, shape=shape)
+    settings = ClassifierSettings(epochs=15, learning_rate=1e-2, batch_size=16, device="cpu")
+    result = train_classifier(images, labels, *toy(16, seed=3, shape=shape), settings, n_classes=2, seed=0)
+    probabilities = predict_probabilities(result.network, unseen)
+    assert probabilities.dtype == torch.float32
+    torch.testing.assert_close(probabilities.sum(dim=1), torch.ones(40))
+    assert (probabilities.argmax(dim=1) == truth).all()
+    assert result.history["train_loss"].iloc[-1] < 0.3 * result.history["train_loss"].iloc[0]
+
+
+def test_the_seed_decides_everything_and_nothing_global_moves():
+    images, labels = toy(40, contrast=0.05)
+    random.seed(5), np.random.seed(5), torch.manual_seed(5)  # noqa: NPY002
+    states = random.getstate(), np.random.get_state()[1].tolist(), torch.get_rng_state()  # noqa: NPY002
+
+    def trained(seed: int):
+        return train_classifier(images, labels, images[:8], labels[:8], QUICK, n_classes=2, seed=seed, augmentation=classical)
+
+    first = trained(1)
+    assert random.getstate() == states[0]
+    assert np.random.get_state()[1].tolist() == states[1]  # noqa: NPY002
+    assert torch.equal(torch.get_rng_state(), states[2])
+    torch.rand(7)  # what the global generator is at does not matter
+    again, other = trained(1), trained(2)
+    assert first.history.equals(again.history)
+    for name, value in first.network.state_dict().items():
+        assert torch.equal(value, again.network.state_dict()[name]), name
+    assert not first.history["train_loss"].equals(other.history["train_loss"])
+
+
+def test_no_map_is_one_voxel_wide_where_bf16_is_chosen():
+    """There oneDNN's weight gradients are in part uninitialised memory."""
+    for side in [*range(28, 64), 80, 96, 97, 127, 176, 256]:
+        map_ = torch.empty(2, 1, side, side, device="meta")
+        for layer in CNN((side, side), 2).to("meta").blocks:
+            assert map_.shape[-1] > 1 or not isinstance(layer, nn.Conv2d), side
+            map_ = layer(map_)
+
+
+@pytest.mark.parametrize(("shape", "bf16"), [((28, 32), True), ((27, 32), False), ((32, 32, 28), True), ((32, 20, 32), False)])
+def test_bf16_is_chosen_where_the_processor_has_it_and_computes_it_rightly(monkeypatch, shape, bf16):
+    monkeypatch.setattr("tinycohort.classifiers.training.computes_in_bf16", lambda device: True)
+    seen: list[bool] = []
+    images, labels = toy(4, shape=shape)
+
+    def watched(shape: tuple[int, ...], n_classes: int) -> nn.Module:
+        network = CNN(shape, n_classes)
+        network.blocks[0].register_forward_hook(lambda layer, inputs, output: seen.append(output.dtype == torch.bfloat16))
+        return network
+
+    for builder, expected in ((watched, False), (CNN, bf16)):  # what a user's network does inside cannot be known
+        monkeypatch.setattr("tinycohort.classifiers.training.CNN", watched if builder is CNN else CNN)
+        settings = ClassifierSettings(epochs=1, device="cpu")
+        seen.clear()
+        train_classifier(images, labels, images, labels, settings, n_classes=2, seed=1, network=watched)
+        # The first step is training; validation and the look at the logits' shape are in float32.
+        assert seen == [False, expected, False]
+
+
+@pytest.mark.parametrize("precision", ["bf16", "fp32"])
+def test_augmentation_is_drawn_and_applied_in_float32(precision):
+    images, labels = toy(8, shape=(32, 36))
+    changed: list[Tensor] = []
+
+    def kept(batch: Tensor, seed: int) -> Tensor:
+        changed.append(classical(batch, seed))
+        assert torch.equal(changed[-1], classical(batch, seed))
+        return changed[-1]
+
+    settings = ClassifierSettings(epochs=1, precision=precision, device="cpu")
+    train_classifier(images, labels, images, labels, settings, n_classes=2, seed=1, augmentation=kept)
+    assert changed[0].dtype == torch.float32
+
+
+def test_bf16_learns_what_float32_learns():
+    images, labels = toy(48, shape=(32, 36), contrast=0.1)
+    losses = [
+        train_classifier(
+            images, labels, images, labels, ClassifierSettings(epochs=4, precision=precision, device="cpu"), n_classes=2, seed=1
+        ).history["train_loss"]
+        for precision in ("bf16", "fp32")
+    ]
+    assert losses[0].to_numpy() == pytest.approx(losses[1].to_numpy(), rel=0.02)
+    assert not losses[0].equals(losses[1])
+
+
+def test_the_order_of_the_images_is_drawn_anew_at_each_epoch():
+    images, labels = toy(48)
+    seen: list[Tensor] = []
+
+    def watch(batch: Tensor, seed: int) -> Tensor:
+        seen.append(batch.flatten(1).sum(dim=1))
+        return batch
+
+    train_classifier(images, labels, images, labels, QUICK, n_classes=2, seed=1, augmentation=watch)
+    epochs = [torch.cat(seen[start : start + 3]) for start in (0, 3, 6)]
+    assert all(torch.equal(epoch.sort().values, epochs[0].sort().values) for epoch in epochs)
+    assert not torch.equal(epochs[0], epochs[1])
+
+
+def test_batches_are_of_nearly_equal_size():
+    images, labels = toy(33)
+    sizes: list[int] = []
+
+    def watch(batch: Tensor, seed: int) -> Tensor:
+        sizes.append(len(batch))
+        return batch
+
+    train_classifier(images, labels, images, labels, QUICK, n_classes=2, seed=1, augmentation=watch)
+    assert sizes == [11] * 9  # and not 16, 16, 1
+
+
+def test_class_weights_move_the_decision():
+    images, labels = toy(60, contrast=0.02)
+    shares = []
+    for weights in (torch.tensor([9.0, 1.0]), None, torch.tensor([1.0, 9.0])):
+        result = train_classifier(images, labels, images, labels, QUICK, n_classes=2, seed=1, class_weights=weights)
+        shares.append(float(predict_probabilities(result.network, images)[:, 0].mean()))
+    assert shares[0] > shares[1] + 0.1 > shares[2] + 0.2
+
+
+def test_the_loss_is_the_weighted_mean_over_images():
+    images, labels = toy(24)
+    weights = torch.tensor([3.0, 1.0])
+    settings = ClassifierSettings(epochs=1, batch_size=9, precision="fp32", device="cpu")
+    result = train_classifier(images, labels, images[:7], labels[:7], settings, n_classes=2, seed=1, class_weights=weights)
+    with torch.no_grad():
+        expected = nn.functional.cross_entropy(result.network(images[:7]), labels[:7], weight=weights)
+    assert result.history["validation_loss"].iloc[0] == pytest.approx(float(expected), rel=1e-5)
+
+
+def test_balancing_weights_let_every_class_count_alike():
+    labels = torch.tensor([0, 0, 0, 0, 0, 0, 2, 2])
+    weights = balancing_weights(labels, 3)
+    torch.testing.assert_close(weights, torch.tensor([8 / 18, 0.0, 8 / 6]))
+
+
+class Staged(nn.Module):
+    """A network whose say on validation is written down epoch by epoch; it learns nothing but counts the epochs."""
+
+    def __init__(self, margins: list[list[float]]):
+        super().__init__()
+        self.weight = nn.Parameter(torch.zeros(1))
+        self.margins = margins
+        self.register_buffer("epoch", torch.zeros((), dtype=torch.long))
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.training:
+            self.epoch += 1
+            return torch.zeros(len(x), 2) + self.weight * torch.tensor([1.0, 0.0])
+        margin = torch.tensor(self.margins[min(int(self.epoch), len(self.margins)) - 1])[: len(x)]
+        return torch.stack([torch.zeros_like(margin), margin], dim=1)
+
+
+@pytest.mark.parametrize(
+    ("margins", "best"),
+    [
+        # The truth is 0, 0, 0, 1. The second epoch is the most balanced; the first is as accurate, and the third has the lowest loss.
+        ([[-0.1, -0.1, -0.1, -0.1], [0.1, -0.1, -0.1, 0.1], [-9.0, -9.0, -9.0, -0.1]], 2),
+        # All alike balanced: the lowest loss, which is neither the first nor the last.
+        ([[-1.0, -1.0, -1.0, 1.0], [-3.0, -3.0, -3.0, 3.0], [-2.0, -2.0, -2.0, 2.0]], 2),
+        # Alike in both: the first.
+        ([[-1.0, -1.0, -1.0, 1.0], [-1.0, -1.0, -1.0, 1.0], [-1.0, -1.0, -1.0, 1.0]], 1),
+    ],
+)
+def test_the_best_balanced_accuracy_is_kept_and_of_ties_the_lowest_loss(margins, best):
+    images = torch.rand(4, 1, *SHAPE)
+    labels = torch.tensor([0, 0, 0, 1])
+    result = train_classifier(images, labels, images, labels, QUICK, n_classes=2, seed=1, network=lambda shape, n: Staged(margins))
+    assert result.best_epoch == best
+    assert int(result.network.get_buffer("epoch")) == best  # the weights are that epoch's too
+    scores = result.history["validation_balanced_accuracy"]
+    assert scores[best - 1] == scores.max()
+
+
+def test_the_learning_rate_is_halved_when_validation_stalls():
+    images = torch.rand(4, 1, *SHAPE)
+    labels = torch.tensor([0, 0, 0, 1])
+    settings = ClassifierSettings(epochs=9, patience=2, learning_rate=1e-3, device="cpu")
+    stalled = train_classifier(images, labels, images, labels, settings, n_classes=2, seed=1, network=lambda shape, n: Staged([[0.0] * 4]))
+    assert stalled.history["learning_rate"].tolist() == pytest.approx([1e-3] * 4 + [5e-4] * 3 + [2.5e-4] * 2)
+
+
+def test_the_defaults_are_the_papers():
+    paper = ClassifierSettings()
+    assert (paper.epochs, paper.batch_size, paper.learning_rate, paper.patience) == (50, 200, 1e-4, 5)
+
+
+def test_validation_without_a_class_still_chooses():
+    images, labels = toy(16)
+    only = labels == 1
+    result = train_classifier(images, labels, images[only], labels[only], QUICK, n_classes=2, seed=1)
+    assert result.history["validation_balanced_accuracy"].notna().all()
+
+
+def test_a_loss_that_is_no_number_stops_the_training():
+    images, labels = toy(16)
+    images[3] = math.nan
+    with pytest.raises(GateError, match="epoch 1"):
+        train_classifier(images, labels, images[:2], labels[:2], QUICK, n_classes=2, seed=1)
+
+
+@pytest.mark.parametrize("labels", [torch.tensor([0, 1, 2, 0]), torch.tensor([0, 1, -1, 0]), torch.tensor([0, 1])])
+def test_labels_that_do_not_fit_are_refused(labels):
+    images = torch.rand(4, 1, *SHAPE)
+    with pytest.raises(ValueError, match="labels"):
+        train_classifier(images, labels, images, torch.tensor([0, 1, 0, 1]), QUICK, n_classes=2, seed=1)
+
+
+@pytest.mark.parametrize("wrong", [{"epochs": 0}, {"learning_rate": 0.0}, {"batch_size": 0}, {"precision": "fp16"}, {"device": "tpu"}])
+def test_settings_that_cannot_be_followed_are_told(wrong):
+    with pytest.raises(UsageError):
+        ClassifierSettings(**wrong)
+
+
+def test_the_history_is_told_as_it_grows():
+    images, labels = toy(16)
+    told: list[dict[str, float]] = []
+    result = train_classifier(images, labels, images, labels, QUICK, n_classes=2, seed=1, on_epoch=told.append)
+    assert result.history.to_dict("records") == told
+    assert list(told[0]) == ["epoch", "learning_rate", "train_loss", "validation_loss", "validation_balanced_accuracy"]
+
+
+def test_predictions_do_not_depend_on_the_company_and_leave_the_network_as_it_was():
+    network = CNN(SHAPE, 3).train()
+    images = torch.rand(70, 1, *SHAPE)  # more than are evaluated at a time
+    before = {name: value.clone() for name, value in network.state_dict().items()}
+    together = predict_probabilities(network, images)
+    assert network.training
+    assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
+    torch.testing.assert_close(together, torch.cat([predict_probabilities(network, image[None]) for image in images]), rtol=1e-4, atol=1e-6)
+
+
+# Classical augmentation
+
+
+@pytest.mark.parametrize("shape", [(30, 36), (14, 16, 18)])
+def test_augmentation_changes_every_image_differently_by_the_seed(shape):
+    images = torch.rand(1, 1, *shape).repeat(4, *[1] * (1 + len(shape)))
+    kept = images.clone()
+    changed = classical(images, 3)
+    assert torch.equal(images, kept)
+    assert changed.shape == images.shape
+    assert type(changed) is Tensor  # and not MONAI's, which costs at each further step
+    assert changed.dtype == torch.float32
+    assert changed.min() >= 0
+    assert changed.max() <= 1
+    assert torch.equal(changed, classical(images, 3))
+    assert not torch.equal(changed, classical(images, 4))
+    apart = (changed[:, None] - torch.cat([changed, images[:1]])[None]).abs().flatten(2).mean(dim=2)
+    assert (apart[~torch.eye(4, 5, dtype=torch.bool)] > 0.01).all()
+
+
+def test_augmentation_draws_nothing_global():
+    np.random.seed(5), torch.manual_seed(5)  # noqa: NPY002
+    states = np.random.get_state()[1].tolist(), torch.get_rng_state()  # noqa: NPY002
+    classical(torch.rand(2, 1, *SHAPE, generator=torch.Generator().manual_seed(0)), 3)
+    assert np.random.get_state()[1].tolist() == states[0]  # noqa: NPY002
+    assert torch.equal(torch.get_rng_state(), states[1])
+
+
+@pytest.mark.parametrize("shape", [(30, 36), (14, 16, 18)])
+def test_what_was_drawn_is_what_happens(shape):
+    dims = len(shape)
+    images = torch.rand(2, 1, *shape)
+    drawn = draw(2, shape, 0)
+    drawn.affines[:] = torch.eye(dims + 1)
+    drawn.bends[:], drawn.gammas[:], drawn.noise[:] = 0, 1, 0
+    torch.testing.assert_close(apply(images, drawn), images, atol=1e-5, rtol=0)  # nothing drawn, nothing changed
+    drawn.affines[0, 0, -1] = 2  # the first image moves by two voxels along the first axis
+    drawn.bends[1, dims - 1] = 3  # the second by three along the last, all its points alike
+    moved = apply(images, drawn)
+    torch.testing.assert_close(moved[0, :, :-2], images[0, :, 2:], atol=1e-5, rtol=0)
+    torch.testing.assert_close(moved[1, ..., :-3], images[1, ..., 3:], atol=1e-5, rtol=0)
+
+
+def test_a_rotation_keeps_lengths_in_voxels():
+    """A quarter turn of an image that is not square, about its centre."""
+    image = torch.zeros(1, 1, 31, 41)
+    image[0, 0, 15, 24] = 1  # four voxels from the centre along the second axis
+    drawn = draw(1, (31, 41), 0)
+    drawn.affines[0] = torch.tensor([[0.0, -1, 0], [1, 0, 0], [0, 0, 1]])
+    drawn.bends[:], drawn.gammas[:], drawn.noise[:] = 0, 1, 0
+    assert (apply(image, drawn)[0, 0] > 0.9).nonzero().tolist() == [[19, 20]]
+
+
+@pytest.mark.parametrize("shape", [(40, 48), (20, 24, 20)])
+def test_draws_stay_within_their_bounds_and_reach_towards_them(shape):
+    dims = len(shape)
+    drawn = draw(200, shape, 1)
+    linear, shift = drawn.affines[:, :dims, :dims], drawn.affines[:, :dims, dims] / torch.tensor(shape)
+    scales = linear.norm(dim=1)
+    assert 1.08 < scales.max() <= 1.1 + 1e-5
+    assert 0.9 - 1e-5 <= scales.min() < 0.92
+    assert 0.045 < shift.abs().max() <= 0.07  # 0.05, which MONAI rotates and scales with the rest
+    assert (linear.det() > 0).all()  # no mirroring
+    assert 0.7 <= drawn.gammas.min() < 0.75
+    assert 1.4 < drawn.gammas.max() <= 1.5
+    assert 0.04 < drawn.noise.flatten(1).std(dim=1).max() < 0.06
+    assert 0 < drawn.bends.flatten(1).std(dim=1).max() < 0.03 * min(shape)
+
+
+def test_labels_stay_with_their_images():
+    """With labels and images out of step nothing could be learnt."""
+    images, labels = toy(64, seed=1)
+    settings = ClassifierSettings(epochs=12, learning_rate=1e-2, batch_size=16, device="cpu")
+    result = train_classifier(images, labels, *toy(16, seed=3), settings, n_classes=2, seed=0, augmentation=classical)
+    unseen, truth = toy(40, seed=2)
+    assert (predict_probabilities(result.network, unseen).argmax(dim=1) == truth).float().mean() > 0.95
