@@ -234,6 +234,7 @@ def main() -> None:
             "all; beside it the rate of these products alone, and that of a large square product.",
             table(rates),
             f"## {given.chains:,} latents at k = 100",
+            f"Whole samplings with their diagnostics; of these the median of {min(3, given.repeats)}.",
             table(chains(given.chains, 100, min(3, given.repeats))),
             f"## {given.many:,} latents at k = 1,000",
             "Memory of the whole process, in MiB. Rows are taken in chunks, so not even one n x k array is made.",
