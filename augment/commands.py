@@ -53,7 +53,7 @@ def check(source: Source, *, sized: bool) -> bool:
         console.say("Sound: nothing is missing, unreadable, repeated or doubly labelled.")
     else:
         problems = [(p.participant, p.path, p.what, p.mend) for p in found.problems]
-        console.show_table(f"{len(problems)} problems", ("participant", "file", "what", "mend"), problems)
+        console.show_table(f"{len(problems)} problem{'s' if len(problems) != 1 else ''}", ("participant", "file", "what", "mend"), problems)
     return found.sound
 
 
@@ -174,6 +174,11 @@ def show(
         return
     rows = []
     for path in paths:
+        models = sorted(config.parent for config in Path(path).glob("*/config.json"))
+        if (Path(path) / "config.json").is_file():
+            raise UsageError(f"{path} is a model; show it by itself.")
+        if models:
+            raise UsageError(f"{path} is a folder of models; show one of them, as {models[0]}.")
         cohort = Source(path, source.table, source.label, source.plane, source.suffix).read()
         present = [label for label in cohort.labels if not labels or label in labels]
         if not present:
@@ -188,7 +193,7 @@ def show(
             images = prepare(shown, wanted, on_warning=console.warn)
             rows.append(SheetRow(title, images))
     save_contact_sheet(out, rows, columns=columns)
-    console.say(f"Wrote a contact sheet of {len(rows)} rows to {out}.")
+    console.say(f"Wrote a contact sheet of {len(rows)} row{'s' if len(rows) != 1 else ''} to {out}.")
 
 
 def load_models(folder: Path, labels: Sequence[str] = ()) -> dict[str, FittedModel]:

@@ -348,6 +348,16 @@ REFUSED = {
         "no image of class MCI; it has: AD, CN",
     ),
     "show of no images": (("show", "{study.npz}", "-n", "0", "--out", "{sheet.png}"), 2, "-n"),
+    "show of a folder of models": (
+        ("show", "{models-ae}", "--out", "{sheet.png}"),
+        2,
+        "a folder of models; show one of them, as .*models-ae/AD",
+    ),
+    "show of a model among cohorts": (
+        ("show", "{study.npz}", "{models-ae}/AD", "--out", "{sheet.png}"),
+        2,
+        "is a model; show it by itself",
+    ),
     "show of a damaged model": (("show", "{models-damaged}/AD", "--out", "{sheet.png}"), 3, "is damaged"),
     "demo of no steps": (("demo", "--steps", "0", "--out", "{out}"), 2, "--steps"),
 }
