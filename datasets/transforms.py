@@ -193,7 +193,7 @@ def _load(cohort: Cohort, row: Any, preparation: Preparation) -> tuple[MetaTenso
     """The image ``(1, ...)`` in RAS, cut to the asked plane, and its flat axis."""
     if not isinstance(row, str):
         assert cohort.arrays is not None
-        image = MetaTensor(torch.as_tensor(np.asarray(cohort.arrays[row], dtype=np.float32))[None])
+        image = MetaTensor(torch.from_numpy(np.array(cohort.arrays[row], dtype=np.float32))[None])
     else:
         array, affine = read_image(row)
         if affine is None:

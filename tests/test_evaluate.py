@@ -1,0 +1,284 @@
+"""The augmentation study on a tiny cohort: what is compared, what is refused, and what is written."""
+
+import json
+import re
+import shutil
+import subprocess
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from tinycohort.augment.commands import Source
+from tinycohort.augment.fitting import FitSettings
+from tinycohort.augment.model import Participants
+from tinycohort.augment.training import TrainingSettings
+from tinycohort.classifiers.covariates import CovariateClassifier
+from tinycohort.classifiers.training import ClassifierSettings
+from tinycohort.datasets.errors import DataError, LeakageError, UsageError
+from tinycohort.experiments import evaluate
+from tinycohort.experiments.augmentation import (
+    LEFT_OUT,
+    Protocols,
+    balanced_rows,
+    cells_of,
+    check_method,
+    check_no_leakage,
+    generator_of,
+    lengthened,
+    run_cell,
+    split_of,
+)
+from tinycohort.experiments.prepared import Part, Prepared
+from tinycohort.experiments.report import tidy_results, write_report
+from tinycohort.experiments.study import all_runs, claim, seed_of, write_run
+
+SIDE = 16
+
+
+def write_cohort(path: Path, n: dict[str, int], seed: int = 0) -> Path:
+    """Squares of two sizes, with noise: a CNN and a VAE have something to learn."""
+    rng = np.random.default_rng(seed)
+    images, labels, ages = [], [], []
+    for label, count in n.items():
+        for _ in range(count):
+            image = 0.1 * rng.random((SIDE, SIDE))
+            half = {"AD": 6, "CN": 3}[label]
+            image[8 - half : 8 + half, 8 - half : 8 + half] += 0.8
+            images.append(image)
+            labels.append(label)
+            ages.append(rng.integers(60, 90) if label == "AD" else rng.integers(20, 80))
+    path.mkdir(parents=True)
+    participants = [f"p{seed}-{i:03d}" for i in range(len(labels))]
+    np.savez(path / "images.npz", images=np.array(images, dtype=np.float32), labels=np.array(labels), participants=np.array(participants))
+    table = pd.DataFrame({"participant_id": participants, "diagnosis": labels, "age": ages, "sex": ["F", "M"] * (len(labels) // 2)})
+    table.to_csv(path / "participants.tsv", sep="\t", index=False)
+    return path
+
+
+@pytest.fixture(scope="module")
+def cohort(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_cohort(tmp_path_factory.mktemp("data") / "cohort", {"AD": 14, "CN": 30})
+
+
+def request(cohort: Path, **changes) -> evaluate.Request:
+    plain = evaluate.Request(
+        source=Source(str(cohort)),
+        test_source=None,
+        methods=("original", "weighted", "covariates", "vae:riemannian"),
+        modes=("real+synthetic",),
+        runs=2,
+        protocols=Protocols(least_steps=0, stratum="age>=60", n_synthetic=12),
+        fit=FitSettings(latent_dim=2, channels=4, training=TrainingSettings(steps=8)),
+        classifier=ClassifierSettings(epochs=3, learning_rate=1e-2, batch_size=16),
+        seed=0,
+    )
+    return replace(plain, **changes)
+
+
+def compute(folder: Path, config: dict) -> None:
+    """All cells in this process: what workers do is tested with the engine."""
+    configuration = claim(folder, config)
+    for key in cells_of(**config["grid"]):
+        seed = seed_of(config["seed"], key)
+        result = json.loads(json.dumps(run_cell(key, seed, folder)).replace("NaN", "null"))
+        write_run(folder, configuration, key, seed, {"result": result, "record": {"seconds": 1.0}})
+
+
+@pytest.fixture(scope="module")
+def study(cohort: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("studies") / "study"
+    compute(folder, evaluate.configuration_of(request(cohort, modes=("real+synthetic", "synthetic-only"))))
+    write_report(folder)
+    return folder
+
+
+def test_every_cell_has_scores_on_every_test_set(study: Path):
+    results = pd.read_csv(study / "results.csv")
+    assert len(results) == 2 * (3 + 2) * 2  # runs x (baselines + one generating method in two modes) x (all, 60 and over)
+    assert set(results["test_set"]) == {"test", "test, age>=60"}
+    assert results.loc[results["test_set"] == "test", "balanced_accuracy"].between(0, 1).all()
+    # Of 44 participants a fifth is tested on: 3 of AD, 6 of CN.
+    assert set(results.loc[results["test_set"] == "test", "n_test"]) == {9}
+
+
+def test_the_training_set_is_topped_up_or_replaced(study: Path):
+    counts = {(run["key"]["method"], run["key"]["mode"]): run["result"]["notes"]["n_train"] for run in all_runs(study)}
+    real = counts["original", "real"]
+    assert real["AD"] < real["CN"]
+    assert counts["vae:riemannian", "real+synthetic"] == {"AD": 2 * real["CN"], "CN": 2 * real["CN"]}
+    assert counts["vae:riemannian", "synthetic-only"] == {"AD": 12, "CN": 12}
+
+
+def test_predictions_are_of_the_test_side_and_differ_between_runs(study: Path):
+    tested = {run["key"]["run"]: set(run["result"]["predictions"]["test"]) for run in all_runs(study)}
+    assert tested[0] != tested[1]
+    for run in all_runs(study):
+        assert set(run["result"]["predictions"]["test"]) == tested[run["key"]["run"]]
+        assert all(abs(sum(row) - 1) < 1e-3 for row in run["result"]["predictions"]["test"].values())
+
+
+def test_a_cell_computed_again_has_the_same_scores(study: Path, tmp_path: Path):
+    copy = tmp_path / "copy"
+    shutil.copytree(study, copy, ignore=shutil.ignore_patterns("cache", "generators"))
+    key = {"run": 1, "method": "vae:riemannian", "mode": "real+synthetic"}
+    kept = next(run for run in all_runs(study) if run["key"] == key)
+    again = run_cell(key, kept["seed"], copy)
+    assert again["scores"]["test"] == pytest.approx(kept["result"]["scores"]["test"], nan_ok=True)
+
+
+def test_the_report_stands_by_itself(study: Path):
+    page = (study / "report.html").read_text(encoding="utf-8")
+    assert page.count("data:image/png;base64,") >= 4
+    assert not re.search(r"(src|href)=\"(?!data:)", page)
+    assert "vae:riemannian" in page
+    assert "synthetic-only" in page
+    table = (study / "table.md").read_text(encoding="utf-8")
+    assert "Against `original`" in table
+
+
+@pytest.mark.skipif(shutil.which("chromium") is None, reason="chromium is not installed")
+def test_the_report_renders(study: Path, tmp_path: Path):
+    picture = tmp_path / "report.png"
+    options = ["--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking", "--disable-sync"]
+    place = [
+        f"--user-data-dir={tmp_path / 'profile'}",
+        "--window-size=1100,1600",
+        f"--screenshot={picture}",
+        f"file://{study / 'report.html'}",
+    ]
+    subprocess.run(["chromium", *options, *place], check=True, capture_output=True, timeout=120)
+    from PIL import Image
+
+    grey = np.asarray(Image.open(picture).convert("L"))
+    assert grey.std() > 10  # text, tables and plots on a white page
+
+
+def test_protocol_paper_shares_split_and_generators_and_gives_no_verdict(cohort: Path, tmp_path: Path):
+    folder = tmp_path / "paper"
+    asked = request(cohort, methods=("original", "vae:posterior"), protocols=Protocols(protocol="paper", least_steps=0, n_synthetic=8))
+    compute(folder, evaluate.configuration_of(asked))
+    write_report(folder)
+    tested = [set(run["result"]["predictions"]["test"]) for run in all_runs(folder)]
+    assert all(people == tested[0] for people in tested)
+    assert [path.name for path in (folder / "generators").iterdir()] == ["run-000"]
+    assert "no verdict" in (folder / "table.md").read_text(encoding="utf-8")
+
+
+def test_a_limit_takes_training_participants_only(cohort: Path):
+    data = Source(str(cohort)).read()
+    free, bound = (split_of(data, Protocols(limit=limit), seed=3) for limit in ({}, {"AD": 4}))
+    for side in ("validation", "test"):
+        assert set(free.side(data, side).table["participant_id"]) == set(bound.side(data, side).table["participant_id"])
+    assert bound.side(data, "train").counts() == {"AD": 4, "CN": free.side(data, "train").counts()["CN"]}
+    assert len(bound.side(data, LEFT_OUT)) == free.side(data, "train").counts()["AD"] - 4
+
+
+def test_a_generator_that_saw_a_tested_participant_is_refused(study: Path):
+    config = evaluate.read_configuration(study / "config.toml", None)
+    data = Prepared.load(study, config["data"])
+    split = split_of(data.cohort, Protocols(**config["protocols"]), seed_of(config["seed"], {"run": 0, "of": "split"}))
+    model = generator_of("vae", "AD", data, split, config, {"run": 0}, study)
+    check_no_leakage(model, data, split)
+    tested = next(who for who, side in split.sides.items() if side == "test")
+    leaky = replace(model, config=replace(model.config, participants=Participants.record([tested], [])))
+    with pytest.raises(LeakageError, match=tested):
+        check_no_leakage(leaky, data, split)
+    selected = replace(model, config=replace(model.config, participants=Participants.record([], [tested])))
+    with pytest.raises(LeakageError, match=tested):
+        check_no_leakage(selected, data, split)
+
+
+def test_an_external_test_cohort_is_scored_and_checked(cohort: Path, tmp_path: Path):
+    other = write_cohort(tmp_path / "other", {"AD": 10, "CN": 12}, seed=9)
+    asked = request(cohort, methods=("original",), runs=1, test_source=Source(str(other)))
+    folder = tmp_path / "study"
+    compute(folder, evaluate.configuration_of(asked))
+    found = tidy_results(all_runs(folder))
+    assert found.loc[found["test_set"].str.startswith("external"), "n_test"].max() == 22
+    with pytest.raises(LeakageError):
+        evaluate.configuration_of(replace(asked, test_source=Source(str(cohort))))
+
+
+def test_an_external_test_cohort_with_the_same_images_under_other_names_is_refused(cohort: Path, tmp_path: Path):
+    other = write_cohort(tmp_path / "other", {"AD": 14, "CN": 30}, seed=0)
+    with np.load(other / "images.npz") as kept:
+        arrays = dict(kept)
+    arrays["participants"] = np.array([f"new-{i}" for i in range(44)])
+    np.savez(other / "images.npz", **arrays)
+    table = pd.read_csv(other / "participants.tsv", sep="\t").assign(participant_id=arrays["participants"])
+    table.to_csv(other / "participants.tsv", sep="\t", index=False)
+    with pytest.raises(LeakageError, match="under other names"):
+        evaluate.configuration_of(request(cohort, test_source=Source(str(other))))
+
+
+@pytest.mark.parametrize(
+    ("method", "what"),
+    [("nothing", "no method"), ("vae:nothing", "no method"), ("nothing:gmm", "no method"), ("ae:riemannian", "Gaussian")],
+)
+def test_unknown_methods_are_refused(method: str, what: str):
+    with pytest.raises(UsageError, match=what):
+        check_method(method)
+
+
+@pytest.mark.parametrize(
+    ("changes", "error"),
+    [
+        ({"runs": 0}, UsageError),
+        ({"modes": ("half",)}, UsageError),
+        ({"protocols": Protocols(limit={"XX": 3})}, UsageError),
+        ({"network": "no.such.module:f"}, UsageError),
+        ({"source": Source("/nowhere")}, DataError),
+    ],
+)
+def test_what_cannot_be_is_refused_before_a_run(cohort: Path, changes: dict, error: type[Exception]):
+    with pytest.raises(error):
+        evaluate.configuration_of(request(cohort, **changes))
+
+
+def test_a_configuration_file_runs_no_code(study: Path, tmp_path: Path):
+    path = tmp_path / "config.toml"
+    path.write_text('network = "os:system"\n' + (study / "config.toml").read_text(encoding="utf-8"), encoding="utf-8")
+    with pytest.raises(UsageError, match="network"):
+        evaluate.read_configuration(path, None)
+
+
+def test_balanced_rows_repeat_whole_rounds_first():
+    labels = np.array([0] * 3 + [1] * 7)
+    rows = balanced_rows(labels, np.random.default_rng(0))
+    assert np.bincount(labels[rows]).tolist() == [7, 7]
+    assert sorted(np.bincount(rows, minlength=10)[:3].tolist()) == [2, 2, 3]
+    assert np.bincount(rows, minlength=10)[3:].tolist() == [1] * 7
+
+
+@pytest.mark.parametrize(("n", "epochs", "patience"), [(200, 1000, 100), (216, 500, 50), (4000, 50, 5)])
+def test_small_training_sets_get_as_many_steps(n: int, epochs: int, patience: int):
+    found = lengthened(ClassifierSettings(), n, 1000)
+    assert (found.epochs, found.patience) == (epochs, patience)
+    assert lengthened(ClassifierSettings(), n, 0) == ClassifierSettings()
+
+
+def test_a_stratum_is_compared_and_never_evaluated():
+    table = pd.DataFrame({"age": [50, 60, None, 70], "sex": ["F", "M", "F", "F"]})
+    part = Part(images=None, labels=None, table=table)  # type: ignore[arg-type]
+    assert part.stratum("age>=60").tolist() == [False, True, False, True]
+    assert part.stratum("age>=60 & sex==F").tolist() == [False, False, False, True]
+    for wrong in ("age", "age>=old", "height>1", "__import__('os').system('true')"):
+        with pytest.raises(UsageError):
+            part.stratum(wrong)
+
+
+def test_covariates_learn_age_and_survive_missing_values():
+    rng = np.random.default_rng(0)
+    ages = np.concatenate([rng.normal(75, 5, 40), rng.normal(45, 5, 80)])
+    table = pd.DataFrame({"age": ages, "sex": ["F", "M"] * 60, "label": ["AD"] * 40 + ["CN"] * 80})
+    table.loc[[0, 50], "age"] = np.nan
+    table.loc[3, "sex"] = None
+    probabilities = CovariateClassifier.fit(table, ("AD", "CN")).predict(table)
+    assert probabilities.sum(axis=1) == pytest.approx(1)
+    right = (probabilities.argmax(axis=1) == (table["label"] == "CN")).to_numpy()
+    assert right[1:50].mean() > 0.95
+    with pytest.raises(DataError):
+        CovariateClassifier.fit(table[["label"]], ("AD", "CN"))
