@@ -17,6 +17,7 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from tinycohort.augment import cli, commands
+from tinycohort.augment.autoencoders import VAE
 from tinycohort.datasets.readers import read_cohort
 
 QUICK = ("--epochs", "2", "--channels", "2", "--latent-dim", "2", "--batch-size", "5", "--precision", "fp32", "--device", "cpu")
@@ -487,7 +488,7 @@ def visible(folder: Path) -> list[str]:
 
 @posix
 @pytest.mark.parametrize("kills", [1, pytest.param(5, marks=pytest.mark.slow)])
-def test_a_fit_that_is_killed_leaves_no_model_and_resumes_to_the_same(augment, fakes, tmp_path, one_thread, kills):
+def test_a_fit_that_is_killed_leaves_no_model_and_resumes_to_the_same(augment, fakes, tmp_path, monkeypatch, one_thread, kills):
     data, models, whole = fakes.study(tmp_path / "study.npz"), tmp_path / "models", tmp_path / "whole"
     words = ("fit", "--data", data, "--class", "AD", *TRAIN)
     state = models / ".fitting-AD/state.ckpt"
@@ -498,8 +499,15 @@ def test_a_fit_that_is_killed_leaves_no_model_and_resumes_to_the_same(augment, f
         assert code == -signal.SIGKILL
         assert visible(models) == ["split.json"]
         assert augment("generate", "--models", models, "--out", tmp_path / "syn").code == 3
+    steps = []
+    loss = VAE.loss
+    monkeypatch.setattr(VAE, "loss", lambda model, x, generator: (steps.append(model.training), loss(model, x, generator))[1])
     assert augment(*words, "--out", models, "--resume").code == 0
+    resumed = sum(steps)
     assert augment(*words, "--out", whole).code == 0
+    # It went on, and did not begin anew: 7 images in batches of 5 are 2 steps an epoch.
+    assert sum(steps) - resumed == 2 * 100
+    assert resumed < 2 * 100
     assert_same_model(models / "AD", whole / "AD")
     assert visible(models) == ["AD", "split.json"]
     assert not (models / ".fitting-AD").exists()

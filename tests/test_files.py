@@ -30,17 +30,19 @@ def test_a_file_takes_its_name_at_the_end(tmp_path):
     assert (tmp_path / "deep/a.nii.gz").read_text() == "new"
 
 
-def test_a_file_that_fails_leaves_the_old_one(tmp_path):
+@pytest.mark.parametrize("old", [True, False])
+def test_a_file_that_fails_leaves_what_was_there(tmp_path, old):
     def write():
         with whole_file(tmp_path / "a") as temporary:
             temporary.write_text("half")
             raise Broken
 
-    (tmp_path / "a").write_text("old")
+    if old:
+        (tmp_path / "a").write_text("old")
     with pytest.raises(Broken):
         write()
-    assert names(tmp_path) == ["a"]
-    assert (tmp_path / "a").read_text() == "old"
+    assert names(tmp_path) == (["a"] if old else [])
+    assert not old or (tmp_path / "a").read_text() == "old"
 
 
 @pytest.mark.parametrize("force", [False, True])
