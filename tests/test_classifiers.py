@@ -2,6 +2,7 @@
 
 import math
 import random
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -230,14 +231,18 @@ def test_augmentation_is_drawn_and_applied_in_float32(precision):
     images, labels = toy(8, shape=(32, 36))
     changed: list[Tensor] = []
 
+    seeds: set[int] = set()
+
     def kept(batch: Tensor, seed: int) -> Tensor:
+        seeds.add(seed)
         changed.append(classical(batch, seed))
         assert torch.equal(changed[-1], classical(batch, seed))
         return changed[-1]
 
-    settings = ClassifierSettings(epochs=1, precision=precision, device="cpu")
+    settings = ClassifierSettings(epochs=2, batch_size=4, precision=precision, device="cpu")
     train_classifier(images, labels, images, labels, settings, n_classes=2, seed=1, augmentation=kept)
     assert changed[0].dtype == torch.float32
+    assert len(seeds) == len(changed) == 4  # each step of each epoch has its own
 
 
 def test_bf16_learns_what_float32_learns():
@@ -349,6 +354,16 @@ def test_the_learning_rate_is_halved_when_validation_stalls():
     assert stalled.history["learning_rate"].tolist() == pytest.approx([1e-3] * 4 + [5e-4] * 3 + [2.5e-4] * 2)
 
 
+def test_the_training_loss_is_the_epochs_own():
+    images = torch.rand(4, 1, *SHAPE)
+    labels = torch.tensor([0, 0, 0, 1])
+    settings = ClassifierSettings(epochs=2, learning_rate=0.5, device="cpu")
+    result = train_classifier(images, labels, images, labels, settings, n_classes=2, seed=1, network=lambda shape, n: Staged([[0.0] * 4]))
+    # Adam's first step is the learning rate: the logits of class 0 are 0, then 0.5.
+    second = 3 / 4 * math.log1p(math.exp(-0.5)) + 1 / 4 * math.log1p(math.exp(0.5))
+    assert result.history["train_loss"].tolist() == pytest.approx([math.log(2), second], rel=1e-5)
+
+
 def test_the_defaults_are_the_papers():
     paper = ClassifierSettings()
     assert (paper.epochs, paper.batch_size, paper.learning_rate, paper.patience) == (50, 200, 1e-4, 5)
@@ -357,8 +372,11 @@ def test_the_defaults_are_the_papers():
 def test_validation_without_a_class_still_chooses():
     images, labels = toy(16)
     only = labels == 1
-    result = train_classifier(images, labels, images[only], labels[only], QUICK, n_classes=2, seed=1)
-    assert result.history["validation_balanced_accuracy"].notna().all()
+    settings = ClassifierSettings(epochs=1, device="cpu")
+    result = train_classifier(
+        images, labels, images[only], labels[only], settings, n_classes=2, seed=1, network=lambda shape, n: Staged([[1.0] * 16])
+    )
+    assert result.history["validation_balanced_accuracy"].tolist() == [1]
 
 
 def test_a_loss_that_is_no_number_stops_the_training():
@@ -440,6 +458,11 @@ def test_what_was_drawn_is_what_happens(shape):
     moved = apply(images, drawn)
     torch.testing.assert_close(moved[0, :, :-2], images[0, :, 2:], atol=1e-5, rtol=0)
     torch.testing.assert_close(moved[1, ..., :-3], images[1, ..., 3:], atol=1e-5, rtol=0)
+    drawn = replace(drawn, affines=torch.eye(dims + 1).repeat(2, *[1] * 2), bends=torch.zeros_like(drawn.bends))
+    drawn.gammas[:], drawn.noise[1] = torch.tensor([1.5, 1.0]), 0.25
+    changed = apply(images, drawn)
+    torch.testing.assert_close(changed[0], images[0] ** 1.5, atol=1e-5, rtol=0)
+    torch.testing.assert_close(changed[1], (images[1] + 0.25).clamp(max=1), atol=1e-5, rtol=0)
 
 
 def test_a_rotation_keeps_lengths_in_voxels():
