@@ -64,9 +64,10 @@ def check_command(
     data: Data = "demo", table: Table = None, label: Label = None, plane: Plane = None, suffix: Suffix = "T1w", size: Size = None
 ) -> None:
     """Examine a whole cohort and list every problem; exit code 3 if there is any. Nothing is written."""
+    from ..datasets.readers import Source
     from . import commands
 
-    if not commands.check(commands.Source(data, table, label, plane, suffix), sized=size is not None):
+    if not commands.check(Source(data, table, label, plane, suffix), sized=size is not None):
         raise typer.Exit(3)
 
 
@@ -121,6 +122,7 @@ def fit_command(
     force: Force = False,
 ) -> None:
     """Fit one generative model per class on its training images."""
+    from ..datasets.readers import Source
     from . import commands
 
     chosen = _preset(preset)
@@ -147,7 +149,7 @@ def fit_command(
         metric={"n_centroids": centroids, "selection": selection, "lam": lam, "tau": tau, "rho": rho},
     )
     commands.fit(
-        commands.Source(data, table, label, plane, suffix),
+        Source(data, table, label, plane, suffix),
         classes or [],
         settings,
         out,
@@ -201,6 +203,7 @@ def generate_command(
     import math
 
     from ..datasets.errors import UsageError
+    from ..datasets.readers import Source
     from . import commands
 
     if file_format not in (None, "nifti", "png", "npz"):
@@ -226,7 +229,7 @@ def generate_command(
         sampler_settings={name: value for name, value in settings.items() if value is not None},
         seed=seed,
         file_format=file_format,  # type: ignore[arg-type]
-        source=None if data is None else commands.Source(data, table, label, plane, suffix),
+        source=None if data is None else Source(data, table, label, plane, suffix),
         device=device or "cpu",
         force=force,
         command=_command_line(),
@@ -252,13 +255,14 @@ def show_command(
     force: Force = False,
 ) -> None:
     """Draw a contact sheet of cohorts, a row per class."""
+    from ..datasets.readers import Source
     from . import commands
     from .fitting import FitSettings
 
     settings = _change(FitSettings(), preparation=_preparation(size, plane, position, fit, scaling))
     commands.show(
         paths,
-        commands.Source("", table, label, plane, suffix),
+        Source("", table, label, plane, suffix),
         settings.preparation,
         out,
         columns=columns,
@@ -336,9 +340,9 @@ def evaluate_command(
     """Measure whether synthetic images help a classifier: repeated runs, intervals, and a verdict per method."""
     from ..classifiers.training import ClassifierSettings
     from ..datasets.errors import UsageError
+    from ..datasets.readers import Source
     from ..experiments import evaluate
     from ..experiments.augmentation import Protocols
-    from . import commands
 
     if submit and slurm is None:
         raise UsageError("--submit goes with --slurm N, the number of shards.")
@@ -354,8 +358,8 @@ def evaluate_command(
             training={"steps": steps},
         )
         request = evaluate.Request(
-            source=commands.Source(data, table, label, plane, suffix),
-            test_source=None if test_data is None else commands.Source(test_data, None, label, plane, suffix),
+            source=Source(data, table, label, plane, suffix),
+            test_source=None if test_data is None else Source(test_data, None, label, plane, suffix),
             methods=tuple(method for part in methods or [] for method in part.split(",")),
             modes=tuple(modes or ["real+synthetic"]),
             runs=runs,

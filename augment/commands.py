@@ -1,9 +1,10 @@
 """What the commands do, once their options are read: whole jobs on folders, with progress on the terminal."""
 
+import json
 import re
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from ..datasets.cohort import Cohort
 from ..datasets.compute import choose_device
 from ..datasets.errors import DataError, TinycohortError, UsageError
 from ..datasets.files import refuse_existing, whole_file, whole_folder
-from ..datasets.readers import read_cohort
+from ..datasets.readers import Source
 from ..datasets.splits import Split, split_cohort
 from ..datasets.transforms import Images, Preparation, prepare
 from . import console
@@ -26,21 +27,6 @@ from .generation import Format, Generated, build_sampler, generate_class, top_up
 from .model import FittedModel
 from .samplers import DEFAULT_SAMPLER
 from .training import Record
-
-
-@dataclass(frozen=True)
-class Source:
-    """Where a cohort is read from, and how: the arguments of ``readers.read_cohort``."""
-
-    data: str = "demo"
-    table: str | None = None
-    label: str | None = None
-    plane: str | None = None
-    suffix: str = "T1w"
-
-    def read(self) -> Cohort:
-        """The cohort, not yet checked."""
-        return read_cohort(self.data, table=self.table, label=self.label, plane=self.plane, suffix=self.suffix)
 
 
 def check(source: Source, *, sized: bool) -> bool:
@@ -77,6 +63,9 @@ def fit(
     sized = settings.preparation.size is not None
     for label in labels:
         cohort.of_class(label)
+    spelt_alike = [label for label in labels if sum(folder_name(label).casefold() == folder_name(other).casefold() for other in labels) > 1]
+    if spelt_alike:
+        raise UsageError(f"The classes {', '.join(spelt_alike)} would share a folder; rename one, or fit them with different --out.")
     found = require_sound(cohort, sized=sized, minimum=FEWEST_IMAGES, progress=console.tracked("checking"))
     # All that can be refused is refused here: before anything is written, and hours before the end of training.
     split = _split(cohort, out, split_file, split_seed)
@@ -87,7 +76,7 @@ def fit(
     finished = {label: _finished(out, label, settings, found, split) for label in labels} if resume else {}
     for label in labels:
         if finished.get(label) is None:
-            refuse_existing(out / folder_name(label), force=force)
+            refuse_existing(out / folder_name(label), force=force, ours=is_model)
     if dry_run:
         _show_plan(cohort, split, labels, settings, found, out, shape, n_parameters)
         return {}
@@ -121,11 +110,16 @@ def generate(
 ) -> list[Generated]:
     """Write a synthetic cohort into ``out``, and beside it ``<out>.audit.csv``: which participant is nearest to each image."""
     audit_file = out.with_name(f"{out.name}.audit.csv")
-    for path in (out, audit_file):
-        refuse_existing(path, force=force)
+    refuse_existing(out, force=force, ours=is_synthetic)
+    refuse_existing(audit_file, force=force)
     if n is not None and n < 1:
         raise UsageError(f"-n must be 1 or more, not {n}.")
     models = load_models(models_folder, labels)
+    spaces = {(model.config.space.shape, model.config.space.affine) for model in models.values()}
+    if len(spaces) > 1:
+        raise DataError(
+            f"The models in {models_folder} make images of different sizes or places, which gives their class away; fit them alike."
+        )
     place = choose_device(device)
     if file_format == "png" and any(len(model.config.space.shape) == 3 for model in models.values()):
         raise UsageError("Volumes cannot be written as PNG; choose --format nifti or npz.")
@@ -143,6 +137,8 @@ def generate(
         raise UsageError("The classes are balanced already, so there is nothing to generate; give -n to enlarge them all.")
     references = {part.label: _training_images(models[part.label], source) for part in generated}
     known = {label: images for label, (images, _) in references.items() if images is not None}
+    # The audit of a cohort that is replaced must not outlive it: it names participants by the same synthetic ids.
+    audit_file.unlink(missing_ok=True)
     with whole_folder(out, force=force) as folder:
         audit = write_cohort(folder, generated, models, file_format=file_format, training_images=known, command=command)
     if len(audit):
@@ -150,9 +146,6 @@ def generate(
         nearest = [people[label][row] for label, row in zip(audit["label"], audit.pop("nearest_training_row"), strict=True)]
         with whole_file(audit_file) as temporary:
             audit.assign(nearest_training_participant=nearest).to_csv(temporary, index=False)
-    else:
-        # With --force: that of the cohort that was replaced.
-        audit_file.unlink(missing_ok=True)
     _show_sampling(generated, models, audit)
     console.say(f"Wrote {sum(len(part.images) for part in generated)} synthetic images to {out}.")
     return generated
@@ -224,6 +217,19 @@ def load_models(folder: Path, labels: Sequence[str] = ()) -> dict[str, FittedMod
     return {label: models[label] for label in (labels or models)}
 
 
+def is_synthetic(folder: Path) -> bool:
+    """Whether a folder is a synthetic cohort of ours: what ``--force`` may replace."""
+    try:
+        return json.loads((folder / "dataset_description.json").read_text(encoding="utf-8"))["Synthetic"] is True
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
+
+
+def is_model(folder: Path) -> bool:
+    """Whether a folder is a model of ours: what ``--force`` may replace."""
+    return (folder / "config.json").is_file() and (folder / "model.safetensors").is_file()
+
+
 def folder_name(label: str) -> str:
     """A class's folder: its label, with nothing in it that a file system could take otherwise."""
     return re.sub(r"[^\w.-]", "_", label).lstrip(".") or "class"
@@ -256,7 +262,7 @@ def _fit_one(
             label,
             settings,
             data_digest=digest,
-            read_as=asdict(source),
+            read_as=asdict(source.resolved()),
             resume_folder=unfinished,
             command=command,
             hooks=Hooks(on_epoch=on_epoch, on_warning=console.warn),

@@ -62,11 +62,9 @@ class Diagnostics:
 
     def warnings(self) -> list[str]:
         """What a user must know before using the samples, in plain words; empty if all is well."""
-        if self.acceptance is None:
-            return []
         found = []
         low, high = ACCEPTANCE_RANGE
-        if not low <= self.acceptance <= high:
+        if self.acceptance is not None and not low <= self.acceptance <= high:
             why = "its steps are too large" if self.acceptance < low else "its steps are so small that the chains hardly explore"
             found.append(f"{self.sampler}: acceptance {self.acceptance:.2f} is outside {low} to {high}: {why}.")
         if self.unmoved is not None and self.unmoved > TOLERATED_SHARE:
@@ -74,7 +72,7 @@ class Diagnostics:
                 f"{self.sampler}: {self.unmoved:.0%} of the chains never moved: those samples decode to reconstructions of training images."
             )
         if self.off_manifold is not None and self.off_manifold > TOLERATED_SHARE:
-            found.append(f"{self.sampler}: {self.off_manifold:.0%} of the chains ended off the manifold, where the decoder saw no data.")
+            found.append(f"{self.sampler}: {self.off_manifold:.0%} of the samples lie off the manifold, where the decoder saw no data.")
         return found
 
 

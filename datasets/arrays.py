@@ -68,7 +68,7 @@ def read(path: Path, *, table: Path | None, label: str | None) -> Cohort:
         source=str(path),
         arrays=images,
         licence=licence,
-        synthetic=subjects is not None and subjects.synthetic,
+        synthetic=(subjects is not None and subjects.synthetic) or bool(np.any(content.get("synthetic", False))),
         problems=(*(subjects.problems if subjects else ()), *problems),
     )
 

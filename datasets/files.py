@@ -8,7 +8,7 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -65,10 +65,13 @@ def whole_folder(path: str | os.PathLike[str], *, force: bool = False) -> Iterat
         shutil.rmtree(temporary, ignore_errors=True)
 
 
-def refuse_existing(path: Path, *, force: bool) -> None:
-    """Raise a ``UsageError`` if ``path`` exists (an empty folder does not count) and ``force`` is not set."""
-    occupied = path.exists() and not (path.is_dir() and not any(path.iterdir()))
-    if occupied and not force:
+def refuse_existing(path: Path, *, force: bool, ours: Callable[[Path], bool] = lambda path: True) -> None:
+    """Raise a ``UsageError`` if ``path`` exists, unless ``force`` is set and it is ``ours`` to replace; an empty folder does not count."""
+    if not path.exists() or (path.is_dir() and not any(path.iterdir())):
+        return
+    if force and not ours(path):
+        raise UsageError(f"{path} is nothing that this command makes, so --force does not replace it; choose another --out.")
+    if not force:
         raise UsageError(f"{path} exists already; choose another --out, or give --force to replace it.")
 
 

@@ -86,3 +86,23 @@ def read_cohort(
         raise DataError(f"{path} is no cohort; give a folder, a table (.csv, .tsv) that names the images, or an .npz.")
     given = {"table": None if table is None else Path(table), "label": label, "plane": plane, "suffix": suffix}
     return layout.read(path, **{option: given[option] for option in layout.options})
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where a cohort is read from, and how: the arguments of ``read_cohort``."""
+
+    data: str = "demo"
+    table: str | None = None
+    label: str | None = None
+    plane: str | None = None
+    suffix: str = "T1w"
+
+    def read(self) -> Cohort:
+        """The cohort, not yet checked."""
+        return read_cohort(self.data, table=self.table, label=self.label, plane=self.plane, suffix=self.suffix)
+
+    def resolved(self) -> "Source":
+        """The same source from whatever folder it is read: its paths are absolute."""
+        data = self.data if self.data in NAMES else str(Path(self.data).expanduser().resolve())
+        return replace(self, data=data, table=None if self.table is None else str(Path(self.table).expanduser().resolve()))

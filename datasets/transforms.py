@@ -220,9 +220,13 @@ def _plane_index(image: MetaTensor, axis: int, preparation: Preparation, where: 
     if not in_mm:
         return min(extent - 1, int(value * extent))
     affine = np.asarray(image.affine, dtype=float)
-    index = round((value - affine[axis, 3]) / affine[axis, axis])
+    # Through the middle of the volume: in a tilted one the coordinate also changes along a slice.
+    middle = (np.array(image.shape[1:]) - 1) / 2
+    middle[axis] = 0
+    origin = affine[axis, :3] @ middle + affine[axis, 3]
+    index = round((value - origin) / affine[axis, axis])
     if not 0 <= index < extent:
-        reach = sorted((affine[axis, 3], affine[axis, 3] + affine[axis, axis] * (extent - 1)))
+        reach = sorted((origin, origin + affine[axis, axis] * (extent - 1)))
         raise DataError(f"{where} has no {preparation.plane} slice at {value:g} mm: it reaches from {reach[0]:g} to {reach[1]:g} mm.")
     return index
 

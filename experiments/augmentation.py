@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from ..augment.autoencoders import AUTOENCODERS
-from ..augment.fitting import FitSettings, fit_class
+from ..augment.fitting import FitSettings, fit_class, plan_digest
 from ..augment.generation import generate_class
 from ..augment.model import FittedModel
 from ..augment.nearest import nearest_images
@@ -27,10 +27,9 @@ from ..classifiers.network import CNN, load_network
 from ..classifiers.scores import scores
 from ..classifiers.training import Augmentation, ClassifierSettings, balancing_weights, predict_probabilities, train_classifier
 from ..datasets.cohort import Cohort
-from ..datasets.errors import LeakageError, UsageError
-from ..datasets.files import whole_folder
+from ..datasets.errors import DataError, LeakageError, UsageError
 from ..datasets.splits import Split, split_cohort
-from .prepared import Prepared
+from .prepared import Prepared, make_once, stratum
 from .settings import fit_settings_from
 from .study import read_config, seed_of
 
@@ -150,7 +149,7 @@ def run_cell(key: Mapping[str, Any], seed: int, folder: Path) -> dict[str, Any]:
     for name, part in data.tests(split).items():
         kept = {name: np.ones(len(part.table), dtype=bool)}
         if protocols.stratum:
-            kept[f"{name}, {protocols.stratum}"] = part.stratum(protocols.stratum)
+            kept[f"{name}, {protocols.stratum}"] = stratum(part.table, protocols.stratum)
         for title, rows in kept.items():
             result["scores"][title] = scores(probabilities[name][rows], part.labels.numpy()[rows], classes) if rows.any() else {}
             result["n_test"][title] = int(rows.sum())
@@ -209,6 +208,8 @@ def training_set(
         model = generator_of(model_name, label, data, split, config, shared, folder)
         check_no_leakage(model, data, split)
         n = protocols.n_synthetic if mode == "synthetic-only" else target - int(counts[index])
+        if n == 0:
+            continue
         generated = generate_class(model, n, sampler=sampler, seed=seed_of(config["seed"], {**shared, "of": "samples", "sampler": sampler}))
         parts.append(generated.images.pixels)
         kinds.append(torch.full((n,), index))
@@ -242,18 +243,14 @@ def generator_of(
 ) -> FittedModel:
     """The model of a class in a run: fitted once, kept in the study's folder, and shared by the samplers."""
     place = folder / "generators" / f"run-{shared['run']:03d}" / f"{name}-{data.classes.index(label)}"
-    if (place / "config.json").is_file():
-        return FittedModel.load(place)
     settings: FitSettings = fit_settings_from(config["fit"])
     own = {} if name != settings.model else settings.model_settings
     settings = replace(settings, model=name, model_settings=own, seed=seed_of(config["seed"], {**shared, "of": "generators"}))
-    model = fit_class(data.cohort, split, label, settings, data_digest=config["data"]["digest"])
-    try:
-        with whole_folder(place) as temporary:
-            model.save(temporary)
-    except (OSError, UsageError):
-        # Another process was faster; its model is the same.
-        return FittedModel.load(place)
+    digest = config["data"]["digest"]
+    make_once(place, lambda temporary: fit_class(data.cohort, split, label, settings, data_digest=digest).save(temporary))
+    model = FittedModel.load(place)
+    if model.config.plan != plan_digest(settings, label, digest, split):
+        raise DataError(f"{place} was fitted with other settings, data or split than this study's; delete it.")
     return model
 
 

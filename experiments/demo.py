@@ -8,9 +8,10 @@ import pandas as pd
 from ..augment import commands, console
 from ..augment.fitting import PRESETS, FitSettings
 from ..datasets.files import refuse_existing, whole_file
+from ..datasets.readers import Source
 from ..datasets.transforms import Preparation
 
-SOURCE = commands.Source("demo")
+SOURCE = Source("demo")
 # A coronal slice through the ventricles and the hippocampi, which shrink in AD.
 PREPARATION = Preparation(plane="coronal", position="-20mm")
 

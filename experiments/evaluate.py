@@ -11,14 +11,14 @@ from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsed
 from rich.progress import Progress as Bars
 
 from ..augment import console
-from ..augment.commands import Source
 from ..augment.fitting import FitSettings
 from ..classifiers.covariates import available
 from ..classifiers.network import load_network
 from ..classifiers.training import ClassifierSettings
-from ..datasets.errors import DataError, GateError, UsageError
+from ..datasets.errors import DataError, GateError, LeakageError, UsageError
+from ..datasets.readers import Source
 from .augmentation import DEFAULT_METHODS, Protocols, cells_of, check_method, run_cell, study_config
-from .prepared import describe
+from .prepared import describe, stratum
 from .report import write_report
 from .runs import Progress, Shard, Study, run_study
 from .slurm import sbatch_script, submit
@@ -60,7 +60,13 @@ def configuration_of(request: Request) -> dict[str, Any]:
     foreign = set(request.protocols.limit) - set(cohort.labels)
     if foreign:
         raise UsageError(f"--limit names {', '.join(sorted(foreign))}, and the classes are {', '.join(cohort.labels)}.")
-    data = describe(request.source, request.fit.preparation, request.test_source, progress=console.tracked(f"checking {cohort.name}"))
+    for tests in [cohort, *([request.test_source.read()] if request.test_source else [])]:
+        if request.protocols.stratum:
+            stratum(tests.table, request.protocols.stratum)
+        if "covariates" in methods and not set(available(cohort.table)) <= set(tests.table.columns):
+            raise DataError(f"{tests.source} lacks {' or '.join(available(cohort.table))}; leave out the method covariates.")
+    source, test_source = request.source.resolved(), request.test_source.resolved() if request.test_source else None
+    data = describe(source, request.fit.preparation, test_source, progress=console.tracked("checking"))
     settled = replace(request.fit.preparation, size=tuple(data["preparation"]["size"]))
     return study_config(
         data,
@@ -126,6 +132,8 @@ def evaluate(
     ------
     GateError
         If runs failed; the others are kept.
+    LeakageError
+        If one of them failed because a generator had seen a participant that is tested.
     """
     if slurm is not None:
         _to_slurm(config, out, jobs, threads, slurm, send)
@@ -140,6 +148,9 @@ def evaluate(
         console.warn(str(failure))
     if shard is None and outcome.computed + outcome.found:
         report(out)
+    leaks = [failure for failure in outcome.failures if failure.exit_code == LeakageError.exit_code]
+    if leaks:
+        raise LeakageError(leaks[0].message)
     if outcome.failures:
         raise GateError(
             f"{len(outcome.failures)} runs failed (listed above, and in {out / 'failures'}); the same command tries them again."
@@ -176,6 +187,7 @@ def _to_slurm(config: Mapping[str, Any], out: Path, jobs: int, threads: int, sha
     if send:
         console.say(f"Submitted as job {submit(script, logs=out / 'logs')}; when it is done: augment report {out}")
     else:
+        (out / "logs").mkdir(exist_ok=True)
         sys.stdout.write(script)
 
 

@@ -1,5 +1,6 @@
 """A study's images, prepared once and shared by all its runs."""
 
+import json
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -11,14 +12,15 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from ..augment.commands import Source
 from ..datasets.check import Examination, require_sound
 from ..datasets.cohort import Cohort
-from ..datasets.errors import DataError, LeakageError, UsageError
-from ..datasets.files import whole_file
+from ..datasets.errors import DataError, LeakageError, TinycohortError, UsageError
+from ..datasets.files import whole_folder, write_json
+from ..datasets.readers import Source
 from ..datasets.splits import Split, check_disjoint
-from ..datasets.transforms import Preparation, prepare
+from ..datasets.transforms import ImageSpace, Preparation, prepare
 
+TEST, EXTERNAL = "test", "external: "  # names of test sets; a cohort's name follows the second
 FEWEST_IMAGES = 10  # of a class: 7 to train on, 1 to select by, 2 to test on
 _CLAUSE = re.compile(r"\s*(\w+)\s*(>=|<=|==|!=|>|<)\s*([^\s&]+)\s*")
 
@@ -31,31 +33,6 @@ class Part:
     labels: Tensor
     table: pd.DataFrame
 
-    def stratum(self, condition: str) -> np.ndarray:
-        """Which rows fulfil a condition on columns of the table, such as ``age>=60`` or ``age>=60 & sex==F``: ``(n,)`` bool.
-
-        A condition is compared, never evaluated: it may come from a configuration file.
-
-        Raises
-        ------
-        UsageError
-            If it is no condition, or names no column.
-        """
-        rows = np.ones(len(self.table), dtype=bool)
-        for clause in condition.split("&"):
-            match = _CLAUSE.fullmatch(clause)
-            if match is None:
-                raise UsageError(f"A stratum is written as age>=60 or as 'age>=60 & sex==F', not as '{condition}'.")
-            column, operator, text = match.groups()
-            if column not in self.table:
-                raise UsageError(f"The stratum '{condition}' names no column of the cohort; it has: {', '.join(self.table.columns)}.")
-            numbers = pd.to_numeric(self.table[column], errors="coerce")
-            if numbers.notna().any():
-                rows &= _COMPARE[operator](numbers.to_numpy(dtype=float), _number(text))
-            else:
-                rows &= _COMPARE[operator](self.table[column].astype(str).to_numpy(), text)
-        return rows
-
 
 _COMPARE: dict[str, Callable[[Any, Any], np.ndarray]] = {
     ">=": lambda values, bound: values >= bound,
@@ -65,6 +42,32 @@ _COMPARE: dict[str, Callable[[Any, Any], np.ndarray]] = {
     ">": lambda values, bound: values > bound,
     "<": lambda values, bound: values < bound,
 }
+
+
+def stratum(table: pd.DataFrame, condition: str) -> np.ndarray:
+    """Which rows fulfil a condition on columns, such as ``age>=60`` or ``age>=60 & sex==F``: ``(n,)`` bool, false for a missing value.
+
+    A condition is compared, never evaluated: it may come from a configuration file.
+
+    Raises
+    ------
+    UsageError
+        If it is no condition, or names no column.
+    """
+    rows = np.ones(len(table), dtype=bool)
+    for clause in condition.split("&"):
+        match = _CLAUSE.fullmatch(clause)
+        if match is None:
+            raise UsageError(f"A stratum is written as age>=60 or as 'age>=60 & sex==F', not as '{condition}'.")
+        column, operator, text = match.groups()
+        if column not in table:
+            raise UsageError(f"The stratum '{condition}' names no column of the cohort; it has: {', '.join(table.columns)}.")
+        numbers = pd.to_numeric(table[column], errors="coerce")
+        if numbers.notna().any():
+            rows &= numbers.notna().to_numpy() & _COMPARE[operator](numbers.to_numpy(dtype=float), _number(text))
+        else:
+            rows &= table[column].notna().to_numpy() & _COMPARE[operator](table[column].astype(str).to_numpy(), text)
+    return rows
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,23 +80,26 @@ class Prepared:
         Its ``arrays`` are the prepared images; ``image`` counts their rows.
     classes : tuple of str
         In the order of the classifier's outputs.
+    space : ImageSpace
+        Of the images, before they became arrays.
     external : dict
         From a test cohort's name to its images.
     """
 
     cohort: Cohort
     classes: tuple[str, ...]
+    space: ImageSpace
     external: dict[str, Part] = field(default_factory=dict)
 
     @classmethod
     def load(cls, folder: Path, data: Mapping[str, Any]) -> "Prepared":
         """The cohorts of the study in ``folder``, from its cache, or from their source if that is gone."""
-        cohort = _in_memory(folder, data["source"], data["preparation"], data["digest"])
+        cohort, space = _in_memory(folder, data["source"], data["preparation"], data["digest"])
         external = {}
         if "test_source" in data:
-            tests = _in_memory(folder, data["test_source"], data["preparation"], data["test_digest"])
-            external[f"external: {tests.name}"] = _part(tests, tuple(data["classes"]))
-        return cls(cohort, tuple(data["classes"]), external)
+            tests, _ = _in_memory(folder, data["test_source"], data["preparation"], data["test_digest"])
+            external[EXTERNAL + tests.name] = _part(tests, tuple(data["classes"]))
+        return cls(cohort, tuple(data["classes"]), space, external)
 
     def side(self, split: Split, name: str) -> Part:
         """The images of one side of a split."""
@@ -101,7 +107,7 @@ class Prepared:
 
     def tests(self, split: Split) -> dict[str, Part]:
         """What a run is tested on: the test side, and the external cohorts."""
-        return {"test": self.side(split, "test"), **self.external}
+        return {TEST: self.side(split, "test"), **self.external}
 
 
 def describe(
@@ -116,14 +122,14 @@ def describe(
     LeakageError
         If the external test cohort shares a participant, or an image, with the cohort.
     """
-    cohort, found = _sound(source, preparation, progress)
+    cohort, found = _sound(source, preparation, FEWEST_IMAGES, progress)
     if preparation.size is None:
         first = cohort.where(np.arange(len(cohort)) == 0)
         preparation = replace(preparation, size=prepare(first, preparation).space.shape)
     data = {"source": _as_dict(source), "preparation": _as_dict(preparation), "digest": found.digest, "classes": cohort.labels}
     if test_source is None:
         return data
-    tests, its = _sound(test_source, preparation, progress)
+    tests, its = _sound(test_source, preparation, 1, progress)
     check_disjoint({"the cohort": cohort, "the test cohort": tests}, where=f"{source.data} and {test_source.data}")
     shared = set(found.digests) & set(its.digests)
     if shared:
@@ -135,27 +141,62 @@ def describe(
     return data | {"test_source": _as_dict(test_source), "test_digest": its.digest}
 
 
-def _sound(source: Source, preparation: Preparation, progress: Callable[[Sequence[Any]], Any]) -> tuple[Cohort, Examination]:
+def make_once(place: Path, write: Callable[[Path], None]) -> None:
+    """Have the folder ``place``, made by ``write``; another process that makes the same one first is as good."""
+    if place.exists():
+        return
+    try:
+        with whole_folder(place) as temporary:
+            write(temporary)
+    except (OSError, TinycohortError):
+        if not place.exists():
+            raise
+
+
+def _sound(source: Source, preparation: Preparation, minimum: int, progress: Callable[[Sequence[Any]], Any]) -> tuple[Cohort, Examination]:
     cohort = source.read()
-    return cohort, require_sound(cohort, sized=preparation.size is not None, minimum=FEWEST_IMAGES, progress=progress)
+    if cohort.synthetic:
+        raise DataError(f"{source.data} is synthetic; a study starts from real images, and is tested on real ones alone.")
+    return cohort, require_sound(cohort, sized=preparation.size is not None, minimum=minimum, progress=progress)
 
 
-def _in_memory(folder: Path, source: Mapping[str, Any], preparation: Mapping[str, Any], digest: str) -> Cohort:
-    """The cohort with its prepared images; they are kept as ``cache/<digest>.npy``, which may be deleted at any time."""
+def _in_memory(folder: Path, source: Mapping[str, Any], preparation: Mapping[str, Any], digest: str) -> tuple[Cohort, ImageSpace]:
+    """The cohort with its prepared images; they are kept as ``cache/<digest>``, which may be deleted at any time.
+
+    Which image is whose is kept beside them: the table may have been sorted, or changed, since.
+    """
     cohort = Source(**source).read()
-    cache = folder / "cache" / f"{digest[:16]}.npy"
-    if not cache.exists():
+    place = folder / "cache" / digest[:16]
+
+    def write(temporary: Path) -> None:
+        if require_sound(cohort, sized="size" in preparation, minimum=1).digest != digest:
+            raise _changed(cohort)
         settings = {name: tuple(value) if isinstance(value, list) else value for name, value in preparation.items()}
-        require_same = require_sound(cohort, sized="size" in preparation)
-        if require_same.digest != digest:
-            raise DataError(f"{cohort.source} has changed since the study was started; restore it, or start another study.")
-        pixels = prepare(cohort, Preparation(**settings)).pixels[:, 0].numpy()
-        with whole_file(cache) as temporary, temporary.open("wb") as file:
-            np.save(file, pixels)
-    arrays = np.load(cache, mmap_mode="r", allow_pickle=False)
-    if len(arrays) != len(cohort):
-        raise DataError(f"{cohort.source} has changed since the study was started; restore it, or start another study.")
-    return replace(cohort, arrays=arrays, table=cohort.table.assign(image=range(len(cohort))))
+        images = prepare(cohort, Preparation(**settings))
+        np.save(temporary / "images.npy", images.pixels[:, 0].numpy())
+        write_json(temporary / "rows.json", {"rows": _rows(cohort), "space": vars(images.space)})
+
+    make_once(place, write)
+    kept = json.loads((place / "rows.json").read_text(encoding="utf-8"))
+    order = {tuple(row): number for number, row in enumerate(kept["rows"])}
+    rows = [order.get(tuple(row)) for row in _rows(cohort)]
+    if None in rows or len(rows) != len(order):
+        raise _changed(cohort)
+    arrays = np.load(place / "images.npy", mmap_mode="r", allow_pickle=False)
+    space = ImageSpace(**{name: _tuples(value) for name, value in kept["space"].items()})
+    return replace(cohort, arrays=arrays, table=cohort.table.assign(image=rows)), space
+
+
+def _rows(cohort: Cohort) -> list[list[str]]:
+    return cohort.table[["image_id", "participant_id", "label"]].astype(str).to_numpy().tolist()
+
+
+def _changed(cohort: Cohort) -> DataError:
+    return DataError(f"{cohort.source} has changed since the study was started; restore it, or start another study.")
+
+
+def _tuples(value: Any) -> Any:
+    return tuple(_tuples(part) for part in value) if isinstance(value, list) else value
 
 
 def _part(cohort: Cohort, classes: tuple[str, ...]) -> Part:

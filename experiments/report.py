@@ -14,15 +14,16 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
+from ..augment.console import warn
 from ..augment.figures import SheetRow, contact_sheet
 from ..augment.generation import generate_class
 from ..augment.model import FittedModel
 from ..augment.nearest import nearest_images
-from ..datasets.errors import DataError
+from ..datasets.errors import DataError, TinycohortError
 from ..datasets.files import whole_file
 from ..datasets.transforms import Images
-from .augmentation import Protocols, split_of
-from .prepared import Prepared
+from .augmentation import Protocols, cells_of, split_of
+from .prepared import EXTERNAL, TEST, Prepared
 from .statistics import compare, paired_differences
 from .study import all_runs, collect_failures, read_config, seed_of
 
@@ -68,13 +69,16 @@ def write_report(folder: Path) -> pd.DataFrame:
         raise DataError(f"{folder} has no finished run yet; start it with `augment evaluate --out {folder}`.")
     results = tidy_results(runs)
     sections = _sections(results, config)
-    for name, text in (
-        ("results.csv", results.to_csv(index=False)),
-        ("table.md", _markdown(sections, folder, config)),
-        ("report.html", _html(sections, runs, folder, config)),
-    ):
+    planned = len(cells_of(**config["grid"]))
+    missing = f"Unfinished: {len(runs)} of {planned} cells are there, and all verdicts are preliminary." if len(runs) < planned else ""
+    texts = {
+        "results.csv": lambda: results.to_csv(index=False),
+        "table.md": lambda: _markdown(sections, folder, config, missing),
+        "report.html": lambda: _html(sections, runs, folder, config, missing),
+    }
+    for name, text in texts.items():
         with whole_file(folder / name) as temporary:
-            temporary.write_text(text, encoding="utf-8")
+            temporary.write_text(text(), encoding="utf-8")
     return results
 
 
@@ -100,13 +104,20 @@ def _sections(results: pd.DataFrame, config: Mapping[str, Any]) -> list[Section]
             table = table[table[MAIN].notna()]
             if table.empty:
                 continue
-            fresh = config["protocols"]["protocol"] == "resampled"
-            ratio = float((table["n_test"] / table["n_fitted_on"]).mean()) if fresh else None
+            ratio = _overlap(results, test_set) if config["protocols"]["protocol"] == "resampled" else None
             present = [name for name in REFERENCES if name in set(table["method"])]
             comparisons = {name: compare(table, MAIN, reference=name, ratio=ratio) for name in present}
             title = test_set if mode == REAL else f"{test_set}: {mode}"
             sections.append(Section(title, table, _layout(table, config["data"]["classes"]), comparisons))
     return sections
+
+
+def _overlap(results: pd.DataFrame, test_set: str) -> float | None:
+    """n_test / n_train, by which the runs' splits overlap: for a stratum that of its test side, for an external cohort none applies."""
+    if test_set.startswith(EXTERNAL):
+        return None
+    sides = results[results["test_set"] == TEST]
+    return float((sides["n_test"] / sides["n_fitted_on"]).mean())
 
 
 def _layout(table: pd.DataFrame, classes: Sequence[str]) -> pd.DataFrame:
@@ -125,8 +136,9 @@ def _comparison_rows(comparison: pd.DataFrame) -> list[tuple[str, str]]:
     return [(str(method), str(verdict)) for method, verdict in zip(comparison["method"], comparison["verdict"], strict=True)]
 
 
-def _markdown(sections: Sequence[Section], folder: Path, config: Mapping[str, Any]) -> str:
+def _markdown(sections: Sequence[Section], folder: Path, config: Mapping[str, Any], missing: str) -> str:
     lines = [f"# {_title(config)}", "", f"Mean ± standard deviation over runs, in percent; protocol {config['protocols']['protocol']}.", ""]
+    lines += [missing, ""] if missing else []
     for section in sections:
         lines += [f"## {section.title}", "", _markdown_table(section.layout), ""]
         for reference, comparison in section.comparisons.items():
@@ -143,10 +155,11 @@ def _markdown_table(table: pd.DataFrame) -> str:
     return "\n".join("| " + " | ".join(str(cell) for cell in line) + " |" for line in lines)
 
 
-def _html(sections: Sequence[Section], runs: Sequence[Mapping[str, Any]], folder: Path, config: Mapping[str, Any]) -> str:
+def _html(sections: Sequence[Section], runs: Sequence[Mapping[str, Any]], folder: Path, config: Mapping[str, Any], missing: str) -> str:
     environment = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined)
     return environment.from_string(_PAGE).render(
         title=_title(config),
+        missing=missing,
         protocol=config["protocols"]["protocol"],
         sections=[
             {
@@ -226,7 +239,12 @@ def _sheets(folder: Path, config: Mapping[str, Any]) -> list[tuple[str, Figure]]
     generating = [method for method in config["grid"]["methods"] if ":" in method]
     if not generating:
         return []
-    data = Prepared.load(folder, config["data"])
+    try:
+        data = Prepared.load(folder, config["data"])
+    except (TinycohortError, OSError) as error:
+        # A finished study can be read where its images are not.
+        warn(f"The report has no contact sheets: {error}")
+        return []
     split = split_of(data.cohort, Protocols(**config["protocols"]), seed_of(config["seed"], {"run": 0, "of": "split"}))
     train = data.side(split, "train")
     sheets = []
@@ -240,11 +258,14 @@ def _sheets(folder: Path, config: Mapping[str, Any]) -> list[tuple[str, Figure]]
                 continue
             model = FittedModel.load(place)
             seed = seed_of(config["seed"], {"run": 0, "of": "samples", "sampler": sampler})
-            made = generate_class(model, 8, sampler=sampler, seed=seed).images
-            _, nearest = nearest_images(made.pixels, real)
-            rows += [SheetRow(f"{method}", made), SheetRow("its nearest\ntraining images", Images(real[nearest], made.space))]
+            made = generate_class(model, 8, sampler=sampler, seed=seed).images.pixels
+            _, nearest = nearest_images(made, real)
+            rows += [
+                SheetRow(method, Images(made, data.space)),
+                SheetRow("nearest\ntraining images", Images(real[nearest], data.space)),
+            ]
         if rows:
-            rows.insert(0, SheetRow("real", Images(real[:8], rows[0].images.space)))
+            rows.insert(0, SheetRow("real", Images(real[:8], data.space)))
             sheets.append((f"{label}, run 0", contact_sheet(rows)))
     return sheets
 
@@ -287,6 +308,7 @@ img { max-width: 100% } pre { background: #f6f6f6; padding: 1rem; overflow: auto
 <p class="note">Protocol {{ protocol }}. Mean ± standard deviation over runs, in percent. Verdicts: corrected resampled t-test
 (Nadeau and Bengio 2003) on paired differences, Holm's correction, 95 %. Synthetic images train classifiers only;
 all tests are on real ones.</p>
+{% if missing %}<p><b>{{ missing }}</b></p>{% endif %}
 {% for section in sections %}
 <h2>{{ section.title }}</h2>
 <table><tr>{% for name in section.header %}<th>{{ name }}</th>{% endfor %}</tr>

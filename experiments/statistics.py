@@ -153,9 +153,10 @@ def compare(table: pd.DataFrame, metric: str, *, reference: str, ratio: float | 
     reference : str
         The method that the others are compared with.
     ratio : float or None
-        n_test / n_train of the runs, in participants; ``None`` for the protocol ``paper``, where all runs have one split: no verdict then.
+        n_test / n_train of the runs, in participants (of a stratum, those of the whole test side: that is how much the runs overlap).
+        ``None`` where all runs have one split (the protocol ``paper``) or one external test set: no verdict then.
     level : float
-        The probability that any of the verdicts claims an effect where there is none.
+        The probability that any of these verdicts, of one table against one reference, claims an effect where there is none.
 
     Returns
     -------
@@ -178,7 +179,9 @@ def compare(table: pd.DataFrame, metric: str, *, reference: str, ratio: float | 
 def _verdict(test: MeanTest, p_holm: float, metric: str, reference: str, unpaired: int, ratio: float | None, level: float) -> str:
     runs = f"{test.n} runs" + (f", {unpaired} more without a pair" if unpaired else "")
     if ratio is None:
-        return "no verdict: all runs have the same split, so their spread shows the seeds alone"
+        return (
+            "no verdict: all runs have the same split, or test the same people, so their spread does not tell of others"
+        )
     if test.n < 2:
         return f"no verdict: it takes two runs with a score of it and of `{reference}`, and there is {'one' if test.n else 'none'}"
     if math.isnan(test.p):

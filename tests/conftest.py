@@ -126,9 +126,10 @@ class Study:
 @pytest.fixture(scope="session")
 def studies(tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, Study]:
     """Small fitted studies, not to be changed: pictures without a place in the world, volumes, and slices cut out of them."""
-    from tinycohort.augment.commands import Source, fit
+    from tinycohort.augment.commands import fit
     from tinycohort.augment.fitting import FitSettings
     from tinycohort.augment.training import TrainingSettings
+    from tinycohort.datasets.readers import Source
     from tinycohort.datasets.transforms import Preparation
 
     root = tmp_path_factory.mktemp("studies")

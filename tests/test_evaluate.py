@@ -11,13 +11,13 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from tinycohort.augment.commands import Source
 from tinycohort.augment.fitting import FitSettings
 from tinycohort.augment.model import Participants
 from tinycohort.augment.training import TrainingSettings
 from tinycohort.classifiers.covariates import CovariateClassifier
 from tinycohort.classifiers.training import ClassifierSettings
 from tinycohort.datasets.errors import DataError, LeakageError, UsageError
+from tinycohort.datasets.readers import Source
 from tinycohort.experiments import evaluate
 from tinycohort.experiments.augmentation import (
     LEFT_OUT,
@@ -31,8 +31,8 @@ from tinycohort.experiments.augmentation import (
     run_cell,
     split_of,
 )
-from tinycohort.experiments.prepared import Part, Prepared
-from tinycohort.experiments.report import tidy_results, write_report
+from tinycohort.experiments.prepared import Prepared, stratum
+from tinycohort.experiments.report import _overlap, tidy_results, write_report
 from tinycohort.experiments.study import all_runs, claim, seed_of, write_run
 
 SIDE = 16
@@ -230,12 +230,89 @@ def test_unknown_methods_are_refused(method: str, what: str):
         ({"modes": ("half",)}, UsageError),
         ({"protocols": Protocols(limit={"XX": 3})}, UsageError),
         ({"network": "no.such.module:f"}, UsageError),
+        ({"protocols": Protocols(stratum="aeg>=60")}, UsageError),
         ({"source": Source("/nowhere")}, DataError),
     ],
 )
 def test_what_cannot_be_is_refused_before_a_run(cohort: Path, changes: dict, error: type[Exception]):
     with pytest.raises(error):
         evaluate.configuration_of(request(cohort, **changes))
+
+
+def test_images_stay_with_their_participants_when_the_table_is_sorted_or_changed(tmp_path: Path):
+    cohort = write_cohort(tmp_path / "cohort", {"AD": 10, "CN": 12})
+    config = evaluate.configuration_of(request(cohort, methods=("original",)))
+    before = Prepared.load(tmp_path / "study", config["data"])
+    with np.load(cohort / "images.npz") as kept:
+        arrays = {name: value[::-1] for name, value in kept.items()}
+    np.savez(cohort / "images.npz", **arrays)
+    after = Prepared.load(tmp_path / "study", config["data"])
+    assert list(after.cohort.table["participant_id"]) == list(before.cohort.table["participant_id"])[::-1]
+    for who in ("p0-000", "p0-021"):
+        pixels = [part.cohort.arrays[part.cohort.table.set_index("participant_id").loc[who, "image"]] for part in (before, after)]
+        assert np.array_equal(*pixels)
+    arrays["labels"] = np.where(arrays["labels"] == "AD", "CN", "AD")
+    np.savez(cohort / "images.npz", **arrays)
+    table = pd.read_csv(cohort / "participants.tsv", sep="\t")
+    table["diagnosis"] = np.where(table["diagnosis"] == "AD", "CN", "AD")
+    table.to_csv(cohort / "participants.tsv", sep="\t", index=False)
+    with pytest.raises(DataError, match="changed"):
+        Prepared.load(tmp_path / "study", config["data"])
+
+
+def test_a_generator_of_another_plan_is_refused(study: Path, tmp_path: Path):
+    copy = tmp_path / "copy"
+    shutil.copytree(study, copy)
+    config = evaluate.read_configuration(copy / "config.toml", None)
+    config["fit"]["latent_dim"] = 3
+    data = Prepared.load(copy, config["data"])
+    split = split_of(data.cohort, Protocols(**config["protocols"]), seed_of(config["seed"], {"run": 0, "of": "split"}))
+    with pytest.raises(DataError, match="other settings"):
+        generator_of("vae", "AD", data, split, config, {"run": 0}, copy)
+
+
+def test_topping_up_to_balance_alone_needs_nothing_of_the_largest_class(cohort: Path, tmp_path: Path):
+    asked = request(cohort, methods=("original", "vae:posterior"), runs=1, protocols=Protocols(least_steps=0, enlarge=1.0))
+    compute(tmp_path / "study", evaluate.configuration_of(asked))
+    counts = {run["key"]["method"]: run["result"]["notes"]["n_train"] for run in all_runs(tmp_path / "study")}
+    assert counts["vae:posterior"] == {"AD": counts["original"]["CN"], "CN": counts["original"]["CN"]}
+
+
+def test_an_external_cohort_and_a_stratum_get_the_verdicts_that_they_can_have():
+    rows = [
+        {"method": method, "mode": "real", "run": run, "test_set": name, "n_test": n, "n_fitted_on": 200, "balanced_accuracy": 0.7}
+        for method in ("original", "weighted")
+        for run in range(3)
+        for name, n in (("test", 60), ("test, age>=60", 12), ("external: other", 40))
+    ]
+    results = pd.DataFrame(rows)
+    assert _overlap(results, "test") == pytest.approx(0.3)
+    assert _overlap(results, "test, age>=60") == pytest.approx(0.3)
+    assert _overlap(results, "external: other") is None
+
+
+def test_a_synthetic_cohort_is_no_test_data(cohort: Path, tmp_path: Path):
+    other = write_cohort(tmp_path / "other", {"AD": 10, "CN": 12}, seed=9)
+    with np.load(other / "images.npz") as kept:
+        np.savez(other / "images.npz", **kept, synthetic=np.array(True))
+    with pytest.raises(DataError, match="synthetic"):
+        evaluate.configuration_of(request(cohort, test_source=Source(str(other))))
+
+
+def test_a_report_is_redrawn_where_the_images_are_not(study: Path, tmp_path: Path):
+    copy = tmp_path / "copy"
+    shutil.copytree(study, copy, ignore=shutil.ignore_patterns("cache", "*.html", "table.md"))
+    text = (copy / "config.toml").read_text(encoding="utf-8")
+    config = evaluate.read_configuration(copy / "config.toml", None)
+    hidden = Path(config["data"]["source"]["data"])
+    away = hidden.with_name("away")
+    hidden.rename(away)
+    try:
+        write_report(copy)
+    finally:
+        away.rename(hidden)
+    assert "Against `original`" in (copy / "table.md").read_text(encoding="utf-8")
+    assert text == (copy / "config.toml").read_text(encoding="utf-8")
 
 
 def test_a_configuration_file_runs_no_code(study: Path, tmp_path: Path):
@@ -262,12 +339,12 @@ def test_small_training_sets_get_as_many_steps(n: int, epochs: int, patience: in
 
 def test_a_stratum_is_compared_and_never_evaluated():
     table = pd.DataFrame({"age": [50, 60, None, 70], "sex": ["F", "M", "F", "F"]})
-    part = Part(images=None, labels=None, table=table)  # type: ignore[arg-type]
-    assert part.stratum("age>=60").tolist() == [False, True, False, True]
-    assert part.stratum("age>=60 & sex==F").tolist() == [False, False, False, True]
+    assert stratum(table, "age>=60").tolist() == [False, True, False, True]
+    assert stratum(table, "age!=60").tolist() == [True, False, False, True]
+    assert stratum(table, "age>=60 & sex==F").tolist() == [False, False, False, True]
     for wrong in ("age", "age>=old", "height>1", "__import__('os').system('true')"):
         with pytest.raises(UsageError):
-            part.stratum(wrong)
+            stratum(table, wrong)
 
 
 def test_covariates_learn_age_and_survive_missing_values():

@@ -18,7 +18,7 @@ from tinycohort.augment.model import FittedModel, decode
 from tinycohort.augment.samplers import SAMPLERS
 from tinycohort.datasets.check import examine
 from tinycohort.datasets.errors import UsageError
-from tinycohort.datasets.readers import read_cohort
+from tinycohort.datasets.readers import Source, read_cohort
 from tinycohort.datasets.transforms import Images, ImageSpace, Preparation, prepare
 
 QUICK = {"n_iterations": 5, "n_warm_up": 5}
@@ -271,7 +271,7 @@ def test_without_the_training_images_there_are_no_distances(studies, tmp_path, m
     generate(studies, "pictures", tmp_path / "out", n=2)
     assert not any("training images" in text for text in said)
     assert (tmp_path / "out.audit.csv").exists()
-    elsewhere = commands.Source(str(tmp_path / "moved.npz"))
+    elsewhere = Source(str(tmp_path / "moved.npz"))
     generate(studies, "pictures", tmp_path / "out", n=2, source=elsewhere, force=True)
     assert sum("training images cannot be read again" in text and "--data" in text for text in said) == 2
     table = pd.read_csv(tmp_path / "out/participants.tsv", sep="\t", keep_default_na=False)
@@ -286,7 +286,7 @@ def test_training_images_that_have_changed_in_number_are_not_the_training_images
     said = []
     monkeypatch.setattr(commands.console, "warn", said.append)
     fewer = fakes.study(tmp_path / "fewer.npz", counts={"AD": 10})
-    generate(studies, "pictures", tmp_path / "out", n=2, source=commands.Source(str(fewer)))
+    generate(studies, "pictures", tmp_path / "out", n=2, source=Source(str(fewer)))
     assert any(text.startswith("CN: the training images cannot be read again") for text in said)
     assert not any(text.startswith("AD: the training images") for text in said)
     audit = pd.read_csv(tmp_path / "out.audit.csv")
