@@ -32,6 +32,7 @@ import os
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -182,17 +183,19 @@ def load_template() -> Template:
     white = np.minimum(nilearn_datasets.load_mni152_wm_template(resolution=int(FINE)).get_fdata() * brain, 1 - grey)
     fluid = brain - grey - white
 
-    pools, _ = ndimage.label(fluid > 0.4)
+    labelled: Any = ndimage.label(fluid > 0.4)
+    pools = labelled[0]
     ventricles = np.isin(pools, [pools[tuple(np.rint(_voxel(to_voxel, point)).astype(int))] for point in VENTRICLES])
-    wall = FINE * (ndimage.distance_transform_edt(~ventricles) - ndimage.distance_transform_edt(ventricles))
+    outside, within = (np.asarray(ndimage.distance_transform_edt(mask)) for mask in (~ventricles, ventricles))
+    wall = FINE * (outside - within)
     # Smoothed, the gradient vanishes on the ventricles' middle surface, where outwards has no direction.
     wall = ndimage.gaussian_filter(wall, 1.0)
-    outwards = np.stack(np.gradient(wall, FINE)) * np.exp(-0.5 * (wall / 10) ** 2)
+    outwards = np.asarray(np.gradient(wall, FINE)) * np.exp(-0.5 * (wall / 10) ** 2)
 
     outer = ndimage.gaussian_filter(np.where(ventricles, 0.0, 1 - grey - white), 1.0)
     grid = np.moveaxis(np.indices(grey.shape), 0, -1)
     offsets = [(grid - _voxel(to_voxel, point)) * FINE / HIPPOCAMPAL_WIDTH for point in HIPPOCAMPI]
-    temporal = sum(np.exp(-0.5 * (offset**2).sum(axis=-1)) for offset in offsets)
+    temporal = np.sum([np.exp(-0.5 * (offset**2).sum(axis=-1)) for offset in offsets], axis=0)
     maps = (np.stack([grey, white, fluid]), outer, temporal, outwards)
     return Template(*(values.astype(np.float32) for values in maps), to_voxel=to_voxel)
 
@@ -221,9 +224,9 @@ def simulate_tissues(participant: Participant) -> np.ndarray:
 
     axes = [first - (VOXEL - FINE) / 2 + FINE * np.arange(n) for first, n in zip(ORIGIN, fine_shape, strict=True)]
     grid = np.meshgrid(*((axis - c) / s + c for axis, c, s in zip(axes, CENTRE, scale, strict=True)), indexing="ij")
-    points = _voxel(template.to_voxel, np.stack(grid) + np.stack(bends))
+    points: Any = _voxel(template.to_voxel, np.stack(grid) + np.stack(bends))
     # Two thirds of the grid lie outside the brain and are left at 0.
-    inside = ndimage.binary_dilation(ndimage.map_coordinates(template.tissues.sum(axis=0), points, order=0) > 0)
+    inside = np.asarray(ndimage.binary_dilation(ndimage.map_coordinates(template.tissues.sum(axis=0), points, order=0) > 0))
     points = points[:, inside]
     # A wall that moves outwards shows at each point what the template has further inwards.
     points -= participant.ventricle_expansion / FINE * np.stack([ndimage.map_coordinates(o, points, order=1) for o in template.outwards])

@@ -142,7 +142,7 @@ def run_cell(key: Mapping[str, Any], seed: int, folder: Path) -> dict[str, Any]:
             network=network,
         )
         probabilities = {name: predict_probabilities(trained.network, part.images) for name, part in data.tests(split).items()}
-        history = [{name: round(value, 5) for name, value in record.items()} for record in trained.history.to_dict("records")]
+        history = [{str(name): round(value, 5) for name, value in record.items()} for record in trained.history.to_dict("records")]
         counts = torch.bincount(training.labels, minlength=len(classes)).tolist()
         notes = training.notes | {"n_train": dict(zip(classes, counts, strict=True)), "best_epoch": trained.best_epoch}
     result: dict[str, Any] = {"scores": {}, "n_test": {}, "predictions": {}}

@@ -171,7 +171,7 @@ def _in_memory(folder: Path, source: Mapping[str, Any], preparation: Mapping[str
     def write(temporary: Path) -> None:
         if require_sound(cohort, sized="size" in preparation, minimum=1).digest != digest:
             raise _changed(cohort)
-        settings = {name: tuple(value) if isinstance(value, list) else value for name, value in preparation.items()}
+        settings: dict[str, Any] = {name: _tuples(value) for name, value in preparation.items()}
         images = prepare(cohort, Preparation(**settings))
         np.save(temporary / "images.npy", images.pixels[:, 0].numpy())
         write_json(temporary / "rows.json", {"rows": _rows(cohort), "space": vars(images.space)})
@@ -179,8 +179,8 @@ def _in_memory(folder: Path, source: Mapping[str, Any], preparation: Mapping[str
     make_once(place, write)
     kept = json.loads((place / "rows.json").read_text(encoding="utf-8"))
     order = {tuple(row): number for number, row in enumerate(kept["rows"])}
-    rows = [order.get(tuple(row)) for row in _rows(cohort)]
-    if None in rows or len(rows) != len(order):
+    rows = [order.get(tuple(row), -1) for row in _rows(cohort)]
+    if -1 in rows or len(rows) != len(order):
         raise _changed(cohort)
     arrays = np.load(place / "images.npy", mmap_mode="r", allow_pickle=False)
     space = ImageSpace(**{name: _tuples(value) for name, value in kept["space"].items()})

@@ -198,14 +198,13 @@ def _plot_runs(section: Section) -> Figure:
     axes[0].set_xlabel("balanced accuracy, % (bar: mean)")
     if reference:
         differences = 100 * paired_differences(section.table, MAIN, reference)
-        found = section.comparisons[reference].set_index("method")
+        found = section.comparisons[reference].set_index("method")[["low", "high"]].astype(float)
         for place, method in enumerate(methods):
             if method == reference:
                 continue
             values = differences[method].dropna().to_numpy(dtype=float)
             axes[1].plot(values, np.full(len(values), -place), "o", color="C1", alpha=0.4, markersize=4)
-            low, high = 100 * float(found.loc[method, "low"]), 100 * float(found.loc[method, "high"])
-            axes[1].plot([low, high], [-place, -place], color="black", linewidth=2)
+            axes[1].plot(100 * found.loc[[method]].to_numpy()[0], [-place, -place], color="black", linewidth=2)
         axes[1].axvline(0, color="0.5", linewidth=1)
         axes[1].set_yticks([-place for place in range(len(methods))], [""] * len(methods))
         axes[1].set_ylim(axes[0].get_ylim())

@@ -179,9 +179,7 @@ def compare(table: pd.DataFrame, metric: str, *, reference: str, ratio: float | 
 def _verdict(test: MeanTest, p_holm: float, metric: str, reference: str, unpaired: int, ratio: float | None, level: float) -> str:
     runs = f"{test.n} runs" + (f", {unpaired} more without a pair" if unpaired else "")
     if ratio is None:
-        return (
-            "no verdict: all runs have the same split, or test the same people, so their spread does not tell of others"
-        )
+        return "no verdict: all runs have the same split, or test the same people, so their spread does not tell of others"
     if test.n < 2:
         return f"no verdict: it takes two runs with a score of it and of `{reference}`, and there is {'one' if test.n else 'none'}"
     if math.isnan(test.p):
