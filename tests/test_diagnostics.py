@@ -116,8 +116,11 @@ def test_all_that_is_wrong_is_told():
     assert len(Diagnostics("some", 10, off_manifold=1.0, acceptance=0.1, unmoved=1.0).warnings()) == 3
 
 
-def test_a_sampler_without_chains_has_nothing_to_warn_of():
-    assert Diagnostics("normal", 10, off_manifold=1.0).warnings() == []
+def test_a_sampler_without_chains_is_warned_of_by_where_it_draws_alone():
+    assert Diagnostics("normal", 10, off_manifold=0.05).warnings() == []
+    assert Diagnostics("normal", 10).warnings() == []
+    (warning,) = Diagnostics("normal", 10, off_manifold=1.0).warnings()
+    assert "off the manifold" in warning
 
 
 def test_json_takes_it():
