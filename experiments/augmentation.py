@@ -115,7 +115,7 @@ def run_cell(key: Mapping[str, Any], seed: int, folder: Path) -> dict[str, Any]:
     """
     config = read_config(folder)
     protocols = Protocols(**config["protocols"])
-    data = Prepared.load(folder, config["data"])
+    data = Prepared.load(folder, config)
     shared = {"run": key["run"] if protocols.protocol == "resampled" else 0}
     split = split_of(data.cohort, protocols, seed_of(config["seed"], shared | {"of": "split"}))
     sides = {name: data.side(split, name) for name in ("train", "validation", "test")}
@@ -284,10 +284,20 @@ def study_config(
     modes: Sequence[str],
     runs: int,
 ) -> dict[str, Any]:
-    """The resolved configuration of a study, as its ``config.toml`` keeps it."""
+    """The resolved configuration of a study, as its ``config.toml`` keeps it.
+
+    The data are known by their digests; where they lie stands apart, so that a study can go on where they lie elsewhere.
+    """
+    bound, where = dict(data), {}
+    for name in ("source", "test_source"):
+        if name in bound:
+            paths = {key: value for key, value in bound[name].items() if key in ("data", "table")}
+            bound[name] = {key: value for key, value in bound[name].items() if key not in paths}
+            where[name] = paths
     return {
         "seed": seed,
-        "data": dict(data),
+        "data": bound,
+        "where": where,
         "protocols": asdict(protocols),
         "fit": asdict(fit),
         "classifier": asdict(classifier),

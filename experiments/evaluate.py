@@ -95,7 +95,7 @@ def read_configuration(path: Path, network: str | None) -> dict[str, Any]:
         config = tomllib.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise DataError(f"{path} is no study's configuration ({error}); give the config.toml of a study.") from error
-    missing = [name for name in ("seed", "data", "protocols", "fit", "classifier", "grid") if name not in config]
+    missing = [name for name in ("seed", "data", "where", "protocols", "fit", "classifier", "grid") if name not in config]
     if missing:
         raise DataError(f"{path} lacks {', '.join(missing)}; give the config.toml of a study.")
     if config.get("network") != network:

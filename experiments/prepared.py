@@ -92,12 +92,13 @@ class Prepared:
     external: dict[str, Part] = field(default_factory=dict)
 
     @classmethod
-    def load(cls, folder: Path, data: Mapping[str, Any]) -> "Prepared":
+    def load(cls, folder: Path, config: Mapping[str, Any]) -> "Prepared":
         """The cohorts of the study in ``folder``, from its cache, or from their source if that is gone."""
-        cohort, space = _in_memory(folder, data["source"], data["preparation"], data["digest"])
+        data, where = config["data"], config["where"]
+        cohort, space = _in_memory(folder, {**data["source"], **where["source"]}, data["preparation"], data["digest"])
         external = {}
         if "test_source" in data:
-            tests, _ = _in_memory(folder, data["test_source"], data["preparation"], data["test_digest"])
+            tests, _ = _in_memory(folder, {**data["test_source"], **where["test_source"]}, data["preparation"], data["test_digest"])
             external[EXTERNAL + tests.name] = _part(tests, tuple(data["classes"]))
         return cls(cohort, tuple(data["classes"]), space, external)
 

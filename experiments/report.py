@@ -181,7 +181,7 @@ def _html(sections: Sequence[Section], runs: Sequence[Mapping[str, Any]], folder
 
 
 def _title(config: Mapping[str, Any]) -> str:
-    return f"Does it help? {Path(config['data']['source']['data']).name}, {config['grid']['runs']} runs"
+    return f"Does it help? {Path(config['where']['source']['data']).name}, {config['grid']['runs']} runs"
 
 
 def _plot_runs(section: Section) -> Figure:
@@ -239,7 +239,7 @@ def _sheets(folder: Path, config: Mapping[str, Any]) -> list[tuple[str, Figure]]
     if not generating:
         return []
     try:
-        data = Prepared.load(folder, config["data"])
+        data = Prepared.load(folder, config)
     except (TinycohortError, OSError) as error:
         # A finished study can be read where its images are not.
         warn(f"The report has no contact sheets: {error}")

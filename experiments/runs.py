@@ -34,7 +34,8 @@ class Study:
         The keys: short texts and numbers by name. No two are equal.
     config : mapping
         The study's ``seed``, and everything else that a score depends on, as TOML can hold it (a ``None`` is left out). Its table
-        ``grid``, if it has one, says which cells there are: it may differ from start to start, so that a study can be enlarged.
+        ``grid``, if it has one, says which cells there are, and ``where`` where its data lies: both may differ from start to start, so that
+        a study can be enlarged, or go on elsewhere.
     """
 
     folder: Path

@@ -24,6 +24,8 @@ from .workers import Key
 
 # How many files or settings an error lists before it counts the rest.
 _NAMED = 10
+# Tables of a configuration that may differ from start to start: which cells there are, and where the data (known by its digest) lies.
+UNBOUND = ("grid", "where")
 _SIGNED = ("configuration", "key", "seed", "result")
 
 
@@ -115,7 +117,7 @@ def claim(folder: Path, config: Mapping[str, Any]) -> str:
     Returns
     -------
     str
-        The digest of what must not differ: all but the table ``grid``.
+        The digest of what must not differ: all but ``UNBOUND``.
 
     Raises
     ------
@@ -207,8 +209,8 @@ def _order(key: Key) -> list[tuple[str, bool, Any]]:
 
 
 def _bound(config: Mapping[str, Any]) -> dict[str, Any]:
-    """What every cell depends on: which cells there are may change, so that a study can be enlarged."""
-    return {name: value for name, value in config.items() if name != "grid"}
+    """What every cell depends on: a study can be enlarged, and its data moved."""
+    return {name: value for name, value in config.items() if name not in UNBOUND}
 
 
 def _without_none(value: Any) -> Any:

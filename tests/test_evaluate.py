@@ -178,7 +178,7 @@ def test_a_limit_takes_training_participants_only(cohort: Path):
 
 def test_a_generator_that_saw_a_tested_participant_is_refused(study: Path):
     config = evaluate.read_configuration(study / "config.toml", None)
-    data = Prepared.load(study, config["data"])
+    data = Prepared.load(study, config)
     split = split_of(data.cohort, Protocols(**config["protocols"]), seed_of(config["seed"], {"run": 0, "of": "split"}))
     model = generator_of("vae", "AD", data, split, config, {"run": 0}, study)
     check_no_leakage(model, data, split)
@@ -242,11 +242,11 @@ def test_what_cannot_be_is_refused_before_a_run(cohort: Path, changes: dict, err
 def test_images_stay_with_their_participants_when_the_table_is_sorted_or_changed(tmp_path: Path):
     cohort = write_cohort(tmp_path / "cohort", {"AD": 10, "CN": 12})
     config = evaluate.configuration_of(request(cohort, methods=("original",)))
-    before = Prepared.load(tmp_path / "study", config["data"])
+    before = Prepared.load(tmp_path / "study", config)
     with np.load(cohort / "images.npz") as kept:
         arrays = {name: value[::-1] for name, value in kept.items()}
     np.savez(cohort / "images.npz", **arrays)
-    after = Prepared.load(tmp_path / "study", config["data"])
+    after = Prepared.load(tmp_path / "study", config)
     assert list(after.cohort.table["participant_id"]) == list(before.cohort.table["participant_id"])[::-1]
     for who in ("p0-000", "p0-021"):
         pixels = [part.cohort.arrays[part.cohort.table.set_index("participant_id").loc[who, "image"]] for part in (before, after)]
@@ -257,7 +257,18 @@ def test_images_stay_with_their_participants_when_the_table_is_sorted_or_changed
     table["diagnosis"] = np.where(table["diagnosis"] == "AD", "CN", "AD")
     table.to_csv(cohort / "participants.tsv", sep="\t", index=False)
     with pytest.raises(DataError, match="changed"):
-        Prepared.load(tmp_path / "study", config["data"])
+        Prepared.load(tmp_path / "study", config)
+
+
+def test_a_study_goes_on_where_its_data_lie_elsewhere(cohort: Path, tmp_path: Path):
+    here = evaluate.configuration_of(request(cohort))
+    moved = shutil.copytree(cohort, tmp_path / "moved")
+    there = evaluate.configuration_of(request(moved))
+    assert here != there
+    assert claim(tmp_path / "study", here) == claim(tmp_path / "study", there)
+    other = evaluate.configuration_of(request(write_cohort(tmp_path / "other", {"AD": 10, "CN": 12}, seed=4)))
+    with pytest.raises(UsageError, match="digest"):
+        claim(tmp_path / "study", other)
 
 
 def test_a_generator_of_another_plan_is_refused(study: Path, tmp_path: Path):
@@ -265,7 +276,7 @@ def test_a_generator_of_another_plan_is_refused(study: Path, tmp_path: Path):
     shutil.copytree(study, copy)
     config = evaluate.read_configuration(copy / "config.toml", None)
     config["fit"]["latent_dim"] = 3
-    data = Prepared.load(copy, config["data"])
+    data = Prepared.load(copy, config)
     split = split_of(data.cohort, Protocols(**config["protocols"]), seed_of(config["seed"], {"run": 0, "of": "split"}))
     with pytest.raises(DataError, match="other settings"):
         generator_of("vae", "AD", data, split, config, {"run": 0}, copy)
@@ -304,7 +315,7 @@ def test_a_report_is_redrawn_where_the_images_are_not(study: Path, tmp_path: Pat
     shutil.copytree(study, copy, ignore=shutil.ignore_patterns("cache", "*.html", "table.md"))
     text = (copy / "config.toml").read_text(encoding="utf-8")
     config = evaluate.read_configuration(copy / "config.toml", None)
-    hidden = Path(config["data"]["source"]["data"])
+    hidden = Path(config["where"]["source"]["data"])
     away = hidden.with_name("away")
     hidden.rename(away)
     try:
