@@ -1,5 +1,6 @@
 """Reading a cohort, whatever its layout: the one entry is ``read_cohort``."""
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -51,7 +52,8 @@ def read_cohort(
     ----------
     data : str or Path
         A BIDS dataset, an OASIS-1 download, a folder of volumes or pictures with a table, a table with a column ``image``, ``path`` or
-        ``filename``, an ``.npz``, or a name: 'demo', 'oasis-vbm' (a folder of such a name is given as './demo').
+        ``filename``, an ``.npz``, or a name: 'demo', 'oasis-vbm' (a folder of such a name is given as './demo'). Environment variables
+        in a path, such as ``$OASIS``, stand for their values.
     table : str or Path, optional
         The table of participants, where it is not the layout's own.
     label : str, optional
@@ -78,7 +80,7 @@ def read_cohort(
         if table is not None:
             raise UsageError(f"The cohort '{data}' has its own table; leave out --table {table}.")
         return NAMES[data](label)
-    path = Path(data).expanduser()
+    path = Path(os.path.expandvars(data)).expanduser()
     if not path.exists():
         raise DataError(f"There is no file or folder {path}, and no cohort of that name; the names are: {', '.join(NAMES)}.")
     layout = next((layout for layout in LAYOUTS if layout.recognises(path)), None)
@@ -104,5 +106,5 @@ class Source:
 
     def resolved(self) -> "Source":
         """The same source from whatever folder it is read: its paths are absolute."""
-        data = self.data if self.data in NAMES else str(Path(self.data).expanduser().resolve())
+        data = self.data if self.data in NAMES else str(Path(os.path.expandvars(self.data)).expanduser().resolve())
         return replace(self, data=data, table=None if self.table is None else str(Path(self.table).expanduser().resolve()))

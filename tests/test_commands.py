@@ -68,6 +68,13 @@ def test_a_source_is_the_same_from_every_folder(fakes, tmp_path, monkeypatch):
     assert Source("demo").resolved() == Source("demo")
 
 
+def test_a_path_may_name_an_environment_variable(fakes, tmp_path, monkeypatch):
+    fakes.bids(tmp_path / "real")
+    monkeypatch.setenv("STUDY_FOLDER", str(tmp_path))
+    assert len(Source("$STUDY_FOLDER/real").read()) == len(fakes.people)
+    assert Source("$STUDY_FOLDER/real").resolved().data == str(tmp_path / "real")
+
+
 def test_a_tilted_volume_is_cut_where_its_middle_lies_at_the_coordinate(fakes, tmp_path):
     """The plane that is cut passes, at the volume's middle, through the asked coordinate, to within half a voxel."""
     angle = np.deg2rad(12)
