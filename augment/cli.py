@@ -95,6 +95,10 @@ def fit_command(
     likelihood: Annotated[
         str | None, typer.Option("--likelihood", help="calibrated (the decoder's variance at its optimum) or fixed (the paper).")
     ] = None,
+    bounded_log_var: Annotated[
+        bool | None,
+        typer.Option("--bounded-log-var/--free-log-var", help="Pass the log-variance through tanh, as the released OASIS model."),
+    ] = None,
     epochs: Annotated[int | None, typer.Option("--epochs", help="Passes over the training images.")] = None,
     steps: Annotated[int | None, typer.Option("--steps", help="Optimisation steps, where --epochs is not given. [default: 3000]")] = None,
     learning_rate: Annotated[float | None, typer.Option("--learning-rate", help="Of Adam.")] = None,
@@ -112,6 +116,7 @@ def fit_command(
     rho: Annotated[
         float | None, typer.Option("--rho", help="Reach of a centroid. [default: largest distance to a nearest neighbour]")
     ] = None,
+    rho_scale: Annotated[float | None, typer.Option("--rho-scale", help="Multiplies the default rho. [default: 1]")] = None,
     seed: Seed = 0,
     split: Annotated[Path | None, typer.Option("--split", help="Use this split. [default: the one in --out, or a new one]")] = None,
     split_seed: Annotated[
@@ -134,7 +139,7 @@ def fit_command(
         latent_dim=latent_dim,
         channels=channels,
         seed=seed,
-        model_settings={"beta": beta, "likelihood": likelihood},
+        model_settings={"beta": beta, "likelihood": likelihood, "bounded_log_var": bounded_log_var},
         preparation=_preparation(size, plane, position, fit, scaling),
         training={
             "epochs": epochs,
@@ -146,7 +151,7 @@ def fit_command(
             "precision": precision,
             "device": device,
         },
-        metric={"n_centroids": centroids, "selection": selection, "lam": lam, "tau": tau, "rho": rho},
+        metric={"n_centroids": centroids, "selection": selection, "lam": lam, "tau": tau, "rho": rho, "rho_scale": rho_scale},
     )
     commands.fit(
         Source(data, table, label, plane, suffix),

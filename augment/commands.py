@@ -26,7 +26,7 @@ from .fitting import FEWEST_IMAGES, FitSettings, Hooks, count_parameters, fit_cl
 from .generation import Format, Generated, build_sampler, generate_class, top_up, write_cohort
 from .model import FittedModel
 from .samplers import DEFAULT_SAMPLER
-from .training import Record
+from .training import RESUME_POINT, Record
 
 
 def check(source: Source, *, sized: bool) -> bool:
@@ -77,6 +77,8 @@ def fit(
     for label in labels:
         if finished.get(label) is None:
             refuse_existing(out / folder_name(label), force=force, ours=is_model)
+        if (_unfinished(out, label) / RESUME_POINT).exists() and not (resume or force):
+            raise UsageError(f"{out} holds an unfinished fit of {label}; give --resume to go on with it, or --force to start anew.")
     if dry_run:
         _show_plan(cohort, split, labels, settings, found, out, shape, n_parameters)
         return {}
@@ -247,7 +249,7 @@ def _fit_one(
     force: bool,
     command: str,
 ) -> FittedModel:
-    unfinished = out / f".fitting-{folder_name(label)}"
+    unfinished = _unfinished(out, label)
     if not resume:
         shutil.rmtree(unfinished, ignore_errors=True)
     epochs, _ = settings.training.schedule(len(split.side(cohort.of_class(label), "train")))
@@ -288,6 +290,11 @@ def _generate_one(model: FittedModel, n: int, sampler: str, seed: int, device: A
     for message in part.diagnostics.warnings():
         console.warn(f"{label}: {message}")
     return part
+
+
+def _unfinished(out: Path, label: str) -> Path:
+    """Where the state of a fit is kept until its model is whole."""
+    return out / f".fitting-{folder_name(label)}"
 
 
 def _split(cohort: Cohort, out: Path, split_file: Path | None, seed: int | None) -> Split:

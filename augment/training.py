@@ -26,6 +26,7 @@ from ..datasets.seeds import seeded_generator
 from .autoencoders import Autoencoder
 from .jitter import jitter
 
+RESUME_POINT = "state.ckpt"
 SECONDS_BETWEEN_RESUME_POINTS = 30.0
 Record = dict[str, float]
 
@@ -137,8 +138,8 @@ def train(
     callbacks: list[Callback] = []
     resume_from = None
     if resume_folder is not None:
-        callbacks.append(_ResumePoint(resume_folder / "state.ckpt"))
-        resume_from = resume_folder / "state.ckpt" if (resume_folder / "state.ckpt").exists() else None
+        callbacks.append(_ResumePoint(resume_folder / RESUME_POINT))
+        resume_from = resume_folder / RESUME_POINT if (resume_folder / RESUME_POINT).exists() else None
     with quiet_lightning():
         trainer = lightning.Trainer(
             accelerator="gpu" if device.type == "cuda" else "cpu",

@@ -38,6 +38,15 @@ def test_force_does_not_replace_what_is_not_a_model(studies, tmp_path):
     assert content(real) == before
 
 
+def test_an_unfinished_fit_is_not_thrown_away_unasked(studies, tmp_path):
+    state = tmp_path / ".fitting-AD" / "state.ckpt"
+    state.parent.mkdir()
+    state.write_bytes(b"hours of work")
+    with pytest.raises(UsageError, match="--resume to go on"):
+        commands.fit(Source(str(studies["volumes"].data)), ["AD"], PRESETS["default"], tmp_path)
+    assert state.read_bytes() == b"hours of work"
+
+
 def test_classes_that_would_share_a_folder_are_refused_before_training(fakes, tmp_path):
     path = fakes.study(tmp_path / "study.npz")
     with np.load(path) as kept:
