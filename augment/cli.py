@@ -389,7 +389,7 @@ def report_command(study: Annotated[Path, typer.Argument(help="Folder of a study
 @app.command("demo", epilog="Example: augment demo --out demo-output")
 def demo_command(
     out: Annotated[Path, typer.Option("--out", help="Folder for everything the demo makes.")] = Path("demo-output"),
-    steps: Annotated[int, typer.Option("--steps", min=1, help="Of the training of each model.")] = 2000,
+    steps: Annotated[int, typer.Option("--steps", min=1, help="Of the training of each model.")] = 1000,
     force: Force = False,
 ) -> None:
     """Show the whole method on a made-up cohort: check, fit both classes, generate a balanced cohort, look at it."""
