@@ -69,7 +69,6 @@ class Hooks:
     on_image: Callable[[], None] = lambda: None
     on_epoch: Callable[[Record], None] = lambda record: None
     on_warning: Callable[[str], None] = lambda message: None
-    on_stage: Callable[[str], None] = lambda stage: None
 
 
 def plan_digest(settings: FitSettings, label: str, data_digest: str, split: Split) -> str:
@@ -131,12 +130,10 @@ def fit_class(
     if resume_folder is not None:
         _claim(resume_folder, plan)
 
-    hooks.on_stage("reading")
     images = _prepare_together(sides, settings.preparation, hooks)
     architecture = Architecture(settings.arch, images["train"].space.shape, settings.latent_dim, settings.channels)
     autoencoder = _initialise(settings, architecture, label)
 
-    hooks.on_stage("training")
     seed = derived_seed(settings.seed, label, "training")
     result = train(
         autoencoder,
@@ -148,7 +145,6 @@ def fit_class(
         on_epoch=hooks.on_epoch,
     )
 
-    hooks.on_stage("building the metric")
     codes = encode(autoencoder, images["train"].pixels)
     posterior = posterior_of(autoencoder, images["train"].pixels) if isinstance(autoencoder, GaussianAutoencoder) else None
     metric = None

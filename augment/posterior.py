@@ -1,6 +1,5 @@
 """Gaussian posteriors q(z|x) = N(mu(x), diag(exp(log_var(x)))), one per image."""
 
-import math
 from dataclasses import dataclass
 
 import torch
@@ -55,11 +54,6 @@ class Posterior:
     def kl(self) -> Tensor:
         """``(n, D)`` divergences KL(q(z_d|x) || N(0, 1)), in nats, per unit."""
         return 0.5 * (self.mean.square() + self.log_var.exp() - 1 - self.log_var)
-
-    def log_prob(self, z: Tensor) -> Tensor:
-        """log q(z_i|x_i), ``(n,)``, for ``z`` of shape ``(n, D)``."""
-        squared = (z - self.mean).square() * self.precision
-        return -0.5 * (squared + self.log_var + math.log(2 * math.pi)).sum(dim=1)
 
     def active_units(self) -> Tensor:
         """``(D,)`` bool: the units whose mean depends on the image (Burda et al. 2016)."""

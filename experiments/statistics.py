@@ -7,7 +7,6 @@ several methods. Where every run has the same split (the paper's protocol), the 
 """
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -96,18 +95,6 @@ def holm(p: ArrayLike) -> NDArray[np.float64]:
     corrected = np.empty_like(p)
     corrected[order] = np.minimum(stepped, 1)
     return corrected
-
-
-def summarise(table: pd.DataFrame, metrics: Sequence[str], *, by: str = "method") -> pd.DataFrame:
-    """Mean and standard deviation (n - 1) over runs, as in the paper's Table 2.
-
-    Returns
-    -------
-    DataFrame
-        One row a method, in the order of their first rows; columns ``(metric, "n" | "mean" | "sd")``. With one run ``sd`` is NaN.
-    """
-    found = table.groupby(by, sort=False)[list(metrics)].agg(["count", "mean", "std"])
-    return found.rename(columns={"count": "n", "std": "sd"}, level=1)
 
 
 def paired_differences(table: pd.DataFrame, metric: str, reference: str) -> pd.DataFrame:

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from tinycohort.experiments.statistics import compare, corrected_t_test, holm, paired_differences, summarise
+from tinycohort.experiments.statistics import compare, corrected_t_test, holm, paired_differences
 
 RATIO = 0.25  # 20 % test, 80 % training
 RUNS = 20
@@ -72,15 +72,6 @@ def test_holm_rejects_what_its_definition_does():
                 break
             rejected.add(place)
         assert set(np.flatnonzero(holm(p) <= 0.05)) == rejected
-
-
-def test_summary():
-    table = tidy({"original": [0.7, 0.8], "vae": [0.9]})
-    summary = summarise(table, ["balanced_accuracy"])["balanced_accuracy"]
-    assert list(summary.index) == ["original", "vae"]
-    assert list(summary["n"]) == [2, 1]
-    assert list(summary["mean"]) == pytest.approx([0.75, 0.9])
-    assert list(summary["sd"]) == pytest.approx([0.1 / math.sqrt(2), math.nan], nan_ok=True)
 
 
 def test_differences_are_paired_by_run_and_not_by_row():
