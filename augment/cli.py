@@ -87,7 +87,11 @@ def fit_command(
     position: Position = None,
     fit: Fit = None,
     scaling: Scaling = None,
-    model: Annotated[str | None, typer.Option("--model", help="vae or ae.")] = None,
+    model: Annotated[str | None, typer.Option("--model", help="One of `augment models`. [default: vae]")] = None,
+    model_settings: Annotated[
+        list[str] | None,
+        typer.Option("--set", help="A setting of the model, as beta=0.1; may be given again. See `augment models`."),
+    ] = None,
     arch: Annotated[str | None, typer.Option("--arch", help="conv (any size) or paper-oasis.")] = None,
     latent_dim: Annotated[int | None, typer.Option("--latent-dim", help="Latent dimensions.")] = None,
     channels: Annotated[int | None, typer.Option("--channels", help="Channels of the first convolution of conv.")] = None,
@@ -129,6 +133,7 @@ def fit_command(
     """Fit one generative model per class on its training images."""
     from ..datasets.readers import Source
     from . import commands
+    from .autoencoders import parse_settings
 
     chosen = _preset(preset)
     settings = _change(
@@ -139,7 +144,8 @@ def fit_command(
         latent_dim=latent_dim,
         channels=channels,
         seed=seed,
-        model_settings={"beta": beta, "likelihood": likelihood, "bounded_log_var": bounded_log_var},
+        model_settings={"beta": beta, "likelihood": likelihood, "bounded_log_var": bounded_log_var}
+        | parse_settings(model or chosen.model, model_settings or []),
         preparation=_preparation(size, plane, position, fit, scaling),
         training={
             "epochs": epochs,
@@ -177,7 +183,7 @@ def generate_command(
     ] = None,
     balance: Annotated[bool, typer.Option("--balance", help="Only as many as each class lacks beside the real training images.")] = False,
     sampler: Annotated[
-        str, typer.Option("--sampler", help="riemannian, riemannian-paper, riemannian-released, normal, gmm or posterior.")
+        str, typer.Option("--sampler", help="riemannian, posterior, gmm, normal, or another that `augment models` names.")
     ] = "riemannian",
     iterations: Annotated[int | None, typer.Option("--iterations", help="Transitions of each chain. [default: 100]")] = None,
     leapfrog: Annotated[int | None, typer.Option("--leapfrog", help="Leapfrog steps of a transition. [default: 10]")] = None,
@@ -239,6 +245,14 @@ def generate_command(
         force=force,
         command=_command_line(),
     )
+
+
+@app.command("models", epilog="Example: augment models")
+def models_command() -> None:
+    """List the models, what each is, the samplers that it can be used with, and its settings."""
+    from . import commands
+
+    commands.models()
 
 
 @app.command("show", epilog="Example: augment show my-bids-folder synthetic --out sheet.png")

@@ -20,12 +20,13 @@ from ..datasets.readers import Source
 from ..datasets.splits import Split, split_cohort
 from ..datasets.transforms import Images, Preparation, prepare
 from . import console
+from .autoencoders import AUTOENCODERS, defaults
 from .card import model_card
 from .figures import SheetRow, save_contact_sheet, save_latent_map, save_loss_curve
 from .fitting import FEWEST_IMAGES, FitSettings, Hooks, count_parameters, fit_class, fit_warnings, plan_digest, training_sides
 from .generation import Format, Generated, build_sampler, generate_class, top_up, write_cohort
 from .model import FittedModel
-from .samplers import DEFAULT_SAMPLER
+from .samplers import DEFAULT_SAMPLER, SAMPLERS, samplers_for
 from .training import RESUME_POINT, Record
 
 
@@ -392,3 +393,26 @@ def _show_sampling(generated: Sequence[Generated], models: Mapping[str, FittedMo
 
 def _shapes(found: Examination) -> str:
     return ", ".join(f"{count} of {' x '.join(map(str, shape))}" for shape, count in found.shapes.items()) or "no readable image"
+
+
+def models() -> None:
+    """List the models and the samplers, as their registries have them."""
+    console.show_table(
+        "Models (augment fit --model NAME)",
+        ("name", "what it is", "after", "sampled with", "settings (--set name=value)"),
+        [
+            (
+                name,
+                kind.title,
+                kind.source,
+                ", ".join(samplers_for(kind)),
+                ", ".join(f"{key}={value}" for key, value in defaults(name).items()),
+            )
+            for name, kind in AUTOENCODERS.items()
+        ],
+    )
+    console.show_table(
+        "Samplers (augment generate --sampler NAME)",
+        ("name", "what it draws", "settings"),
+        [(name, entry.title, ", ".join(entry.settings)) for name, entry in SAMPLERS.items()],
+    )

@@ -19,10 +19,11 @@ from torch import Tensor
 from ..datasets.errors import UsageError
 from ..datasets.seeds import derived_seed, seeded_generator
 from ..datasets.transforms import Images, ImageSpace
+from .autoencoders import GaussianAutoencoder
 from .diagnostics import Diagnostics
 from .model import FittedModel, decode
 from .nearest import nearest_images
-from .samplers import DEFAULT_SAMPLER, Sampler, fit_sampler
+from .samplers import DEFAULT_SAMPLER, SAMPLERS, Sampler, fit_sampler
 
 Format = Literal["nifti", "png", "npz"]
 MARK = "synthetic image, tinycohort"  # in NIfTI headers, whose description holds 79 bytes
@@ -62,9 +63,9 @@ def build_sampler(model: FittedModel, name: str, *, seed: int, **settings: Any) 
     Raises
     ------
     UsageError
-        If there is no such sampler or setting, or the model's posterior carries no metric.
+        If there is no such sampler or setting, or it does not serve such a model.
     """
-    return fit_sampler(name, model.codes, model.metric, model.posterior, seed=derived_seed(seed, model.config.label, "sampler"), **settings)
+    return fit_sampler(name, model.latents, seed=derived_seed(seed, model.config.label, "sampler"), **settings)
 
 
 def generate_class(
@@ -100,6 +101,10 @@ def generate_class(
         raise UsageError(f"The number of images must be 1 or more, not {n}.")
     fitted = build_sampler(model, sampler, seed=seed, **settings)
     latents, diagnostics = fitted.sample(n, seeded_generator(seed, model.config.label, sampler), on_iteration)
+    if SAMPLERS[sampler].in_base_space:
+        assert isinstance(model.autoencoder, GaussianAutoencoder)
+        with torch.no_grad():
+            latents = model.autoencoder.transport(latents)
     place = device or torch.device("cpu")
     pixels = decode(model.autoencoder.to(place), latents.to(place)).cpu()
     model.autoencoder.cpu()

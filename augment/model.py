@@ -25,6 +25,7 @@ from .centroids import choose_centroids
 from .metric import RiemannianMetric
 from .networks import Architecture
 from .posterior import Posterior
+from .samplers import Latents
 from .training import TrainingSettings
 
 FORMAT = 1
@@ -174,7 +175,7 @@ class FittedModel:
     autoencoder : Autoencoder
         In evaluation mode, on the CPU.
     codes : torch.Tensor
-        ``(n, D)``: codes of the training images (posterior means, if the posterior is Gaussian).
+        ``(n, D)``: codes of the training images (posterior means, if the posterior is Gaussian and no flow follows it).
     posterior, metric
         Of the training images; ``None`` for a model without Gaussian posterior.
     history : pandas.DataFrame
@@ -193,7 +194,9 @@ class FittedModel:
         if self.config.space.shape != self.config.architecture.shape:
             raise ValueError(f"images of {self.config.space.shape} do not go with networks for {self.config.architecture.shape}")
         dim = self.config.architecture.latent_dim
-        latents = [("codes", self.codes)] if self.posterior is None else [("codes", self.codes), ("log_var", self.posterior.log_var)]
+        latents = [("codes", self.codes)]
+        if self.posterior is not None:
+            latents += [("mean", self.posterior.mean), ("log_var", self.posterior.log_var)]
         for name, values in latents:
             if values.ndim != 2 or values.shape[1] != dim or len(values) == 0 or not values.isfinite().all():
                 raise ValueError(f"{name} of shape {tuple(values.shape)} are not finite latents of dimension {dim}")
@@ -213,10 +216,19 @@ class FittedModel:
             digest.update(name.encode() + value.contiguous().numpy().tobytes())
         return digest.hexdigest()
 
+    @property
+    def latents(self) -> Latents:
+        """What samplers are fitted from."""
+        return Latents(self.codes, self.autoencoder, self.posterior, self.metric)
+
     def save(self, folder: Path) -> None:
         """Write the model's files into ``folder``, which exists (``files.whole_folder`` makes the writing whole)."""
         save_file({name: value.contiguous() for name, value in self.autoencoder.state_dict().items()}, folder / "model.safetensors")
-        latents = {"codes": self.codes} if self.posterior is None else {"codes": self.codes, "log_var": self.posterior.log_var}
+        latents = {"codes": self.codes}
+        if self.posterior is not None:
+            latents["log_var"] = self.posterior.log_var
+            if not torch.equal(self.posterior.mean, self.codes):
+                latents["mean"] = self.posterior.mean
         save_file({name: value.contiguous() for name, value in latents.items()}, folder / "latents.safetensors")
         if self.metric is not None:
             values = {"rho": repr(self.metric.rho), "lam": repr(self.metric.lam), "tau": repr(self.metric.tau)}
@@ -248,7 +260,7 @@ class FittedModel:
                 autoencoder = build_autoencoder(config.model, config.architecture, **config.model_settings)
             autoencoder.load_state_dict(load_file(folder / "model.safetensors"))
             latents = load_file(folder / "latents.safetensors")
-            posterior = Posterior(latents["codes"], latents["log_var"]) if "log_var" in latents else None
+            posterior = Posterior(latents.get("mean", latents["codes"]), latents["log_var"]) if "log_var" in latents else None
             metric = None if posterior is None else _load_metric(folder / "metric.safetensors")
             history = pd.read_csv(folder / "history.csv")
             if not {"epoch", "train_loss", "validation_loss"} <= set(history.columns):

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from ..datasets.errors import UsageError
+from .autoencoders import Autoencoder, GaussianAutoencoder, LearntMetric, LearntPrior
 from .diagnostics import Diagnostics
 from .metric import RiemannianMetric
 from .posterior import Posterior
@@ -128,59 +129,118 @@ def _plain_diagnostics(name: str, z: Tensor, metric: RiemannianMetric | None) ->
     return Diagnostics(name, len(z), None if metric is None else off_manifold(metric, z))
 
 
+@dataclass(frozen=True, eq=False)
+class Latents:
+    """What samplers are fitted from: all that a fitted model knows of its latents.
+
+    Parameters
+    ----------
+    codes : torch.Tensor
+        ``(n, D)`` of the training images.
+    autoencoder : Autoencoder
+        What decodes them; its type says which samplers can be used.
+    posterior, metric : optional
+        Of the training images, for a ``GaussianAutoencoder``.
+    """
+
+    codes: Tensor
+    autoencoder: Autoencoder
+    posterior: Posterior | None = None
+    metric: RiemannianMetric | None = None
+
+    @property
+    def metric_of_codes(self) -> RiemannianMetric | None:
+        """The metric, where it is one of the space of codes: a flow after the posterior parts the two spaces."""
+        return self.metric if self.posterior is not None and torch.equal(self.posterior.mean, self.codes) else None
+
+
 @dataclass(frozen=True)
 class Entry:
-    """How a sampler is fitted.
+    """How a sampler is fitted, and on which models.
 
     Parameters
     ----------
     fit : callable
-        From ``(codes, metric, posterior, seed, **settings)``.
+        From ``(latents, seed, **settings)``.
+    title : str
+        What it is, in a few words.
     settings : tuple of str
         Names that ``fit`` takes.
-    needs_posterior : bool
-        Whether it is for Gaussian posteriors only: those that carry a metric.
+    needs : type
+        What an autoencoder must be.
     """
 
     fit: Callable[..., Sampler]
+    title: str
     settings: tuple[str, ...] = ()
-    needs_posterior: bool = False
+    needs: type = Autoencoder
+
+    @property
+    def in_base_space(self) -> bool:
+        """Whether it draws as the posteriors do, so that a flow has still to follow."""
+        return self.needs is GaussianAutoencoder
 
 
 _CHAIN = ("n_iterations", "n_leapfrog", "step_size")
 SAMPLERS: dict[str, Entry] = {
     "riemannian": Entry(
-        lambda codes, metric, posterior, seed, **settings: Riemannian(metric, **settings),
+        lambda latents, seed, **settings: Riemannian(latents.metric, **settings),
+        "uniform on the manifold, on a support of finite volume",
         ("n_iterations", "n_leapfrog", "n_warm_up", "target_acceptance", "log_threshold"),
-        needs_posterior=True,
+        GaussianAutoencoder,
     ),
     "riemannian-paper": Entry(
-        lambda codes, metric, posterior, seed, **settings: RiemannianPaper(metric, **settings), _CHAIN, needs_posterior=True
+        lambda latents, seed, **settings: RiemannianPaper(latents.metric, **settings),
+        "Algorithm 2 to the letter",
+        _CHAIN,
+        GaussianAutoencoder,
     ),
     "riemannian-released": Entry(
-        lambda codes, metric, posterior, seed, **settings: RiemannianReleased(metric, codes, **settings), _CHAIN, needs_posterior=True
+        lambda latents, seed, **settings: RiemannianReleased(latents.metric, latents.posterior.mean, **settings),
+        "the law of the authors' released sampler",
+        _CHAIN,
+        GaussianAutoencoder,
     ),
-    "normal": Entry(lambda codes, metric, posterior, seed: Normal(codes, metric)),
+    "normal": Entry(lambda latents, seed: Normal(latents.codes, latents.metric_of_codes), "N(0, I)"),
     "gmm": Entry(
-        lambda codes, metric, posterior, seed, **settings: GaussianMixture.fit(codes, metric, seed=seed, **settings), ("n_components",)
+        lambda latents, seed, **settings: GaussianMixture.fit(latents.codes, latents.metric_of_codes, seed=seed, **settings),
+        "mixture of 10 Gaussians fitted on the codes",
+        ("n_components",),
     ),
-    "posterior": Entry(lambda codes, metric, posterior, seed: AggregatedPosterior(posterior, metric), needs_posterior=True),
+    "posterior": Entry(
+        lambda latents, seed: AggregatedPosterior(latents.posterior, latents.metric),
+        "a training image's posterior",
+        needs=GaussianAutoencoder,
+    ),
 }
 
 
-def fit_sampler(
-    name: str, codes: Tensor, metric: RiemannianMetric | None = None, posterior: Posterior | None = None, *, seed: int = 0, **settings: Any
-) -> Sampler:
+def samplers_for(kind: type[Autoencoder]) -> list[str]:
+    """Names of the samplers that a model of this type can be sampled with."""
+    return [name for name, entry in SAMPLERS.items() if issubclass(kind, entry.needs)]
+
+
+def check_sampler(name: str, kind: type[Autoencoder], model: str) -> None:
+    """Raise a ``UsageError`` if there is no such sampler, or the model of this type and name cannot be sampled with it."""
+    if name not in SAMPLERS:
+        raise UsageError(f"There is no sampler '{name}'; choose one of: {', '.join(SAMPLERS)}.")
+    if not issubclass(kind, SAMPLERS[name].needs):
+        lacks = {GaussianAutoencoder: "Gaussian posterior", LearntPrior: "prior of its own", LearntMetric: "metric of its own"}
+        raise UsageError(
+            f"The sampler '{name}' needs a model with a {lacks[SAMPLERS[name].needs]}, which {model} has not; "
+            f"for it choose one of: {', '.join(samplers_for(kind))}."
+        )
+
+
+def fit_sampler(name: str, latents: Latents, *, seed: int = 0, **settings: Any) -> Sampler:
     """The sampler called ``name``, fitted on the latents of the training images.
 
     Parameters
     ----------
     name : str
         A key of ``SAMPLERS``.
-    codes : torch.Tensor
-        ``(n, D)``; the means, if the posterior is Gaussian.
-    metric, posterior : optional
-        Of a model with a Gaussian posterior. The plain samplers use the metric only to say how many of their draws lie off the manifold.
+    latents : Latents
+        Of a fitted model.
     seed : int
         For a fit that is itself random (``gmm``).
     **settings
@@ -189,17 +249,14 @@ def fit_sampler(
     Raises
     ------
     UsageError
-        For an unknown name, a setting that the sampler does not have, or a model without the posterior that it needs.
+        For an unknown name, a setting that the sampler does not have, or a model that it does not serve.
     """
-    if name not in SAMPLERS:
-        raise UsageError(f"There is no sampler '{name}'; choose one of: {', '.join(SAMPLERS)}.")
+    kind = type(latents.autoencoder)
+    check_sampler(name, kind, f"the model {kind.__name__}")
     entry = SAMPLERS[name]
-    if entry.needs_posterior and (metric is None or posterior is None):
-        usable = ", ".join(other for other, its in SAMPLERS.items() if not its.needs_posterior)
-        raise UsageError(f"The sampler '{name}' needs a model with a Gaussian posterior (such as vae); for this one choose: {usable}.")
     given = {key: value for key, value in settings.items() if value is not None}
     foreign = sorted(set(given) - set(entry.settings))
     if foreign:
         takes = f"it takes {', '.join(entry.settings)}" if entry.settings else "it takes none"
         raise UsageError(f"The sampler '{name}' has no setting {', '.join(foreign)}; {takes}.")
-    return entry.fit(codes, metric, posterior, seed=seed, **given)
+    return entry.fit(latents, seed=seed, **given)

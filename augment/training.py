@@ -38,7 +38,8 @@ class TrainingSettings:
     Parameters
     ----------
     epochs : int, optional
-        Passes over the training images; the weights kept are those of the best validation loss. By default as many as make ``steps``.
+        Passes over the training images; the weights kept are those of the best validation loss
+        (``Autoencoder.selected_by``). By default as many as make ``steps``.
     steps : int
         Optimisation steps, for want of ``epochs``: a class of 20 images then trains as long as one of 200.
     learning_rate : float
@@ -134,7 +135,8 @@ def train(
     bf16 = settings.precision == "bf16" or (settings.precision == "auto" and computes_in_bf16(device))
     memory_format = torch.channels_last if train_images.ndim == 4 else torch.channels_last_3d
     epochs, patience = settings.schedule(len(train_images))
-    fitting = _Fitting(laid_out(model, memory_format), settings, patience, seed, device, on_epoch)
+    on_device = train_images.to(device)
+    fitting = _Fitting(laid_out(model, memory_format), on_device, settings, patience, seed, on_epoch)
     callbacks: list[Callback] = []
     resume_from = None
     if resume_folder is not None:
@@ -153,11 +155,12 @@ def train(
             enable_progress_bar=False,
             enable_model_summary=False,
             num_sanity_val_steps=0,
+            inference_mode=False,  # a model may need a gradient to tell its loss, which tensors made in inference mode refuse
         )
         try:
             trainer.fit(
                 fitting,
-                resident_batches(train_images.to(device), batch_size=settings.batch_size, seed=seed),
+                resident_batches(on_device, batch_size=settings.batch_size, seed=seed),
                 resident_batches(validation_images.to(device), batch_size=settings.batch_size),
                 ckpt_path=resume_from,
                 weights_only=True,
@@ -182,19 +185,20 @@ class _Fitting(lightning.LightningModule):
     def __init__(
         self,
         model: Autoencoder,
+        images: Tensor,
         settings: TrainingSettings,
         patience: int,
         seed: int,
-        device: torch.device,
         on_epoch: Callable[[Record], None],
     ):
         super().__init__()
         self.model = model
+        self.images = images
         self.settings = settings
         self.patience = patience
         self.seed = seed
         self.on_epoch = on_epoch
-        self.noise = torch.Generator(device)
+        self.noise = torch.Generator(images.device)
         self.records: list[Record] = []
         self.best: dict[str, Any] = {"loss": math.inf, "epoch": 0, "weights": {}}
         self._sums: dict[str, Tensor] = {}
@@ -208,6 +212,8 @@ class _Fitting(lightning.LightningModule):
     def on_train_epoch_start(self) -> None:
         self._sums, self._weights = {}, {"train": 0, "validation": 0}
         seeded_generator(self.seed, "train noise", self.current_epoch, generator=self.noise)
+        with torch.no_grad():
+            self.model.before_epoch(self.images, self.noise)
 
     def training_step(self, batch: Tensor, batch_idx: int) -> Tensor:
         return self._loss("train", jitter(batch, self.settings.jitter, self.noise))
@@ -237,10 +243,11 @@ class _Fitting(lightning.LightningModule):
                 f"The loss is no longer a finite number in epoch {epoch}; {good}. Lower --learning-rate, or train with --precision fp32."
             )
         self.records.append(record)
-        if record["validation_loss"] < self.best["loss"]:
+        validation = record[f"validation_{self.model.selected_by}"]
+        if validation < self.best["loss"]:
             weights = {name: value.detach().clone() for name, value in self.model.state_dict().items()}
-            self.best = {"loss": record["validation_loss"], "epoch": epoch, "weights": weights}
-        self.schedule.step(record["validation_loss"])
+            self.best = {"loss": validation, "epoch": epoch, "weights": weights}
+        self.schedule.step(validation)
         self.on_epoch(record)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:

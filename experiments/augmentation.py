@@ -20,7 +20,7 @@ from ..augment.fitting import FitSettings, fit_class, plan_digest
 from ..augment.generation import generate_class
 from ..augment.model import FittedModel
 from ..augment.nearest import nearest_images
-from ..augment.samplers import SAMPLERS
+from ..augment.samplers import SAMPLERS, check_sampler
 from ..classifiers.augmentation import classical
 from ..classifiers.covariates import CovariateClassifier
 from ..classifiers.network import CNN, load_network
@@ -91,9 +91,10 @@ class TrainingSet:
 def check_method(method: str) -> None:
     """Raise a ``UsageError`` if there is no such method."""
     model, _, sampler = method.partition(":")
-    if method in BASELINES or (model in AUTOENCODERS and sampler in SAMPLERS):
-        if model == "ae" and SAMPLERS[sampler].needs_posterior:
-            raise UsageError(f"The method '{method}' cannot be: {sampler} needs a model with a Gaussian posterior.")
+    if method in BASELINES:
+        return
+    if model in AUTOENCODERS and sampler in SAMPLERS:
+        check_sampler(sampler, AUTOENCODERS[model], f"the model '{model}'")
         return
     raise UsageError(
         f"There is no method '{method}'; choose of {', '.join(BASELINES)}, or model:sampler with a model of "

@@ -284,7 +284,7 @@ REFUSED = {
     "precision": ((*FIT, "--precision", "fp8"), 2, "--precision is"),
     "device": ((*FIT, "--device", "tpu"), 2, "--device is"),
     "beta": ((*FIT, "--beta", "-1"), 2, "beta must be 0 or more"),
-    "beta of an autoencoder": ((*FIT, "--model", "ae", "--beta", "1"), 2, "'ae' does not take these settings: beta"),
+    "beta of an autoencoder": ((*FIT, "--model", "ae", "--beta", "1"), 2, "'ae' has no setting beta"),
     "likelihood": ((*FIT, "--likelihood", "poisson"), 2, "'calibrated' or 'fixed'"),
     "latent dimension": ((*FIT, "--latent-dim", "0"), 2, "at least one latent dimension"),
     "channels": ((*FIT, "--channels", "0"), 2, "one channel"),
@@ -323,7 +323,7 @@ REFUSED = {
     "an autoencoder and riemannian": (
         ("generate", "--models", "{models-ae}", "--out", "{out}"),
         2,
-        r"'riemannian' needs a model with a Gaussian posterior \(such as vae\); for this one choose: normal, gmm",
+        r"'riemannian' needs a model with a Gaussian posterior, which the model AE has not; for it choose one of: normal, gmm",
     ),
     # What is there already.
     "a model that is there": (

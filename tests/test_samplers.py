@@ -10,7 +10,10 @@ from scipy.stats import chi2, norm
 from torch import Tensor
 
 from tinycohort.augment import hmc
+from tinycohort.augment.autoencoders import AUTOENCODERS
+from tinycohort.augment.autoencoders.ae import AE
 from tinycohort.augment.metric import RiemannianMetric
+from tinycohort.augment.networks import Architecture
 from tinycohort.augment.posterior import Posterior
 from tinycohort.augment.riemannian import (
     DETERMINANT_CLAMP,
@@ -20,7 +23,16 @@ from tinycohort.augment.riemannian import (
     default_log_threshold,
     off_manifold,
 )
-from tinycohort.augment.samplers import DEFAULT_SAMPLER, SAMPLERS, AggregatedPosterior, GaussianMixture, Normal, fit_sampler
+from tinycohort.augment.samplers import (
+    DEFAULT_SAMPLER,
+    SAMPLERS,
+    AggregatedPosterior,
+    GaussianMixture,
+    Latents,
+    Normal,
+    fit_sampler,
+    samplers_for,
+)
 from tinycohort.datasets.errors import UsageError
 
 CONFIDENCE = 1 - 1e-4  # per test, all its comparisons together; seeds are fixed
@@ -61,6 +73,14 @@ def metric(posterior) -> RiemannianMetric:
     return RiemannianMetric.from_posterior(posterior, n_centroids=12)
 
 
+def latents_for(name: str, posterior: Posterior, metric: RiemannianMetric) -> Latents:
+    """With the first model that the sampler serves, of 3 latent dimensions."""
+    kind = next(kind for kind in AUTOENCODERS.values() if issubclass(kind, SAMPLERS[name].needs))
+    torch.manual_seed(0)
+    autoencoder = kind(Architecture("conv", (8, 8), latent_dim=3, channels=2)).to(posterior.mean.dtype).eval()
+    return Latents(posterior.mean, autoencoder, posterior, metric)
+
+
 def quick(name: str) -> dict[str, int]:
     settings = QUICK | {"n_warm_up": 4}
     return {key: value for key, value in settings.items() if key in SAMPLERS[name].settings}
@@ -68,10 +88,10 @@ def quick(name: str) -> dict[str, int]:
 
 @pytest.mark.parametrize("name", SAMPLERS)
 def test_every_sampler(name, posterior, metric):
-    sampler = fit_sampler(name, posterior.mean, metric, posterior, seed=5, **quick(name))
+    sampler = fit_sampler(name, latents_for(name, posterior, metric), seed=5, **quick(name))
     before, ticks = torch.get_rng_state(), []
     z, diagnostics = sampler.sample(50, seeded(0), lambda: ticks.append(1))
-    again, _ = fit_sampler(name, posterior.mean, metric, posterior, seed=5, **quick(name)).sample(50, seeded(0))
+    again, _ = fit_sampler(name, latents_for(name, posterior, metric), seed=5, **quick(name)).sample(50, seeded(0))
     other, _ = sampler.sample(50, seeded(1))
     assert torch.equal(torch.get_rng_state(), before)
     assert z.shape == (50, 3)
@@ -95,34 +115,44 @@ def test_every_sampler(name, posterior, metric):
 @pytest.mark.parametrize("name", SAMPLERS)
 @pytest.mark.parametrize("n", [1, 70])
 def test_any_number_of_samples(name, n, posterior, metric):
-    z, diagnostics = fit_sampler(name, posterior.mean, metric, posterior, **quick(name)).sample(n, seeded(0))
+    z, diagnostics = fit_sampler(name, latents_for(name, posterior, metric), **quick(name)).sample(n, seeded(0))
     assert z.shape == (n, 3)
     if name in CHAINS:
         assert diagnostics.traced == min(n, 64)
 
 
 def test_plain_samplers_need_no_posterior():
-    codes = normal((20, 3), 0)
+    latents = Latents(normal((20, 3), 0), AE(Architecture("conv", (8, 8), latent_dim=3, channels=2)))
+    usable = samplers_for(AE)
+    assert {"normal", "gmm"} <= set(usable)
+    assert not {"posterior", *CHAINS} & set(usable)
     for name in SAMPLERS:
-        if SAMPLERS[name].needs_posterior:
-            with pytest.raises(UsageError, match=r"Gaussian posterior.*choose: normal, gmm\."):
-                fit_sampler(name, codes)
+        if name in usable:
+            assert fit_sampler(name, latents).sample(5, seeded(0))[1].off_manifold is None
         else:
-            assert fit_sampler(name, codes).sample(5, seeded(0))[1].off_manifold is None
+            with pytest.raises(UsageError, match=f"'{name}' needs a model with a .*choose one of: {', '.join(usable)}\\."):
+                fit_sampler(name, latents)
+
+
+def test_the_metric_is_none_of_the_codes_after_a_flow(posterior, metric):
+    """Plain samplers draw codes: beside a metric of another space they say nothing of the manifold."""
+    latents = replace(latents_for("posterior", posterior, metric), codes=posterior.mean + 1)
+    assert fit_sampler("gmm", latents).sample(5, seeded(0))[1].off_manifold is None
+    assert fit_sampler("posterior", latents).sample(5, seeded(0))[1].off_manifold is not None
 
 
 def test_the_default_is_a_sampler_and_an_unknown_name_lists_them(posterior, metric):
     assert DEFAULT_SAMPLER in SAMPLERS
-    with pytest.raises(UsageError, match="riemannian, riemannian-paper, riemannian-released, normal, gmm, posterior"):
-        fit_sampler("hmc", posterior.mean, metric, posterior)
+    with pytest.raises(UsageError, match=", ".join(SAMPLERS)):
+        fit_sampler("hmc", latents_for("normal", posterior, metric))
 
 
 @pytest.mark.parametrize("name", SAMPLERS)
 def test_a_setting_of_another_sampler_is_refused(name, posterior, metric):
     foreign = "n_components" if name != "gmm" else "n_leapfrog"
     with pytest.raises(UsageError, match=f"'{name}' has no setting {foreign}"):
-        fit_sampler(name, posterior.mean, metric, posterior, **{foreign: 3})
-    fit_sampler(name, posterior.mean, metric, posterior, **{foreign: None})
+        fit_sampler(name, latents_for(name, posterior, metric), **{foreign: 3})
+    fit_sampler(name, latents_for(name, posterior, metric), **{foreign: None})
 
 
 @pytest.mark.parametrize(
@@ -136,7 +166,7 @@ def test_a_setting_of_another_sampler_is_refused(name, posterior, metric):
 )
 def test_settings_that_cannot_be_are_refused(name, bad, posterior, metric):
     with pytest.raises(UsageError):
-        fit_sampler(name, posterior.mean, metric, posterior, **bad)
+        fit_sampler(name, latents_for(name, posterior, metric), **bad)
 
 
 def test_normal_is_the_prior():

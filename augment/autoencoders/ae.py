@@ -4,14 +4,15 @@ import torch
 from torch import Tensor
 
 from .base import Autoencoder
+from .likelihood import squared_error
 
 
 class AE(Autoencoder):
     """Minimises |x - decode(encode(x))|^2, summed over voxels."""
 
-    def encode(self, x: Tensor) -> Tensor:
-        return self.encoder(x)[0].float()
+    title = "AE: autoencoder"
+    source = "Hinton and Salakhutdinov 2006"
 
     def loss(self, x: Tensor, generator: torch.Generator) -> dict[str, Tensor]:
-        squared_error = (self.reconstruct(x).float() - x).square().flatten(1).sum(1).mean()
-        return {"loss": squared_error, "reconstruction": squared_error}
+        reconstruction = squared_error(x, self.reconstruct(x)).mean()
+        return {"loss": reconstruction, "reconstruction": reconstruction}

@@ -13,13 +13,27 @@ from ..posterior import Posterior
 class Autoencoder(nn.Module, ABC):
     """An encoder and a decoder with a loss.
 
+    Images are ``(n, 1, X, Y)`` or ``(n, 1, X, Y, Z)`` float32 in [0, 1]; codes, the space that a density is fitted in and samples are
+    decoded from, are ``(n, D)`` float32. A model's settings are the keywords of its constructor, each with a default.
+
     Parameters
     ----------
     architecture : Architecture
         Of both networks.
+
+    Attributes
+    ----------
+    title, source : str
+        What it is, in a few words, and whose it is: for ``augment models``.
+    selected_by : str
+        The term of ``loss`` whose validation value chooses the epoch that is kept and halves the learning rate. A game of two players has
+        no loss that falls as the model improves: such a model names its reconstruction.
     """
 
     n_heads: ClassVar[int] = 1
+    title: ClassVar[str]
+    source: ClassVar[str]
+    selected_by: ClassVar[str] = "loss"
 
     def __init__(self, architecture: Architecture):
         super().__init__()
@@ -27,34 +41,66 @@ class Autoencoder(nn.Module, ABC):
         self.encoder = architecture.encoder(self.n_heads)
         self.decoder = architecture.decoder()
 
-    @abstractmethod
     def encode(self, x: Tensor) -> Tensor:
-        """Codes ``(n, D)`` of images ``(n, 1, ...)``; of a Gaussian posterior, its mean."""
+        """Codes ``(n, D)`` of images, without noise."""
+        return self.encoder(x)[0].float()
 
     def decode(self, z: Tensor) -> Tensor:
-        """Images ``(n, 1, ...)`` in [0, 1] of latents ``(n, D)``."""
+        """Images in [0, 1] of codes ``(n, D)``."""
         return self.decoder(z)
 
     @abstractmethod
     def loss(self, x: Tensor, generator: torch.Generator) -> dict[str, Tensor]:
         """Named scalars, averaged over the batch; ``"loss"`` is what training minimises, the rest is for the record.
 
-        ``generator`` draws whatever noise the model needs.
+        ``generator`` draws whatever noise the model needs. Called without gradients in validation: a loss that itself needs a gradient
+        opens ``torch.enable_grad()``.
         """
 
     def reconstruct(self, x: Tensor) -> Tensor:
         """Decode the codes of ``x``."""
         return self.decode(self.encode(x))
 
+    def before_epoch(self, images: Tensor, generator: torch.Generator) -> None:
+        """Called before each epoch of training with all its images, without gradients: for what a model keeps of the whole set."""
+
 
 class GaussianAutoencoder(Autoencoder):
-    """An autoencoder whose posterior is a diagonal Gaussian: what can carry a metric (Sec. 4.3)."""
+    """An autoencoder whose posterior is a diagonal Gaussian: what can carry a metric (Sec. 4.3).
+
+    Where a flow follows the Gaussian, the metric is that of the base: the Riemannian samplers draw in the base's space, and ``transport``
+    takes their draws to codes.
+    """
 
     n_heads: ClassVar[int] = 2
 
     @abstractmethod
     def posterior(self, x: Tensor) -> Posterior:
-        """q(z|x) of images ``(n, 1, ...)``, in float32."""
+        """q(z|x) of images, in float32: of the base, where a flow follows."""
+
+    def transport(self, z: Tensor) -> Tensor:
+        """Codes ``(n, D)`` of draws from (base) posteriors."""
+        return z
 
     def encode(self, x: Tensor) -> Tensor:
-        return self.posterior(x).mean
+        return self.transport(self.posterior(x).mean)
+
+
+class LearntPrior(ABC):
+    """A model that learns its own prior: what the sampler ``vamp`` draws from."""
+
+    @abstractmethod
+    def sample_prior(self, n: int, generator: torch.Generator) -> Tensor:
+        """``n`` codes ``(n, D)``."""
+
+
+class LearntMetric(ABC):
+    """A model that learns a Riemannian metric of its own: what the sampler ``own-metric`` draws with."""
+
+    @abstractmethod
+    def inverse_metric(self, z: Tensor) -> Tensor:
+        """G^-1 at codes ``(n, D)``: ``(n, D, D)``, symmetric and positive definite, differentiable in ``z``."""
+
+    @abstractmethod
+    def centroids(self) -> Tensor:
+        """``(k, D)``: codes that the metric is anchored at; chains start there."""

@@ -1,7 +1,4 @@
-"""The variational autoencoder (Kingma and Welling 2014) with a weight beta on the KL term."""
-
-import math
-from typing import Literal
+"""The variational autoencoder with a weight beta on the KL term."""
 
 import torch
 from torch import Tensor
@@ -10,12 +7,11 @@ from ...datasets.errors import UsageError
 from ..networks import Architecture
 from ..posterior import Posterior
 from .base import GaussianAutoencoder
-
-VARIANCE_FLOOR = 1e-6  # of the calibrated decoder: 8-bit images carry no finer error
+from .likelihood import Likelihood, check_likelihood, reconstruction_loss
 
 
 class VAE(GaussianAutoencoder):
-    """beta-VAE with a Gaussian likelihood.
+    """beta-VAE with a Gaussian likelihood: minimises reconstruction + beta KL(q(z|x) || N(0, I)).
 
     Parameters
     ----------
@@ -24,28 +20,23 @@ class VAE(GaussianAutoencoder):
     beta : float
         Weight of the KL term.
     likelihood : {"calibrated", "fixed"}
-        ``fixed`` minimises |x - decode(z)|^2 + beta KL (Eq. 3), so what beta means depends on the images' size and contrast.
-        ``calibrated`` sets the decoder's variance to its optimum, the batch's mean squared error (sigma-VAE, Rybkin et al. 2021):
-        the first term is then the negative log-likelihood in nats, and beta = 1 is the ELBO.
+        Of the images (``likelihood.reconstruction_loss``).
     bounded_log_var : bool
         Pass the log-variance through tanh, as the released OASIS model does.
     """
 
+    title = "VAE: Gaussian posterior"
+    source = "Kingma and Welling 2014; Higgins et al. 2017 for beta"
+
     def __init__(
-        self,
-        architecture: Architecture,
-        *,
-        beta: float = 1.0,
-        likelihood: Literal["calibrated", "fixed"] = "calibrated",
-        bounded_log_var: bool = False,
+        self, architecture: Architecture, *, beta: float = 1.0, likelihood: Likelihood = "calibrated", bounded_log_var: bool = False
     ):
         super().__init__(architecture)
         if not beta >= 0:
             raise UsageError(f"beta must be 0 or more, not {beta}.")
-        if likelihood not in ("calibrated", "fixed"):
-            raise UsageError(f"The likelihood is 'calibrated' or 'fixed', not '{likelihood}'.")
+        check_likelihood(likelihood)
         self.beta = beta
-        self.likelihood = likelihood
+        self.likelihood: Likelihood = likelihood
         self.bounded_log_var = bounded_log_var
 
     def posterior(self, x: Tensor) -> Posterior:
@@ -54,11 +45,6 @@ class VAE(GaussianAutoencoder):
 
     def loss(self, x: Tensor, generator: torch.Generator) -> dict[str, Tensor]:
         posterior = self.posterior(x)
-        squared_error = (self.decode(posterior.sample(generator)).float() - x).square().flatten(1)
-        if self.likelihood == "fixed":
-            reconstruction = squared_error.sum(1).mean()
-        else:
-            variance = squared_error.mean().clamp(min=VARIANCE_FLOOR)
-            reconstruction = 0.5 * squared_error.shape[1] * (1 + torch.log(2 * math.pi * variance))
+        reconstruction = reconstruction_loss(x, self.decode(posterior.sample(generator)), self.likelihood).mean()
         kl = posterior.kl().sum(1).mean()
         return {"loss": reconstruction + self.beta * kl, "reconstruction": reconstruction, "kl": kl}
