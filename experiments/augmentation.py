@@ -9,7 +9,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 import torch
@@ -37,7 +37,8 @@ BASELINES = ("original", "resampled", "weighted", "classical", "covariates")
 DEFAULT_METHODS = ("original", "resampled", "weighted", "classical", "vae:posterior", "vae:riemannian")
 LEFT_OUT = "left out"
 
-Mode = Literal["real+synthetic", "synthetic-only"]
+Mode = Literal["resampled+synthetic", "real+synthetic", "synthetic-only"]
+MODES: tuple[Mode, ...] = get_args(Mode)
 Protocol = Literal["resampled", "paper"]
 
 
@@ -52,7 +53,7 @@ class Protocols:
     n_synthetic : int
         Images per class of ``synthetic-only`` (the paper: 2,000).
     enlarge : float
-        In ``real+synthetic`` each class is topped up to this many times the largest class of the real training set.
+        Where real images are part, each class gets this many times the images of the largest class of the real training set.
     limit : dict
         From class to how many of its training participants are kept; validation and test are left alone.
     least_steps : int
@@ -190,7 +191,12 @@ def training_set(
     seed: int,
     folder: Path,
 ) -> TrainingSet:
-    """The training set of a method."""
+    """The training set of a method.
+
+    The modes differ in what goes with the generated images. ``resampled+synthetic``: the real ones, resampled to balance, so that every class
+    has the same share of generated images. ``real+synthetic``: the real ones as they are; the smaller class is then mostly generated, and a
+    CNN can tell the classes by what generated images look like. ``synthetic-only``: nothing (the paper).
+    """
     real = data.side(split, "train")
     images, labels = real.images, real.labels
     if method == "original":
@@ -202,6 +208,9 @@ def training_set(
         change = classical if method == "classical" else None
         return TrainingSet(images[rows], labels[rows], augmentation=change)
     model_name, _, sampler = method.partition(":")
+    if mode == "resampled+synthetic":
+        rows = balanced_rows(labels.numpy(), np.random.default_rng(seed))
+        images, labels = images[rows], labels[rows]
     counts = torch.bincount(labels, minlength=len(data.classes))
     target = round(protocols.enlarge * int(counts.max()))
     parts, kinds, notes = [], [], {}
@@ -214,7 +223,7 @@ def training_set(
         generated = generate_class(model, n, sampler=sampler, seed=seed_of(config["seed"], {**shared, "of": "samples", "sampler": sampler}))
         parts.append(generated.images.pixels)
         kinds.append(torch.full((n,), index))
-        nearest, _ = nearest_images(generated.images.pixels[:500], images[labels == index])
+        nearest, _ = nearest_images(generated.images.pixels[:500], real.images[real.labels == index])
         fit = model.config.diagnostics
         notes[label] = {
             "sampling": generated.diagnostics.as_dict(),
@@ -222,7 +231,7 @@ def training_set(
             "held_out_decoded_nearest_median": fit["held_out_decoded_nearest_median"],
             "explained_validation": fit["explained_validation"],
         }
-    if mode == "real+synthetic":
+    if mode != "synthetic-only":
         parts.append(images)
         kinds.append(labels)
     return TrainingSet(torch.cat(parts), torch.cat(kinds), notes={"generators": notes})

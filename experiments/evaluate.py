@@ -17,7 +17,7 @@ from ..classifiers.network import load_network
 from ..classifiers.training import ClassifierSettings
 from ..datasets.errors import DataError, GateError, LeakageError, UsageError
 from ..datasets.readers import Source
-from .augmentation import DEFAULT_METHODS, Protocols, cells_of, check_method, run_cell, study_config
+from .augmentation import DEFAULT_METHODS, MODES, Protocols, cells_of, check_method, run_cell, study_config
 from .prepared import describe, stratum
 from .report import write_report
 from .runs import Progress, Shard, Study, run_study
@@ -45,9 +45,9 @@ def configuration_of(request: Request) -> dict[str, Any]:
     """Check everything that can be checked before a run, and return the resolved configuration."""
     if request.runs < 1:
         raise UsageError(f"The number of runs must be 1 or more, not {request.runs}.")
-    unknown = [mode for mode in request.modes if mode not in ("real+synthetic", "synthetic-only")]
+    unknown = [mode for mode in request.modes if mode not in MODES]
     if unknown:
-        raise UsageError(f"--mode is real+synthetic or synthetic-only, not '{unknown[0]}'.")
+        raise UsageError(f"--mode is {', '.join(MODES[:-1])} or {MODES[-1]}, not '{unknown[0]}'.")
     for method in request.methods:
         check_method(method)
     if request.network:
