@@ -193,9 +193,9 @@ def training_set(
 ) -> TrainingSet:
     """The training set of a method.
 
-    The modes differ in what goes with the generated images. ``resampled+synthetic``: the real ones, resampled to balance, so that every class
-    has the same share of generated images. ``real+synthetic``: the real ones as they are; the smaller class is then mostly generated, and a
-    CNN can tell the classes by what generated images look like. ``synthetic-only``: nothing (the paper).
+    The modes differ in what goes with the generated images. ``resampled+synthetic``: the real ones, resampled to balance, so that every
+    class has the same share of generated images. ``real+synthetic``: the real ones as they are; the smaller class is then mostly
+    generated, and a CNN can tell the classes by what generated images look like. ``synthetic-only``: nothing (the paper).
     """
     real = data.side(split, "train")
     images, labels = real.images, real.labels
