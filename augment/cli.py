@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from .fitting import FitSettings
 
 INTERRUPTED = 130  # what typer exits with at Ctrl-C
+# Options of evaluate that are no part of a study's configuration; the network is, and is confirmed on the command line.
+HOW_TO_RUN = {"config", "out", "jobs", "threads", "shard", "slurm", "submit", "network"}
 
 app = typer.Typer(
     name="augment",
@@ -278,6 +280,7 @@ def show_command(
 
 @app.command("evaluate", epilog="Example: augment evaluate --data my-bids-folder --runs 20 --jobs 2 --out studies/mine")
 def evaluate_command(
+    context: typer.Context,
     data: Data = "demo",
     methods: Annotated[
         list[str] | None,
@@ -351,7 +354,11 @@ def evaluate_command(
 
     if submit and slurm is None:
         raise UsageError("--submit goes with --slurm N, the number of shards.")
+    given = _given(context)
     if config is not None:
+        ignored = [option for name, option in given.items() if name not in HOW_TO_RUN]
+        if ignored:
+            raise UsageError(f"With --config the study is what {config} says: leave out {', '.join(ignored)}, or --config.")
         resolved = evaluate.read_configuration(config, network)
     else:
         settings = _change(
@@ -373,6 +380,7 @@ def evaluate_command(
             classifier=ClassifierSettings(epochs=epochs, learning_rate=learning_rate, batch_size=batch_size),
             seed=seed,
             network=network,
+            command=_command_line(),
         )
         resolved = evaluate.configuration_of(request)
     evaluate.evaluate(resolved, out, jobs=jobs, threads=threads, shard=shard, slurm=slurm, send=submit)
@@ -422,6 +430,13 @@ def main() -> None:
 
 def _command_line() -> str:
     return shlex.join(["augment", *sys.argv[1:]])
+
+
+def _given(context: typer.Context) -> dict[str, str]:
+    """The options that stand on the command line, by the names of their parameters."""
+    parameters = {parameter.name or "": parameter.opts[0] for parameter in context.command.params}
+    sources = {name: context.get_parameter_source(name) for name in parameters}
+    return {name: option for name, option in parameters.items() if (source := sources[name]) and source.name == "COMMANDLINE"}
 
 
 def _preset(name: str) -> "FitSettings":

@@ -283,12 +283,14 @@ def study_config(
     methods: Sequence[str],
     modes: Sequence[str],
     runs: int,
+    command: str = "",
 ) -> dict[str, Any]:
     """The resolved configuration of a study, as its ``config.toml`` keeps it.
 
-    The data are known by their digests; where they lie stands apart, so that a study can go on where they lie elsewhere.
+    The data are known by their digests; where they lie stands apart, so that a study can go on where they lie elsewhere, and so does
+    the command line, which may differ in how many jobs there are.
     """
-    bound, where = dict(data), {}
+    bound, where = dict(data), {"command": command or None}
     for name in ("source", "test_source"):
         if name in bound:
             paths = {key: value for key, value in bound[name].items() if key in ("data", "table")}

@@ -39,6 +39,7 @@ class Request:
     classifier: ClassifierSettings
     seed: int
     network: str | None = None
+    command: str = ""
 
 
 def configuration_of(request: Request) -> dict[str, Any]:
@@ -78,6 +79,7 @@ def configuration_of(request: Request) -> dict[str, Any]:
         methods=methods,
         modes=request.modes,
         runs=request.runs,
+        command=request.command,
     )
 
 

@@ -175,6 +175,7 @@ def _html(sections: Sequence[Section], runs: Sequence[Mapping[str, Any]], folder
         curves=_as_data(_plot_curves(runs)),
         sampling=_sampling_rows(runs),
         failures=[str(failure) for failure in collect_failures(folder)],
+        command=config["where"].get("command", ""),
         config=json.dumps(config, indent=1, default=str),
         records=_records(runs),
     )
@@ -335,6 +336,9 @@ image; those of held-out images, decoded, are what to compare with.</p>
 <img alt="Contact sheet of {{ name }}" src="{{ sheet }}">
 {% endfor %}
 {% if failures %}<h2>Runs that failed</h2><ul>{% for failure in failures %}<li>{{ failure }}</li>{% endfor %}</ul>{% endif %}
+{% if command %}<h2>Command</h2>
+<pre>{{ command }}</pre>
+{% endif %}
 <h2>Configuration</h2>
 <pre>{{ config }}</pre>
 <h2>Computed with</h2>

@@ -360,6 +360,12 @@ REFUSED = {
         "is a model; show it by itself",
     ),
     "show of a damaged model": (("show", "{models-damaged}/AD", "--out", "{sheet.png}"), 3, "is damaged"),
+    # Evaluate.
+    "a configuration and other options": (
+        ("evaluate", "--config", "{none}", "--steps", "9", "--runs", "3", "--jobs", "2", "--out", "{out}"),
+        2,
+        "leave out --runs, --steps, or --config",
+    ),
     "demo of no steps": (("demo", "--steps", "0", "--out", "{out}"), 2, "--steps"),
 }
 

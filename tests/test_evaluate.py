@@ -4,7 +4,7 @@ import json
 import re
 import shutil
 import subprocess
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -36,6 +36,7 @@ from tinycohort.experiments.report import _overlap, tidy_results, write_report
 from tinycohort.experiments.study import all_runs, claim, seed_of, write_run
 
 SIDE = 16
+RESULTS = Path(__file__).parents[1] / "docs/results"
 
 
 def write_cohort(path: Path, n: dict[str, int], seed: int = 0) -> Path:
@@ -137,6 +138,37 @@ def test_the_report_stands_by_itself(study: Path):
     assert "synthetic-only" in page
     table = (study / "table.md").read_text(encoding="utf-8")
     assert "Against `original`" in table
+
+
+def test_the_report_tells_the_command_and_is_no_other_study_for_it(study: Path, tmp_path: Path):
+    copy = shutil.copytree(study, tmp_path / "copy", ignore=shutil.ignore_patterns("cache", "generators"))
+    config = evaluate.read_configuration(copy / "config.toml", None)
+    before = claim(copy, config)
+    config["where"]["command"] = "augment evaluate --data 'a & b'"
+    assert claim(copy, config) == before
+    write_report(copy)
+    assert "augment evaluate --data &#39;a &amp; b&#39;" in (copy / "report.html").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    ("name", "digest"),
+    [
+        ("oasis1-coronal", "dc1f614bdaa2807c9380c1cec3bdb3e8aeb45e89c6809885eca54f82ba046f47"),
+        ("oasis1-axial", "817ed01efb5873b6ec262461866772af44c3813c016d9b11d0f78511602a8cc0"),
+    ],
+)
+def test_published_results_stay_those_of_their_configuration(name: str, digest: str, tmp_path: Path):
+    folder = shutil.copytree(RESULTS / name, tmp_path / name)
+    config = evaluate.read_configuration(folder / "config.toml", None)
+    # As this version would resolve it: an option that a study does not use must leave no trace.
+    protocols, classifier = Protocols(**config["protocols"]), ClassifierSettings(**config["classifier"])
+    config |= {"protocols": asdict(protocols), "classifier": asdict(classifier), "generators": None}
+    assert claim(folder, config) == digest
+    assert all(run["configuration"] == digest for run in all_runs(folder))
+    write_report(folder)
+    assert (folder / "table.md").read_text(encoding="utf-8").splitlines()[
+        0
+    ] == f"# Does it help? ${name.upper().replace('1-', '_')}, 20 runs"
 
 
 @pytest.mark.skipif(shutil.which("chromium") is None, reason="chromium is not installed")
