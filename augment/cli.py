@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 INTERRUPTED = 130  # what typer exits with at Ctrl-C
 # Options of evaluate that are no part of a study's configuration; the network is, and is confirmed on the command line.
 HOW_TO_RUN = {"config", "out", "jobs", "threads", "shard", "slurm", "submit", "network"}
+OF_GENERATORS = {"preset", "steps", "latent_dim", "channels", "beta"}
 
 app = typer.Typer(
     name="augment",
@@ -301,6 +302,13 @@ def evaluate_command(
     limit: Annotated[list[str] | None, typer.Option("--limit", help="Keep so many training participants of a class, as AD=22.")] = None,
     stratum: Annotated[str, typer.Option("--stratum", help="Also score these test participants, as 'age>=60'.")] = "",
     test_data: Annotated[str | None, typer.Option("--test-data", help="Another cohort to test on as well.")] = None,
+    external_only: Annotated[
+        bool, typer.Option("--external-only", help="Test on --test-data alone: the test side of the split is trained on.")
+    ] = False,
+    generators: Annotated[
+        Path | None,
+        typer.Option("--generators", help="With --protocol paper: a folder of models, as augment fit writes it, and their split."),
+    ] = None,
     n_synthetic: Annotated[int, typer.Option("--n-synthetic", help="Images per class of synthetic-only.")] = 2000,
     enlarge: Annotated[
         float, typer.Option("--enlarge", help="real+synthetic: each class gets this many times the images of the largest real one.")
@@ -361,6 +369,9 @@ def evaluate_command(
             raise UsageError(f"With --config the study is what {config} says: leave out {', '.join(ignored)}, or --config.")
         resolved = evaluate.read_configuration(config, network)
     else:
+        unused = [option for name, option in given.items() if name in OF_GENERATORS] if generators else []
+        if unused:
+            raise UsageError(f"With --generators nothing is fitted: leave out {', '.join(unused)}.")
         settings = _change(
             _preset(preset),
             latent_dim=latent_dim,
@@ -375,12 +386,13 @@ def evaluate_command(
             methods=tuple(method for part in methods or [] for method in part.split(",")),
             modes=tuple(modes or ["real+synthetic"]),
             runs=runs,
-            protocols=Protocols(protocol, n_synthetic, enlarge, _parse_limits(limit or []), least_steps, stratum),  # type: ignore[arg-type]
+            protocols=Protocols(protocol, n_synthetic, enlarge, _parse_limits(limit or []), least_steps, stratum, external_only or None),  # type: ignore[arg-type]
             fit=settings,
             classifier=ClassifierSettings(epochs=epochs, learning_rate=learning_rate, batch_size=batch_size),
             seed=seed,
             network=network,
             command=_command_line(),
+            generators=generators,
         )
         resolved = evaluate.configuration_of(request)
     evaluate.evaluate(resolved, out, jobs=jobs, threads=threads, shard=shard, slurm=slurm, send=submit)
