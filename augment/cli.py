@@ -353,11 +353,14 @@ def evaluate_command(
         "studies/evaluation"
     ),
 ) -> None:
-    """Measure whether synthetic images help a classifier: repeated runs, intervals, and a verdict per method."""
+    """Measure whether synthetic images help a classifier: repeated runs, intervals, and a verdict per method.
+
+    The demo cohort is studied, unless options say otherwise, on a coronal slice, with 1,000 steps of the generators and --least-steps 250.
+    """
     from ..classifiers.training import ClassifierSettings
     from ..datasets.errors import UsageError
     from ..datasets.readers import Source
-    from ..experiments import evaluate
+    from ..experiments import demo, evaluate
     from ..experiments.augmentation import Protocols
 
     if submit and slurm is None:
@@ -372,6 +375,12 @@ def evaluate_command(
         unused = [option for name, option in given.items() if name in OF_GENERATORS] if generators else []
         if unused:
             raise UsageError(f"With --generators nothing is fitted: leave out {', '.join(unused)}.")
+        if data == "demo":
+            # Volumes at full length would take hours, which nobody wants who tries this out.
+            if not given.keys() & {"size", "plane", "position"}:
+                plane, position = demo.PREPARATION.plane, demo.PREPARATION.position
+            steps = demo.STEPS if steps is None else steps
+            least_steps = least_steps if "least_steps" in given else demo.LEAST_STEPS
         settings = _change(
             _preset(preset),
             latent_dim=latent_dim,
@@ -412,7 +421,7 @@ def demo_command(
     steps: Annotated[int, typer.Option("--steps", min=1, help="Of the training of each model.")] = 1000,
     force: Force = False,
 ) -> None:
-    """Show the whole method on a made-up cohort: check, fit both classes, generate a balanced cohort, look at it."""
+    """Show the whole method on a made-up cohort: check, fit both classes, generate a balanced cohort, look at it, see whether it helps."""
     from ..experiments.demo import run_demo
 
     run_demo(out, steps=steps, force=force)
