@@ -92,9 +92,22 @@ def fit_command(
         list[str] | None,
         typer.Option("--set", help="A setting of the model, as beta=0.1; may be given again. See `augment models`."),
     ] = None,
-    arch: Annotated[str | None, typer.Option("--arch", help="conv (any size) or paper-oasis.")] = None,
+    arch: Annotated[
+        str | None,
+        typer.Option(
+            "--arch",
+            help="conv or resnet (any size); paper (the paper's for 32x32, 64x64 or 208x176), or by name paper-mnist, paper-svhn, "
+            "paper-celeba, paper-oasis.",
+        ),
+    ] = None,
     latent_dim: Annotated[int | None, typer.Option("--latent-dim", help="Latent dimensions.")] = None,
-    channels: Annotated[int | None, typer.Option("--channels", help="Channels of the first convolution of conv.")] = None,
+    channels: Annotated[
+        int | None,
+        typer.Option(
+            "--channels",
+            help="Channels of the first convolution, which scale all others; by default 16, and the paper's own in its networks.",
+        ),
+    ] = None,
     beta: Annotated[float | None, typer.Option("--beta", help="Weight of the KL term.")] = None,
     likelihood: Annotated[
         str | None, typer.Option("--likelihood", help="calibrated (the decoder's variance at its optimum) or fixed (the paper).")

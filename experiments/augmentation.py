@@ -300,7 +300,7 @@ def study_config(
         "data": bound,
         "where": where,
         "protocols": asdict(protocols),
-        "fit": asdict(fit),
+        "fit": fit.as_dict(),
         "classifier": asdict(classifier),
         "network": network,
         "grid": {"methods": list(methods), "modes": list(modes), "runs": runs},

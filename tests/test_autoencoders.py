@@ -156,6 +156,17 @@ def test_extreme_images_give_finite_numbers(name, settings, shape, content):
     assert model.eval().reconstruct(x).isfinite().all()
 
 
+@each_model
+def test_colour_images_count_each_channel(name, settings):
+    torch.manual_seed(0)
+    model = build_autoencoder(name, Architecture("conv", (9, 13), 3, channels=4, image_channels=3), **settings)
+    x = images((9, 13)) * torch.tensor([1.0, 0.5, 0.1])[:, None, None]
+    terms = model.loss(x, noise())
+    terms["loss"].backward()
+    assert tuple(model.reconstruct(x).shape) == (6, 3, 9, 13)
+    assert all(p.grad.abs().max() > 0 for p in model.decoder.parameters() if p.ndim > 1)
+
+
 # The VAE's loss against its equations, in float64.
 
 
