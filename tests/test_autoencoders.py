@@ -16,11 +16,12 @@ from tinycohort.augment.posterior import Posterior
 from tinycohort.datasets.errors import UsageError
 
 SHAPES = [(16, 16), (9, 13), (10, 12, 10)]
-DETERMINISTIC = ("ae",)  # their losses draw no noise
+DETERMINISTIC = ("ae", "rae", "rae-l2", "rae-sn")  # their losses draw no noise
 WALK = [
     *((name, {}) for name in AUTOENCODERS),
     ("vae", {"likelihood": "fixed", "beta": 0.5}),
     ("vae", {"bounded_log_var": True, "likelihood": "fixed"}),
+    ("wae", {"kernel": "rbf", "weight": 10.0}),
 ]
 each_model = pytest.mark.parametrize(("name", "settings"), WALK, ids=lambda value: value if isinstance(value, str) else "-".join(value))
 each_shape = pytest.mark.parametrize("shape", SHAPES, ids=str)
@@ -267,7 +268,7 @@ def test_beta_multiplies_the_kl_alone():
 @pytest.mark.parametrize(
     ("name", "settings", "says"),
     [
-        ("gan", {}, "no model 'gan'; choose one of: ae, vae"),
+        ("gan", {}, "no model 'gan'; choose one of: ae, "),
         ("ae", {"beta": 1.0}, "'ae' has no setting beta; it takes none"),
         ("vae", {"gamma": 1.0}, "gamma"),
         ("vae", {"beta": -0.1}, "beta must be 0 or more"),

@@ -8,11 +8,18 @@ from ...datasets.errors import UsageError
 from ..networks import Architecture
 from .ae import AE
 from .base import Autoencoder, GaussianAutoencoder, LearntMetric, LearntPrior
+from .rae import RAE, RAEGP, RAEL2, RAESN
 from .vae import VAE
+from .wae import WAE
 
 AUTOENCODERS: dict[str, type[Autoencoder]] = {
     "ae": AE,
+    "rae": RAE,
+    "rae-gp": RAEGP,
+    "rae-l2": RAEL2,
+    "rae-sn": RAESN,
     "vae": VAE,
+    "wae": WAE,
 }
 
 
