@@ -39,7 +39,7 @@ Data = Annotated[
     ),
 ]
 Table = Annotated[str | None, typer.Option("--table", help="Table of participants, where the data's own is not meant.")]
-Label = Annotated[str | None, typer.Option("--label", help="Column with the classes. [default: diagnosis, label, group or dx]")]
+Label = Annotated[str | None, typer.Option("--label", help="Column with the classes. \\[default: diagnosis, label, group or dx]")]
 Plane = Annotated[
     str | None,
     typer.Option(
@@ -49,14 +49,14 @@ Plane = Annotated[
 Suffix = Annotated[str, typer.Option("--suffix", help="Which images of a BIDS dataset.")]
 Size = Annotated[
     str | None,
-    typer.Option("--size", help="Voxels of the prepared images, as 80x96 or 40x48x40. [default: their own, at most 96 or 48 a side]"),
+    typer.Option("--size", help="Voxels of the prepared images, as 80x96 or 40x48x40. \\[default: their own, at most 96 or 48 a side]"),
 ]
 Position = Annotated[
     str | None, typer.Option("--position", help="Where --plane cuts: a fraction such as 0.5, or a coordinate such as -12mm.")
 ]
 Fit = Annotated[str | None, typer.Option("--fit", help="resize or crop: how --size is reached.")]
 Scaling = Annotated[str | None, typer.Option("--scaling", help="percentile or minmax: what becomes 0 and 1 in each image.")]
-Classes = Annotated[list[str] | None, typer.Option("--class", help="Class; may be given again. [default: every class]")]
+Classes = Annotated[list[str] | None, typer.Option("--class", help="Class; may be given again. \\[default: every class]")]
 Seed = Annotated[int, typer.Option("--seed", help="Same seed, same result, on the same machine.")]
 Force = Annotated[bool, typer.Option("--force", help="Replace what is there.")]
 Device = Annotated[str | None, typer.Option("--device", help="auto, cpu or gpu.")]
@@ -90,14 +90,27 @@ def fit_command(
     position: Position = None,
     fit: Fit = None,
     scaling: Scaling = None,
-    model: Annotated[str | None, typer.Option("--model", help="One of `augment models`. [default: vae]")] = None,
+    model: Annotated[str | None, typer.Option("--model", help="One of `augment models`. \\[default: vae]")] = None,
     model_settings: Annotated[
         list[str] | None,
         typer.Option("--set", help="A setting of the model, as beta=0.1; may be given again. See `augment models`."),
     ] = None,
-    arch: Annotated[str | None, typer.Option("--arch", help="conv (any size) or paper-oasis.")] = None,
+    arch: Annotated[
+        str | None,
+        typer.Option(
+            "--arch",
+            help="conv or resnet (any size); paper (the paper's for 32x32, 64x64 or 208x176), or by name paper-mnist, paper-svhn, "
+            "paper-celeba, paper-oasis.",
+        ),
+    ] = None,
     latent_dim: Annotated[int | None, typer.Option("--latent-dim", help="Latent dimensions.")] = None,
-    channels: Annotated[int | None, typer.Option("--channels", help="Channels of the first convolution of conv.")] = None,
+    channels: Annotated[
+        int | None,
+        typer.Option(
+            "--channels",
+            help="Channels of the first convolution, which scale all others; by default 16, and the paper's own in its networks.",
+        ),
+    ] = None,
     beta: Annotated[float | None, typer.Option("--beta", help="Weight of the KL term.")] = None,
     likelihood: Annotated[
         str | None, typer.Option("--likelihood", help="calibrated (the decoder's variance at its optimum) or fixed (the paper).")
@@ -107,7 +120,7 @@ def fit_command(
         typer.Option("--bounded-log-var/--free-log-var", help="Pass the log-variance through tanh, as the released OASIS model."),
     ] = None,
     epochs: Annotated[int | None, typer.Option("--epochs", help="Passes over the training images.")] = None,
-    steps: Annotated[int | None, typer.Option("--steps", help="Optimisation steps, where --epochs is not given. [default: 3000]")] = None,
+    steps: Annotated[int | None, typer.Option("--steps", help="Optimisation steps, where --epochs is not given. \\[default: 3000]")] = None,
     learning_rate: Annotated[float | None, typer.Option("--learning-rate", help="Of Adam.")] = None,
     batch_size: Annotated[int | None, typer.Option("--batch-size", help="Images a step.")] = None,
     patience: Annotated[
@@ -116,18 +129,18 @@ def fit_command(
     jitter: Annotated[float | None, typer.Option("--jitter", help="Strength of random changes of the training images; 0 for none.")] = None,
     precision: Annotated[str | None, typer.Option("--precision", help="auto, bf16 or fp32.")] = None,
     device: Device = None,
-    centroids: Annotated[int | None, typer.Option("--centroids", help="Centroids of the metric. [default: all, at most 1000]")] = None,
+    centroids: Annotated[int | None, typer.Option("--centroids", help="Centroids of the metric. \\[default: all, at most 1000]")] = None,
     selection: Annotated[str | None, typer.Option("--selection", help="k-medoids, random or first: which images become centroids.")] = None,
     lam: Annotated[float | None, typer.Option("--lambda", help="Value of the metric far from every centroid.")] = None,
     tau: Annotated[float | None, typer.Option("--tau", help="Its decay.")] = None,
     rho: Annotated[
-        float | None, typer.Option("--rho", help="Reach of a centroid. [default: largest distance to a nearest neighbour]")
+        float | None, typer.Option("--rho", help="Reach of a centroid. \\[default: largest distance to a nearest neighbour]")
     ] = None,
-    rho_scale: Annotated[float | None, typer.Option("--rho-scale", help="Multiplies the default rho. [default: 1]")] = None,
+    rho_scale: Annotated[float | None, typer.Option("--rho-scale", help="Multiplies the default rho. \\[default: 1]")] = None,
     seed: Seed = 0,
-    split: Annotated[Path | None, typer.Option("--split", help="Use this split. [default: the one in --out, or a new one]")] = None,
+    split: Annotated[Path | None, typer.Option("--split", help="Use this split. \\[default: the one in --out, or a new one]")] = None,
     split_seed: Annotated[
-        int | None, typer.Option("--split-seed", help="Of a new split (70 % train, 10 % validation, 20 % test). [default: 0]")
+        int | None, typer.Option("--split-seed", help="Of a new split (70 % train, 10 % validation, 20 % test). \\[default: 0]")
     ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with a fit that was interrupted.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would happen, and do nothing.")] = False,
@@ -182,26 +195,26 @@ def generate_command(
     classes: Classes = None,
     n: Annotated[
         int | None,
-        typer.Option("-n", help="Images per class; with --balance, real and synthetic together. [default: 100; the largest class]"),
+        typer.Option("-n", help="Images per class; with --balance, real and synthetic together. \\[default: 100; the largest class]"),
     ] = None,
     balance: Annotated[bool, typer.Option("--balance", help="Only as many as each class lacks beside the real training images.")] = False,
     sampler: Annotated[
         str, typer.Option("--sampler", help="riemannian, posterior, gmm, normal, or another that `augment models` names.")
     ] = "riemannian",
-    iterations: Annotated[int | None, typer.Option("--iterations", help="Transitions of each chain. [default: 100]")] = None,
-    leapfrog: Annotated[int | None, typer.Option("--leapfrog", help="Leapfrog steps of a transition. [default: 10]")] = None,
-    step_size: Annotated[float | None, typer.Option("--step-size", help="Leapfrog step of the paper's samplers. [default: 0.01]")] = None,
+    iterations: Annotated[int | None, typer.Option("--iterations", help="Transitions of each chain. \\[default: 100]")] = None,
+    leapfrog: Annotated[int | None, typer.Option("--leapfrog", help="Leapfrog steps of a transition. \\[default: 10]")] = None,
+    step_size: Annotated[float | None, typer.Option("--step-size", help="Leapfrog step of the paper's samplers. \\[default: 0.01]")] = None,
     warm_up: Annotated[
-        int | None, typer.Option("--warm-up", help="Transitions in which riemannian adapts its step. [default: 100]")
+        int | None, typer.Option("--warm-up", help="Transitions in which riemannian adapts its step. \\[default: 100]")
     ] = None,
-    target: Annotated[float | None, typer.Option("--target-acceptance", help="What riemannian adapts its step to. [default: 0.8]")] = None,
+    target: Annotated[float | None, typer.Option("--target-acceptance", help="What riemannian adapts its step to. \\[default: 0.8]")] = None,
     threshold: Annotated[
         float | None,
-        typer.Option("--threshold", help="Least omega on the manifold, between 0 and 1. [default: keeps 99 % near a centroid]"),
+        typer.Option("--threshold", help="Least omega on the manifold, between 0 and 1. \\[default: keeps 99 % near a centroid]"),
     ] = None,
-    components: Annotated[int | None, typer.Option("--components", help="Of gmm. [default: 10]")] = None,
+    components: Annotated[int | None, typer.Option("--components", help="Of gmm. \\[default: 10]")] = None,
     seed: Seed = 0,
-    file_format: Annotated[str | None, typer.Option("--format", help="nifti, png or npz. [default: as the source]")] = None,
+    file_format: Annotated[str | None, typer.Option("--format", help="nifti, png or npz. \\[default: as the source]")] = None,
     out: Annotated[Path, typer.Option("--out", help="Folder of the synthetic cohort.")] = Path("synthetic"),
     data: Annotated[
         str | None, typer.Option("--data", help="The cohort that the models were trained on, if it has moved: for distances to it.")
@@ -308,7 +321,7 @@ def evaluate_command(
     runs: Annotated[int, typer.Option("--runs", help="Repetitions of everything.")] = 20,
     modes: Annotated[
         list[str] | None,
-        typer.Option("--mode", help="real+synthetic or synthetic-only (the paper's); may be given again. [default: real+synthetic]"),
+        typer.Option("--mode", help="real+synthetic or synthetic-only (the paper's); may be given again. \\[default: real+synthetic]"),
     ] = None,
     protocol: Annotated[
         str, typer.Option("--protocol", help="resampled: new split and generators in each run; paper: one of each, no verdict.")
@@ -336,7 +349,7 @@ def evaluate_command(
     fit: Fit = None,
     scaling: Scaling = None,
     preset: Annotated[str, typer.Option("--preset", help="Of the generators: default or paper-oasis.")] = "default",
-    steps: Annotated[int | None, typer.Option("--steps", help="Optimisation steps of a generator. [default: 3000]")] = None,
+    steps: Annotated[int | None, typer.Option("--steps", help="Optimisation steps of a generator. \\[default: 3000]")] = None,
     latent_dim: Annotated[int | None, typer.Option("--latent-dim", help="Latent dimensions of the generators.")] = None,
     channels: Annotated[int | None, typer.Option("--channels", help="Channels of the generators' first convolution.")] = None,
     beta: Annotated[float | None, typer.Option("--beta", help="Weight of the generators' KL term.")] = None,

@@ -24,7 +24,7 @@ from .autoencoders import Autoencoder, GaussianAutoencoder, build_autoencoder
 from .metric import RiemannianMetric
 from .model import FittedModel, MetricSettings, ModelConfig, Participants, decode, encode
 from .nearest import explained_variance, nearest_images
-from .networks import Architecture
+from .networks import Architecture, default_channels
 from .posterior import Posterior
 from .training import Record, TrainingSettings, train
 
@@ -41,11 +41,15 @@ class FitSettings:
     model_settings: dict[str, Any] = field(default_factory=dict)
     arch: str = "conv"
     latent_dim: int = 16
-    channels: int = 16
+    channels: int | None = None
     preparation: Preparation = field(default_factory=Preparation)
     training: TrainingSettings = field(default_factory=TrainingSettings)
     metric: MetricSettings = field(default_factory=MetricSettings)
     seed: int = 0
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values, by which two fits are told apart; the width is written out, so that a default and its number are the same fit."""
+        return asdict(self) | {"channels": default_channels(self.arch) if self.channels is None else self.channels}
 
 
 PRESETS: dict[str, FitSettings] = {
@@ -73,7 +77,7 @@ class Hooks:
 
 def plan_digest(settings: FitSettings, label: str, data_digest: str, split: Split) -> str:
     """What makes two fits the same fit: settings, class, images and split. A resume point is only taken up by the same plan."""
-    plan = {"settings": asdict(settings), "label": label, "data": data_digest, "split": split.digest, "version": version("tinycohort")}
+    plan = {"settings": settings.as_dict(), "label": label, "data": data_digest, "split": split.digest, "version": version("tinycohort")}
     return hashlib.sha256(json.dumps(plan, sort_keys=True).encode()).hexdigest()
 
 

@@ -28,7 +28,8 @@ from .posterior import Posterior
 from .samplers import Latents
 from .training import TrainingSettings
 
-FORMAT = 1
+FORMAT = 2
+READABLE = (1, FORMAT)
 # What the commands read of a model's records; its absence is told when the model is loaded.
 READ_LATER = {
     "data": ("name", "read_as", "counts", "n_train"),
@@ -138,7 +139,10 @@ class ModelConfig:
 
     @classmethod
     def from_json(cls, content: dict[str, Any]) -> "ModelConfig":
-        """Rebuild from ``as_json``; unknown, missing or ill-typed entries raise ``KeyError``, ``TypeError`` or ``ValueError``."""
+        """Rebuild from ``as_json``, of any format in ``READABLE``.
+
+        Unknown, missing or ill-typed entries raise ``KeyError``, ``TypeError`` or ``ValueError``.
+        """
         parts: dict[str, Any] = {
             "architecture": Architecture,
             "preparation": Preparation,
@@ -155,6 +159,9 @@ class ModelConfig:
         lacking = [f"{part}: {key}" for part, keys in READ_LATER.items() for key in keys if key not in given[part]]
         if lacking:
             raise ValueError(f"config.json lacks {', '.join(lacking)}")
+        if content["format"] == 1 and given["architecture"].get("name") == "paper-oasis":
+            # Format 1 wrote the channels of conv beside networks that had one width.
+            given["architecture"] = given["architecture"] | {"channels": None}
         for name, part in parts.items():
             given[name] = part(**{key: _tuples(value) for key, value in given[name].items()})
         return cls(**given)
@@ -252,8 +259,9 @@ class FittedModel:
             raise DataError(
                 f"{folder} is no model folder: its config.json cannot be read ({error}); fit a model with `augment fit`."
             ) from error
-        if not isinstance(content, dict) or content.get("format") != FORMAT:
-            raise DataError(f"{folder}/config.json is not of format {FORMAT}; use the version of tinycohort that wrote it.")
+        if not isinstance(content, dict) or content.get("format") not in READABLE:
+            known = " or ".join(map(str, READABLE))
+            raise DataError(f"{folder}/config.json is not of format {known}; use the version of tinycohort that wrote it.")
         try:
             config = ModelConfig.from_json(content)
             with torch.random.fork_rng(devices=[]):  # the weights that are replaced at once draw from torch's global generator

@@ -299,7 +299,7 @@ def study_config(
         "data": bound,
         "where": where,
         "protocols": asdict(protocols),
-        "fit": asdict(fit),
+        "fit": fit.as_dict(),
         "classifier": asdict(classifier),
         "network": network,
         "generators": generators,

@@ -10,7 +10,7 @@ from ..datasets.transforms import Preparation
 
 
 def fit_settings_from(content: Mapping[str, Any]) -> FitSettings:
-    """Rebuild ``dataclasses.asdict(FitSettings(...))`` from TOML, which leaves out what is ``None`` and knows no tuples.
+    """Rebuild ``FitSettings(...).as_dict()`` from TOML, which leaves out what is ``None`` and knows no tuples.
 
     The images of a study are prepared already: nothing more is done to them.
     """

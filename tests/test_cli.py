@@ -295,7 +295,7 @@ REFUSED = {
     # Settings of a fit.
     "preset": ((*FIT, "--preset", "oasis"), 2, "no preset 'oasis'; choose one of: default, paper-oasis"),
     "model": ((*FIT, "--model", "gan"), 2, "no model 'gan'; choose one of: ae, vae"),
-    "architecture": ((*FIT, "--arch", "resnet"), 2, "no architecture 'resnet'"),
+    "architecture": ((*FIT, "--arch", "unet"), 2, "no architecture 'unet'"),
     "a size in words": ((*FIT, "--size", "large"), 2, "--size is written as 80x96"),
     "a size of one number": ((*FIT, "--size", "80"), 2, "two numbers"),
     "a size too small": ((*FIT, "--size", "4x4"), 2, "8 or more"),

@@ -70,6 +70,19 @@ def test_every_preset_survives_json(studies, preset):
     assert ModelConfig.from_json(json.loads(json.dumps(config.as_json()))) == config
 
 
+@pytest.mark.parametrize(("name", "channels"), [("conv", 2), ("paper-oasis", None)])
+def test_format_1_is_read(folder, name, channels):
+    """It knew no colour, and wrote channels that the paper's networks did not heed."""
+    model = FittedModel.load(folder)
+    content = json.loads((folder / "config.json").read_text())
+    written = content["architecture"]
+    assert written.pop("image_channels") == 1
+    (folder / "config.json").write_text(json.dumps(content | {"format": 1}))
+    assert FittedModel.load(folder).config == model.config
+    old = content | {"format": 1, "architecture": written | {"name": name}}
+    assert ModelConfig.from_json(old).architecture == replace(model.config.architecture, name=name, channels=channels)
+
+
 def test_the_digest_tells_any_weight(studies):
     model = FittedModel.load(studies["pictures"].models / "AD")
     digest = model.digest
@@ -177,7 +190,7 @@ DAMAGES = {
     "config a number": write("config.json", b"1"),
     "config in no encoding": write("config.json", b"\xff\xfe{}"),
     "config without end": write("config.json", b"[" * 100_000),
-    "another format": edit(format=2),
+    "another format": edit(format=3),
     "no format": edit(format=...),
     **{
         f"no {key}": edit(**{key: ...})
@@ -201,7 +214,7 @@ DAMAGES = {
     },
     "unknown entry": edit(colour="red"),
     "unknown entry inside": edit(architecture__colour="red"),
-    "unknown architecture": edit(architecture__name="resnet"),
+    "unknown architecture": edit(architecture__name="unet"),
     "unknown model": edit(model="gan"),
     "setting of another model": edit(model_settings={"gamma": 1}),
     "label a number": edit(label=3),

@@ -1,4 +1,4 @@
-"""Encoders take, and decoders return, exactly the images' shape; the paper's pair is Table 4's."""
+"""Encoders take, and decoders return, exactly the images' shape; the paper's networks are Table 4's."""
 
 import itertools
 import math
@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from tinycohort.augment.networks import Architecture
+from tinycohort.augment.networks import Architecture, default_channels
 from tinycohort.datasets.errors import UsageError
 
 PLANES = [*itertools.product((8, 9, 11, 15, 16, 17, 23, 31), repeat=2), (8, 97), (80, 96), (61, 73), (104, 88)]
@@ -15,15 +15,16 @@ VOLUMES = [*itertools.product((8, 9, 15, 17), repeat=3), (10, 12, 10), (40, 48, 
 
 
 @pytest.mark.parametrize("shapes", [PLANES, VOLUMES], ids=["planes", "volumes"])
+@pytest.mark.parametrize(("name", "image_channels"), [("conv", 1), ("conv", 3), ("resnet", 1)])
 @torch.no_grad()
-def test_conv_returns_the_shape_it_was_made_for(shapes):
+def test_scaled_networks_return_the_shape_they_were_made_for(name, image_channels, shapes):
     for shape in shapes:
-        architecture = Architecture("conv", shape, latent_dim=3, channels=2)
+        architecture = Architecture(name, shape, latent_dim=3, channels=2, image_channels=image_channels)
         encoder, decoder = architecture.encoder(2), architecture.decoder()
-        codes = encoder(torch.rand(2, 1, *shape))
+        codes = encoder(torch.rand(2, image_channels, *shape))
         assert [tuple(code.shape) for code in codes] == [(2, 3), (2, 3)], shape
         images = decoder(codes[0])
-        assert tuple(images.shape) == (2, 1, *shape), shape
+        assert tuple(images.shape) == (2, image_channels, *shape), shape
         assert float(images.min()) > 0
         assert float(images.max()) < 1
         # What the last convolution leaves is 4 to 7 voxels on the shortest side.
@@ -50,8 +51,121 @@ def test_conv_has_as_many_weights_as_written_down():
     assert sum(p.numel() for p in architecture.decoder().parameters()) == grown + stage_2 + stage_1 + last
 
 
+def test_resnet_is_conv_with_two_more_convolutions_on_each_grid():
+    """16 x 20: 2 channels on 8 x 10, 4 on 4 x 5, on the way in and out; biases and batch norm with each convolution."""
+    conv, resnet = (Architecture(name, (16, 20), latent_dim=3, channels=2) for name in ("conv", "resnet"))
+    units = 2 * (9 * 2 * 2 + 2 + 2 * 2) + 2 * (9 * 4 * 4 + 4 + 2 * 4)
+    assert n_parameters(resnet.encoder(2)) == n_parameters(conv.encoder(2)) + units
+    assert n_parameters(resnet.decoder()) == n_parameters(conv.decoder()) + units
+
+
+def n_parameters(network: nn.Module) -> int:
+    return sum(parameter.numel() for parameter in network.parameters())
+
+
+def table_4(name, width, c):
+    """Table 4 by hand: number of weights of the encoder's body, of the features that it leaves, and of the decoder, at D = 16."""
+    w, linear = width, lambda *sides: sum(i * o + o for i, o in itertools.pairwise(sides))
+    if name == "paper-svhn":
+        return linear(c * 1024, w, w // 2), w // 2, linear(16, w // 2, w, c * 1024)
+    kernel, batch_norm = (16, 2) if name == "paper-mnist" else (25, 2)
+    encoder, decoder = (c, w, 2 * w, 4 * w, 8 * w), (8 * w, 4 * w, 2 * w, c) if name == "paper-mnist" else (8 * w, 4 * w, 2 * w, w, c)
+    if name == "paper-oasis":
+        batch_norm, encoder, decoder = 0, (c, w, 2 * w, 4 * w, 8 * w, 16 * w), (16 * w, 8 * w, 4 * w, 2 * w, w, c)
+    convolutions, transposed = (
+        sum(kernel * c_in * c_out + c_out + batch_norm * c_out for c_in, c_out in itertools.pairwise(channels))
+        for channels in (encoder, decoder)
+    )
+    features = encoder[-1] * (4 if name == "paper-mnist" else 16)
+    return convolutions, features, linear(16, decoder[0] * 64) + transposed
+
+
+@pytest.mark.parametrize(
+    ("name", "shape", "image_channels", "channels", "width"),
+    [
+        ("paper-mnist", (32, 32), 1, None, 128),
+        ("paper-mnist", (32, 32), 3, None, 128),
+        ("paper-mnist", (32, 32), 3, 32, 32),
+        ("paper-svhn", (32, 32), 3, None, 1000),
+        ("paper-svhn", (32, 32), 1, 10, 10),
+        ("paper-celeba", (64, 64), 3, None, 128),
+        ("paper-celeba", (64, 64), 1, 4, 4),
+        ("paper-oasis", (208, 176), 1, None, 64),
+        ("paper-oasis", (176, 208), 3, 16, 16),
+    ],
+)
+def test_the_paper_s_networks_have_as_many_weights_as_table_4(name, shape, image_channels, channels, width):
+    with torch.device("meta"):
+        architecture = Architecture(name, shape, 16, channels, image_channels)
+        encoder, decoder = architecture.encoder(2), architecture.decoder()
+        image = decoder(encoder(torch.zeros(2, image_channels, *shape))[0])
+    assert tuple(image.shape) == (2, image_channels, *shape)
+    body, features, decoded = table_4(name, width, image_channels)
+    assert encoder.heads[0].in_features == features
+    assert n_parameters(encoder) == body + 2 * (features * 16 + 16)
+    assert n_parameters(decoder) == decoded
+
+
+def test_table_4_by_hand_gives_the_numbers_that_it_prints():
+    """Its LINEAR(4096, 16) of MNIST and LINEAR(16384, 64) of CELEBA; the sums are written out once, for MNIST and SVHN."""
+    assert table_4("paper-mnist", 128, 1)[1] == 4096
+    assert table_4("paper-celeba", 128, 3)[1] == 16384
+    in_128, in_256, in_512, in_1024 = 2048 + 3 * 128, 524288 + 3 * 256, 2097152 + 3 * 512, 8388608 + 3 * 1024
+    out_512, out_256, out_1 = 8388608 + 3 * 512, 2097152 + 3 * 256, 4096 + 3
+    mnist = (in_128 + in_256 + in_512 + in_1024, 4096, 1048576 + 65536 + out_512 + out_256 + out_1)
+    assert table_4("paper-mnist", 128, 1) == mnist
+    assert table_4("paper-svhn", 1000, 3) == (3072000 + 1000 + 500000 + 500, 500, 8000 + 500 + 500000 + 1000 + 3072000 + 3072)
+
+
+@pytest.mark.parametrize(
+    ("name", "shape", "sides"),
+    [
+        ("paper-mnist", (32, 32), [16, 8, 4, 2, 16, 33, 32]),
+        ("paper-celeba", (64, 64), [31, 15, 8, 4, 15, 31, 62, 64]),
+    ],
+)
+@torch.no_grad()
+def test_the_paddings_are_the_released_ones(name, shape, sides):
+    architecture = Architecture(name, shape, channels=1, image_channels=3)
+    encoder, decoder, seen = architecture.encoder(1), architecture.decoder(), []
+    for module in [*encoder.modules(), *decoder.modules()]:
+        if isinstance(module, nn.Conv2d | nn.ConvTranspose2d):
+            module.register_forward_hook(lambda module, inputs, output: seen.append(tuple(output.shape[2:])))
+    image = decoder(encoder(torch.rand(2, 3, *shape))[0])
+    assert seen == [(side, side) for side in sides]
+    assert float(image.min()) > 0
+    assert float(image.max()) < 1
+
+
+@pytest.mark.parametrize(
+    ("shape", "image_channels", "family"),
+    [
+        ((32, 32), 1, "paper-mnist"),
+        ((32, 32), 3, "paper-mnist"),
+        ((64, 64), 1, "paper-celeba"),
+        ((64, 64), 3, "paper-celeba"),
+        ((208, 176), 1, "paper-oasis"),
+        ((176, 208), 1, "paper-oasis"),
+    ],
+)
+def test_paper_chooses_by_the_images_shape(shape, image_channels, family):
+    with torch.device("meta"):
+        chosen, named = (Architecture(name, shape, image_channels=image_channels) for name in ("paper", family))
+        for made in ("encoder", "decoder"):
+            one, other = (getattr(each, made)(*[2] * (made == "encoder")) for each in (chosen, named))
+            assert repr(one) == repr(other)
+
+
+@pytest.mark.parametrize("name", ["conv", "resnet", "paper-mnist", "paper-svhn"])
+def test_the_default_channels_are_those_that_are_built(name):
+    with torch.device("meta"):
+        default, written = (Architecture(name, (32, 32), channels=channels).encoder(1) for channels in (None, default_channels(name)))
+    assert repr(default) == repr(written)
+    assert default_channels("paper") is None  # its family's, which the shape decides
+
+
 @pytest.mark.parametrize("shape", [(208, 176), (176, 208)])
-def test_the_paper_s_pair_is_table_4_s(shape):
+def test_the_oasis_pair_is_table_4_s(shape):
     def turned(*sides):
         return sides if shape == (208, 176) else sides[::-1]
 
@@ -98,6 +212,13 @@ def test_images_of_another_shape_are_told_with_both(given):
     assert str(given) in str(told.value)
 
 
+@pytest.mark.parametrize("given", [(2, 1, 16, 16), (2, 16, 16, 3)])
+def test_colour_images_have_their_channels_first(given):
+    encoder = Architecture("conv", (16, 16), channels=1, image_channels=3).encoder(1)
+    with pytest.raises(ValueError, match=r"shape \(n, 3, 16, 16\), not "):
+        encoder(torch.zeros(given))
+
+
 @pytest.mark.parametrize("given", [(2, 4), (3,), (1, 1, 3)])
 def test_latents_of_another_shape_are_told_with_both(given):
     with pytest.raises(ValueError, match=r"shape \(n, 3\), not ") as told:
@@ -112,7 +233,18 @@ def test_latents_of_another_shape_are_told_with_both(given):
         (("conv", (16, 16, 5)), "not 16 x 16 x 5"),
         (("paper-oasis", (80, 96)), "208 x 176 slices, not 80 x 96: give --size 208x176, or --arch conv"),
         (("paper-oasis", (208, 176, 208)), "not 208 x 176 x 208"),
-        (("resnet", (16, 16)), "no architecture 'resnet'; choose one of: conv, paper-oasis"),
+        (("paper-mnist", (28, 28)), "32 x 32 slices, not 28 x 28: give --size 32x32"),
+        (("paper-svhn", (64, 64)), "32 x 32 slices, not 64 x 64"),
+        (("paper-celeba", (64, 64, 64)), "64 x 64 slices, not 64 x 64 x 64: give --size 64x64"),
+        (("paper", (80, 96)), "no networks for 1 x 80 x 96 images"),
+        (("paper", (32, 32, 32)), "no networks for 1 x 32 x 32 x 32 images"),
+        (("paper", (32, 32), 2, None, 2), "no networks for 2 x 32 x 32 images"),
+        (("resnet", (7, 16)), "resnet needs images of at least 8 voxels a side, not 7 x 16"),
+        (
+            ("unet", (16, 16)),
+            "no architecture 'unet'; choose one of: conv, resnet, paper-mnist, paper-svhn, paper-celeba, paper-oasis, paper",
+        ),
+        (("conv", (16, 16), 2, 2, 0), "one channel, of its own and of its images, not 2, 2 and 0"),
         (("conv", (16, 16), 0), "at least one latent dimension"),
         (("conv", (16, 16), 2, 0), "one channel"),
     ],

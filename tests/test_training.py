@@ -2,6 +2,7 @@
 
 import random
 import re
+from dataclasses import asdict, replace
 
 import numpy as np
 import pandas as pd
@@ -11,7 +12,7 @@ from torch import Tensor
 
 from tinycohort.augment import training
 from tinycohort.augment.autoencoders import AE, VAE
-from tinycohort.augment.fitting import FitSettings, Hooks, fit_class, fit_warnings
+from tinycohort.augment.fitting import FitSettings, Hooks, fit_class, fit_warnings, plan_digest
 from tinycohort.augment.networks import Architecture
 from tinycohort.augment.training import TrainingSettings, train
 from tinycohort.datasets.batches import resident_batches
@@ -202,6 +203,14 @@ def test_a_loss_that_is_no_number_stops_and_names_the_last_good_epoch(side, bad,
     assert error.value.exit_code == 5
 
 
+def test_colour_images_train():
+    torch.manual_seed(0)
+    x = images() * torch.tensor([1.0, 0.5, 0.1])[:, None, None]
+    model = AE(Architecture("conv", (16, 16), latent_dim=2, channels=2, image_channels=3))
+    history = train(model, x, x, SETTINGS, seed=0).history
+    assert history["validation_loss"].iloc[-1] < 0.9 * history["validation_loss"].iloc[0]
+
+
 def test_the_rate_is_halved_after_patience():
     model = fresh(Listening, answer=lambda epoch, training: 1.0)
     settings = TrainingSettings(epochs=8, batch_size=5, patience=2, learning_rate=0.08, precision="fp32", device="cpu")
@@ -358,6 +367,16 @@ def test_classes_and_splits_that_cannot_be_fitted(study):
     sides = {person: "train" if side == "validation" else side for person, side in split.sides.items()}
     with pytest.raises(DataError, match="leaves no validation image of class AD"):
         fit_class(cohort, Split(sides, split.fractions), "AD", SMALL)
+
+
+@pytest.mark.parametrize(("arch", "written", "other"), [("conv", 16, 8), ("paper-oasis", 64, 16)])
+def test_a_default_width_and_its_number_are_the_same_fit(study, arch, written, other):
+    """So that what was begun, or published, with the number written out goes on."""
+    _, split = study
+    settings = FitSettings(arch=arch)
+    plans = [plan_digest(replace(settings, channels=channels), "AD", "", split) for channels in (None, written, other)]
+    assert plans[0] == plans[1] != plans[2]
+    assert settings.as_dict() == asdict(settings) | {"channels": written}
 
 
 def test_a_resume_point_of_another_plan_is_refused(study, tmp_path):

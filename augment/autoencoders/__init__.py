@@ -10,16 +10,23 @@ from .ae import AE
 from .base import Autoencoder, GaussianAutoencoder, LearntMetric, LearntPrior
 from .flows import InverseAutoregressiveVAE, NormalizingFlowVAE
 from .iwae import IWAE
+from .rae import RAE, RAEGP, RAEL2, RAESN
 from .vae import VAE
 from .vamp import VampVAE
+from .wae import WAE
 
 AUTOENCODERS: dict[str, type[Autoencoder]] = {
     "ae": AE,
+    "rae": RAE,
+    "rae-gp": RAEGP,
+    "rae-l2": RAEL2,
+    "rae-sn": RAESN,
     "vae": VAE,
     "vamp": VampVAE,
     "iwae": IWAE,
     "vae-nf": NormalizingFlowVAE,
     "vae-iaf": InverseAutoregressiveVAE,
+    "wae": WAE,
 }
 
 

@@ -13,8 +13,9 @@ from ..posterior import Posterior
 class Autoencoder(nn.Module, ABC):
     """An encoder and a decoder with a loss.
 
-    Images are ``(n, 1, X, Y)`` or ``(n, 1, X, Y, Z)`` float32 in [0, 1]; codes, the space that a density is fitted in and samples are
-    decoded from, are ``(n, D)`` float32. A model's settings are the keywords of its constructor, each with a default.
+    Images are ``(n, c, X, Y)`` or ``(n, c, X, Y, Z)`` float32 in [0, 1], of one channel or in colour; codes, the space that a density is
+    fitted in and samples are decoded from, are ``(n, D)`` float32. A model's settings are the keywords of its constructor, each with a
+    default.
 
     Parameters
     ----------

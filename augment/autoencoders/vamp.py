@@ -42,10 +42,10 @@ class VampVAE(VAE, LearntPrior):
         super().__init__(architecture, beta=beta, likelihood=likelihood)
         if pseudo_inputs < 1:
             raise UsageError(f"pseudo_inputs must be 1 or more, not {pseudo_inputs}.")
-        self.pseudo_logits = nn.Parameter(torch.randn(pseudo_inputs, 1, *architecture.shape))
+        self.pseudo_logits = nn.Parameter(torch.randn(pseudo_inputs, architecture.image_channels, *architecture.shape))
 
     def pseudo_inputs(self) -> Tensor:
-        """``(K, 1, ...)`` images in [0, 1]."""
+        """``(K, c, ...)`` images in [0, 1]."""
         return torch.sigmoid(self.pseudo_logits)
 
     def loss(self, x: Tensor, generator: torch.Generator) -> dict[str, Tensor]:

@@ -1,0 +1,133 @@
+"""Which networks there are, and what the encoders and decoders of all of them are.
+
+``conv``, ``resnet``
+    Scaled to any size (``scaled``).
+``paper-mnist``, ``paper-svhn``, ``paper-celeba``, ``paper-oasis``
+    Table 4's columns, each at its own size (``paper``); ``paper`` is the one for the images' shape.
+
+Every decoder ends in a sigmoid: images lie in [0, 1].
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from ...datasets.errors import UsageError
+from . import paper, scaled
+
+
+@dataclass(frozen=True)
+class Family:
+    """Networks that differ only by size.
+
+    Parameters
+    ----------
+    bodies : callable
+        ``(shape, image_channels, latent_dim, width)`` to what comes before the encoder's heads and to what comes before the decoder's
+        sigmoid.
+    width : int
+        Default channels of the first layer, or its units if it is linear.
+    """
+
+    bodies: Callable[[tuple[int, ...], int, int, int], tuple[nn.Module, nn.Module]]
+    width: int
+
+
+FAMILIES: dict[str, Family] = {
+    "conv": Family(scaled.conv, 16),
+    "resnet": Family(scaled.resnet, 16),
+    "paper-mnist": Family(paper.mnist, 128),
+    "paper-svhn": Family(paper.svhn, 1000),
+    "paper-celeba": Family(paper.celeba, 128),
+    "paper-oasis": Family(paper.oasis, 64),
+}
+BY_SHAPE = "paper"
+ARCHITECTURES = (*FAMILIES, BY_SHAPE)
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """What determines a pair of networks.
+
+    Parameters
+    ----------
+    name : str
+        One of ``ARCHITECTURES``.
+    shape : tuple of int
+        Of the images, ``(X, Y)`` or ``(X, Y, Z)``.
+    latent_dim : int
+        D.
+    channels : int, optional
+        Of the first convolution (units, where the first layer is linear), which scales all others; by default the family's own.
+    image_channels : int
+        Of the images: 1, or 3 for colour.
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    latent_dim: int = 16
+    channels: int | None = None
+    image_channels: int = 1
+
+    def __post_init__(self) -> None:
+        if self.name not in ARCHITECTURES:
+            raise UsageError(f"There is no architecture '{self.name}'; choose one of: {', '.join(ARCHITECTURES)}.")
+        channels = 1 if self.channels is None else self.channels
+        if min(self.latent_dim, channels, self.image_channels) < 1:
+            raise UsageError(
+                "An architecture needs at least one latent dimension and one channel, of its own and of its images, "
+                f"not {self.latent_dim}, {channels} and {self.image_channels}."
+            )
+
+    def encoder(self, n_heads: int) -> "Encoder":
+        """A fresh encoder with ``n_heads`` outputs of ``latent_dim`` each."""
+        body, _ = self._bodies()
+        return Encoder(body, (self.image_channels, *self.shape), self.latent_dim, n_heads)
+
+    def decoder(self) -> "Decoder":
+        """A fresh decoder."""
+        _, body = self._bodies()
+        return Decoder(body, self.latent_dim)
+
+    def _bodies(self) -> tuple[nn.Module, nn.Module]:
+        family = FAMILIES[paper.family_for(self.shape, self.image_channels) if self.name == BY_SHAPE else self.name]
+        return family.bodies(self.shape, self.image_channels, self.latent_dim, family.width if self.channels is None else self.channels)
+
+
+def default_channels(name: str) -> int | None:
+    """The channels that an architecture called ``name`` has by default; ``None`` where the images' shape decides, or there is none."""
+    return FAMILIES[name].width if name in FAMILIES else None
+
+
+class Encoder(nn.Module):
+    """A body and, per head, one linear layer: images ``(n, *shape)``, channels first, to a tuple of ``(n, D)``."""
+
+    def __init__(self, body: nn.Module, shape: tuple[int, ...], latent_dim: int, n_heads: int):
+        super().__init__()
+        self.shape = shape
+        self.body = body
+        with torch.no_grad():
+            n_features = body(torch.zeros(1, *shape)).numel()
+        self.heads = nn.ModuleList(nn.Linear(n_features, latent_dim) for _ in range(n_heads))
+
+    def forward(self, x: Tensor) -> tuple[Tensor, ...]:
+        if x.shape[1:] != self.shape:
+            raise ValueError(f"this encoder takes images of shape (n, {', '.join(map(str, self.shape))}), not {tuple(x.shape)}")
+        features = self.body(x).flatten(1)
+        return tuple(head(features) for head in self.heads)
+
+
+class Decoder(nn.Module):
+    """``(n, D)`` to images in [0, 1], channels first."""
+
+    def __init__(self, body: nn.Module, latent_dim: int):
+        super().__init__()
+        self.latent_dim = latent_dim
+        self.body = body
+
+    def forward(self, z: Tensor) -> Tensor:
+        if z.ndim != 2 or z.shape[1] != self.latent_dim:
+            raise ValueError(f"this decoder takes latents of shape (n, {self.latent_dim}), not {tuple(z.shape)}")
+        return torch.sigmoid(self.body(z))

@@ -1,0 +1,60 @@
+"""Networks for images and volumes of any size from 8 voxels a side on: stages that halve every side until the shortest is 4 to 7 voxels.
+
+Channels double at each stage, up to eight times ``width``, those of the first.
+"""
+
+from math import prod
+
+from monai.networks.blocks.convolutions import Convolution, ResidualUnit
+from torch import nn
+
+from ...datasets.errors import UsageError
+
+LEAKY = ("LEAKYRELU", {"negative_slope": 0.1, "inplace": True})
+SMALLEST_GRID = 4  # voxels per side that the last convolution may leave
+
+Pair = tuple[nn.Module, nn.Module]
+
+
+def conv(shape: tuple[int, ...], image_channels: int, latent_dim: int, width: int) -> Pair:
+    """Convolutions 4 wide of stride 2 (kernels that the stride divides leave no checkerboard), batch norm, leaky ReLU."""
+    return _scaled("conv", shape, image_channels, latent_dim, width, residual=False)
+
+
+def resnet(shape: tuple[int, ...], image_channels: int, latent_dim: int, width: int) -> Pair:
+    """``conv`` with a residual unit of two convolutions (He et al. 2016) on each grid: after each halving, before each doubling.
+
+    For the comparison of architectures (Table 3): the paper does not say what its ResNet is.
+    """
+    return _scaled("resnet", shape, image_channels, latent_dim, width, residual=True)
+
+
+def _scaled(name: str, shape: tuple[int, ...], image_channels: int, latent_dim: int, width: int, *, residual: bool) -> Pair:
+    if min(shape) < 2 * SMALLEST_GRID:
+        raise UsageError(f"The architecture {name} needs images of at least 8 voxels a side, not {' x '.join(map(str, shape))}.")
+    dims = len(shape)
+
+    def residual_unit(c: int) -> list[nn.Module]:
+        return [ResidualUnit(dims, c, c, norm="BATCH", act=LEAKY)] if residual else []
+
+    sizes = [shape]
+    while min(sizes[-1]) >= 2 * SMALLEST_GRID:
+        sizes.append(tuple(side // 2 for side in sizes[-1]))
+    channels = [width * 2 ** min(stage, 3) for stage in range(len(sizes) - 1)]
+    block = {"spatial_dims": dims, "kernel_size": 4, "strides": 2, "padding": 1, "norm": "BATCH", "act": LEAKY, "adn_ordering": "NA"}
+    encoder: list[nn.Module] = []
+    for c_in, c in zip([image_channels, *channels], channels, strict=False):
+        encoder += [Convolution(in_channels=c_in, out_channels=c, **block), *residual_unit(c)]
+    decoder: list[nn.Module] = [
+        nn.Linear(latent_dim, channels[-1] * prod(sizes[-1])),
+        nn.Unflatten(1, (channels[-1], *sizes[-1])),
+        nn.LeakyReLU(LEAKY[1]["negative_slope"]),
+    ]
+    for stage in reversed(range(1, len(channels) + 1)):
+        # Halving rounds down: an output padding of 1 gives back the odd voxel.
+        grown = tuple(old - 2 * new for old, new in zip(sizes[stage - 1], sizes[stage], strict=True))
+        c_in, c = channels[stage - 1], channels[max(stage - 2, 0)]
+        decoder += residual_unit(c_in)
+        decoder.append(Convolution(in_channels=c_in, out_channels=c, is_transposed=True, output_padding=grown, **block))
+    decoder.append(Convolution(dims, channels[0], image_channels, kernel_size=3, conv_only=True))
+    return nn.Sequential(*encoder), nn.Sequential(*decoder)
