@@ -207,7 +207,7 @@ def generate_command(
     warm_up: Annotated[
         int | None, typer.Option("--warm-up", help="Transitions in which riemannian adapts its step. \\[default: 100]")
     ] = None,
-    target: Annotated[float | None, typer.Option("--target-acceptance", help="What riemannian adapts its step to. \\[default: 0.8]")] = None,
+    target: Annotated[float | None, typer.Option("--target-acceptance", help="What riemannian adapts it to. \\[default: 0.8]")] = None,
     threshold: Annotated[
         float | None,
         typer.Option("--threshold", help="Least omega on the manifold, between 0 and 1. \\[default: keeps 99 % near a centroid]"),
