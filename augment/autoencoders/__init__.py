@@ -6,13 +6,17 @@ from typing import Any
 
 from ...datasets.errors import UsageError
 from ..networks import Architecture
+from .aae import AAE
 from .ae import AE
 from .base import Autoencoder, GaussianAutoencoder, LearntMetric, LearntPrior
 from .vae import VAE
+from .vaegan import VAEGAN
 
 AUTOENCODERS: dict[str, type[Autoencoder]] = {
     "ae": AE,
     "vae": VAE,
+    "aae": AAE,
+    "vaegan": VAEGAN,
 }
 
 
