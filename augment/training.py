@@ -205,7 +205,7 @@ class _Fitting(lightning.LightningModule):
         self._weights = {"train": 0, "validation": 0}
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
-        optimizer = torch.optim.Adam(self.model.parameters(), lr=self.settings.learning_rate)
+        optimizer = torch.optim.Adam(self.model.parameters(), lr=self.settings.learning_rate, fused=True)
         self.schedule = ReduceLROnPlateau(optimizer, factor=0.5, patience=self.patience)
         return optimizer
 

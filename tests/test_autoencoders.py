@@ -109,7 +109,8 @@ def test_a_few_steps_lower_the_loss(name, settings, shape):
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
     losses = []
     model.before_epoch(x, noise())
-    for _ in range(15):
+    # A game's reconstruction may rise until its players have found each other.
+    for _ in range(15 if model.selected_by == "loss" else 100):
         optimizer.zero_grad()
         terms = model.loss(x, noise())
         terms["loss"].backward()

@@ -6,27 +6,32 @@ from typing import Any
 
 from ...datasets.errors import UsageError
 from ..networks import Architecture
+from .aae import AAE
 from .ae import AE
 from .base import Autoencoder, GaussianAutoencoder, LearntMetric, LearntPrior
 from .flows import InverseAutoregressiveVAE, NormalizingFlowVAE
 from .iwae import IWAE
 from .rae import RAE, RAEGP, RAEL2, RAESN
 from .vae import VAE
+from .vaegan import VAEGAN
 from .vamp import VampVAE
 from .wae import WAE
 
+# In the order of the paper's tables.
 AUTOENCODERS: dict[str, type[Autoencoder]] = {
     "ae": AE,
-    "rae": RAE,
-    "rae-gp": RAEGP,
-    "rae-l2": RAEL2,
-    "rae-sn": RAESN,
     "vae": VAE,
-    "vamp": VampVAE,
-    "iwae": IWAE,
-    "vae-nf": NormalizingFlowVAE,
-    "vae-iaf": InverseAutoregressiveVAE,
     "wae": WAE,
+    "vamp": VampVAE,
+    "rae": RAE,
+    "rae-l2": RAEL2,
+    "rae-gp": RAEGP,
+    "rae-sn": RAESN,
+    "iwae": IWAE,
+    "vae-iaf": InverseAutoregressiveVAE,
+    "vae-nf": NormalizingFlowVAE,
+    "aae": AAE,
+    "vaegan": VAEGAN,
 }
 
 

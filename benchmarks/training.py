@@ -1,0 +1,211 @@
+"""Steps of training per second, in the engine and in the plain loop, of the same models.
+
+Run as ``python benchmarks/training.py``. One thread; times are CPU seconds of this process, the median of interleaved repeats, so that
+another job on the machine disturbs all candidates alike.
+"""
+
+import argparse
+import copy
+import math
+import os
+import platform
+import time
+from collections.abc import Callable
+from pathlib import Path
+from statistics import median
+
+os.environ["OMP_NUM_THREADS"] = "1"  # before torch: what its linear algebra makes of it is read once
+
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, TensorDataset
+
+from tinycohort.augment.autoencoders import AUTOENCODERS, Autoencoder, build_autoencoder
+from tinycohort.augment.networks import ARCHITECTURES, Architecture
+from tinycohort.augment.training import TrainingSettings, train
+from tinycohort.datasets.compute import computes_in_bf16, laid_out
+
+COMPARED = ("vae", "rhvae", "vamp", "vae-iaf")  # of which those are timed that there are
+VALIDATION_SHARE = 6  # Appendix D: 10,000 images of MNIST's 60,000
+Row = tuple[str, ...]
+Sides = tuple[Tensor, Tensor]
+
+
+def made_sides(n: int, shape: tuple[int, ...]) -> Sides:
+    """Noise: what is in an image does not change the time."""
+    generator = torch.Generator().manual_seed(0)
+    train_images, validation = (torch.rand((size, 1, *shape), generator=generator) for size in (n, math.ceil(n / VALIDATION_SHARE)))
+    return train_images, validation
+
+
+def plain(model: Autoencoder, sides: Sides, epochs: int, batch_size: int) -> None:
+    """The loop of a tutorial: a loader of single images, float32, torch's own memory layout."""
+    loaders = [
+        DataLoader(TensorDataset(side), batch_size=batch_size, shuffle=shuffle) for side, shuffle in zip(sides, (True, False), strict=True)
+    ]
+    noise = torch.Generator().manual_seed(0)
+    optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
+    best, kept = math.inf, model.state_dict()
+    for _ in range(epochs):
+        model.train()
+        model.before_epoch(sides[0], noise)
+        for (images,) in loaders[0]:
+            loss = model.loss(images, noise)["loss"]
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+        model.eval()
+        with torch.no_grad():
+            validation = sum(float(model.loss(images, noise)[model.selected_by]) * len(images) for (images,) in loaders[1])
+        if validation < best:
+            best, kept = validation, copy.deepcopy(model.state_dict())
+    model.load_state_dict(kept)
+
+
+def ours(model: Autoencoder, sides: Sides, epochs: int, batch_size: int, precision: str = "auto") -> None:
+    """The engine; without jitter, which the plain loop does not have."""
+    settings = TrainingSettings(epochs=epochs, batch_size=batch_size, jitter=0, precision=precision, device="cpu")  # type: ignore[arg-type]
+    train(model, *sides, settings, seed=0)
+
+
+def cpu_medians(tasks: dict[str, Callable[[], object]], repeats: int) -> dict[str, float]:
+    """Median CPU seconds of each task, the tasks taking turns."""
+    seconds: dict[str, list[float]] = {name: [] for name in tasks}
+    for _ in range(repeats):
+        for name, task in tasks.items():
+            start = time.process_time()
+            task()
+            seconds[name].append(time.process_time() - start)
+    return {name: median(values) for name, values in seconds.items()}
+
+
+def trainings(names: list[str], architecture: Architecture, sides: Sides, epochs: int, batch_size: int, repeats: int) -> list[Row]:
+    """Table of steps per second; in the time of a step is its share of validation and of everything else that training does."""
+    rows: list[Row] = [("model", "plain (steps/s)", "ours (steps/s)", "ours, float32 (steps/s)", "ours / plain")]
+    candidates = {"plain": plain, "ours": ours, "float32": lambda m, s, e, b: ours(m, s, e, b, "fp32")}
+    few = (sides[0][:batch_size], sides[1][:batch_size])
+    for name in names:
+        torch.manual_seed(0)
+        model = build_autoencoder(name, architecture)
+        for candidate in candidates.values():
+            candidate(copy.deepcopy(model), few, 1, batch_size)
+        tasks = {key: lambda c=c, m=model: c(copy.deepcopy(m), sides, epochs, batch_size) for key, c in candidates.items()}
+        seconds = cpu_medians(tasks, repeats)
+        n_steps = epochs * math.ceil(len(sides[0]) / batch_size)
+        rates = [f"{n_steps / seconds[key]:.2f}" for key in candidates]
+        rows.append((f"`{name}`", *rates, f"{seconds['plain'] / seconds['ours']:.2f}"))
+    return rows
+
+
+class Step:
+    """One step of training on one batch, in its parts."""
+
+    def __init__(self, model: Autoencoder, images: Tensor, *, channels_last: bool, bf16: bool, fused: bool):
+        layout = (torch.channels_last if images.ndim == 4 else torch.channels_last_3d) if channels_last else torch.contiguous_format
+        self.model, self.images, self.bf16 = laid_out(copy.deepcopy(model).train(), layout), images, bf16
+        self.noise = torch.Generator().manual_seed(0)
+        self.optimizer = torch.optim.Adam(self.model.parameters(), lr=1e-3, fused=fused or None)
+
+    def timed(self) -> dict[str, float]:
+        """CPU seconds of the parts."""
+        marks = [time.process_time()]
+        self.optimizer.zero_grad()
+        with torch.autocast("cpu", torch.bfloat16, enabled=self.bf16):
+            loss = self.model.loss(self.images, self.noise)["loss"]
+        marks.append(time.process_time())
+        loss.backward()
+        marks.append(time.process_time())
+        self.optimizer.step()
+        marks.append(time.process_time())
+        parts = ("forward", "backward", "Adam")
+        return {part: end - start for part, start, end in zip(parts, marks, marks[1:], strict=False)}
+
+
+def steps(name: str, architecture: Architecture, images: Tensor, repeats: int) -> list[Row]:
+    """Table of one step, by what was changed one after another, and by its parts."""
+    torch.manual_seed(0)
+    model = build_autoencoder(name, architecture)
+    variants = {
+        "float32, plain layout": Step(model, images, channels_last=False, bf16=False, fused=False),
+        "and channels last": Step(model, images, channels_last=True, bf16=False, fused=False),
+        "and bf16": Step(model, images, channels_last=True, bf16=True, fused=False),
+        "and a fused Adam": Step(model, images, channels_last=True, bf16=True, fused=True),
+        "bf16 alone": Step(model, images, channels_last=False, bf16=True, fused=False),
+    }
+    for step in variants.values():
+        step.timed()
+    found: dict[str, list[dict[str, float]]] = {key: [] for key in variants}
+    for _ in range(repeats):
+        for key, step in variants.items():
+            found[key].append(step.timed())
+    rows: list[Row] = [("step", "forward (CPU ms)", "backward", "Adam", "all")]
+    for key, times in found.items():
+        parts = [1e3 * median(each[part] for each in times) for part in times[0]]
+        rows.append((key, *(f"{part:.1f}" for part in (*parts, sum(parts)))))
+    return rows
+
+
+def table(rows: list[Row]) -> str:
+    """Markdown."""
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    lines = ["| " + " | ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) + " |" for row in rows]
+    return "\n".join([lines[0], "|" + "|".join("-" * (width + 2) for width in widths) + "|", *lines[1:]])
+
+
+def processor() -> str:
+    """As the kernel names it."""
+    information = Path("/proc/cpuinfo")
+    lines = information.read_text().splitlines() if information.exists() else []
+    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor() or platform.machine()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    present = [name for name in COMPARED if name in AUTOENCODERS]
+    parser.add_argument("--models", nargs="+", choices=AUTOENCODERS, default=present, help=f"models to train [{' '.join(present)}]")
+    parser.add_argument("--arch", choices=ARCHITECTURES, default="conv", help="of the networks [%(default)s]")
+    parser.add_argument("--channels", type=int, help="of the first convolution [32 for conv, the architecture's own for another]")
+    parser.add_argument("--shape", type=int, nargs="+", default=[32, 32], help="of the images: MNIST's, padded [32 32]")
+    parser.add_argument("--batch-size", type=int, default=100, help="images a step: Appendix D's [%(default)s]")
+    parser.add_argument("--n", type=int, default=2000, help="images of an epoch; a sixth as many are validated on [%(default)s]")
+    parser.add_argument("--epochs", type=int, default=2, help="of a training [%(default)s]")
+    parser.add_argument("--repeats", type=int, default=5, help="interleaved repeats, of which the median is taken [%(default)s]")
+    parser.add_argument("--out", type=Path, help="write the tables into this Markdown file as well")
+    given = parser.parse_args()
+    options = [
+        f"--{name.replace('_', '-')} {value}" for name, value in vars(given).items() if name != "out" and value != parser.get_default(name)
+    ]
+    command = " ".join(
+        [
+            "python benchmarks/training.py",
+            *(option.replace("[", "").replace("]", "").replace(",", "").replace("'", "") for option in options),
+        ]
+    )
+    torch.set_num_threads(1)
+    channels = given.channels or (32 if given.arch == "conv" else None)
+    architecture = Architecture(given.arch, tuple(given.shape), **({} if channels is None else {"channels": channels}))
+    sides = made_sides(given.n, architecture.shape)
+    size = " x ".join(map(str, architecture.shape))
+    text = "\n\n".join(
+        (
+            "# Benchmarks: training a model",
+            f"Made by `{command}` on one thread of a processor that names itself {processor()} "
+            f"({'with' if computes_in_bf16(torch.device('cpu')) else 'without'} bf16 instructions), with torch {torch.__version__}. "
+            f"Times are CPU time, medians of {given.repeats} interleaved repeats, beside other jobs.",
+            "## Steps per second",
+            f"Whole trainings of {given.epochs} epochs on {given.n:,} images of {size}, {given.batch_size} a step, validated on a sixth as "
+            f"many after each; architecture {given.arch}. *plain*: a loader of single images, float32, torch's own memory layout.",
+            table(trainings(given.models, architecture, sides, given.epochs, given.batch_size, given.repeats)),
+            f"## One step of `{given.models[0]}` on {given.batch_size} images",
+            "Each line but the last keeps what the lines above it changed; the last is bf16 alone.",
+            table(steps(given.models[0], architecture, sides[0][: given.batch_size], 4 * given.repeats)),
+        )
+    )
+    print(text)
+    if given.out:
+        given.out.write_text(text + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
