@@ -28,7 +28,7 @@ from ..classifiers.scores import scores
 from ..classifiers.training import Augmentation, ClassifierSettings, balancing_weights, predict_probabilities, train_classifier
 from ..datasets.cohort import Cohort
 from ..datasets.errors import DataError, LeakageError, UsageError
-from ..datasets.splits import Split, split_cohort
+from ..datasets.splits import Split, sides_of_rows, split_cohort
 from .prepared import Prepared, make_once, stratum
 from .settings import fit_settings_from
 from .study import read_config, seed_of
@@ -168,8 +168,25 @@ def lengthened(settings: ClassifierSettings, n_images: int, least_steps: int) ->
     return replace(settings, epochs=epochs, patience=round(settings.patience * epochs / settings.epochs))
 
 
+def require_splits(cohort: Cohort, protocols: Protocols) -> None:
+    """Raise a ``UsageError`` if runs shall have new splits, and the cohort has official sides.
+
+    A new split would train on the published test side. With one split for all, runs tell of the seeds alone: that is the paper's protocol,
+    and it gives no verdict.
+    """
+    if protocols.protocol == "resampled" and sides_of_rows(cohort) is not None:
+        raise UsageError(f"{cohort.name} has official sides, so no run may have a split of its own; give --protocol paper (no verdict).")
+
+
 def split_of(cohort: Cohort, protocols: Protocols, seed: int) -> Split:
-    """The split of a run; training participants beyond a class's limit are on a side of their own."""
+    """The split of a run; training participants beyond a class's limit are on a side of their own.
+
+    Raises
+    ------
+    UsageError
+        If every run shall have a new split, and the cohort has official sides.
+    """
+    require_splits(cohort, protocols)
     split = split_cohort(cohort, seed=seed)
     sides = dict(split.sides)
     label_of = dict(zip(cohort.table["participant_id"], cohort.table["label"], strict=True))
@@ -301,7 +318,7 @@ def study_config(
     bound, where = dict(data), {}
     for name in ("source", "test_source"):
         if name in bound:
-            paths = {key: value for key, value in bound[name].items() if key in ("data", "table")}
+            paths = {key: value for key, value in bound[name].items() if key in ("data", "table", "root")}
             bound[name] = {key: value for key, value in bound[name].items() if key not in paths}
             where[name] = paths
     return {

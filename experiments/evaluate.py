@@ -17,7 +17,7 @@ from ..classifiers.network import load_network
 from ..classifiers.training import ClassifierSettings
 from ..datasets.errors import DataError, GateError, LeakageError, UsageError
 from ..datasets.readers import Source
-from .augmentation import DEFAULT_METHODS, MODES, Protocols, cells_of, check_method, run_cell, study_config
+from .augmentation import DEFAULT_METHODS, MODES, Protocols, cells_of, check_method, require_splits, run_cell, study_config
 from .prepared import describe, stratum
 from .report import write_report
 from .runs import Progress, Shard, Study, run_study
@@ -53,6 +53,7 @@ def configuration_of(request: Request) -> dict[str, Any]:
     if request.network:
         load_network(request.network)
     cohort = request.source.read()
+    require_splits(cohort, request.protocols)
     has_covariates = bool(available(cohort.table))
     if "covariates" in request.methods and not has_covariates:
         raise DataError(f"{request.source.data} has neither age nor sex; leave out the method covariates.")
