@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from .fitting import FitSettings
 
 INTERRUPTED = 130  # what typer exits with at Ctrl-C
+# Options of evaluate that are no part of a study's configuration; the network is, and is confirmed on the command line.
+HOW_TO_RUN = {"config", "out", "jobs", "threads", "shard", "slurm", "submit", "network"}
+OF_GENERATORS = {"preset", "steps", "latent_dim", "channels", "beta"}
 
 app = typer.Typer(
     name="augment",
@@ -309,6 +312,7 @@ def show_command(
 
 @app.command("evaluate", epilog="Example: augment evaluate --data my-bids-folder --runs 20 --jobs 2 --out studies/mine")
 def evaluate_command(
+    context: typer.Context,
     data: Data = "demo",
     methods: Annotated[
         list[str] | None,
@@ -329,6 +333,13 @@ def evaluate_command(
     limit: Annotated[list[str] | None, typer.Option("--limit", help="Keep so many training participants of a class, as AD=22.")] = None,
     stratum: Annotated[str, typer.Option("--stratum", help="Also score these test participants, as 'age>=60'.")] = "",
     test_data: Annotated[str | None, typer.Option("--test-data", help="Another cohort to test on as well.")] = None,
+    external_only: Annotated[
+        bool, typer.Option("--external-only", help="Test on --test-data alone: the test side of the split is trained on.")
+    ] = False,
+    generators: Annotated[
+        Path | None,
+        typer.Option("--generators", help="With --protocol paper: a folder of models, as augment fit writes it, and their split."),
+    ] = None,
     n_synthetic: Annotated[int, typer.Option("--n-synthetic", help="Images per class of synthetic-only.")] = 2000,
     enlarge: Annotated[
         float, typer.Option("--enlarge", help="real+synthetic: each class gets this many times the images of the largest real one.")
@@ -375,18 +386,34 @@ def evaluate_command(
         "studies/evaluation"
     ),
 ) -> None:
-    """Measure whether synthetic images help a classifier: repeated runs, intervals, and a verdict per method."""
+    """Measure whether synthetic images help a classifier: repeated runs, intervals, and a verdict per method.
+
+    The demo cohort is studied, unless options say otherwise, on a coronal slice, with 1,000 steps of the generators and --least-steps 250.
+    """
     from ..classifiers.training import ClassifierSettings
     from ..datasets.errors import UsageError
     from ..datasets.readers import Source
-    from ..experiments import evaluate
+    from ..experiments import demo, evaluate
     from ..experiments.augmentation import Protocols
 
     if submit and slurm is None:
         raise UsageError("--submit goes with --slurm N, the number of shards.")
+    given = _given(context)
     if config is not None:
+        ignored = [option for name, option in given.items() if name not in HOW_TO_RUN]
+        if ignored:
+            raise UsageError(f"With --config the study is what {config} says: leave out {', '.join(ignored)}, or --config.")
         resolved = evaluate.read_configuration(config, network)
     else:
+        unused = [option for name, option in given.items() if name in OF_GENERATORS] if generators else []
+        if unused:
+            raise UsageError(f"With --generators nothing is fitted: leave out {', '.join(unused)}.")
+        if data == "demo":
+            # Volumes at full length would take hours, which nobody wants who tries this out.
+            if not given.keys() & {"size", "plane", "position"}:
+                plane, position = demo.PREPARATION.plane, demo.PREPARATION.position
+            steps = demo.STEPS if steps is None else steps
+            least_steps = least_steps if "least_steps" in given else demo.LEAST_STEPS
         settings = _change(
             _preset(preset),
             latent_dim=latent_dim,
@@ -401,11 +428,13 @@ def evaluate_command(
             methods=tuple(method for part in methods or [] for method in part.split(",")),
             modes=tuple(modes or ["real+synthetic"]),
             runs=runs,
-            protocols=Protocols(protocol, n_synthetic, enlarge, _parse_limits(limit or []), least_steps, stratum),  # type: ignore[arg-type]
+            protocols=Protocols(protocol, n_synthetic, enlarge, _parse_limits(limit or []), least_steps, stratum, external_only or None),  # type: ignore[arg-type]
             fit=settings,
             classifier=ClassifierSettings(epochs=epochs, learning_rate=learning_rate, batch_size=batch_size),
             seed=seed,
             network=network,
+            command=_command_line(),
+            generators=generators,
         )
         resolved = evaluate.configuration_of(request)
     evaluate.evaluate(resolved, out, jobs=jobs, threads=threads, shard=shard, slurm=slurm, send=submit)
@@ -425,7 +454,7 @@ def demo_command(
     steps: Annotated[int, typer.Option("--steps", min=1, help="Of the training of each model.")] = 1000,
     force: Force = False,
 ) -> None:
-    """Show the whole method on a made-up cohort: check, fit both classes, generate a balanced cohort, look at it."""
+    """Show the whole method on a made-up cohort: check, fit both classes, generate a balanced cohort, look at it, see whether it helps."""
     from ..experiments.demo import run_demo
 
     run_demo(out, steps=steps, force=force)
@@ -455,6 +484,13 @@ def main() -> None:
 
 def _command_line() -> str:
     return shlex.join(["augment", *sys.argv[1:]])
+
+
+def _given(context: typer.Context) -> dict[str, str]:
+    """The options that stand on the command line, by the names of their parameters."""
+    parameters = {parameter.name or "": parameter.opts[0] for parameter in context.command.params}
+    sources = {name: context.get_parameter_source(name) for name in parameters}
+    return {name: option for name, option in parameters.items() if (source := sources[name]) and source.name == "COMMANDLINE"}
 
 
 def _preset(name: str) -> "FitSettings":

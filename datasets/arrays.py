@@ -4,6 +4,7 @@ Ours has the keys ``images`` (n, X, Y) or (n, X, Y, Z), ``labels`` (n,) and, unl
 ``participants`` (n,). MedMNIST's has ``train_images``, ``train_labels`` and the same for ``val`` and ``test``.
 """
 
+import hashlib
 import math
 import zipfile
 import zlib
@@ -58,6 +59,8 @@ def read(path: Path, *, table: Path | None, label: str | None) -> Cohort:
         images, rows = _medmnist(content, file)
     else:
         images, rows = _ours(content, file, "labels" if label is None or subjects else label)
+    if subjects is None:
+        rows = [_told_apart(row, images[row["image"]]) if row.pop("made_up") else row for row in rows]
     problems: list[Problem] = []
     if subjects is not None:
         rows, problems = _with_table(rows, subjects)
@@ -94,13 +97,13 @@ def _ours(content: dict[str, np.ndarray], file: Path, labels_key: str) -> tuple[
     images = _checked(content["images"], file, "images")
     labels = _texts(content[labels_key], len(images), file, labels_key)
     if "participants" in content:
-        spelled = [text or f"image{row}" for row, text in enumerate(_texts(content["participants"], len(images), file, "participants"))]
+        spelled = _texts(content["participants"], len(images), file, "participants")
     else:
-        spelled = [f"image{row}" for row in range(len(images))]
-    rows = [
-        {"image_id": name, "participant_id": participant_of(name), "image": row, "label": label}
-        for row, (name, label) in enumerate(zip(spelled, labels, strict=True))
-    ]
+        spelled = [None] * len(images)
+    rows = []
+    for row, (text, label) in enumerate(zip(spelled, labels, strict=True)):
+        name = text or f"image{row}"
+        rows.append({"image_id": name, "participant_id": participant_of(name), "image": row, "label": label, "made_up": text is None})
     return images, rows
 
 
@@ -120,7 +123,14 @@ def _medmnist(content: dict[str, np.ndarray], file: Path) -> tuple[np.ndarray, l
         labels = _texts(content[f"{key}_labels"], len(images), file, f"{key}_labels")
         start = len(rows)
         rows += [
-            {"image_id": f"{key}{row}", "participant_id": f"{key}{row}", "image": start + row, "label": label, "split": side}
+            {
+                "image_id": f"{key}{row}",
+                "participant_id": f"{key}{row}",
+                "image": start + row,
+                "label": label,
+                "split": side,
+                "made_up": True,
+            }
             for row, label in enumerate(labels)
         ]
         parts.append(images)
@@ -129,6 +139,12 @@ def _medmnist(content: dict[str, np.ndarray], file: Path) -> tuple[np.ndarray, l
             f"{file} holds sides of different image sizes ({', '.join(str(part.shape) for part in parts)}); obtain the file anew."
         )
     return np.concatenate(parts), rows
+
+
+def _told_apart(row: dict[str, Any], image: np.ndarray) -> dict[str, Any]:
+    """A row with an id that no file gives its image, made of its place and its content: row 0 of another file is somebody else."""
+    name = f"{row['image_id']}-{hashlib.sha256(image.tobytes()).hexdigest()[:8]}"
+    return row | {"image_id": name, "participant_id": name}
 
 
 def _with_table(rows: list[dict[str, Any]], subjects: Subjects) -> tuple[list[dict[str, Any]], list[Problem]]:

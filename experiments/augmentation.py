@@ -16,9 +16,8 @@ import torch
 from torch import Tensor
 
 from ..augment.autoencoders import AUTOENCODERS
-from ..augment.fitting import FitSettings, fit_class, plan_digest
+from ..augment.fitting import FitSettings
 from ..augment.generation import generate_class
-from ..augment.model import FittedModel
 from ..augment.nearest import nearest_images
 from ..augment.samplers import SAMPLERS, check_sampler
 from ..classifiers.augmentation import classical
@@ -27,10 +26,10 @@ from ..classifiers.network import CNN, load_network
 from ..classifiers.scores import scores
 from ..classifiers.training import Augmentation, ClassifierSettings, balancing_weights, predict_probabilities, train_classifier
 from ..datasets.cohort import Cohort
-from ..datasets.errors import DataError, LeakageError, UsageError
+from ..datasets.errors import UsageError
 from ..datasets.splits import Split, sides_of_rows, split_cohort
-from .prepared import Prepared, make_once, stratum
-from .settings import fit_settings_from
+from .generators import check_no_leakage, generator_of, split_of_given
+from .prepared import TEST, Prepared, stratum
 from .study import read_config, seed_of
 
 BASELINES = ("original", "resampled", "weighted", "classical", "covariates")
@@ -62,6 +61,9 @@ class Protocols:
         the paper's way.
     stratum : str
         Also score the test participants for whom this holds, such as ``age>=60``; empty for none.
+    external_only : True or None
+        Test on the external cohort alone: who would be on the test side is trained on. ``None`` is no, because a configuration leaves it
+        out: studies from before there was a choice stay what they are.
     """
 
     protocol: Protocol = "resampled"
@@ -70,10 +72,13 @@ class Protocols:
     limit: dict[str, int] = field(default_factory=dict)
     least_steps: int = 1000
     stratum: str = ""
+    external_only: Literal[True] | None = None
 
     def __post_init__(self) -> None:
         if self.protocol not in ("resampled", "paper"):
             raise UsageError(f"--protocol is resampled or paper, not '{self.protocol}'.")
+        if self.external_only not in (None, True):
+            raise UsageError(f"external_only is true or is left out, not {self.external_only}.")
         if self.n_synthetic < 1 or self.enlarge < 1 or min(self.limit.values(), default=1) < 1:
             raise UsageError("A study needs at least 1 synthetic image, 1 participant in each limit, and may not shrink the training set.")
 
@@ -119,8 +124,8 @@ def run_cell(key: Mapping[str, Any], seed: int, folder: Path) -> dict[str, Any]:
     protocols = Protocols(**config["protocols"])
     data = Prepared.load(folder, config)
     shared = {"run": key["run"] if protocols.protocol == "resampled" else 0}
-    split = split_of(data.cohort, protocols, seed_of(config["seed"], shared | {"of": "split"}))
-    sides = {name: data.side(split, name) for name in ("train", "validation", "test")}
+    split = split_of_run(data.cohort, config, shared["run"])
+    sides = {name: data.side(split, name) for name in ("train", "validation")}
     method, classes = key["method"], data.classes
     if method == "covariates":
         classifier = CovariateClassifier.fit(sides["train"].table, classes)
@@ -178,8 +183,17 @@ def require_splits(cohort: Cohort, protocols: Protocols) -> None:
         raise UsageError(f"{cohort.name} has official sides, so no run may have a split of its own; give --protocol paper (no verdict).")
 
 
-def split_of(cohort: Cohort, protocols: Protocols, seed: int) -> Split:
-    """The split of a run; training participants beyond a class's limit are on a side of their own.
+def split_of_run(cohort: Cohort, config: Mapping[str, Any], run: int) -> Split:
+    """The split of a run of a study: drawn for it, or that of the generators that were given."""
+    given = split_of_given(cohort, config) if config.get("generators") else None
+    return split_of(cohort, Protocols(**config["protocols"]), seed_of(config["seed"], {"run": run, "of": "split"}), given)
+
+
+def split_of(cohort: Cohort, protocols: Protocols, seed: int, given: Split | None = None) -> Split:
+    """The split of a run, drawn unless it is given.
+
+    Training participants beyond a class's limit are on a side of their own; where only an external cohort is tested, the test side is
+    trained on.
 
     Raises
     ------
@@ -187,14 +201,17 @@ def split_of(cohort: Cohort, protocols: Protocols, seed: int) -> Split:
         If every run shall have a new split, and the cohort has official sides.
     """
     require_splits(cohort, protocols)
-    split = split_cohort(cohort, seed=seed)
-    sides = dict(split.sides)
+    split = given or split_cohort(cohort, seed=seed)
+    sides, fractions = dict(split.sides), dict(split.fractions)
+    if protocols.external_only:
+        sides = {who: "train" if side == TEST else side for who, side in sides.items()}
+        fractions["train"] += fractions.pop(TEST, 0.0)
     label_of = dict(zip(cohort.table["participant_id"], cohort.table["label"], strict=True))
     for label, limit in protocols.limit.items():
         people = sorted(who for who, side in sides.items() if side == "train" and label_of[who] == label)
         order = np.random.default_rng(seed).permutation(len(people))
         sides |= {people[i]: LEFT_OUT for i in order[limit:]}
-    return replace(split, sides=sides, fractions={**split.fractions, LEFT_OUT: 0.0})
+    return replace(split, sides=sides, fractions={**fractions, LEFT_OUT: 0.0})
 
 
 def training_set(
@@ -210,9 +227,9 @@ def training_set(
 ) -> TrainingSet:
     """The training set of a method.
 
-    The modes differ in what goes with the generated images. ``resampled+synthetic``: the real ones, resampled to balance, so that every class
-    has the same share of generated images. ``real+synthetic``: the real ones as they are; the smaller class is then mostly generated, and a
-    CNN can tell the classes by what generated images look like. ``synthetic-only``: nothing (the paper).
+    The modes differ in what goes with the generated images. ``resampled+synthetic``: the real ones, resampled to balance, so that every
+    class has the same share of generated images. ``real+synthetic``: the real ones as they are; the smaller class is then mostly
+    generated, and a CNN can tell the classes by what generated images look like. ``synthetic-only``: nothing (the paper).
     """
     real = data.side(split, "train")
     images, labels = real.images, real.labels
@@ -233,7 +250,7 @@ def training_set(
     parts, kinds, notes = [], [], {}
     for index, label in enumerate(data.classes):
         model = generator_of(model_name, label, data, split, config, shared, folder)
-        check_no_leakage(model, data, split)
+        check_no_leakage(model, split, data.external_participants)
         n = protocols.n_synthetic if mode == "synthetic-only" else target - int(counts[index])
         if n == 0:
             continue
@@ -265,40 +282,6 @@ def balanced_rows(labels: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     return np.concatenate(rows)
 
 
-def generator_of(
-    name: str, label: str, data: Prepared, split: Split, config: Mapping[str, Any], shared: Mapping[str, Any], folder: Path
-) -> FittedModel:
-    """The model of a class in a run: fitted once, kept in the study's folder, and shared by the samplers."""
-    place = folder / "generators" / f"run-{shared['run']:03d}" / f"{name}-{data.classes.index(label)}"
-    settings: FitSettings = fit_settings_from(config["fit"])
-    own = {} if name != settings.model else settings.model_settings
-    settings = replace(settings, model=name, model_settings=own, seed=seed_of(config["seed"], {**shared, "of": "generators"}))
-    digest = config["data"]["digest"]
-    make_once(place, lambda temporary: fit_class(data.cohort, split, label, settings, data_digest=digest).save(temporary))
-    model = FittedModel.load(place)
-    if model.config.plan != plan_digest(settings, label, digest, split):
-        raise DataError(f"{place} was fitted with other settings, data or split than this study's; delete it.")
-    return model
-
-
-def check_no_leakage(model: FittedModel, data: Prepared, split: Split) -> None:
-    """Raise a ``LeakageError`` if a model was trained on a participant of validation or test, or selected by one of test.
-
-    Also for models fitted elsewhere: the model knows its participants by salted hashes.
-    """
-    people = model.config.participants
-    trained = sorted(who for who, side in split.sides.items() if side in ("validation", "test") and people.trained_on(who))
-    selected = sorted(who for who, side in split.sides.items() if side == "test" and people.seen(who))
-    external = sorted(who for part in data.external.values() for who in part.table["participant_id"] if people.seen(who))
-    found = sorted({*trained, *selected, *external})
-    if found:
-        named = ", ".join(found[:10]) + (f" and {len(found) - 10} more" if len(found) > 10 else "")
-        raise LeakageError(
-            f"The model of class {model.config.label} has seen participants that are tested here: {named}; "
-            "fit it on this study's training side."
-        )
-
-
 def study_config(
     data: Mapping[str, Any],
     protocols: Protocols,
@@ -310,12 +293,18 @@ def study_config(
     methods: Sequence[str],
     modes: Sequence[str],
     runs: int,
+    command: str = "",
+    generators: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """The resolved configuration of a study, as its ``config.toml`` keeps it.
 
-    The data are known by their digests; where they lie stands apart, so that a study can go on where they lie elsewhere.
+    The data are known by their digests; where they lie stands apart, so that a study can go on where they lie elsewhere, and so does
+    the command line, which may differ in how many jobs there are.
     """
-    bound, where = dict(data), {}
+    bound = dict(data)
+    where: dict[str, Any] = {"command": command or None}
+    if generators is not None:
+        generators, where["generators"] = generators["digests"], generators["folder"]
     for name in ("source", "test_source"):
         if name in bound:
             paths = {key: value for key, value in bound[name].items() if key in ("data", "table", "root")}
@@ -329,6 +318,7 @@ def study_config(
         "fit": asdict(fit),
         "classifier": asdict(classifier),
         "network": network,
+        "generators": generators,
         "grid": {"methods": list(methods), "modes": list(modes), "runs": runs},
     }
 

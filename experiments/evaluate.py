@@ -11,14 +11,18 @@ from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsed
 from rich.progress import Progress as Bars
 
 from ..augment import console
+from ..augment.commands import load_models
 from ..augment.fitting import FitSettings
 from ..classifiers.covariates import available
 from ..classifiers.network import load_network
 from ..classifiers.training import ClassifierSettings
+from ..datasets.cohort import Cohort
 from ..datasets.errors import DataError, GateError, LeakageError, UsageError
 from ..datasets.readers import Source
-from .augmentation import DEFAULT_METHODS, MODES, Protocols, cells_of, check_method, require_splits, run_cell, study_config
-from .prepared import describe, stratum
+from ..datasets.splits import Split
+from .augmentation import DEFAULT_METHODS, MODES, Protocols, cells_of, check_method, require_splits, run_cell, split_of, study_config
+from .generators import check_no_leakage, describe_given
+from .prepared import TEST, describe, stratum
 from .report import write_report
 from .runs import Progress, Shard, Study, run_study
 from .slurm import sbatch_script, submit
@@ -39,6 +43,8 @@ class Request:
     classifier: ClassifierSettings
     seed: int
     network: str | None = None
+    command: str = ""
+    generators: Path | None = None
 
 
 def configuration_of(request: Request) -> dict[str, Any]:
@@ -50,6 +56,12 @@ def configuration_of(request: Request) -> dict[str, Any]:
         raise UsageError(f"--mode is {', '.join(MODES[:-1])} or {MODES[-1]}, not '{unknown[0]}'.")
     for method in request.methods:
         check_method(method)
+    if request.protocols.external_only and request.test_source is None:
+        raise UsageError("--external-only goes with --test-data, the cohort to test on.")
+    if request.generators and request.protocols.protocol != "paper":
+        raise UsageError("--generators goes with --protocol paper: new splits would test on participants that the models have seen.")
+    if request.generators and request.protocols.limit:
+        raise UsageError("--generators does not go with --limit: the models have seen the participants that it leaves out.")
     if request.network:
         load_network(request.network)
     cohort = request.source.read()
@@ -61,7 +73,8 @@ def configuration_of(request: Request) -> dict[str, Any]:
     foreign = set(request.protocols.limit) - set(cohort.labels)
     if foreign:
         raise UsageError(f"--limit names {', '.join(sorted(foreign))}, and the classes are {', '.join(cohort.labels)}.")
-    for tests in [cohort, *([request.test_source.read()] if request.test_source else [])]:
+    external = request.test_source.read() if request.test_source else None
+    for tests in [cohort] if external is None else [cohort, external]:
         if request.protocols.stratum:
             stratum(tests.table, request.protocols.stratum)
         if "covariates" in methods and not set(available(cohort.table)) <= set(tests.table.columns):
@@ -69,6 +82,10 @@ def configuration_of(request: Request) -> dict[str, Any]:
     source, test_source = request.source.resolved(), request.test_source.resolved() if request.test_source else None
     data = describe(source, request.fit.preparation, test_source, progress=console.tracked("checking"))
     settled = replace(request.fit.preparation, size=tuple(data["preparation"]["size"]))
+    generators = None
+    if request.generators:
+        generators = describe_given(request.generators, cohort, methods, settled)
+        _check_given(request.generators, cohort, external, request.protocols)
     return study_config(
         data,
         request.protocols,
@@ -79,7 +96,19 @@ def configuration_of(request: Request) -> dict[str, Any]:
         methods=methods,
         modes=request.modes,
         runs=request.runs,
+        command=request.command,
+        generators=generators,
     )
+
+
+def _check_given(folder: Path, cohort: Cohort, external: Cohort | None, protocols: Protocols) -> None:
+    """Refuse given generators that have seen who is tested before anything is computed; each run looks again."""
+    split = split_of(cohort, protocols, 0, Split.load(folder / "split.json", cohort))
+    lacking = {"train", "validation", *([] if protocols.external_only else [TEST])} - set(split.sides.values())
+    if lacking:
+        raise DataError(f"{folder / 'split.json'} has nobody on the side {min(lacking)}; fit the models on a split with all sides.")
+    for model in load_models(folder, cohort.labels).values():
+        check_no_leakage(model, split, [] if external is None else external.table["participant_id"])
 
 
 def read_configuration(path: Path, network: str | None) -> dict[str, Any]:

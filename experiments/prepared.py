@@ -20,7 +20,7 @@ from ..datasets.readers import Source
 from ..datasets.splits import Split, check_disjoint
 from ..datasets.transforms import ImageSpace, Preparation, prepare
 
-TEST, EXTERNAL = "test", "external: "  # names of test sets; a cohort's name follows the second
+TEST, EXTERNAL = "test", "external: "  # names of test sets: a side of the split, and what a cohort's name follows
 FEWEST_IMAGES = 10  # of a class: 7 to train on, 1 to select by, 2 to test on
 _CLAUSE = re.compile(r"\s*(\w+)\s*(>=|<=|==|!=|>|<)\s*([^\s&]+)\s*")
 
@@ -102,13 +102,19 @@ class Prepared:
             external[EXTERNAL + tests.name] = _part(tests, tuple(data["classes"]))
         return cls(cohort, tuple(data["classes"]), space, external)
 
+    @property
+    def external_participants(self) -> list[str]:
+        """Of all external test cohorts."""
+        return [who for part in self.external.values() for who in part.table["participant_id"]]
+
     def side(self, split: Split, name: str) -> Part:
         """The images of one side of a split."""
         return _part(split.side(self.cohort, name), self.classes)
 
     def tests(self, split: Split) -> dict[str, Part]:
-        """What a run is tested on: the test side, and the external cohorts."""
-        return {TEST: self.side(split, "test"), **self.external}
+        """What a run is tested on: the test side, where the split has one, and the external cohorts."""
+        internal = {TEST: self.side(split, TEST)} if TEST in split.fractions else {}
+        return internal | self.external
 
 
 def describe(

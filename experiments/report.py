@@ -1,4 +1,5 @@
-"""A study's results for people: ``results.csv``, ``table.md`` in the layout of the paper's Table 2, and ``report.html`` in one file."""
+"""A study's results for people: ``results.csv``, ``predictions.csv``, ``table.md`` in the layout of the paper's Table 2, and
+``report.html`` in one file."""
 
 import base64
 import io
@@ -22,7 +23,8 @@ from ..augment.nearest import nearest_images
 from ..datasets.errors import DataError, TinycohortError
 from ..datasets.files import whole_file
 from ..datasets.transforms import Images
-from .augmentation import Protocols, cells_of, split_of
+from .augmentation import cells_of, split_of_run
+from .generators import given_generator, place_of_fitted
 from .prepared import EXTERNAL, TEST, Prepared
 from .statistics import compare, paired_differences
 from .study import all_runs, collect_failures, read_config, seed_of
@@ -56,7 +58,7 @@ class Section:
 
 
 def write_report(folder: Path) -> pd.DataFrame:
-    """Write the three files into a study's folder, from the runs that are finished.
+    """Write the four files into a study's folder, from the runs that are finished; without its images no ``predictions.csv``.
 
     Returns
     -------
@@ -71,11 +73,14 @@ def write_report(folder: Path) -> pd.DataFrame:
     sections = _sections(results, config)
     planned = len(cells_of(**config["grid"]))
     missing = f"Unfinished: {len(runs)} of {planned} cells are there, and all verdicts are preliminary." if len(runs) < planned else ""
+    data = _prepared(folder, config)
     texts = {
         "results.csv": lambda: results.to_csv(index=False),
         "table.md": lambda: _markdown(sections, folder, config, missing),
-        "report.html": lambda: _html(sections, runs, folder, config, missing),
+        "report.html": lambda: _html(sections, runs, folder, config, missing, data),
     }
+    if data is not None:
+        texts["predictions.csv"] = lambda: tidy_predictions(runs, data).to_csv(index=False)
     for name, text in texts.items():
         with whole_file(folder / name) as temporary:
             temporary.write_text(text(), encoding="utf-8")
@@ -91,6 +96,33 @@ def tidy_results(runs: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
             counts = {"n_test": run["result"]["n_test"][test_set], "n_fitted_on": run["result"]["n_fitted_on"]}
             rows.append({**run["key"], "test_set": test_set, **counts, **numbers})
     return pd.DataFrame(rows)
+
+
+def tidy_predictions(runs: Sequence[Mapping[str, Any]], data: Prepared) -> pd.DataFrame:
+    """One row a run, test set and participant: the run's key, ``test_set``, ``participant_id``, the true ``label``, ``n_images``, and
+    the mean over these of each class's probability, ``p_<class>``. Runs know images alone, and whose they are is the cohort's to say."""
+    tables = {TEST: data.cohort.table, **{name: part.table for name, part in data.external.items()}}
+    people = {name: table.set_index("image_id")[["participant_id", "label"]] for name, table in tables.items()}
+    columns = [f"p_{label}" for label in data.classes]
+    parts = []
+    for run in runs:
+        for test_set, predictions in run["result"]["predictions"].items():
+            images = pd.DataFrame.from_dict(predictions, orient="index", columns=columns).join(people[test_set])
+            means = images.groupby(["participant_id", "label"], as_index=False).agg(
+                n_images=(columns[0], "size"), **{column: (column, "mean") for column in columns}
+            )
+            parts.append(means.assign(**run["key"], test_set=test_set))
+    found = pd.concat(parts, ignore_index=True).round(4)
+    return found[[*runs[0]["key"], "test_set", "participant_id", "label", "n_images", *columns]]
+
+
+def _prepared(folder: Path, config: Mapping[str, Any]) -> Prepared | None:
+    """The study's images; ``None``, with a warning, where they are not: a finished study can be read without them."""
+    try:
+        return Prepared.load(folder, config)
+    except (TinycohortError, OSError) as error:
+        warn(f"The report has no contact sheets, and predictions.csv is not written: {error}")
+        return None
 
 
 def _sections(results: pd.DataFrame, config: Mapping[str, Any]) -> list[Section]:
@@ -155,7 +187,14 @@ def _markdown_table(table: pd.DataFrame) -> str:
     return "\n".join("| " + " | ".join(str(cell) for cell in line) + " |" for line in lines)
 
 
-def _html(sections: Sequence[Section], runs: Sequence[Mapping[str, Any]], folder: Path, config: Mapping[str, Any], missing: str) -> str:
+def _html(
+    sections: Sequence[Section],
+    runs: Sequence[Mapping[str, Any]],
+    folder: Path,
+    config: Mapping[str, Any],
+    missing: str,
+    data: Prepared | None,
+) -> str:
     environment = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined)
     return environment.from_string(_PAGE).render(
         title=_title(config),
@@ -171,10 +210,11 @@ def _html(sections: Sequence[Section], runs: Sequence[Mapping[str, Any]], folder
             }
             for section in sections
         ],
-        sheets=[(title, _as_data(figure)) for title, figure in _sheets(folder, config)],
+        sheets=[(title, _as_data(figure)) for title, figure in _sheets(folder, config, data)],
         curves=_as_data(_plot_curves(runs)),
         sampling=_sampling_rows(runs),
         failures=[str(failure) for failure in collect_failures(folder)],
+        command=config["where"].get("command", ""),
         config=json.dumps(config, indent=1, default=str),
         records=_records(runs),
     )
@@ -233,29 +273,25 @@ def _plot_curves(runs: Sequence[Mapping[str, Any]]) -> Figure:
     return figure
 
 
-def _sheets(folder: Path, config: Mapping[str, Any]) -> list[tuple[str, Figure]]:
+def _sheets(folder: Path, config: Mapping[str, Any], data: Prepared | None) -> list[tuple[str, Figure]]:
     """Of the first run: real training images, and what each generating method makes, with the nearest real neighbours."""
     generating = [method for method in config["grid"]["methods"] if ":" in method]
-    if not generating:
+    if not generating or data is None:
         return []
     try:
-        data = Prepared.load(folder, config)
-    except (TinycohortError, OSError) as error:
-        # A finished study can be read where its images are not.
+        train = data.side(split_of_run(data.cohort, config, 0), "train")
+        models = {(method, label): _first_model(method, label, folder, config) for method in generating for label in data.classes}
+    except TinycohortError as error:
         warn(f"The report has no contact sheets: {error}")
         return []
-    split = split_of(data.cohort, Protocols(**config["protocols"]), seed_of(config["seed"], {"run": 0, "of": "split"}))
-    train = data.side(split, "train")
     sheets = []
     for index, label in enumerate(data.classes):
         real = train.images[train.labels == index]
         rows = []
         for method in generating:
-            name, _, sampler = method.partition(":")
-            place = folder / "generators" / "run-000" / f"{name}-{index}"
-            if not (place / "config.json").is_file():
+            model, sampler = models[method, label], method.partition(":")[2]
+            if model is None:
                 continue
-            model = FittedModel.load(place)
             seed = seed_of(config["seed"], {"run": 0, "of": "samples", "sampler": sampler})
             made = generate_class(model, 8, sampler=sampler, seed=seed).images.pixels
             _, nearest = nearest_images(made, real)
@@ -267,6 +303,14 @@ def _sheets(folder: Path, config: Mapping[str, Any]) -> list[tuple[str, Figure]]
             rows.insert(0, SheetRow("real", Images(real[:8], data.space)))
             sheets.append((f"{label}, run 0", contact_sheet(rows)))
     return sheets
+
+
+def _first_model(method: str, label: str, folder: Path, config: Mapping[str, Any]) -> FittedModel | None:
+    """The generator of a class in the first run, if it is fitted yet."""
+    if config.get("generators"):
+        return given_generator(label, config)
+    place = place_of_fitted(folder, 0, method.partition(":")[0], config["data"]["classes"].index(label))
+    return FittedModel.load(place) if (place / "config.json").is_file() else None
 
 
 def _sampling_rows(runs: Sequence[Mapping[str, Any]]) -> list[list[str]]:
@@ -335,6 +379,9 @@ image; those of held-out images, decoded, are what to compare with.</p>
 <img alt="Contact sheet of {{ name }}" src="{{ sheet }}">
 {% endfor %}
 {% if failures %}<h2>Runs that failed</h2><ul>{% for failure in failures %}<li>{{ failure }}</li>{% endfor %}</ul>{% endif %}
+{% if command %}<h2>Command</h2>
+<pre>{{ command }}</pre>
+{% endif %}
 <h2>Configuration</h2>
 <pre>{{ config }}</pre>
 <h2>Computed with</h2>

@@ -147,6 +147,37 @@ def test_a_preset_s_settings_of_another_model_are_left_out(augment, fakes, tmp_p
     assert config["preparation"]["scaling"] == "minmax"
 
 
+@pytest.mark.parametrize(
+    ("words", "plane", "steps", "least_steps"),
+    [
+        ((), "coronal", 1000, 250),
+        (("--size", "20x24x20", "--least-steps", "5"), None, 1000, 5),
+        (("--plane", "axial", "--steps", "7"), "axial", 7, 250),
+        (("--data", "mine"), None, 3000, 1000),
+    ],
+)
+def test_a_study_of_the_demo_cohort_takes_minutes_by_default(augment, monkeypatch, words, plane, steps, least_steps):
+    asked = []
+    monkeypatch.setattr("tinycohort.experiments.evaluate.configuration_of", asked.append)
+    monkeypatch.setattr("tinycohort.experiments.evaluate.evaluate", lambda *args, **options: None)
+    assert augment("evaluate", *words).code == 0
+    (request,) = asked
+    assert (request.fit.preparation.plane, request.protocols.least_steps) == (plane, least_steps)
+    assert (request.fit.training.steps or 3000) == steps
+    assert request.command == " ".join(["augment evaluate", *words])
+
+
+@pytest.mark.slow
+def test_demo_ends_with_the_report_of_a_study(augment, monkeypatch, tmp_path):
+    monkeypatch.setattr("tinycohort.experiments.demo.LEAST_STEPS", 0)
+    for _ in range(2):  # --force replaces the study too
+        answer = augment("demo", "--steps", 2, "--out", tmp_path / "demo", "--force")
+        assert answer.code == 0, answer.err
+    assert f"{tmp_path / 'demo/study/report.html'}." in answer.err
+    assert "Against `original`" in (tmp_path / "demo/study/table.md").read_text()
+    assert "vae:riemannian" in (tmp_path / "demo/study/report.html").read_text()
+
+
 @pytest.mark.parametrize("name", COMMANDS)
 def test_help_has_an_example(augment, name):
     answer = augment(name, "--help")
@@ -378,6 +409,27 @@ REFUSED = {
         "is a model; show it by itself",
     ),
     "show of a damaged model": (("show", "{models-damaged}/AD", "--out", "{sheet.png}"), 3, "is damaged"),
+    # Evaluate.
+    "a configuration and other options": (
+        ("evaluate", "--config", "{none}", "--steps", "9", "--runs", "3", "--jobs", "2", "--out", "{out}"),
+        2,
+        "leave out --runs, --steps, or --config",
+    ),
+    "fitting options beside generators that are fitted": (
+        ("evaluate", "--data", "{study.npz}", "--protocol", "paper", "--generators", "{models-pictures}", "--beta", "1", "--out", "{out}"),
+        2,
+        "With --generators nothing is fitted: leave out --beta",
+    ),
+    "generators and new splits": (
+        ("evaluate", "--data", "{study.npz}", "--generators", "{models-pictures}", "--out", "{out}"),
+        2,
+        "--generators goes with --protocol paper",
+    ),
+    "an external test set that is not given": (
+        ("evaluate", "--data", "{study.npz}", "--external-only", "--out", "{out}"),
+        2,
+        "--external-only goes with --test-data",
+    ),
     "demo of no steps": (("demo", "--steps", "0", "--out", "{out}"), 2, "--steps"),
 }
 

@@ -4,13 +4,14 @@ import json
 import re
 import shutil
 import subprocess
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 
+from tinycohort.augment.commands import fit
 from tinycohort.augment.fitting import FitSettings
 from tinycohort.augment.model import Participants
 from tinycohort.augment.training import TrainingSettings
@@ -18,6 +19,8 @@ from tinycohort.classifiers.covariates import CovariateClassifier
 from tinycohort.classifiers.training import ClassifierSettings
 from tinycohort.datasets.errors import DataError, LeakageError, UsageError
 from tinycohort.datasets.readers import Source
+from tinycohort.datasets.splits import Split, split_cohort
+from tinycohort.datasets.transforms import Preparation
 from tinycohort.experiments import evaluate
 from tinycohort.experiments.augmentation import (
     LEFT_OUT,
@@ -25,18 +28,18 @@ from tinycohort.experiments.augmentation import (
     balanced_rows,
     cells_of,
     check_method,
-    check_no_leakage,
-    generator_of,
     lengthened,
     run_cell,
     split_of,
     study_config,
 )
+from tinycohort.experiments.generators import check_no_leakage, generator_of
 from tinycohort.experiments.prepared import Prepared, stratum
 from tinycohort.experiments.report import _overlap, tidy_results, write_report
 from tinycohort.experiments.study import all_runs, claim, seed_of, write_run
 
 SIDE = 16
+RESULTS = Path(__file__).parents[1] / "docs/results"
 
 
 def write_cohort(path: Path, n: dict[str, int], seed: int = 0) -> Path:
@@ -140,6 +143,37 @@ def test_the_report_stands_by_itself(study: Path):
     assert "Against `original`" in table
 
 
+def test_the_report_tells_the_command_and_is_no_other_study_for_it(study: Path, tmp_path: Path):
+    copy = shutil.copytree(study, tmp_path / "copy", ignore=shutil.ignore_patterns("cache", "generators"))
+    config = evaluate.read_configuration(copy / "config.toml", None)
+    before = claim(copy, config)
+    config["where"]["command"] = "augment evaluate --data 'a & b'"
+    assert claim(copy, config) == before
+    write_report(copy)
+    assert "augment evaluate --data &#39;a &amp; b&#39;" in (copy / "report.html").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    ("name", "digest"),
+    [
+        ("oasis1-coronal", "dc1f614bdaa2807c9380c1cec3bdb3e8aeb45e89c6809885eca54f82ba046f47"),
+        ("oasis1-axial", "817ed01efb5873b6ec262461866772af44c3813c016d9b11d0f78511602a8cc0"),
+    ],
+)
+def test_published_results_stay_those_of_their_configuration(name: str, digest: str, tmp_path: Path):
+    folder = shutil.copytree(RESULTS / name, tmp_path / name)
+    config = evaluate.read_configuration(folder / "config.toml", None)
+    # As this version would resolve it: an option that a study does not use must leave no trace.
+    protocols, classifier = Protocols(**config["protocols"]), ClassifierSettings(**config["classifier"])
+    config |= {"protocols": asdict(protocols), "classifier": asdict(classifier), "generators": None}
+    assert claim(folder, config) == digest
+    assert all(run["configuration"] == digest for run in all_runs(folder))
+    write_report(folder)
+    assert (folder / "table.md").read_text(encoding="utf-8").splitlines()[
+        0
+    ] == f"# Does it help? ${name.upper().replace('1-', '_')}, 20 runs"
+
+
 @pytest.mark.skipif(shutil.which("chromium") is None, reason="chromium is not installed")
 def test_the_report_renders(study: Path, tmp_path: Path):
     picture = tmp_path / "report.png"
@@ -182,14 +216,14 @@ def test_a_generator_that_saw_a_tested_participant_is_refused(study: Path):
     data = Prepared.load(study, config)
     split = split_of(data.cohort, Protocols(**config["protocols"]), seed_of(config["seed"], {"run": 0, "of": "split"}))
     model = generator_of("vae", "AD", data, split, config, {"run": 0}, study)
-    check_no_leakage(model, data, split)
+    check_no_leakage(model, split)
     tested = next(who for who, side in split.sides.items() if side == "test")
     leaky = replace(model, config=replace(model.config, participants=Participants.record([tested], [])))
     with pytest.raises(LeakageError, match=tested):
-        check_no_leakage(leaky, data, split)
+        check_no_leakage(leaky, split)
     selected = replace(model, config=replace(model.config, participants=Participants.record([], [tested])))
     with pytest.raises(LeakageError, match=tested):
-        check_no_leakage(selected, data, split)
+        check_no_leakage(selected, split)
 
 
 def test_an_external_test_cohort_is_scored_and_checked(cohort: Path, tmp_path: Path):
@@ -213,6 +247,122 @@ def test_an_external_test_cohort_with_the_same_images_under_other_names_is_refus
     table.to_csv(other / "participants.tsv", sep="\t", index=False)
     with pytest.raises(LeakageError, match="under other names"):
         evaluate.configuration_of(request(cohort, test_source=Source(str(other))))
+
+
+def test_an_external_cohort_can_be_the_only_test_set(cohort: Path, tmp_path: Path):
+    other = write_cohort(tmp_path / "other", {"AD": 10, "CN": 12}, seed=9)
+    protocols = Protocols(least_steps=0, external_only=True)
+    methods = ("original", "covariates", "vae:posterior")
+    config = evaluate.configuration_of(request(cohort, methods=methods, protocols=protocols, test_source=Source(str(other))))
+    folder = tmp_path / "study"
+    compute(folder, config)
+    results = write_report(folder)
+    assert results["test_set"].str.startswith("external: ").all()
+    # 90 % of 44 are trained on: those of the test side too.
+    assert set(results["n_fitted_on"]) == {44 - 4}
+    assert set(results["n_test"]) == {22}
+    assert "## external: " in (folder / "table.md").read_text(encoding="utf-8")
+    with pytest.raises(UsageError, match="--test-data"):
+        evaluate.configuration_of(request(cohort, protocols=protocols))
+
+
+@pytest.fixture(scope="module")
+def models(cohort: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What ``augment fit`` writes of the cohort."""
+    folder = tmp_path_factory.mktemp("fitted") / "models"
+    fit(Source(str(cohort)), [], FitSettings(latent_dim=2, channels=4, training=TrainingSettings(steps=8)), folder)
+    return folder
+
+
+PAPER = Protocols(protocol="paper", least_steps=0, n_synthetic=8)
+
+
+def test_generators_that_were_fitted_before_are_used_on_their_split(cohort: Path, models: Path, tmp_path: Path):
+    methods = ("original", "vae:posterior", "vae:gmm")
+    config = evaluate.configuration_of(request(cohort, methods=methods, protocols=PAPER, generators=models))
+    folder = tmp_path / "study"
+    compute(folder, config)
+    write_report(folder)
+    tested = set(Split.load(models / "split.json").side(Source(str(cohort)).read(), "test").table["image_id"])
+    assert all(set(run["result"]["predictions"]["test"]) == tested for run in all_runs(folder))
+    assert not (folder / "generators").exists()
+    assert (folder / "report.html").read_text(encoding="utf-8").count("Contact sheet of") == 2
+    # Other models are another study, and models that have changed are refused.
+    moved = shutil.copytree(models, tmp_path / "moved")
+    assert claim(folder, evaluate.configuration_of(request(cohort, methods=methods, protocols=PAPER, generators=moved)))
+    content = json.loads((moved / "AD/config.json").read_text(encoding="utf-8"))
+    (moved / "AD/config.json").write_text(json.dumps(content | {"plan": "another"}), encoding="utf-8")
+    key = {"run": 0, "method": "vae:gmm", "mode": "real+synthetic"}
+    with pytest.raises(DataError, match="changed since"):
+        run_cell(key, 0, folder)
+    with pytest.raises(UsageError, match="generators"):
+        claim(folder, evaluate.configuration_of(request(cohort, methods=methods, protocols=PAPER, generators=moved)))
+    shutil.rmtree(moved)
+    write_report(folder)  # without its sheets
+
+
+def test_generators_that_have_seen_who_is_tested_are_refused(cohort: Path, models: Path, tmp_path: Path):
+    # The split was exchanged after the fit.
+    other = shutil.copytree(models, tmp_path / "other")
+    split_cohort(Source(str(cohort)).read(), seed=5).save(other / "split.json")
+    with pytest.raises(LeakageError, match="has seen participants that are tested here"):
+        evaluate.configuration_of(request(cohort, protocols=PAPER, generators=other))
+    # The models come from the external cohort.
+    external = write_cohort(tmp_path / "external", {"AD": 10, "CN": 12}, seed=9)
+    fit(Source(str(external)), [], FitSettings(latent_dim=2, channels=4, training=TrainingSettings(steps=8)), tmp_path / "theirs")
+    split_cohort(Source(str(cohort)).read(), seed=5).save(tmp_path / "theirs/split.json")
+    asked = request(cohort, protocols=PAPER, generators=tmp_path / "theirs", test_source=Source(str(external)))
+    with pytest.raises(LeakageError, match="p9-"):
+        evaluate.configuration_of(asked)
+
+
+@pytest.mark.parametrize(
+    ("changes", "error", "says"),
+    [
+        ({"protocols": Protocols()}, UsageError, "--protocol paper"),
+        ({"protocols": replace(PAPER, limit={"AD": 5})}, UsageError, "--limit"),
+        ({"methods": ("ae:gmm",)}, UsageError, "leave out methods of ae"),
+        ({"fit": FitSettings(preparation=Preparation(size=(8, 8)))}, UsageError, "size"),
+        ({"generators": Path("/nowhere")}, DataError, "no fitted model"),
+    ],
+)
+def test_given_generators_must_fit_the_study(cohort: Path, models: Path, changes: dict, error: type[Exception], says: str):
+    with pytest.raises(error, match=says):
+        evaluate.configuration_of(request(cohort, **({"protocols": PAPER, "generators": models} | changes)))
+
+
+def test_given_generators_bring_a_split_with_all_sides(cohort: Path, models: Path, tmp_path: Path):
+    other = shutil.copytree(models, tmp_path / "other")
+    (other / "split.json").unlink()
+    with pytest.raises(DataError, match="split"):
+        evaluate.configuration_of(request(cohort, protocols=PAPER, generators=other))
+    content = json.loads((models / "split.json").read_text(encoding="utf-8"))["sides"]
+    content["train"] += content.pop("test")
+    (other / "split.json").write_text(json.dumps({"sides": content}), encoding="utf-8")
+    with pytest.raises(DataError, match="nobody on the side test"):
+        evaluate.configuration_of(request(cohort, protocols=PAPER, generators=other))
+
+
+def test_predictions_are_told_by_participant(cohort: Path, tmp_path: Path):
+    several = shutil.copytree(cohort, tmp_path / "several")
+    (several / "participants.tsv").unlink()
+    with np.load(several / "images.npz") as kept:
+        arrays = {name: np.concatenate([value, value[:20]]) for name, value in kept.items()}
+    arrays["images"][44:] *= 0.9
+    np.savez(several / "images.npz", **arrays)
+    folder = tmp_path / "study"
+    protocols = Protocols(least_steps=0)
+    compute(folder, evaluate.configuration_of(request(several, methods=("original", "weighted"), protocols=protocols)))
+    write_report(folder)
+    found = pd.read_csv(folder / "predictions.csv")
+    assert list(found.columns) == ["run", "method", "mode", "test_set", "participant_id", "label", "n_images", "p_AD", "p_CN"]
+    assert found["n_images"].isin([1, 2]).all()
+    assert len(found) == 2 * 2 * 9
+    (run, *_) = all_runs(folder)
+    predictions = run["result"]["predictions"]["test"]
+    one = found[(found["run"] == 0) & (found["method"] == run["key"]["method"]) & (found["n_images"] == 2)].iloc[0]
+    images = [row for name, row in predictions.items() if name.partition("#")[0] == one["participant_id"]]
+    assert [one["p_AD"], one["p_CN"]] == pytest.approx(np.mean(images, axis=0), abs=1e-4)
 
 
 @pytest.mark.parametrize(

@@ -304,7 +304,17 @@ def test_labels_of_arrays_are_text(fakes, tmp_path, labels, read):
     np.savez(tmp_path / "a.npz", images=fakes.voxels(1, (2, 8, 8)), labels=np.array(labels))
     cohort = read_cohort(tmp_path / "a.npz")
     assert cohort.table["label"].tolist() == read
-    assert cohort.table["participant_id"].tolist() == ["image0", "image1"]
+    assert [name.partition("-")[0] for name in cohort.table["participant_id"]] == ["image0", "image1"]
+
+
+def test_ids_that_no_file_gives_are_of_the_content(fakes, tmp_path):
+    paths = [tmp_path / f"{name}.npz" for name in ("a", "same", "other")]
+    for path, number in zip(paths, (1, 1, 2), strict=True):
+        np.savez(path, images=fakes.voxels(number, (2, 8, 8)), labels=["AD", "CN"], participants=["", "p1"])
+    ids = [read_cohort(path).table["participant_id"].tolist() for path in paths]
+    assert ids[0] == ids[1]
+    assert ids[0][0] != ids[2][0]
+    assert all(names[0].startswith("image0-") and names[1] == "p1" for names in ids)
 
 
 def test_images_of_one_participant_in_arrays(fakes, tmp_path):

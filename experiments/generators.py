@@ -1,0 +1,138 @@
+"""The generators of a study: fitted in each run on its training side, or given as ``augment fit`` wrote them.
+
+Given ones bring their split along, because another split would test on participants that they have seen.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+from ..augment.commands import load_models
+from ..augment.fitting import fit_class, plan_digest
+from ..augment.model import FittedModel
+from ..datasets.cohort import Cohort
+from ..datasets.errors import DataError, LeakageError, UsageError
+from ..datasets.splits import Split
+from ..datasets.transforms import Preparation
+from .prepared import Prepared, make_once
+from .settings import fit_settings_from
+from .study import digest, seed_of
+
+
+def describe_given(folder: Path, cohort: Cohort, methods: Sequence[str], preparation: Preparation) -> dict[str, Any]:
+    """What a study's configuration says of generators that were fitted before.
+
+    Parameters
+    ----------
+    folder : Path
+        Of models, with their ``split.json``.
+    cohort : Cohort
+        The study's.
+    methods : sequence of str
+        The study's.
+    preparation : Preparation
+        The study's, its size settled.
+
+    Returns
+    -------
+    dict
+        ``folder``, absolute, and ``digests``: of the split, and of each class's model.
+
+    Raises
+    ------
+    DataError
+        If a class has no model, or the split is missing or leaves out a participant.
+    UsageError
+        If the models are not those that the methods name, or make other images than the study tests on.
+    """
+    models = load_models(folder, cohort.labels)
+    split = Split.load(folder / "split.json", cohort)
+    wanted = {method.partition(":")[0] for method in methods if ":" in method}
+    for model in models.values():
+        foreign = wanted - {model.config.model}
+        if foreign:
+            raise UsageError(f"{folder} holds a {model.config.model} of {model.config.label}; leave out methods of {min(foreign)}.")
+        theirs = asdict(model.config.preparation)
+        differing = [f"{name} {theirs[name]}" for name, value in asdict(preparation).items() if value != theirs[name]]
+        if differing:
+            raise UsageError(f"The models in {folder} make images of {', '.join(differing)}; give the study the same.")
+    return {
+        "folder": str(folder.resolve()),
+        "digests": {"split": split.digest, "models": {label: _identity(model) for label, model in models.items()}},
+    }
+
+
+def split_of_given(cohort: Cohort, config: Mapping[str, Any]) -> Split:
+    """The split of generators that were given; raise a ``DataError`` if it has changed since."""
+    folder = Path(config["where"]["generators"])
+    split = Split.load(folder / "split.json", cohort)
+    if split.digest != config["generators"]["split"]:
+        raise _changed(folder / "split.json")
+    return split
+
+
+def given_generator(label: str, config: Mapping[str, Any]) -> FittedModel:
+    """The given model of a class; raise a ``DataError`` if it has changed since."""
+    folder = Path(config["where"]["generators"])
+    model = load_models(folder, [label])[label]
+    if _identity(model) != config["generators"]["models"][label]:
+        raise _changed(folder)
+    return model
+
+
+def generator_of(
+    name: str, label: str, data: Prepared, split: Split, config: Mapping[str, Any], shared: Mapping[str, Any], folder: Path
+) -> FittedModel:
+    """The model of a class in a run: given, or else fitted once, kept in the study's folder, and shared by the samplers."""
+    if config.get("generators"):
+        return given_generator(label, config)
+    place = place_of_fitted(folder, shared["run"], name, data.classes.index(label))
+    settings = fit_settings_from(config["fit"])
+    own = {} if name != settings.model else settings.model_settings
+    settings = replace(settings, model=name, model_settings=own, seed=seed_of(config["seed"], {**shared, "of": "generators"}))
+    data_digest = config["data"]["digest"]
+    make_once(place, lambda temporary: fit_class(data.cohort, split, label, settings, data_digest=data_digest).save(temporary))
+    model = FittedModel.load(place)
+    if model.config.plan != plan_digest(settings, label, data_digest, split):
+        raise DataError(f"{place} was fitted with other settings, data or split than this study's; delete it.")
+    return model
+
+
+def place_of_fitted(folder: Path, run: int, name: str, index: int) -> Path:
+    """Where a study keeps the model ``name`` of its ``index``-th class that was fitted in a run."""
+    return folder / "generators" / f"run-{run:03d}" / f"{name}-{index}"
+
+
+def check_no_leakage(model: FittedModel, split: Split, external: Iterable[str] = ()) -> None:
+    """Raise a ``LeakageError`` if a model was trained on a participant of validation or test, or selected by one of test.
+
+    Also for models fitted elsewhere: the model knows its participants by salted hashes.
+
+    Parameters
+    ----------
+    model : FittedModel
+    split : Split
+        Of the study.
+    external : iterable of str
+        Participants of external test cohorts.
+    """
+    people = model.config.participants
+    trained = {who for who, side in split.sides.items() if side in ("validation", "test") and people.trained_on(who)}
+    selected = {who for who, side in split.sides.items() if side == "test" and people.seen(who)}
+    found = sorted(trained | selected | {who for who in external if people.seen(who)})
+    if found:
+        named = ", ".join(found[:10]) + (f" and {len(found) - 10} more" if len(found) > 10 else "")
+        raise LeakageError(
+            f"The model of class {model.config.label} has seen participants that are tested here: {named}; "
+            "fit it on this study's training side."
+        )
+
+
+def _identity(model: FittedModel) -> str:
+    """Of the weights, and of the plan that says with what metric, on whom, and of which images they were fitted."""
+    return digest([model.config.plan, model.digest])
+
+
+def _changed(path: Path) -> DataError:
+    return DataError(f"{path} has changed since the study was started; restore it, or start another study.")
