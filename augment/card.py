@@ -26,7 +26,7 @@ def model_card(model: FittedModel, warnings: list[str]) -> str:
     if "kl" in found:
         rows += [
             ("active latent units", f"{found['active_units']} of {config.architecture.latent_dim}"),
-            ("KL", f"{found['kl']:.1f} nats"),
+            ("KL to N(0, I)", f"{found['kl']:.1f} nats"),
             ("posterior standard deviation", f"{found['posterior_std_median']:.4f} (median)"),
         ]
     if model.metric is not None:

@@ -67,10 +67,11 @@ def save_loss_curve(path: Path, history: pd.DataFrame, best_epoch: int) -> None:
 
 
 def save_latent_map(path: Path, model: FittedModel) -> None:
-    """Write a PNG of log sqrt det G over a two-dimensional latent space with the training images' codes (Fig. 1, top left)."""
+    """Write a PNG of log sqrt det G over a two-dimensional latent space with the training images' posterior means (Fig. 1, top left)."""
     assert model.metric is not None
-    codes = model.codes
-    middle, reach = codes.mean(dim=0), 1.3 * (codes - codes.mean(dim=0)).abs().amax()
+    assert model.posterior is not None
+    means = model.posterior.mean
+    middle, reach = means.mean(dim=0), 1.3 * (means - means.mean(dim=0)).abs().amax()
     steps = torch.linspace(-1, 1, 240) * reach
     grid = torch.cartesian_prod(middle[0] + steps, middle[1] + steps)
     volume = model.metric.log_volume(grid).reshape(240, 240).T
@@ -78,7 +79,7 @@ def save_latent_map(path: Path, model: FittedModel) -> None:
     figure = Figure(figsize=(5, 4.4), dpi=DPI)
     axis = figure.subplots()
     shown = axis.imshow(volume.numpy(), origin="lower", extent=(edges[0], edges[1], edges[2], edges[3]), cmap="gray")
-    axis.scatter(codes[:, 0], codes[:, 1], s=6, color="C1", label=f"{model.config.label}: training images")
+    axis.scatter(means[:, 0], means[:, 1], s=6, color="C1", label=f"{model.config.label}: training images")
     figure.colorbar(shown, label="log sqrt det G")
     axis.set_xlabel("z1")
     axis.set_ylabel("z2")

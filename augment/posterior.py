@@ -1,5 +1,6 @@
 """Gaussian posteriors q(z|x) = N(mu(x), diag(exp(log_var(x)))), one per image."""
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -43,13 +44,17 @@ class Posterior:
         """``(n, D)`` diagonals of Sigma^-1: the metric's value at the means (Sec. 4.3)."""
         return torch.exp(-self.log_var)
 
-    def __getitem__(self, index: Tensor) -> "Posterior":
+    def __getitem__(self, index: Tensor | slice) -> "Posterior":
         return Posterior(self.mean[index], self.log_var[index])
 
     def sample(self, generator: torch.Generator) -> Tensor:
         """One draw from each posterior, ``(n, D)``, by reparametrisation (gradients pass)."""
         noise = torch.randn(self.mean.shape, generator=generator, device=self.mean.device, dtype=self.mean.dtype)
         return self.mean + self.std * noise
+
+    def log_prob(self, z: Tensor) -> Tensor:
+        """log q(z|x) in nats: ``(..., n)`` of latents ``(..., n, D)``; of ``(m, 1, D)`` each under every posterior, ``(m, n)``."""
+        return -0.5 * ((z - self.mean).square() * self.precision + self.log_var + math.log(2 * math.pi)).sum(-1)
 
     def kl(self) -> Tensor:
         """``(n, D)`` divergences KL(q(z_d|x) || N(0, 1)), in nats, per unit."""
@@ -62,3 +67,8 @@ class Posterior:
     def to(self, *args, **kwargs) -> "Posterior":
         """The same posteriors on another device or in another dtype, as ``torch.Tensor.to``."""
         return Posterior(self.mean.to(*args, **kwargs), self.log_var.to(*args, **kwargs))
+
+
+def log_standard_normal(z: Tensor) -> Tensor:
+    """log N(z; 0, I) in nats, ``(...)`` of latents ``(..., D)``."""
+    return -0.5 * (z.square() + math.log(2 * math.pi)).sum(-1)

@@ -125,6 +125,25 @@ class GaussianMixture:
         return z, _plain_diagnostics(self.name, z, self.metric)
 
 
+@dataclass(frozen=True)
+class Vamp:
+    """The prior that ``model`` has learnt, in the space of ``codes`` ``(n, D)``; the model is in evaluation mode."""
+
+    codes: Tensor
+    model: LearntPrior
+    metric: RiemannianMetric | None = None
+
+    name = "vamp"
+    n_steps = 1
+
+    @torch.no_grad()
+    def sample(self, n: int, generator: torch.Generator, on_iteration: Tick = lambda: None) -> tuple[Tensor, Diagnostics]:
+        """Draw ``n`` latents ``(n, D)``."""
+        z = self.model.sample_prior(n, generator).to(self.codes.dtype)
+        on_iteration()
+        return z, _plain_diagnostics(self.name, z, self.metric)
+
+
 def _plain_diagnostics(name: str, z: Tensor, metric: RiemannianMetric | None) -> Diagnostics:
     return Diagnostics(name, len(z), None if metric is None else off_manifold(metric, z))
 
@@ -211,6 +230,11 @@ SAMPLERS: dict[str, Entry] = {
         lambda latents, seed: AggregatedPosterior(latents.posterior, latents.metric),
         "a training image's posterior",
         needs=GaussianAutoencoder,
+    ),
+    "vamp": Entry(
+        lambda latents, seed: Vamp(latents.codes, latents.autoencoder, latents.metric_of_codes),
+        "the prior that the model has learnt",
+        needs=LearntPrior,
     ),
 }
 

@@ -21,6 +21,8 @@ WALK = [
     *((name, {}) for name in AUTOENCODERS),
     ("vae", {"likelihood": "fixed", "beta": 0.5}),
     ("vae", {"bounded_log_var": True, "likelihood": "fixed"}),
+    ("iwae", {"likelihood": "fixed", "samples": 1}),
+    ("vae-nf", {"flow": "radial"}),
 ]
 each_model = pytest.mark.parametrize(("name", "settings"), WALK, ids=lambda value: value if isinstance(value, str) else "-".join(value))
 each_shape = pytest.mark.parametrize("shape", SHAPES, ids=str)
@@ -61,7 +63,7 @@ def test_shapes_and_terms(name, settings, shape):
     if isinstance(model, GaussianAutoencoder):
         posterior = model.posterior(x)
         assert posterior.mean.shape == posterior.log_var.shape == (6, 3)
-        assert torch.equal(model.eval().encode(x), model.posterior(x).mean)
+        assert torch.equal(model.eval().encode(x), model.transport(model.posterior(x).mean))
 
 
 @each_model

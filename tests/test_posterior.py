@@ -7,7 +7,7 @@ import torch
 from scipy.stats import norm
 from torch.distributions import Normal, kl_divergence
 
-from tinycohort.augment.posterior import ACTIVE_VARIANCE, Posterior
+from tinycohort.augment.posterior import ACTIVE_VARIANCE, Posterior, log_standard_normal
 
 
 @pytest.fixture
@@ -24,6 +24,14 @@ def distribution(posterior) -> Normal:
 def test_kl(posterior, distribution):
     torch.testing.assert_close(posterior.kl(), kl_divergence(distribution, Normal(torch.zeros(6, 3), torch.ones(6, 3))))
     assert (Posterior(torch.zeros(2, 3), torch.zeros(2, 3)).kl() == 0).all()
+
+
+def test_log_densities(posterior, distribution):
+    z = 3 * torch.randn((4, 6, 3), generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    torch.testing.assert_close(posterior.log_prob(z), distribution.log_prob(z).sum(2))
+    each = torch.stack([distribution.log_prob(latent).sum(1) for latent in z[0]])
+    torch.testing.assert_close(posterior.log_prob(z[0][:, None]), each)
+    torch.testing.assert_close(log_standard_normal(z), Normal(0.0, 1.0).log_prob(z).sum(2))
 
 
 def test_width_and_precision(posterior, distribution):
@@ -63,6 +71,7 @@ def test_rows_and_conversion(posterior):
     rows = posterior[torch.tensor([4, 1])]
     assert torch.equal(rows.mean, posterior.mean[[4, 1]])
     assert torch.equal(rows.log_var, posterior.log_var[[4, 1]])
+    assert torch.equal(posterior[2:].mean, posterior.mean[2:])
     assert posterior.to(torch.float32).log_var.dtype == torch.float32
 
 

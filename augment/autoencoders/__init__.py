@@ -8,11 +8,18 @@ from ...datasets.errors import UsageError
 from ..networks import Architecture
 from .ae import AE
 from .base import Autoencoder, GaussianAutoencoder, LearntMetric, LearntPrior
+from .flows import InverseAutoregressiveVAE, NormalizingFlowVAE
+from .iwae import IWAE
 from .vae import VAE
+from .vamp import VampVAE
 
 AUTOENCODERS: dict[str, type[Autoencoder]] = {
     "ae": AE,
     "vae": VAE,
+    "vamp": VampVAE,
+    "iwae": IWAE,
+    "vae-nf": NormalizingFlowVAE,
+    "vae-iaf": InverseAutoregressiveVAE,
 }
 
 
