@@ -196,7 +196,7 @@ def prepare(
 def _prepare_at_once(cohort: Cohort, preparation: Preparation, on_image: Callable[[], None]) -> Images | None:
     """Arrays ``(n, X, Y)`` that have their size already, by the same arithmetic, many images at a time; ``None`` of all else.
 
-    The 60,000 images of a benchmark take a second, where one by one they take two minutes.
+    The 60,000 images of a benchmark take two seconds, where one by one they take two minutes.
     """
     arrays, rows = cohort.arrays, list(cohort.table["image"])
     if arrays is None or arrays.ndim != 3 or not rows or any(isinstance(row, str) for row in rows) or preparation.scaling == "none":
