@@ -35,8 +35,13 @@ Data = Annotated[
     typer.Option(
         "--data",
         help="A BIDS dataset, a folder of volumes or pictures with a table, a table of paths, an OASIS-1 download, an .npz, or a name: "
-        "demo, oasis-vbm.",
+        "demo, oasis-vbm, mnist, fashion-mnist, cifar10, svhn, celeba (with --root), rings-and-discs.",
     ),
+]
+Root = Annotated[str | None, typer.Option("--root", help="Folder of the published files of a benchmark that --data names.")]
+DropCopies = Annotated[
+    bool,
+    typer.Option("--drop-copies", help="Leave out images that lie on two official sides of a benchmark, or bear two labels."),
 ]
 Table = Annotated[str | None, typer.Option("--table", help="Table of participants, where the data's own is not meant.")]
 Label = Annotated[str | None, typer.Option("--label", help="Column with the classes. \\[default: diagnosis, label, group or dx]")]
@@ -64,13 +69,20 @@ Device = Annotated[str | None, typer.Option("--device", help="auto, cpu or gpu."
 
 @app.command("check", epilog="Example: augment check --data my-bids-folder")
 def check_command(
-    data: Data = "demo", table: Table = None, label: Label = None, plane: Plane = None, suffix: Suffix = "T1w", size: Size = None
+    data: Data = "demo",
+    root: Root = None,
+    table: Table = None,
+    label: Label = None,
+    plane: Plane = None,
+    suffix: Suffix = "T1w",
+    drop_copies: DropCopies = False,
+    size: Size = None,
 ) -> None:
     """Examine a whole cohort and list every problem; exit code 3 if there is any. Nothing is written."""
     from ..datasets.readers import Source
     from . import commands
 
-    if not commands.check(Source(data, table, label, plane, suffix), sized=size is not None):
+    if not commands.check(Source(data, table, label, plane, suffix, root, drop_copies or None), sized=size is not None):
         raise typer.Exit(3)
 
 
@@ -82,10 +94,12 @@ def fit_command(
     preset: Annotated[
         str, typer.Option("--preset", help="default, or paper-oasis (1000 epochs at 208 x 176). Options change it.")
     ] = "default",
+    root: Root = None,
     table: Table = None,
     label: Label = None,
     plane: Plane = None,
     suffix: Suffix = "T1w",
+    drop_copies: DropCopies = False,
     size: Size = None,
     position: Position = None,
     fit: Fit = None,
@@ -176,7 +190,7 @@ def fit_command(
         metric={"n_centroids": centroids, "selection": selection, "lam": lam, "tau": tau, "rho": rho, "rho_scale": rho_scale},
     )
     commands.fit(
-        Source(data, table, label, plane, suffix),
+        Source(data, table, label, plane, suffix, root, drop_copies or None),
         classes or [],
         settings,
         out,
@@ -219,10 +233,12 @@ def generate_command(
     data: Annotated[
         str | None, typer.Option("--data", help="The cohort that the models were trained on, if it has moved: for distances to it.")
     ] = None,
+    root: Root = None,
     table: Table = None,
     label: Label = None,
     plane: Plane = None,
     suffix: Suffix = "T1w",
+    drop_copies: DropCopies = False,
     device: Device = None,
     force: Force = False,
 ) -> None:
@@ -256,7 +272,7 @@ def generate_command(
         sampler_settings={name: value for name, value in settings.items() if value is not None},
         seed=seed,
         file_format=file_format,  # type: ignore[arg-type]
-        source=None if data is None else Source(data, table, label, plane, suffix),
+        source=None if data is None else Source(data, table, label, plane, suffix, root, drop_copies or None),
         device=device or "cpu",
         force=force,
         command=_command_line(),
@@ -279,6 +295,7 @@ def show_command(
     out: Annotated[Path, typer.Option("--out", help="The PNG to write.")] = Path("sheet.png"),
     columns: Annotated[int, typer.Option("-n", min=1, max=40, help="Images per class.")] = 8,
     classes: Classes = None,
+    root: Root = None,
     table: Table = None,
     label: Label = None,
     plane: Plane = None,
@@ -297,7 +314,7 @@ def show_command(
     settings = _change(FitSettings(), preparation=_preparation(size, plane, position, fit, scaling))
     commands.show(
         paths,
-        Source("", table, label, plane, suffix),
+        Source("", table, label, plane, suffix, root),
         settings.preparation,
         out,
         columns=columns,
@@ -340,10 +357,12 @@ def evaluate_command(
     enlarge: Annotated[
         float, typer.Option("--enlarge", help="real+synthetic: each class gets this many times the images of the largest real one.")
     ] = 2.0,
+    root: Root = None,
     table: Table = None,
     label: Label = None,
     plane: Plane = None,
     suffix: Suffix = "T1w",
+    drop_copies: DropCopies = False,
     size: Size = None,
     position: Position = None,
     fit: Fit = None,
@@ -417,7 +436,7 @@ def evaluate_command(
             training={"steps": steps},
         )
         request = evaluate.Request(
-            source=Source(data, table, label, plane, suffix),
+            source=Source(data, table, label, plane, suffix, root, drop_copies or None),
             test_source=None if test_data is None else Source(test_data, None, label, plane, suffix),
             methods=tuple(method for part in methods or [] for method in part.split(",")),
             modes=tuple(modes or ["real+synthetic"]),

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from ..datasets.benchmarks import PUBLICATIONS
 from ..datasets.check import Examination, examine, require_sound
 from ..datasets.cohort import Cohort
 from ..datasets.compute import choose_device
@@ -41,6 +42,9 @@ def check(source: Source, *, sized: bool) -> bool:
     else:
         problems = [(p.participant, p.path, p.what, p.mend) for p in found.problems]
         console.show_table(f"{len(problems)} problem{'s' if len(problems) != 1 else ''}", ("participant", "file", "what", "mend"), problems)
+    if found.remarks:
+        remarks = [(p.participant, p.path, p.what, p.mend) for p in found.remarks]
+        console.show_table("To be known, not mended", ("participant", "file", "what", "remark"), remarks)
     return found.sound
 
 
@@ -68,6 +72,8 @@ def fit(
     if spelt_alike:
         raise UsageError(f"The classes {', '.join(spelt_alike)} would share a folder; rename one, or fit them with different --out.")
     found = require_sound(cohort, sized=sized, minimum=FEWEST_IMAGES, progress=console.tracked("checking"))
+    if found.remarks:
+        console.warn(f"{cohort.name}: {len(found.remarks)} remark{'s' if len(found.remarks) != 1 else ''}, which `augment check` lists.")
     # All that can be refused is refused here: before anything is written, and hours before the end of training.
     split = _split(cohort, out, split_file, split_seed)
     for label in labels:
@@ -175,7 +181,8 @@ def show(
             raise UsageError(f"{path} is a model; show it by itself.")
         if models:
             raise UsageError(f"{path} is a folder of models; show one of them, as {models[0]}.")
-        cohort = Source(path, source.table, source.label, source.plane, source.suffix).read()
+        # A root is of the benchmark among them; beside it may stand a synthetic cohort.
+        cohort = replace(source, data=path, root=source.root if path in PUBLICATIONS else None).read()
         present = [label for label in cohort.labels if not labels or label in labels]
         if not present:
             raise UsageError(f"{path} has no image of class {', '.join(labels)}; it has: {', '.join(cohort.labels)}.")

@@ -76,6 +76,11 @@ def read(path: Path, *, table: Path | None, label: str | None) -> Cohort:
     )
 
 
+def as_grey(colours: np.ndarray) -> np.ndarray:
+    """Images ``(..., 3)`` in red, green and blue as grey ``(...)`` of the same type, by the weights of Pillow's (ITU-R 601-2)."""
+    return np.round(colours @ np.array([0.299, 0.587, 0.114])).astype(colours.dtype)
+
+
 def _file(path: Path) -> Path | None:
     if path.is_file():
         return path if path.suffix.lower() == ".npz" else None
@@ -112,8 +117,8 @@ def _medmnist(content: dict[str, np.ndarray], file: Path) -> tuple[np.ndarray, l
             raise DataError(f"{file} has {key}_images but no {key}_labels; obtain the file anew.")
         images = content[f"{key}_images"]
         if images.ndim == 4 and images.shape[-1] == 3:
-            # Its volumes are cubes, so a last axis of 3 is colours; the weights are those of Pillow's grey (ITU-R 601-2).
-            images = np.round(images @ np.array([0.299, 0.587, 0.114])).astype(images.dtype)
+            # Its volumes are cubes, so a last axis of 3 is colours.
+            images = as_grey(images)
         images = _checked(images, file, f"{key}_images")
         labels = _texts(content[f"{key}_labels"], len(images), file, f"{key}_labels")
         start = len(rows)

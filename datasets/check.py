@@ -3,7 +3,7 @@
 import hashlib
 from collections import Counter, defaultdict
 from collections.abc import Callable, Hashable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -13,6 +13,7 @@ from .cohort import Cohort, CohortError, Problem
 from .images import ImageError, read_image
 from .looks import Look, look_at
 from .rows import place_of
+from .splits import sides_of_rows
 
 Progress = Callable[[Sequence[Any]], Iterable[Any]]
 
@@ -25,6 +26,8 @@ class Examination:
     ----------
     problems : tuple of Problem
         All that is wrong: the reader's, then image by image, then of the whole.
+    remarks : tuple of Problem
+        What is to be known and need not be mended: the reader's, and copies within one official side and class.
     shape : tuple of int, or None
         The commonest grid: ``(X, Y, Z)`` or ``(X, Y)`` in RAS, (rows, columns) of pictures; ``None`` if no image could be read.
     shapes : dict
@@ -38,6 +41,7 @@ class Examination:
     """
 
     problems: tuple[Problem, ...]
+    remarks: tuple[Problem, ...]
     shape: tuple[int, ...] | None
     shapes: dict[tuple[int, ...], int]
     images: dict[str, int]
@@ -83,7 +87,7 @@ def examine(
     unreadable: dict[int, tuple[str, str]] = {}
     for row in progress(range(len(images))):
         try:
-            looks.append(None if images[row] is None else look_at(*_array_of(cohort, images[row])))
+            looks.append(None if images[row] is None else look_at(*array_of(cohort, images[row])))
         except ImageError as error:
             looks.append(None)
             unreadable[row] = (error.what, error.mend)
@@ -97,6 +101,7 @@ def examine(
     people = cohort.table.groupby("label")["participant_id"].nunique()
     return Examination(
         problems=tuple(report.problems),
+        remarks=tuple(report.remarks),
         shape=shapes.most_common(1)[0][0] if shapes else None,
         shapes=dict(shapes),
         images=cohort.counts(),
@@ -133,6 +138,8 @@ class _Report:
     def __init__(self, cohort: Cohort):
         table = cohort.table
         self.problems = list(cohort.problems)
+        self.remarks = list(cohort.remarks)
+        self.sides = sides_of_rows(cohort)
         self.source = cohort.source
         self.participants = [str(participant) for participant in table["participant_id"]]
         self.images = list(table["image"])
@@ -202,7 +209,20 @@ def _repeats(report: _Report, looks: Sequence[Look | None]) -> None:
         others = ", ".join(f"{report.place(row)} ({report.participants[row]})" for row in rows[1:])
         people = len({report.participants[row] for row in rows})
         whose = "one participant" if people == 1 else f"{people} participants"
-        report.add(rows[0], f"the same scan as {others}: {len(rows)} copies, of {whose}", "keep one, or put the right scan in place")
+        if report.sides is None:
+            report.add(rows[0], f"the same scan as {others}: {len(rows)} copies, of {whose}", "keep one, or put the right scan in place")
+            continue
+        sides, labels = ({str(values[row]) for row in rows} for values in (report.sides, report.labels))
+        found = Problem(
+            report.participants[rows[0]],
+            report.place(rows[0]),
+            f"the same image as {others}, in {' and '.join(sorted(sides))}, labelled {' and '.join(sorted(labels))}",
+            "give --drop-copies, which leaves out what is in two sides or bears two labels",
+        )
+        if len(sides) == len(labels) == 1:
+            report.remarks.append(replace(found, mend="nothing: within a side a copy leaks nothing"))
+        else:
+            report.problems.append(found)
 
 
 def _two_labels(report: _Report) -> None:
@@ -221,7 +241,8 @@ def _small_classes(report: _Report, classes: Sequence[str] | None, minimum: int)
             report.problems.append(Problem(f"class {label}", report.source, what, "add images, or leave the class out"))
 
 
-def _array_of(cohort: Cohort, image: str | int) -> tuple[np.ndarray, np.ndarray | None]:
+def array_of(cohort: Cohort, image: str | int) -> tuple[np.ndarray, np.ndarray | None]:
+    """The image of a row as ``looks.look_at`` takes it: the array, and the affine of what has a place."""
     if isinstance(image, str):
         return read_image(image)
     assert cohort.arrays is not None

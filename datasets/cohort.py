@@ -59,6 +59,8 @@ class Cohort:
         True if the images were generated.
     problems : tuple of Problem
         What the reader found wrong; ``check.examine`` adds what only the images show.
+    remarks : tuple of Problem
+        What its user should know and need not mend.
     """
 
     name: str
@@ -68,6 +70,7 @@ class Cohort:
     licence: str = ""
     synthetic: bool = False
     problems: tuple[Problem, ...] = field(default=())
+    remarks: tuple[Problem, ...] = field(default=())
 
     def __post_init__(self) -> None:
         missing = [column for column in REQUIRED_COLUMNS if column not in self.table.columns]

@@ -6,6 +6,8 @@ nibabel reads a bit-flipped ``.nii.gz`` without an error and allocates what a he
 import gzip
 import math
 import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from struct import error as StructError
 from typing import Any
@@ -23,7 +25,7 @@ VOLUMES = (".nii", ".nii.gz", ".hdr", ".img")
 PICTURES = (".png", ".jpg", ".jpeg")
 
 # Deflate cannot pack tighter than this (zlib's technical notes), so a header that claims more is wrong.
-_TIGHTEST_DEFLATE = 1032
+TIGHTEST_DEFLATE = 1032
 _JPEG_SCAN, _JPEG_END = b"\xff\xda", b"\xff\xd9"
 _GREY_MODES = ("L", "I", "F", "I;16", "I;16B", "I;16L", "I;16N")
 _REPLACE = "replace it with an intact copy"
@@ -73,14 +75,55 @@ def read_image(path: str | Path) -> tuple[np.ndarray, np.ndarray | None]:
     if kind not in VOLUMES + PICTURES:
         raise ImageError(path, f"no image format is known by the extension '{kind}'", f"give one of {', '.join(VOLUMES + PICTURES)}")
     files = [path.with_suffix(".hdr"), path.with_suffix(".img")] if kind in (".hdr", ".img") else [path]
-    try:
+    with _told_as_image_errors(path):
         for file in files:
             if not file.is_file():
                 missing = "the file is missing" if file == path else f"{file.name}, the other file of the pair, is missing"
                 raise ImageError(path, missing, "restore the file, or remove its row from the table")
             if file.stat().st_size == 0:
                 raise ImageError(path, f"{file.name} is empty")
-        return _read_volume(path, files[-1]) if kind in VOLUMES else (_read_picture(path), None)
+        if kind in VOLUMES:
+            return _read_volume(path, files[-1])
+        with _intact_picture(path) as picture:
+            grey = picture if picture.mode in _GREY_MODES else picture.convert("L")
+            return np.asarray(grey, dtype=np.float32), None
+
+
+def read_colours(path: Path, *, size: tuple[int, int], crop: int, side: int) -> np.ndarray:
+    """Read the middle square of a picture in colours.
+
+    Parameters
+    ----------
+    path : Path
+    size : tuple of int
+        The (rows, columns) that it must have, looked at before it is decoded.
+    crop : int
+        Side of the square, in the picture's pixels.
+    side : int
+        What it is brought to, bilinearly.
+
+    Returns
+    -------
+    numpy.ndarray of uint8, shape (3, side, side)
+
+    Raises
+    ------
+    ImageError
+        If the picture is of another size, unreadable, truncated or corrupted.
+    """
+    with _told_as_image_errors(path), _intact_picture(path) as picture:
+        if (picture.height, picture.width) != size:
+            raise ImageError(path, f"{picture.height} x {picture.width} pixels, not {_times(size)}")
+        top, left = ((whole - crop) // 2 for whole in size)
+        square = picture.convert("RGB").crop((left, top, left + crop, top + crop))
+        return np.asarray(square.resize((side, side), Image.Resampling.BILINEAR)).transpose(2, 0, 1)
+
+
+@contextmanager
+def _told_as_image_errors(path: Path) -> Iterator[None]:
+    """What the libraries raise on a damaged file, as an ``ImageError``."""
+    try:
+        yield
     except ImageError:
         raise
     except (
@@ -113,7 +156,7 @@ def _read_volume(path: Path, data_file: Path) -> tuple[np.ndarray, np.ndarray]:
     # math.prod, because numpy's product overflows silently on a hostile header.
     needed = int(proxy.offset) + math.prod(int(n) for n in image.shape) * proxy.dtype.itemsize
     if data_file.suffix.lower() == ".gz":
-        if needed > size * _TIGHTEST_DEFLATE:
+        if needed > size * TIGHTEST_DEFLATE:
             raise ImageError(path, f"truncated: the header needs {needed} bytes, which {size} compressed ones cannot hold")
         content = _inflate(data_file)
         size = len(content)
@@ -136,11 +179,13 @@ def _inflate(path: Path) -> bytes:
             raise ImageError(path, f"corrupted: {error}") from error
 
 
-def _read_picture(path: Path) -> np.ndarray:
+@contextmanager
+def _intact_picture(path: Path) -> Iterator[Image.Image]:
+    """Open a picture, not yet decoded, once what can be seen of it without is sound."""
     with Image.open(path, formats=("PNG", "JPEG")) as picture:
         kind, (width, height) = picture.format, picture.size
         if kind == "PNG":
-            if width * height > 8 * _TIGHTEST_DEFLATE * path.stat().st_size:
+            if width * height > 8 * TIGHTEST_DEFLATE * path.stat().st_size:
                 raise ImageError(path, f"truncated: {width} x {height} pixels do not fit the file")
             # Checks the CRC of every chunk, and leaves the picture closed.
             picture.verify()
@@ -149,8 +194,7 @@ def _read_picture(path: Path) -> np.ndarray:
         if content.rfind(_JPEG_END) < content.rfind(_JPEG_SCAN):
             raise ImageError(path, "truncated: the JPEG has no end")
     with Image.open(path, formats=("PNG", "JPEG")) as picture:
-        grey = picture if picture.mode in _GREY_MODES else picture.convert("L")
-        return np.asarray(grey, dtype=np.float32)
+        yield picture
 
 
 def _times(shape: tuple[int, ...]) -> str:

@@ -3,10 +3,13 @@
 import os
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 from . import arrays, bids, folder, oasis
+from .benchmarks import BENCHMARKS, PUBLICATIONS, read_cohort_of
 from .cohort import Cohort
+from .copies import without_copies
 from .errors import DataError, UsageError
 
 
@@ -29,22 +32,30 @@ LAYOUTS = (
 )
 
 
-def _demo(label: str | None) -> Cohort:
+def _demo(label: str | None, root: str | None) -> Cohort:
     from .demo import demo_cohort_folder
 
     path = demo_cohort_folder()
     return replace(bids.read(path, table=None, label=label, suffix="T1w"), source="demo")
 
 
-# Cohorts that are had by name. Their modules are imported when they are asked for: both bring nilearn.
-NAMES: dict[str, Callable[[str | None], Cohort]] = {
+# Cohorts that are had by name, from a column of labels and a folder. nilearn is imported when one is asked for that needs it.
+NAMES: dict[str, Callable[[str | None, str | None], Cohort]] = {
     "demo": _demo,
-    "oasis-vbm": lambda label: oasis.fetch_vbm(label=label),
+    "oasis-vbm": lambda label, root: oasis.fetch_vbm(label=label),
+    **{name: partial(read_cohort_of, name) for name in BENCHMARKS},
 }
 
 
 def read_cohort(
-    data: str | Path, *, table: str | Path | None = None, label: str | None = None, plane: str | None = None, suffix: str = "T1w"
+    data: str | Path,
+    *,
+    table: str | Path | None = None,
+    label: str | None = None,
+    plane: str | None = None,
+    suffix: str = "T1w",
+    root: str | None = None,
+    drop_copies: bool = False,
 ) -> Cohort:
     """Read a cohort, its layout recognised.
 
@@ -52,8 +63,8 @@ def read_cohort(
     ----------
     data : str or Path
         A BIDS dataset, an OASIS-1 download, a folder of volumes or pictures with a table, a table with a column ``image``, ``path`` or
-        ``filename``, an ``.npz``, or a name: 'demo', 'oasis-vbm' (a folder of such a name is given as './demo'). Environment variables
-        in a path, such as ``$OASIS``, stand for their values.
+        ``filename``, an ``.npz``, or a name: 'demo', 'oasis-vbm' or one of ``benchmarks.BENCHMARKS`` (a folder of such a name is given as
+        './demo'). Environment variables in a path, such as ``$OASIS``, stand for their values.
     table : str or Path, optional
         The table of participants, where it is not the layout's own.
     label : str, optional
@@ -63,6 +74,10 @@ def read_cohort(
         left to ``transforms.py``, which cuts it out of volumes.
     suffix : str
         Which images of a BIDS dataset: the end of their names.
+    root : str, optional
+        The folder with the files of a benchmark that is had by name.
+    drop_copies : bool
+        Leave out images that are on two official sides (``copies.without_copies``).
 
     Returns
     -------
@@ -74,12 +89,19 @@ def read_cohort(
     DataError
         If the path, the table or the column of labels is missing, or no layout fits.
     UsageError
-        If a table is given for a cohort that is had by name.
+        If a table is given for a cohort that is had by name, or ``root`` for another than a benchmark that is published.
     """
+    cohort = _read(data, table, label, plane, suffix, root)
+    return without_copies(cohort) if drop_copies else cohort
+
+
+def _read(data: str | Path, table: str | Path | None, label: str | None, plane: str | None, suffix: str, root: str | None) -> Cohort:
+    if root is not None and data not in PUBLICATIONS:
+        raise UsageError(f"--root is the folder of {', '.join(PUBLICATIONS)}; give another cohort's folder as --data.")
     if isinstance(data, str) and data in NAMES:
         if table is not None:
             raise UsageError(f"The cohort '{data}' has its own table; leave out --table {table}.")
-        return NAMES[data](label)
+        return NAMES[data](label, root)
     path = Path(os.path.expandvars(data)).expanduser()
     if not path.exists():
         raise DataError(f"There is no file or folder {path}, and no cohort of that name; the names are: {', '.join(NAMES)}.")
@@ -99,12 +121,23 @@ class Source:
     label: str | None = None
     plane: str | None = None
     suffix: str = "T1w"
+    root: str | None = None
+    drop_copies: bool | None = None
 
     def read(self) -> Cohort:
         """The cohort, not yet checked."""
-        return read_cohort(self.data, table=self.table, label=self.label, plane=self.plane, suffix=self.suffix)
+        return read_cohort(
+            self.data,
+            table=self.table,
+            label=self.label,
+            plane=self.plane,
+            suffix=self.suffix,
+            root=self.root,
+            drop_copies=bool(self.drop_copies),
+        )
 
     def resolved(self) -> "Source":
         """The same source from whatever folder it is read: its paths are absolute."""
         data = self.data if self.data in NAMES else str(Path(os.path.expandvars(self.data)).expanduser().resolve())
-        return replace(self, data=data, table=None if self.table is None else str(Path(self.table).expanduser().resolve()))
+        root = None if self.root is None else str(Path(os.path.expandvars(self.root)).expanduser().resolve())
+        return replace(self, data=data, table=None if self.table is None else str(Path(self.table).expanduser().resolve()), root=root)

@@ -3,7 +3,7 @@
 import hashlib
 import json
 import math
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,6 +18,9 @@ from .files import write_json
 from .ids import participant_of
 
 FRACTIONS: Mapping[str, float] = {"train": 0.7, "validation": 0.1, "test": 0.2}
+SIDES = tuple(FRACTIONS)
+# MedMNIST's word, and that of many tables.
+_SAME_SIDE = {"val": "validation"}
 # How many names an error lists before it counts the rest.
 _NAMED = 10
 
@@ -115,7 +118,9 @@ class Split:
 
 
 def split_cohort(cohort: Cohort, *, fractions: Mapping[str, float] = FRACTIONS, seed: int) -> Split:
-    """Draw a split by participant, stratified by label.
+    """Draw a split by participant, stratified by label; of a cohort with official sides (``official_sides``), take those.
+
+    Where the official sides have no validation, it is drawn from training, in the proportion that ``fractions`` give the two.
 
     Parameters
     ----------
@@ -134,13 +139,19 @@ def split_cohort(cohort: Cohort, *, fractions: Mapping[str, float] = FRACTIONS, 
     Raises
     ------
     DataError
-        If a class has fewer participants than there are sides, or a participant has no label, or two.
+        If a class has fewer participants than there are sides, or a participant has no label, or two; if there are official sides, but not
+        of every row, or none to train on, or to test on.
+    LeakageError
+        If a participant is on two official sides.
     UsageError
         If the fractions are not positive or do not add up to 1.
     """
     if min(fractions.values(), default=0) <= 0 or not math.isclose(sum(fractions.values()), 1, abs_tol=1e-6):
         raise UsageError(f"The fractions of a split must be positive and add up to 1, not {dict(fractions)}.")
     generator = np.random.default_rng(seed)
+    official = official_sides(cohort)
+    if official is not None:
+        return _along(official, cohort, fractions, seed, generator)
     sides: dict[str, str] = {}
     for label, people in sorted(_people_by_label(cohort).items()):
         if len(people) < len(fractions):
@@ -154,6 +165,55 @@ def split_cohort(cohort: Cohort, *, fractions: Mapping[str, float] = FRACTIONS, 
             sides |= dict.fromkeys(drawn[:share], name)
             drawn = drawn[share:]
     return Split(sides=sides, fractions=dict(fractions), seed=seed)
+
+
+def sides_of_rows(cohort: Cohort) -> list[str] | None:
+    """The official side of each row, from a column ``split`` that holds train, validation (or val) and test.
+
+    ``None`` if there is no such column, or it holds something else altogether.
+
+    Raises
+    ------
+    DataError
+        If it names these sides for some rows and not for others.
+    """
+    if "split" not in cohort.table:
+        return None
+    values = [None if pd.isna(value) else _SAME_SIDE.get(str(value), str(value)) for value in cohort.table["split"]]
+    sides = [value for value in values if value in SIDES]
+    if not sides:
+        return None
+    if len(sides) < len(values):
+        other = sorted({str(value) for value in values if value not in SIDES})
+        raise DataError(
+            f"The column split of {cohort.name} has {_names(other)} beside {', '.join(SIDES)}; fill it in, or rename the column."
+        )
+    return sides
+
+
+def official_sides(cohort: Cohort) -> dict[str, str] | None:
+    """From participant to its official side; ``None`` if the cohort has none.
+
+    Raises
+    ------
+    DataError
+        If some rows have none, or none is for training or for testing.
+    LeakageError
+        If a participant is on two.
+    """
+    rows = sides_of_rows(cohort)
+    if rows is None:
+        return None
+    people: defaultdict[str, list[str]] = defaultdict(list)
+    for participant, side in zip(cohort.table["participant_id"], rows, strict=True):
+        people[side].append(participant)
+    for needed in ("train", "test"):
+        if needed not in people:
+            raise DataError(
+                f"The column split of {cohort.name} has no row '{needed}'; add some, or rename the column to have a split drawn."
+            )
+    check_disjoint(people, where=f"The column split of {cohort.name}")
+    return {participant: side for side in SIDES for participant in people[side]}
 
 
 def check_disjoint(sides: Mapping[str, Cohort | Iterable[str]], where: str = "the split") -> None:
@@ -182,6 +242,20 @@ def check_disjoint(sides: Mapping[str, Cohort | Iterable[str]], where: str = "th
     ]
     if shared:
         raise LeakageError(f"{where} has participants on two sides: {_names(shared)}; keep each on one side.")
+
+
+def _along(official: dict[str, str], cohort: Cohort, fractions: Mapping[str, float], seed: int, generator: np.random.Generator) -> Split:
+    """The official split; without a validation side, with one that is drawn from training."""
+    sides, drawn = dict(official), "validation" in fractions and "validation" not in official.values()
+    if drawn:
+        shares = {name: fractions[name] / (fractions["train"] + fractions["validation"]) for name in ("train", "validation")}
+        for _, people in sorted(_people_by_label(cohort).items()):
+            own = [participant for participant in people if official[participant] == "train"]
+            if len(own) > 1:
+                count = _shares(len(own), shares)["validation"]
+                sides |= {own[place]: "validation" for place in generator.permutation(len(own))[:count]}
+    counts = Counter(sides.values())
+    return Split(sides=sides, fractions={name: counts[name] / len(sides) for name in SIDES if counts[name]}, seed=seed if drawn else None)
 
 
 def _people_by_label(cohort: Cohort) -> dict[str, list[str]]:

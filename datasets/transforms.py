@@ -25,6 +25,7 @@ PLANES = {"sagittal": 0, "coronal": 1, "axial": 2}  # the RAS axis that a plane 
 LONGEST_SIDE = {2: 96, 3: 48}  # of the default size: what two CPU cores can train on
 PERCENTILES = (0.5, 99.5)
 ASPECT_TOLERANCE = 0.1
+_AT_ONCE = 5_000  # images, so that what lies beside the result stays small
 
 
 @dataclass(frozen=True)
@@ -156,6 +157,9 @@ def prepare(
     DataError
         If an image does not fit the asked size, plane or position, or is not in [0, 1] and shall not be scaled.
     """
+    at_once = _prepare_at_once(cohort, preparation, on_image)
+    if at_once is not None:
+        return at_once
     flat_axes, affines, pixels = set(), [], []
     for row in cohort.table["image"]:
         image, flat_axis = _load(cohort, row, preparation)
@@ -187,6 +191,35 @@ def prepare(
     affine = tuple(tuple(float(v) for v in line) for line in affines[0]) if affines else None
     space = ImageSpace(tuple(pixels[0].shape[1:]), affine, flat_axes.pop() if affines else None, aligned)
     return Images(torch.stack(pixels), space)
+
+
+def _prepare_at_once(cohort: Cohort, preparation: Preparation, on_image: Callable[[], None]) -> Images | None:
+    """Arrays ``(n, X, Y)`` that have their size already, by the same arithmetic, many images at a time; ``None`` of all else.
+
+    The 60,000 images of a benchmark take two seconds, where one by one they take two minutes.
+    """
+    arrays, rows = cohort.arrays, list(cohort.table["image"])
+    if arrays is None or arrays.ndim != 3 or not rows or any(isinstance(row, str) for row in rows) or preparation.scaling == "none":
+        return None
+    shape = tuple(arrays.shape[1:])
+    if shape != (preparation.size or (default_size(shape) if preparation.fit == "resize" else shape)):
+        return None
+    pixels = torch.empty((len(rows), 1, *shape))
+    for start in range(0, len(rows), _AT_ONCE):
+        part = np.asarray(arrays[rows[start : start + _AT_ONCE]], dtype=np.float32)
+        least, most = part.min(axis=(1, 2)), part.max(axis=(1, 2))
+        low, high = least.astype(float), most.astype(float)
+        if preparation.scaling == "percentile":
+            found = np.percentile(part.reshape(len(part), -1), PERCENTILES, axis=1)
+            ranged = found[0] != found[1]
+            low[ranged], high[ranged] = found[0][ranged], found[1][ranged]
+        # A constant image becomes 0, whatever it is divided by.
+        span = np.where(high > low, high - low, 1.0).astype(np.float32)
+        scaled = (part - low.astype(np.float32)[:, None, None]) / span[:, None, None]
+        pixels[start : start + len(part), 0] = torch.from_numpy(scaled).clip(0, 1)
+    for _ in rows:
+        on_image()
+    return Images(pixels, ImageSpace(shape))
 
 
 def _load(cohort: Cohort, row: Any, preparation: Preparation) -> tuple[MetaTensor, int | None]:

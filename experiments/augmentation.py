@@ -27,7 +27,7 @@ from ..classifiers.scores import scores
 from ..classifiers.training import Augmentation, ClassifierSettings, balancing_weights, predict_probabilities, train_classifier
 from ..datasets.cohort import Cohort
 from ..datasets.errors import UsageError
-from ..datasets.splits import Split, split_cohort
+from ..datasets.splits import Split, sides_of_rows, split_cohort
 from .generators import check_no_leakage, generator_of, split_of_given
 from .prepared import TEST, Prepared, stratum
 from .study import read_config, seed_of
@@ -173,6 +173,16 @@ def lengthened(settings: ClassifierSettings, n_images: int, least_steps: int) ->
     return replace(settings, epochs=epochs, patience=round(settings.patience * epochs / settings.epochs))
 
 
+def require_splits(cohort: Cohort, protocols: Protocols) -> None:
+    """Raise a ``UsageError`` if runs shall have new splits, and the cohort has official sides.
+
+    A new split would train on the published test side. With one split for all, runs tell of the seeds alone: that is the paper's protocol,
+    and it gives no verdict.
+    """
+    if protocols.protocol == "resampled" and sides_of_rows(cohort) is not None:
+        raise UsageError(f"{cohort.name} has official sides, so no run may have a split of its own; give --protocol paper (no verdict).")
+
+
 def split_of_run(cohort: Cohort, config: Mapping[str, Any], run: int) -> Split:
     """The split of a run of a study: drawn for it, or that of the generators that were given."""
     given = split_of_given(cohort, config) if config.get("generators") else None
@@ -184,7 +194,13 @@ def split_of(cohort: Cohort, protocols: Protocols, seed: int, given: Split | Non
 
     Training participants beyond a class's limit are on a side of their own; where only an external cohort is tested, the test side is
     trained on.
+
+    Raises
+    ------
+    UsageError
+        If every run shall have a new split, and the cohort has official sides.
     """
+    require_splits(cohort, protocols)
     split = given or split_cohort(cohort, seed=seed)
     sides, fractions = dict(split.sides), dict(split.fractions)
     if protocols.external_only:
@@ -291,7 +307,7 @@ def study_config(
         generators, where["generators"] = generators["digests"], generators["folder"]
     for name in ("source", "test_source"):
         if name in bound:
-            paths = {key: value for key, value in bound[name].items() if key in ("data", "table")}
+            paths = {key: value for key, value in bound[name].items() if key in ("data", "table", "root")}
             bound[name] = {key: value for key, value in bound[name].items() if key not in paths}
             where[name] = paths
     return {

@@ -20,7 +20,7 @@ from ..datasets.cohort import Cohort
 from ..datasets.errors import DataError, GateError, LeakageError, UsageError
 from ..datasets.readers import Source
 from ..datasets.splits import Split
-from .augmentation import DEFAULT_METHODS, MODES, Protocols, cells_of, check_method, run_cell, split_of, study_config
+from .augmentation import DEFAULT_METHODS, MODES, Protocols, cells_of, check_method, require_splits, run_cell, split_of, study_config
 from .generators import check_no_leakage, describe_given
 from .prepared import TEST, describe, stratum
 from .report import write_report
@@ -65,6 +65,7 @@ def configuration_of(request: Request) -> dict[str, Any]:
     if request.network:
         load_network(request.network)
     cohort = request.source.read()
+    require_splits(cohort, request.protocols)
     has_covariates = bool(available(cohort.table))
     if "covariates" in request.methods and not has_covariates:
         raise DataError(f"{request.source.data} has neither age nor sex; leave out the method covariates.")

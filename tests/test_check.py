@@ -14,7 +14,7 @@ from PIL import Image
 
 from tinycohort.datasets.check import examine, require_sound
 from tinycohort.datasets.cohort import Cohort, CohortError
-from tinycohort.datasets.errors import DataError
+from tinycohort.datasets.errors import DataError, UsageError
 from tinycohort.datasets.images import ImageError, read_image
 from tinycohort.datasets.readers import read_cohort
 
@@ -320,3 +320,49 @@ def test_a_hostile_header_takes_no_memory(fakes, tmp_path, compress):
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < 10_000_000
+
+
+def benchmark_npz(path: Path, fakes, copies: dict[tuple[str, int], tuple[str, int]]) -> Path:
+    """MedMNIST's layout: 8 training, 4 validation and 4 test images of classes 0 and 1 in turn; some are copies of others."""
+    numbers = {"train": range(8), "val": range(10, 14), "test": range(20, 24)}
+    images = {side: np.stack([fakes.voxels(n, (8, 9)) for n in own]).astype(np.uint8) for side, own in numbers.items()}
+    for (side, row), (original, source) in copies.items():
+        images[side][row] = images[original][source]
+    content = {f"{side}_images": stack for side, stack in images.items()}
+    np.savez(path, **content, **{f"{side}_labels": np.arange(len(stack)) % 2 for side, stack in images.items()})
+    return path
+
+
+@pytest.mark.parametrize(
+    ("copies", "problem", "left"),
+    [
+        # From copy to original, what is a problem about it, and how many images are left after --drop-copies.
+        ({("train", 2): ("train", 0)}, None, 16),
+        ({("test", 3): ("test", 1)}, None, 16),
+        ({("val", 0): ("train", 0)}, "in train and validation, labelled 0", 15),
+        ({("test", 1): ("train", 3)}, "in test and train, labelled 1", 15),
+        ({("test", 1): ("train", 3), ("val", 1): ("train", 3)}, "in test and train and validation, labelled 1", 14),
+        ({("train", 1): ("train", 0)}, "in train, labelled 0 and 1", 14),
+        ({("test", 1): ("train", 0)}, "in test and train, labelled 0 and 1", 14),
+    ],
+)
+def test_copies_in_a_benchmark_with_official_sides(fakes, tmp_path, copies, problem, left):
+    path = benchmark_npz(tmp_path / "a.npz", fakes, copies)
+    found = examine(read_cohort(path))
+    if problem is None:
+        assert found.sound
+        assert len(found.remarks) == 1
+    else:
+        assert [problem in one.what for one in found.problems] == [True]
+        assert "--drop-copies" in found.problems[0].mend
+    dropped = read_cohort(path, drop_copies=True)
+    assert examine(dropped).sound
+    assert len(dropped) == left
+    # Whatever bears one label stays on the last of its sides.
+    if left == 15:
+        assert sorted(set(read_cohort(path).table["image_id"]) - set(dropped.table["image_id"]))[0].startswith("train")
+
+
+def test_copies_of_patients_are_never_dropped(fakes, tmp_path):
+    with pytest.raises(UsageError, match="--drop-copies is for benchmarks with official sides"):
+        read_cohort(fakes.bids(tmp_path), drop_copies=True)

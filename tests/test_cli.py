@@ -83,6 +83,24 @@ def test_check_fit_generate_show(augment, fakes, tmp_path):
     assert augment("check", "--data", out).code == 3, "3 images a class are too few to fit, and nothing else is wrong"
 
 
+def test_a_benchmark_is_fitted_on_its_official_sides(augment, tmp_path):
+    checked = augment("check", "--data", "rings-and-discs")
+    assert checked.code == 0
+    fitted = augment("fit", "--data", "rings-and-discs", "--class", "ring", "--out", tmp_path / "models", *QUICK)
+    assert fitted.code == 0
+    sides = json.loads((tmp_path / "models/split.json").read_text())["sides"]
+    assert {name: len(people) for name, people in sides.items()} == {"train": 700, "validation": 100, "test": 200}
+    generated = augment("generate", "--models", tmp_path / "models", "-n", "3", "--out", tmp_path / "synthetic")
+    assert generated.code == 0
+    # The training images were found again by name, for the distances to them.
+    assert (tmp_path / "synthetic.audit.csv").is_file()
+    assert augment("show", "rings-and-discs", tmp_path / "synthetic", "--class", "ring", "--out", tmp_path / "sheet.png").code == 0
+    refused = augment("check", "--data", "svhn", "--root", tmp_path)
+    assert refused.code == 3
+    assert "has no train_32x32.mat; download it there" in refused.words
+    assert augment("check", "--data", tmp_path, "--root", tmp_path).code == 2
+
+
 def test_one_class_and_the_split_it_shares(augment, fakes, tmp_path):
     data, models = fakes.study(tmp_path / "study.npz"), tmp_path / "models"
     assert augment("fit", "--data", data, "--class", "AD", "--out", models, "--split-seed", 3, *QUICK).code == 0

@@ -31,6 +31,7 @@ from tinycohort.experiments.augmentation import (
     lengthened,
     run_cell,
     split_of,
+    study_config,
 )
 from tinycohort.experiments.generators import check_no_leakage, generator_of
 from tinycohort.experiments.prepared import Prepared, stratum
@@ -419,6 +420,45 @@ def test_a_study_goes_on_where_its_data_lie_elsewhere(cohort: Path, tmp_path: Pa
     other = evaluate.configuration_of(request(write_cohort(tmp_path / "other", {"AD": 10, "CN": 12}, seed=4)))
     with pytest.raises(UsageError, match="digest"):
         claim(tmp_path / "study", other)
+
+
+def test_official_sides_have_one_split_and_no_verdict(tmp_path: Path):
+    """A new split per run would train on the published test side."""
+    folder = write_cohort(tmp_path / "cohort", {"AD": 20, "CN": 20})
+    table = pd.read_csv(folder / "participants.tsv", sep="\t").assign(split=(["train"] * 7 + ["test"] * 3) * 4)
+    table.to_csv(folder / "participants.tsv", sep="\t", index=False)
+    asked = request(folder, methods=("original",))
+    with pytest.raises(UsageError, match="has official sides, so no run may have a split of its own; give --protocol paper"):
+        evaluate.configuration_of(asked)
+    config = evaluate.configuration_of(replace(asked, protocols=replace(asked.protocols, protocol="paper")))
+    data = Prepared.load(tmp_path / "study", config)
+    split = split_of(data.cohort, Protocols(protocol="paper"), 0)
+    assert set(data.side(split, "test").table["split"]) == {"test"}
+    assert len(data.side(split, "test").table) == 12
+    with pytest.raises(UsageError, match="has official sides"):
+        split_of(data.cohort, Protocols(), 0)
+
+
+def test_a_benchmark_s_root_is_where_the_data_lie(cohort: Path, tmp_path: Path):
+    asked = request(cohort, methods=("original",), protocols=Protocols(protocol="paper", least_steps=0))
+    asked = replace(asked, source=Source("rings-and-discs"), fit=FitSettings(latent_dim=2, channels=2))
+    toy = evaluate.configuration_of(asked)
+    # What was not asked for is not in the configuration: studies that were started before keep their digests.
+    assert toy["data"]["source"] == {"suffix": "T1w"}
+    assert toy["where"]["source"] == {"data": "rings-and-discs"}
+    rooted = study_config(
+        {"source": {"data": "mnist", "root": "$MNIST", "suffix": "T1w"}},
+        asked.protocols,
+        asked.fit,
+        asked.classifier,
+        seed=0,
+        network=None,
+        methods=(),
+        modes=(),
+        runs=1,
+    )
+    assert rooted["where"]["source"] == {"data": "mnist", "root": "$MNIST"}
+    assert rooted["data"]["source"] == {"suffix": "T1w"}
 
 
 def test_a_generator_of_another_plan_is_refused(study: Path, tmp_path: Path):

@@ -163,3 +163,56 @@ def test_a_side_that_is_written_twice(tmp_path):
     (tmp_path / "s.json").write_text('{"sides": {"train": ["A"], "train": ["B"], "test": ["A"]}}')
     with pytest.raises(DataError, match="is no split"):
         Split.load(tmp_path / "s.json")
+
+
+def with_sides(labels: dict[str, str | None], sides: list[object]) -> Cohort:
+    cohort = cohort_of(labels)
+    return Cohort(cohort.name, cohort.table.assign(split=pd.Series(sides, dtype=object)), "here")
+
+
+def test_official_sides_are_the_split():
+    sides = ["train"] * 4 + ["val"] * 2 + ["test"] * 4
+    cohort = with_sides(people(5, 5), sides)
+    split = split_cohort(cohort, seed=0)
+    assert [split.sides[person] for person in cohort.table["participant_id"]] == ["train"] * 4 + ["validation"] * 2 + ["test"] * 4
+    assert split.fractions == {"train": 0.4, "validation": 0.2, "test": 0.4}
+    assert split == split_cohort(cohort, seed=1)
+    assert split.seed is None
+
+
+def test_validation_is_drawn_from_training_where_it_is_not_official():
+    cohort = with_sides(people(40, 16), ["train"] * 32 + ["test"] * 8 + ["train"] * 8 + ["test"] * 8)
+    split, other = (split_cohort(cohort, seed=seed) for seed in (0, 1))
+    # 10 % to 70 %: an eighth of each class's training participants.
+    assert split.side(cohort, "validation").counts() == {"AD": 4, "CN": 1}
+    assert set(split.side(cohort, "test").table["split"]) == {"test"}
+    assert set(split.side(cohort, "validation").table["split"]) == {"train"}
+    assert split == split_cohort(cohort, seed=0)
+    assert split.digest != other.digest
+    two = split_cohort(cohort, fractions={"train": 0.8, "test": 0.2}, seed=0)
+    assert [two.sides[person] for person in cohort.table["participant_id"]] == cohort.table["split"].tolist()
+
+
+def test_a_column_split_that_names_no_side_is_no_split():
+    cohort = with_sides(people(10, 10), list(range(20)))
+    assert split_cohort(cohort, seed=0) == split_cohort(cohort_of(people(10, 10)), seed=0)
+
+
+@pytest.mark.parametrize(
+    ("sides", "error", "says"),
+    [
+        (["train", "test", "fold3", None], DataError, "split of fake has None, fold3 beside train, validation, test"),
+        (["train", "train", "train", "validation"], DataError, "split of fake has no row 'test'"),
+        (["test", "test", "test", "validation"], DataError, "split of fake has no row 'train'"),
+    ],
+)
+def test_official_sides_that_make_no_split(sides, error, says):
+    with pytest.raises(error, match=says):
+        split_cohort(with_sides(people(2, 2), sides), seed=0)
+
+
+def test_a_participant_on_two_official_sides_is_leakage():
+    cohort = cohort_of(people(1, 1), visits=2)
+    cohort = Cohort(cohort.name, cohort.table.assign(split=["train", "test", "train", "train"]), "here")
+    with pytest.raises(LeakageError, match=r"A0 \(train, test\)"):
+        split_cohort(cohort, seed=0)

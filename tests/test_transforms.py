@@ -10,6 +10,7 @@ import pytest
 import torch
 from PIL import Image
 
+from tinycohort.datasets import transforms
 from tinycohort.datasets.cohort import Cohort
 from tinycohort.datasets.errors import DataError, UsageError
 from tinycohort.datasets.readers import read_cohort
@@ -332,3 +333,21 @@ def test_volumes_in_arrays_are_cut_as_files_are(fakes, tmp_path, side):
     assert from_array.space.affine is None
     expected = np.take(array, int(0.3 * array.shape[side]), axis=side).astype(np.float32)
     assert np.allclose(from_array.pixels[0, 0], (expected - expected.min()) / np.ptp(expected), atol=1e-6)
+
+
+@pytest.mark.parametrize("scaling", ["percentile", "minmax"])
+@pytest.mark.parametrize("kind", [np.uint8, np.int16, np.float32])
+def test_arrays_of_the_right_size_are_prepared_at_once_to_the_same_bits(monkeypatch, scaling, kind):
+    draws = np.random.default_rng(0)
+    images = (draws.normal(100, 30, (23, 12, 10)).clip(0, 255)).astype(kind)
+    images[0] = 7  # constant
+    images[1], images[1, 3, 3] = 0, 9  # of which both percentiles are equal
+    rows = [int(row) for row in draws.permutation(23)]
+    monkeypatch.setattr(transforms, "_AT_ONCE", 5)
+    seen = []
+    at_once = prepare(cohort_of(rows, images), Preparation(size=(12, 10), scaling=scaling), on_image=lambda: seen.append(1))
+    monkeypatch.setattr(transforms, "_prepare_at_once", lambda *given: None)
+    one_by_one = prepare(cohort_of(rows, images), Preparation(size=(12, 10), scaling=scaling))
+    assert torch.equal(at_once.pixels, one_by_one.pixels)
+    assert at_once.space == one_by_one.space
+    assert len(seen) == 23
