@@ -21,6 +21,8 @@ WALK = [
     *((name, {}) for name in AUTOENCODERS),
     ("vae", {"likelihood": "fixed", "beta": 0.5}),
     ("vae", {"bounded_log_var": True, "likelihood": "fixed"}),
+    ("hvae", {"tempering": "free", "likelihood": "fixed", "beta": 0.5}),
+    ("rhvae", {"tempering": "none", "likelihood": "fixed", "n_centroids": 2}),
 ]
 each_model = pytest.mark.parametrize(("name", "settings"), WALK, ids=lambda value: value if isinstance(value, str) else "-".join(value))
 each_shape = pytest.mark.parametrize("shape", SHAPES, ids=str)

@@ -8,11 +8,15 @@ from ...datasets.errors import UsageError
 from ..networks import Architecture
 from .ae import AE
 from .base import Autoencoder, GaussianAutoencoder, LearntMetric, LearntPrior
+from .hvae import HVAE
+from .rhvae import RHVAE
 from .vae import VAE
 
 AUTOENCODERS: dict[str, type[Autoencoder]] = {
     "ae": AE,
     "vae": VAE,
+    "hvae": HVAE,
+    "rhvae": RHVAE,
 }
 
 
