@@ -81,6 +81,7 @@ class TwoStage:
     n_steps = 1
 
     @classmethod
+    @torch.enable_grad()
     def fit(
         cls, codes: Tensor, posterior: Posterior | None, metric: RiemannianMetric | None, *, n_training_steps: int = 1000, seed: int = 0
     ) -> "TwoStage":

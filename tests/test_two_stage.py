@@ -90,6 +90,7 @@ def test_it_draws_from_the_posteriors_where_there_are_some():
 
 @pytest.mark.parametrize("n", [1, 2, 5, 300])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@torch.no_grad()
 def test_any_number_of_codes(n, dtype):
     codes = mixture(n).to(dtype)
     z, diagnostics = TwoStage.fit(codes, None, None, n_training_steps=3).sample(7, seeded(0))
