@@ -222,11 +222,16 @@ def generate_command(
         int | None, typer.Option("--warm-up", help="Transitions in which riemannian adapts its step. \\[default: 100]")
     ] = None,
     target: Annotated[float | None, typer.Option("--target-acceptance", help="What riemannian adapts it to. \\[default: 0.8]")] = None,
+        int | None, typer.Option("--warm-up", help="Transitions in which riemannian and own-metric adapt their step. [default: 100]")
+    ] = None,
+    target: Annotated[float | None, typer.Option("--target-acceptance", help="What they adapt it to. [default: 0.8]")] = None,
     threshold: Annotated[
         float | None,
         typer.Option("--threshold", help="Least omega on the manifold, between 0 and 1. \\[default: keeps 99 % near a centroid]"),
     ] = None,
     components: Annotated[int | None, typer.Option("--components", help="Of gmm. \\[default: 10]")] = None,
+    components: Annotated[int | None, typer.Option("--components", help="Of gmm. [default: 10]")] = None,
+    training_steps: Annotated[int | None, typer.Option("--training-steps", help="Of two-stage. [default: 1000]")] = None,
     seed: Seed = 0,
     file_format: Annotated[str | None, typer.Option("--format", help="nifti, png or npz. \\[default: as the source]")] = None,
     out: Annotated[Path, typer.Option("--out", help="Folder of the synthetic cohort.")] = Path("synthetic"),
@@ -261,6 +266,7 @@ def generate_command(
         "target_acceptance": target,
         "log_threshold": None if threshold is None else math.log(threshold),
         "n_components": components,
+        "n_training_steps": training_steps,
     }
     commands.generate(
         models,

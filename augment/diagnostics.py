@@ -35,7 +35,7 @@ class Diagnostics:
         Share of the chains that end exactly where they started.
     distance : float, optional
         Median distance from start to end of a chain: root mean square over dimensions, in posterior standard deviations of the centroid
-        nearest to the start.
+        nearest to the start; in units of the codes where the metric is the model's own.
     r_hat : float, optional
         Largest over latent dimensions.
     ess : float, optional

@@ -1,4 +1,4 @@
-"""Sampling uniformly on the manifold: p(z) proportional to sqrt det G(z) (Sec. 4.5, Algorithm 2), under three laws.
+"""Sampling uniformly on the manifold: p(z) proportional to sqrt det G(z) (Sec. 4.5, Algorithm 2), under three laws, and a fourth.
 
 ``riemannian``
     Exact and proper. With tau = 0 the law of Algorithm 2 does not decay: a chain that mixes well leaves the data for good. Sec. 4.5
@@ -8,6 +8,8 @@
 ``riemannian-released``
     What the authors' released sampler does: it follows another gradient, draws momenta of standard deviation 0.5 against an
     energy of unit mass, and saturates the determinant, so its law is not Eq. 20 but is more concentrated on the peaks.
+``own-metric``
+    For a model that has learnt a metric: p(z) proportional to sqrt det G^-1(z) on a support (Chadebec et al. 2020).
 """
 
 import math
@@ -20,11 +22,13 @@ from torch import Tensor
 
 from ..datasets.errors import UsageError
 from . import hmc
+from .autoencoders import LearntMetric
 from .diagnostics import Diagnostics, effective_sample_size, split_r_hat
-from .metric import RiemannianMetric, nearest_distances
+from .metric import RiemannianMetric, largest_nearest_distance, nearest_distances
 
 TRACED_CHAINS = 64  # enough for R-hat and ESS, and bounded memory for 100,000 latents
 DETERMINANT_CLAMP = 1e10
+CHUNK_MATRICES = 2**22  # entries of n x D x D or n x k x D matrices held at once: 16 MiB in float32
 STEP_JITTER = 0.3  # near a centroid the law is Gaussian, and without jitter adaptation may settle on a multiple of half its period
 
 Tick = Callable[[], None]
@@ -75,10 +79,7 @@ class Riemannian:
 
     def __post_init__(self) -> None:
         _check_lengths(self.n_iterations, self.n_leapfrog)
-        if self.n_warm_up < 0:
-            raise UsageError(f"The number of warm-up transitions cannot be {self.n_warm_up}.")
-        if not 0 < self.target_acceptance < 1:
-            raise UsageError(f"The target acceptance lies between 0 and 1, not at {self.target_acceptance}.")
+        _check_adaptation(self.n_warm_up, self.target_acceptance)
         if self.log_threshold is not None and not self.log_threshold < 0:
             raise UsageError("The support's threshold lies between 0 and 1: at 1 only the centroids themselves are inside.")
 
@@ -221,6 +222,91 @@ class RiemannianReleased:
         return state.z, _locate(replace(diagnostics, step_size=self.step_size), self.metric, start, state.z)
 
 
+@dataclass(frozen=True)
+class OwnMetric:
+    """HMC for sqrt det G^-1 of a metric that the model has learnt: large on the data, since such a metric's G is small there.
+
+    Far from all centroids G^-1 is constant, so the law is proper only on a compact set (Chadebec et al. 2020, Sec. 4.3, and 2022, who
+    leave the set open): here that of all codes no farther from the nearest centroid than the loneliest centroid is from its nearest
+    neighbour (rho of Algorithm 1); with a single centroid, sqrt(D), the radius of the prior. The step adapts, as that of ``riemannian``.
+
+    Parameters
+    ----------
+    learnt : LearntMetric
+        With G^-1 and its centroids, on the device and in the dtype that the chains are to run in.
+    metric : RiemannianMetric, optional
+        Of the posteriors, where the model has one too: to say how many draws lie off the manifold.
+    n_iterations, n_leapfrog, n_warm_up, target_acceptance
+        As of ``riemannian``.
+    """
+
+    learnt: LearntMetric
+    metric: RiemannianMetric | None = None
+    n_iterations: int = 100
+    n_leapfrog: int = 10
+    n_warm_up: int = 100
+    target_acceptance: float = 0.8
+
+    name = "own-metric"
+
+    def __post_init__(self) -> None:
+        _check_lengths(self.n_iterations, self.n_leapfrog)
+        _check_adaptation(self.n_warm_up, self.target_acceptance)
+
+    @property
+    def n_steps(self) -> int:
+        """Transitions in all, for a progress bar."""
+        return self.n_warm_up + self.n_iterations
+
+    def log_density(self) -> hmc.LogDensity:
+        """log sqrt det G^-1, ``-inf`` outside the support, and its gradient, by autograd."""
+        centroids = self.learnt.centroids()
+        k, dim = centroids.shape
+        radius = largest_nearest_distance(centroids) or math.sqrt(dim)
+        rows = max(1, CHUNK_MATRICES // (dim * max(k, dim)))
+
+        def of_chunk(z: Tensor) -> tuple[Tensor, Tensor]:
+            with torch.enable_grad():
+                z = z.detach().requires_grad_()
+                # Without checks: a proposal that has left every float is rejected, as any other NaN.
+                factor, _ = torch.linalg.cholesky_ex(self.learnt.inverse_metric(z))
+                log_p = factor.diagonal(dim1=1, dim2=2).log().sum(1)
+                (gradient,) = torch.autograd.grad(log_p.sum(), z)
+            outside = torch.cdist(z.detach(), centroids).amin(1) > radius
+            return log_p.detach().masked_fill(outside, -math.inf), gradient
+
+        def log_density(z: Tensor) -> tuple[Tensor, Tensor]:
+            parts = [of_chunk(chunk) for chunk in z.split(rows)]
+            return torch.cat([log_p for log_p, _ in parts]), torch.cat([gradient for _, gradient in parts])
+
+        return log_density
+
+    def sample(self, n: int, generator: torch.Generator, on_iteration: Tick = lambda: None) -> tuple[Tensor, Diagnostics]:
+        """Draw ``n`` latents ``(n, D)``, one chain each, with diagnostics; the distance is in units of the codes."""
+        log_density = self.log_density()
+        start = _draw_rows(self.learnt.centroids(), n, generator)
+        state, step_size = hmc.warm_up(
+            hmc.init(start, log_density),
+            log_density,
+            n_iterations=self.n_warm_up,
+            n_leapfrog=self.n_leapfrog,
+            step_size=0.1,
+            target_acceptance=self.target_acceptance,
+            generator=generator,
+            jitter=STEP_JITTER,
+            on_iteration=on_iteration,
+        )
+
+        def step(state: hmc.State) -> tuple[hmc.State, hmc.Info]:
+            return hmc.step(state, log_density, step_size=step_size, n_leapfrog=self.n_leapfrog, generator=generator, jitter=STEP_JITTER)
+
+        state, diagnostics = _run(self.name, step, state, start, self.n_iterations, on_iteration)
+        z = state.z
+        off = None if self.metric is None else off_manifold(self.metric, z)
+        distance = float((z - start).square().mean(dim=1).sqrt().median())
+        return z, replace(diagnostics, step_size=step_size, off_manifold=off, distance=distance)
+
+
 def off_manifold(metric: RiemannianMetric, z: Tensor, log_threshold: float | None = None) -> float:
     """Share of the latents ``(n, D)`` outside the support A (by default that of ``default_log_threshold``)."""
     limit = default_log_threshold(metric.dim) if log_threshold is None else log_threshold
@@ -230,6 +316,13 @@ def off_manifold(metric: RiemannianMetric, z: Tensor, log_threshold: float | Non
 def _check_lengths(n_iterations: int, n_leapfrog: int, step_size: float = 1.0) -> None:
     if n_iterations < 1 or n_leapfrog < 1 or not step_size > 0:
         raise UsageError("The chains need at least 1 iteration, 1 leapfrog step and a step size above 0.")
+
+
+def _check_adaptation(n_warm_up: int, target_acceptance: float) -> None:
+    if n_warm_up < 0:
+        raise UsageError(f"The number of warm-up transitions cannot be {n_warm_up}.")
+    if not 0 < target_acceptance < 1:
+        raise UsageError(f"The target acceptance lies between 0 and 1, not at {target_acceptance}.")
 
 
 def _draw_rows(points: Tensor, n: int, generator: torch.Generator) -> Tensor:

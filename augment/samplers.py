@@ -13,7 +13,8 @@ from .autoencoders import Autoencoder, GaussianAutoencoder, LearntMetric, Learnt
 from .diagnostics import Diagnostics
 from .metric import RiemannianMetric
 from .posterior import Posterior
-from .riemannian import Riemannian, RiemannianPaper, RiemannianReleased, Tick, off_manifold
+from .riemannian import OwnMetric, Riemannian, RiemannianPaper, RiemannianReleased, Tick, off_manifold
+from .two_stage import TwoStage
 
 DEFAULT_SAMPLER = "riemannian"
 
@@ -168,9 +169,14 @@ class Latents:
     metric: RiemannianMetric | None = None
 
     @property
+    def posterior_of_codes(self) -> Posterior | None:
+        """The posterior, where it is one of codes: a flow that follows it leads to another space."""
+        return self.posterior if self.posterior is not None and torch.equal(self.posterior.mean, self.codes) else None
+
+    @property
     def metric_of_codes(self) -> RiemannianMetric | None:
-        """The metric, where it is one of the space of codes: a flow after the posterior parts the two spaces."""
-        return self.metric if self.posterior is not None and torch.equal(self.posterior.mean, self.codes) else None
+        """The metric, where it is one of the space of codes."""
+        return None if self.posterior_of_codes is None else self.metric
 
 
 @dataclass(frozen=True)
@@ -235,6 +241,18 @@ SAMPLERS: dict[str, Entry] = {
         lambda latents, seed: Vamp(latents.codes, latents.autoencoder, latents.metric_of_codes),
         "the prior that the model has learnt",
         needs=LearntPrior,
+    "two-stage": Entry(
+        lambda latents, seed, **settings: TwoStage.fit(
+            latents.codes, latents.posterior_of_codes, latents.metric_of_codes, seed=seed, **settings
+        ),
+        "a second VAE, fitted on the codes",
+        ("n_training_steps",),
+    ),
+    "own-metric": Entry(
+        lambda latents, seed, **settings: OwnMetric(latents.autoencoder, latents.metric_of_codes, **settings),
+        "where the metric that the model has learnt sees data",
+        ("n_iterations", "n_leapfrog", "n_warm_up", "target_acceptance"),
+        LearntMetric,
     ),
 }
 
@@ -266,7 +284,7 @@ def fit_sampler(name: str, latents: Latents, *, seed: int = 0, **settings: Any) 
     latents : Latents
         Of a fitted model.
     seed : int
-        For a fit that is itself random (``gmm``).
+        For a fit that is itself random (``gmm``, ``two-stage``).
     **settings
         Of that sampler; ``None`` means its default.
 

@@ -24,6 +24,8 @@ WALK = [
     ("iwae", {"likelihood": "fixed", "samples": 1}),
     ("vae-nf", {"flow": "radial"}),
     ("wae", {"kernel": "rbf", "weight": 10.0}),
+    ("hvae", {"tempering": "free", "likelihood": "fixed", "beta": 0.5}),
+    ("rhvae", {"tempering": "none", "likelihood": "fixed", "n_centroids": 2}),
 ]
 each_model = pytest.mark.parametrize(("name", "settings"), WALK, ids=lambda value: value if isinstance(value, str) else "-".join(value))
 each_shape = pytest.mark.parametrize("shape", SHAPES, ids=str)

@@ -161,7 +161,7 @@ def test_format_follows_the_source(studies, tmp_path):
 @pytest.mark.parametrize("sampler", samplers_for(VAE))
 def test_every_sampler_generates(studies, sampler):
     model = models_of(studies, "pictures")["AD"]
-    settings = {"n_iterations": 3} if sampler.startswith("riemannian") else {}
+    settings = {"n_iterations": 3} if sampler.startswith("riemannian") else {"n_training_steps": 5} if sampler == "two-stage" else {}
     part, again = (generate_class(model, 4, sampler=sampler, seed=1, **settings) for _ in range(2))
     assert tuple(part.images.pixels.shape) == (4, 1, 16, 16)
     assert part.diagnostics.sampler == sampler

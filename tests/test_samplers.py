@@ -82,7 +82,7 @@ def latents_for(name: str, posterior: Posterior, metric: RiemannianMetric) -> La
 
 
 def quick(name: str) -> dict[str, int]:
-    settings = QUICK | {"n_warm_up": 4}
+    settings = QUICK | {"n_warm_up": 4, "n_training_steps": 5}
     return {key: value for key, value in settings.items() if key in SAMPLERS[name].settings}
 
 
@@ -128,7 +128,7 @@ def test_plain_samplers_need_no_posterior():
     assert not {"posterior", *CHAINS} & set(usable)
     for name in SAMPLERS:
         if name in usable:
-            assert fit_sampler(name, latents).sample(5, seeded(0))[1].off_manifold is None
+            assert fit_sampler(name, latents, **quick(name)).sample(5, seeded(0))[1].off_manifold is None
         else:
             with pytest.raises(UsageError, match=f"'{name}' needs a model with a .*choose one of: {', '.join(usable)}\\."):
                 fit_sampler(name, latents)
@@ -152,7 +152,7 @@ def test_a_setting_of_another_sampler_is_refused(name, posterior, metric):
     foreign = "n_components" if name != "gmm" else "n_leapfrog"
     with pytest.raises(UsageError, match=f"'{name}' has no setting {foreign}"):
         fit_sampler(name, latents_for(name, posterior, metric), **{foreign: 3})
-    fit_sampler(name, latents_for(name, posterior, metric), **{foreign: None})
+    fit_sampler(name, latents_for(name, posterior, metric), **quick(name), **{foreign: None})
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,8 @@ from .base import Autoencoder, GaussianAutoencoder, LearntMetric, LearntPrior
 from .flows import InverseAutoregressiveVAE, NormalizingFlowVAE
 from .iwae import IWAE
 from .rae import RAE, RAEGP, RAEL2, RAESN
+from .hvae import HVAE
+from .rhvae import RHVAE
 from .vae import VAE
 from .vaegan import VAEGAN
 from .vamp import VampVAE
@@ -32,6 +34,8 @@ AUTOENCODERS: dict[str, type[Autoencoder]] = {
     "vae-nf": NormalizingFlowVAE,
     "aae": AAE,
     "vaegan": VAEGAN,
+    "hvae": HVAE,
+    "rhvae": RHVAE,
 }
 
 
