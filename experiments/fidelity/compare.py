@@ -26,7 +26,7 @@ from .scores import FEWEST, MEASURES, Estimate, Sample, Score, ranking, score
 
 TOGETHER = "together"
 CHUNK = 256  # images prepared at a time
-LEAST_STEPS = 500  # of the classifier's training
+LEAST_STEPS = 500  # of the classifier's training: a small cohort makes few an epoch
 # Of the real participants, where the classifier must be trained on some and no split says on which.
 FRACTIONS = {"train": 0.4, "validation": 0.1, "test": 0.5}
 
@@ -96,9 +96,10 @@ def compare(request: Request, out: Path | None = None, *, force: bool = False) -
     first = prepare(real.where(np.arange(len(real)) == 0), request.preparation, on_warning=console.warn)
     preparation = replace(request.preparation, size=first.space.shape)
     split = None if request.split is None else Split.load(request.split, real)
+    if split is None and request.extractor == "cohort":
+        split = split_cohort(real, fractions=FRACTIONS, seed=request.seed)
     extractor = build_extractor(request, real, preparation, split)
-    if request.extractor == "cohort" or split is not None:
-        split = split or split_cohort(real, fractions=FRACTIONS, seed=request.seed)
+    if split is not None:
         real = split.side(real, "test")
     with_images = "ms-ssim" in request.measures
     reference = _sample(real, labels, preparation, extractor, "real images", with_images)
@@ -120,7 +121,7 @@ def compare(request: Request, out: Path | None = None, *, force: bool = False) -
 
 
 def build_extractor(request: Request, real: Cohort, preparation: Preparation, split: Split | None) -> Extractor:
-    """The extractor that a request names; ``cohort`` is trained on the training side of the real cohort, which is drawn if there is none.
+    """The extractor that a request names; ``cohort``, which needs a split, is trained on the training side of the real cohort.
 
     Raises
     ------
@@ -141,7 +142,7 @@ def build_extractor(request: Request, real: Cohort, preparation: Preparation, sp
                 "or a function of yours as package.module:function."
             )
         return custom_extractor(request.extractor)
-    split = split or split_cohort(real, fractions=FRACTIONS, seed=request.seed)
+    assert split is not None
     images, classes = _labelled(split.side(real, "train"), real.labels, preparation)
     validation = _labelled(split.side(real, "validation"), real.labels, preparation)
     console.say(f"Training the classifier on {len(images)} real images; none of them is compared.")
