@@ -459,6 +459,65 @@ def evaluate_command(
     evaluate.evaluate(resolved, out, jobs=jobs, threads=threads, shard=shard, slurm=slurm, send=submit)
 
 
+@app.command("fidelity", epilog="Example: augment fidelity my-bids-folder synthetic")
+def fidelity_command(
+    real: Annotated[str, typer.Argument(help="The real cohort.")],
+    synthetic: Annotated[list[str], typer.Argument(help="Synthetic cohorts; several are ranked.")],
+    extractor: Annotated[
+        str,
+        typer.Option(
+            "--extractor",
+            help="cohort (a classifier trained on half of the real people, or on the training side of --split), inception-2048 (FID), "
+            "inception-768, -192 or -64, or your own package.module:function.",
+        ),
+    ] = "cohort",
+    weights: Annotated[Path | None, typer.Option("--weights", help="File with InceptionV3's weights, .pth or .safetensors.")] = None,
+    measures: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--measures",
+            help="Of frechet, kid, prd, precision-recall, density-coverage and ms-ssim; several with commas. [default: all]",
+        ),
+    ] = None,
+    out: Annotated[Path | None, typer.Option("--out", help="Also write the scores here, as JSON.")] = None,
+    split: Annotated[
+        Path | None, typer.Option("--split", help="Split of the real cohort, as models/split.json: compare with its test side alone.")
+    ] = None,
+    classes: Classes = None,
+    table: Table = None,
+    label: Label = None,
+    plane: Plane = None,
+    suffix: Suffix = "T1w",
+    size: Size = None,
+    position: Position = None,
+    fit: Fit = None,
+    scaling: Scaling = None,
+    seed: Seed = 0,
+    device: Device = None,
+    force: Force = False,
+) -> None:
+    """Measure how good synthetic images are: Fréchet distance, KID, PRD and others, beside what real images score."""
+    from ..datasets.readers import Source
+    from ..experiments.fidelity import compare
+    from .fitting import FitSettings
+
+    settings = _change(FitSettings(), preparation=_preparation(size, plane, position, fit, scaling))
+    request = compare.Request(
+        real=Source(real, table, label, plane, suffix),
+        synthetic=tuple(Source(path, None, label, plane, suffix) for path in synthetic),
+        preparation=settings.preparation,
+        extractor=extractor,
+        weights=weights,
+        labels=tuple(classes or []),
+        split=split,
+        seed=seed,
+        device=device or "cpu",
+    )
+    if measures:
+        request = replace(request, measures=tuple(name for part in measures for name in part.split(",")))
+    compare.compare(request, out, force=force)
+
+
 @app.command("report", epilog="Example: augment report studies/mine")
 def report_command(study: Annotated[Path, typer.Argument(help="Folder of a study.")]) -> None:
     """Draw a study's table and report anew, from the runs that are finished."""

@@ -5,7 +5,7 @@ import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -59,9 +59,13 @@ class CNN(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """From images ``(n, 1, *shape)`` to logits ``(n, n_classes)``: the softmax of Table 5 is the loss's."""
+        return self.head[-1](self.features(x))
+
+    def features(self, x: Tensor) -> Tensor:
+        """From images ``(n, 1, *shape)`` to what the last layer sees of them, ``(n, 100)``."""
         if x.shape[1:] != (1, *self.shape):
             raise ValueError(f"this classifier takes images of shape (n, 1, {', '.join(map(str, self.shape))}), not {tuple(x.shape)}")
-        return self.head(self.blocks(x))
+        return self.head[:-1](self.blocks(x))
 
 
 _LAYERS = {2: (nn.Conv2d, nn.BatchNorm2d, nn.MaxPool2d), 3: (nn.Conv3d, nn.BatchNorm3d, nn.MaxPool3d)}
@@ -87,10 +91,21 @@ def _to_two(sides: tuple[int, ...]) -> nn.Module:
 
 
 def load_network(path: str) -> NetworkBuilder:
+    """The builder that an import path names; as ``load_function``."""
+    return cast(NetworkBuilder, load_function(path, "network", "one that returns an nn.Module"))
+
+
+def load_function(path: str, what: str, kind: str) -> Callable[..., Any]:
     """The function that an import path names: ``package.module:function``.
 
     Importing a module runs it, so the path may come from the command line only, never from a configuration file. Modules of the working
     folder are found, after all that is installed.
+
+    Parameters
+    ----------
+    path : str
+    what, kind : str
+        For errors: what the path stands for, and what kind of function it must name.
 
     Raises
     ------
@@ -99,22 +114,22 @@ def load_network(path: str) -> NetworkBuilder:
     """
     match = re.fullmatch(r"([A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*):([A-Za-z_]\w*)", path)
     if match is None:
-        raise UsageError(f"A network is named as package.module:function, not '{path}'.")
+        raise UsageError(f"The {what} is named as package.module:function, not '{path}'.")
     module_name, name = match.groups()
     here = str(Path.cwd())
     sys.path.append(here)
     try:
         module = importlib.import_module(module_name)
     except Exception as error:
-        raise UsageError(f"The network {path}: {module_name} cannot be imported ({type(error).__name__}: {error}).") from error
+        raise UsageError(f"The {what} {path}: {module_name} cannot be imported ({type(error).__name__}: {error}).") from error
     finally:
         sys.path.remove(here)
-    builder = getattr(module, name, None)
-    if builder is None:
-        raise UsageError(f"The network {path}: {module_name} ({getattr(module, '__file__', 'built in')}) has no '{name}'.")
-    if not callable(builder):
-        raise UsageError(f"The network {path}: {name} is no function but {type(builder).__name__}; name one that returns an nn.Module.")
-    return cast(NetworkBuilder, builder)
+    function = getattr(module, name, None)
+    if function is None:
+        raise UsageError(f"The {what} {path}: {module_name} ({getattr(module, '__file__', 'built in')}) has no '{name}'.")
+    if not callable(function):
+        raise UsageError(f"The {what} {path}: {name} is no function but {type(function).__name__}; name {kind}.")
+    return function
 
 
 def build_network(builder: NetworkBuilder, shape: tuple[int, ...], n_classes: int) -> nn.Module:

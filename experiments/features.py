@@ -1,0 +1,201 @@
+"""What measures of fidelity look at: features of images, each extractor with a passport.
+
+Two distances can be compared only if they were measured with the same features, to the digit: the same weights, resize and precision. The
+passport says which, and comparing scores of different passports is refused.
+"""
+
+import hashlib
+import inspect
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import asdict, dataclass, replace
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..classifiers.network import CNN, HIDDEN, load_function
+from ..classifiers.training import ClassifierSettings, train_classifier
+from ..datasets.compute import choose_device, laid_out
+from ..datasets.errors import UsageError
+from .inception import SIDE, load_inception
+
+BATCH = 32
+SLICES = (0.25, 0.5, 0.75)  # of each axis: through the middle, and half way to either side
+
+
+@dataclass(frozen=True)
+class Passport:
+    """What decides features to the digit.
+
+    Parameters
+    ----------
+    extractor : str
+        Its name.
+    frechet : str
+        What the Fréchet distance of its features is called; only InceptionV3's is an FID.
+    weights : str
+        SHA-256 of the weights; of a user's function, of the file that it is in.
+    resize : str
+        How images are brought to the network's size.
+    dtype : str
+        In which the network computes.
+    dimension : int
+        Of the features; 0 where only they tell.
+    versions : tuple of str
+        Of the packages that compute them.
+    """
+
+    extractor: str
+    frechet: str
+    weights: str
+    resize: str
+    dtype: str = "float32"
+    dimension: int = 0
+    versions: tuple[str, ...] = (f"tinycohort {version('tinycohort')}", f"torch {torch.__version__}")
+
+
+@dataclass(frozen=True, eq=False)
+class Extractor:
+    """A passport, and what it is of: ``compute`` takes images ``(n, 1, ...)`` float32 in [0, 1] to ``(n, d)``."""
+
+    passport: Passport
+    compute: Callable[[Tensor], Any]
+
+    def features(self, batches: Iterable[Tensor]) -> Iterator[np.ndarray]:
+        """Features ``(m, d)`` float32 of at most 32 images at a time, however many ``batches`` hold.
+
+        Raises
+        ------
+        UsageError
+            If the extractor gives anything but a finite row of the passport's dimension for each image.
+        """
+        for batch in batches:
+            for images in batch.split(BATCH):
+                with torch.inference_mode():
+                    found = torch.as_tensor(self.compute(images)).float().cpu().numpy()
+                wanted = self.passport.dimension or (found.shape[1] if found.ndim == 2 else 0)
+                if found.shape != (len(images), wanted) or not np.isfinite(found).all():
+                    raise UsageError(
+                        f"The extractor {self.passport.extractor}: of {len(images)} images it must give finite features "
+                        f"({len(images)}, {wanted or 'd'}), and gave {found.shape}."
+                    )
+                yield found
+
+
+def require_same_passport(first: Passport, second: Passport) -> None:
+    """Raise a ``UsageError`` that names what differs."""
+    one, other = asdict(first), asdict(second)
+    differing = [f"{name} ({one[name]}; {other[name]})" for name in one if one[name] != other[name]]
+    if differing:
+        raise UsageError(
+            f"Features of different passports cannot be compared: they differ in {', '.join(differing)}; extract them anew, alike."
+        )
+
+
+def inception_extractor(weights: Path, dimension: int = 2048, *, bf16: bool = False, device: str = "cpu") -> Extractor:
+    """Features of the FID InceptionV3, spatially averaged.
+
+    Parameters
+    ----------
+    weights : Path
+        ``pt_inception-2015-12-05-6726825d.pth``, or safetensors with the same names.
+    dimension : {64, 192, 768, 2048}
+        Which layer: only 2048 gives what papers call FID.
+    bf16 : bool
+        Compute in bf16, which changes the features in their third digit.
+    device : {"auto", "cpu", "gpu"}
+        Where.
+
+    Raises
+    ------
+    UsageError
+        For another dimension, or weights that lack a layer that it takes.
+    """
+    where = choose_device(device)
+    network, digest = load_inception(weights, dimension)
+    laid_out(network.to(where), torch.channels_last)
+
+    def compute(images: Tensor) -> Tensor:
+        with torch.autocast(where.type, dtype=torch.bfloat16, enabled=bf16):
+            return network(images.to(where))
+
+    name = "FID" if dimension == 2048 else f"FID-{dimension}"
+    resize = f"bilinear to {SIDE} x {SIDE} as in TensorFlow 1"
+    dtype = "bfloat16" if bf16 else "float32"
+    return Extractor(Passport(f"inception-{dimension}", name, digest, resize, dtype, dimension), compute)
+
+
+def cohort_extractor(
+    images: Tensor, labels: Tensor, validation_images: Tensor, validation_labels: Tensor, settings: ClassifierSettings, *, seed: int
+) -> Extractor:
+    """The 100 features before the last layer of our own classifier, trained on real images: no download, and the anatomy is its own.
+
+    Its Fréchet distance is a Fréchet classifier distance, never an FID. Images that it was trained on are not to be scored: it
+    knows them.
+
+    Parameters
+    ----------
+    images, labels, validation_images, validation_labels : torch.Tensor
+        As for ``classifiers.training.train_classifier``; of two classes or more.
+    settings : ClassifierSettings
+        How it is trained.
+    seed : int
+        Of its training.
+    """
+    n_classes = int(labels.max()) + 1
+    if n_classes < 2:
+        raise UsageError("The extractor 'cohort' learns to tell classes apart, and the real cohort has one; use an inception extractor.")
+    network = train_classifier(images, labels, validation_images, validation_labels, settings, n_classes=n_classes, seed=seed).network
+    assert isinstance(network, CNN)
+    digest = hashlib.sha256()
+    for name, value in network.state_dict().items():
+        digest.update(name.encode() + value.numpy().tobytes())
+    size = " x ".join(map(str, images.shape[2:]))
+    return Extractor(
+        Passport("cohort", "Fréchet classifier distance", digest.hexdigest(), f"none: {size}", dimension=HIDDEN), network.features
+    )
+
+
+def custom_extractor(path: str) -> Extractor:
+    """A user's function ``package.module:function`` from images ``(n, 1, ...)`` float32 in [0, 1] to features ``(n, d)``.
+
+    Importing it runs it, so its name may come from the command line only. Its passport tells the file it is in, and not what that reads.
+
+    Raises
+    ------
+    UsageError
+        If it cannot be imported.
+    """
+    function = load_function(path, "extractor", "one that takes images")
+    file = inspect.getsourcefile(inspect.unwrap(function)) if inspect.isroutine(function) else None
+    digest = hashlib.sha256(Path(file).read_bytes()).hexdigest() if file else "unknown"
+    return Extractor(Passport(path, f"Fréchet distance of {path}", digest, "the function's own"), function)
+
+
+def sliced(extractor: Extractor, positions: tuple[float, ...] = SLICES, *, concatenate: bool = True) -> Extractor:
+    """An extractor for volumes from one for images (2.5-D): features of slices through the three planes, averaged within each plane.
+
+    Parameters
+    ----------
+    extractor : Extractor
+        Of images.
+    positions : tuple of float
+        Where each axis is cut, in [0, 1).
+    concatenate : bool
+        Put the planes' features side by side (3 d), else average them too (d).
+    """
+
+    def compute(volumes: Tensor) -> Tensor:
+        planes = []
+        for axis in (2, 3, 4):
+            cuts = [volumes.select(axis, int(position * volumes.shape[axis])) for position in positions]
+            planes.append(torch.stack([torch.as_tensor(extractor.compute(cut)).float() for cut in cuts]).mean(dim=0))
+        return torch.cat(planes, dim=1) if concatenate else torch.stack(planes).mean(dim=0)
+
+    passport, how = extractor.passport, "side by side" if concatenate else "averaged"
+    name = f"{passport.extractor} of slices at {', '.join(map(str, positions))}, planes {how}"
+    dimension = passport.dimension * (3 if concatenate else 1)
+    return Extractor(replace(passport, extractor=name, frechet=f"2.5-D {passport.frechet}", dimension=dimension), compute)

@@ -1,0 +1,260 @@
+"""The command: synthetic cohorts against a real one, per class and together, as a table and as JSON."""
+
+import math
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ...augment import console
+from ...classifiers.training import ClassifierSettings
+from ...datasets.check import require_sound
+from ...datasets.cohort import Cohort, CohortError
+from ...datasets.errors import DataError, UsageError
+from ...datasets.files import refuse_existing, write_json
+from ...datasets.readers import Source
+from ...datasets.seeds import derived_seed
+from ...datasets.splits import Split, split_cohort
+from ...datasets.transforms import Preparation, prepare
+from ..features import Extractor, cohort_extractor, custom_extractor, inception_extractor, sliced
+from .scores import FEWEST, MEASURES, Estimate, Sample, Score, ranking, score
+
+TOGETHER = "together"
+CHUNK = 256  # images prepared at a time
+LEAST_STEPS = 500  # of the classifier's training: a small cohort makes few an epoch
+# Of the real participants, where the classifier must be trained on some and no split says on which.
+FRACTIONS = {"train": 0.4, "validation": 0.1, "test": 0.5}
+
+
+@dataclass(frozen=True)
+class Request:
+    """What is compared with what, and how.
+
+    Parameters
+    ----------
+    real : Source
+        The real cohort.
+    synthetic : tuple of Source
+        One or more; with more they are ranked too.
+    preparation : Preparation
+        Of all images; synthetic ones keep their range.
+    extractor : str
+        ``cohort``, ``inception-64``, ``inception-192``, ``inception-768``, ``inception-2048``, or a function's import path.
+    weights : Path, optional
+        Of InceptionV3.
+    measures : tuple of str
+        Of ``scores.MEASURES``.
+    labels : tuple of str
+        Classes to compare; empty for all that the cohorts share.
+    split : Path, optional
+        Of the real cohort: its test side alone is compared.
+    seed : int
+        Of all that is drawn.
+    device : {"auto", "cpu", "gpu"}
+        Where networks compute.
+    """
+
+    real: Source
+    synthetic: tuple[Source, ...]
+    preparation: Preparation
+    extractor: str = "cohort"
+    weights: Path | None = None
+    measures: tuple[str, ...] = tuple(MEASURES)
+    labels: tuple[str, ...] = ()
+    split: Path | None = None
+    seed: int = 0
+    device: str = "cpu"
+
+
+def compare(request: Request, out: Path | None = None, *, force: bool = False) -> dict[str, list[Score]]:
+    """Score the synthetic cohorts, show the table, and write it as JSON if ``out`` is given.
+
+    Returns
+    -------
+    dict
+        From a class, or ``together``, to its scores; together has the same mix of classes on every side.
+    """
+    if out is not None:
+        refuse_existing(out, force=force)
+    unknown = [name for name in request.measures if name not in MEASURES]
+    if unknown:
+        raise UsageError(f"There is no measure '{unknown[0]}'; choose among: {', '.join(MEASURES)}.")
+    names = [source.data for source in request.synthetic]
+    if len(set(names)) < len(names):
+        raise UsageError("A synthetic cohort is given twice; give each once.")
+    real = request.real.read()
+    if real.synthetic:
+        raise UsageError(f"{request.real.data} is synthetic; the first cohort is the real one that the others are compared with.")
+    require_sound(real, sized=True, minimum=1, progress=console.tracked("checking"))
+    cohorts = {source.data: _readable(source.read()) for source in request.synthetic}
+    labels = _shared_labels(real, cohorts, request.labels)
+    first = prepare(real.where(np.arange(len(real)) == 0), request.preparation, on_warning=console.warn)
+    preparation = replace(request.preparation, size=first.space.shape)
+    split = None if request.split is None else Split.load(request.split, real)
+    if split is None and request.extractor == "cohort":
+        split = split_cohort(real, fractions=FRACTIONS, seed=request.seed)
+    extractor = build_extractor(request, real, preparation, split)
+    if split is not None:
+        real = split.side(real, "test")
+    with_images = "ms-ssim" in request.measures
+    reference = _sample(real, labels, preparation, extractor, "real images", with_images)
+    samples = {name: _sample(cohort, labels, preparation, extractor, name, with_images) for name, cohort in cohorts.items()}
+    results = {}
+    for label in [*labels, TOGETHER] if len(labels) > 1 else labels:
+        parts = {name: _of(sample, label) for name, sample in samples.items()}
+        try:
+            results[label] = score(_of(reference, label), parts, measures=request.measures, seed=request.seed)
+        except DataError as error:
+            console.warn(f"{label}: {error}")
+    if not results:
+        raise DataError(f"No class has the {FEWEST} images that a comparison takes; see the warnings.")
+    _show(results, extractor, request)
+    if out is not None:
+        write_json(out, _as_json(results, extractor, request, preparation))
+        console.say(f"Wrote {out}.")
+    return results
+
+
+def build_extractor(request: Request, real: Cohort, preparation: Preparation, split: Split | None) -> Extractor:
+    """The extractor that a request names; ``cohort``, which needs a split, is trained on the training side of the real cohort.
+
+    Raises
+    ------
+    UsageError
+        If there is no such extractor, or it cannot be built from what was given.
+    """
+    volumes = len(preparation.size or ()) == 3
+    inception = re.fullmatch(r"inception(?:-(\d+))?", request.extractor)
+    if inception:
+        if request.weights is None:
+            raise UsageError("The extractor inception needs --weights, a file of InceptionV3's weights; --extractor cohort needs none.")
+        extractor = inception_extractor(request.weights, int(inception[1] or 2048), device=request.device)
+        return sliced(extractor) if volumes else extractor
+    if request.extractor != "cohort":
+        if ":" not in request.extractor:
+            raise UsageError(
+                f"There is no extractor '{request.extractor}'; choose cohort, inception-64, inception-192, inception-768, inception-2048 "
+                "or a function of yours as package.module:function."
+            )
+        return custom_extractor(request.extractor)
+    assert split is not None
+    images, classes = _labelled(split.side(real, "train"), real.labels, preparation)
+    validation = _labelled(split.side(real, "validation"), real.labels, preparation)
+    console.say(f"Training the classifier on {len(images)} real images; none of them is compared.")
+    steps_an_epoch = math.ceil(len(images) / ClassifierSettings.batch_size)
+    settings = ClassifierSettings(epochs=max(20, math.ceil(LEAST_STEPS / steps_an_epoch)), learning_rate=1e-3, device=request.device)  # type: ignore[arg-type]
+    return cohort_extractor(images, classes, *validation, settings, seed=derived_seed(request.seed, "extractor"))
+
+
+def _labelled(cohort: Cohort, labels: Sequence[str], preparation: Preparation) -> tuple[Tensor, Tensor]:
+    """Images ``(n, 1, ...)``, and their classes ``(n,)`` as indices of ``labels``."""
+    return prepare(cohort, preparation).pixels, torch.tensor([labels.index(label) for label in cohort.table["label"]])
+
+
+def _readable(cohort: Cohort) -> Cohort:
+    """Synthetic images may repeat each other, which is for the scores to tell; they must be there."""
+    if cohort.problems:
+        raise CohortError(cohort.name, cohort.problems)
+    return cohort
+
+
+def _shared_labels(real: Cohort, cohorts: Mapping[str, Cohort], asked: Sequence[str]) -> list[str]:
+    for label in asked:
+        real.of_class(label)
+    labels = [label for label in asked or real.labels if all(label in cohort.labels for cohort in cohorts.values())]
+    left_out = [label for label in asked or real.labels if label not in labels]
+    if not labels:
+        raise UsageError(f"No class is in all the cohorts; the real one has {', '.join(real.labels)}.")
+    if left_out:
+        console.warn(f"Not every cohort has the class {', '.join(left_out)}: it is left out.")
+    return labels
+
+
+def _sample(cohort: Cohort, labels: Sequence[str], preparation: Preparation, extractor: Extractor, name: str, with_images: bool) -> Sample:
+    """Features of the images of ``labels``; the images themselves are kept only where a measure looks at them."""
+    cohort = cohort.where(cohort.table["label"].isin(list(labels)))
+    # A synthetic image has its range already; scaling it anew would show another image.
+    wanted = replace(preparation, scaling="none") if cohort.synthetic else preparation
+    features, kept = [], []
+    for start in console.tracked(f"features of {name}")(range(0, len(cohort), CHUNK)):
+        images = prepare(cohort.where((np.arange(len(cohort)) >= start) & (np.arange(len(cohort)) < start + CHUNK)), wanted).pixels
+        features += list(extractor.features([images]))
+        kept += [images] if with_images else []
+    table = cohort.table
+    return Sample(
+        np.concatenate(features),
+        extractor.passport,
+        table["label"].to_numpy(),
+        table["participant_id"].to_numpy(),
+        torch.cat(kept) if with_images else None,
+    )
+
+
+def _of(sample: Sample, label: str) -> Sample:
+    if label == TOGETHER or sample.labels is None:
+        return sample
+    return sample.take(np.flatnonzero(sample.labels == label))
+
+
+def _show(results: Mapping[str, Sequence[Score]], extractor: Extractor, request: Request) -> None:
+    rows = [
+        (item.synthetic, label, item.measure, item.n, _text(item.estimate), _text(item.floor))
+        for label, scores in results.items()
+        for item in scores
+    ]
+    title = f"Features: {extractor.passport.extractor}. The floor is what other real people score, in as many images."
+    console.show_table(title, ("synthetic cohort", "class", "measure", "images", "score [95 %]", "floor [95 %]"), rows)
+    if len(request.synthetic) > 1:
+        ranks = [
+            (label, measure, line["rank"], line["synthetic"], line["verdict"])
+            for label, measure, table in _rankings(results)
+            for line in table.to_dict("records")
+        ]
+        console.show_table("Ranks; what the noise cannot tell apart shares one", ("class", "measure", "rank", "cohort", "verdict"), ranks)
+
+
+def _rankings(results: Mapping[str, Sequence[Score]]) -> list[tuple[str, str, Any]]:
+    return [
+        (label, measure, ranking([item for item in scores if item.measure == measure]))
+        for label, scores in results.items()
+        for measure in dict.fromkeys(item.measure for item in scores if item.better)
+    ]
+
+
+def _text(estimate: Estimate) -> str:
+    if math.isnan(estimate.low):
+        return f"{estimate.value:.4g}"
+    return f"{estimate.value:.4g} [{estimate.low:.4g}, {estimate.high:.4g}]"
+
+
+def _as_json(results: Mapping[str, Sequence[Score]], extractor: Extractor, request: Request, preparation: Preparation) -> dict[str, Any]:
+    def estimate(found: Estimate) -> dict[str, Any]:
+        interval = None if math.isnan(found.low) else [found.low, found.high]  # JSON has no NaN
+        return {"value": found.value, "interval": interval, "blocks": list(found.blocks)}
+
+    scores = [
+        {
+            "synthetic": item.synthetic,
+            "class": label,
+            "measure": item.measure,
+            "images": item.n,
+            "score": estimate(item.estimate),
+            "floor": estimate(item.floor),
+        }
+        for label, found in results.items()
+        for item in found
+    ]
+    ranks = [{"class": label, "measure": measure, "ranks": table.to_dict("records")} for label, measure, table in _rankings(results)]
+    return {
+        "real": request.real.data,
+        "seed": request.seed,
+        "passport": asdict(extractor.passport),
+        "preparation": asdict(preparation),
+        "scores": scores,
+        "rankings": ranks if len(request.synthetic) > 1 else [],
+    }

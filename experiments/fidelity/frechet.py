@@ -1,0 +1,101 @@
+"""The Fréchet distance between Gaussians of the same moments as two samples of features (Heusel et al. 2017; Dowson and Landau 1982).
+
+    d^2 = |mu_1 - mu_2|^2 + tr S_1 + tr S_2 - 2 tr (S_1^(1/2) S_2 S_1^(1/2))^(1/2)
+
+The matrix below the outer root is symmetric and positive semi-definite even where the covariances do not commute or lack rank, so symmetric
+eigendecompositions do, in float64; a root of the product S_1 S_2 itself turns complex there.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+@dataclass(frozen=True, eq=False)
+class Moments:
+    """Mean and scatter of features that need not fit into memory together.
+
+    Parameters
+    ----------
+    n : int
+        Number of images.
+    mean : array (d,)
+        float64.
+    scatter : array (d, d)
+        Sum of the outer products of the deviations from the mean, float64.
+    """
+
+    n: int
+    mean: NDArray[np.float64]
+    scatter: NDArray[np.float64]
+
+    @classmethod
+    def of(cls, batches: Iterable[np.ndarray]) -> "Moments":
+        """The moments of all rows of ``batches``, each ``(m, d)``; only one of them is held at a time.
+
+        Batches are merged by their deviations from their own means (Chan et al. 1983): a sum of squares less a square of sums would lose
+        the digits that large means take.
+        """
+        total = None
+        for batch in batches:
+            rows = np.asarray(batch, dtype=np.float64)
+            mean = rows.mean(axis=0)
+            part = cls(len(rows), mean, (rows - mean).T @ (rows - mean))
+            total = part if total is None else total.merged(part)
+        if total is None:
+            raise ValueError("moments need at least one batch")
+        return total
+
+    def merged(self, other: "Moments") -> "Moments":
+        """The moments of both samples together."""
+        n, step = self.n + other.n, other.mean - self.mean
+        scatter = self.scatter + other.scatter + np.outer(step, step) * (self.n * other.n / n)
+        return Moments(n, self.mean + step * (other.n / n), scatter)
+
+    @property
+    def covariance(self) -> NDArray[np.float64]:
+        """``(d, d)``, with n - 1 degrees of freedom."""
+        return self.scatter / (self.n - 1)
+
+
+def frechet_distance(first: Moments, second: Moments) -> float:
+    """The squared Fréchet distance between Gaussians of these moments: what FID is of InceptionV3's features.
+
+    Parameters
+    ----------
+    first, second : Moments
+        Of at least two images each, with features of one dimension; the order makes no difference.
+
+    Returns
+    -------
+    float
+        0 or more.
+    """
+    # Eigenvalues that are 0 come out at rounding's size, and their roots at the root of it: the root is of the lesser rank, in its range.
+    lesser, greater = sorted((first, second), key=lambda moments: moments.n)
+    values, vectors = np.linalg.eigh(lesser.covariance)
+    rank = values > max(values[-1], 0) * len(values) * np.finfo(np.float64).eps
+    root = vectors[:, rank] * np.sqrt(values[rank])
+    overlap = np.sqrt(np.linalg.eigvalsh(root.T @ greater.covariance @ root).clip(min=0)).sum()
+    return _distance(first.mean, second.mean, float(np.trace(first.covariance)), float(np.trace(second.covariance)), float(overlap))
+
+
+def frechet_distance_of_features(first: np.ndarray, second: np.ndarray) -> float:
+    """``frechet_distance`` of features ``(n, d)`` and ``(m, d)``, by whichever way is cheaper.
+
+    With the centred features X and Y the trace of the root is the nuclear norm of ``X Y^T``, over the root of the degrees of freedom: of
+    fewer images than dimensions that is a smaller matrix than a covariance, and its null space is not rounded.
+    """
+    if min(len(first), len(second)) >= first.shape[1]:
+        return frechet_distance(Moments.of([first]), Moments.of([second]))
+    x, y = np.asarray(first, dtype=np.float64), np.asarray(second, dtype=np.float64)
+    mean_x, mean_y = x.mean(axis=0), y.mean(axis=0)
+    x, y = (x - mean_x) / np.sqrt(len(x) - 1), (y - mean_y) / np.sqrt(len(y) - 1)
+    overlap = np.linalg.svd(x @ y.T, compute_uv=False).sum()
+    return _distance(mean_x, mean_y, float(np.square(x).sum()), float(np.square(y).sum()), float(overlap))
+
+
+def _distance(mean_x: np.ndarray, mean_y: np.ndarray, trace_x: float, trace_y: float, overlap: float) -> float:
+    return max(float(np.square(mean_x - mean_y).sum()) + trace_x + trace_y - 2 * overlap, 0.0)

@@ -1,0 +1,322 @@
+"""Scores of synthetic samples beside their floor, with intervals, and a ranking that knows a tie.
+
+Small samples bias the Fréchet distance upwards, and most other measures somewhere: a score says something only beside the same score of a
+second real sample of the same size, from other people. So the real images are cut into two halves by participant; each synthetic sample,
+and the second half, are scored against the first.
+
+Intervals come from disjoint subsamples (Politis, Romano and Wolf 1999): the spread of a score over B of them, by Student's law, shrunk by
+the root of B. A bootstrap would draw images twice, which these measures take for a narrower law. Where two laws are the same, a
+distance's spread shrinks faster than that, and the interval is too wide rather than too narrow.
+"""
+
+import itertools
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import pandas as pd
+from scipy import stats
+from torch import Tensor
+
+from ...datasets.errors import DataError, UsageError
+from ...datasets.seeds import derived_seed
+from ..features import Passport, require_same_passport
+from ..statistics import holm
+from .diversity import ms_ssim_of_pairs
+from .frechet import frechet_distance_of_features
+from .kernel import kernel_distance
+from .neighbours import density_coverage, precision_recall
+from .prd import prd_curve
+
+FEWEST = 10  # images of a sample: PRD has 20 clusters of two samples
+FEWEST_OF_BLOCK = 20  # with fewer, the measures say little, and no interval is given
+BLOCKS, FEWEST_BLOCKS = 5, 3
+
+
+@dataclass(frozen=True, eq=False)
+class Sample:
+    """Features of some images, row for row with who and what they are of.
+
+    Parameters
+    ----------
+    features : array (n, d)
+        float32.
+    passport : Passport
+        Of what made them.
+    labels, participants : array (n,), optional
+        Classes, and people; left out, all images are of one class, or of different people.
+    images : torch.Tensor, optional
+        ``(n, 1, ...)``: for the measures that look at voxels.
+    """
+
+    features: np.ndarray
+    passport: Passport
+    labels: np.ndarray | None = None
+    participants: np.ndarray | None = None
+    images: Tensor | None = None
+
+    def __len__(self) -> int:
+        return len(self.features)
+
+    def take(self, rows: np.ndarray) -> "Sample":
+        """Some rows."""
+        labels, participants = (None if part is None else part[rows] for part in (self.labels, self.participants))
+        return Sample(self.features[rows], self.passport, labels, participants, None if self.images is None else self.images[rows])
+
+
+@dataclass(frozen=True)
+class Measure:
+    """A measure of a sample against a real one.
+
+    Parameters
+    ----------
+    names : tuple of str
+        Of the numbers that it gives.
+    compute : callable
+        Those numbers of a real sample, another sample, and a seed.
+    better : {"low", "high", ""}
+        Empty where neither is.
+    """
+
+    names: tuple[str, ...]
+    compute: Callable[[Sample, Sample, int], tuple[float, ...]]
+    better: Literal["low", "high", ""]
+
+
+def _prd(real: Sample, other: Sample, seed: int) -> tuple[float, ...]:
+    curve = prd_curve(real.features, other.features, seed=seed)
+    return curve.best_f(8), curve.best_f(1 / 8)
+
+
+def _ms_ssim(real: Sample, other: Sample, seed: int) -> tuple[float, ...]:
+    if other.images is None:
+        raise UsageError("ms-ssim looks at voxels: give the sample its images.")
+    # The classes lie one after the other: pairs are drawn over all of them.
+    order = np.random.default_rng(derived_seed(seed, "pairs")).permutation(len(other))
+    return (ms_ssim_of_pairs(other.images[order]),)
+
+
+MEASURES: Mapping[str, Measure] = {
+    "frechet": Measure(("frechet",), lambda real, other, _: (frechet_distance_of_features(real.features, other.features),), "low"),
+    "kid": Measure(("kid",), lambda real, other, _: (kernel_distance(real.features, other.features),), "low"),
+    "prd": Measure(("F_8 (recall)", "F_1/8 (precision)"), _prd, "high"),
+    "precision-recall": Measure(("precision", "recall"), lambda real, other, _: precision_recall(real.features, other.features), "high"),
+    "density-coverage": Measure(("density", "coverage"), lambda real, other, _: density_coverage(real.features, other.features), "high"),
+    "ms-ssim": Measure(("ms-ssim",), _ms_ssim, ""),
+}
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A number, its 95 % interval (NaN where there are too few images), and its values on the disjoint subsamples."""
+
+    value: float
+    low: float
+    high: float
+    blocks: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class Score:
+    """One measure of one synthetic sample.
+
+    Parameters
+    ----------
+    synthetic : str
+        The sample's name.
+    measure : str
+        As the passport and ``MEASURES`` call it.
+    estimate : Estimate
+        Against the first half of the real images.
+    floor : Estimate
+        The same of the second half: what real images get.
+    n : int
+        Images in each of the samples.
+    better : {"low", "high", ""}
+        Empty where neither is.
+    passport : Passport
+        Of the features.
+    """
+
+    synthetic: str
+    measure: str
+    estimate: Estimate
+    floor: Estimate
+    n: int
+    better: Literal["low", "high", ""]
+    passport: Passport
+
+
+def score(
+    real: Sample, synthetic: Mapping[str, Sample], *, measures: Sequence[str] = tuple(MEASURES), seed: int, level: float = 0.05
+) -> list[Score]:
+    """Score synthetic samples against real images, beside the floor.
+
+    Parameters
+    ----------
+    real : Sample
+        Cut into two halves by participant.
+    synthetic : dict
+        Samples by name. All are scored at one size and with one mix of classes: as many images of each class as the
+        smallest of the synthetic samples and the real halves has.
+    measures : sequence of str
+        Of ``MEASURES``.
+    seed : int
+        Of the halves, of which images are taken, and of the clusters.
+    level : float
+        Intervals hold the number with probability 1 - ``level``.
+
+    Returns
+    -------
+    list of Score
+        By sample, then by measure.
+
+    Raises
+    ------
+    UsageError
+        For an unknown measure, or features of different passports.
+    DataError
+        If fewer than 10 images are left to compare.
+    """
+    unknown = [name for name in measures if name not in MEASURES]
+    if unknown:
+        raise UsageError(f"There is no measure '{unknown[0]}'; choose among: {', '.join(MEASURES)}.")
+    for sample in synthetic.values():
+        require_same_passport(real.passport, sample.passport)
+    (first, second), drawn = _draw(real, synthetic, np.random.default_rng(derived_seed(seed, "fidelity")))
+    n = sum(map(len, first))
+    if n < FEWEST:
+        raise DataError(
+            f"Only {n} images can be compared, and it takes {FEWEST}: each side gets as many of a class as half the real participants, and "
+            "every synthetic cohort, have; give more images."
+        )
+    n_blocks = min(BLOCKS, n // FEWEST_OF_BLOCK)
+    reference = _whole_and_blocks(real, first, n_blocks)
+    others = {name: _whole_and_blocks(sample, drawn[name], n_blocks) for name, sample in synthetic.items()}
+    floors, scores = _whole_and_blocks(real, second, n_blocks), []
+    computed = {
+        measure: _estimates(MEASURES[measure], reference, floors, derived_seed(seed, "measure", measure), level) for measure in measures
+    }
+    for name, measure in itertools.product(others, measures):
+        law = MEASURES[measure]
+        estimates = _estimates(law, reference, others[name], derived_seed(seed, "measure", measure), level)
+        for title, estimate, floor in zip(law.names, estimates, computed[measure], strict=True):
+            scores.append(
+                Score(name, real.passport.frechet if title == "frechet" else title, estimate, floor, n, law.better, real.passport)
+            )
+    return scores
+
+
+def ranking(scores: Sequence[Score], *, level: float = 0.05) -> pd.DataFrame:
+    """Rank samples by one measure; those that the noise cannot tell apart share a rank.
+
+    Two samples differ if the interval of their paired difference (on the same real images, block by block) leaves out 0, corrected for
+    the number of pairs (Holm). A sample's rank is 1 more than the number of samples that are better by that.
+
+    Parameters
+    ----------
+    scores : sequence of Score
+        Of different samples, by the same measure, from one call of ``score``.
+    level : float
+        The probability that any two samples of the same law are told apart.
+
+    Returns
+    -------
+    DataFrame
+        From the best: ``rank``, ``synthetic``, ``value``, ``floor``, ``verdict``.
+
+    Raises
+    ------
+    UsageError
+        If they are of different measures, sizes, passports or real images, or the measure has no best.
+    """
+    kinds = {(item.measure, item.n, item.floor) for item in scores}
+    for item in scores[1:]:
+        require_same_passport(scores[0].passport, item.passport)
+    if len(kinds) != 1:
+        raise UsageError("A ranking compares samples by one measure, at one size, on the same real images: take the scores of one call.")
+    if not scores[0].better:
+        raise UsageError(f"{scores[0].measure} says how alike images are, of which neither more nor less is better: it ranks nothing.")
+    sign = 1 if scores[0].better == "low" else -1
+    ordered = sorted(scores, key=lambda item: sign * item.estimate.value)
+    pairs = list(itertools.combinations(range(len(ordered)), 2))
+    p_values = [_paired_p(ordered[i].estimate, ordered[j].estimate) for i, j in pairs]
+    # A pair without a p-value, for want of images, is a tie.
+    apart = {pair for pair, p in zip(pairs, holm(p_values), strict=True) if p <= level}
+    rows = []
+    for j, item in enumerate(ordered):
+        ties = [other.synthetic for i, other in enumerate(ordered) if i != j and (min(i, j), max(i, j)) not in apart]
+        verdict = f"tie with {', '.join(ties)}" if ties else "" if len(ordered) == 1 else "apart from all others"
+        rank = 1 + sum((i, j) in apart for i in range(j))
+        rows.append(
+            {"rank": rank, "synthetic": item.synthetic, "value": item.estimate.value, "floor": item.floor.value, "verdict": verdict}
+        )
+    return pd.DataFrame(rows).sort_values("rank", kind="stable", ignore_index=True)
+
+
+def _paired_p(first: Estimate, second: Estimate) -> float:
+    """Of no difference: the difference of the whole samples, in units of the spread of the blocks' shrunk to the whole."""
+    differences = np.subtract(first.blocks, second.blocks)
+    if len(differences) < FEWEST_BLOCKS:
+        return math.nan
+    difference, error = first.value - second.value, differences.std(ddof=1) / math.sqrt(len(differences))
+    if error == 0:
+        return 1.0 if difference == 0 else 0.0
+    return float(2 * stats.t.sf(abs(difference) / error, len(differences) - 1))
+
+
+def _estimates(measure: Measure, reference: list[Sample], other: list[Sample], seed: int, level: float) -> list[Estimate]:
+    """Of each number of a measure, from the whole samples (the first of each list) and their blocks (the rest)."""
+    values = np.array([measure.compute(real, some, seed) for real, some in zip(reference, other, strict=True)])
+    estimates = []
+    for whole, *blocks in values.T.tolist():
+        reach = math.nan
+        if len(blocks) >= FEWEST_BLOCKS:
+            reach = float(stats.t.isf(level / 2, len(blocks) - 1) * np.std(blocks, ddof=1) / math.sqrt(len(blocks)))
+        estimates.append(Estimate(whole, whole - reach, whole + reach, tuple(blocks)))
+    return estimates
+
+
+def _whole_and_blocks(sample: Sample, rows_by_class: list[np.ndarray], n_blocks: int) -> list[Sample]:
+    """All drawn rows, then disjoint blocks of them, each with the same mix of classes."""
+    blocks = []
+    if n_blocks >= FEWEST_BLOCKS:
+        cut = [np.array_split(rows, n_blocks) for rows in rows_by_class]
+        blocks = [np.concatenate(parts) for parts in zip(*cut, strict=True)]
+    return [sample.take(rows) for rows in (np.concatenate(rows_by_class), *blocks)]
+
+
+def _draw(
+    real: Sample, synthetic: Mapping[str, Sample], rng: np.random.Generator
+) -> tuple[tuple[list[np.ndarray], list[np.ndarray]], dict[str, list[np.ndarray]]]:
+    """Rows of the two real halves and of each synthetic sample: by class, in random order, as many of each."""
+    of_real, labels = _labels(real), {name: _labels(sample) for name, sample in synthetic.items()}
+    in_second = _second_half(real, of_real, rng)
+    halves: tuple[list[np.ndarray], list[np.ndarray]] = ([], [])
+    drawn: dict[str, list[np.ndarray]] = {name: [] for name in synthetic}
+    for label in sorted(set(of_real).intersection(*labels.values())):
+        rows = [np.flatnonzero((of_real == label) & (in_second == half)) for half in (False, True)]
+        rows += [np.flatnonzero(labels[name] == label) for name in synthetic]
+        n = min(map(len, rows))
+        for kept, part in zip((*halves, *drawn.values()), rows, strict=True):
+            kept.append(rng.permutation(part)[:n])
+    return halves, drawn
+
+
+def _labels(sample: Sample) -> np.ndarray:
+    return np.full(len(sample), "") if sample.labels is None else np.asarray(sample.labels).astype(str)
+
+
+def _second_half(real: Sample, labels: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Which images ``(n,)`` are in the second half: everybody in one, the classes balanced."""
+    people = np.arange(len(real)) if real.participants is None else np.asarray(real.participants)
+    names, first_image, owner, sizes = np.unique(people, return_index=True, return_inverse=True, return_counts=True)
+    held = {label: [0, 0] for label in np.unique(labels)}
+    second = np.zeros(len(names), dtype=bool)
+    for person in rng.permutation(len(names)):
+        counts = held[labels[first_image[person]]]
+        second[person] = counts[1] < counts[0]
+        counts[int(second[person])] += int(sizes[person])
+    return second[owner]
