@@ -219,19 +219,15 @@ def generate_command(
     leapfrog: Annotated[int | None, typer.Option("--leapfrog", help="Leapfrog steps of a transition. \\[default: 10]")] = None,
     step_size: Annotated[float | None, typer.Option("--step-size", help="Leapfrog step of the paper's samplers. \\[default: 0.01]")] = None,
     warm_up: Annotated[
-        int | None, typer.Option("--warm-up", help="Transitions in which riemannian adapts its step. \\[default: 100]")
+        int | None, typer.Option("--warm-up", help="Transitions in which riemannian and own-metric adapt their step. \\[default: 100]")
     ] = None,
-    target: Annotated[float | None, typer.Option("--target-acceptance", help="What riemannian adapts it to. \\[default: 0.8]")] = None,
-        int | None, typer.Option("--warm-up", help="Transitions in which riemannian and own-metric adapt their step. [default: 100]")
-    ] = None,
-    target: Annotated[float | None, typer.Option("--target-acceptance", help="What they adapt it to. [default: 0.8]")] = None,
+    target: Annotated[float | None, typer.Option("--target-acceptance", help="What they adapt it to. \\[default: 0.8]")] = None,
     threshold: Annotated[
         float | None,
         typer.Option("--threshold", help="Least omega on the manifold, between 0 and 1. \\[default: keeps 99 % near a centroid]"),
     ] = None,
     components: Annotated[int | None, typer.Option("--components", help="Of gmm. \\[default: 10]")] = None,
-    components: Annotated[int | None, typer.Option("--components", help="Of gmm. [default: 10]")] = None,
-    training_steps: Annotated[int | None, typer.Option("--training-steps", help="Of two-stage. [default: 1000]")] = None,
+    training_steps: Annotated[int | None, typer.Option("--training-steps", help="Of two-stage. \\[default: 1000]")] = None,
     seed: Seed = 0,
     file_format: Annotated[str | None, typer.Option("--format", help="nifti, png or npz. \\[default: as the source]")] = None,
     out: Annotated[Path, typer.Option("--out", help="Folder of the synthetic cohort.")] = Path("synthetic"),
@@ -476,7 +472,7 @@ def fidelity_command(
         list[str] | None,
         typer.Option(
             "--measures",
-            help="Of frechet, kid, prd, precision-recall, density-coverage and ms-ssim; several with commas. [default: all]",
+            help="Of frechet, kid, prd, precision-recall, density-coverage and ms-ssim; several with commas. \\[default: all]",
         ),
     ] = None,
     out: Annotated[Path | None, typer.Option("--out", help="Also write the scores here, as JSON.")] = None,

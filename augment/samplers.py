@@ -241,6 +241,7 @@ SAMPLERS: dict[str, Entry] = {
         lambda latents, seed: Vamp(latents.codes, latents.autoencoder, latents.metric_of_codes),
         "the prior that the model has learnt",
         needs=LearntPrior,
+    ),
     "two-stage": Entry(
         lambda latents, seed, **settings: TwoStage.fit(
             latents.codes, latents.posterior_of_codes, latents.metric_of_codes, seed=seed, **settings

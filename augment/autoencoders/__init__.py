@@ -10,9 +10,9 @@ from .aae import AAE
 from .ae import AE
 from .base import Autoencoder, GaussianAutoencoder, LearntMetric, LearntPrior
 from .flows import InverseAutoregressiveVAE, NormalizingFlowVAE
+from .hvae import HVAE
 from .iwae import IWAE
 from .rae import RAE, RAEGP, RAEL2, RAESN
-from .hvae import HVAE
 from .rhvae import RHVAE
 from .vae import VAE
 from .vaegan import VAEGAN
@@ -25,6 +25,8 @@ AUTOENCODERS: dict[str, type[Autoencoder]] = {
     "vae": VAE,
     "wae": WAE,
     "vamp": VampVAE,
+    "hvae": HVAE,
+    "rhvae": RHVAE,
     "rae": RAE,
     "rae-l2": RAEL2,
     "rae-gp": RAEGP,
@@ -34,8 +36,6 @@ AUTOENCODERS: dict[str, type[Autoencoder]] = {
     "vae-nf": NormalizingFlowVAE,
     "aae": AAE,
     "vaegan": VAEGAN,
-    "hvae": HVAE,
-    "rhvae": RHVAE,
 }
 
 
