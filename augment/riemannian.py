@@ -226,8 +226,8 @@ class RiemannianReleased:
 class OwnMetric:
     """HMC for sqrt det G^-1 of a metric that the model has learnt: large on the data, since such a metric's G is small there.
 
-    Far from all centroids G^-1 is constant, so the law is proper only on a compact set (Chadebec et al. 2020, Sec. 4.3, and 2022, who
-    leave the set open): here that of all codes no farther from the nearest centroid than the loneliest centroid is from its nearest
+    Far from all centroids G^-1 is constant, so the law is proper only on a compact set (Chadebec et al. 2020, who leave the
+    set open): here that of all codes no farther from the nearest centroid than the loneliest centroid is from its nearest
     neighbour (rho of Algorithm 1); with a single centroid, sqrt(D), the radius of the prior. The step adapts, as that of ``riemannian``.
 
     Parameters

@@ -85,7 +85,7 @@ def test_the_flow_multiplies_volume_by_a_power_of_beta_zero(exact, tempering):
 
 def test_the_fixed_scheme_is_quadratic():
     model = HVAE(Architecture("conv", (8, 8), D, channels=2), leapfrogs=4, beta_zero=0.25)
-    inverse_roots = [(1 - 1 / 0.5) * k**2 / 16 + 1 / 0.5 for k in range(5)]  # Caterini et al., Eq. 7
+    inverse_roots = [(1 - 1 / 0.5) * k**2 / 16 + 1 / 0.5 for k in range(5)]
     expected = torch.tensor([inverse_roots[k + 1] / inverse_roots[k] for k in range(4)])
     torch.testing.assert_close(model.alphas(), expected)
 

@@ -28,7 +28,8 @@ class HVAE(Autoencoder):
 
         U(z) = -log p(x|z) / beta + |z|^2 / 2,        rho_k <- alpha_k rho_k,   prod_k alpha_k = sqrt(beta_0)
 
-    (their Eq. 6 and 7). A leapfrog step preserves volume and tempering multiplies it by alpha_k^D, so that the negative bound is
+    (their leapfrog with tempering). A leapfrog step preserves volume and tempering multiplies it by alpha_k^D, so that the negative bound
+    is
 
         -log p(x|z_K) + beta KL,   KL = E [|z_K|^2 + |rho_K|^2] / 2 - log det Sigma / 2 - D:
 
@@ -51,7 +52,7 @@ class HVAE(Autoencoder):
     step_size : float
         Of the leapfrog at first, below 0.5.
     tempering : {"fixed", "free", "none"}
-        ``fixed`` is quadratic with one learnt number, beta_0 (Sec. 3.2); ``free`` learns every alpha_k; ``none`` has all of them 1.
+        ``fixed`` is quadratic with one learnt number, beta_0; ``free`` learns every alpha_k; ``none`` has all of them 1.
     beta_zero : float
         beta_0 at first, between 0 and 1; without meaning for ``none``.
     beta : float

@@ -147,7 +147,7 @@ class RHVAE(HVAE, LearntMetric):
 
     Beside the encoder a metric network gives each image a lower triangular matrix L with a positive diagonal. They make
 
-        G^-1(z) = sum_i L_i L_i^T exp(-|z - c_i|^2 / T^2) + lambda I        (their Eq. 10)
+        G^-1(z) = sum_i L_i L_i^T exp(-|z - c_i|^2 / T^2) + lambda I
 
     with the images' posterior means as centroids c_i. Momenta are N(0, G(z_0) / beta_0), and ``leapfrogs`` generalised leapfrog steps,
     tempered as those of the HVAE, follow U(z) + log det G(z) / 2 + rho^T G^-1(z) rho / 2. The negative bound is -log p(x|z_K) + beta KL,
@@ -166,7 +166,7 @@ class RHVAE(HVAE, LearntMetric):
         Of both networks, and of the metric network's body.
     leapfrogs, step_size, tempering, beta_zero, beta, likelihood
         As of the HVAE. Steps begin ten times shorter: momenta gain what the likelihood's slope gives them in a step, and enter their own
-        equation squared, so that at 0.01 a third of the fixed points of a trained model were not found.
+        equation squared, so that at 0.01 a third of the fixed points of a trained small model were not found.
     temperature : float
         T, in units of the prior's standard deviation.
     regularisation : float
