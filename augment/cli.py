@@ -340,7 +340,11 @@ def evaluate_command(
     runs: Annotated[int, typer.Option("--runs", help="Repetitions of everything.")] = 20,
     modes: Annotated[
         list[str] | None,
-        typer.Option("--mode", help="real+synthetic or synthetic-only (the paper's); may be given again. \\[default: real+synthetic]"),
+        typer.Option(
+            "--mode",
+            help="real+synthetic, resampled+synthetic (as many synthetic images in each class) or synthetic-only (the paper's); may be given "
+            "again. \\[default: real+synthetic]",
+        ),
     ] = None,
     protocol: Annotated[
         str, typer.Option("--protocol", help="resampled: new split and generators in each run; paper: one of each, no verdict.")
@@ -357,7 +361,7 @@ def evaluate_command(
     ] = None,
     n_synthetic: Annotated[int, typer.Option("--n-synthetic", help="Images per class of synthetic-only.")] = 2000,
     enlarge: Annotated[
-        float, typer.Option("--enlarge", help="real+synthetic: each class gets this many times the images of the largest real one.")
+        float, typer.Option("--enlarge", help="With real images: each class gets this many times the images of the largest real one.")
     ] = 2.0,
     root: Root = None,
     table: Table = None,
