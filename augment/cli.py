@@ -342,8 +342,8 @@ def evaluate_command(
         list[str] | None,
         typer.Option(
             "--mode",
-            help="real+synthetic, resampled+synthetic (as many synthetic images in each class) or synthetic-only (the paper's); may be given "
-            "again. \\[default: real+synthetic]",
+            help="real+synthetic, resampled+synthetic (as many synthetic images in each class) or synthetic-only (the paper's); may be "
+            "given again. \\[default: real+synthetic]",
         ),
     ] = None,
     protocol: Annotated[
