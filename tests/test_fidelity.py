@@ -243,13 +243,16 @@ def test_the_floor_has_the_bias_that_the_score_has():
 
 def test_every_measure_is_scored_beside_its_floor_and_a_seed_decides_all():
     images = torch.rand((120, 1, 12, 12), generator=torch.Generator().manual_seed(0))
-    real, other = sample(draws(0, 120, 4), images=images), sample(draws(1, 70, 4), images=images[:70])
+    real, other = sample(draws(0, 120, 4), images=images), sample(draws(1, 70, 4) + 0.8, images=images[:70])
     found = score(real, {"other": other}, seed=3)
     assert [item.measure for item in found] == [
         "Fréchet distance",
         *(name for law in list(scores.MEASURES.values())[1:] for name in law.names),
     ]
-    assert all(math.isfinite(item.estimate.value) and item.estimate.low <= item.estimate.value <= item.estimate.high for item in found)
+    for item in found:
+        middle = np.mean(item.estimate.blocks) if item.estimate.of_blocks else item.estimate.value
+        assert item.estimate.low <= middle <= item.estimate.high
+    assert [item.measure for item in found if not item.estimate.of_blocks] == ["Fréchet distance", "kid", "ms-ssim"]
     assert score(real, {"other": other}, seed=3) == found
     assert score(real, {"other": other}, seed=4) != found
 
@@ -292,6 +295,29 @@ def test_samples_of_one_law_tie_and_others_do_not():
     assert list(table["synthetic"]) == ["good", "bad", "worst"]
     assert list(table["rank"]) == [1, 2, 3]
     assert set(table["verdict"]) == {"apart from all others"}
+
+
+def test_no_measure_tells_two_samples_of_one_law_apart_too_often(monkeypatch):
+    # Far from the real law, where clusters and balls hold few images and whole samples differ more than their blocks' spread tells.
+    monkeypatch.setattr("tinycohort.experiments.fidelity.scores.prd_curve", lambda x, y, seed: prd_curve(x, y, seed=seed, n_runs=1))
+    claims: dict[str, int] = {}
+    for i in range(40):
+        samples = {name: sample(draws(4 * i + j, 100, 20) + 1.2) for j, name in enumerate("ab", 1)}
+        found = score(sample(draws(4 * i, 200, 20)), samples, measures=["kid", "prd", "precision-recall", "density-coverage"], seed=i)
+        for measure in dict.fromkeys(item.measure for item in found):
+            told = ranking([item for item in found if item.measure == measure])["rank"].max() > 1
+            claims[measure] = claims.get(measure, 0) + told
+    assert len(claims) == 7
+    # 5 % of 40, and three standard errors.
+    assert max(claims.values()) <= 6, claims
+
+
+def test_blocks_that_all_say_the_same_tell_nothing_of_the_spread():
+    parts = {"far": draws(1, 100, 3) + 50, "farther": draws(2, 100, 3) + 90}
+    found = score(sample(draws(0, 200, 3)), {n: sample(p) for n, p in parts.items()}, measures=["precision-recall"], seed=0)
+    assert found[0].estimate.blocks == (0.0,) * scores.BLOCKS
+    assert math.isnan(found[0].estimate.low)
+    assert list(ranking([item for item in found if item.measure == "precision"])["rank"]) == [1, 1]
 
 
 def test_high_is_better_where_it_is():

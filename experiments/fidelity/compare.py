@@ -207,7 +207,10 @@ def _show(results: Mapping[str, Sequence[Score]], extractor: Extractor, request:
         for label, scores in results.items()
         for item in scores
     ]
-    title = f"Features: {extractor.passport.extractor}. The floor is what other real people score, in as many images."
+    title = (
+        f"Features: {extractor.passport.extractor}. The floor is what other real people score, in as many images. "
+        "After `blocks` the interval is of the mean score of blocks of these images."
+    )
     console.show_table(title, ("synthetic cohort", "class", "measure", "images", "score [95 %]", "floor [95 %]"), rows)
     if len(request.synthetic) > 1:
         ranks = [
@@ -229,13 +232,14 @@ def _rankings(results: Mapping[str, Sequence[Score]]) -> list[tuple[str, str, An
 def _text(estimate: Estimate) -> str:
     if math.isnan(estimate.low):
         return f"{estimate.value:.4g}"
-    return f"{estimate.value:.4g} [{estimate.low:.4g}, {estimate.high:.4g}]"
+    interval = f"[{estimate.low:.4g}, {estimate.high:.4g}]"
+    return f"{estimate.value:.4g}; blocks {interval}" if estimate.of_blocks else f"{estimate.value:.4g} {interval}"
 
 
 def _as_json(results: Mapping[str, Sequence[Score]], extractor: Extractor, request: Request, preparation: Preparation) -> dict[str, Any]:
     def estimate(found: Estimate) -> dict[str, Any]:
         interval = None if math.isnan(found.low) else [found.low, found.high]  # JSON has no NaN
-        return {"value": found.value, "interval": interval, "blocks": list(found.blocks)}
+        return {"value": found.value, "interval": interval, "interval_of_blocks": found.of_blocks, "blocks": list(found.blocks)}
 
     scores = [
         {
