@@ -38,6 +38,7 @@ LEFT_OUT = "left out"
 
 Mode = Literal["resampled+synthetic", "real+synthetic", "synthetic-only"]
 MODES: tuple[Mode, ...] = get_args(Mode)
+DEFAULT_MODE: Mode = "resampled+synthetic"
 Protocol = Literal["resampled", "paper"]
 
 
