@@ -278,9 +278,9 @@ def _fit_one(
             hooks=Hooks(on_epoch=on_epoch, on_warning=console.warn),
         )
     with whole_folder(out / folder_name(label), force=force) as folder:
-        model.save(folder)
         save_loss_curve(folder / "loss.png", model.history, model.config.diagnostics["best_epoch"])
         (folder / "README.md").write_text(model_card(model, fit_warnings(model.config.diagnostics, settings)), encoding="utf-8")
+        model.save(folder)  # last, because it seals the folder
     shutil.rmtree(unfinished, ignore_errors=True)
     found = model.config.diagnostics
     units = f", {found['active_units']} active latent units, KL to N(0, I) {found['kl']:.1f}" if "kl" in found else ""

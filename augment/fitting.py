@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import platform
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, replace
 from importlib.metadata import version
@@ -21,7 +20,8 @@ from ..datasets.seeds import derived_seed
 from ..datasets.splits import Split
 from ..datasets.transforms import Images, Preparation, prepare
 from .autoencoders import Autoencoder, GaussianAutoencoder, build_autoencoder
-from .model import FittedModel, MetricSettings, ModelConfig, Participants, build_metric, decode, encode
+from .model import FittedModel, build_metric, decode, encode
+from .model_config import MetricSettings, ModelConfig, Participants, installed_versions
 from .nearest import explained_variance, nearest_images
 from .networks import Architecture, default_channels
 from .posterior import Posterior
@@ -29,7 +29,6 @@ from .training import Record, TrainingSettings, train
 
 FEWEST_IMAGES = 10  # of a class, before the split: 7 to train on, 1 to select by
 EXPLAINS_NOTHING = 0.05
-REPORTED_VERSIONS = ("tinycohort", "torch", "monai", "lightning", "numpy", "nibabel", "scikit-learn", "kmedoids")
 
 
 @dataclass(frozen=True)
@@ -181,7 +180,7 @@ def fit_class(
         split={"digest": split.digest, "seed": split.seed},
         plan=plan,
         diagnostics=diagnostics,
-        versions={name: version(name) for name in REPORTED_VERSIONS} | {"python": platform.python_version()},
+        versions=installed_versions(),
         command=command,
     )
     return FittedModel(config, autoencoder, codes, posterior, metric, result.history)

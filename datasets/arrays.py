@@ -16,7 +16,7 @@ import numpy as np
 from .cohort import Cohort, Problem
 from .errors import DataError
 from .ids import participant_of
-from .rows import Found, cohort_table, join, place_of, read_description
+from .rows import Description, Found, cohort_table, join, place_of, read_description
 from .tables import Subjects, read_subjects
 
 _OURS = "images.npz"
@@ -64,14 +64,14 @@ def read(path: Path, *, table: Path | None, label: str | None) -> Cohort:
     problems: list[Problem] = []
     if subjects is not None:
         rows, problems = _with_table(rows, subjects)
-    name, licence = read_description(file.parent) if file.name == _OURS else (file.stem, "")
+    told = read_description(file.parent) if file.name == _OURS else Description(file.stem)
     return Cohort(
-        name=name,
+        name=told.name,
         table=cohort_table(rows),
         source=str(path),
         arrays=images,
-        licence=licence,
-        synthetic=(subjects is not None and subjects.synthetic) or bool(np.any(content.get("synthetic", False))),
+        licence=told.licence,
+        synthetic=told.synthetic or _is_marked(content) or (subjects is not None and subjects.synthetic),
         problems=(*(subjects.problems if subjects else ()), *problems),
     )
 
@@ -88,6 +88,12 @@ def _file(path: Path) -> Path | None:
         return path / _OURS
     files = list(path.glob("*.npz"))
     return files[0] if len(files) == 1 and not any(path.glob("*.[ct]sv")) else None
+
+
+def _is_marked(content: dict[str, np.ndarray]) -> bool:
+    """Whether the arrays say that they are synthetic: in whatever type, all but nought and false."""
+    mark = content.get("synthetic")
+    return mark is not None and (mark.dtype.kind not in "biuf" or bool(mark.any()))
 
 
 def _ours(content: dict[str, np.ndarray], file: Path, labels_key: str) -> tuple[np.ndarray, list[dict[str, Any]]]:

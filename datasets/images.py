@@ -50,6 +50,12 @@ def stem(name: str) -> str:
     return name[: len(name) - len(extension(name))]
 
 
+def files_of(path: str | Path) -> list[Path]:
+    """The files of an image: two of a pair, its header first, and else the one."""
+    path = Path(path)
+    return [path.with_suffix(".hdr"), path.with_suffix(".img")] if extension(path.name) in (".hdr", ".img") else [path]
+
+
 def read_image(path: str | Path) -> tuple[np.ndarray, np.ndarray | None]:
     """Read one image file whole.
 
@@ -74,7 +80,7 @@ def read_image(path: str | Path) -> tuple[np.ndarray, np.ndarray | None]:
     kind = extension(path.name)
     if kind not in VOLUMES + PICTURES:
         raise ImageError(path, f"no image format is known by the extension '{kind}'", f"give one of {', '.join(VOLUMES + PICTURES)}")
-    files = [path.with_suffix(".hdr"), path.with_suffix(".img")] if kind in (".hdr", ".img") else [path]
+    files = files_of(path)
     with _told_as_image_errors(path):
         for file in files:
             if not file.is_file():

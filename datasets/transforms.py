@@ -7,6 +7,7 @@ Volumes are brought to RAS orientation and keep the array's axis order: ``(X, Y,
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -19,7 +20,8 @@ from monai.transforms.spatial.array import Orientation, Resize
 
 from .cohort import Cohort
 from .errors import DataError, UsageError
-from .images import PICTURES, read_image
+from .images import PICTURES, ImageError, read_image
+from .marks import UNDECLARED, is_marked
 
 PLANES = {"sagittal": 0, "coronal": 1, "axial": 2}  # the RAS axis that a plane cuts
 LONGEST_SIDE = {2: 96, 3: 48}  # of the default size: what two CPU cores can train on
@@ -229,6 +231,9 @@ def _load(cohort: Cohort, row: Any, preparation: Preparation) -> tuple[MetaTenso
         image = MetaTensor(torch.from_numpy(np.array(cohort.arrays[row], dtype=np.float32))[None])
     else:
         array, affine = read_image(row)
+        if not cohort.synthetic and is_marked(Path(row)):
+            what, mend = UNDECLARED
+            raise ImageError(Path(row), what, mend)
         if affine is None:
             image = MetaTensor(torch.from_numpy(array)[None] / 255)
         else:

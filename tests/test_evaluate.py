@@ -13,7 +13,7 @@ import pytest
 
 from tinycohort.augment.commands import fit
 from tinycohort.augment.fitting import FitSettings
-from tinycohort.augment.model import Participants
+from tinycohort.augment.model_config import Participants
 from tinycohort.augment.training import TrainingSettings
 from tinycohort.classifiers.covariates import CovariateClassifier
 from tinycohort.classifiers.training import ClassifierSettings

@@ -4,7 +4,8 @@ import pytest
 import torch
 
 from tinycohort.augment.fitting import FitSettings
-from tinycohort.augment.model import FittedModel, MetricSettings
+from tinycohort.augment.model import FittedModel
+from tinycohort.augment.model_config import MetricSettings
 from tinycohort.augment.training import TrainingSettings
 from tinycohort.datasets.errors import UsageError
 from tinycohort.experiments.systems import System
