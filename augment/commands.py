@@ -4,6 +4,7 @@ import json
 import re
 import shutil
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,7 @@ from .figures import SheetRow, save_contact_sheet, save_latent_map, save_loss_cu
 from .fitting import FEWEST_IMAGES, FitSettings, Hooks, count_parameters, fit_class, fit_warnings, plan_digest, training_sides
 from .generation import Format, Generated, build_sampler, generate_class, top_up, write_cohort
 from .model import FittedModel
+from .model_config import ModelConfig
 from .samplers import DEFAULT_SAMPLER, SAMPLERS, samplers_for
 from .training import RESUME_POINT, Record
 
@@ -199,6 +201,13 @@ def show(
     console.say(f"Wrote a contact sheet of {len(rows)} row{'s' if len(rows) != 1 else ''} to {out}.")
 
 
+def model_folders(folder: Path) -> list[Path]:
+    """The model folders in a folder, or the folder itself if it is one."""
+    if (folder / "config.json").is_file():
+        return [folder]
+    return sorted(path.parent for path in folder.glob("*/config.json") if not path.parent.name.startswith("."))
+
+
 def load_models(folder: Path, labels: Sequence[str] = ()) -> dict[str, FittedModel]:
     """The models in a folder of model folders (or the one that is a model folder), by label.
 
@@ -207,10 +216,7 @@ def load_models(folder: Path, labels: Sequence[str] = ()) -> dict[str, FittedMod
     DataError
         If there is none, or not of each label.
     """
-    if (folder / "config.json").is_file():
-        folders = [folder]
-    else:
-        folders = sorted(path.parent for path in folder.glob("*/config.json") if not path.parent.name.startswith("."))
+    folders = model_folders(folder)
     if not folders:
         raise DataError(f"There is no fitted model in {folder}; fit one with `augment fit --out {folder}`.")
     models: dict[str, FittedModel] = {}
@@ -311,9 +317,14 @@ def _split(cohort: Cohort, out: Path, split_file: Path | None, seed: int | None)
     Raises
     ------
     UsageError
-        If another split is asked for than that of ``out``: its test participants would be others than the models'.
+        If another split is asked for than that of ``out`` (its test participants would be others than the models'), or that of ``out``
+        is no longer the one that its models were fitted on.
     """
     shared = Split.load(out / "split.json", cohort) if (out / "split.json").exists() else None
+    for folder in model_folders(out) if shared else []:
+        with suppress(DataError):  # a damaged model may be there to be replaced
+            if ModelConfig.read(folder).split.get("digest") != shared.digest:
+                raise UsageError(f"{out / 'split.json'} is not the split that {folder} was fitted on; restore it, or choose another --out.")
     asked = Split.load(split_file, cohort) if split_file else None if shared and seed is None else split_cohort(cohort, seed=seed or 0)
     if shared and asked and asked.digest != shared.digest:
         raise UsageError(f"The models in {out} share the split {out / 'split.json'}, which is another; choose another --out.")
