@@ -1,6 +1,5 @@
 """What the commands do, once their options are read: whole jobs on folders, with progress on the terminal."""
 
-import json
 import re
 import shutil
 from collections.abc import Mapping, Sequence
@@ -20,6 +19,7 @@ from ..datasets.errors import DataError, TinycohortError, UsageError
 from ..datasets.files import refuse_existing, whole_file, whole_folder
 from ..datasets.readers import Source
 from ..datasets.splits import Split, split_cohort
+from ..datasets.texts import read_json
 from ..datasets.transforms import Images, Preparation, prepare
 from . import console
 from .autoencoders import AUTOENCODERS, defaults
@@ -236,7 +236,7 @@ def load_models(folder: Path, labels: Sequence[str] = ()) -> dict[str, FittedMod
 def is_synthetic(folder: Path) -> bool:
     """Whether a folder is a synthetic cohort of ours: what ``--force`` may replace."""
     try:
-        return json.loads((folder / "dataset_description.json").read_text(encoding="utf-8"))["Synthetic"] is True
+        return read_json(folder / "dataset_description.json")["Synthetic"] is True
     except (OSError, ValueError, KeyError, TypeError):
         return False
 
@@ -321,9 +321,9 @@ def _split(cohort: Cohort, out: Path, split_file: Path | None, seed: int | None)
         is no longer the one that its models were fitted on.
     """
     shared = Split.load(out / "split.json", cohort) if (out / "split.json").exists() else None
-    for folder in model_folders(out) if shared else []:
+    for folder in model_folders(out):
         with suppress(DataError):  # a damaged model may be there to be replaced
-            if ModelConfig.read(folder).split.get("digest") != shared.digest:
+            if shared and ModelConfig.read(folder).split.get("digest") != shared.digest:
                 raise UsageError(f"{out / 'split.json'} is not the split that {folder} was fitted on; restore it, or choose another --out.")
     asked = Split.load(split_file, cohort) if split_file else None if shared and seed is None else split_cohort(cohort, seed=seed or 0)
     if shared and asked and asked.digest != shared.digest:

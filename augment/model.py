@@ -4,6 +4,7 @@ On disk it is a folder of safetensors and JSON; nothing in it is ever unpickled 
 """
 
 import hashlib
+import io
 import json
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -17,6 +18,7 @@ from torch import Tensor
 from ..datasets.custody import is_inside, require_intact, seal
 from ..datasets.errors import UsageError
 from ..datasets.seeds import derived_seed
+from ..datasets.texts import read_text
 from .autoencoders import Autoencoder, GaussianAutoencoder, build_autoencoder
 from .metric import RiemannianMetric
 from .model_config import DAMAGES, MetricSettings, ModelConfig, damaged
@@ -134,7 +136,7 @@ class FittedModel:
             latents = load_file(folder / "latents.safetensors")
             posterior = Posterior(latents.get("mean", latents["codes"]), latents["log_var"]) if "log_var" in latents else None
             metric = None if posterior is None else _load_metric(folder / "metric.safetensors")
-            history = pd.read_csv(folder / "history.csv")
+            history = pd.read_csv(io.StringIO(read_text(folder / "history.csv")))
             if not {"epoch", "train_loss", "validation_loss"} <= set(history.columns):
                 raise ValueError("history.csv lacks a column")
             return cls(config, autoencoder.eval(), latents["codes"], posterior, metric, history)

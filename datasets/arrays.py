@@ -16,6 +16,8 @@ import numpy as np
 from .cohort import Cohort, Problem
 from .errors import DataError
 from .ids import participant_of
+from .images import TIGHTEST_DEFLATE
+from .memory import is_too_much
 from .rows import Description, Found, cohort_table, join, place_of, read_description
 from .tables import Subjects, read_subjects
 
@@ -170,8 +172,13 @@ def _load(file: Path) -> dict[str, np.ndarray]:
     try:
         with zipfile.ZipFile(file) as archive:
             for member in archive.infolist():
+                if member.file_size > TIGHTEST_DEFLATE * member.compress_size:
+                    raise DataError(f"'{member.filename}' in {file} claims to be compressed more than can be; obtain the file anew.")
                 with archive.open(member) as stream:
                     _refuse_hostile(stream, member, file)
+            claimed = sum(member.file_size for member in archive.infolist())
+        if is_too_much(claimed):
+            raise DataError(f"{file} holds {claimed} bytes, for which this machine has no memory; store fewer images, or as volumes.")
         with np.load(file, allow_pickle=False) as arrays:
             return {key: arrays[key] for key in arrays.files}
     except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error, NotImplementedError) as error:

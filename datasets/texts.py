@@ -2,10 +2,12 @@
 
 import errno
 import json
+import tomllib
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-LARGEST = 256 * 2**20  # bytes: a table of a million participants has fewer
+LARGEST = 128 * 2**20  # bytes: a table of a million participants has fewer
 
 
 def read_text(path: Path, *, encoding: str = "utf-8") -> str:
@@ -34,7 +36,16 @@ def read_json(path: Path, **options: Any) -> Any:
     OSError, ValueError
         As ``read_text``, or if it is no JSON, or nested deeper than any of ours.
     """
+    return _parsed(json.loads, path, **options)
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """Read a TOML file; the errors are those of ``read_json``."""
+    return _parsed(tomllib.loads, path)
+
+
+def _parsed(parse: Callable[..., Any], path: Path, **options: Any) -> Any:
     try:
-        return json.loads(read_text(path), **options)
+        return parse(read_text(path), **options)
     except RecursionError as error:
         raise ValueError("nested too deep") from error

@@ -1,7 +1,6 @@
 """The command ``augment evaluate``: set up an augmentation study or take it up again, run what is missing, and report."""
 
 import sys
-import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -20,6 +19,7 @@ from ..datasets.cohort import Cohort
 from ..datasets.errors import DataError, GateError, LeakageError, UsageError
 from ..datasets.readers import Source
 from ..datasets.splits import Split
+from ..datasets.texts import read_toml
 from .augmentation import DEFAULT_METHODS, MODES, Protocols, cells_of, check_method, require_splits, run_cell, split_of, study_config
 from .generators import check_no_leakage, describe_given
 from .prepared import TEST, describe, stratum
@@ -122,7 +122,7 @@ def read_configuration(path: Path, network: str | None) -> dict[str, Any]:
         If it names a network that the command line does not: a file runs no code.
     """
     try:
-        config = tomllib.loads(path.read_text(encoding="utf-8"))
+        config = read_toml(path)
     except (OSError, ValueError) as error:
         raise DataError(f"{path} is no study's configuration ({error}); give the config.toml of a study.") from error
     missing = [name for name in ("seed", "data", "where", "protocols", "fit", "classifier", "grid") if name not in config]
