@@ -21,16 +21,20 @@ from .training import TrainingSettings
 FORMAT = 3
 READABLE = (1, 2, FORMAT)
 UNSEALED = (1, 2)  # formats from before there was a manifest
-# What the commands read of a model's records; its absence is told when the model is loaded.
-READ_LATER = {
-    "data": ("name", "read_as", "counts", "n_train"),
-    "diagnostics": (
-        "best_epoch",
-        "explained_train",
-        "explained_validation",
-        "held_out_nearest_median",
-        "held_out_decoded_nearest_median",
-    ),
+# What the commands read of a model's records, and its type: told when the model is loaded, and not when it is needed.
+READ_LATER: dict[str, dict[str, type]] = {
+    "data": {"name": str, "read_as": dict, "counts": dict, "n_train": int},
+    "diagnostics": {
+        "best_epoch": int,
+        "explained_train": float,
+        "explained_validation": float,
+        "held_out_nearest_median": float,
+        "held_out_decoded_nearest_median": float,
+    },
+}
+READ_IF_THERE: dict[str, dict[str, type]] = {
+    "data": {"licence": str, "digest": str},
+    "split": {"digest": str},
 }
 REPORTED_VERSIONS = ("tinycohort", "torch", "monai", "lightning", "numpy", "nibabel", "scikit-learn", "kmedoids")
 DAMAGES = (ArithmeticError, AttributeError, LookupError, MemoryError, OSError, RuntimeError, TypeError, ValueError)
@@ -67,6 +71,10 @@ class Participants:
     salt: str
     train: tuple[str, ...]
     validation: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        if not all(isinstance(text, str) for text in (self.salt, *self.train, *self.validation)):
+            raise TypeError("participants are told by texts")
 
     @classmethod
     def record(cls, train: Iterable[str], validation: Iterable[str]) -> "Participants":
@@ -175,12 +183,17 @@ class ModelConfig:
         }
         given = {key: value for key, value in content.items() if key != "format"}
         for f in fields(cls):
-            kind = f.type if f.type in (str, int) else dict
-            if not isinstance(given.get(f.name), kind):
-                raise TypeError(f"{f.name} in config.json is not of type {kind.__name__}")
+            kind = f.type if isinstance(f.type, type) and f.type in (str, int) else dict
+            _require_type(given.get(f.name), kind, f.name)
         lacking = [f"{part}: {key}" for part, keys in READ_LATER.items() for key in keys if key not in given[part]]
         if lacking:
             raise ValueError(f"config.json lacks {', '.join(lacking)}")
+        for part, keys in (*READ_LATER.items(), *READ_IF_THERE.items()):
+            for key, kind in keys.items():
+                if key in given[part]:
+                    _require_type(given[part][key], kind, f"{part}: {key}")
+        for label, count in given["data"]["counts"].items():
+            _require_type(count, int, f"data: counts: {label}")
         if content["format"] == 1 and given["architecture"].get("name") == "paper-oasis":
             # Format 1 wrote the channels of conv beside networks that had one width.
             given["architecture"] = given["architecture"] | {"channels": None}
@@ -191,6 +204,13 @@ class ModelConfig:
     def as_json(self) -> dict[str, Any]:
         """Plain values for JSON."""
         return {"format": FORMAT} | {f.name: _plain(getattr(self, f.name)) for f in fields(self)}
+
+
+def _require_type(value: Any, kind: type, name: str) -> None:
+    """Raise a ``TypeError`` if a value of ``config.json`` is not of a type; a number may be whole, and true and false are none."""
+    kinds = (int, float) if kind is float else (kind,)
+    if not isinstance(value, kinds) or (isinstance(value, bool) and kind is not bool):
+        raise TypeError(f"{name} in config.json is not of type {kind.__name__}")
 
 
 def installed_versions() -> dict[str, str]:

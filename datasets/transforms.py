@@ -89,6 +89,15 @@ class ImageSpace:
     flat_axis: int | None = None
     aligned: bool = True
 
+    def __post_init__(self) -> None:
+        """Raise a ``TypeError`` or a ``ValueError`` for what is no grid."""
+        if len(self.shape) not in (2, 3) or not all(type(side) is int and side > 0 for side in self.shape):
+            raise ValueError(f"{self.shape} is the shape of neither a slice nor a volume")
+        if self.affine is not None and np.asarray(self.affine, dtype=float).shape != (4, 4):
+            raise ValueError("an affine is of 4 x 4 numbers")
+        if self.flat_axis not in (None, 0, 1, 2):
+            raise ValueError(f"there is no axis {self.flat_axis}")
+
     @property
     def volume_shape(self) -> tuple[int, ...]:
         """``(X, Y, Z)``, with 1 along a slice's flat axis (the last, for pictures)."""

@@ -100,14 +100,18 @@ def read_config(folder: str | Path) -> dict[str, Any]:
     Raises
     ------
     DataError
-        If there is none, or it is no TOML.
+        If there is none, or it is no TOML, or not a study's.
     """
     path = _config_path(Path(folder))
     try:
-        return read_toml(path)
+        config = read_toml(path)
+        canonical(config)
+        if not isinstance(config.get("seed"), int):
+            raise ValueError("it has no seed")
+        return config
     except OSError as error:
         raise DataError(f"{folder} holds no study: {path} cannot be read ({error.strerror}).") from error
-    except ValueError as error:
+    except (TypeError, ValueError) as error:
         raise DataError(f"{path} is damaged ({error}); restore it, or start the study in another folder.") from error
 
 
