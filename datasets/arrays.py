@@ -123,11 +123,10 @@ def _medmnist(content: dict[str, np.ndarray], file: Path) -> tuple[np.ndarray, l
             continue
         if f"{key}_labels" not in content:
             raise DataError(f"{file} has {key}_images but no {key}_labels; obtain the file anew.")
-        images = content[f"{key}_images"]
+        images = _checked(content[f"{key}_images"], file, f"{key}_images")
         if images.ndim == 4 and images.shape[-1] == 3:
             # Its volumes are cubes, so a last axis of 3 is colours.
             images = as_grey(images)
-        images = _checked(images, file, f"{key}_images")
         labels = _texts(content[f"{key}_labels"], len(images), file, f"{key}_labels")
         start = len(rows)
         rows += [

@@ -86,7 +86,7 @@ def is_inside(path: Path, folder: Path) -> bool:
     """Whether a path, its links followed, lies in a folder."""
     try:
         return path.resolve().is_relative_to(folder.resolve())
-    except (OSError, RuntimeError):  # links in a circle
+    except (OSError, RuntimeError, ValueError):  # links in a circle, or a name that no file can have
         return False
 
 

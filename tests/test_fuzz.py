@@ -181,7 +181,7 @@ def as_field(value, kind: np.dtype) -> bytes:
         if kind.kind == "f":
             value = struct.pack("<d" if kind.itemsize == 8 else "<f", max(-3e38, min(3e38, value)))
         else:
-            value = (int(value) if np.isfinite(float(value)) else -1).to_bytes(200, "little", signed=True)
+            value = (int(value) if isinstance(value, int) or np.isfinite(value) else -1).to_bytes(600, "little", signed=True)
     return value[: kind.itemsize].ljust(kind.itemsize, b"\0")
 
 
