@@ -562,9 +562,12 @@ def main() -> None:
         place = f"{error.filename}: " if error.filename else ""
         typer.echo(f"Error: {place}{error.strerror or error}; mend that and repeat the command (a fit goes on with --resume).", err=True)
         sys.exit(3)
+    except MemoryError as error:
+        typer.echo(f"Error: there is not enough memory ({error}); bring the images to a smaller --size.", err=True)
+        sys.exit(3)
     except SystemExit as end:
         if end.code == INTERRUPTED:
-            typer.echo("Interrupted; a fit goes on with --resume.", err=True)
+            typer.echo("Interrupted; a fit goes on with --resume, a study with the same command.", err=True)
         raise
     except Exception as error:
         with tempfile.NamedTemporaryFile("w", prefix="augment-error-", suffix=".log", delete=False, encoding="utf-8") as log:

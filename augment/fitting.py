@@ -13,6 +13,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
+from ..datasets.batches import in_batches
 from ..datasets.cohort import Cohort
 from ..datasets.errors import DataError, UsageError
 from ..datasets.files import write_json
@@ -220,7 +221,7 @@ def count_parameters(settings: FitSettings, shape: tuple[int, ...]) -> int:
 @torch.no_grad()
 def posterior_of(autoencoder: GaussianAutoencoder, images: Tensor, batch_size: int = 64) -> Posterior:
     """q(z|x) of images ``(n, 1, ...)``, in float32."""
-    parts = [autoencoder.posterior(batch) for batch in images.split(batch_size)]
+    parts = in_batches(autoencoder.posterior, images, batch_size)
     return Posterior(torch.cat([part.mean for part in parts]), torch.cat([part.log_var for part in parts]))
 
 

@@ -6,15 +6,17 @@ On disk it is a folder of safetensors and JSON; nothing in it is ever unpickled 
 import hashlib
 import io
 import json
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import pandas as pd
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import Tensor
 
+from ..datasets.batches import in_batches
 from ..datasets.custody import is_inside, require_intact, seal
 from ..datasets.errors import UsageError
 from ..datasets.seeds import derived_seed
@@ -102,17 +104,17 @@ class FittedModel:
 
         ``files.whole_folder`` makes the writing whole.
         """
-        save_file({name: value.contiguous() for name, value in self.autoencoder.state_dict().items()}, folder / "model.safetensors")
+        _write_tensors(folder / "model.safetensors", self.autoencoder.state_dict())
         latents = {"codes": self.codes}
         if self.posterior is not None:
             latents["log_var"] = self.posterior.log_var
             if not torch.equal(self.posterior.mean, self.codes):
                 latents["mean"] = self.posterior.mean
-        save_file({name: value.contiguous() for name, value in latents.items()}, folder / "latents.safetensors")
+        _write_tensors(folder / "latents.safetensors", latents)
         if self.metric is not None:
             values = {"rho": repr(self.metric.rho), "lam": repr(self.metric.lam), "tau": repr(self.metric.tau)}
-            arrays = {"centroids": self.metric.centroids.contiguous(), "precisions": self.metric.precisions.contiguous()}
-            save_file(arrays, folder / "metric.safetensors", metadata=values)
+            arrays = {"centroids": self.metric.centroids, "precisions": self.metric.precisions}
+            _write_tensors(folder / "metric.safetensors", arrays, values)
         self.history.to_csv(folder / "history.csv", index=False)
         (folder / "config.json").write_text(json.dumps(self.config.as_json(), indent=2) + "\n", encoding="utf-8")
         seal(folder)
@@ -147,13 +149,18 @@ class FittedModel:
 @torch.no_grad()
 def encode(autoencoder: Autoencoder, images: Tensor, batch_size: int = 64) -> Tensor:
     """Codes ``(n, D)`` of images, in float32."""
-    return torch.cat([autoencoder.encode(batch) for batch in images.split(batch_size)])
+    return torch.cat(in_batches(autoencoder.encode, images, batch_size))
 
 
 @torch.no_grad()
 def decode(autoencoder: Autoencoder, z: Tensor, batch_size: int = 64) -> Tensor:
     """Images ``(n, 1, ...)`` of latents ``(n, D)``, in float32."""
-    return torch.cat([autoencoder.decode(batch) for batch in z.split(batch_size)])
+    return torch.cat(in_batches(autoencoder.decode, z, batch_size))
+
+
+def _write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: dict[str, str] | None = None) -> None:
+    """As safetensors; by way of Python, which tells a full disk as an ``OSError``."""
+    path.write_bytes(save({name: value.contiguous() for name, value in tensors.items()}, metadata))
 
 
 def _require_room(config: ModelConfig, folder: Path) -> None:

@@ -51,6 +51,11 @@ class Examination:
     digests: tuple[str | None, ...]
     digest: str
 
+    def bound(self, cohort: Cohort) -> Cohort:
+        """The cohort that was examined, whose files must be as they were then when they are read again."""
+        images = zip(cohort.table["image"], self.digests, strict=True)
+        return replace(cohort, digests={image: digest for image, digest in images if isinstance(image, str) and digest is not None})
+
     @property
     def sound(self) -> bool:
         """Whether nothing is wrong."""

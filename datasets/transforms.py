@@ -21,6 +21,7 @@ from monai.transforms.spatial.array import Orientation, Resize
 from .cohort import Cohort
 from .errors import DataError, UsageError
 from .images import PICTURES, ImageError, read_image
+from .looks import content_digest
 from .marks import UNDECLARED, is_marked
 
 PLANES = {"sagittal": 0, "coronal": 1, "axial": 2}  # the RAS axis that a plane cuts
@@ -243,6 +244,8 @@ def _load(cohort: Cohort, row: Any, preparation: Preparation) -> tuple[MetaTenso
         if not cohort.synthetic and is_marked(Path(row)):
             what, mend = UNDECLARED
             raise ImageError(Path(row), what, mend)
+        if row in cohort.digests and cohort.digests[row] != content_digest(array):
+            raise ImageError(Path(row), "changed since the cohort was checked", "repeat the command when nothing writes to the cohort")
         if affine is None:
             image = MetaTensor(torch.from_numpy(array)[None] / 255)
         else:
