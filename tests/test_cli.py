@@ -560,7 +560,7 @@ def test_a_fit_that_is_interrupted_says_how_to_go_on(fakes, tmp_path):
     data, models = fakes.study(tmp_path / "study.npz"), tmp_path / "models"
     process = start("fit", "--data", data, "--class", "AD", "--out", models, *TRAIN)
     code, said = end_when((models / ".fitting-AD/state.ckpt").exists, process, signal.SIGINT)
-    assert "Interrupted; a fit goes on with --resume." in said
+    assert "Interrupted; a fit goes on with --resume" in said
     assert "Traceback" not in said
     assert code == 130
     assert visible(models) == ["split.json"]
