@@ -1,4 +1,4 @@
-"""Curves between latents: their energy and length (Eq. 4), and those that minimise the energy, of any Riemannian metric.
+"""Curves between latents: their energy and length (Eq. 4), and those of the least length, in any Riemannian metric.
 
 A metric is a function from points ``(n, D)`` to the tensor G there, ``(n, D, D)``, or to its diagonal ``(n, D)``, differentiable:
 ``RiemannianMetric.tensor`` is one. A curve is given by its points at T + 1 equidistant times from 0 to 1, ``(..., T + 1, D)``.
@@ -20,20 +20,20 @@ Metric = Callable[[Tensor], Tensor]
 
 @dataclass(frozen=True, eq=False)
 class Curves:
-    """Curves of small energy.
+    """Curves of little length.
 
     Parameters
     ----------
     points : torch.Tensor
         ``(p, T + 1, D)``.
-    energy : torch.Tensor
-        ``(p,)``: of each (``curve_energy``).
+    length : torch.Tensor
+        ``(p,)``: of each, in the metric that it was sought in.
     residual : torch.Tensor
-        ``(p,)``: norm of the gradient of log energy that is left; 0 at a minimum.
+        ``(p,)``: norm of the gradient that is left of the log of what was minimised; 0 at a minimum.
     """
 
     points: Tensor
-    energy: Tensor
+    length: Tensor
     residual: Tensor
 
 
@@ -73,8 +73,14 @@ def potential(log_volume: Callable[[Tensor], Tensor], reference: float = 0.0) ->
     return lambda z: torch.exp(2 * (reference - log_volume(z)))[:, None].expand_as(z)
 
 
-def minimise_energy(metric: Metric, initial: Tensor, *, n_modes: int = 32, max_iterations: int = 500, tolerance: float = 1e-6) -> Curves:
-    """Curves of the least energy near ``initial``, with the same ends: geodesics, gone through at constant speed (Eq. 4).
+def geodesics(
+    metric: Metric, initial: Tensor, *, pace: Metric | None = None, n_modes: int = 64, max_iterations: int = 500, tolerance: float = 1e-6
+) -> Curves:
+    """Curves of the least length near ``initial``, with the same ends (Eq. 4).
+
+    However fast it is gone through, a curve is as long: what is minimised is length(metric)^2 energy(pace) / length(pace)^2, which is
+    that of the shortest curve at constant speed in ``pace``. With the metric itself, the default, this is the energy. Where the metric
+    varies by orders of magnitude, such a curve leaps through what is cheap in a few steps; ``flat`` shares them out evenly in space.
 
     A curve is the straight line plus a sine series, whose modes are orthonormal in the energy of flat space: so far as the metric is
     flat, L-BFGS is there in one step. There are fewer modes than segments, so that no curve leaps over what lies between the points
@@ -86,36 +92,42 @@ def minimise_energy(metric: Metric, initial: Tensor, *, n_modes: int = 32, max_i
         Differentiable; positive definite.
     initial : torch.Tensor
         ``(p, T + 1, D)``, better in float64. What is finer than the modes is lost.
+    pace : Metric, optional
+        In which the curves shall have constant speed.
     n_modes : int
-        Of the series, at most T - 1 are used.
+        Of the series; at most T - 1 are used.
     max_iterations : int
         Of L-BFGS, on all curves together.
     tolerance : float
-        Largest gradient of log energy at which to stop.
+        Largest entry of the gradient at which to stop.
     """
     straight = affine(initial[:, 0], initial[:, -1], initial.shape[1] - 1)
     modes = _sines(initial, min(n_modes, initial.shape[1] - 2))
-    # On equidistant times the modes are orthogonal, so that this is the least-squares fit.
+    # At equidistant times the modes are orthogonal, so that this is the least-squares fit.
     weights = (modes.T @ (initial - straight).detach() / modes.square().sum(0)[:, None]).requires_grad_()
     optimiser = torch.optim.LBFGS(
         [weights], max_iter=max_iterations, history_size=20, tolerance_grad=tolerance, tolerance_change=1e-14, line_search_fn="strong_wolfe"
     )
 
-    def log_energy() -> Tensor:
-        # Of log energies, so that short and long curves, in whatever units, weigh alike; a curve of no length has nothing to gain.
-        energy = curve_energy(metric, straight + modes @ weights)
-        return energy.clamp(min=torch.finfo(energy.dtype).tiny).log().sum()
+    def objective() -> Tensor:
+        points = straight + modes @ weights
+        if pace is None:
+            minimised = curve_energy(metric, points)
+        else:
+            minimised = (curve_length(metric, points) / curve_length(pace, points)).square() * curve_energy(pace, points)
+        # Of logarithms, so that short and long curves, in whatever units, weigh alike.
+        return minimised.log().sum()
 
     def closure() -> Tensor:
         optimiser.zero_grad()
-        loss = log_energy()
+        loss = objective()
         loss.backward()
         return loss
 
     optimiser.step(closure)
-    (gradient,) = torch.autograd.grad(log_energy(), weights)
+    (gradient,) = torch.autograd.grad(objective(), weights)
     points = (straight + modes @ weights).detach()
-    return Curves(points, curve_energy(metric, points).detach(), gradient.flatten(1).norm(dim=1))
+    return Curves(points, curve_length(metric, points), gradient.flatten(1).norm(dim=1))
 
 
 def resample(metric: Metric, points: Tensor, n_segments: int) -> Tensor:
