@@ -13,7 +13,7 @@ centroids and points around them. It need not be the global one.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import get_args, Literal
+from typing import Literal, get_args
 
 import pandas as pd
 import torch
@@ -74,7 +74,9 @@ class Interpolation:
                 "off_manifold": outside_support(self.metric, curves).double().mean(1),
                 "residual": self.residual[kind],
             }
-            rows += [{"pair": pair, "curve": kind} | {name: float(cost[pair]) for name, cost in costs.items()} for pair in range(len(curves))]
+            rows += [
+                {"pair": pair, "curve": kind} | {name: float(cost[pair]) for name, cost in costs.items()} for pair in range(len(curves))
+            ]
         return pd.DataFrame(rows).sort_values("pair", kind="stable", ignore_index=True)
 
 

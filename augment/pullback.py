@@ -22,7 +22,7 @@ FIXED_VARIANCE = 0.5
 
 @dataclass(frozen=True)
 class Agreement:
-    """How far two positive quantities agree: correlation of their logarithms, and quantiles 0.05, 0.5 and 0.95 of the first by the second."""
+    """How far two positive quantities agree: correlation of logarithms; quantiles 0.05, 0.5 and 0.95 of the first by the second."""
 
     log_correlation: float
     low: float

@@ -44,7 +44,9 @@ def distance_maps(metric: Metric, starts: Tensor, across: Tensor, up: Tensor) ->
     return torch.as_tensor(distances[:, : len(grid)]).reshape(len(starts), len(across), len(up))
 
 
-def paths_through(metric: Metric, starts: Tensor, ends: Tensor, stations: Tensor, *, n_segments: int = 128, n_neighbours: int = 10) -> Tensor:
+def paths_through(
+    metric: Metric, starts: Tensor, ends: Tensor, stations: Tensor, *, n_segments: int = 128, n_neighbours: int = 10
+) -> Tensor:
     """Shortest paths from ``starts`` to ``ends`` that go from one station to a near one, evenly spaced, ``(p, T + 1, D)``.
 
     Parameters
@@ -76,7 +78,7 @@ def paths_through(metric: Metric, starts: Tensor, ends: Tensor, stations: Tensor
 
 
 def _shortest(metric: Metric, points: Tensor, edges: np.ndarray, sources: range, n_segments: int) -> tuple[np.ndarray, np.ndarray]:
-    """Distances ``(s, n)`` from ``sources`` along ``edges`` ``(e, 2)``, either way, and each point's last one before it, below 0 for none."""
+    """Distances ``(s, n)`` from ``sources`` along ``edges`` ``(e, 2)``, either way; the point before each, negative for none."""
     lengths = curve_length(metric, affine(points[edges[:, 0]], points[edges[:, 1]], n_segments)).numpy()
     # To scipy an edge of length 0 is none, and two people may have one code.
     lengths = np.maximum(lengths, np.finfo(float).tiny)
