@@ -25,7 +25,8 @@ from .model import FittedModel, decode
 from .nearest import nearest_images
 from .samplers import DEFAULT_SAMPLER, SAMPLERS, Sampler, fit_sampler
 
-Format = Literal["nifti", "png", "npz"]
+FileFormat = Literal["nifti", "png"]  # of an image by itself
+Format = Literal[FileFormat, "npz"]
 MARK = "synthetic image, tinycohort"  # in NIfTI headers, whose description holds 79 bytes
 
 
@@ -207,7 +208,7 @@ def write_cohort(
     return pd.DataFrame(audit, columns=["participant_id", "label", "nearest_training_row", "distance"])
 
 
-def default_format(space: ImageSpace) -> Format:
+def default_format(space: ImageSpace) -> FileFormat:
     """``nifti`` where the images have a place in the world or are volumes, else ``png``."""
     return "nifti" if space.affine is not None or len(space.shape) == 3 else "png"
 
@@ -224,7 +225,7 @@ PARTICIPANTS_COLUMNS = {
 }
 
 
-def write_image(stem: Path, array: np.ndarray, space: ImageSpace, file_format: Literal["nifti", "png"]) -> None:
+def write_image(stem: Path, array: np.ndarray, space: ImageSpace, file_format: FileFormat) -> None:
     """Write a synthetic image ``(X, Y[, Z])`` in [0, 1], marked as such, to ``stem`` with ``.nii.gz`` and ``.json``, or ``.png``, added.
 
     Raises

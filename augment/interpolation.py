@@ -11,11 +11,9 @@ Of the last two the shortest of the local minima is taken that are found from th
 centroids and points around them. It need not be the global one.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal, get_args
 
-import pandas as pd
 import torch
 from torch import Tensor
 
@@ -25,11 +23,43 @@ from .metric import RiemannianMetric
 from .riemannian import default_log_threshold
 from .shortest_paths import paths_through
 
-Kind = Literal["affine", "geodesic", "eq12"]
-KINDS: tuple[Kind, ...] = get_args(Kind)
-TITLES: dict[Kind, str] = {"affine": "affine", "geodesic": "geodesic (Eq. 4)", "eq12": "Eq. 12"}
+TITLES = {"affine": "affine", "geodesic": "geodesic (Eq. 4)", "eq12": "Eq. 12"}
+KINDS = tuple(TITLES)
+COLOURS = {"affine": "0.35", "geodesic": "C3", "eq12": "C0"}
 SPREAD = 2.0  # standard deviations of the codes: how far around them stations lie in which a path leaves the data
 NOT_FOUND = 1e-2  # relative slope that tells of a minimum not reached
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What a curve costs.
+
+    Parameters
+    ----------
+    pair : int
+        From 0.
+    kind : str
+        Of ``KINDS``.
+    length, energy : float
+        Of Eq. 4; the energy at constant Euclidean speed.
+    euclidean : float
+        Length in flat space.
+    eq12 : float
+        Integral of Eq. 12, in units of the straight line's.
+    off_manifold : float
+        Share of the curve outside of the manifold's support.
+    residual : float
+        Slope that is left of the log of what was minimised.
+    """
+
+    pair: int
+    kind: str
+    length: float
+    energy: float
+    euclidean: float
+    eq12: float
+    off_manifold: float
+    residual: float
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,41 +77,41 @@ class Interpolation:
     """
 
     metric: RiemannianMetric
-    points: dict[Kind, Tensor]
-    residual: dict[Kind, Tensor]
+    points: dict[str, Tensor]
+    residual: dict[str, Tensor]
 
-    def steps(self, n: int) -> dict[Kind, Tensor]:
+    def steps(self, n: int) -> dict[str, Tensor]:
         """``n`` latents on each curve, ends included and evenly spaced, by kind: ``(p, n, D)``."""
         return {kind: resample(flat, curves, n - 1) for kind, curves in self.points.items()}
 
-    def table(self) -> pd.DataFrame:
-        """A row a curve: its pair (from 0), kind, and what it costs.
-
-        ``length`` and ``energy`` are those of Eq. 4, the energy at constant Euclidean speed; ``euclidean`` is the length in flat space;
-        ``eq12`` the integral of Eq. 12, in units of the straight line's; ``off_manifold`` the share that lies outside of the manifold's
-        support; ``residual`` as above.
-        """
+    def costs(self) -> list[Cost]:
+        """Of every curve, pair by pair."""
         some = next(iter(self.points.values()))
         straight = affine(some[:, 0], some[:, -1], some.shape[1] - 1)
         by_potential = _potential(self.metric, straight)
-        rows = []
+        found = []
         for kind, curves in self.points.items():
-            costs = {
-                "length": curve_length(self.metric.tensor, curves),
-                "energy": curve_energy(self.metric.tensor, curves),
-                "euclidean": curve_length(flat, curves),
-                "eq12": curve_length(by_potential, curves) / curve_length(by_potential, straight),
-                "off_manifold": outside_support(self.metric, curves).double().mean(1),
-                "residual": self.residual[kind],
-            }
-            rows += [
-                {"pair": pair, "curve": kind} | {name: float(cost[pair]) for name, cost in costs.items()} for pair in range(len(curves))
-            ]
-        return pd.DataFrame(rows).sort_values("pair", kind="stable", ignore_index=True)
+            columns = (
+                curve_length(self.metric.tensor, curves),
+                curve_energy(self.metric.tensor, curves),
+                curve_length(flat, curves),
+                curve_length(by_potential, curves) / curve_length(by_potential, straight),
+                outside_support(self.metric, curves).double().mean(1),
+                self.residual[kind],
+            )
+            found += [Cost(pair, kind, *map(float, numbers)) for pair, numbers in enumerate(zip(*columns, strict=True))]
+        return sorted(found, key=lambda cost: cost.pair)
 
 
 def interpolate(
-    metric: RiemannianMetric, starts: Tensor, ends: Tensor, kinds: Sequence[Kind] = KINDS, *, seed: int = 0, n_segments: int = 256
+    metric: RiemannianMetric,
+    starts: Tensor,
+    ends: Tensor,
+    kinds: Sequence[str] = KINDS,
+    *,
+    seed: int = 0,
+    n_segments: int = 256,
+    on_curve: Callable[[str], None] = lambda message: None,
 ) -> Interpolation:
     """Curves from ``starts`` to ``ends``.
 
@@ -97,19 +127,22 @@ def interpolate(
         Of the points around the centroids that paths may begin from.
     n_segments : int
         T.
+    on_curve : callable
+        Told which curves are sought next.
     """
     metric, starts, ends = metric.to(torch.float64), starts.double(), ends.double()
     straight = affine(starts, ends, n_segments)
-    metrics: dict[Kind, Metric] = {"geodesic": metric.tensor, "eq12": _potential(metric, straight)}
+    metrics: dict[str, Metric] = {"geodesic": metric.tensor, "eq12": _potential(metric, straight)}
     around = metric.centroids
     noise = torch.randn(around.shape, generator=seeded_generator(seed, "stations"), dtype=around.dtype)
     stations = torch.cat([around, around.mean(0) + SPREAD * around.std(0) * noise])
-    points: dict[Kind, Tensor] = {}
-    residual: dict[Kind, Tensor] = {}
+    points: dict[str, Tensor] = {}
+    residual: dict[str, Tensor] = {}
     for kind in kinds:
         if kind == "affine":
             points[kind], residual[kind] = straight, torch.zeros(len(starts))
             continue
+        on_curve(f"seeking {TITLES[kind]}, {len(starts)} curve{'s' if len(starts) > 1 else ''}")
         path = paths_through(metrics[kind], starts, ends, stations, n_segments=n_segments)
         found = geodesics(metrics[kind], torch.cat([straight, path]), pace=flat)
         lengths = found.length.reshape(2, -1)
