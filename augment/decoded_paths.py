@@ -15,6 +15,7 @@ from torch import Tensor
 from ..datasets.cohort import Cohort
 from ..datasets.errors import UsageError
 from ..datasets.files import refuse_existing, whole_folder, write_json
+from ..datasets.ids import participant_of
 from ..datasets.readers import Source
 from ..datasets.seeds import seeded_generator
 from ..datasets.transforms import Images, prepare
@@ -188,7 +189,7 @@ def _means(model: FittedModel) -> Tensor:
 def _row_of(members: Cohort, name: str) -> int:
     """Of the image or the participant called ``name``."""
     table = members.table
-    rows = table.index[table["image_id"] == name].tolist() or table.index[table["participant_id"] == name].tolist()
+    rows = table.index[table["image_id"] == name].tolist() or table.index[table["participant_id"] == participant_of(name)].tolist()
     if not rows:
         examples = ", ".join(table["participant_id"].unique()[:3])
         raise UsageError(f"The class {table['label'][0]} of {members.name} has no participant or image '{name}'; it has {examples}, ...")

@@ -74,7 +74,14 @@ def potential(log_volume: Callable[[Tensor], Tensor], reference: float = 0.0) ->
 
 
 def geodesics(
-    metric: Metric, initial: Tensor, *, pace: Metric | None = None, n_modes: int = 64, max_iterations: int = 500, tolerance: float = 1e-6
+    metric: Metric,
+    initial: Tensor,
+    *,
+    pace: Metric | None = None,
+    economy: float = 0.0,
+    n_modes: int = 64,
+    max_iterations: int = 500,
+    tolerance: float = 1e-6,
 ) -> Curves:
     """Curves of the least length near ``initial``, with the same ends (Eq. 4).
 
@@ -94,6 +101,10 @@ def geodesics(
         ``(p, T + 1, D)``, better in float64. What is finer than the modes is lost.
     pace : Metric, optional
         In which the curves shall have constant speed.
+    economy : float
+        Weight of the log of the length in ``pace``, beside that of the length in ``metric``, which is minimised: at 0.01 a curve that is
+        1 % longer in the latter is preferred if it is 2.7 times shorter in the former. Where a metric is as good as 0, curves stray
+        at no cost otherwise.
     n_modes : int
         Of the series; at most T - 1 are used.
     max_iterations : int
@@ -114,7 +125,8 @@ def geodesics(
         if pace is None:
             minimised = curve_energy(metric, points)
         else:
-            minimised = (curve_length(metric, points) / curve_length(pace, points)).square() * curve_energy(pace, points)
+            shape = curve_length(metric, points).square() * curve_length(pace, points).pow(2 * economy)
+            minimised = shape * curve_energy(pace, points) / curve_length(pace, points).square()
         # Of logarithms, so that short and long curves, in whatever units, weigh alike.
         return minimised.log().sum()
 

@@ -11,6 +11,7 @@ Of the last two the shortest of the local minima is taken that are found from th
 centroids and points around them. It need not be the global one.
 """
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -27,6 +28,8 @@ TITLES = {"affine": "affine", "geodesic": "geodesic (Eq. 4)", "eq12": "Eq. 12"}
 KINDS = tuple(TITLES)
 COLOURS = {"affine": "0.35", "geodesic": "C3", "eq12": "C0"}
 SPREAD = 2.0  # standard deviations of the codes: how far around them stations lie in which a path leaves the data
+PER_REACH, FEWEST_SEGMENTS, MOST_SEGMENTS = 4, 128, 1024
+ECONOMY = {"geodesic": 0.0, "eq12": 0.01}  # near centroids V is as good as 0, in many dimensions
 NOT_FOUND = 1e-2  # relative slope that tells of a minimum not reached
 
 
@@ -110,7 +113,6 @@ def interpolate(
     kinds: Sequence[str] = KINDS,
     *,
     seed: int = 0,
-    n_segments: int = 256,
     on_curve: Callable[[str], None] = lambda message: None,
 ) -> Interpolation:
     """Curves from ``starts`` to ``ends``.
@@ -125,13 +127,11 @@ def interpolate(
         Of ``KINDS``.
     seed : int
         Of the points around the centroids that paths may begin from.
-    n_segments : int
-        T.
     on_curve : callable
         Told which curves are sought next.
     """
     metric, starts, ends = metric.to(torch.float64), starts.double(), ends.double()
-    straight = affine(starts, ends, n_segments)
+    straight = affine(starts, ends, _resolution(metric, starts, ends))
     metrics: dict[str, Metric] = {"geodesic": metric.tensor, "eq12": _potential(metric, straight)}
     around = metric.centroids
     noise = torch.randn(around.shape, generator=seeded_generator(seed, "stations"), dtype=around.dtype)
@@ -143,8 +143,8 @@ def interpolate(
             points[kind], residual[kind] = straight, torch.zeros(len(starts))
             continue
         on_curve(f"seeking {TITLES[kind]}, {len(starts)} curve{'s' if len(starts) > 1 else ''}")
-        path = paths_through(metrics[kind], starts, ends, stations, n_segments=n_segments)
-        found = geodesics(metrics[kind], torch.cat([straight, path]), pace=flat)
+        path = paths_through(metrics[kind], starts, ends, stations, n_segments=straight.shape[1] - 1)
+        found = geodesics(metrics[kind], torch.cat([straight, path]), pace=flat, economy=ECONOMY[kind])
         lengths = found.length.reshape(2, -1)
         chosen = torch.arange(len(starts)) + len(starts) * lengths.argmin(0)
         points[kind], residual[kind] = found.points[chosen], found.residual[chosen]
@@ -154,6 +154,13 @@ def interpolate(
 def outside_support(metric: RiemannianMetric, z: Tensor) -> Tensor:
     """Whether latents ``(..., D)`` lie outside of the support that the sampler ``riemannian`` draws on: bool, ``(...)``."""
     return (metric.log_proximity(z.flatten(0, -2)) < default_log_threshold(metric.dim)).reshape(z.shape[:-1])
+
+
+def _resolution(metric: RiemannianMetric, starts: Tensor, ends: Tensor) -> int:
+    """Segments of which even the narrowest centroid's reach holds several: a curve would leap over it otherwise."""
+    reach = metric.rho / float(metric.precisions.amax().sqrt())
+    wanted = PER_REACH * float((ends - starts).norm(dim=1).amax()) / reach
+    return min(max(math.ceil(wanted), FEWEST_SEGMENTS), MOST_SEGMENTS)
 
 
 def _potential(metric: RiemannianMetric, straight: Tensor) -> Metric:
