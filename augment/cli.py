@@ -601,6 +601,21 @@ def demo_command(
     run_demo(out, steps=steps, force=force)
 
 
+@app.command("toy", epilog="Example: augment toy --out toy")
+def toy_command(
+    out: Annotated[
+        Path, typer.Option("--out", help="Folder of the figure, its tables and the model; a model that is there is used again.")
+    ] = Path("toy"),
+    steps: Annotated[int, typer.Option("--steps", min=1, help="Of the training.")] = 2000,
+    seed: Seed = 0,
+    force: Force = False,
+) -> None:
+    """Draw Fig. 1: discs and rings in a latent space of two dimensions, distances in it, and curves with what they decode to."""
+    from ..experiments.toy import run_toy
+
+    run_toy(out, steps=steps, seed=seed, force=force)
+
+
 def main() -> None:
     """Run a command; what a user can cause is one sentence and an exit code, anything else a traceback in a log file."""
     try:

@@ -27,7 +27,7 @@ from .generation import FileFormat, default_format, write_image
 from .interpolation import COLOURS, KINDS, NOT_FOUND, TITLES, Cost, Interpolation, interpolate, outside_support
 from .model import FittedModel, decode
 
-ALIKE = 0.02  # of the distance of the ends: curves that differ by less are shown once
+ALIKE = 0.02  # of the distance of the ends: curves that differ by less share a row of the figure
 
 
 @dataclass(frozen=True, eq=False)
@@ -129,13 +129,14 @@ def interpolate_class(
     latents = found.steps(n_steps)
     images = {kind: decode_codes(model, steps.flatten(0, 1)) for kind, steps in latents.items()}
     outside = {kind: outside_support(found.metric, steps) for kind, steps in latents.items()}
-    costs, unlike = found.costs(), _unlike(latents)
+    costs, shown = found.costs(), _shown(latents)
     rows = []
     for cost in costs:
-        if cost.kind in unlike[cost.pair]:
-            names = "{}\nto {}\n\n".format(*ends.names[cost.pair]) if cost.kind == unlike[cost.pair][0] else ""
+        if cost.kind in shown[cost.pair]:
+            names = "{}\nto {}\n\n".format(*ends.names[cost.pair]) if cost.kind == kinds[0] else ""
+            titles = "\n≈ ".join(TITLES[kind] for kind in shown[cost.pair][cost.kind])
             part = slice(cost.pair * n_steps, (cost.pair + 1) * n_steps)
-            title = f"{names}{TITLES[cost.kind]}\nlength {cost.length:.3g}"
+            title = f"{names}{titles}\nlength {cost.length:.3g}"
             rows.append(PathRow(title, COLOURS[cost.kind], images[cost.kind][part], outside[cost.kind][cost.pair].tolist()))
     with whole_folder(out, force=force) as folder:
         save_paths(folder / "paths.png", rows, title=FIGURE_TITLE.format(label=model.config.label))
@@ -145,7 +146,7 @@ def interpolate_class(
         _write_images(folder / "images", images, n_steps, file_format or default_format(model.config.space))
         write_json(folder / "dataset_description.json", _description(model, command))
         (folder / "README.md").write_text(README.format(label=model.config.label, n_steps=n_steps), encoding="utf-8")
-    _tell(costs, ends, unlike)
+    _tell(costs, ends)
     console.say(f"Wrote the figure paths.png, the table curves.csv and {sum(map(len, images.values()))} images to {out}.")
     return found
 
@@ -199,15 +200,14 @@ def _row_of(members: Cohort, name: str) -> int:
     return rows[0]
 
 
-def _unlike(latents: dict[str, Tensor]) -> list[list[str]]:
-    """For each pair the kinds whose curves differ from those of all kinds before."""
-    pairs = len(next(iter(latents.values())))
-    kept: list[list[str]] = [[] for _ in range(pairs)]
+def _shown(latents: dict[str, Tensor]) -> list[dict[str, list[str]]]:
+    """For each pair the kinds that differ from those before, each with itself and those that hardly differ from it."""
+    kept: list[dict[str, list[str]]] = [{} for _ in next(iter(latents.values()))]
     for kind, steps in latents.items():
         for pair, seen in enumerate(kept):
             bound = ALIKE * (steps[pair, -1] - steps[pair, 0]).norm()
-            if all((steps[pair] - latents[other][pair]).norm(dim=1).max() > bound for other in seen):
-                seen.append(kind)
+            alike = [other for other in seen if (steps[pair] - latents[other][pair]).norm(dim=1).max() <= bound]
+            seen.setdefault(alike[0] if alike else kind, []).append(kind)
     return kept
 
 
@@ -232,7 +232,7 @@ def _description(model: FittedModel, command: str) -> dict[str, object]:
     }
 
 
-def _tell(costs: Sequence[Cost], ends: Ends, unlike: list[list[str]]) -> None:
+def _tell(costs: Sequence[Cost], ends: Ends) -> None:
     header = ("pair", "from", "to", "curve", "length", "energy", "Euclidean", "Eq. 12", "off")
     rows = []
     for cost in costs:
@@ -246,5 +246,3 @@ def _tell(costs: Sequence[Cost], ends: Ends, unlike: list[list[str]]) -> None:
     for cost in costs:
         if cost.residual > NOT_FOUND:
             console.warn(f"pair {cost.pair + 1}, {TITLES[cost.kind]}: no minimum was reached, so the curve may still be too long.")
-        if cost.kind not in unlike[cost.pair]:
-            console.say(f"pair {cost.pair + 1}: the curve {TITLES[cost.kind]} hardly differs from one above, and is not shown.")
