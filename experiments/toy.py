@@ -79,7 +79,7 @@ def run_toy(out: Path, *, steps: int = 2000, seed: int = 0, force: bool = False)
         [Map(across, up, distance, f"Riemannian distance from a {kind}") for distance, kind in zip(maps, KINDS, strict=False)],
         {kind: codes[kinds == kind] for kind in KINDS},
         found.points,
-        {f"Decoded, from a {kind} to another": path_rows(model, found, pair) for pair, kind in enumerate(KINDS)},
+        {f"Decoded, from a {kind} to another; framed: off the manifold": path_rows(model, found, pair) for pair, kind in enumerate(KINDS)},
     )
     _write_tables(out, found.costs(), by_graph, pullback_agreements(model))
     console.say(f"Wrote the figure {out / 'toy.png'} and the tables in {out / 'table.md'}.")
