@@ -172,7 +172,8 @@ README = """\
 whom a curve leads, how long it is, and which share of it lies off the manifold.
 
 The first and the last image of a curve are what the model makes of two real people: reconstructions, to be handled as these people's
-images are. The others are synthetic: they are of nobody, and can be close to a training image. This folder is no synthetic cohort.
+images are. The others are synthetic: they are of nobody, but one on the manifold is near the code of some training image. This folder is
+no synthetic cohort.
 """
 
 

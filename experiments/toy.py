@@ -185,9 +185,10 @@ TABLES = """\
 
 ## Curves
 
-length, energy: of Eq. 4, the energy at constant Euclidean speed; eq12: the integral of Eq. 12, in units of the straight line's;
-off_manifold: share of the curve off the manifold; residual: slope that is left, 0 at a minimum; length_by_graph: the same distance by
-Dijkstra's algorithm on a grid, which is too long by some percent.
+Between the two discs, and the two rings, whose codes lie farthest apart. length, energy: of Eq. 4, the energy at constant Euclidean
+speed; eq12: the integral of Eq. 12, in units of the straight line's; off_manifold: share of the curve off the manifold; residual: slope
+that is left, 0 at a minimum; length_by_graph: the same distance by Dijkstra's algorithm on a grid, good to some percent, which is a check
+that begins from no curve.
 
 {}
 
@@ -195,6 +196,7 @@ Dijkstra's algorithm on a grid, which is too long by some percent.
 
 What a posterior's precision and the metric are, at the training images' means, beside 1 + 2 / beta diag(J^T J), which the best posterior's
 precision is where the decoder is straight: correlation of their logarithms, and quantiles 0.05, 0.5 and 0.95 of the first by the second.
+G adds up the precisions of all centroids whose reach a point is in, so it grows with their number too.
 
 {}
 """

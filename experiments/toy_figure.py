@@ -16,6 +16,7 @@ from ..augment.interpolation import COLOURS, TITLES
 POINTS = ("#e69f00", "#56b4e9")  # Okabe and Ito's orange and sky blue, apart in every kind of colour vision
 DASHES = {"affine": (4, 2), "geodesic": (None, None), "eq12": (None, None)}
 DPI = 100
+LEVELS = 24
 OUTLINE = [Stroke(linewidth=3.2, foreground="white"), Normal()]
 
 
@@ -77,11 +78,10 @@ def save_toy_figure(
 
 
 def _draw_map(canvas: SubFigure, axis: Axes, shown: Map, colours: str) -> None:
-    low_x, high_x, low_y, high_y = (float(edge) for edge in (shown.across[0], shown.across[-1], shown.up[0], shown.up[-1]))
-    image = axis.imshow(shown.values.T.numpy(), origin="lower", extent=(low_x, high_x, low_y, high_y), cmap=colours, aspect="auto")
+    drawn = axis.contourf(shown.across.numpy(), shown.up.numpy(), shown.values.T.numpy(), levels=LEVELS, cmap=colours)
     axis.set_title(shown.title, fontsize=9)
     axis.tick_params(labelsize=7)
-    canvas.colorbar(image, ax=axis, fraction=0.04, pad=0.02).ax.tick_params(labelsize=7)
+    canvas.colorbar(drawn, ax=axis, fraction=0.04, pad=0.02).ax.tick_params(labelsize=7)
 
 
 def _draw_curves(axis: Axes, curves: Mapping[str, Tensor]) -> None:
