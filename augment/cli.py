@@ -281,6 +281,69 @@ def generate_command(
     )
 
 
+@app.command("interpolate", epilog="Example: augment interpolate models/AD --pairs 3 --out paths")
+def interpolate_command(
+    model: Annotated[Path, typer.Argument(help="A model, or a folder of models and --class.")],
+    label_of_model: Annotated[str | None, typer.Option("--class", help="Class, where MODEL holds several.")] = None,
+    start: Annotated[
+        str | None, typer.Option("--from", help="Participant or image to start from. \\[default: random training images]")
+    ] = None,
+    end: Annotated[str | None, typer.Option("--to", help="And to go to.")] = None,
+    pairs: Annotated[int, typer.Option("--pairs", help="Random pairs, without --from and --to.")] = 3,
+    steps: Annotated[int, typer.Option("--steps", help="Images on a curve, ends included.")] = 10,
+    curves: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--curve",
+            help="affine (straight), geodesic (shortest in the metric, Eq. 4) or eq12 (keeps to the data); may be given again. "
+            "\\[default: all]",
+        ),
+    ] = None,
+    seed: Seed = 0,
+    file_format: Annotated[str | None, typer.Option("--format", help="nifti or png. \\[default: as the source]")] = None,
+    out: Annotated[Path, typer.Option("--out", help="Folder of the figure, the table and the images.")] = Path("paths"),
+    data: Annotated[
+        str | None, typer.Option("--data", help="The cohort of --from and --to. \\[default: what the model learnt from]")
+    ] = None,
+    root: Root = None,
+    table: Table = None,
+    label: Label = None,
+    plane: Plane = None,
+    suffix: Suffix = "T1w",
+    force: Force = False,
+) -> None:
+    """Decode along curves between two people's codes: straight, geodesic, and through the data."""
+    from ..datasets.errors import UsageError
+    from ..datasets.readers import Source
+    from . import commands
+    from .decoded_paths import interpolate_class
+    from .interpolation import KINDS
+
+    if (start is None) != (end is None):
+        raise UsageError("--from and --to go together.")
+    unknown = [curve for curve in curves or [] if curve not in KINDS]
+    if unknown:
+        raise UsageError(f"There is no curve '{unknown[0]}'; choose among: {', '.join(KINDS)}.")
+    if file_format not in (None, "nifti", "png"):
+        raise UsageError(f"--format is nifti or png, not '{file_format}'.")
+    models = commands.load_models(model, [] if label_of_model is None else [label_of_model])
+    if len(models) > 1:
+        raise UsageError(f"{model} holds models of the classes {', '.join(models)}; choose one with --class.")
+    interpolate_class(
+        next(iter(models.values())),
+        out,
+        named=None if start is None or end is None else (start, end),
+        n_pairs=pairs,
+        n_steps=steps,
+        kinds=[kind for kind in KINDS if kind in (curves or KINDS)],
+        seed=seed,
+        source=None if data is None else Source(data, table, label, plane, suffix, root),
+        file_format=file_format,  # type: ignore[arg-type]
+        force=force,
+        command=_command_line(),
+    )
+
+
 @app.command("models", epilog="Example: augment models")
 def models_command() -> None:
     """List the models, what each is, the samplers that it can be used with, and its settings."""
@@ -536,6 +599,21 @@ def demo_command(
     from ..experiments.demo import run_demo
 
     run_demo(out, steps=steps, force=force)
+
+
+@app.command("toy", epilog="Example: augment toy --out toy")
+def toy_command(
+    out: Annotated[
+        Path, typer.Option("--out", help="Folder of the figure, its tables and the model; a model that is there is used again.")
+    ] = Path("toy"),
+    steps: Annotated[int, typer.Option("--steps", min=1, help="Of the training.")] = 2000,
+    seed: Seed = 0,
+    force: Force = False,
+) -> None:
+    """Draw Fig. 1: discs and rings in a latent space of two dimensions, distances in it, and curves with what they decode to."""
+    from ..experiments.toy import run_toy
+
+    run_toy(out, steps=steps, seed=seed, force=force)
 
 
 def main() -> None:

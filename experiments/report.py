@@ -182,7 +182,7 @@ def _markdown(sections: Sequence[Section], folder: Path, config: Mapping[str, An
     lines = [f"# {_title(config)}", "", f"Mean ± standard deviation over runs, in percent; protocol {config['protocols']['protocol']}.", ""]
     lines += [missing, ""] if missing else []
     for section in sections:
-        lines += [f"## {section.title}", "", _markdown_table(section.layout), ""]
+        lines += [f"## {section.title}", "", markdown_table(section.layout), ""]
         for reference, comparison in section.comparisons.items():
             lines += [f"Against `{reference}`:", ""]
             lines += [f"- `{method}`: {verdict}" for method, verdict in _comparison_rows(comparison)] + [""]
@@ -192,7 +192,8 @@ def _markdown(sections: Sequence[Section], folder: Path, config: Mapping[str, An
     return "\n".join(lines)
 
 
-def _markdown_table(table: pd.DataFrame) -> str:
+def markdown_table(table: pd.DataFrame) -> str:
+    """A table as Markdown has it, cells as they print."""
     lines = [table.columns, ["---"] * len(table.columns), *table.to_numpy()]
     return "\n".join("| " + " | ".join(str(cell) for cell in line) + " |" for line in lines)
 

@@ -184,6 +184,15 @@ def fitted_parameters(augment, data, tmp_path):
     return list(model.autoencoder.parameters())
 
 
+def test_interpolate(augment, studies, tmp_path):
+    study = studies["slices"]
+    words = ("interpolate", study.models, "--class", "CN", "--from", "010", "--to", "sub-011", "--steps", 3, "--curve", "affine")
+    answer = augment(*words, "--out", tmp_path / "paths")
+    assert answer.code == 0, answer.err
+    assert (tmp_path / "paths/curves.csv").read_text().splitlines()[1].startswith("010,sub-011,1,affine,")
+    assert len(list((tmp_path / "paths/images").glob("*.nii.gz"))) == 3
+
+
 def test_the_latent_map_and_the_loss_curve(augment, studies, tmp_path):
     for name, what in (("pictures", "latent map"), ("ae", "loss curve")):
         answer = augment("show", studies[name].models / "AD", "--out", tmp_path / f"{name}.png")
@@ -252,6 +261,7 @@ FIT_VOLUMES = ("fit", "--data", "{bids}", "--out", "{out}", *QUICK)
 OF_VOLUMES = ("generate", "--models", "{models-volumes}", "--out", "{out}")
 OVER = ("fit", "--data", "{study.npz}", "--out", "{models-pictures}", *QUICK)
 GENERATE = ("generate", "--models", "{models-pictures}", "--out", "{out}")
+INTERPOLATE = ("interpolate", "{models-pictures}", "--class", "AD", "--out", "{out}")
 REFUSED = {
     # Paths and cohorts.
     "check of nothing": (("check", "--data", "{none}"), 3, "There is no file or folder .*none"),
@@ -400,6 +410,25 @@ REFUSED = {
         2,
         "--external-only goes with --test-data",
     ),
+    "interpolation without a metric": (
+        ("interpolate", "{models-ae}", "--class", "AD", "--out", "{out}"),
+        2,
+        "'ae' has no Gaussian posterior.*--model vae, vamp, ",
+    ),
+    "interpolation of several classes": (("interpolate", "{models-pictures}", "--out", "{out}"), 2, "choose one with --class"),
+    "interpolation of no model": (("interpolate", "{nothing}", "--out", "{out}"), 3, "no fitted model"),
+    "interpolation from nobody": ((*INTERPOLATE, "--from", "nobody", "--to", "001"), 2, "no participant or image 'nobody'"),
+    "interpolation from here to nowhere": ((*INTERPOLATE, "--from", "001"), 2, "--from and --to go together"),
+    "interpolation by a curve": ((*INTERPOLATE, "--curve", "round"), 2, "no curve 'round'; choose among: affine, geodesic, eq12"),
+    "interpolation of too many pairs": ((*INTERPOLATE, "--pairs", "4"), 2, "from 1 to 3 pairs"),
+    "interpolation in one step": ((*INTERPOLATE, "--steps", "1"), 2, "2 images or more"),
+    "interpolation as npz": ((*INTERPOLATE, "--format", "npz"), 2, "--format is nifti or png"),
+    "interpolation of volumes as PNG": (
+        ("interpolate", "{models-volumes}", "--class", "AD", "--format", "png", "--out", "{out}"),
+        2,
+        "Volumes cannot be written as PNG",
+    ),
+    "toy of no steps": (("toy", "--steps", "0", "--out", "{out}"), 2, "--steps"),
     "demo of no steps": (("demo", "--steps", "0", "--out", "{out}"), 2, "--steps"),
 }
 
