@@ -28,13 +28,13 @@ from ..classifiers.training import Augmentation, ClassifierSettings, balancing_w
 from ..datasets.cohort import Cohort
 from ..datasets.errors import UsageError
 from ..datasets.splits import Split, sides_of_rows, split_cohort
+from ..datasets.subsets import LEFT_OUT
 from .generators import check_no_leakage, generator_of, split_of_given
 from .prepared import TEST, Prepared, stratum
 from .study import read_config, seed_of
 
 BASELINES = ("original", "resampled", "weighted", "classical", "covariates")
 DEFAULT_METHODS = ("original", "resampled", "weighted", "classical", "vae:posterior", "vae:riemannian")
-LEFT_OUT = "left out"
 
 Mode = Literal["resampled+synthetic", "real+synthetic", "synthetic-only"]
 MODES: tuple[Mode, ...] = get_args(Mode)

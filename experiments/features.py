@@ -150,10 +150,15 @@ def cohort_extractor(
         raise UsageError("The extractor 'cohort' learns to tell classes apart, and the real cohort has one; use an inception extractor.")
     network = train_classifier(images, labels, validation_images, validation_labels, settings, n_classes=n_classes, seed=seed).network
     assert isinstance(network, CNN)
+    return classifier_extractor(network)
+
+
+def classifier_extractor(network: CNN) -> Extractor:
+    """The features of a classifier that was trained as for ``cohort_extractor``; it is on the CPU, in evaluation mode."""
     digest = hashlib.sha256()
     for name, value in network.state_dict().items():
         digest.update(name.encode() + value.numpy().tobytes())
-    size = " x ".join(map(str, images.shape[2:]))
+    size = " x ".join(map(str, network.shape))
     return Extractor(
         Passport("cohort", "Fréchet classifier distance", digest.hexdigest(), f"none: {size}", dimension=HIDDEN), network.features
     )

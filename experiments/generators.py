@@ -3,13 +3,14 @@
 Given ones bring their split along, because another split would test on participants that they have seen.
 """
 
+import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 from ..augment.commands import load_models
-from ..augment.fitting import fit_class, plan_digest
+from ..augment.fitting import FitSettings, fit_class, plan_digest
 from ..augment.model import FittedModel
 from ..datasets.cohort import Cohort
 from ..datasets.errors import DataError, LeakageError, UsageError
@@ -91,8 +92,25 @@ def generator_of(
     settings = fit_settings_from(config["fit"])
     own = {} if name != settings.model else settings.model_settings
     settings = replace(settings, model=name, model_settings=own, seed=seed_of(config["seed"], {**shared, "of": "generators"}))
-    data_digest = config["data"]["digest"]
-    make_once(place, lambda temporary: fit_class(data.cohort, split, label, settings, data_digest=data_digest).save(temporary))
+    return fitted_once(place, data.cohort, split, label, settings, config["data"]["digest"])
+
+
+def fitted_once(
+    place: Path, cohort: Cohort, split: Split, label: str, settings: FitSettings, data_digest: str, resume_folder: Path | None = None
+) -> FittedModel:
+    """The model in ``place``, fitted if it is not there; ``resume_folder`` keeps the state of its training until then.
+
+    Raises
+    ------
+    DataError
+        If the one that is there is of another plan.
+    """
+    make_once(
+        place,
+        lambda temporary: fit_class(cohort, split, label, settings, data_digest=data_digest, resume_folder=resume_folder).save(temporary),
+    )
+    if resume_folder is not None:
+        shutil.rmtree(resume_folder, ignore_errors=True)
     model = FittedModel.load(place)
     if model.config.plan != plan_digest(settings, label, data_digest, split):
         raise DataError(f"{place} was fitted with other settings, data or split than this study's; delete it.")
