@@ -140,7 +140,6 @@ def prepare_real_side(folder: Path, config: Mapping[str, Any]) -> None:
     """Make what all cells share (images, classifier, features of the real sides) before there are several processes that would."""
     claim(folder, config)
     data, scoring = StudyData.load(folder, config), Scoring.of(config)
-    data.sizes(scoring.n_samples)
     console.say(f"Features of the real images, once for all: {', '.join(scoring.features)}.")
     for name in scoring.features:
         extractor = load_extractor(name, folder, config)

@@ -27,7 +27,7 @@ from ..datasets.seeds import derived_seed
 from ..datasets.splits import Split, split_cohort
 from .features import Extractor, classifier_extractor, cohort_classifier, inception_extractor, sliced
 from .fidelity.scores import FEWEST, Sample
-from .prepared import Part, Prepared, make_once
+from .prepared import Prepared, make_once
 from .study import canonical, digest, seed_of
 
 EVERYTHING = "all"  # the one class of a cohort whose classes are generated together
@@ -50,49 +50,35 @@ class StudyData:
         With the labels by which generators are fitted: ``EVERYTHING``, or, per class, its own.
     split : Split
         The official one, or one that is drawn for the study: all runs test on the same people.
-    labels : tuple of str
-        Of ``cohort``.
+    sizes : dict
+        From each label of ``cohort`` to how many images of it everything is scored by.
     """
 
     prepared: Prepared
     cohort: Cohort
     split: Split
-    labels: tuple[str, ...]
+    sizes: dict[str, int]
 
     @classmethod
     def load(cls, folder: Path, config: Mapping[str, Any]) -> "StudyData":
         """The data of the study in ``folder``; those of the last study are kept in memory, because a worker does many of its cells."""
         return _load(folder, canonical(config))
 
-    def side(self, name: str) -> tuple[Part, np.ndarray]:
-        """The images of a side, and their labels ``(n,)`` as ``cohort`` has them."""
-        part = self.prepared.side(self.split, name)
-        labels = np.full(len(part.images), EVERYTHING) if self.labels == (EVERYTHING,) else part.table["label"].to_numpy(dtype=str)
-        return part, labels
+    def real(self, side: str) -> tuple[Tensor, np.ndarray]:
+        """The real images ``(n, 1, ...)`` of a side that are scored, or scored by, and their labels ``(n,)``."""
+        found = [self._images(self.split, side, label) for label in self.sizes]
+        order = np.random.default_rng(derived_seed(0, "real", side))
+        chosen = [images[order.permutation(len(images))[:n]] for images, n in zip(found, self.sizes.values(), strict=True)]
+        return torch.cat(chosen), np.repeat(list(self.sizes), list(self.sizes.values()))
 
     def training_images(self, split: Split, label: str) -> Tensor:
         """The images ``(n, 1, ...)`` that a generator is fitted on."""
+        return self._images(split, "train", label)
+
+    def _images(self, split: Split, side: str, label: str) -> Tensor:
         assert self.cohort.arrays is not None
-        rows = split.side(self.cohort.of_class(label), "train").table["image"].to_numpy(dtype=int)
+        rows = split.side(self.cohort.of_class(label), side).table["image"].to_numpy(dtype=int)
         return torch.from_numpy(self.cohort.arrays[rows])[:, None]
-
-    def sizes(self, n_samples: int) -> dict[str, int]:
-        """By how many images of each class everything is scored: ``n_samples``, or what the smaller of the two real sides has.
-
-        Raises
-        ------
-        DataError
-            If that is too few.
-        """
-        tables = [self.split.side(self.cohort, side).table["label"] for side in (REFERENCE, HELD_OUT)]
-        sizes = {label: min(n_samples, *(int((table == label).sum()) for table in tables)) for label in self.labels}
-        few = [label for label, n in sizes.items() if n < FEWEST]
-        if few:
-            raise DataError(
-                f"The test or the validation side of {self.cohort.name} has fewer than {FEWEST} images of {', '.join(few)}: "
-                "too few to score by; take another cohort, or leave out --per-class."
-            )
-        return sizes
 
 
 @lru_cache(maxsize=1)
@@ -100,10 +86,23 @@ def _load(folder: Path, configuration: str) -> StudyData:
     config = json.loads(configuration)
     prepared = Prepared.load(folder, config)
     split = split_cohort(prepared.cohort, seed=seed_of(config["seed"], {"of": "split"}))
-    if config["scoring"].get("per_class"):
-        return StudyData(prepared, prepared.cohort, split, prepared.classes)
-    pooled = replace(prepared.cohort, table=prepared.cohort.table.assign(label=EVERYTHING))
-    return StudyData(prepared, pooled, split, (EVERYTHING,))
+    cohort = prepared.cohort
+    if not config["scoring"].get("per_class"):
+        cohort = replace(cohort, table=cohort.table.assign(label=EVERYTHING))
+    return StudyData(prepared, cohort, split, _sizes(cohort, split, config["scoring"]["n_samples"]))
+
+
+def _sizes(cohort: Cohort, split: Split, n_samples: int) -> dict[str, int]:
+    """Of each class ``n_samples``, or what the smaller of the two real sides has; raise a ``DataError`` if that is too few."""
+    tables = [split.side(cohort, side).table["label"] for side in (REFERENCE, HELD_OUT)]
+    sizes = {label: min(n_samples, *(int((table == label).sum()) for table in tables)) for label in cohort.labels}
+    few = [label for label, n in sizes.items() if n < FEWEST]
+    if few:
+        raise DataError(
+            f"The test or the validation side of {cohort.name} has fewer than {FEWEST} images of {', '.join(few)}: "
+            "too few to score by; take another cohort, or leave out --per-class."
+        )
+    return sizes
 
 
 def load_extractor(name: str, folder: Path, config: Mapping[str, Any]) -> Extractor:
@@ -174,7 +173,7 @@ def features_of(extractor: Extractor, batches: Iterable[Tensor]) -> np.ndarray:
 
 def real_sample(side: str, extractor: Extractor, data: StudyData, folder: Path) -> Sample:
     """Features of a real side, from the study's cache, which may be deleted at any time."""
-    part, labels = data.side(side)
+    images, labels = data.real(side)
     place = folder / "cache" / f"{side}-{digest(asdict(extractor.passport))[:16]}"
-    make_once(place, lambda temporary: np.save(temporary / "features.npy", features_of(extractor, part.images.split(CHUNK))))
+    make_once(place, lambda temporary: np.save(temporary / "features.npy", features_of(extractor, images.split(CHUNK))))
     return Sample(np.load(place / "features.npy", allow_pickle=False), extractor.passport, labels)

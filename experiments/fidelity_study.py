@@ -110,14 +110,14 @@ def run_cell(key: Mapping[str, Any], seed: int, folder: Path) -> dict[str, Any]:
         return {name: real_sample(side, extractor, data, folder) for name, extractor in extractors.items()}
 
     if key["model"] == REAL:
-        part, labels = data.side(HELD_OUT)
-        _keep_pictures(folder, key, {"samples": torch.cat([part.images[labels == label][:SHOWN] for label in data.labels])})
+        images, labels = data.real(HELD_OUT)
+        _keep_pictures(folder, key, {"samples": torch.cat([images[labels == label][:SHOWN] for label in data.sizes])})
         return _scored(real(HELD_OUT), {REFERENCE: real(REFERENCE)}, data, scoring, config)
     system, device = System.of_key(key), choose_device(config["where"].get("device", "cpu"))
     split = split_of(key, data, config)
     samples, reconstructed = _Gathered(extractors), _Gathered(extractors)
     notes, pictures = {}, []
-    for label, n in data.sizes(scoring.n_samples).items():
+    for label, n in data.sizes.items():
         model = fitted_model(system, label, split, key, data, config, folder)
         latents, sampling = latents_of(system, model, n, seed)
         images = samples.add(label, decoded(model, latents, device))
@@ -245,8 +245,7 @@ def _scored(
         result["scores"][name] = {}
         for side, of_features in references.items():
             reference = of_features[name]
-            held = {label: int(np.sum(reference.labels == label)) for label in data.labels}
-            sizes = {label: min(n, held[label]) for label, n in data.sizes(scoring.n_samples).items()}
+            sizes = {label: min(n, int(np.sum(reference.labels == label))) for label, n in data.sizes.items()}
             result["sizes"][side] = sizes
             parts = {label: {label: n} for label, n in sizes.items()} | ({TOGETHER: sizes} if len(sizes) > 1 else {})
             result["scores"][name][side] = {
