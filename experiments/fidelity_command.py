@@ -11,11 +11,12 @@ from ..datasets.compute import choose_device
 from ..datasets.errors import UsageError
 from ..datasets.readers import Source
 from ..datasets.splits import split_cohort
+from ..datasets.subsets import of_training_size
 from . import starting
 from .fidelity_data import HELD_OUT, StudyData, inception, load_extractor, real_sample
 from .fidelity_report import write_report
 from .fidelity_study import Scoring, cells_of, run_cell
-from .plans import ALL, PLANS, Plan, plan_of
+from .plans import ALL, PLANS, VALIDATION, plan_of
 from .prepared import describe, without_places
 from .runs import Study
 from .study import claim, seed_of
@@ -60,6 +61,8 @@ def configuration_of(request: Request) -> dict[str, Any]:
     runs = plan.runs if request.runs is None else request.runs
     if runs < 1:
         raise UsageError(f"--runs is 1 or more, not {runs}.")
+    if VALIDATION in plan.sides and "frechet" not in request.scoring.measures:
+        raise UsageError(f"The study {request.plan} chooses settings by the Fréchet distance: leave frechet among the --measures.")
     choose_device(request.device)
     scoring = replace(request.scoring, sides=plan.sides)
     for name in scoring.features:
@@ -75,6 +78,10 @@ def configuration_of(request: Request) -> dict[str, Any]:
     data, where = without_places(data)
     split = split_cohort(cohort, seed=seed_of(request.seed, {"of": "split"}))
     n_train = sum(side == "train" for side in split.sides.values())
+    sizes = request.sizes or tuple(size for size in plan.sizes if size < n_train)
+    for size in sizes:
+        if size != ALL:
+            of_training_size(split, cohort, size, request.seed)
     settled = replace(request.fit.preparation, size=tuple(data["preparation"]["size"]))
     return {
         "seed": request.seed,
@@ -84,25 +91,11 @@ def configuration_of(request: Request) -> dict[str, Any]:
         "fit": replace(request.fit, preparation=settled).as_dict(),
         "grid": {
             "plan": request.plan,
-            "sizes": sizes_of(plan, request.sizes, n_train),
+            "sizes": sorted(sizes, key=lambda size: (size == ALL, size)),
             "runs": runs,
             "rows": {title: list(members) for title, members in plan.rows.items()},
         },
     }
-
-
-def sizes_of(plan: Plan, asked: tuple[int, ...], n_train: int) -> list[int]:
-    """The sizes asked for, or those of the plan that the training side has.
-
-    Raises
-    ------
-    UsageError
-        If one that is asked for is larger than that.
-    """
-    over = [size for size in asked if size > n_train]
-    if over:
-        raise UsageError(f"The training side has {n_train} participants, fewer than --sizes {over[0]}; give all, or a smaller number.")
-    return sorted(asked or (size for size in plan.sizes if size < n_train), key=lambda size: (size == ALL, size))
 
 
 def systems_of(rows: Mapping[str, Any]) -> list[str]:

@@ -44,7 +44,7 @@ def write_report(folder: Path) -> pd.DataFrame:
         raise DataError(f"{folder} has no finished run of a generator yet; the command that started it goes on with it.")
     missing = _missing(runs, grid)
     tables = _tables(results, grid, config["data"]["n_train"])
-    figure = draw_scores(results, config["data"]["n_train"])
+    figure = draw_scores(results, plan_of(grid["plan"]), config["data"]["n_train"])
     table = pd.concat([results.floor, results.scores], ignore_index=True).drop(columns="blocks")
     texts = {
         "results.csv": table.to_csv(index=False),
@@ -179,9 +179,7 @@ def _html(
     missing: Sequence[str],
 ) -> str:
     n_train = config["data"]["n_train"]
-    labels = results.scores["label"].unique()
-    labels = [label for label in labels if len(labels) == 1 or label != "together"]
-    sheets = [(size_title(n, n_train), draw_samples(folder, config, n, labels)) for n in config["grid"]["sizes"]]
+    sheets = [(size_title(n, n_train), draw_samples(folder, config, n, plan_of(config["grid"]["plan"]))) for n in config["grid"]["sizes"]]
     sampling = _sampling(runs, results, n_train)
     return render(
         _PAGE,
@@ -203,7 +201,7 @@ def _html(
 
 _PAGE = """<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><title>{{ title }}</title>
-<style>{{ style }}</style></head><body>
+<style>{{ style | safe }}</style></head><body>
 <h1>{{ title }}</h1>
 {% for note in notes %}<p class="note">{{ note }}</p>{% endfor %}
 {% if missing %}<p><b>Preliminary: {{ missing | length }} cells are not there yet.</b></p>{% endif %}

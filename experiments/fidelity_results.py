@@ -10,8 +10,8 @@ import pandas as pd
 from .features import Passport
 from .fidelity.compare import TOGETHER
 from .fidelity.scores import Estimate, Score, ranking
-from .fidelity_data import EVERYTHING, HELD_OUT
-from .fidelity_study import REAL
+from .fidelity_data import EVERYTHING
+from .fidelity_study import FLOOR_KEY
 from .plans import ALL, VALIDATION
 from .study import digest
 from .systems import System
@@ -60,7 +60,7 @@ class Results:
 
 def results_of(runs: Sequence[Mapping[str, Any]], rows: Mapping[str, Sequence[str]]) -> Results:
     """Gather the results of cells (``study.all_runs``) under the titles that a plan's rows give their systems."""
-    titles: dict[tuple[str, str], list[tuple[str, str]]] = {(REAL, HELD_OUT): [(FLOOR, FLOOR)]}
+    titles: dict[tuple[str, str], list[tuple[str, str]]] = {(FLOOR_KEY["model"], FLOOR_KEY["sampler"]): [(FLOOR, FLOOR)]}
     for title, systems in rows.items():
         for text in systems:
             system = System.parse(text)

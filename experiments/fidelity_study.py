@@ -27,13 +27,15 @@ from .fidelity.compare import TOGETHER
 from .fidelity.scores import MEASURES, Sample, score_against, title_of
 from .fidelity_data import CHUNK, HELD_OUT, REFERENCE, StudyData, load_extractor, real_sample
 from .generators import fitted_once
+from .plans import RECONSTRUCTIONS
 from .settings import fit_settings_from
 from .study import read_config, seed_of, slug
 from .systems import RECONSTRUCTION, System
 
 REAL = "real"  # the "model" of the floor
-RECONSTRUCTIONS = "reconstructions"  # of training images: a reference (Fig. 3)
+FLOOR_KEY = {"run": 0, "n": 0, "model": REAL, "sampler": HELD_OUT}
 SHOWN, AUDITED = 12, 500  # samples of a class that are kept as pictures, and whose nearest training images are looked for
+NEAREST_TRAINING = "nearest\ntraining image"
 FEW_CENTROIDS = 4  # so few are kept as pictures too (Fig. 13)
 EXAMINED = tuple(name for name in MEASURES if name != "ms-ssim")  # what looks at features
 
@@ -81,7 +83,7 @@ class Scoring:
 
 def cells_of(systems: Sequence[str], sizes: Sequence[int], runs: int) -> list[dict[str, Any]]:
     """Keys of the grid: the floor, then run by run, from the smallest size; a size of 0 is the whole training side."""
-    keys = [{"run": 0, "n": 0, "model": REAL, "sampler": HELD_OUT}]
+    keys: list[dict[str, Any]] = [FLOOR_KEY]
     parsed = [System.parse(text) for text in systems]
     for run in range(runs):
         for n in sorted(sizes, key=lambda size: (size == 0, size)):
@@ -111,25 +113,25 @@ def run_cell(key: Mapping[str, Any], seed: int, folder: Path) -> dict[str, Any]:
 
     if key["model"] == REAL:
         images, labels = data.real(HELD_OUT)
-        _keep_pictures(folder, key, {"samples": torch.cat([images[labels == label][:SHOWN] for label in data.sizes])})
+        _keep_pictures(folder, key, {label: {"samples": images[labels == label][:SHOWN]} for label in data.sizes})
         return _scored(real(HELD_OUT), {REFERENCE: real(REFERENCE)}, data, scoring, config)
     system, device = System.of_key(key), choose_device(config["where"].get("device", "cpu"))
     split = split_of(key, data, config)
     samples, reconstructed = _Gathered(extractors), _Gathered(extractors)
-    notes, pictures = {}, []
+    notes, pictures = {}, {}
     for label, n in data.sizes.items():
         model = fitted_model(system, label, split, key, data, config, folder)
         latents, sampling = latents_of(system, model, n, seed)
         images = samples.add(label, decoded(model, latents, device))
-        references = {"nearest training image": data.training_images(split, label)}
-        notes[label] = {"sampling": sampling, **_audited(images, references["nearest training image"], model)}
+        references = {NEAREST_TRAINING: data.training_images(split, label)}
+        notes[label] = {"sampling": sampling, **_audited(images, references[NEAREST_TRAINING], model)}
         if RECONSTRUCTIONS in scoring.sides:
             codes = model.codes[torch.randperm(len(model.codes), generator=seeded_generator(seed, label, RECONSTRUCTIONS))[:n]]
             reconstructed.add(label, decoded(model, codes, device))
-            references["nearest reconstruction"] = torch.cat(list(decoded(model, model.codes, device)))
-        pictures.append(_pictures(images[:SHOWN], references, model))
+            references["nearest\nreconstruction"] = torch.cat(list(decoded(model, model.codes, device)))
+        pictures[label] = _pictures(images, references, model)
     against = {side: reconstructed.samples() if side == RECONSTRUCTIONS else real(side) for side in scoring.sides}
-    _keep_pictures(folder, key, {name: torch.cat([part[name] for part in pictures]) for name in pictures[0]})
+    _keep_pictures(folder, key, pictures)
     return _scored(samples.samples(), against, data, scoring, config) | {"generators": notes}
 
 
@@ -205,24 +207,35 @@ def _audited(images: Tensor, training: Tensor, model: FittedModel) -> dict[str, 
 
 
 def _pictures(images: Tensor, references: Mapping[str, Tensor], model: FittedModel) -> dict[str, Tensor]:
-    """Some samples, what is nearest to each, and centroids where they are few."""
-    found = {"samples": images}
+    """Some samples and what is nearest to each; where there are few centroids, each beside what lies around it (Fig. 13)."""
+    shown = images[:SHOWN]
+    found = {"samples": shown}
     for name, others in references.items():
-        _, nearest = nearest_images(images, others)
-        found[name] = others[nearest]
+        found[name] = others[nearest_images(shown, others)[1]]
     if model.metric is not None and len(model.metric.centroids) <= FEW_CENTROIDS:
-        found["decoded centroids"] = decode(model.autoencoder, model.metric.centroids)
+        centroids = decode(model.autoencoder, model.metric.centroids)
+        training = references[NEAREST_TRAINING]
+        _, nearest_training = nearest_images(centroids, training)
+        _, nearest_centroid = nearest_images(images, centroids)
+        for i, centroid in enumerate(centroids):
+            around = [centroid, training[nearest_training[i]], *images[nearest_centroid == i][: SHOWN - 2]]
+            found[f"centroid {i + 1}, decoded;\nnearest training image;\nsamples"] = torch.stack(around)
     return found
 
 
-def _keep_pictures(folder: Path, key: Mapping[str, Any], pictures: Mapping[str, Tensor]) -> None:
+def _keep_pictures(folder: Path, key: Mapping[str, Any], pictures: Mapping[str, Mapping[str, Tensor]]) -> None:
+    """Write pictures by class and name, 8 bit."""
+    arrays = {
+        f"{label}/{name}": (255 * images[:, 0]).round().to(torch.uint8).numpy()
+        for label, named in pictures.items()
+        for name, images in named.items()
+    }
     with whole_file(pictures_path(folder, key)) as temporary:
-        arrays = {name: (255 * images[:, 0]).round().to(torch.uint8).numpy() for name, images in pictures.items()}
         np.savez_compressed(temporary, **arrays)  # type: ignore[arg-type]
 
 
 def pictures_path(folder: Path, key: Mapping[str, Any]) -> Path:
-    """Where a cell keeps some of its images, 8 bit."""
+    """Where a cell keeps some of its images: an ``.npz`` of arrays ``class/name``."""
     return folder / "pictures" / f"{slug(key)}.npz"
 
 

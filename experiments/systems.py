@@ -58,7 +58,9 @@ class System:
             check_sampler(sampler, model_class(model), f"the model '{model}'")
         of_model, of_sampler = list(defaults(model)), list(SAMPLERS[sampler].settings if sampler in SAMPLERS else ())
         found: dict[str, dict[str, Any]] = {"model": {}, "networks": {}, "metric": {}, "sampler": {}}
-        known = {"model": of_model, "networks": _NETWORKS, "metric": _METRIC, "sampler": of_sampler}
+        # A setting that changes nothing is refused: only these samplers look at the metric.
+        of_metric = _METRIC if sampler.startswith("riemannian") else ()
+        known = {"model": of_model, "networks": _NETWORKS, "metric": of_metric, "sampler": of_sampler}
         for setting in settings:
             name, _, value = setting.partition("=")
             part = next((part for part, names in known.items() if name in names), None)
@@ -93,8 +95,9 @@ class System:
 
     def with_metric(self, model: FittedModel) -> FittedModel:
         """The trained model with the metric that the system asks for: it costs no training."""
-        if not self.metric_settings or model.posterior is None:
+        if not self.metric_settings:
             return model
+        assert model.posterior is not None
         asked = dict(self.metric_settings)
         draw = [asked.pop(DRAW)] if DRAW in asked else []
         settings = replace(model.config.metric, **asked)
