@@ -112,16 +112,15 @@ def _table(
 
 def _notes(config: Mapping[str, Any], results: Results) -> list[str]:
     """What a reader must know to read the tables."""
-    spread = (
-        "mean ± standard deviation over runs"
-        if config["grid"]["runs"] > 1
-        else "with its 95 % interval from disjoint blocks, where there is one"
-    )
+    if config["grid"]["runs"] > 1:
+        spread = "Mean ± standard deviation over runs"
+    else:
+        spread = "One run, where there is one with its 95 % interval from disjoint blocks"
     names = ", ".join(
         f"{passport.frechet} of {passport.extractor} (weights {passport.weights[:12]})" for passport in results.passports.values()
     )
     return [
-        f"Each number is {spread}; in brackets the rank: 1 more than the number of rows that are better in every run, beyond the noise of "
+        f"{spread}; in brackets the rank: 1 more than the number of rows that are better in every run, beyond the noise of "
         "the blocks. Rows that share a rank are a tie.",
         "The last row is the floor: what as many real images score, of the validation side, which a limited training set leaves out.",
         f"Features: {names}. Numbers of different features are never compared; only 2,048 of InceptionV3 give what papers call FID.",
@@ -166,7 +165,8 @@ def _markdown(
 
 def _title(config: Mapping[str, Any]) -> str:
     plan = plan_of(config["grid"]["plan"])
-    return f"{plan.title} {Path(config['where']['source']['data']).stem}, {config['grid']['runs']} runs (after {plan.source})"
+    runs = config["grid"]["runs"]
+    return f"{plan.title} {Path(config['where']['source']['data']).stem}, {runs} run{'s' if runs > 1 else ''} (after {plan.source})"
 
 
 def _html(

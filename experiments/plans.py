@@ -31,6 +31,11 @@ class Panel:
     lines: Mapping[str, Mapping[float, str]]
     ordered: bool = True
 
+    @property
+    def rows(self) -> list[str]:
+        """Titles of all its points."""
+        return [row for line in self.lines.values() for row in line.values()]
+
 
 @dataclass(frozen=True)
 class Plan:
@@ -191,7 +196,7 @@ PLANS: Mapping[str, Plan] = {
     "ablation": Plan(
         "What do the metric and the chains need?",
         "Figures 12 to 14",
-        _each(*dict.fromkeys(row for panel in _ABLATION for line in panel.lines.values() for row in line.values())),
+        _each(*dict.fromkeys(row for panel in _ABLATION for row in panel.rows)),
         sizes=(1000,),
         panels=_ABLATION,
     ),

@@ -87,7 +87,7 @@ def test_every_plan_is_of_systems_that_there_are(name):
     assert {len(members) for members in plan.rows.values()} <= {1, 10}, "one setting, or the paper's ten"
     assert (VALIDATION in plan.sides) == any(len(members) == 10 for members in plan.rows.values())
     assert plan.sides[0] == TEST
-    assert {row for panel in plan.panels for line in panel.lines.values() for row in line.values()} <= set(plan.rows)
+    assert {row for panel in plan.panels for row in panel.rows} <= set(plan.rows)
 
 
 def test_the_grids_lie_in_the_paper_s():
