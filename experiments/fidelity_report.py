@@ -15,18 +15,13 @@ import pandas as pd
 from ..datasets.errors import DataError
 from ..datasets.files import whole_file
 from .features import Passport
+from .fidelity_data import EVERYTHING
 from .fidelity_figures import draw_samples, draw_scores
 from .fidelity_results import FLOOR, ONE_SCORE, Results, ranks, results_of, size_title, summary
 from .fidelity_study import cells_of
 from .page import STYLE, as_data, markdown_table, render, with_what
-from .plans import plan_of
+from .plans import TEST, VALIDATION, plan_of
 from .study import all_runs, canonical, collect_failures, read_config
-
-AGAINST = {
-    "test": "",
-    "validation": "against the validation side, which chooses",
-    "reconstructions": "against reconstructions of training images",
-}
 
 
 def write_report(folder: Path) -> pd.DataFrame:
@@ -71,43 +66,42 @@ def _tables(results: Results, grid: Mapping[str, Any], n_train: int) -> list[tup
     """For each kind of features, class and side: rows by measures where there is one size; else, for each measure, rows by sizes."""
     chosen, sizes = results.chosen(), list(grid["sizes"])
     found = []
-    for (features, passport, label, side), part in chosen.groupby(ONE_SCORE[:4], sort=False):
-        if side == "validation":
-            continue
-        floor = results.floor[(results.floor[ONE_SCORE[:4]] == [features, passport, label, side]).all(axis=1)]
-        heading = ", ".join(text for text in (f"features {features}", f"class {label}", AGAINST[str(side)]) if text and text != "class all")
-        images = part["images"].iloc[0]
-        measures = list(dict.fromkeys(part["measure"]))
+    for which, part in chosen[chosen["side"] != VALIDATION].groupby(ONE_SCORE[:4], sort=False):
+        features, passport, label, side = map(str, which)
+        floor = results.floor[(results.floor[ONE_SCORE[:4]] == list(which)).all(axis=1)] if side == TEST else None
+        heading = f"features {features}"
+        heading += "" if label == EVERYTHING else f", class {label}"
+        heading += "" if side == TEST else f", against {side} of training images"
+        heading += f": {part['images'].iloc[0]:,} images each"
+        parts = [
+            (str(measure), scores, None if floor is None else floor[floor["measure"] == measure])
+            for measure, scores in part.groupby("measure", sort=False)
+        ]
         if len(sizes) == 1:
-            columns = {measure: part[part["measure"] == measure] for measure in measures}
-            floors = {measure: floor[floor["measure"] == measure] for measure in measures}
-            title = f"{heading}: {images:,} images each, {size_title(sizes[0], n_train)} training images"
-            found.append((title, _table(columns, floors, grid["rows"], results.passports[str(passport)])))
+            title = f"{heading}, {size_title(sizes[0], n_train)} training images"
+            found.append((title, _table(parts, grid["rows"], results.passports[passport])))
             continue
-        for measure in measures:
-            columns = {size_title(n, n_train): part[(part["measure"] == measure) & (part["n"] == n)] for n in sizes}
-            floors = dict.fromkeys(columns, floor[floor["measure"] == measure])
-            found.append(
-                (f"{measure}, {heading}: {images:,} images each", _table(columns, floors, grid["rows"], results.passports[str(passport)]))
-            )
+        for measure, scores, real in parts:
+            columns = [(size_title(n, n_train), scores[scores["n"] == n], real) for n in sizes]
+            found.append((f"{measure}, {heading}", _table(columns, grid["rows"], results.passports[passport])))
     return found
 
 
 def _table(
-    columns: Mapping[str, pd.DataFrame], floors: Mapping[str, pd.DataFrame], rows: Mapping[str, Any], passport: Passport
+    columns: Sequence[tuple[str, pd.DataFrame, pd.DataFrame | None]], rows: Mapping[str, Sequence[str]], passport: Passport
 ) -> pd.DataFrame:
-    """Rows of a plan by columns that hold one number each; in brackets the rank."""
-    lines: dict[str, dict[str, str]] = {title: {"system": title} for title in [*rows, FLOOR]}
-    for column, scores in columns.items():
-        placed = ranks(scores, floors[column], passport).set_index("row")["rank"] if len(scores) else {}
-        for title in rows:
-            own = scores[scores["row"] == title]
-            system = own["system"].iloc[0] if len(own) and len(rows[title]) > 1 else ""
-            lines[title][column] = f"{summary(own)} ({placed[title]})" if len(own) else "–"
-            if system:
-                lines[title][column] += f": {system}"
-        lines[FLOOR][column] = summary(floors[column])
-    return pd.DataFrame(list(lines.values()))
+    """Rows of a plan by columns of one number each, its rank in brackets, and what was chosen; the floor, if there is one, comes last."""
+    lines: list[dict[str, str]] = [{"system": title} for title in rows]
+    last = {"system": FLOOR}
+    for column, scores, real in columns:
+        rank = ranks(scores, real, passport) if len(scores) else {}
+        for line in lines:
+            own = scores[scores["row"] == line["system"]]
+            chosen = f" {own['system'].iloc[0]}" if len(own) and len(rows[line["system"]]) > 1 else ""
+            line[column] = f"{summary(own)} ({rank[line['system']]}){chosen}" if len(own) else "–"
+        if real is not None:
+            last[column] = summary(real)
+    return pd.DataFrame([*lines, last] if len(last) > 1 else lines)
 
 
 def _notes(config: Mapping[str, Any], results: Results) -> list[str]:

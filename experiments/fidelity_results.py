@@ -104,25 +104,27 @@ def _numbers(result: Mapping[str, Any], passports: dict[str, Passport]) -> list[
     return rows
 
 
-def ranks(scores: pd.DataFrame, floor: pd.DataFrame, passport: Passport) -> pd.DataFrame:
-    """Rank the rows by one number (``ONE_SCORE``) at one size (``n``); what the noise cannot tell apart in some run shares a rank.
+def ranks(scores: pd.DataFrame, floor: pd.DataFrame | None, passport: Passport) -> dict[str, int]:
+    """Ranks of the rows by one number (``ONE_SCORE``) at one size (``n``); what the noise cannot tell apart in every run shares one.
 
-    Returns
-    -------
-    DataFrame
-        As ``fidelity.scores.ranking``, with ``row`` for ``synthetic``; without a floor, that is NaN.
+    Parameters
+    ----------
+    scores, floor : DataFrame
+        Rows of ``Results.scores`` and, if there is one, of ``Results.floor``.
+    passport : Passport
+        Of both.
     """
     unknown = Estimate(math.nan, math.nan, math.nan, False, ())
-    real = _estimate(floor.iloc[0]) if len(floor) else unknown
-    runs = []
-    for _, part in scores.groupby("run"):
-        runs.append(
-            [
-                Score(line["row"], line["measure"], _estimate(line), real, line["images"], line["better"], passport)
-                for _, line in part.iterrows()
-            ]
-        )
-    return ranking(*runs).rename(columns={"synthetic": "row"})
+    real = unknown if floor is None or floor.empty else _estimate(floor.iloc[0])
+    runs = [
+        [
+            Score(line["row"], line["measure"], _estimate(line), real, line["images"], line["better"], passport)
+            for _, line in part.iterrows()
+        ]
+        for _, part in scores.groupby("run")
+    ]
+    table = ranking(*runs)
+    return dict(zip(table["synthetic"], table["rank"], strict=True))
 
 
 def _estimate(line: Any) -> Estimate:
