@@ -92,7 +92,11 @@ def fit_command(
     classes: Classes = None,
     out: Annotated[Path, typer.Option("--out", help="Folder of models; each class gets a folder in it.")] = Path("models"),
     preset: Annotated[
-        str, typer.Option("--preset", help="default, or paper-oasis (1000 epochs at 208 x 176). Options change it.")
+        str,
+        typer.Option(
+            "--preset",
+            help="default, paper-oasis (1000 epochs at 208 x 176), paper-mnist, -cifar10, -svhn or -celeba. Options change it.",
+        ),
     ] = "default",
     root: Root = None,
     table: Table = None,
