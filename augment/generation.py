@@ -98,6 +98,23 @@ def generate_class(
     **settings
         Of the sampler.
     """
+    latents, diagnostics = draw_latents(model, n, sampler=sampler, seed=seed, on_iteration=on_iteration, **settings)
+    place = device or torch.device("cpu")
+    pixels = decode(model.autoencoder.to(place), latents.to(place)).cpu()
+    model.autoencoder.cpu()
+    return Generated(model.config.label, Images(pixels, model.config.space), latents, diagnostics, seed, model.digest)
+
+
+def draw_latents(
+    model: FittedModel,
+    n: int,
+    *,
+    sampler: str = DEFAULT_SAMPLER,
+    seed: int = 0,
+    on_iteration: Callable[[], None] = lambda: None,
+    **settings: Any,
+) -> tuple[Tensor, Diagnostics]:
+    """The latents ``(n, D)`` that ``generate_class`` decodes, and how they were drawn; arguments as there."""
     if n < 1:
         raise UsageError(f"The number of images must be 1 or more, not {n}.")
     fitted = build_sampler(model, sampler, seed=seed, **settings)
@@ -106,10 +123,7 @@ def generate_class(
         assert isinstance(model.autoencoder, GaussianAutoencoder)
         with torch.no_grad():
             latents = model.autoencoder.transport(latents)
-    place = device or torch.device("cpu")
-    pixels = decode(model.autoencoder.to(place), latents.to(place)).cpu()
-    model.autoencoder.cpu()
-    return Generated(model.config.label, Images(pixels, model.config.space), latents, diagnostics, seed, model.digest)
+    return latents, diagnostics
 
 
 def top_up(counts: Mapping[str, int], n: int | None = None) -> dict[str, int]:

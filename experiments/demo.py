@@ -15,7 +15,7 @@ from ..datasets.readers import Source
 from ..datasets.transforms import Preparation
 from . import evaluate
 from .augmentation import DEFAULT_MODE, Protocols
-from .report import markdown_table
+from .page import markdown_table
 
 SOURCE = Source("demo")
 # A coronal slice through the ventricles and the hippocampi, which shrink in AD.

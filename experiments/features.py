@@ -145,15 +145,27 @@ def cohort_extractor(
     seed : int
         Of its training.
     """
+    return classifier_extractor(cohort_classifier(images, labels, validation_images, validation_labels, settings, seed=seed))
+
+
+def cohort_classifier(
+    images: Tensor, labels: Tensor, validation_images: Tensor, validation_labels: Tensor, settings: ClassifierSettings, *, seed: int
+) -> CNN:
+    """The classifier of ``cohort_extractor``, which has the same arguments."""
     n_classes = int(labels.max()) + 1
     if n_classes < 2:
         raise UsageError("The extractor 'cohort' learns to tell classes apart, and the real cohort has one; use an inception extractor.")
     network = train_classifier(images, labels, validation_images, validation_labels, settings, n_classes=n_classes, seed=seed).network
     assert isinstance(network, CNN)
+    return network
+
+
+def classifier_extractor(network: CNN) -> Extractor:
+    """The features that a ``cohort_classifier``, on the CPU and in evaluation mode, has of images."""
     digest = hashlib.sha256()
     for name, value in network.state_dict().items():
         digest.update(name.encode() + value.numpy().tobytes())
-    size = " x ".join(map(str, images.shape[2:]))
+    size = " x ".join(map(str, network.shape))
     return Extractor(
         Passport("cohort", "Fréchet classifier distance", digest.hexdigest(), f"none: {size}", dimension=HIDDEN), network.features
     )

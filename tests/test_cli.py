@@ -137,6 +137,51 @@ def test_a_study_of_the_demo_cohort_takes_minutes_by_default(augment, monkeypatc
     assert request.command == " ".join(["augment evaluate", *words])
 
 
+@pytest.mark.parametrize(
+    ("words", "arch", "channels", "epochs", "steps", "beta", "latent_dim"),
+    [
+        (("--data", "mnist"), "paper-mnist", None, 100, 3000, 0.01, 16),
+        (("--data", "celeba", "--epochs", "3", "--channels", "8"), "paper-celeba", 8, 3, 3000, 0.05, 64),
+        (("--data", "cifar10", "--steps", "50", "--beta", "1"), "paper-mnist", None, None, 50, 1.0, 32),
+        (("--data", "mine", "--arch", "resnet"), "resnet", None, None, 3000, None, 16),
+    ],
+)
+def test_a_study_has_the_paper_s_settings_of_a_benchmark(augment, monkeypatch, words, arch, channels, epochs, steps, beta, latent_dim):
+    asked = []
+    monkeypatch.setattr(
+        "tinycohort.experiments.fidelity_command.configuration_of", lambda request: asked.append(request) or {"grid": {"plan": "x"}}
+    )
+    monkeypatch.setattr("tinycohort.experiments.fidelity_command.run", lambda *args, **options: asked.append((args, options)))
+    more = (
+        "--systems",
+        "vae:normal,ae:gmm",
+        "--systems",
+        "vae:riemannian rho_scale=2",
+        "--sizes",
+        "50,all",
+        "--features",
+        "cohort,inception-768",
+    )
+    assert augment("study", "benchmark", *words, *more, "--jobs", "2").code == 0
+    request, ((_, folder), options) = asked
+    assert request.plan == "benchmark"
+    assert request.systems == ("vae:normal", "ae:gmm", "vae:riemannian rho_scale=2")
+    assert request.sizes == (50, 0)
+    assert (request.scoring.features, request.scoring.measures) == (("cohort", "inception-768"), ("frechet", "kid", "prd"))
+    assert (folder, options["jobs"], options["slurm"]) == (Path("studies/x"), 2, None)
+    fit = request.fit
+    assert (fit.arch, fit.channels, fit.training.epochs, fit.training.steps) == (arch, channels, epochs, steps)
+    assert (fit.model_settings.get("beta"), fit.latent_dim) == (beta, latent_dim)
+    assert (fit.training.jitter == 0) == (beta is not None)
+
+
+def test_the_studies_are_listed(augment):
+    answer = augment("studies")
+    assert answer.code == 0
+    assert all(name in answer.words for name in ("low-data", "benchmark", "ablation", "search", "plug-in", "neighbours"))
+    assert "best of 10" in answer.words
+
+
 @pytest.mark.slow
 def test_demo_ends_with_the_report_of_a_study(augment, monkeypatch, tmp_path):
     monkeypatch.setattr("tinycohort.experiments.demo.LEAST_STEPS", 0)
@@ -429,6 +474,22 @@ REFUSED = {
         "Volumes cannot be written as PNG",
     ),
     "toy of no steps": (("toy", "--steps", "0", "--out", "{out}"), 2, "--steps"),
+    # Studies.
+    "a study that there is not": (("study", "table-1", "--data", "rings-and-discs", "--out", "{out}"), 2, "no study 'table-1'"),
+    "a study of a configuration and other options": (
+        ("study", "--config", "{none}", "--steps", "9", "--out", "{out}"),
+        2,
+        "leave out --steps, or --config",
+    ),
+    "a study of no configuration": (("study", "--config", "{none}", "--out", "{out}"), 3, "is no study's configuration"),
+    "a study of both lengths": (("study", "--epochs", "1", "--steps", "9", "--out", "{out}"), 2, "give one of them"),
+    "a study of a size that is no number": (("study", "--sizes", "many", "--out", "{out}"), 2, "--sizes are numbers .* not 'many'"),
+    "a study without the weights of its features": (
+        ("study", "--data", "rings-and-discs", "--features", "inception-2048", "--out", "{out}"),
+        2,
+        "need --weights",
+    ),
+    "a study of a preset that there is not": (("study", "--preset", "paper", "--out", "{out}"), 2, "There is no preset 'paper'"),
     "demo of no steps": (("demo", "--steps", "0", "--out", "{out}"), 2, "--steps"),
 }
 
