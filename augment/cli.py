@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 INTERRUPTED = 130  # what typer exits with at Ctrl-C
 # Options of evaluate that are no part of a study's configuration; the network is, and is confirmed on the command line.
 HOW_TO_RUN = {"config", "out", "jobs", "threads", "shard", "slurm", "submit", "network"}
+WHERE_THINGS_ARE = {"root", "weights", "device"}  # of a study that is repeated elsewhere
 OF_GENERATORS = {"preset", "steps", "latent_dim", "channels", "beta"}
 
 app = typer.Typer(
@@ -597,7 +598,8 @@ def study_command(
     slurm: Annotated[int | None, typer.Option("--slurm", help="Print a SLURM job array of so many shards instead.")] = None,
     submit: Annotated[bool, typer.Option("--submit", help="With --slurm: submit it.")] = False,
     config: Annotated[
-        Path | None, typer.Option("--config", help="Repeat the study with this config.toml; only --out and how to run are taken from here.")
+        Path | None,
+        typer.Option("--config", help="Repeat the study with this config.toml; only where things are, and how to run, is taken from here."),
     ] = None,
     out: Annotated[Path | None, typer.Option("--out", help="Folder of the study; one that is there is taken up again.")] = None,
 ) -> None:
@@ -613,10 +615,10 @@ def study_command(
         raise UsageError("A fit is as long as --epochs or as --steps say; give one of them.")
     given = _given(context)
     if config is not None:
-        ignored = [option for parameter, option in given.items() if parameter not in HOW_TO_RUN]
+        ignored = [option for parameter, option in given.items() if parameter not in HOW_TO_RUN | WHERE_THINGS_ARE]
         if ignored:
             raise UsageError(f"With --config the study is what {config} says: leave out {', '.join(ignored)}, or --config.")
-        resolved = studies.read_configuration(config)
+        resolved = studies.read_configuration(config, root=root, weights=weights, device=device)
     else:
         chosen = _preset(preset or studies.PRESET_OF.get(data, "default"))
         if steps is not None:

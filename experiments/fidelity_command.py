@@ -103,9 +103,19 @@ def systems_of(rows: Mapping[str, Any]) -> list[str]:
     return list(dict.fromkeys(system for members in rows.values() for system in members))
 
 
-def read_configuration(path: Path) -> dict[str, Any]:
-    """A study's configuration from a file, such as the ``config.toml`` of another study; raise a ``DataError`` if it is none."""
-    return starting.read_configuration(path, ("seed", "data", "where", "scoring", "fit", "grid"))
+def read_configuration(path: Path, *, root: str | None = None, weights: str | None = None, device: str | None = None) -> dict[str, Any]:
+    """A study's configuration from a file, such as the ``config.toml`` of another study; what is given says where things are here.
+
+    Raises
+    ------
+    DataError
+        If it is none.
+    """
+    config = starting.read_configuration(path, ("seed", "data", "where", "scoring", "fit", "grid"))
+    where = config["where"]
+    source = where["source"] | ({} if root is None else {"root": str(Path(root).expanduser().resolve())})
+    moved = {name: value for name, value in {"weights": weights, "device": device}.items() if value is not None}
+    return config | {"where": where | moved | {"source": source}}
 
 
 def run(config: Mapping[str, Any], out: Path, *, slurm: int | None = None, **how: Any) -> None:

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from ..augment.fitting import EXPLAINS_NOTHING
 from ..datasets.errors import DataError
 from ..datasets.files import whole_file
 from .features import Passport
@@ -43,7 +44,7 @@ def write_report(folder: Path) -> pd.DataFrame:
     table = pd.concat([results.floor, results.scores], ignore_index=True).drop(columns="blocks")
     texts = {
         "results.csv": table.to_csv(index=False),
-        "table.md": _markdown(tables, folder, config, results, missing),
+        "table.md": _markdown(tables, _notes(config, results, runs), folder, config, missing),
         "report.html": _html(tables, figure, runs, folder, config, results, missing),
     }
     for name, text in texts.items():
@@ -69,7 +70,8 @@ def _tables(results: Results, grid: Mapping[str, Any], n_train: int) -> list[tup
     for which, part in chosen[chosen["side"] != VALIDATION].groupby(ONE_SCORE[:4], sort=False):
         features, passport, label, side = map(str, which)
         floor = results.floor[(results.floor[ONE_SCORE[:4]] == list(which)).all(axis=1)] if side == TEST else None
-        heading = f"features {features}"
+        alone = chosen.loc[chosen["features"] == features, "passport"].nunique() == 1
+        heading = f"features {features}{'' if alone else f' of passport {passport}'}"
         heading += "" if label == EVERYTHING else f", class {label}"
         heading += "" if side == TEST else f", against {side} of training images"
         heading += f": {part['images'].iloc[0]:,} images each"
@@ -104,7 +106,7 @@ def _table(
     return pd.DataFrame([*lines, last] if len(last) > 1 else lines)
 
 
-def _notes(config: Mapping[str, Any], results: Results) -> list[str]:
+def _notes(config: Mapping[str, Any], results: Results, runs: Sequence[Mapping[str, Any]]) -> list[str]:
     """What a reader must know to read the tables."""
     if config["grid"]["runs"] > 1:
         spread = "Mean ± standard deviation over runs"
@@ -114,10 +116,27 @@ def _notes(config: Mapping[str, Any], results: Results) -> list[str]:
         f"{passport.frechet} of {passport.extractor} (weights {passport.weights[:12]})" for passport in results.passports.values()
     )
     return [
+        *_unfinished(runs, config["data"]["n_train"]),
         f"{spread}; in brackets the rank: 1 more than the number of rows that are better in every run, beyond the noise of "
         "the blocks. Rows that share a rank are a tie.",
         "The last row is the floor: what as many real images score, of the validation side, which a limited training set leaves out.",
         f"Features: {names}. Numbers of different features are never compared; only 2,048 of InceptionV3 give what papers call FID.",
+    ]
+
+
+def _unfinished(runs: Sequence[Mapping[str, Any]], n_train: int) -> list[str]:
+    """Which models hardly explain images that they were not trained on: their rows tell of that, and not of their samplers."""
+    found = {
+        f"{run['key']['model']} at {size_title(run['key']['n'], n_train)}"
+        for run in runs
+        for notes in run["result"].get("generators", {}).values()
+        if notes["explained_validation"] < EXPLAINS_NOTHING
+    }
+    if not found:
+        return []
+    return [
+        f"Of held-out images' variance less than {EXPLAINS_NOTHING:.0%} is explained by {', '.join(sorted(found))}: train for longer, or "
+        "with other networks, before these rows are compared with others."
     ]
 
 
@@ -144,9 +163,9 @@ def _sampling(runs: Sequence[Mapping[str, Any]], results: Results, n_train: int)
 
 
 def _markdown(
-    tables: Sequence[tuple[str, pd.DataFrame]], folder: Path, config: Mapping[str, Any], results: Results, missing: Sequence[str]
+    tables: Sequence[tuple[str, pd.DataFrame]], notes: Sequence[str], folder: Path, config: Mapping[str, Any], missing: Sequence[str]
 ) -> str:
-    lines = [f"# {_title(config)}", "", *(f"{note}\n" for note in _notes(config, results))]
+    lines = [f"# {_title(config)}", "", *(f"{note}\n" for note in notes)]
     for title, table in tables:
         lines += [f"## {title}", "", markdown_table(table), ""]
     if missing:
@@ -179,7 +198,7 @@ def _html(
         _PAGE,
         title=_title(config),
         style=STYLE,
-        notes=_notes(config, results),
+        notes=_notes(config, results, runs),
         missing=missing,
         tables=[(title, list(table.columns), table.to_numpy().tolist()) for title, table in tables],
         figure=as_data(figure),

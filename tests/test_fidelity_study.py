@@ -19,7 +19,7 @@ from tinycohort.datasets.transforms import Preparation
 from tinycohort.experiments import fidelity_command as command
 from tinycohort.experiments import fidelity_data
 from tinycohort.experiments.fidelity_data import StudyData, load_extractor
-from tinycohort.experiments.fidelity_report import write_report
+from tinycohort.experiments.fidelity_report import _tables, write_report
 from tinycohort.experiments.fidelity_results import FLOOR, ranks, results_of
 from tinycohort.experiments.fidelity_study import FLOOR_KEY, Scoring, cells_of, decoded, run_cell, split_of
 from tinycohort.experiments.plans import RECONSTRUCTIONS
@@ -194,28 +194,39 @@ def test_per_class_and_against_reconstructions(tmp_path):
     assert means["vae:reconstruction"] < table.loc[(table["side"] == "test") & (table["row"] == "vae:reconstruction"), "value"].mean()
 
 
-def test_a_study_runs_goes_on_and_tells_what_failed(tmp_path, monkeypatch):
-    config = command.configuration_of(request(systems=("ae:normal", "ae:gmm n_components=1000"), sizes=(40,), runs=1))
+def test_a_cell_that_fails_is_told_and_stops_no_other(tmp_path):
+    config = command.configuration_of(request(systems=("ae:gmm n_components=1000", "ae:normal"), sizes=(40,), runs=1))
     with pytest.raises(GateError, match="1 runs failed"):
         command.run(config, tmp_path / "study")
     text = (tmp_path / "study/table.md").read_text()
     assert "## Runs that failed" in text
     assert "has from 1 to 32 components, not 1000" in text
     assert "ae:gmm n_components=1000 | – | – |" in text
-    # What is there is not computed again, and more systems may be asked for.
-    before = {path.name: path.stat().st_mtime_ns for path in (tmp_path / "study/runs").iterdir()}
-    models = {path.name: path.stat().st_mtime_ns for path in (tmp_path / "study/models").iterdir()}
-    more = command.configuration_of(request(systems=("ae:normal", "ae:gmm"), sizes=(40,), runs=1))
-    command.run(more, tmp_path / "study")
-    after = {path.name: path.stat().st_mtime_ns for path in (tmp_path / "study/runs").iterdir()}
-    assert before.items() < after.items()
-    assert len(after) == len(before) + 1 == 3
-    assert {path.name: path.stat().st_mtime_ns for path in (tmp_path / "study/models").iterdir()} == models
-    monkeypatch.setattr(fidelity_data, "CHUNK", 1)
-    command.run(read_config(tmp_path / "study"), tmp_path / "study")
-    assert {path.name: path.stat().st_mtime_ns for path in (tmp_path / "study/runs").iterdir()} == after
+    assert len(all_runs(tmp_path / "study")) == 2
+
+
+def test_what_is_there_is_not_computed_again(study: Path, tmp_path, monkeypatch):
+    folder = tmp_path / "study"
+    shutil.copytree(study, folder)
+    before = {path: path.stat().st_mtime_ns for path in folder.rglob("*") if path.parent.name in ("runs", "models", "test", "classifier")}
+    asked = []
+    monkeypatch.setattr("tinycohort.experiments.runs.do_jobs", lambda job, folder, tasks, **how: (x for x in [asked.extend(tasks)] if x))
+    command.run(read_config(folder), folder)
+    assert {path: path.stat().st_mtime_ns for path in before} == before
+    # One task list a model: its systems are done in turn.
+    models = [{(key["run"], key["n"], key["model"]) for key, _ in task} for task in asked]
+    assert all(len(shared) == 1 for shared in models)
+    assert len(models) == 1 + 2 * 2 * 2
     with pytest.raises(UsageError, match=r"started with other settings: scoring\.n_samples was 60, is 50"):
-        command.run(command.configuration_of(request(scoring=Scoring(n_samples=50, measures=("frechet", "kid")))), tmp_path / "study")
+        command.run(command.configuration_of(request(scoring=Scoring(n_samples=50, measures=("frechet", "kid")))), folder)
+
+
+@pytest.mark.slow
+def test_a_study_can_be_enlarged(tmp_path):
+    for systems in (("ae:normal",), ("ae:normal", "ae:gmm")):
+        command.run(command.configuration_of(request(systems=systems, sizes=(40,), runs=1)), tmp_path / "study")
+    assert len(all_runs(tmp_path / "study")) == 3
+    assert len(list((tmp_path / "study/models").glob("[!.]*"))) == 1
 
 
 @pytest.mark.parametrize(
@@ -242,6 +253,24 @@ def test_measures_that_look_at_voxels_are_none_of_a_study():
         Scoring(measures=("ms-ssim",))
     with pytest.raises(UsageError, match="20 or more, not 5"):
         Scoring(n_samples=5)
+
+
+def test_a_configuration_is_taken_elsewhere(study: Path, tmp_path):
+    path = study / "config.toml"
+    plain = command.read_configuration(path)
+    assert plain == read_config(study)
+    moved = command.read_configuration(path, root="elsewhere", weights="w.pth", device="gpu")
+    assert moved["where"]["source"]["root"] == str(Path("elsewhere").resolve())
+    assert (moved["where"]["weights"], moved["where"]["device"]) == ("w.pth", "gpu")
+    # Where things are does not bind a study: the folder goes on.
+    assert claim(study, moved) == claim(study, plain)
+    (tmp_path / "config.toml").write_text("seed = 1\n")
+    with pytest.raises(DataError, match="lacks data, where, scoring, fit, grid"):
+        command.read_configuration(tmp_path / "config.toml")
+
+
+def test_a_model_that_has_learnt_nothing_is_told(study: Path):
+    assert "variance less than 5% is explained by ae at 40" in (study / "table.md").read_text()
 
 
 def test_sizes_of_a_plan_that_the_cohort_has_not_are_left_out():
@@ -297,6 +326,9 @@ def test_scores_of_other_passports_are_never_put_together():
     results = results_of(runs, ROWS)
     assert len(results.passports) == 2
     assert results.scores.groupby("passport")["value"].mean().tolist() in ([1.0, 3.0], [3.0, 1.0])
+    tables = dict(_tables(results, {"sizes": [40], "rows": ROWS}, 700))
+    assert {title.split(":")[0] for title in tables} == {f"features x of passport {name}" for name in results.passports}
+    assert sorted(table["name"][1] for table in tables.values()) == ["1 (1)", "3 (1)"]
 
 
 def test_ranks_share_what_the_noise_cannot_tell_apart():
