@@ -64,6 +64,7 @@ Scaling = Annotated[str | None, typer.Option("--scaling", help="percentile or mi
 Classes = Annotated[list[str] | None, typer.Option("--class", help="Class; may be given again. \\[default: every class]")]
 Seed = Annotated[int, typer.Option("--seed", help="Same seed, same result, on the same machine.")]
 Force = Annotated[bool, typer.Option("--force", help="Replace what is there.")]
+Reason = Annotated[str, typer.Option("--reason", help="Why a threshold was changed; the cohort's description keeps it.")]
 Device = Annotated[str | None, typer.Option("--device", help="auto, cpu or gpu.")]
 
 
@@ -240,15 +241,25 @@ def generate_command(
     plane: Plane = None,
     suffix: Suffix = "T1w",
     drop_copies: DropCopies = False,
+    gate: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--gate",
+            help="Change a threshold for copies of patients, with a --reason: level=0.05 (chance that one is seen where there is none), "
+            "ratio=0.5 (of a copy's distance to the patient over that to others), copies=0.05 (share that may be set aside).",
+        ),
+    ] = None,
+    reason: Reason = "",
     device: Device = None,
     force: Force = False,
 ) -> None:
-    """Draw a synthetic cohort from fitted models."""
+    """Draw a synthetic cohort from fitted models; images that copy a patient are set aside beside it."""
     import math
 
     from ..datasets.errors import UsageError
     from ..datasets.readers import Source
     from . import commands
+    from .gate import OF_GENERATION, Gate
 
     if file_format not in (None, "nifti", "png", "npz"):
         raise UsageError(f"--format is nifti, png or npz, not '{file_format}'.")
@@ -276,6 +287,7 @@ def generate_command(
         file_format=file_format,  # type: ignore[arg-type]
         source=None if data is None else Source(data, table, label, plane, suffix, root, drop_copies or None),
         device=device or "cpu",
+        gate=Gate.parse(gate or [], reason, "--gate", OF_GENERATION),
         force=force,
         command=_command_line(),
     )
