@@ -30,7 +30,7 @@ from .fitting import FEWEST_IMAGES, FitSettings, Hooks, count_parameters, fit_cl
 from .gate import OF_GENERATION, Gate
 from .generation import Format, Generated, build_sampler, generate_class, top_up, write_cohort
 from .model import FittedModel
-from .quarantine import PARTICIPANTS, quarantine_of, record, set_aside
+from .quarantine import PARTICIPANTS, quarantine_of, read_participants, record, set_aside
 from .samplers import DEFAULT_SAMPLER, SAMPLERS, samplers_for
 from .training import RESUME_POINT, Record
 
@@ -326,7 +326,7 @@ def _hold_back(
     gate: Gate,
 ) -> None:
     """Set aside what copies a patient, of a cohort in ``folder`` that is not yet in its place; a ``GateError`` if that is too much."""
-    names = iter(pd.read_csv(folder / PARTICIPANTS, sep="\t", dtype=str)["participant_id"])
+    names = iter(read_participants(folder / PARTICIPANTS)["participant_id"])
     reasons, counts, looked_at = {}, {}, {}
     for part in generated:
         images, people = references[part.label]

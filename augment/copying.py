@@ -114,7 +114,7 @@ def closeness_p(ratio: ArrayLike, real: ArrayLike) -> NDArray[np.float64]:
         return np.nan_to_num(stats.f.sf(new / mean, 2, 2 * kept), nan=1.0)
 
 
-def copies(closeness: Closeness, p: ArrayLike, names: Sequence[str], gate: Gate, *, where: str, looks: int = 1) -> dict[int, str]:
+def copies(closeness: Closeness, p: ArrayLike, names: Sequence[str], gate: Gate, *, where: str, looks: int) -> dict[int, str]:
     """Which images copy somebody, and why: their ratio is at most the gate's, and too small for a new person's.
 
     Parameters
@@ -125,18 +125,15 @@ def copies(closeness: Closeness, p: ArrayLike, names: Sequence[str], gate: Gate,
     names : sequence of str
         Of the people.
     gate : Gate
-        Of its ``level``, every image gets the same part (Bonferroni).
     where : str
         What the distances are of, for the reason.
     looks : int
-        In how many spaces the images are looked at.
+        Over how many p-values the gate's ``level`` is shared out (Bonferroni): the images, times the spaces that they are looked at in.
     """
-    found = (np.asarray(p) <= gate.level / (looks * max(1, len(closeness.ratio)))) & (closeness.ratio <= gate.ratio)
+    found = (np.asarray(p) <= gate.level / looks) & (closeness.ratio <= gate.ratio)
     return {
-        int(
-            row
-        ): f"a copy of {names[closeness.person[row]]}: {closeness.ratio[row]:.2f} times as far from them as from anybody else ({where})"
-        for row in np.flatnonzero(found)
+        int(row): f"a copy of {names[who]} ({where}: {ratio:.2f} times as far from them as from anybody else)"
+        for row, who, ratio in zip(np.flatnonzero(found), closeness.person[found], closeness.ratio[found], strict=True)
     }
 
 
@@ -151,7 +148,7 @@ def screen_images(images: Tensor, references: Tensor, people: Sequence[str], gat
     distances, names = per_person(aligned_distances(some, real), people)
     closeness = Closeness.of(distances)
     p = closeness_p(closeness.ratio, Closeness.of(among_people(aligned_distances(real, real), people)[0]).ratio)
-    return copies(closeness, p, names, gate, where="image")
+    return copies(closeness, p, names, gate, where="image", looks=len(images))
 
 
 def screen_latents(z: Tensor, posterior: Posterior, gate: Gate) -> dict[int, str]:

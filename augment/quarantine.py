@@ -45,7 +45,7 @@ def set_aside(cohort: Path, quarantine: Path, reasons: Mapping[str, str]) -> Non
     DataError
         If a participant has no row, or no image of its own.
     """
-    table = _read(cohort / PARTICIPANTS)
+    table = read_participants(cohort / PARTICIPANTS)
     rows = {participant_of(spelled): row for row, spelled in enumerate(table["participant_id"])}
     unknown = [who for who in reasons if who not in rows]
     if unknown:
@@ -59,7 +59,7 @@ def set_aside(cohort: Path, quarantine: Path, reasons: Mapping[str, str]) -> Non
             _move_files(cohort, quarantine, spelled)
     aside = table[moved].assign(reason=[reasons[participant_of(spelled)] for spelled in table["participant_id"][moved]])
     if (quarantine / PARTICIPANTS).is_file():
-        earlier = _read(quarantine / PARTICIPANTS)
+        earlier = read_participants(quarantine / PARTICIPANTS)
         aside = pd.concat([earlier[~earlier["participant_id"].isin(aside["participant_id"])], aside])
     _write(aside, quarantine / PARTICIPANTS)
     _write(table[~moved], cohort / PARTICIPANTS)
@@ -137,7 +137,8 @@ def _load(path: Path) -> dict[str, Any]:
         return {name: arrays[name] for name in arrays.files}
 
 
-def _read(path: Path) -> pd.DataFrame:
+def read_participants(path: Path) -> pd.DataFrame:
+    """A cohort's ``participants.tsv`` as text, with the ids as they are spelled."""
     return pd.read_csv(path, sep="\t", dtype=str, keep_default_na=False)
 
 
