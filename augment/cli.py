@@ -345,8 +345,8 @@ def evaluate_command(
         list[str] | None,
         typer.Option(
             "--methods",
-            help="Of original, resampled, weighted, classical, covariates, and model:sampler such as vae:riemannian; several with commas, "
-            "or given again.",
+            help="Of original, resampled, weighted, classical, covariates, and model:sampler such as vae:riemannian, which may have "
+            "settings of its own: 'vae:riemannian rho_scale=2 steps=500'; several with commas, or given again.",
         ),
     ] = None,
     runs: Annotated[int, typer.Option("--runs", help="Repetitions of everything.")] = 20,
@@ -354,8 +354,8 @@ def evaluate_command(
         list[str] | None,
         typer.Option(
             "--mode",
-            help="real+synthetic, resampled+synthetic (as many synthetic images in each class) or synthetic-only (the paper's); may be "
-            "given again. \\[default: real+synthetic]",
+            help="resampled+synthetic (real images resampled to balance, and as many synthetic ones in each class), real+synthetic (the "
+            "real ones topped up) or synthetic-only (the paper's); may be given again. \\[default: resampled+synthetic]",
         ),
     ] = None,
     protocol: Annotated[
@@ -425,7 +425,7 @@ def evaluate_command(
     from ..datasets.errors import UsageError
     from ..datasets.readers import Source
     from ..experiments import demo, evaluate
-    from ..experiments.augmentation import Protocols
+    from ..experiments.augmentation import DEFAULT_MODE, Protocols
 
     if submit and slurm is None:
         raise UsageError("--submit goes with --slurm N, the number of shards.")
@@ -457,7 +457,7 @@ def evaluate_command(
             source=Source(data, table, label, plane, suffix, root, drop_copies or None),
             test_source=None if test_data is None else Source(test_data, None, label, plane, suffix),
             methods=tuple(method for part in methods or [] for method in part.split(",")),
-            modes=tuple(modes or ["real+synthetic"]),
+            modes=tuple(modes or [DEFAULT_MODE]),
             runs=runs,
             protocols=Protocols(protocol, n_synthetic, enlarge, _parse_limits(limit or []), least_steps, stratum, external_only or None),  # type: ignore[arg-type]
             fit=settings,

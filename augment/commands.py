@@ -300,7 +300,7 @@ def _fit_one(
         (folder / "README.md").write_text(model_card(model, fit_warnings(model.config.diagnostics, settings)), encoding="utf-8")
     shutil.rmtree(unfinished, ignore_errors=True)
     found = model.config.diagnostics
-    units = f", {found['active_units']} active latent units, KL {found['kl']:.1f}" if "kl" in found else ""
+    units = f", {found['active_units']} active latent units, KL to N(0, I) {found['kl']:.1f}" if "kl" in found else ""
     console.say(
         f"{label}: explains {found['explained_train']:.0%} of the training and {found['explained_validation']:.0%} of the held-out images' "
         f"variance{units}; kept epoch {found['best_epoch']}. Model in {out / folder_name(label)}."

@@ -21,8 +21,7 @@ from ..datasets.seeds import derived_seed
 from ..datasets.splits import Split
 from ..datasets.transforms import Images, Preparation, prepare
 from .autoencoders import Autoencoder, GaussianAutoencoder, build_autoencoder
-from .metric import RiemannianMetric
-from .model import FittedModel, MetricSettings, ModelConfig, Participants, decode, encode
+from .model import FittedModel, MetricSettings, ModelConfig, Participants, build_metric, decode, encode
 from .nearest import explained_variance, nearest_images
 from .networks import Architecture, default_channels
 from .posterior import Posterior
@@ -153,7 +152,7 @@ def fit_class(
     posterior = posterior_of(autoencoder, images["train"].pixels) if isinstance(autoencoder, GaussianAutoencoder) else None
     metric = None
     if posterior is not None:
-        metric = RiemannianMetric.from_posterior(posterior, **asdict(settings.metric), seed=derived_seed(settings.seed, label, "centroids"))
+        metric = build_metric(posterior, settings.metric, seed=settings.seed, label=label)
     diagnostics = assess(autoencoder, images["train"], images["validation"], posterior) | {"best_epoch": result.best_epoch}
     for message in fit_warnings(diagnostics, settings):
         hooks.on_warning(f"{label}: {message}")

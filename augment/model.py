@@ -8,7 +8,7 @@ import json
 import math
 import secrets
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from ..datasets.errors import DataError, TinycohortError, UsageError
+from ..datasets.seeds import derived_seed
 from ..datasets.transforms import ImageSpace, Preparation
 from .autoencoders import Autoencoder, GaussianAutoencoder, build_autoencoder
 from .centroids import choose_centroids
@@ -63,6 +64,11 @@ class MetricSettings:
             raise UsageError("--lambda and --rho must be above 0, --tau at least 0, and all of them finite.")
         if self.n_centroids == 1 and self.rho is None:
             raise UsageError("One centroid has no nearest other one to set rho by; give --rho, or more --centroids.")
+
+
+def build_metric(posterior: Posterior, settings: MetricSettings, *, seed: int, label: str) -> RiemannianMetric:
+    """The metric of a class's training images, in a fit that has this seed."""
+    return RiemannianMetric.from_posterior(posterior, **asdict(settings), seed=derived_seed(seed, label, "centroids"))
 
 
 @dataclass(frozen=True)
@@ -222,6 +228,13 @@ class FittedModel:
         for name, value in sorted(self.autoencoder.state_dict().items()):
             digest.update(name.encode() + value.contiguous().numpy().tobytes())
         return digest.hexdigest()
+
+    def with_metric(self, settings: MetricSettings) -> "FittedModel":
+        """The same model with another metric of its posterior; raise a ``UsageError`` if it has none."""
+        if self.posterior is None:
+            raise UsageError(f"The model '{self.config.model}' has no Gaussian posterior, and so no metric.")
+        metric = build_metric(self.posterior, settings, seed=self.config.seed, label=self.config.label)
+        return replace(self, config=replace(self.config, metric=settings), metric=metric)
 
     @property
     def latents(self) -> Latents:

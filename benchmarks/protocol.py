@@ -12,7 +12,6 @@ takes a twentieth. So there is no such form here. ``torch.compile`` does not pay
 import argparse
 import math
 import os
-import platform
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -28,7 +27,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from tinycohort.classifiers.network import CNN
 from tinycohort.classifiers.training import ClassifierSettings, predict_probabilities, train_classifier
-from tinycohort.datasets.compute import computes_in_bf16
+from tinycohort.datasets.compute import computes_in_bf16, hardware
 
 SHAPE = (80, 96)
 N_VALIDATION, N_TEST = 28, 62
@@ -200,14 +199,6 @@ def table(rows: list[Row]) -> str:
     return "\n".join([lines[0], "|" + "|".join("-" * (width + 2) for width in widths) + "|", *lines[1:]])
 
 
-def processor() -> str:
-    """As the kernel names it."""
-    information = Path("/proc/cpuinfo")
-    lines = information.read_text().splitlines() if information.exists() else []
-    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor() or platform.machine()
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--repeats", type=int, default=3, help="interleaved repeats, of which the median is taken [%(default)s]")
@@ -223,7 +214,7 @@ def main() -> None:
     text = "\n\n".join(
         (
             "# Benchmarks: one run of the repeated-run protocol",
-            f"Made by `{command}` on one thread of a processor that names itself {processor()} "
+            f"Made by `{command}` on one thread of a processor that names itself {hardware()} "
             f"({'with' if computes_in_bf16(torch.device('cpu')) else 'without'} bf16 instructions), with torch {torch.__version__}. "
             f"Times are CPU time, medians of {given.repeats} interleaved repeats, beside other jobs.",
             "## One run",

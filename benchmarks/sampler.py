@@ -7,7 +7,6 @@ interleaved repeats, so that another job on the machine disturbs all candidates 
 import argparse
 import multiprocessing
 import os
-import platform
 import time
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
@@ -21,6 +20,7 @@ from torch import Tensor
 
 from tinycohort.augment.metric import RiemannianMetric, largest_nearest_distance
 from tinycohort.augment.riemannian import Riemannian, RiemannianPaper
+from tinycohort.datasets.compute import hardware
 
 DIM = 16  # Table 4
 Gradient = Callable[[Tensor], tuple[Tensor, Tensor]]
@@ -198,14 +198,6 @@ def table(rows: list[Row]) -> str:
     return "\n".join([lines[0], "|" + "|".join("-" * (width + 2) for width in widths) + "|", *lines[1:]])
 
 
-def processor() -> str:
-    """As the kernel names it."""
-    information = Path("/proc/cpuinfo")
-    lines = information.read_text().splitlines() if information.exists() else []
-    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor() or platform.machine()
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--n", type=int, default=500, help="latents in one gradient evaluation [%(default)s]")
@@ -224,7 +216,7 @@ def main() -> None:
     text = "\n\n".join(
         (
             "# Benchmarks",
-            f"Made by `{command}` on one thread of a processor that names itself {processor()}, with torch {torch.__version__}, "
+            f"Made by `{command}` on one thread of a processor that names itself {hardware()}, with torch {torch.__version__}, "
             f"in float32 at D = {DIM}. Times are CPU time, medians of {given.repeats} interleaved repeats.",
             "## One evaluation of log sqrt det G and its gradient",
             f"At n = {given.n} latents. *dense*: Eq. 17 as it is printed, with D x D matrices, their sum over the centroids, logdet and "

@@ -8,7 +8,6 @@ import argparse
 import copy
 import math
 import os
-import platform
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -23,7 +22,7 @@ from torch.utils.data import DataLoader, TensorDataset
 from tinycohort.augment.autoencoders import AUTOENCODERS, Autoencoder, build_autoencoder
 from tinycohort.augment.networks import ARCHITECTURES, Architecture
 from tinycohort.augment.training import TrainingSettings, train
-from tinycohort.datasets.compute import computes_in_bf16, laid_out
+from tinycohort.datasets.compute import computes_in_bf16, hardware, laid_out
 
 COMPARED = ("vae", "rhvae", "vamp", "vae-iaf")  # of which those are timed that there are
 VALIDATION_SHARE = 6  # Appendix D: 10,000 images of MNIST's 60,000
@@ -152,14 +151,6 @@ def table(rows: list[Row]) -> str:
     return "\n".join([lines[0], "|" + "|".join("-" * (width + 2) for width in widths) + "|", *lines[1:]])
 
 
-def processor() -> str:
-    """As the kernel names it."""
-    information = Path("/proc/cpuinfo")
-    lines = information.read_text().splitlines() if information.exists() else []
-    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor() or platform.machine()
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     present = [name for name in COMPARED if name in AUTOENCODERS]
@@ -190,7 +181,7 @@ def main() -> None:
     text = "\n\n".join(
         (
             "# Benchmarks: training a model",
-            f"Made by `{command}` on one thread of a processor that names itself {processor()} "
+            f"Made by `{command}` on one thread of a processor that names itself {hardware()} "
             f"({'with' if computes_in_bf16(torch.device('cpu')) else 'without'} bf16 instructions), with torch {torch.__version__}. "
             f"Times are CPU time, medians of {given.repeats} interleaved repeats, beside other jobs.",
             "## Steps per second",

@@ -1,9 +1,11 @@
 """Where to compute and in which precision: what the training of generators and of classifiers share."""
 
 import logging
+import platform
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TypeVar
 
 import torch
@@ -27,6 +29,15 @@ def choose_device(name: str) -> torch.device:
     if name == "gpu" and not torch.cuda.is_available():
         raise UsageError("No GPU that torch can use was found; leave out --device, or install a CUDA build of torch.")
     return torch.device("cuda" if name != "cpu" and torch.cuda.is_available() else "cpu")
+
+
+def hardware() -> str:
+    """The processor as the kernel names it, and the GPUs that torch can use."""
+    information = Path("/proc/cpuinfo")
+    lines = information.read_text(encoding="utf-8", errors="replace").splitlines() if information.exists() else []
+    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
+    processor = names[0] if names else platform.processor() or platform.machine()
+    return ", ".join([processor, *(torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count()))])
 
 
 def computes_in_bf16(device: torch.device) -> bool:

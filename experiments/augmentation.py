@@ -17,9 +17,8 @@ from torch import Tensor
 
 from ..augment.autoencoders import AUTOENCODERS
 from ..augment.fitting import FitSettings
-from ..augment.generation import generate_class
 from ..augment.nearest import nearest_images
-from ..augment.samplers import SAMPLERS, check_sampler
+from ..augment.samplers import SAMPLERS
 from ..classifiers.augmentation import classical
 from ..classifiers.covariates import CovariateClassifier
 from ..classifiers.network import CNN, load_network
@@ -31,6 +30,7 @@ from ..datasets.splits import Split, sides_of_rows, split_cohort
 from .generators import check_no_leakage, generator_of, split_of_given
 from .prepared import TEST, Prepared, stratum
 from .study import read_config, seed_of
+from .systems import System
 
 BASELINES = ("original", "resampled", "weighted", "classical", "covariates")
 DEFAULT_METHODS = ("original", "resampled", "weighted", "classical", "vae:posterior", "vae:riemannian")
@@ -38,6 +38,7 @@ LEFT_OUT = "left out"
 
 Mode = Literal["resampled+synthetic", "real+synthetic", "synthetic-only"]
 MODES: tuple[Mode, ...] = get_args(Mode)
+DEFAULT_MODE: Mode = "resampled+synthetic"
 Protocol = Literal["resampled", "paper"]
 
 
@@ -96,16 +97,14 @@ class TrainingSet:
 
 def check_method(method: str) -> None:
     """Raise a ``UsageError`` if there is no such method."""
-    model, _, sampler = method.partition(":")
     if method in BASELINES:
         return
-    if model in AUTOENCODERS and sampler in SAMPLERS:
-        check_sampler(sampler, AUTOENCODERS[model], f"the model '{model}'")
-        return
-    raise UsageError(
-        f"There is no method '{method}'; choose of {', '.join(BASELINES)}, or model:sampler with a model of "
-        f"{', '.join(AUTOENCODERS)} and a sampler of {', '.join(SAMPLERS)}."
-    )
+    if ":" not in method:
+        raise UsageError(
+            f"There is no method '{method}'; choose of {', '.join(BASELINES)}, or model:sampler with a model of "
+            f"{', '.join(AUTOENCODERS)} and a sampler of {', '.join(SAMPLERS)}."
+        )
+    System.parse(method)
 
 
 def run_cell(key: Mapping[str, Any], seed: int, folder: Path) -> dict[str, Any]:
@@ -241,7 +240,7 @@ def training_set(
         rows = balanced_rows(labels.numpy(), np.random.default_rng(seed))
         change = classical if method == "classical" else None
         return TrainingSet(images[rows], labels[rows], augmentation=change)
-    model_name, _, sampler = method.partition(":")
+    system = System.parse(method)
     if mode == "resampled+synthetic":
         rows = balanced_rows(labels.numpy(), np.random.default_rng(seed))
         images, labels = images[rows], labels[rows]
@@ -249,12 +248,12 @@ def training_set(
     target = round(protocols.enlarge * int(counts.max()))
     parts, kinds, notes = [], [], {}
     for index, label in enumerate(data.classes):
-        model = generator_of(model_name, label, data, split, config, shared, folder)
+        model = generator_of(system, label, data, split, config, shared, folder)
         check_no_leakage(model, split, data.external_participants)
         n = protocols.n_synthetic if mode == "synthetic-only" else target - int(counts[index])
         if n == 0:
             continue
-        generated = generate_class(model, n, sampler=sampler, seed=seed_of(config["seed"], {**shared, "of": "samples", "sampler": sampler}))
+        generated = system.draw(model, n, seed=seed_of_samples(config, shared["run"], system))
         parts.append(generated.images.pixels)
         kinds.append(torch.full((n,), index))
         nearest, _ = nearest_images(generated.images.pixels[:500], real.images[real.labels == index])
@@ -269,6 +268,11 @@ def training_set(
         parts.append(images)
         kinds.append(labels)
     return TrainingSet(torch.cat(parts), torch.cat(kinds), notes={"generators": notes})
+
+
+def seed_of_samples(config: Mapping[str, Any], run: int, system: System) -> int:
+    """Of the images that a system draws in a run: models with the same sampler share its randomness."""
+    return seed_of(config["seed"], {"run": run, "of": "samples", "sampler": system.sampler})
 
 
 def balanced_rows(labels: np.ndarray, rng: np.random.Generator) -> np.ndarray:

@@ -14,7 +14,7 @@ from ..datasets.files import refuse_existing, whole_file
 from ..datasets.readers import Source
 from ..datasets.transforms import Preparation
 from . import evaluate
-from .augmentation import Protocols
+from .augmentation import DEFAULT_MODE, Protocols
 
 SOURCE = Source("demo")
 # A coronal slice through the ventricles and the hippocampi, which shrink in AD.
@@ -85,7 +85,7 @@ def study_configuration(steps: int) -> dict[str, Any]:
             source=SOURCE,
             test_source=None,
             methods=STUDY_METHODS,
-            modes=("real+synthetic",),
+            modes=(DEFAULT_MODE,),
             runs=STUDY_RUNS,
             protocols=Protocols(least_steps=LEAST_STEPS),
             fit=demo_settings(steps),

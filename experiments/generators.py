@@ -18,6 +18,7 @@ from ..datasets.transforms import Preparation
 from .prepared import Prepared, make_once
 from .settings import fit_settings_from
 from .study import digest, seed_of
+from .systems import System
 
 
 def describe_given(folder: Path, cohort: Cohort, methods: Sequence[str], preparation: Preparation) -> dict[str, Any]:
@@ -48,7 +49,11 @@ def describe_given(folder: Path, cohort: Cohort, methods: Sequence[str], prepara
     """
     models = load_models(folder, cohort.labels)
     split = Split.load(folder / "split.json", cohort)
-    wanted = {method.partition(":")[0] for method in methods if ":" in method}
+    systems = {method: System.parse(method) for method in methods if ":" in method}
+    trained = [method for method, system in systems.items() if system.trained_as != system.model]
+    if trained:
+        raise UsageError(f"The models in {folder} are trained already: leave out of '{trained[0]}' what changes the training.")
+    wanted = {system.model for system in systems.values()}
     for model in models.values():
         foreign = wanted - {model.config.model}
         if foreign:
@@ -82,15 +87,15 @@ def given_generator(label: str, config: Mapping[str, Any]) -> FittedModel:
 
 
 def generator_of(
-    name: str, label: str, data: Prepared, split: Split, config: Mapping[str, Any], shared: Mapping[str, Any], folder: Path
+    system: System, label: str, data: Prepared, split: Split, config: Mapping[str, Any], shared: Mapping[str, Any], folder: Path
 ) -> FittedModel:
     """The model of a class in a run: given, or else fitted once, kept in the study's folder, and shared by the samplers."""
     if config.get("generators"):
         return given_generator(label, config)
-    place = place_of_fitted(folder, shared["run"], name, data.classes.index(label))
-    settings = fit_settings_from(config["fit"])
-    own = {} if name != settings.model else settings.model_settings
-    settings = replace(settings, model=name, model_settings=own, seed=seed_of(config["seed"], {**shared, "of": "generators"}))
+    place = place_of_fitted(folder, shared["run"], system, data.classes.index(label))
+    # The metric is built of what was trained when images are drawn: systems that differ in it alone share the model.
+    training = replace(system, metric={}).fit_settings(fit_settings_from(config["fit"]))
+    settings = replace(training, seed=seed_of(config["seed"], {**shared, "of": "generators"}))
     data_digest = config["data"]["digest"]
     make_once(place, lambda temporary: fit_class(data.cohort, split, label, settings, data_digest=data_digest).save(temporary))
     model = FittedModel.load(place)
@@ -99,9 +104,9 @@ def generator_of(
     return model
 
 
-def place_of_fitted(folder: Path, run: int, name: str, index: int) -> Path:
-    """Where a study keeps the model ``name`` of its ``index``-th class that was fitted in a run."""
-    return folder / "generators" / f"run-{run:03d}" / f"{name}-{index}"
+def place_of_fitted(folder: Path, run: int, system: System, index: int) -> Path:
+    """Where a study keeps the model of its ``index``-th class that was fitted in a run."""
+    return folder / "generators" / f"run-{run:03d}" / f"{system.trained_as}-{index}"
 
 
 def check_no_leakage(model: FittedModel, split: Split, external: Iterable[str] = ()) -> None:

@@ -17,19 +17,20 @@ from matplotlib.figure import Figure
 
 from ..augment.console import warn
 from ..augment.figures import SheetRow, contact_sheet
-from ..augment.generation import generate_class
 from ..augment.model import FittedModel
 from ..augment.nearest import nearest_images
 from ..datasets.errors import DataError, TinycohortError
 from ..datasets.files import whole_file
 from ..datasets.transforms import Images
-from .augmentation import cells_of, split_of_run
+from .augmentation import cells_of, seed_of_samples, split_of_run
 from .generators import given_generator, place_of_fitted
 from .prepared import EXTERNAL, TEST, Prepared
 from .statistics import compare, paired_differences
-from .study import all_runs, collect_failures, read_config, seed_of
+from .study import all_runs, collect_failures, read_config
+from .systems import System
 
 MAIN = "balanced_accuracy"
+VALIDATION = "validation_balanced_accuracy"
 REFERENCES = ("original", "resampled")
 PER_CLASS = ("f1", "precision", "recall")
 REAL = "real"
@@ -94,8 +95,14 @@ def tidy_results(runs: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
         for test_set, found in run["result"]["scores"].items():
             numbers = {name: value for name, value in found.items() if value is None or isinstance(value, int | float)}
             counts = {"n_test": run["result"]["n_test"][test_set], "n_fitted_on": run["result"]["n_fitted_on"]}
-            rows.append({**run["key"], "test_set": test_set, **counts, **numbers})
+            rows.append({**run["key"], "test_set": test_set, **counts, **numbers, VALIDATION: _on_validation(run["result"])})
     return pd.DataFrame(rows)
+
+
+def _on_validation(result: Mapping[str, Any]) -> float | None:
+    """Of the epoch whose weights were kept; ``None`` where nothing was selected."""
+    kept = [epoch[VALIDATION] for epoch in result["history"] if epoch["epoch"] == result["notes"]["best_epoch"]]
+    return kept[0] if kept else None
 
 
 def tidy_predictions(runs: Sequence[Mapping[str, Any]], data: Prepared) -> pd.DataFrame:
@@ -153,13 +160,16 @@ def _overlap(results: pd.DataFrame, test_set: str) -> float | None:
 
 
 def _layout(table: pd.DataFrame, classes: Sequence[str]) -> pd.DataFrame:
-    columns = {"balanced accuracy": MAIN} | {f"{name} {label}": f"{name}_{label}" for label in classes for name in PER_CLASS}
+    columns = {"balanced accuracy": MAIN, "on validation": VALIDATION} | {
+        f"{name} {label}": f"{name}_{label}" for label in classes for name in PER_CLASS
+    }
     rows = []
     for method, group in table.groupby("method", sort=False):
         cells = {"method": method, "runs": str(len(group))}
         for title, column in columns.items():
-            values = 100 * group[column].astype(float)
-            cells[title] = f"{values.mean():.1f} ± {values.std():.1f}" if len(values) > 1 else f"{values.mean():.1f}"
+            values = 100 * group[column].dropna().astype(float)
+            spread = f" ± {values.std():.1f}" if len(values) > 1 else ""
+            cells[title] = f"{values.mean():.1f}{spread}" if len(values) else "–"
         rows.append(cells)
     return pd.DataFrame(rows)
 
@@ -289,11 +299,10 @@ def _sheets(folder: Path, config: Mapping[str, Any], data: Prepared | None) -> l
         real = train.images[train.labels == index]
         rows = []
         for method in generating:
-            model, sampler = models[method, label], method.partition(":")[2]
+            model, system = models[method, label], System.parse(method)
             if model is None:
                 continue
-            seed = seed_of(config["seed"], {"run": 0, "of": "samples", "sampler": sampler})
-            made = generate_class(model, 8, sampler=sampler, seed=seed).images.pixels
+            made = system.draw(model, 8, seed=seed_of_samples(config, 0, system)).images.pixels
             _, nearest = nearest_images(made, real)
             rows += [
                 SheetRow(method, Images(made, data.space)),
@@ -309,7 +318,7 @@ def _first_model(method: str, label: str, folder: Path, config: Mapping[str, Any
     """The generator of a class in the first run, if it is fitted yet."""
     if config.get("generators"):
         return given_generator(label, config)
-    place = place_of_fitted(folder, 0, method.partition(":")[0], config["data"]["classes"].index(label))
+    place = place_of_fitted(folder, 0, System.parse(method), config["data"]["classes"].index(label))
     return FittedModel.load(place) if (place / "config.json").is_file() else None
 
 

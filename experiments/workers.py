@@ -31,6 +31,8 @@ from typing import Any
 import numpy as np
 import torch
 
+from ..datasets.compute import hardware
+
 Key = Mapping[str, str | int | float]
 Job = Callable[[Key, int, Path], Mapping[str, Any]]
 Task = tuple[Key, int]
@@ -255,6 +257,7 @@ def _attempt(job: str, key: Key, seed: int, folder: Path, threads: int) -> dict[
         "started": started.isoformat(timespec="seconds"),
         "host": platform.node(),
         "platform": platform.platform(),
+        "hardware": hardware(),
         "threads": threads,
         "versions": _versions(),
     }

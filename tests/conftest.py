@@ -1,5 +1,7 @@
-"""Tiny, correctly structured fakes of every layout, written where a test asks for them."""
+"""Tiny, correctly structured fakes of every layout, written where a test asks for them, and the commands as a user types them."""
 
+import re
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -146,3 +148,35 @@ def studies(tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, Study]:
         fit(Source(str(data), plane=preparation.plane), [], settings, root / name, command=f"augment fit --out {name}")
         made[name] = Study(data, root / name)
     return made
+
+
+class Answer:
+    def __init__(self, code, out, err):
+        self.code, self.out, self.err = code, out, err
+
+    @property
+    def words(self):
+        """Standard error without line breaks or the frames of rich."""
+        return re.sub(r"[\s│╭╮╰╯─]+", " ", re.sub(r"\x1b\[[0-9;]*m", "", self.err))
+
+
+@pytest.fixture
+def augment(monkeypatch, capsys, tmp_path):
+    """Run a command in this process, through the same door as from a shell."""
+    monkeypatch.setenv("TMPDIR", str(tmp_path / "logs"))
+    (tmp_path / "logs").mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "logs"))
+
+    from tinycohort.augment import cli
+
+    def run(*words):
+        monkeypatch.setattr(sys, "argv", ["augment", *map(str, words)])
+        capsys.readouterr()
+        try:
+            cli.main()
+            code = 0
+        except SystemExit as end:
+            code = end.code if isinstance(end.code, int) else int(end.code is not None)
+        return Answer(code, *capsys.readouterr())
+
+    return run

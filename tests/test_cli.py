@@ -24,36 +24,6 @@ QUICK = ("--epochs", "2", "--channels", "2", "--latent-dim", "2", "--batch-size"
 COMMANDS = [command.name for command in cli.app.registered_commands]
 
 
-class Answer:
-    def __init__(self, code, out, err):
-        self.code, self.out, self.err = code, out, err
-
-    @property
-    def words(self):
-        """Standard error without line breaks or the frames of rich."""
-        return re.sub(r"[\s│╭╮╰╯─]+", " ", re.sub(r"\x1b\[[0-9;]*m", "", self.err))
-
-
-@pytest.fixture
-def augment(monkeypatch, capsys, tmp_path):
-    """Run a command in this process, through the same door as from a shell."""
-    monkeypatch.setenv("TMPDIR", str(tmp_path / "logs"))
-    (tmp_path / "logs").mkdir()
-    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "logs"))
-
-    def run(*words):
-        monkeypatch.setattr(sys, "argv", ["augment", *map(str, words)])
-        capsys.readouterr()
-        try:
-            cli.main()
-            code = 0
-        except SystemExit as end:
-            code = end.code if isinstance(end.code, int) else int(end.code is not None)
-        return Answer(code, *capsys.readouterr())
-
-    return run
-
-
 def tree(folder: Path) -> dict[str, bytes]:
     return {str(path.relative_to(folder)): path.read_bytes() if path.is_file() else b"" for path in sorted(folder.rglob("*"))}
 

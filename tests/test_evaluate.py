@@ -37,6 +37,7 @@ from tinycohort.experiments.generators import check_no_leakage, generator_of
 from tinycohort.experiments.prepared import Prepared, stratum
 from tinycohort.experiments.report import _overlap, tidy_results, write_report
 from tinycohort.experiments.study import all_runs, claim, seed_of, write_run
+from tinycohort.experiments.systems import System
 
 SIDE = 16
 RESULTS = Path(__file__).parents[1] / "docs/results"
@@ -215,7 +216,7 @@ def test_a_generator_that_saw_a_tested_participant_is_refused(study: Path):
     config = evaluate.read_configuration(study / "config.toml", None)
     data = Prepared.load(study, config)
     split = split_of(data.cohort, Protocols(**config["protocols"]), seed_of(config["seed"], {"run": 0, "of": "split"}))
-    model = generator_of("vae", "AD", data, split, config, {"run": 0}, study)
+    model = generator_of(System("vae", "normal"), "AD", data, split, config, {"run": 0}, study)
     check_no_leakage(model, split)
     tested = next(who for who, side in split.sides.items() if side == "test")
     leaky = replace(model, config=replace(model.config, participants=Participants.record([tested], [])))
@@ -367,7 +368,14 @@ def test_predictions_are_told_by_participant(cohort: Path, tmp_path: Path):
 
 @pytest.mark.parametrize(
     ("method", "what"),
-    [("nothing", "no method"), ("vae:nothing", "no method"), ("nothing:gmm", "no method"), ("ae:riemannian", "Gaussian")],
+    [
+        ("nothing", "no method"),
+        ("vae:nothing", "no sampler"),
+        ("nothing:gmm", "no model"),
+        ("vae:gmm rho=x", "no float"),
+        ("vae:gmm rhoo=1", "no setting .rhoo."),
+        ("ae:riemannian", "Gaussian"),
+    ],
 )
 def test_unknown_methods_are_refused(method: str, what: str):
     with pytest.raises(UsageError, match=what):
@@ -469,7 +477,7 @@ def test_a_generator_of_another_plan_is_refused(study: Path, tmp_path: Path):
     data = Prepared.load(copy, config)
     split = split_of(data.cohort, Protocols(**config["protocols"]), seed_of(config["seed"], {"run": 0, "of": "split"}))
     with pytest.raises(DataError, match="other settings"):
-        generator_of("vae", "AD", data, split, config, {"run": 0}, copy)
+        generator_of(System("vae", "normal"), "AD", data, split, config, {"run": 0}, copy)
 
 
 def test_topping_up_to_balance_alone_needs_nothing_of_the_largest_class(cohort: Path, tmp_path: Path):
