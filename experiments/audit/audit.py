@@ -1,4 +1,4 @@
-"""The audit of one class: copies, measures, attacks, and the power to find planted copies; and what the gate says to them."""
+"""The audit of one class: copies, measures, attacks, and the power to find planted copies."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,6 +13,7 @@ from ...augment.copying import Closeness, aligned_distances, closeness_p, copies
 from ...augment.gate import Gate
 from ...augment.model import decode, encode
 from ...datasets.seeds import derived_seed
+from ..statistics import holm
 from . import measures, planted
 from .membership import Attack
 from .scores import Measure, score
@@ -44,6 +45,11 @@ class Finding:
     measures: tuple[Measure, ...]
     power: tuple[Power, ...]
     attack: Attack
+
+    @property
+    def corrected_p(self) -> NDArray[np.float64]:
+        """The measures' p-values, corrected for their number (Holm)."""
+        return holm([measure.p for measure in self.measures])
 
     @property
     def table(self) -> pd.DataFrame:
@@ -92,7 +98,7 @@ def audit_class(subject: Subject, spaces: Sequence[Space], gate: Gate, *, seed: 
     image = views[0]
     repeated = measures.repeated(_nearest_others(subject), image.among_training)
     of_patients = measures.repeated(image.among_training.min(axis=1), image.among_training)
-    scores = [score(view, rng) for view in views]
+    scores = [score(view, gate.level, rng) for view in views]
     numbers = [Measure(image.space.name, "repeated images", float(repeated.mean()), float(of_patients.mean()))]
     return Finding(
         subject,
@@ -103,30 +109,6 @@ def audit_class(subject: Subject, spaces: Sequence[Space], gate: Gate, *, seed: 
         tuple(Power(kind, int(rows.sum()), int(seen[rows].sum()), int(right[rows].sum())) for kind, rows in power),
         scores[0][0],
     )
-
-
-def objections(finding: Finding, gate: Gate, already: int = 0) -> list[str]:
-    """Why a gate refuses a class, a clause each; empty if it does not. So many images were set aside ``already``."""
-    label, n = finding.subject.label, len(finding.subject.synthetic.participants)
-    found = [
-        f"the audit is blind: of {power.planted} planted {power.kind} copies of {label} it found {power.found}"
-        for power in finding.power
-        if power.kind in planted.MUST_BE_FOUND and power.found < gate.power * power.planted
-    ]
-    aside = len(finding.copies) + already
-    if aside > gate.copies * (n + already):
-        found.append(f"{aside} of {n + already} images of {label} copy a patient, where {gate.copies:.0%} may")
-    share = float(finding.repeated.mean())
-    if share > gate.duplicates:
-        found.append(f"{share:.0%} of the images of {label} repeat another, where {gate.duplicates:.0%} may")
-    attack = finding.attack
-    if attack.high > gate.membership:
-        area = f"area under the curve {attack.auc:.2f} [{attack.low:.2f}, {attack.high:.2f}], where up to {gate.membership:.2f} is allowed"
-        if attack.low > 0.5:
-            found.append(f"the images of {label} give away who was trained on ({area})")
-        else:
-            found.append(f"there are too few people of {label} to tell whether the images give away who was trained on ({area})")
-    return found
 
 
 @dataclass(frozen=True, eq=False)

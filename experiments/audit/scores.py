@@ -11,6 +11,7 @@ from .membership import Attack
 from .views import View
 
 AT_MOST = 1000  # synthetic images, and people, that enter a measure: the deals of its test would else take hours
+TOO_CLOSE = "share closer to one patient than new people come"
 
 
 @dataclass(frozen=True)
@@ -38,8 +39,11 @@ class Measure:
     high: float = math.nan
 
 
-def score(view: View, rng: np.random.Generator) -> tuple[Attack, list[Measure]]:
-    """The attack by distance, and all measures, in one space; of very many images and people, of some."""
+def score(view: View, level: float, rng: np.random.Generator) -> tuple[Attack, list[Measure]]:
+    """The attack by distance, and all measures, in one space; of very many images and people, of some.
+
+    An image is too close to one patient if new people of whom there are as many come so close with probability ``level``.
+    """
     images = rng.permutation(len(view.to_people))[:AT_MOST]
     chosen = np.sort(rng.permutation(len(view.names))[:AT_MOST])
     to_people, among, training = view.to_people[np.ix_(images, chosen)], view.among[np.ix_(chosen, chosen)], view.training[chosen]
@@ -51,6 +55,7 @@ def score(view: View, rng: np.random.Generator) -> tuple[Attack, list[Measure]]:
     by_density = membership.attack(membership.density_scores(view.to_people), view.training)
     name, people = view.space.name, int(training.sum())
     return by_distance, [
+        Measure(name, TOO_CLOSE, float(np.mean(view.p <= level / len(view.p))), 0.0),
         Measure(name, "distance to closest record, median", float(np.median(synthetic.distance)), float(np.median(held_out.distance))),
         Measure(
             name,
