@@ -66,9 +66,10 @@ def audit(request: Request, out: Path | None = None, *, force: bool = False) -> 
     if len({folder.name for folder in request.synthetic}) < len(request.synthetic):
         raise UsageError("Two synthetic cohorts have one name, by which the report would tell them apart; give each once, or rename one.")
     if out is None:
-        if len(request.synthetic) > 1:
+        first, *others = request.synthetic
+        if others:
             raise UsageError("Of several cohorts there is one report; say where with --out.")
-        out = request.synthetic[0].with_name(f"{request.synthetic[0].name}.audit")
+        out = first.with_name(f"{first.name}.audit")
     refuse_existing(out, force=force, ours=lambda folder: (folder / "audit.json").is_file())
     models = load_models(request.models)
     cohorts = {folder: read_synthetic(folder, models) for folder in request.synthetic}

@@ -143,7 +143,8 @@ def _html(verdicts: Sequence[Verdict], gate: Gate, record: Mapping[str, Any]) ->
         style=STYLE,
         overview=_cells(overview(verdicts)),
         sections=sections,
-        thresholds=gate.record(),
+        gate=gate,
+        thresholds=gate.record()["Thresholds"],
         record=json.dumps(record, indent=1, ensure_ascii=False),
     )
 
@@ -198,7 +199,7 @@ def _interval(measure: Measure) -> str:
 _PAGE = """<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><title>{{ title }}</title>
 <style>{{ style }}
-td:nth-child(2) { text-align: left }
+th:nth-child(2), td:nth-child(2) { text-align: left }
 </style></head><body>
 {% macro table(content) %}
 <table><tr>{% for name in content.header %}<th>{{ name }}</th>{% endfor %}</tr>
@@ -210,10 +211,10 @@ td:nth-child(2) { text-align: left }
 {% for section in sections %}<p>{{ section.sentence }}</p>
 {% endfor %}
 {{ table(overview) }}
-<p class="note">Copies are set aside: at most {{ thresholds.Thresholds.ratio }} times as far from one patient as from any other, and
-closer to one than new people come. The attack ranks people by their closest synthetic image; 0.5 is a guess.
-Thresholds: {% for name, value in thresholds.Thresholds.items() %}{{ name }} {{ value }}{{ ", " if not loop.last }}{% endfor %}.
-{% if thresholds.Reason %}Changed: {{ thresholds.Changed | join(", ") }}, because: {{ thresholds.Reason }}{% endif %}</p>
+<p class="note">Copies are set aside: at most {{ gate.ratio }} times as far from one patient as from any other, and closer to one
+than new people come. The attack ranks people by their closest synthetic image; 0.5 is a guess.
+Thresholds: {% for name, value in thresholds.items() %}{{ name }} {{ value }}{{ ", " if not loop.last }}{% endfor %}.
+{% if gate.reason %}They were changed, because: {{ gate.reason }}{% endif %}</p>
 {% for section in sections %}
 {% for part in section.classes %}
 <h2>{{ section.cohort }}: {{ part.label }}</h2>
