@@ -108,7 +108,7 @@ def closeness_p(ratio: ArrayLike, real: ArrayLike) -> NDArray[np.float64]:
     with np.errstate(divide="ignore"):
         new, known = -np.log(np.asarray(ratio, dtype=float)), np.sort(-np.log(np.asarray(real, dtype=float)))
     kept = math.ceil((1 - CENSORED) * len(known))
-    mean = (known[:kept].sum() + (len(known) - kept) * known[kept - 1]) / kept
+    mean = np.minimum(known, known[kept - 1]).sum() / kept
     with np.errstate(divide="ignore", invalid="ignore"):
         # Where all real ratios are 1, or some new one 0 among real ones of 0, there is nothing to tell: no evidence.
         return np.nan_to_num(stats.f.sf(new / mean, 2, 2 * kept), nan=1.0)

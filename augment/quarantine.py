@@ -49,7 +49,7 @@ def set_aside(cohort: Path, quarantine: Path, reasons: Mapping[str, str]) -> Non
     rows = {participant_of(spelled): row for row, spelled in enumerate(table["participant_id"])}
     unknown = [who for who in reasons if who not in rows]
     if unknown:
-        raise DataError(f"{cohort / PARTICIPANTS} has no row of {', '.join(unknown[:10])}; restore it.")
+        raise DataError(f"The cohort's {PARTICIPANTS} has no row of {', '.join(unknown[:10])}; restore it.")
     moved = np.zeros(len(table), dtype=bool)
     moved[[rows[who] for who in reasons]] = True
     if (cohort / "images.npz").is_file():
@@ -103,9 +103,7 @@ def _move_files(cohort: Path, quarantine: Path, spelled: str) -> None:
     """A participant's folder of NIfTI, or its picture."""
     found = [path for path in (cohort / spelled, cohort / "images" / f"{spelled}.png") if path.exists()]
     if not found:
-        raise DataError(
-            f"{cohort} has neither a folder {spelled} nor images/{spelled}.png; only what `augment generate` writes can be gated."
-        )
+        raise DataError(f"The cohort has neither {spelled}/ nor images/{spelled}.png, so it cannot be set aside; generate the cohort anew.")
     for path in found:
         target = quarantine / path.relative_to(cohort)
         # An earlier gate that was killed between its two folders has left it in both.
