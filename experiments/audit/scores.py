@@ -51,8 +51,8 @@ def score(view: View, level: float, rng: np.random.Generator) -> tuple[Attack, l
     among_training = among[np.ix_(training, training)]
     to_training, of_held_out = to_people[:, training], among[np.ix_(~training, training)]
     synthetic, held_out = Closeness.of(to_training), Closeness.of(of_held_out)
-    by_distance = membership.attack(membership.distance_scores(view.to_people), view.training)
-    by_density = membership.attack(membership.density_scores(view.to_people), view.training)
+    by_distance = membership.attack(membership.distance_scores(view.to_people, view.among), view.training)
+    by_density = membership.attack(membership.density_scores(view.to_people, view.among), view.training)
     name, people = view.space.name, int(training.sum())
     return by_distance, [
         Measure(name, TOO_CLOSE, float(np.mean(view.p <= level / len(view.p))), 0.0),
