@@ -54,14 +54,13 @@ class Closeness:
         return cls(first, ratio, distances.argmin(axis=1))
 
 
-def standardised(images: Tensor) -> NDArray[np.float32]:
-    """Images ``(n, 1, ...)`` as arrays ``(n, ...)`` of mean 0 and norm 1; a constant one as zeros."""
-    arrays = images.detach().double().numpy()[:, 0]
-    axes = tuple(range(1, arrays.ndim))
-    arrays = arrays - arrays.mean(axis=axes, keepdims=True)
-    norms = np.sqrt(np.square(arrays).sum(axis=axes, keepdims=True))
+def standardised(images: ArrayLike) -> NDArray[np.float32]:
+    """Images ``(n, ...)`` as rows ``(n, voxels)`` of mean 0 and norm 1; a constant one as zeros."""
+    rows = np.asarray(images, dtype=np.float64).reshape(len(np.asarray(images)), -1)
+    rows = rows - rows.mean(axis=1, keepdims=True)
+    norms = np.linalg.norm(rows, axis=1, keepdims=True)
     # The mean of a constant image is rounded, which leaves a pattern where there is none.
-    return np.divide(arrays, norms, out=np.zeros_like(arrays), where=norms > 1e-6).astype(np.float32)
+    return np.divide(rows, norms, out=np.zeros_like(rows), where=norms > 1e-6).astype(np.float32)
 
 
 def aligned_distances(some: NDArray[np.float32], others: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -70,8 +69,7 @@ def aligned_distances(some: NDArray[np.float32], others: NDArray[np.float32]) ->
     It is the Euclidean distance with scale and offset regressed out of both, sqrt(2 (1 - r)) with Pearson's correlation r: symmetric, and
     bound to the triangle inequality, which residuals of a regression of one image on the other are not.
     """
-    products = some.reshape(len(some), -1) @ others.reshape(len(others), -1).T
-    return np.sqrt(np.clip(2 - 2 * products, 0, 4))
+    return np.sqrt(np.clip(2 - 2 * some @ others.T, 0, 4))
 
 
 def per_person(distances: ArrayLike, people: ArrayLike) -> tuple[NDArray[np.floating], list[str]]:
@@ -144,7 +142,7 @@ def screen_images(images: Tensor, references: Tensor, people: Sequence[str], gat
     """
     if len(set(people)) < FEWEST_PEOPLE:
         return {}
-    some, real = standardised(images), standardised(references)
+    some, real = (standardised(part.numpy()) for part in (images, references))
     distances, names = per_person(aligned_distances(some, real), people)
     closeness = Closeness.of(distances)
     p = closeness_p(closeness.ratio, Closeness.of(among_people(aligned_distances(real, real), people)[0]).ratio)

@@ -8,9 +8,8 @@ import torch
 from scipy import stats
 from sklearn.metrics import roc_auc_score
 
-from tinycohort.augment.copying import standardised
 from tinycohort.experiments.audit import measures, membership, planted
-from tinycohort.experiments.audit.spaces import REACH, posed_distances, poses
+from tinycohort.experiments.audit.spaces import REACH, posed_distances
 
 DIMENSION, PATIENTS, HELD_OUT, IMAGES = 6, 40, 24, 60
 TRAINING = np.arange(PATIENTS + HELD_OUT) < PATIENTS
@@ -157,17 +156,28 @@ def test_intervals_at_the_ends_have_a_width():
 
 
 @pytest.mark.parametrize("shape", [(8, 10), (6, 7, 5)], ids=["2-D", "3-D"])
-def test_poses_are_a_set_that_holds_every_inverse(shape):
+def test_the_best_pose_by_brute_force_whichever_of_two_images_is_moved(shape):
     some, others = (np.random.default_rng(seed).normal(size=(3, *shape)).astype(np.float32) for seed in (0, 1))
-    reach = REACH[len(shape)]
-    assert sum(1 for _ in poses(some)) == (1 + len(shape)) * (2 * reach + 1) ** len(shape)
-    some, others = standardised(torch.from_numpy(some)[:, None]), standardised(torch.from_numpy(others)[:, None])
-    assert np.allclose(posed_distances(some, others), posed_distances(others, some).T, atol=1e-5)
-    axis, step = len(shape), reach
-    moved = np.roll(np.flip(others, axis), step, axis)
-    assert np.diag(posed_distances(moved, others)).max() < 2e-3
-    slow = [[min(np.linalg.norm(x - pose[0]) for pose in poses(y[None])) for y in others] for x in some]
-    assert posed_distances(some, others) == pytest.approx(np.array(slow), abs=1e-4)
+    found, n_axes, reach = posed_distances(some, others), len(shape), REACH[len(shape)]
+    slow = np.full(found.shape, np.inf)
+    for i, j in itertools.product(range(3), repeat=2):
+        for axis, shift in itertools.product([None, *range(n_axes)], itertools.product(range(-reach, reach + 1), repeat=n_axes)):
+            moved = np.pad(others[j] if axis is None else np.flip(others[j], axis), reach, constant_values=np.nan)
+            moved = np.roll(moved, shift, axis=tuple(range(n_axes)))[(slice(reach, -reach),) * n_axes]
+            both = ~np.isnan(moved)
+            correlation = np.corrcoef(some[i][both], moved[both])[0, 1]
+            slow[i, j] = min(slow[i, j], np.sqrt(2 - 2 * correlation))
+    assert found == pytest.approx(slow, abs=1e-4)
+    assert posed_distances(others, some) == pytest.approx(found.T, abs=1e-5)
+
+
+@pytest.mark.parametrize("kind", ["exact", "shifted", "intensity-scaled", "flipped"])
+def test_a_copy_in_another_pose_is_at_no_distance_also_where_the_edge_is_not_black(kind):
+    originals = torch.rand((5, 1, 14, 11), generator=torch.Generator().manual_seed(0))
+    copied = planted.kinds(True, lambda images: images)[kind](originals, np.random.default_rng(0))
+    distances = posed_distances(copied[:, 0].numpy(), originals[:, 0].numpy())
+    assert np.diag(distances).max() < 2e-3
+    assert (distances + 2 * np.eye(5)).min() > 0.5
 
 
 @pytest.mark.parametrize("in_world", [True, False])

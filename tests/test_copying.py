@@ -25,6 +25,10 @@ def images(n: int, shape=(9, 7), seed: int = 0) -> torch.Tensor:
     return torch.rand((n, 1, *shape), generator=torch.Generator().manual_seed(seed))
 
 
+def aligned(some: torch.Tensor, others: torch.Tensor) -> np.ndarray:
+    return aligned_distances(standardised(some.numpy()), standardised(others.numpy()))
+
+
 def euclidean(x: np.ndarray, y: np.ndarray) -> np.ndarray:
     return np.sqrt(np.square(x[:, None] - y[None]).sum(-1))
 
@@ -35,7 +39,7 @@ def euclidean(x: np.ndarray, y: np.ndarray) -> np.ndarray:
 @pytest.mark.parametrize("shape", [(9, 7), (6, 5, 4)], ids=["2-D", "3-D"])
 def test_the_aligned_distance_is_what_is_left_when_scale_and_offset_are_regressed_out(shape):
     some, others = images(4, shape), images(5, shape, seed=1)
-    distances = aligned_distances(standardised(some), standardised(others))
+    distances = aligned(some, others)
     for i, x in enumerate(some.double().flatten(1).numpy()):
         for j, y in enumerate(others.double().flatten(1).numpy()):
             ranged = [(v - v.mean()) / v.std() for v in (x, y)]
@@ -46,11 +50,11 @@ def test_the_aligned_distance_is_what_is_left_when_scale_and_offset_are_regresse
 
 def test_brightness_and_contrast_do_not_count_and_a_constant_image_is_near_nobody():
     some = images(3)
-    assert np.diag(aligned_distances(standardised(0.4 * some + 0.3), standardised(some))).max() < 1e-3
-    assert np.diag(aligned_distances(standardised(1 - some), standardised(some))) == pytest.approx(2)
+    assert np.diag(aligned(0.4 * some + 0.3, some)).max() < 1e-3
+    assert np.diag(aligned(1 - some, some)) == pytest.approx(2)
     grey = torch.full((1, 1, 9, 7), 0.3)
-    assert not standardised(grey).any()
-    assert aligned_distances(standardised(grey), standardised(some))[0] == pytest.approx(np.sqrt(2))
+    assert not standardised(grey.numpy()).any()
+    assert aligned(grey, some)[0] == pytest.approx(np.sqrt(2))
 
 
 def test_of_somebody_with_several_images_the_nearest_counts():

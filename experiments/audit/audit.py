@@ -133,7 +133,7 @@ def _plant(subject: Subject, rng: np.random.Generator) -> _Plants:
 
 def _nearest_others(subject: Subject) -> NDArray[np.floating]:
     """The distance of each synthetic image to the nearest other ``(n,)``, as they lie; infinite of a single one."""
-    images = standardised(subject.synthetic.images.pixels)
+    images = standardised(subject.synthetic.images.pixels.numpy())
     nearest = []
     for start in range(0, len(images), CHUNK):
         distances = aligned_distances(images[start : start + CHUNK], images)

@@ -47,7 +47,7 @@ class Space:
 
 def image_space() -> Space:
     """Voxels, whatever the brightness and contrast, of the best of some poses: mirrored along an axis or not, shifted by some voxels."""
-    return Space("image", standardised, posed_distances)
+    return Space("image", lambda images: images[:, 0].numpy(), posed_distances)
 
 
 def latent_space(model: FittedModel) -> Space:
@@ -78,20 +78,20 @@ def audit_extractor(name: str, weights: Path | None, source: Source, real: Cohor
 
 
 def posed_distances(some: NDArray[Any], others: NDArray[Any]) -> NDArray[Any]:
-    """Distances ``(n, m)`` between ``standardised`` images ``(n, ...)`` and the best pose of each other one ``(m, ...)``: symmetric."""
-    nearest = None
-    for posed in poses(others):
-        distances = aligned_distances(some, posed)
-        nearest = distances if nearest is None else np.minimum(nearest, distances)
-    assert nearest is not None
+    """Aligned distances ``(n, m)`` between images ``(n, ...)`` and ``(m, ...)`` in the best pose for each two, where they overlap."""
+    nearest = np.full((len(some), len(others)), np.inf, dtype=np.float32)
+    for here, there in poses(some, others):
+        np.minimum(nearest, aligned_distances(standardised(here), standardised(there)), out=nearest)
     return nearest
 
 
-def poses(images: NDArray[Any]) -> Iterator[NDArray[Any]]:
-    """Images ``(n, ...)`` mirrored along no axis or one, each shifted by up to ``REACH`` voxels; past one edge they enter at the other."""
-    axes = tuple(range(1, images.ndim))
+def poses(some: NDArray[Any], others: NDArray[Any]) -> Iterator[tuple[NDArray[Any], NDArray[Any]]]:
+    """What overlaps of images ``(n, ...)`` and of others that are mirrored along no axis or one, and shifted by up to ``REACH`` voxels."""
+    axes = tuple(range(1, some.ndim))
     reach = REACH[len(axes)]
     for mirrored in (None, *axes):
-        turned = images if mirrored is None else np.flip(images, mirrored)
+        turned = others if mirrored is None else np.flip(others, mirrored)
         for shift in itertools.product(range(-reach, reach + 1), repeat=len(axes)):
-            yield np.roll(turned, shift, axis=axes)
+            here = tuple(slice(max(0, step), side + min(0, step)) for step, side in zip(shift, some.shape[1:], strict=True))
+            there = tuple(slice(max(0, -step), side + min(0, -step)) for step, side in zip(shift, some.shape[1:], strict=True))
+            yield some[:, *here], turned[:, *there]
