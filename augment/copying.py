@@ -12,6 +12,7 @@ A blurred image is nearer to everybody, which leaves its ratio alone; a distance
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -54,13 +55,13 @@ class Closeness:
         return cls(first, ratio, distances.argmin(axis=1))
 
 
-def standardised(images: ArrayLike) -> NDArray[np.float32]:
+def standardised(images: NDArray[Any]) -> NDArray[np.float32]:
     """Images ``(n, ...)`` as rows ``(n, voxels)`` of mean 0 and norm 1; a constant one as zeros."""
-    rows = np.asarray(images, dtype=np.float64).reshape(len(np.asarray(images)), -1)
-    rows = rows - rows.mean(axis=1, keepdims=True)
-    norms = np.linalg.norm(rows, axis=1, keepdims=True)
+    rows = np.array(images, dtype=np.float32).reshape(len(images), -1)
+    rows -= rows.mean(axis=1, dtype=np.float64, keepdims=True).astype(np.float32)
+    norms = np.sqrt(np.square(rows).sum(axis=1, dtype=np.float64, keepdims=True)).astype(np.float32)
     # The mean of a constant image is rounded, which leaves a pattern where there is none.
-    return np.divide(rows, norms, out=np.zeros_like(rows), where=norms > 1e-6).astype(np.float32)
+    return np.divide(rows, norms, out=np.zeros_like(rows), where=norms > 1e-6 * np.sqrt(rows.shape[1]))
 
 
 def aligned_distances(some: NDArray[np.float32], others: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -37,15 +37,15 @@ def overview(verdicts: Sequence[Verdict]) -> pd.DataFrame:
     """One row a cohort and class: what decides, and how close the images come."""
     rows = []
     for verdict in verdicts:
-        for finding in verdict.findings:
+        for finding, already in zip(verdict.findings, verdict.already, strict=True):
             found = {(measure.space, measure.name): measure.value for measure in finding.measures}
             attack = finding.attack
             rows.append(
                 {
                     "cohort": verdict.cohort,
                     "class": finding.subject.label,
-                    "images": len(finding.subject.synthetic.participants),
-                    "copies": len(finding.copies),
+                    "images": len(finding.subject.synthetic.participants) + already,
+                    "set aside": len(finding.copies) + already,
                     "too close to one patient": f"{found['image', TOO_CLOSE]:.0%}",
                     "authentic": f"{found['image', 'authenticity (AuthPct)']:.0%}",
                     "repeated": f"{finding.repeated.mean():.0%}",
@@ -171,6 +171,7 @@ def _as_json(verdict: Verdict) -> dict[str, Any]:
                 "Images": len(finding.subject.synthetic.participants),
                 "TrainingParticipants": len(set(finding.subject.training.participants)),
                 "HeldOutParticipants": len(set(finding.subject.held_out.participants)),
+                "SetAsideBefore": already,
                 "SetAside": {finding.subject.synthetic.participants[row]: why for row, why in sorted(finding.copies.items())},
                 "Measures": [
                     # JSON has no NaN.
@@ -179,7 +180,7 @@ def _as_json(verdict: Verdict) -> dict[str, Any]:
                 ],
                 "Power": [asdict(power) for power in finding.power],
             }
-            for finding in verdict.findings
+            for finding, already in zip(verdict.findings, verdict.already, strict=True)
         ],
     }
 

@@ -1,7 +1,7 @@
 """Where images are compared: image, latent and feature space, each an embedding and a distance between what it embeds."""
 
 import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -78,20 +78,19 @@ def audit_extractor(name: str, weights: Path | None, source: Source, real: Cohor
 
 
 def posed_distances(some: NDArray[Any], others: NDArray[Any]) -> NDArray[Any]:
-    """Aligned distances ``(n, m)`` between images ``(n, ...)`` and ``(m, ...)`` in the best pose for each two, where they overlap."""
+    """Aligned distances ``(n, m)`` between images ``(n, ...)`` and ``(m, ...)`` in the best pose for each two, where they overlap.
+
+    The others are mirrored along no axis or one, and shifted by up to ``REACH`` voxels along each.
+    """
+    shape = some.shape[1:]
     nearest = np.full((len(some), len(others)), np.inf, dtype=np.float32)
-    for here, there in poses(some, others):
-        np.minimum(nearest, aligned_distances(standardised(here), standardised(there)), out=nearest)
+    for shift in itertools.product(range(-REACH[len(shape)], REACH[len(shape)] + 1), repeat=len(shape)):
+        here, there = (
+            (slice(None), *(slice(max(0, sign * step), side + min(0, sign * step)) for step, side in zip(shift, shape, strict=True)))
+            for sign in (1, -1)
+        )
+        overlap = standardised(some[here])
+        for axis in (None, *range(1, some.ndim)):
+            turned = others if axis is None else np.flip(others, axis)
+            np.minimum(nearest, aligned_distances(overlap, standardised(turned[there])), out=nearest)
     return nearest
-
-
-def poses(some: NDArray[Any], others: NDArray[Any]) -> Iterator[tuple[NDArray[Any], NDArray[Any]]]:
-    """What overlaps of images ``(n, ...)`` and of others that are mirrored along no axis or one, and shifted by up to ``REACH`` voxels."""
-    axes = tuple(range(1, some.ndim))
-    reach = REACH[len(axes)]
-    for mirrored in (None, *axes):
-        turned = others if mirrored is None else np.flip(others, mirrored)
-        for shift in itertools.product(range(-reach, reach + 1), repeat=len(axes)):
-            here = tuple(slice(max(0, step), side + min(0, step)) for step, side in zip(shift, some.shape[1:], strict=True))
-            there = tuple(slice(max(0, -step), side + min(0, -step)) for step, side in zip(shift, some.shape[1:], strict=True))
-            yield some[:, *here], turned[:, *there]

@@ -10,10 +10,24 @@ from .audit import Finding
 
 @dataclass(frozen=True, eq=False)
 class Verdict:
-    """Of one cohort: what was found, why the gate refuses it (nothing if it does not), and that in one sentence."""
+    """Of one cohort.
+
+    Parameters
+    ----------
+    cohort : str
+    findings : tuple of Finding
+        Of its classes.
+    already : tuple of int
+        How many images of each had been set aside before.
+    objections : tuple of str
+        Why the gate refuses it; empty if it does not.
+    sentence : str
+        The verdict.
+    """
 
     cohort: str
     findings: tuple[Finding, ...]
+    already: tuple[int, ...]
     objections: tuple[str, ...]
     sentence: str
 
@@ -27,7 +41,7 @@ def judge(cohort: str, findings: Sequence[Finding], gate: Gate, already: Sequenc
     """The verdict on a cohort; of each class so many images were set aside ``already``."""
     found = tuple(clause for finding, earlier in zip(findings, already, strict=True) for clause in objections(finding, gate, earlier))
     sentence = f"{cohort} is refused: {'; '.join(found)}." if found else _praise(cohort, findings, sum(already))
-    return Verdict(cohort, tuple(findings), found, sentence)
+    return Verdict(cohort, tuple(findings), tuple(already), found, sentence)
 
 
 def objections(finding: Finding, gate: Gate, already: int = 0) -> list[str]:
