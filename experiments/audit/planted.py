@@ -1,5 +1,6 @@
 """Copies of patients that an audit plants to see whether it would find them: an audit that is blind must not pass anything."""
 
+import math
 from collections.abc import Callable, Mapping
 
 import numpy as np
@@ -7,10 +8,13 @@ import torch
 from scipy import ndimage
 from torch import Tensor
 
+from ...augment.copying import aligned_distances, standardised
 from .spaces import REACH
 
 MOST = 50  # of a kind
-NOISE = 0.05  # standard deviation, of intensities in [0, 1]
+# Noise puts a copy so far from its patient, by what the nearest other patient is away in the median: of images that are much alike, what
+# the eye hardly sees would else hide all that tells them apart.
+NOISE = 1 / 4
 GAIN, OFFSET = 0.7, 0.1
 
 Kind = Callable[[Tensor, np.random.Generator], Tensor]
@@ -18,9 +22,17 @@ MUST_BE_FOUND = ("exact", "noisy")
 
 
 def noisy(images: Tensor, rng: np.random.Generator) -> Tensor:
-    """With Gaussian noise in every voxel."""
-    noise = rng.normal(0, NOISE, tuple(images.shape)).astype(np.float32)
-    return (images + torch.from_numpy(noise)).clip(0, 1)
+    """With Gaussian noise in every voxel, as strong for each of two or more patients as the distances between them allow.
+
+    Noise of standard deviation sigma leaves an image of standard deviation s the correlation r = (1 + sigma^2 / s^2)^(-1/2) with itself.
+    """
+    rows = standardised(images.numpy())
+    among = aligned_distances(rows, rows)
+    np.fill_diagonal(among, np.inf)
+    correlation = 1 - float(NOISE * np.median(among.min(axis=1))) ** 2 / 2
+    spread = images.flatten(1).std(dim=1, correction=0).reshape(-1, *[1] * (images.ndim - 1))
+    noise = torch.from_numpy(rng.normal(size=tuple(images.shape)).astype(np.float32))
+    return images + spread * math.sqrt(correlation**-2 - 1) * noise
 
 
 def shifted(images: Tensor, rng: np.random.Generator) -> Tensor:
