@@ -65,6 +65,7 @@ Scaling = Annotated[str | None, typer.Option("--scaling", help="percentile or mi
 Classes = Annotated[list[str] | None, typer.Option("--class", help="Class; may be given again. \\[default: every class]")]
 Seed = Annotated[int, typer.Option("--seed", help="Same seed, same result, on the same machine.")]
 Force = Annotated[bool, typer.Option("--force", help="Replace what is there.")]
+Reason = Annotated[str, typer.Option("--reason", help="Why a threshold was changed; the cohort's description keeps it.")]
 Device = Annotated[str | None, typer.Option("--device", help="auto, cpu or gpu.")]
 
 
@@ -245,15 +246,25 @@ def generate_command(
     plane: Plane = None,
     suffix: Suffix = "T1w",
     drop_copies: DropCopies = False,
+    gate: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--gate",
+            help="Change a threshold for copies of patients, with a --reason: level=0.05 (chance that one is seen where there is none), "
+            "ratio=0.5 (of a copy's distance to the patient over that to others), copies=0.05 (share that may be set aside).",
+        ),
+    ] = None,
+    reason: Reason = "",
     device: Device = None,
     force: Force = False,
 ) -> None:
-    """Draw a synthetic cohort from fitted models."""
+    """Draw a synthetic cohort from fitted models; images that copy a patient are set aside beside it."""
     import math
 
     from ..datasets.errors import UsageError
     from ..datasets.readers import Source
     from . import commands
+    from .gate import OF_GENERATION, Gate
 
     if file_format not in (None, "nifti", "png", "npz"):
         raise UsageError(f"--format is nifti, png or npz, not '{file_format}'.")
@@ -281,6 +292,7 @@ def generate_command(
         file_format=file_format,  # type: ignore[arg-type]
         source=None if data is None else Source(data, table, label, plane, suffix, root, drop_copies or None),
         device=device or "cpu",
+        gate=Gate.parse(gate or [], reason, "--gate", OF_GENERATION),
         force=force,
         command=_command_line(),
     )
@@ -722,6 +734,62 @@ def fidelity_command(
     if measures:
         request = replace(request, measures=tuple(name for part in measures for name in part.split(",")))
     compare.compare(request, out, force=force)
+
+
+@app.command("audit", epilog="Example: augment audit synthetic --model models --data my-bids-folder")
+def audit_command(
+    synthetic: Annotated[
+        list[Path], typer.Argument(help="Synthetic cohorts, as augment generate writes them; several are reported together.")
+    ],
+    model: Annotated[Path, typer.Option("--model", "--models", help="The models that they were drawn from.")] = Path("models"),
+    data: Annotated[str | None, typer.Option("--data", help="The cohort that the models were trained on, if it has moved.")] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", help="Folder of the report, which shows patients. \\[default: the cohort's name with .audit]")
+    ] = None,
+    extractor: Annotated[
+        str,
+        typer.Option(
+            "--extractor",
+            help="Of the features: cohort (a classifier trained on all real people), inception-2048, -768, -192 or -64, your own "
+            "package.module:function, or none.",
+        ),
+    ] = "cohort",
+    weights: Annotated[Path | None, typer.Option("--weights", help="File with InceptionV3's weights, .pth or .safetensors.")] = None,
+    threshold: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--threshold",
+            help="Change one, with a --reason: level=0.05 (chance that a copy is seen where there is none), ratio=0.5 (of a copy's "
+            "distance to a patient over that to others), copies=0.05 and duplicates=0.5 (shares that may be copies, or repeat each other), "
+            "membership=0.75 (AUC that an attack may reach), power=0.9 (share of planted copies to be found).",
+        ),
+    ] = None,
+    reason: Reason = "",
+    root: Root = None,
+    table: Table = None,
+    label: Label = None,
+    plane: Plane = None,
+    suffix: Suffix = "T1w",
+    drop_copies: DropCopies = False,
+    seed: Seed = 0,
+    force: Force = False,
+) -> None:
+    """Find what a synthetic cohort gives away of the people behind it; copies are set aside, and exit code 5 refuses the cohort."""
+    from ..datasets.readers import Source
+    from ..experiments.audit import command
+    from .gate import Gate
+
+    request = command.Request(
+        synthetic=tuple(synthetic),
+        models=model,
+        source=None if data is None else Source(data, table, label, plane, suffix, root, drop_copies or None),
+        extractor=extractor,
+        weights=weights,
+        gate=Gate.parse(threshold or [], reason, "--threshold"),
+        seed=seed,
+        command=_command_line(),
+    )
+    command.audit(request, out, force=force)
 
 
 @app.command("report", epilog="Example: augment report studies/mine")

@@ -302,7 +302,7 @@ def _description(generated: Sequence[Generated], models: Mapping[str, FittedMode
 
 
 def _readme(generated: Sequence[Generated], models: Mapping[str, FittedModel]) -> str:
-    lines = [f"- {part.label}: {len(part.images)} images, sampler {part.diagnostics.sampler}" for part in generated]
+    lines = [f"- {part.label}: sampler {part.diagnostics.sampler}" for part in generated]
     source = models[generated[0].label].config.data["name"]
     return (
         f"Every image here is synthetic: drawn by tinycohort from models trained on {source}. There are no such people.\n\n"

@@ -145,7 +145,7 @@ def build_extractor(request: Request, real: Cohort, preparation: Preparation, sp
     assert split is not None
     images, classes = _labelled(split.side(real, "train"), real.labels, preparation)
     validation = _labelled(split.side(real, "validation"), real.labels, preparation)
-    console.say(f"Training the classifier on {len(images)} real images; none of them is compared.")
+    console.say(f"Training the classifier of the features on {len(images)} real images.")
     steps_an_epoch = math.ceil(len(images) / ClassifierSettings.batch_size)
     settings = ClassifierSettings(epochs=max(20, math.ceil(LEAST_STEPS / steps_an_epoch)), learning_rate=1e-3, device=request.device)  # type: ignore[arg-type]
     return cohort_extractor(images, classes, *validation, settings, seed=derived_seed(request.seed, "extractor"))
