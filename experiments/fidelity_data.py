@@ -5,7 +5,6 @@ the floor. What is costly (features of thousands of images, the classifier of th
 """
 
 import json
-import math
 import os
 import re
 from collections.abc import Iterable, Mapping
@@ -20,12 +19,11 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from ..classifiers.network import CNN
-from ..classifiers.training import ClassifierSettings
 from ..datasets.cohort import Cohort
 from ..datasets.errors import DataError, UsageError
 from ..datasets.seeds import derived_seed
 from ..datasets.splits import Split, split_cohort
-from .features import Extractor, classifier_extractor, cohort_classifier, inception_extractor, sliced
+from .features import Extractor, classifier_extractor, cohort_classifier, cohort_settings, inception_extractor, sliced
 from .fidelity.scores import FEWEST, Sample
 from .prepared import Prepared, make_once
 from .study import canonical, digest, seed_of
@@ -34,7 +32,6 @@ EVERYTHING = "all"  # the one class of a cohort whose classes are generated toge
 REFERENCE, HELD_OUT = "test", "validation"
 FEATURES = ("cohort", "inception-64", "inception-192", "inception-768", "inception-2048")
 CLASSIFIER_IMAGES = 10_000  # real ones, at most, that the features 'cohort' are learnt on
-CLASSIFIER_STEPS = 1_000
 CHUNK = 256  # images that are looked at at a time
 
 
@@ -155,10 +152,10 @@ def _classifier(folder: Path, config: Mapping[str, Any]) -> Extractor:
         seed = derived_seed(config["seed"], "extractor")
         order = torch.randperm(len(part.images), generator=torch.Generator().manual_seed(seed))[:CLASSIFIER_IMAGES]
         chosen, selecting = order[len(order) // 5 :], order[: len(order) // 5]
-        epochs = math.ceil(CLASSIFIER_STEPS / math.ceil(len(chosen) / ClassifierSettings.batch_size))
-        settings = ClassifierSettings(epochs=epochs, learning_rate=1e-3)
         training, held_out = ((part.images[rows], part.labels[rows]) for rows in (chosen, selecting))
-        save_file(cohort_classifier(*training, *held_out, settings, seed=seed).state_dict(), temporary / "model.safetensors")
+        save_file(
+            cohort_classifier(*training, *held_out, cohort_settings(len(chosen)), seed=seed).state_dict(), temporary / "model.safetensors"
+        )
 
     make_once(place, train)
     network = CNN(shape, n_classes)

@@ -16,8 +16,8 @@ from tinycohort.augment.training import TrainingSettings
 from tinycohort.datasets.errors import DataError, GateError, UsageError
 from tinycohort.datasets.readers import Source
 from tinycohort.datasets.transforms import Preparation
+from tinycohort.experiments import features
 from tinycohort.experiments import fidelity_command as command
-from tinycohort.experiments import fidelity_data
 from tinycohort.experiments.fidelity_data import StudyData, load_extractor
 from tinycohort.experiments.fidelity_report import _tables, write_report
 from tinycohort.experiments.fidelity_results import FLOOR, ranks, results_of
@@ -52,7 +52,8 @@ def request(**changes) -> command.Request:
 @pytest.fixture(scope="module", autouse=True)
 def short_classifier():
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(fidelity_data, "CLASSIFIER_STEPS", 8)
+        patch.setattr(features, "LEAST_STEPS", 8)
+        patch.setattr(features, "LEAST_EPOCHS", 1)
         yield
 
 
