@@ -5,7 +5,6 @@ the floor. What is costly (features of thousands of images, the classifier of th
 """
 
 import json
-import os
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
@@ -25,11 +24,12 @@ from ..datasets.seeds import derived_seed
 from ..datasets.splits import Split, split_cohort
 from .features import Extractor, classifier_extractor, cohort_classifier, cohort_settings, inception_extractor, sliced
 from .fidelity.scores import FEWEST, Sample
+from .plans import TEST, VALIDATION
 from .prepared import Prepared, make_once
 from .study import canonical, digest, seed_of
 
 EVERYTHING = "all"  # the one class of a cohort whose classes are generated together
-REFERENCE, HELD_OUT = "test", "validation"
+REFERENCE, HELD_OUT = TEST, VALIDATION
 FEATURES = ("cohort", "inception-64", "inception-192", "inception-768", "inception-2048")
 CLASSIFIER_IMAGES = 10_000  # real ones, at most, that the features 'cohort' are learnt on
 CHUNK = 256  # images that are looked at at a time
@@ -139,7 +139,7 @@ def inception(name: str, weights: str | None, device: str = "cpu") -> Extractor:
         raise UsageError(f"There are no features '{name}'; choose among: {', '.join(FEATURES)}.")
     if weights is None:
         raise UsageError(f"The features {name} need --weights, a file of InceptionV3's weights; --features cohort needs none.")
-    return inception_extractor(Path(os.path.expandvars(weights)).expanduser(), int(match[1]), device=device)
+    return inception_extractor(Path(weights), int(match[1]), device=device)
 
 
 def _classifier(folder: Path, config: Mapping[str, Any]) -> Extractor:

@@ -21,7 +21,7 @@ from .fidelity_figures import draw_samples, draw_scores
 from .fidelity_results import FLOOR, ONE_SCORE, Results, ranks, results_of, size_title, summary
 from .fidelity_study import cells_of
 from .page import STYLE, as_data, markdown_table, render, with_what
-from .plans import TEST, VALIDATION, plan_of
+from .plans import TEST, VALIDATION, plan_of, systems_of
 from .study import all_runs, canonical, collect_failures, read_config
 
 
@@ -57,9 +57,8 @@ def write_report(folder: Path) -> pd.DataFrame:
 
 def _missing(runs: Sequence[Mapping[str, Any]], grid: Mapping[str, Any]) -> list[str]:
     """The planned cells that have no result, in words."""
-    systems = list(dict.fromkeys(system for members in grid["rows"].values() for system in members))
     there = {canonical(run["key"]) for run in runs}
-    planned = cells_of(systems, grid["sizes"], grid["runs"])
+    planned = cells_of(systems_of(grid["rows"]), grid["sizes"], grid["runs"])
     return [", ".join(f"{name} {value}" for name, value in key.items()) for key in planned if canonical(key) not in there]
 
 
