@@ -6,6 +6,7 @@ passport says which, and comparing scores of different passports is refused.
 
 import hashlib
 import inspect
+import math
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
@@ -23,6 +24,7 @@ from ..datasets.errors import UsageError
 from .inception import SIDE, load_inception
 
 BATCH = 32
+LEAST_EPOCHS, LEAST_STEPS = 20, 500  # of the classifier's training: a small cohort makes few steps an epoch
 SLICES = (0.25, 0.5, 0.75)  # of each axis: through the middle, and half way to either side
 
 
@@ -126,6 +128,12 @@ def inception_extractor(weights: Path, dimension: int = 2048, *, bf16: bool = Fa
     resize = f"bilinear to {SIDE} x {SIDE} as in TensorFlow 1"
     dtype = "bfloat16" if bf16 else "float32"
     return Extractor(Passport(f"inception-{dimension}", name, digest, resize, dtype, dimension), compute)
+
+
+def cohort_settings(n_images: int) -> ClassifierSettings:
+    """How the classifier of ``cohort_extractor`` is trained on so many images: 20 epochs, or as many as make 500 steps."""
+    steps_an_epoch = math.ceil(n_images / ClassifierSettings.batch_size)
+    return ClassifierSettings(epochs=max(LEAST_EPOCHS, math.ceil(LEAST_STEPS / steps_an_epoch)), learning_rate=1e-3)
 
 
 def cohort_extractor(

@@ -1,5 +1,6 @@
 """The command ``augment study``: resolve a plan on a cohort, compute what is missing of it, and report."""
 
+import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -13,10 +14,10 @@ from ..datasets.readers import Source
 from ..datasets.splits import split_cohort
 from ..datasets.subsets import of_training_size
 from . import starting
-from .fidelity_data import HELD_OUT, StudyData, inception, load_extractor, real_sample
+from .fidelity_data import HELD_OUT, REFERENCE, StudyData, inception, load_extractor, real_sample
 from .fidelity_report import write_report
 from .fidelity_study import Scoring, cells_of, run_cell
-from .plans import ALL, PLANS, VALIDATION, plan_of
+from .plans import ALL, PLANS, VALIDATION, plan_of, systems_of
 from .prepared import describe, without_places
 from .runs import Study
 from .study import claim, seed_of
@@ -65,9 +66,10 @@ def configuration_of(request: Request) -> dict[str, Any]:
         raise UsageError(f"The study {request.plan} chooses settings by the Fréchet distance: leave frechet among the --measures.")
     choose_device(request.device)
     scoring = replace(request.scoring, sides=plan.sides)
+    weights = None if request.weights is None else _absolute(request.weights)
     for name in scoring.features:
         if name != "cohort":
-            scoring = replace(scoring, weights=inception(name, request.weights).passport.weights)
+            scoring = replace(scoring, weights=inception(name, weights).passport.weights)
     cohort = request.source.read()
     if len(cohort.labels) < 2 and "cohort" in scoring.features:
         raise UsageError(
@@ -86,7 +88,7 @@ def configuration_of(request: Request) -> dict[str, Any]:
     return {
         "seed": request.seed,
         "data": data | {"n_train": n_train},
-        "where": where | {"weights": request.weights, "device": request.device, "command": request.command or None},
+        "where": where | {"weights": weights, "device": request.device, "command": request.command or None},
         "scoring": asdict(scoring),
         "fit": replace(request.fit, preparation=settled).as_dict(),
         "grid": {
@@ -96,11 +98,6 @@ def configuration_of(request: Request) -> dict[str, Any]:
             "rows": {title: list(members) for title, members in plan.rows.items()},
         },
     }
-
-
-def systems_of(rows: Mapping[str, Any]) -> list[str]:
-    """The systems of all rows, each once."""
-    return list(dict.fromkeys(system for members in rows.values() for system in members))
 
 
 def read_configuration(path: Path, *, root: str | None = None, weights: str | None = None, device: str | None = None) -> dict[str, Any]:
@@ -113,9 +110,13 @@ def read_configuration(path: Path, *, root: str | None = None, weights: str | No
     """
     config = starting.read_configuration(path, ("seed", "data", "where", "scoring", "fit", "grid"))
     where = config["where"]
-    source = where["source"] | ({} if root is None else {"root": str(Path(root).expanduser().resolve())})
-    moved = {name: value for name, value in {"weights": weights, "device": device}.items() if value is not None}
+    source = where["source"] | ({} if root is None else {"root": _absolute(root)})
+    moved = ({} if weights is None else {"weights": _absolute(weights)}) | ({} if device is None else {"device": device})
     return config | {"where": where | moved | {"source": source}}
+
+
+def _absolute(path: str) -> str:
+    return str(Path(os.path.expandvars(path)).expanduser().resolve())
 
 
 def run(config: Mapping[str, Any], out: Path, *, slurm: int | None = None, **how: Any) -> None:
@@ -146,7 +147,7 @@ def prepare_real_side(folder: Path, config: Mapping[str, Any]) -> None:
     console.say(f"Features of the real images, once for all: {', '.join(scoring.features)}.")
     for name in scoring.features:
         extractor = load_extractor(name, folder, config)
-        for side in dict.fromkeys(("test", HELD_OUT)):
+        for side in (REFERENCE, HELD_OUT):
             real_sample(side, extractor, data, folder)
 
 

@@ -5,8 +5,6 @@ the floor. What is costly (features of thousands of images, the classifier of th
 """
 
 import json
-import math
-import os
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
@@ -20,21 +18,20 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from ..classifiers.network import CNN
-from ..classifiers.training import ClassifierSettings
 from ..datasets.cohort import Cohort
 from ..datasets.errors import DataError, UsageError
 from ..datasets.seeds import derived_seed
 from ..datasets.splits import Split, split_cohort
-from .features import Extractor, classifier_extractor, cohort_classifier, inception_extractor, sliced
+from .features import Extractor, classifier_extractor, cohort_classifier, cohort_settings, inception_extractor, sliced
 from .fidelity.scores import FEWEST, Sample
+from .plans import TEST, VALIDATION
 from .prepared import Prepared, make_once
 from .study import canonical, digest, seed_of
 
 EVERYTHING = "all"  # the one class of a cohort whose classes are generated together
-REFERENCE, HELD_OUT = "test", "validation"
+REFERENCE, HELD_OUT = TEST, VALIDATION
 FEATURES = ("cohort", "inception-64", "inception-192", "inception-768", "inception-2048")
 CLASSIFIER_IMAGES = 10_000  # real ones, at most, that the features 'cohort' are learnt on
-CLASSIFIER_STEPS = 1_000
 CHUNK = 256  # images that are looked at at a time
 
 
@@ -142,7 +139,7 @@ def inception(name: str, weights: str | None, device: str = "cpu") -> Extractor:
         raise UsageError(f"There are no features '{name}'; choose among: {', '.join(FEATURES)}.")
     if weights is None:
         raise UsageError(f"The features {name} need --weights, a file of InceptionV3's weights; --features cohort needs none.")
-    return inception_extractor(Path(os.path.expandvars(weights)).expanduser(), int(match[1]), device=device)
+    return inception_extractor(Path(weights), int(match[1]), device=device)
 
 
 def _classifier(folder: Path, config: Mapping[str, Any]) -> Extractor:
@@ -155,10 +152,10 @@ def _classifier(folder: Path, config: Mapping[str, Any]) -> Extractor:
         seed = derived_seed(config["seed"], "extractor")
         order = torch.randperm(len(part.images), generator=torch.Generator().manual_seed(seed))[:CLASSIFIER_IMAGES]
         chosen, selecting = order[len(order) // 5 :], order[: len(order) // 5]
-        epochs = math.ceil(CLASSIFIER_STEPS / math.ceil(len(chosen) / ClassifierSettings.batch_size))
-        settings = ClassifierSettings(epochs=epochs, learning_rate=1e-3)
         training, held_out = ((part.images[rows], part.labels[rows]) for rows in (chosen, selecting))
-        save_file(cohort_classifier(*training, *held_out, settings, seed=seed).state_dict(), temporary / "model.safetensors")
+        save_file(
+            cohort_classifier(*training, *held_out, cohort_settings(len(chosen)), seed=seed).state_dict(), temporary / "model.safetensors"
+        )
 
     make_once(place, train)
     network = CNN(shape, n_classes)

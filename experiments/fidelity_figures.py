@@ -68,9 +68,9 @@ def _against_sizes(cases: Sequence[_Case], n_train: int) -> Figure:
             _line(axis, part, number, str(row))
         for value in case.floor:
             axis.axhline(value, color="0.4", linestyle="--", linewidth=1, label=FLOOR)
-            low, high = axis.get_ylim()
-            if low > 0 and 10 * value < high:
-                axis.set_yscale("log")
+        values = [*placed["value"], *case.floor]
+        if case.frechet and 0 < 10 * min(values) < max(values):
+            axis.set_yscale("log")
         ticks = sorted(placed["place"].unique().tolist())
         _label(axis, case.name, "training images", ticks, [f"{tick:,}" for tick in ticks])
     figure.legend(*axes[0].get_legend_handles_labels(), fontsize=8, frameon=False, loc="center left", bbox_to_anchor=(1.0, 0.5))

@@ -21,7 +21,7 @@ from .fidelity_figures import draw_samples, draw_scores
 from .fidelity_results import FLOOR, ONE_SCORE, Results, ranks, results_of, size_title, summary
 from .fidelity_study import cells_of
 from .page import STYLE, as_data, markdown_table, render, with_what
-from .plans import TEST, VALIDATION, plan_of
+from .plans import TEST, VALIDATION, plan_of, systems_of
 from .study import all_runs, canonical, collect_failures, read_config
 
 
@@ -57,9 +57,8 @@ def write_report(folder: Path) -> pd.DataFrame:
 
 def _missing(runs: Sequence[Mapping[str, Any]], grid: Mapping[str, Any]) -> list[str]:
     """The planned cells that have no result, in words."""
-    systems = list(dict.fromkeys(system for members in grid["rows"].values() for system in members))
     there = {canonical(run["key"]) for run in runs}
-    planned = cells_of(systems, grid["sizes"], grid["runs"])
+    planned = cells_of(systems_of(grid["rows"]), grid["sizes"], grid["runs"])
     return [", ".join(f"{name} {value}" for name, value in key.items()) for key in planned if canonical(key) not in there]
 
 
@@ -99,7 +98,7 @@ def _table(
         rank = ranks(scores, real, passport) if len(scores) else {}
         for line in lines:
             own = scores[scores["row"] == line["system"]]
-            chosen = f" {own['system'].iloc[0]}" if len(own) and len(rows[line["system"]]) > 1 else ""
+            chosen = f": {own['system'].iloc[0]}" if len(own) and len(rows[line["system"]]) > 1 else ""
             line[column] = f"{summary(own)} ({rank[line['system']]}){chosen}" if len(own) else "–"
         if real is not None:
             last[column] = summary(real)
@@ -119,7 +118,8 @@ def _notes(config: Mapping[str, Any], results: Results, runs: Sequence[Mapping[s
         *_unfinished(runs, config["data"]["n_train"]),
         f"{spread}; in brackets the rank: 1 more than the number of rows that are better in every run, beyond the noise of "
         "the blocks. Rows that share a rank are a tie.",
-        "The last row is the floor: what as many real images score, of the validation side, which a limited training set leaves out.",
+        "The last row is the floor: what as many real images score, of the validation side, which a limited training set leaves out. A row "
+        "that is better than they are says that the official sides differ, or that the features overlook what it lacks.",
         f"Features: {names}. Numbers of different features are never compared; only 2,048 of InceptionV3 give what papers call FID.",
     ]
 
@@ -204,6 +204,7 @@ def _html(
         figure=as_data(figure),
         sheets=[(title, as_data(sheet)) for title, sheet in sheets if sheet is not None],
         sampling=(list(sampling.columns), sampling.to_numpy().tolist()),
+        classes=f"; of each class some: {', '.join(config['data']['classes'])}" if config["scoring"].get("per_class") else "",
         failures=[str(failure) for failure in collect_failures(folder)],
         command=config["where"].get("command", ""),
         passports=json.dumps({name: asdict(passport) for name, passport in results.passports.items()}, indent=1),
@@ -226,7 +227,7 @@ _PAGE = """<!doctype html>
 {% endfor %}</table>
 {% endfor %}
 {% for title, sheet in sheets %}
-<h2>Synthetic images, {{ title }} training images, first run</h2>
+<h2>Synthetic images, {{ title }} training images, first run{{ classes }}</h2>
 <img alt="Samples" src="{{ sheet }}">
 {% endfor %}
 <h2>Fits and samplers</h2>

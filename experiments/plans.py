@@ -4,7 +4,7 @@ A row of a study's table is one system, or several among which the validation si
 C.4 and G) has more than ten points, or is not given, the ten are chosen here: along both axes through a middle point.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from ..datasets.errors import UsageError
@@ -235,6 +235,11 @@ PLANS: Mapping[str, Plan] = {
         reconstructions=True,
     ),
 }
+
+
+def systems_of(rows: Mapping[str, Sequence[str]]) -> list[str]:
+    """The systems of a plan's rows, each once."""
+    return list(dict.fromkeys(system for members in rows.values() for system in members))
 
 
 def plan_of(name: str) -> Plan:

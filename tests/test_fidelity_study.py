@@ -16,13 +16,13 @@ from tinycohort.augment.training import TrainingSettings
 from tinycohort.datasets.errors import DataError, GateError, UsageError
 from tinycohort.datasets.readers import Source
 from tinycohort.datasets.transforms import Preparation
+from tinycohort.experiments import features
 from tinycohort.experiments import fidelity_command as command
-from tinycohort.experiments import fidelity_data
 from tinycohort.experiments.fidelity_data import StudyData, load_extractor
 from tinycohort.experiments.fidelity_report import _tables, write_report
 from tinycohort.experiments.fidelity_results import FLOOR, ranks, results_of
 from tinycohort.experiments.fidelity_study import FLOOR_KEY, Scoring, cells_of, decoded, run_cell, split_of
-from tinycohort.experiments.plans import RECONSTRUCTIONS
+from tinycohort.experiments.plans import RECONSTRUCTIONS, systems_of
 from tinycohort.experiments.study import all_runs, claim, read_config, run_path, seed_of, write_run
 
 SYSTEMS = ("vae:normal", "vae:riemannian n_centroids=2 n_iterations=3 n_warm_up=3", "ae:gmm n_components=2")
@@ -52,7 +52,8 @@ def request(**changes) -> command.Request:
 @pytest.fixture(scope="module", autouse=True)
 def short_classifier():
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(fidelity_data, "CLASSIFIER_STEPS", 8)
+        patch.setattr(features, "LEAST_STEPS", 8)
+        patch.setattr(features, "LEAST_EPOCHS", 1)
         yield
 
 
@@ -60,7 +61,7 @@ def compute(folder: Path, config: dict) -> Path:
     """All cells in this process: what workers do is tested with the engine."""
     configuration = claim(folder, config)
     grid = config["grid"]
-    for key in cells_of(command.systems_of(grid["rows"]), grid["sizes"], grid["runs"]):
+    for key in cells_of(systems_of(grid["rows"]), grid["sizes"], grid["runs"]):
         seed = seed_of(config["seed"], key)
         result = json.loads(json.dumps(run_cell(key, seed, folder)).replace("NaN", "null"))
         write_run(folder, configuration, key, seed, {"result": result, "record": {"seconds": 1.0}})
@@ -261,7 +262,7 @@ def test_a_configuration_is_taken_elsewhere(study: Path, tmp_path):
     assert plain == read_config(study)
     moved = command.read_configuration(path, root="elsewhere", weights="w.pth", device="gpu")
     assert moved["where"]["source"]["root"] == str(Path("elsewhere").resolve())
-    assert (moved["where"]["weights"], moved["where"]["device"]) == ("w.pth", "gpu")
+    assert (moved["where"]["weights"], moved["where"]["device"]) == (str(Path("w.pth").resolve()), "gpu")
     # Where things are does not bind a study: the folder goes on.
     assert claim(study, moved) == claim(study, plain)
     (tmp_path / "config.toml").write_text("seed = 1\n")
