@@ -166,14 +166,14 @@ def generate(
     shutil.rmtree(quarantine, ignore_errors=True)
     with whole_folder(out, force=force) as folder:
         audit = write_cohort(folder, generated, models, file_format=file_format, training_images=known, command=command)
-        _hold_back(folder, quarantine, generated, models, references, gate)
+        held_back = _hold_back(folder, quarantine, generated, models, references, gate)
     if len(audit):
         people = {label: participants for label, (_, participants) in references.items()}
         nearest = [people[label][row] for label, row in zip(audit["label"], audit.pop("nearest_training_row"), strict=True)]
         with whole_file(audit_file) as temporary:
             audit.assign(nearest_training_participant=nearest).to_csv(temporary, index=False)
     _show_sampling(generated, models, audit)
-    console.say(f"Wrote {sum(len(part.images) for part in generated)} synthetic images to {out}.")
+    console.say(f"Wrote {sum(len(part.images) for part in generated) - held_back} synthetic images to {out}.")
     return generated
 
 
@@ -324,8 +324,8 @@ def _hold_back(
     models: Mapping[str, FittedModel],
     references: Mapping[str, tuple[Images | None, list[str]]],
     gate: Gate,
-) -> None:
-    """Set aside what copies a patient, of a cohort in ``folder`` that is not yet in its place; a ``GateError`` if that is too much."""
+) -> int:
+    """Set copies of patients aside, of a cohort in ``folder`` that is not in its place yet: how many; too many are a ``GateError``."""
     names = iter(read_participants(folder / PARTICIPANTS)["participant_id"])
     reasons, counts, looked_at = {}, {}, {}
     for part in generated:
@@ -350,6 +350,7 @@ def _hold_back(
                 f"{counts[part.label]} of {len(part.images)} images of {part.label} copy a patient, where {gate.copies:.0%} may: the "
                 f"cohort is not written, and they lie in {quarantine}; choose another sampler, or give --gate copies=... with a --reason."
             )
+    return len(reasons)
 
 
 def _unfinished(out: Path, label: str) -> Path:

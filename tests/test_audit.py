@@ -165,6 +165,8 @@ def test_the_table_names_each_image_s_nearest_patient(study, synthetic, patients
     table = pd.read_csv(tmp_path / "syn.audit/images.csv")
     made = prepare(read_cohort(folder), replace(load_models(study / "models")["AD"].config.preparation, scaling="none")).pixels
     names, real = patients["AD"]
+    assert table["what"].tolist() == ["synthetic"] * DRAWN + ["held out"] * 18
+    assert not set(table["participant_id"]) & set(names)
     for row in range(0, DRAWN, 9):
         slow = posed_distances(made[row].numpy(), real[:, 0].numpy())[0].tolist()
         assert table["image: distance"][row] == pytest.approx(min(slow), abs=1e-4)
@@ -282,7 +284,7 @@ def test_several_cohorts_are_one_report_and_each_is_judged(study, synthetic, pat
     assert "| copied | AD | 50 | 25 |" in table
     assert "features (own:features)" in table
     images = pd.read_csv(tmp_path / "audit/images.csv")
-    assert images.groupby("cohort").size().to_dict() == {"clean": 50, "copied": 50}
+    assert images.groupby("cohort").size().to_dict() == {"clean": DRAWN + 18, "copied": DRAWN + 18}
     content = json.loads((tmp_path / "audit/audit.json").read_text())
     assert content["Features"]["extractor"] == "own:features"
 

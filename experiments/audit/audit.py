@@ -26,7 +26,7 @@ CHUNK = 1000  # synthetic images compared with all others at a time
 
 @dataclass(frozen=True)
 class Power:
-    """How many planted copies of one kind were found, in all spaces that show copies, and how many had the right patient nearest."""
+    """How many planted copies of one kind were found, in the spaces that show copies, and had the right patient nearest in the first."""
 
     kind: str
     planted: int
@@ -53,18 +53,19 @@ class Finding:
 
     @property
     def table(self) -> pd.DataFrame:
-        """One row a synthetic image: in each space the nearest patient, the distance, its ratio and p-value; and why it is set aside."""
-        names = self.subject.synthetic.participants
-        columns: dict[str, Any] = {"participant_id": names, "label": self.subject.label}
+        """One row a synthetic image, and one a held-out person, for comparison: in each space the nearest patient, the distance, its ratio
+        to that of the next, and how probable so small a ratio is of new people; and why an image is set aside."""
+        names, known = self.subject.synthetic.participants, self.views[0]
+        aside = [self.copies.get(row, "") for row in range(len(names))]
+        synthetic: dict[str, Any] = {"participant_id": names, "what": "synthetic", "repeated": self.repeated, "set aside": aside}
+        held_out: dict[str, Any] = {"participant_id": np.array(known.names)[~known.training], "what": "held out"}
         for view in self.views:
-            found = view.closeness
-            columns |= {
-                f"{view.space.name}: nearest": [view.patients[who] for who in found.person],
-                f"{view.space.name}: distance": found.distance.round(6),
-                f"{view.space.name}: ratio": found.ratio.round(6),
-                f"{view.space.name}: p": view.p,
-            }
-        return pd.DataFrame(columns | {"repeated": self.repeated, "set aside": [self.copies.get(row, "") for row in range(len(names))]})
+            for columns, closeness in ((synthetic, view.closeness), (held_out, view.held_out)):
+                columns[f"{view.space.name}: nearest"] = np.array(view.patients)[closeness.person]
+                columns[f"{view.space.name}: distance"] = closeness.distance.round(6)
+                columns[f"{view.space.name}: ratio"] = closeness.ratio.round(6)
+                columns[f"{view.space.name}: p"] = closeness_p(closeness.ratio, view.real_ratios)
+        return pd.concat([pd.DataFrame(synthetic), pd.DataFrame(held_out)]).assign(label=self.subject.label)
 
 
 def audit_class(subject: Subject, spaces: Sequence[Space], gate: Gate, *, seed: int) -> Finding:
@@ -85,17 +86,17 @@ def audit_class(subject: Subject, spaces: Sequence[Space], gate: Gate, *, seed: 
     shown = [view for view in views if view.space.shows_copies]
     looks = len(shown) * len(subject.synthetic.participants)
     found: dict[int, str] = {}
-    caught, right = set(), np.zeros(len(plants.pixels), dtype=bool)
+    caught: set[int] = set()
     for view in shown:
         # An image that is a copy in two spaces is told as one in the first.
         found = copies(view.closeness, view.p, view.patients, gate, where=view.space.name, looks=looks) | found
         closeness = Closeness.of(view.planted)
         p = closeness_p(closeness.ratio, view.real_ratios)
         caught |= copies(closeness, p, view.patients, gate, where=view.space.name, looks=looks).keys()
-        right |= np.array(view.patients)[closeness.person] == plants.patients
-    seen = np.isin(np.arange(len(plants.pixels)), list(caught))
-    power = [(kind, plants.kinds == kind) for kind in dict.fromkeys(plants.kinds.tolist())]
     image = views[0]
+    seen = np.isin(np.arange(len(plants.pixels)), list(caught))
+    right = np.array(image.patients)[Closeness.of(image.planted).person] == plants.patients
+    power = [(kind, plants.kinds == kind) for kind in dict.fromkeys(plants.kinds.tolist())]
     repeated = measures.repeated(_nearest_others(subject), image.among_training)
     of_patients = measures.repeated(image.among_training.min(axis=1), image.among_training)
     scores = [score(view, gate.level, rng) for view in views]

@@ -16,7 +16,7 @@ from ...augment.gate import Gate
 from ...datasets.transforms import Images
 from ..page import STYLE, as_data, markdown_table, render
 from .audit import Finding
-from .scores import TOO_CLOSE, Measure
+from .scores import AUTHENTIC, TOO_CLOSE, Measure
 from .verdict import Verdict
 
 PAIRS = 8
@@ -47,7 +47,7 @@ def overview(verdicts: Sequence[Verdict]) -> pd.DataFrame:
                     "images": len(finding.subject.synthetic.participants) + already,
                     "set aside": len(finding.copies) + already,
                     "too close to one patient": f"{found['image', TOO_CLOSE]:.0%}",
-                    "authentic": f"{found['image', 'authenticity (AuthPct)']:.0%}",
+                    "authentic": f"{found['image', AUTHENTIC]:.0%}",
                     "repeated": f"{finding.repeated.mean():.0%}",
                     "membership AUC [95 %]": f"{attack.auc:.2f} [{attack.low:.2f}, {attack.high:.2f}]",
                     "the cohort": "passes" if verdict.passed else "is refused",

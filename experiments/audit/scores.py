@@ -10,8 +10,9 @@ from . import measures, membership
 from .membership import Attack
 from .views import View
 
-AT_MOST = 1000  # synthetic images, and people, that enter a measure: the deals of its test would else take hours
-TOO_CLOSE = "share closer to one patient than new people come"
+AT_MOST = 1000  # synthetic images, and people of each kind, that enter a measure: the deals of its test would else take hours
+TOO_CLOSE, NEARER = "share closer to one patient than new people come", "share nearer to training than to held-out people"
+AUTHENTIC = "authenticity (AuthPct)"
 
 
 @dataclass(frozen=True)
@@ -45,48 +46,27 @@ def score(view: View, level: float, rng: np.random.Generator) -> tuple[Attack, l
     An image is too close to one patient if new people of whom there are as many come so close with probability ``level``.
     """
     images = rng.permutation(len(view.to_people))[:AT_MOST]
-    chosen = np.sort(rng.permutation(len(view.names))[:AT_MOST])
+    chosen = np.concatenate([rng.permutation(np.flatnonzero(side))[:AT_MOST] for side in (view.training, ~view.training)])
     to_people, among, training = view.to_people[np.ix_(images, chosen)], view.among[np.ix_(chosen, chosen)], view.training[chosen]
     p = measures.memorisation_p(to_people, among, training, rng)
     among_training = among[np.ix_(training, training)]
     to_training, of_held_out = to_people[:, training], among[np.ix_(~training, training)]
     synthetic, held_out = Closeness.of(to_training), Closeness.of(of_held_out)
-    by_distance = membership.attack(membership.distance_scores(view.to_people, view.among), view.training)
-    by_density = membership.attack(membership.density_scores(view.to_people, view.among), view.training)
-    name, people = view.space.name, int(training.sum())
-    return by_distance, [
-        Measure(name, TOO_CLOSE, float(np.mean(view.p <= level / len(view.p))), 0.0),
-        Measure(name, "distance to closest record, median", float(np.median(synthetic.distance)), float(np.median(held_out.distance))),
-        Measure(
-            name,
-            "share nearer to training than to held-out people",
-            measures.nearer_share(to_people, training),
-            float(training.mean()),
-            p["nearer"],
-        ),
-        Measure(
-            name,
-            "nearest-neighbour distance ratio, median",
-            float(np.median(synthetic.ratio)),
-            float(np.median(held_out.ratio)),
-            p["closeness"],
-        ),
-        Measure(
-            name,
-            "authenticity (AuthPct)",
-            measures.authentic_share(to_training, among_training),
-            measures.authentic_share(of_held_out, among_training),
-            p["inauthentic"],
-        ),
-        Measure(
-            name,
-            "identifiability",
-            measures.identifiable_share(to_training, among_training),
-            measures.expected_identifiable_share(len(to_training), people),
-            p["identifiable"],
-        ),
-        *(
-            Measure(name, f"membership attack by {kind}, AUC", found.auc, 0.5, found.p, found.low, found.high)
-            for kind, found in (("distance", by_distance), ("density", by_density))
-        ),
+    authentic, expected = (measures.authentic_share(part, among_training) for part in (to_training, of_held_out))
+    identifiable = measures.identifiable_share(to_training, among_training)
+    expected_identifiable = measures.expected_identifiable_share(len(to_training), int(training.sum()))
+    by_distance, by_density = (
+        membership.attack(scores(view.to_people, view.among), view.training)
+        for scores in (membership.distance_scores, membership.density_scores)
+    )
+    rows = [
+        (TOO_CLOSE, np.mean(view.p <= level / len(view.p)), 0),
+        ("distance to closest record, median", np.median(synthetic.distance), np.median(held_out.distance)),
+        (NEARER, measures.nearer_share(to_people, training), training.mean(), p["nearer"]),
+        ("nearest-neighbour distance ratio, median", np.median(synthetic.ratio), np.median(held_out.ratio), p["closeness"]),
+        (AUTHENTIC, authentic, expected, p["inauthentic"]),
+        ("identifiability", identifiable, expected_identifiable, p["identifiable"]),
+        ("membership attack by distance, AUC", by_distance.auc, 0.5, by_distance.p, by_distance.low, by_distance.high),
+        ("membership attack by density, AUC", by_density.auc, 0.5, by_density.p, by_density.low, by_density.high),
     ]
+    return by_distance, [Measure(view.space.name, name, *map(float, numbers)) for name, *numbers in rows]

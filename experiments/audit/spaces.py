@@ -20,6 +20,7 @@ from ...datasets.transforms import Preparation
 from ..features import Extractor
 from ..fidelity.compare import Request, build_extractor
 
+CHUNK = 512  # images brought into a pose at a time
 REACH = {2: 2, 3: 1}  # voxels along each axis of slices, of volumes: as far as a shifted copy is looked for
 
 
@@ -82,6 +83,11 @@ def posed_distances(some: NDArray[Any], others: NDArray[Any]) -> NDArray[Any]:
 
     The others are mirrored along no axis or one, and shifted by up to ``REACH`` voxels along each.
     """
+    parts = [_posed_distances(some[start : start + CHUNK], others) for start in range(0, len(some), CHUNK)]
+    return np.concatenate(parts)
+
+
+def _posed_distances(some: NDArray[Any], others: NDArray[Any]) -> NDArray[Any]:
     shape = some.shape[1:]
     nearest = np.full((len(some), len(others)), np.inf, dtype=np.float32)
     for shift in itertools.product(range(-REACH[len(shape)], REACH[len(shape)] + 1), repeat=len(shape)):
