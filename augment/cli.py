@@ -801,6 +801,19 @@ def report_command(study: Annotated[Path, typer.Argument(help="Folder of a study
     (fidelity_command if "scoring" in read_config(study) else evaluate).report(study)
 
 
+@app.command("verify", epilog="Example: augment verify models --data my-bids-folder")
+def verify_command(
+    path: Annotated[Path, typer.Argument(help="A model, a folder of models, a synthetic cohort or a study.")],
+    models: Annotated[Path | None, typer.Option("--models", help="The models that a synthetic cohort is said to be drawn from.")] = None,
+    data: Annotated[str | None, typer.Option("--data", help="The cohort that models, or a study, are said to be of; it is read.")] = None,
+) -> None:
+    """Compute digests again and say what does not match; exit code 3 if anything does not. It finds accidents and is no signature."""
+    from ..experiments.verify import verify
+
+    if not verify(path, models=models, data=data):
+        raise typer.Exit(3)
+
+
 @app.command("demo", epilog="Example: augment demo --out demo-output")
 def demo_command(
     out: Annotated[Path, typer.Option("--out", help="Folder for everything the demo makes.")] = Path("demo-output"),
@@ -839,9 +852,12 @@ def main() -> None:
         place = f"{error.filename}: " if error.filename else ""
         typer.echo(f"Error: {place}{error.strerror or error}; mend that and repeat the command (a fit goes on with --resume).", err=True)
         sys.exit(3)
+    except MemoryError as error:
+        typer.echo(f"Error: there is not enough memory ({error}); bring the images to a smaller --size.", err=True)
+        sys.exit(3)
     except SystemExit as end:
         if end.code == INTERRUPTED:
-            typer.echo("Interrupted; a fit goes on with --resume.", err=True)
+            typer.echo("Interrupted; a fit goes on with --resume, a study with the same command.", err=True)
         raise
     except Exception as error:
         with tempfile.NamedTemporaryFile("w", prefix="augment-error-", suffix=".log", delete=False, encoding="utf-8") as log:

@@ -16,18 +16,20 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from ..datasets.custody import MANIFEST, seal
 from ..datasets.errors import UsageError
+from ..datasets.marks import MARK
 from ..datasets.seeds import derived_seed, seeded_generator
 from ..datasets.transforms import Images, ImageSpace
 from .autoencoders import GaussianAutoencoder
 from .diagnostics import Diagnostics
 from .model import FittedModel, decode
+from .model_config import ModelConfig, installed_versions
 from .nearest import nearest_images
 from .samplers import DEFAULT_SAMPLER, SAMPLERS, Sampler, fit_sampler
 
 FileFormat = Literal["nifti", "png"]  # of an image by itself
 Format = Literal[FileFormat, "npz"]
-MARK = "synthetic image, tinycohort"  # in NIfTI headers, whose description holds 79 bytes
 
 
 @dataclass(frozen=True, eq=False)
@@ -150,7 +152,7 @@ def write_cohort(
     training_images: Mapping[str, Images] | None = None,
     command: str = "",
 ) -> pd.DataFrame:
-    """Write a synthetic cohort into ``folder``, which exists (``files.whole_folder`` makes the writing whole).
+    """Write a synthetic cohort into ``folder``, which exists (``files.whole_folder`` makes the writing whole), and seal it.
 
     Parameters
     ----------
@@ -219,6 +221,9 @@ def write_cohort(
     _write_json(folder / "participants.json", PARTICIPANTS_COLUMNS)
     _write_json(folder / "dataset_description.json", _description(generated, models, command))
     (folder / "README").write_text(_readme(generated, models), encoding="utf-8")
+    # BIDS knows no such file, and its validator is told to pass it over.
+    (folder / ".bidsignore").write_text(f"{MANIFEST}\n", encoding="utf-8")
+    seal(folder)
     return pd.DataFrame(audit, columns=["participant_id", "label", "nearest_training_row", "distance"])
 
 
@@ -277,11 +282,13 @@ def _description(generated: Sequence[Generated], models: Mapping[str, FittedMode
         "BIDSVersion": "1.9.0",
         "DatasetType": "derivative",
         "Synthetic": True,
+        "Manifest": MANIFEST,
         "License": ", ".join(licences) or "that of the source data, which states none",
         "GeneratedBy": [
             {
                 "Name": "tinycohort",
                 "Version": version("tinycohort"),
+                "Versions": installed_versions(),
                 "Description": "Images drawn from one autoencoder per class; no image is of a person",
                 "Command": command,
             }
@@ -292,12 +299,24 @@ def _description(generated: Sequence[Generated], models: Mapping[str, FittedMode
                 "n": len(part.images),
                 "seed": part.seed,
                 "model": part.model_digest,
-                "trained_on": models[part.label].config.data["n_train"],
+                **_origin(models[part.label].config),
                 "sampling": part.diagnostics.as_dict(),
                 "warnings": part.diagnostics.warnings(),
             }
             for part in generated
         },
+    }
+
+
+def _origin(config: ModelConfig) -> dict[str, Any]:
+    """Where the images of a class come from: on how many, whom, which split and data its model was fitted, all as digests."""
+    return {
+        "trained_on": config.data["n_train"],
+        "participants": config.participants.digest,
+        "split": config.split.get("digest", ""),
+        "data": config.data.get("digest", ""),
+        "model_seed": config.seed,
+        "model_versions": config.versions,
     }
 
 

@@ -7,6 +7,7 @@ Volumes are brought to RAS orientation and keep the array's axis order: ``(X, Y,
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -19,7 +20,9 @@ from monai.transforms.spatial.array import Orientation, Resize
 
 from .cohort import Cohort
 from .errors import DataError, UsageError
-from .images import PICTURES, read_image
+from .images import PICTURES, ImageError, read_image
+from .looks import content_digest
+from .marks import UNDECLARED, is_marked
 
 PLANES = {"sagittal": 0, "coronal": 1, "axial": 2}  # the RAS axis that a plane cuts
 LONGEST_SIDE = {2: 96, 3: 48}  # of the default size: what two CPU cores can train on
@@ -86,6 +89,15 @@ class ImageSpace:
     affine: tuple[tuple[float, ...], ...] | None = None
     flat_axis: int | None = None
     aligned: bool = True
+
+    def __post_init__(self) -> None:
+        """Raise a ``TypeError`` or a ``ValueError`` for what is no grid."""
+        if len(self.shape) not in (2, 3) or not all(type(side) is int and side > 0 for side in self.shape):
+            raise ValueError(f"{self.shape} is the shape of neither a slice nor a volume")
+        if self.affine is not None and np.asarray(self.affine, dtype=float).shape != (4, 4):
+            raise ValueError("an affine is of 4 x 4 numbers")
+        if self.flat_axis not in (None, 0, 1, 2):
+            raise ValueError(f"there is no axis {self.flat_axis}")
 
     @property
     def volume_shape(self) -> tuple[int, ...]:
@@ -236,6 +248,11 @@ def _load(cohort: Cohort, row: Any, preparation: Preparation) -> tuple[MetaTenso
         image = MetaTensor(torch.from_numpy(np.array(cohort.arrays[row], dtype=np.float32) / scale)[None])
     else:
         array, affine = read_image(row)
+        if not cohort.synthetic and is_marked(Path(row)):
+            what, mend = UNDECLARED
+            raise ImageError(Path(row), what, mend)
+        if row in cohort.digests and cohort.digests[row] != content_digest(array):
+            raise ImageError(Path(row), "changed since the cohort was checked", "repeat the command when nothing writes to the cohort")
         if affine is None:
             image = MetaTensor(torch.from_numpy(array)[None] / 255)
         else:

@@ -1,7 +1,6 @@
 """Starting a study from the command line, or taking it up again: what is missing is computed, here or on SLURM, and then reported."""
 
 import sys
-import tomllib
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ from rich.progress import Progress as Bars
 
 from ..augment import console
 from ..datasets.errors import DataError, GateError, LeakageError
+from ..datasets.texts import read_toml
 from .runs import Progress, Shard, Study, run_study
 from .slurm import sbatch_script, submit
 from .study import Failure, claim
@@ -81,7 +81,7 @@ def read_configuration(path: Path, needed: Sequence[str]) -> dict[str, Any]:
         If it cannot be read, or lacks one.
     """
     try:
-        config = tomllib.loads(path.read_text(encoding="utf-8"))
+        config = read_toml(path)
     except (OSError, ValueError) as error:
         raise DataError(f"{path} is no study's configuration ({error}); give the config.toml of a study.") from error
     missing = [name for name in needed if name not in config]

@@ -8,7 +8,8 @@ from typing import Any, get_args, get_type_hints
 from ..augment.autoencoders import defaults, model_class, parse_settings
 from ..augment.fitting import FitSettings
 from ..augment.generation import Generated, generate_class
-from ..augment.model import FittedModel, MetricSettings
+from ..augment.model import FittedModel
+from ..augment.model_config import MetricSettings
 from ..augment.samplers import SAMPLERS, check_sampler
 from ..augment.training import TrainingSettings
 from ..datasets.errors import UsageError

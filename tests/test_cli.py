@@ -535,17 +535,6 @@ def test_a_folder_that_may_not_be_written_to(augment, fakes, tmp_path):
     assert "Permission denied" in answer.words
 
 
-def test_a_full_disc_is_no_crash(augment, fakes, tmp_path, monkeypatch):
-    def full(*args, **options):
-        raise OSError(28, "No space left on device", str(tmp_path / "x"))
-
-    monkeypatch.setattr("tinycohort.augment.model.save_file", full)
-    answer = augment("fit", "--data", fakes.study(tmp_path / "study.npz"), "--out", tmp_path / "models", *QUICK)
-    assert answer.code == 3
-    assert "x: No space left on device; mend that and repeat the command (a fit goes on with --resume)" in answer.words
-    assert [path.name for path in (tmp_path / "models").iterdir() if not path.name.startswith(".")] == ["split.json"]
-
-
 def test_a_diverging_fit_is_a_gate(augment, fakes, tmp_path):
     data = fakes.study(tmp_path / "study.npz")
     answer = augment("fit", "--data", data, "--out", tmp_path / "models", *QUICK, "--learning-rate", "1e30", "--epochs", 4)
