@@ -399,6 +399,20 @@ REFUSED = {
         2,
         r"'riemannian' needs a model with a Gaussian posterior, which the model AE has not; for it choose one of: normal, gmm",
     ),
+    # The gate.
+    "a threshold without a reason": ((*GENERATE, "--gate", "copies=0.5"), 2, "--gate and --reason go together"),
+    "a threshold that generation has not": (
+        (*GENERATE, "--gate", "membership=1", "--reason", "a trial"),
+        2,
+        "--gate changes level, ratio, copies, not 'membership'",
+    ),
+    "an audit of real people": (("audit", "{bids}", "--model", "{models-pictures}", "--out", "{out}"), 2, "bids is no synthetic cohort"),
+    "an audit without models": (("audit", "{nothing}", "--model", "{none}", "--out", "{out}"), 3, "no fitted model in .*none"),
+    "an audit's threshold beyond its bounds": (
+        ("audit", "{nothing}", "--threshold", "power=2", "--reason", "a trial"),
+        2,
+        "--threshold power lies between 0 and 1, not at 2",
+    ),
     # What is there already.
     "a model that is there": (
         ("fit", "--data", "{study.npz}", "--out", "{models-pictures}", "--class", "AD", *QUICK),

@@ -76,6 +76,6 @@ def _praise(cohort: str, findings: Sequence[Finding], already: int) -> str:
     area = max(finding.attack.high for finding in findings)
     copied = f"{aside} of {n} images copied a patient and were set aside" if aside else f"none of {n} images copies a patient"
     return (
-        f"{cohort} passes: {copied}, where {least:.0%} or more of exact and of noisy copies would be found; and who holds the images "
+        f"{cohort} passes: {copied}, while at least {least:.0%} of exact and of noisy copies would be found; and who holds the images "
         f"tells who was trained on with an area under the curve of at most {area:.2f}."
     )
