@@ -334,6 +334,6 @@ def test_misuse_is_refused(study, synthetic, fakes, studies, tmp_path):
 def test_an_image_that_is_missing_or_damaged_is_refused(study, synthetic, tmp_path):
     folder = synthetic(file_format="nifti")
     (folder / "sub-synAD0004/anat/sub-synAD0004_T1w.nii.gz").unlink()
-    with pytest.raises(DataError, match=r"sub-synAD0004_T1w\\.nii\\.gz is missing"):
+    with pytest.raises(DataError, match=r"sub-synAD0004_T1w\.nii\.gz is missing"):
         audit(study, folder)
     assert not (tmp_path / "syn.audit").exists()
