@@ -1,9 +1,9 @@
 """What the commands do, once their options are read: whole jobs on folders, with progress on the terminal."""
 
-import json
 import re
 import shutil
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ from ..datasets.files import refuse_existing, whole_file, whole_folder
 from ..datasets.ids import participant_of
 from ..datasets.readers import Source
 from ..datasets.splits import Split, split_cohort
+from ..datasets.texts import read_json
 from ..datasets.transforms import Images, Preparation, prepare
 from . import console
 from .autoencoders import AUTOENCODERS, defaults
@@ -30,6 +31,7 @@ from .fitting import FEWEST_IMAGES, FitSettings, Hooks, count_parameters, fit_cl
 from .gate import OF_GENERATION, Gate
 from .generation import Format, Generated, build_sampler, generate_class, top_up, write_cohort
 from .model import FittedModel
+from .model_config import ModelConfig
 from .quarantine import PARTICIPANTS, quarantine_of, read_participants, record, set_aside
 from .samplers import DEFAULT_SAMPLER, SAMPLERS, samplers_for
 from .training import RESUME_POINT, Record
@@ -78,6 +80,7 @@ def fit(
     found = require_sound(cohort, sized=sized, minimum=FEWEST_IMAGES, progress=console.tracked("checking"))
     if found.remarks:
         console.warn(f"{cohort.name}: {len(found.remarks)} remark{'s' if len(found.remarks) != 1 else ''}, which `augment check` lists.")
+    cohort = found.bound(cohort)
     # All that can be refused is refused here: before anything is written, and hours before the end of training.
     split = _split(cohort, out, split_file, split_seed)
     for label in labels:
@@ -216,6 +219,13 @@ def show(
     console.say(f"Wrote a contact sheet of {len(rows)} row{'s' if len(rows) != 1 else ''} to {out}.")
 
 
+def model_folders(folder: Path) -> list[Path]:
+    """The model folders in a folder, or the folder itself if it is one."""
+    if (folder / "config.json").is_file():
+        return [folder]
+    return sorted(path.parent for path in folder.glob("*/config.json") if not path.parent.name.startswith("."))
+
+
 def load_models(folder: Path, labels: Sequence[str] = ()) -> dict[str, FittedModel]:
     """The models in a folder of model folders (or the one that is a model folder), by label.
 
@@ -224,10 +234,7 @@ def load_models(folder: Path, labels: Sequence[str] = ()) -> dict[str, FittedMod
     DataError
         If there is none, or not of each label.
     """
-    if (folder / "config.json").is_file():
-        folders = [folder]
-    else:
-        folders = sorted(path.parent for path in folder.glob("*/config.json") if not path.parent.name.startswith("."))
+    folders = model_folders(folder)
     if not folders:
         raise DataError(f"There is no fitted model in {folder}; fit one with `augment fit --out {folder}`.")
     models: dict[str, FittedModel] = {}
@@ -247,7 +254,7 @@ def load_models(folder: Path, labels: Sequence[str] = ()) -> dict[str, FittedMod
 def is_synthetic(folder: Path) -> bool:
     """Whether a folder is a synthetic cohort of ours: what ``--force`` may replace."""
     try:
-        return json.loads((folder / "dataset_description.json").read_text(encoding="utf-8"))["Synthetic"] is True
+        return read_json(folder / "dataset_description.json")["Synthetic"] is True
     except (OSError, ValueError, KeyError, TypeError):
         return False
 
@@ -295,9 +302,9 @@ def _fit_one(
             hooks=Hooks(on_epoch=on_epoch, on_warning=console.warn),
         )
     with whole_folder(out / folder_name(label), force=force) as folder:
-        model.save(folder)
         save_loss_curve(folder / "loss.png", model.history, model.config.diagnostics["best_epoch"])
         (folder / "README.md").write_text(model_card(model, fit_warnings(model.config.diagnostics, settings)), encoding="utf-8")
+        model.save(folder)  # last, because it seals the folder
     shutil.rmtree(unfinished, ignore_errors=True)
     found = model.config.diagnostics
     units = f", {found['active_units']} active latent units, KL to N(0, I) {found['kl']:.1f}" if "kl" in found else ""
@@ -364,9 +371,14 @@ def _split(cohort: Cohort, out: Path, split_file: Path | None, seed: int | None)
     Raises
     ------
     UsageError
-        If another split is asked for than that of ``out``: its test participants would be others than the models'.
+        If another split is asked for than that of ``out`` (its test participants would be others than the models'), or that of ``out``
+        is no longer the one that its models were fitted on.
     """
     shared = Split.load(out / "split.json", cohort) if (out / "split.json").exists() else None
+    for folder in model_folders(out):
+        with suppress(DataError):  # a damaged model may be there to be replaced
+            if shared and ModelConfig.read(folder).split.get("digest") != shared.digest:
+                raise UsageError(f"{out / 'split.json'} is not the split that {folder} was fitted on; restore it, or choose another --out.")
     asked = Split.load(split_file, cohort) if split_file else None if shared and seed is None else split_cohort(cohort, seed=seed or 0)
     if shared and asked and asked.digest != shared.digest:
         raise UsageError(f"The models in {out} share the split {out / 'split.json'}, which is another; choose another --out.")

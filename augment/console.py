@@ -9,6 +9,8 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
+from ..datasets.errors import printable
+
 # In a file or a pipe nothing limits a line, and a path that is cut in two is found by no search.
 CONSOLE = Console(stderr=True, width=None if sys.stderr.isatty() else 240)
 
@@ -68,5 +70,5 @@ def show_table(title: str, header: Sequence[str], rows: Iterable[Sequence[Any]])
 
 
 def _literal(text: str) -> str:
-    """A path such as ``[1].nii`` is no markup."""
-    return text.replace("[", r"\[")
+    """A path such as ``[1].nii`` is no markup, and nothing is a command to the terminal."""
+    return printable(text).replace("[", r"\[")

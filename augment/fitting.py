@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import platform
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, replace
 from importlib.metadata import version
@@ -14,6 +13,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
+from ..datasets.batches import in_batches
 from ..datasets.cohort import Cohort
 from ..datasets.errors import DataError, UsageError
 from ..datasets.files import write_json
@@ -21,7 +21,8 @@ from ..datasets.seeds import derived_seed
 from ..datasets.splits import Split
 from ..datasets.transforms import Images, Preparation, prepare
 from .autoencoders import Autoencoder, GaussianAutoencoder, build_autoencoder
-from .model import FittedModel, MetricSettings, ModelConfig, Participants, build_metric, decode, encode
+from .model import FittedModel, build_metric, decode, encode
+from .model_config import MetricSettings, ModelConfig, Participants, installed_versions
 from .nearest import explained_variance, nearest_images
 from .networks import Architecture, default_channels
 from .posterior import Posterior
@@ -29,7 +30,6 @@ from .training import Record, TrainingSettings, train
 
 FEWEST_IMAGES = 10  # of a class, before the split: 7 to train on, 1 to select by
 EXPLAINS_NOTHING = 0.05
-REPORTED_VERSIONS = ("tinycohort", "torch", "monai", "lightning", "numpy", "nibabel", "scikit-learn", "kmedoids")
 
 
 @dataclass(frozen=True)
@@ -51,6 +51,18 @@ class FitSettings:
         return asdict(self) | {"channels": default_channels(self.arch) if self.channels is None else self.channels}
 
 
+def _benchmark(arch: str, latent_dim: int, beta: float, *, lam: float = 0.01, epochs: int = 100, rate: float = 1e-3) -> FitSettings:
+    """Appendix D and Table 4 on an image benchmark; beta and lambda are the released code's."""
+    return FitSettings(
+        model_settings={"beta": beta, "likelihood": "fixed"},
+        arch=arch,
+        latent_dim=latent_dim,
+        preparation=Preparation(scaling="none"),
+        training=TrainingSettings(epochs=epochs, learning_rate=rate, batch_size=100, patience=5, jitter=0.0),
+        metric=MetricSettings(lam=lam),
+    )
+
+
 PRESETS: dict[str, FitSettings] = {
     # Chosen on real slices: see the README's results.
     "default": FitSettings(),
@@ -62,6 +74,10 @@ PRESETS: dict[str, FitSettings] = {
         training=TrainingSettings(epochs=1000, learning_rate=1e-4, batch_size=100, patience=20, jitter=0.0),
         metric=MetricSettings(n_centroids=50, selection="first", lam=1.0),
     ),
+    "paper-mnist": _benchmark("paper-mnist", 16, 0.01),
+    "paper-cifar10": _benchmark("paper-mnist", 32, 0.001, lam=0.1, epochs=200, rate=5e-4),
+    "paper-svhn": _benchmark("paper-svhn", 16, 0.01),
+    "paper-celeba": _benchmark("paper-celeba", 64, 0.05, lam=1.0),
 }
 
 
@@ -181,7 +197,7 @@ def fit_class(
         split={"digest": split.digest, "seed": split.seed},
         plan=plan,
         diagnostics=diagnostics,
-        versions={name: version(name) for name in REPORTED_VERSIONS} | {"python": platform.python_version()},
+        versions=installed_versions(),
         command=command,
     )
     return FittedModel(config, autoencoder, codes, posterior, metric, result.history)
@@ -221,7 +237,7 @@ def count_parameters(settings: FitSettings, shape: tuple[int, ...]) -> int:
 @torch.no_grad()
 def posterior_of(autoencoder: GaussianAutoencoder, images: Tensor, batch_size: int = 64) -> Posterior:
     """q(z|x) of images ``(n, 1, ...)``, in float32."""
-    parts = [autoencoder.posterior(batch) for batch in images.split(batch_size)]
+    parts = in_batches(autoencoder.posterior, images, batch_size)
     return Posterior(torch.cat([part.mean for part in parts]), torch.cat([part.log_var for part in parts]))
 
 

@@ -4,177 +4,36 @@ On disk it is a folder of safetensors and JSON; nothing in it is ever unpickled 
 """
 
 import hashlib
+import io
 import json
-import math
-import secrets
-from collections.abc import Iterable
-from dataclasses import asdict, dataclass, field, fields, replace
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import Tensor
 
-from ..datasets.errors import DataError, TinycohortError, UsageError
+from ..datasets.batches import in_batches
+from ..datasets.custody import is_inside, require_intact, seal
+from ..datasets.errors import UsageError
 from ..datasets.seeds import derived_seed
-from ..datasets.transforms import ImageSpace, Preparation
+from ..datasets.texts import read_text
 from .autoencoders import Autoencoder, GaussianAutoencoder, build_autoencoder
-from .centroids import choose_centroids
 from .metric import RiemannianMetric
-from .networks import Architecture
+from .model_config import DAMAGES, MetricSettings, ModelConfig, damaged
 from .posterior import Posterior
 from .samplers import Latents
-from .training import TrainingSettings
 
-FORMAT = 2
-READABLE = (1, FORMAT)
-# What the commands read of a model's records; its absence is told when the model is loaded.
-READ_LATER = {
-    "data": ("name", "read_as", "counts", "n_train"),
-    "diagnostics": (
-        "best_epoch",
-        "explained_train",
-        "explained_validation",
-        "held_out_nearest_median",
-        "held_out_decoded_nearest_median",
-    ),
-}
-DAMAGES = (ArithmeticError, AttributeError, LookupError, MemoryError, OSError, RuntimeError, TypeError, ValueError)
+_TENSORS = ("model.safetensors", "latents.safetensors", "metric.safetensors")
 
 
-@dataclass(frozen=True)
-class MetricSettings:
-    """How the metric is built (``RiemannianMetric.from_posterior``); what cannot be is refused before hours of training."""
-
-    n_centroids: int | None = None
-    selection: str = "k-medoids"
-    lam: float = 0.01
-    tau: float = 0.0
-    rho: float | None = None
-    rho_scale: float = 1.0
-
-    def __post_init__(self) -> None:
-        # Any means show whether the number and the choice can be followed.
-        choose_centroids([[0.0], [1.0]], 2 if self.n_centroids is None else self.n_centroids, method=self.selection)
-        scales = (self.lam, self.rho_scale, *([] if self.rho is None else [self.rho]))
-        if not (all(0 < value < math.inf for value in scales) and 0 <= self.tau < math.inf):
-            raise UsageError("--lambda and --rho must be above 0, --tau at least 0, and all of them finite.")
-        if self.n_centroids == 1 and self.rho is None:
-            raise UsageError("One centroid has no nearest other one to set rho by; give --rho, or more --centroids.")
-
-
-def build_metric(posterior: Posterior, settings: MetricSettings, *, seed: int, label: str) -> RiemannianMetric:
-    """The metric of a class's training images, in a fit that has this seed."""
-    return RiemannianMetric.from_posterior(posterior, **asdict(settings), seed=derived_seed(seed, label, "centroids"))
-
-
-@dataclass(frozen=True)
-class Participants:
-    """Who a model has seen, as salted hashes: enough to find a known participant again, not to list unknown ones.
-
-    It is a pseudonym, no protection: whoever holds the model can try every id.
-    """
-
-    salt: str
-    train: tuple[str, ...]
-    validation: tuple[str, ...]
-
-    @classmethod
-    def record(cls, train: Iterable[str], validation: Iterable[str]) -> "Participants":
-        """Hash the participant ids of both sides under a fresh salt."""
-        salt = secrets.token_hex(16)
-        hashed = [tuple(sorted({_hash(salt, participant) for participant in side})) for side in (train, validation)]
-        return cls(salt, *hashed)
-
-    def trained_on(self, participant: str) -> bool:
-        """Whether the weights were fitted on images of this participant."""
-        return _hash(self.salt, participant) in self.train
-
-    def seen(self, participant: str) -> bool:
-        """Whether the model was trained on this participant or selected by it."""
-        return self.trained_on(participant) or _hash(self.salt, participant) in self.validation
-
-
-@dataclass(frozen=True)
-class ModelConfig:
-    """Everything about a model but its numbers; ``config.json``.
-
-    Parameters
-    ----------
-    label : str
-        The class it was fitted on.
-    model, model_settings
-        Name of the autoencoder, and what it was built with.
-    architecture, preparation, space, training, metric
-        The parts' own settings.
-    seed : int
-        Of everything random in the fit.
-    data : dict
-        ``name``, ``source``, ``licence``, ``synthetic``, the options it was read with, and ``counts``: training images per class.
-    split : dict
-        ``digest`` and ``seed`` of the split.
-    plan : str
-        Digest of what makes two fits the same fit (``fitting.plan_digest``).
-    participants : Participants
-        Who was seen.
-    diagnostics : dict
-        What the fit reports.
-    versions, command
-        With what, and how, it was made.
-    """
-
-    label: str
-    model: str
-    architecture: Architecture
-    preparation: Preparation
-    space: ImageSpace
-    training: TrainingSettings
-    metric: MetricSettings
-    participants: Participants
-    seed: int
-    model_settings: dict[str, Any] = field(default_factory=dict)
-    data: dict[str, Any] = field(default_factory=dict)
-    split: dict[str, Any] = field(default_factory=dict)
-    plan: str = ""
-    diagnostics: dict[str, Any] = field(default_factory=dict)
-    versions: dict[str, str] = field(default_factory=dict)
-    command: str = ""
-
-    @classmethod
-    def from_json(cls, content: dict[str, Any]) -> "ModelConfig":
-        """Rebuild from ``as_json``, of any format in ``READABLE``.
-
-        Unknown, missing or ill-typed entries raise ``KeyError``, ``TypeError`` or ``ValueError``.
-        """
-        parts: dict[str, Any] = {
-            "architecture": Architecture,
-            "preparation": Preparation,
-            "space": ImageSpace,
-            "training": TrainingSettings,
-            "metric": MetricSettings,
-            "participants": Participants,
-        }
-        given = {key: value for key, value in content.items() if key != "format"}
-        for f in fields(cls):
-            kind = f.type if f.type in (str, int) else dict
-            if not isinstance(given.get(f.name), kind):
-                raise TypeError(f"{f.name} in config.json is not of type {kind.__name__}")
-        lacking = [f"{part}: {key}" for part, keys in READ_LATER.items() for key in keys if key not in given[part]]
-        if lacking:
-            raise ValueError(f"config.json lacks {', '.join(lacking)}")
-        if content["format"] == 1 and given["architecture"].get("name") == "paper-oasis":
-            # Format 1 wrote the channels of conv beside networks that had one width.
-            given["architecture"] = given["architecture"] | {"channels": None}
-        for name, part in parts.items():
-            given[name] = part(**{key: _tuples(value) for key, value in given[name].items()})
-        return cls(**given)
-
-    def as_json(self) -> dict[str, Any]:
-        """Plain values for JSON."""
-        return {"format": FORMAT} | {f.name: _plain(getattr(self, f.name)) for f in fields(self)}
+def build_metric(posterior: Posterior, settings: MetricSettings, *, seed: int, label: str, draw: int | None = None) -> RiemannianMetric:
+    """The metric of a class's training images, in a fit that has this seed; ``draw`` numbers other choices of the centroids by chance."""
+    drawn = derived_seed(seed, label, "centroids", *([] if draw is None else [draw]))
+    return RiemannianMetric.from_posterior(posterior, **asdict(settings), seed=drawn)
 
 
 @dataclass(frozen=True, eq=False)
@@ -229,11 +88,17 @@ class FittedModel:
             digest.update(name.encode() + value.contiguous().numpy().tobytes())
         return digest.hexdigest()
 
-    def with_metric(self, settings: MetricSettings) -> "FittedModel":
-        """The same model with another metric of its posterior; raise a ``UsageError`` if it has none."""
+    def with_metric(self, settings: MetricSettings, draw: int | None = None) -> "FittedModel":
+        """The same model with another metric of its posterior, centroids by chance drawn anew if ``draw`` is a number.
+
+        Raises
+        ------
+        UsageError
+            If it has no Gaussian posterior.
+        """
         if self.posterior is None:
             raise UsageError(f"The model '{self.config.model}' has no Gaussian posterior, and so no metric.")
-        metric = build_metric(self.posterior, settings, seed=self.config.seed, label=self.config.label)
+        metric = build_metric(self.posterior, settings, seed=self.config.seed, label=self.config.label, draw=draw)
         return replace(self, config=replace(self.config, metric=settings), metric=metric)
 
     @property
@@ -242,20 +107,24 @@ class FittedModel:
         return Latents(self.codes, self.autoencoder, self.posterior, self.metric)
 
     def save(self, folder: Path) -> None:
-        """Write the model's files into ``folder``, which exists (``files.whole_folder`` makes the writing whole)."""
-        save_file({name: value.contiguous() for name, value in self.autoencoder.state_dict().items()}, folder / "model.safetensors")
+        """Write the model's files into ``folder``, which exists, and seal it with what is there already.
+
+        ``files.whole_folder`` makes the writing whole.
+        """
+        _write_tensors(folder / "model.safetensors", self.autoencoder.state_dict())
         latents = {"codes": self.codes}
         if self.posterior is not None:
             latents["log_var"] = self.posterior.log_var
             if not torch.equal(self.posterior.mean, self.codes):
                 latents["mean"] = self.posterior.mean
-        save_file({name: value.contiguous() for name, value in latents.items()}, folder / "latents.safetensors")
+        _write_tensors(folder / "latents.safetensors", latents)
         if self.metric is not None:
             values = {"rho": repr(self.metric.rho), "lam": repr(self.metric.lam), "tau": repr(self.metric.tau)}
-            arrays = {"centroids": self.metric.centroids.contiguous(), "precisions": self.metric.precisions.contiguous()}
-            save_file(arrays, folder / "metric.safetensors", metadata=values)
+            arrays = {"centroids": self.metric.centroids, "precisions": self.metric.precisions}
+            _write_tensors(folder / "metric.safetensors", arrays, values)
         self.history.to_csv(folder / "history.csv", index=False)
         (folder / "config.json").write_text(json.dumps(self.config.as_json(), indent=2) + "\n", encoding="utf-8")
+        seal(folder)
 
     @classmethod
     def load(cls, folder: Path) -> "FittedModel":
@@ -264,43 +133,58 @@ class FittedModel:
         Raises
         ------
         DataError
-            If it is none, or one of its files is missing, altered in shape, or of a newer format.
+            If it is none, or one of its files is missing, altered, or of a newer format.
         """
+        config = ModelConfig.read(folder)
         try:
-            content = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-        except (OSError, ValueError, RecursionError) as error:
-            raise DataError(
-                f"{folder} is no model folder: its config.json cannot be read ({error}); fit a model with `augment fit`."
-            ) from error
-        if not isinstance(content, dict) or content.get("format") not in READABLE:
-            known = " or ".join(map(str, READABLE))
-            raise DataError(f"{folder}/config.json is not of format {known}; use the version of tinycohort that wrote it.")
-        try:
-            config = ModelConfig.from_json(content)
+            _require_room(config, folder)
+            require_intact(folder)
             with torch.random.fork_rng(devices=[]):  # the weights that are replaced at once draw from torch's global generator
                 autoencoder = build_autoencoder(config.model, config.architecture, **config.model_settings)
             autoencoder.load_state_dict(load_file(folder / "model.safetensors"))
             latents = load_file(folder / "latents.safetensors")
             posterior = Posterior(latents.get("mean", latents["codes"]), latents["log_var"]) if "log_var" in latents else None
             metric = None if posterior is None else _load_metric(folder / "metric.safetensors")
-            history = pd.read_csv(folder / "history.csv")
+            history = pd.read_csv(io.StringIO(read_text(folder / "history.csv")))
             if not {"epoch", "train_loss", "validation_loss"} <= set(history.columns):
                 raise ValueError("history.csv lacks a column")
             return cls(config, autoencoder.eval(), latents["codes"], posterior, metric, history)
-        except (*DAMAGES, SafetensorError, TinycohortError) as error:
-            raise DataError(f"{folder} is damaged or is no model folder ({_first_line(error)}); fit it anew, or restore it.") from error
+        except (*DAMAGES, SafetensorError, UsageError) as error:
+            raise damaged(folder, error) from error
 
 
 @torch.no_grad()
 def encode(autoencoder: Autoencoder, images: Tensor, batch_size: int = 64) -> Tensor:
     """Codes ``(n, D)`` of images, in float32."""
-    return torch.cat([autoencoder.encode(batch) for batch in images.split(batch_size)])
+    return torch.cat(in_batches(autoencoder.encode, images, batch_size))
 
 
 @torch.no_grad()
 def decode(autoencoder: Autoencoder, z: Tensor, batch_size: int = 64) -> Tensor:
     """Images ``(n, 1, ...)`` of latents ``(n, D)``, in float32."""
-    return torch.cat([autoencoder.decode(batch) for batch in z.split(batch_size)])
+    return torch.cat(in_batches(autoencoder.decode, z, batch_size))
+
+
+def _write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: dict[str, str] | None = None) -> None:
+    """As safetensors; by way of Python, which tells a full disk as an ``OSError``."""
+    path.write_bytes(save({name: value.contiguous() for name, value in tensors.items()}, metadata))
+
+
+def _require_room(config: ModelConfig, folder: Path) -> None:
+    """Raise a ``ValueError`` if the weights are not those of the model that is described; nothing is allocated for it.
+
+    A description can claim any size: what it claims must be in the file before memory is taken.
+    """
+    for name in ("config.json", *_TENSORS, "history.csv"):
+        if (folder / name).exists() and not (is_inside(folder / name, folder) and (folder / name).is_file()):
+            raise ValueError(f"{name} is no file of this folder")
+    with torch.device("meta"):
+        claimed = build_autoencoder(config.model, config.architecture, **config.model_settings).state_dict()
+    with safe_open(folder / _TENSORS[0], framework="pt") as file:
+        shapes = {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
+    differing = [name for name in claimed | shapes if name not in claimed or shapes.get(name) != tuple(claimed[name].shape)]
+    if differing:
+        raise ValueError(f"the weights are not those of the model '{config.model}': {differing[0]} differs")
 
 
 def _load_metric(path: Path) -> RiemannianMetric:
@@ -309,20 +193,3 @@ def _load_metric(path: Path) -> RiemannianMetric:
         return RiemannianMetric(
             file.get_tensor("centroids"), file.get_tensor("precisions"), float(values["rho"]), float(values["lam"]), float(values["tau"])
         )
-
-
-def _hash(salt: str, participant: str) -> str:
-    return hashlib.sha256(f"{salt}/{participant}".encode()).hexdigest()
-
-
-def _plain(value: Any) -> Any:
-    return asdict(value) if hasattr(value, "__dataclass_fields__") else value
-
-
-def _tuples(value: Any) -> Any:
-    return tuple(_tuples(part) for part in value) if isinstance(value, list) else value
-
-
-def _first_line(error: Exception) -> str:
-    line = (str(error).splitlines() or [type(error).__name__])[0].rstrip(".:")
-    return f"there is no {line}" if isinstance(error, KeyError) else line

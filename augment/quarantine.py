@@ -7,12 +7,14 @@ patients.
 import json
 import shutil
 from collections.abc import Mapping
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from ..datasets.custody import seal
 from ..datasets.errors import DataError
 from ..datasets.files import whole_folder, write_json
 from ..datasets.ids import participant_of
@@ -67,16 +69,18 @@ def set_aside(cohort: Path, quarantine: Path, reasons: Mapping[str, str]) -> Non
     columns = json.loads((cohort / COLUMNS).read_text(encoding="utf-8")) if (cohort / COLUMNS).is_file() else {}
     write_json(quarantine / COLUMNS, columns | {"reason": {"Description": "Why the gate has set the image aside"}})
     (quarantine / "README").write_text(_NOTE, encoding="utf-8")
+    seal(quarantine)
 
 
 def record(cohort: Path, entry: Mapping[str, Any]) -> None:
-    """Add what a gate found to ``Gates`` in a cohort's description, and take what it set aside off the numbers of images."""
+    """Add what a gate found to ``Gates`` in a cohort's description, take what it set aside off the numbers of images, and seal it anew."""
     path = cohort / DESCRIPTION
     content = json.loads(path.read_text(encoding="utf-8"))
     for label, count in entry["SetAside"].items():
         if label in content.get("Classes", {}):
             content["Classes"][label]["n"] -= count
     write_json(path, content | {"Gates": [*content.get("Gates", []), dict(entry)]})
+    seal(cohort)
 
 
 def already_set_aside(cohort: Path, label: str) -> int:
@@ -87,15 +91,15 @@ def already_set_aside(cohort: Path, label: str) -> int:
 
 def apply_gate(cohort: Path, reasons: Mapping[str, str], entry: Mapping[str, Any]) -> None:
     """Set images of a finished cohort aside, and record it; both folders are whole at every moment, and no image is ever in neither."""
-    if not reasons:
-        record(cohort, entry)
-        return
     quarantine = quarantine_of(cohort)
-    with whole_folder(cohort, force=True) as kept, whole_folder(quarantine, force=True) as aside:
+    with ExitStack() as stack:
+        kept = stack.enter_context(whole_folder(cohort, force=True))
         shutil.copytree(cohort, kept, dirs_exist_ok=True)
-        if quarantine.is_dir():
-            shutil.copytree(quarantine, aside, dirs_exist_ok=True)
-        set_aside(kept, aside, reasons)
+        if reasons:
+            aside = stack.enter_context(whole_folder(quarantine, force=True))
+            if quarantine.is_dir():
+                shutil.copytree(quarantine, aside, dirs_exist_ok=True)
+            set_aside(kept, aside, reasons)
         record(kept, entry)
 
 

@@ -18,7 +18,7 @@ from lightning.pytorch.callbacks import Callback, Checkpoint
 from torch import Tensor
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
-from ..datasets.batches import resident_batches
+from ..datasets.batches import resident_batches, told_by_batch_size
 from ..datasets.compute import choose_device, computes_in_bf16, laid_out, quiet_lightning
 from ..datasets.errors import GateError, UsageError
 from ..datasets.files import whole_file
@@ -158,13 +158,14 @@ def train(
             inference_mode=False,  # a model may need a gradient to tell its loss, which tensors made in inference mode refuse
         )
         try:
-            trainer.fit(
-                fitting,
-                resident_batches(on_device, batch_size=settings.batch_size, seed=seed),
-                resident_batches(validation_images.to(device), batch_size=settings.batch_size),
-                ckpt_path=resume_from,
-                weights_only=True,
-            )
+            with told_by_batch_size(settings.batch_size):
+                trainer.fit(
+                    fitting,
+                    resident_batches(on_device, batch_size=settings.batch_size, seed=seed),
+                    resident_batches(validation_images.to(device), batch_size=settings.batch_size),
+                    ckpt_path=resume_from,
+                    weights_only=True,
+                )
         except SystemExit as end:
             # Lightning ends the process at Ctrl-C without a word.
             if isinstance(end.__context__, KeyboardInterrupt):

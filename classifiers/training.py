@@ -20,7 +20,7 @@ from sklearn.metrics import recall_score
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
-from ..datasets.batches import resident_batches
+from ..datasets.batches import in_batches, resident_batches, told_by_batch_size
 from ..datasets.compute import choose_device, computes_in_bf16, laid_out, quiet_lightning
 from ..datasets.errors import GateError, UsageError
 from ..datasets.seeds import derived_seed
@@ -152,7 +152,7 @@ def train_classifier(
         fitting = _Fitting(
             model, settings, seed, class_weights, augmentation, validation_images.to(device), validation_labels.to(device), on_epoch
         )
-        lightning.Trainer(
+        trainer = lightning.Trainer(
             accelerator="gpu" if device.type == "cuda" else "cpu",
             devices=1,
             precision="bf16-mixed" if bf16 else "32-true",
@@ -162,7 +162,10 @@ def train_classifier(
             enable_checkpointing=False,
             enable_progress_bar=False,
             enable_model_summary=False,
-        ).fit(fitting, resident_batches(images.to(device), labels.to(device), batch_size=math.ceil(len(images) / n_steps), seed=seed))
+        )
+        batches = resident_batches(images.to(device), labels.to(device), batch_size=math.ceil(len(images) / n_steps), seed=seed)
+        with told_by_batch_size(settings.batch_size):
+            trainer.fit(fitting, batches)
     model.load_state_dict(fitting.best_weights)
     laid_out(model.cpu(), torch.contiguous_format).eval()
     return TrainedClassifier(model, pd.DataFrame(fitting.records), fitting.best_epoch)
@@ -217,7 +220,7 @@ def _logits(network: nn.Module, images: Tensor) -> Tensor:
     training = network.training
     network.eval()
     with torch.inference_mode():
-        logits = torch.cat([network(batch.to(device)).float() for batch in images.split(EVALUATION_BATCH)])
+        logits = torch.cat(in_batches(lambda batch: network(batch.to(device)).float(), images, EVALUATION_BATCH))
     network.train(training)
     return logits
 

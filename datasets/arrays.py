@@ -16,7 +16,9 @@ import numpy as np
 from .cohort import Cohort, Problem
 from .errors import DataError
 from .ids import participant_of
-from .rows import Found, cohort_table, join, place_of, read_description
+from .images import TIGHTEST_DEFLATE
+from .memory import is_too_much
+from .rows import Description, Found, cohort_table, join, place_of, read_description
 from .tables import Subjects, read_subjects
 
 _OURS = "images.npz"
@@ -64,14 +66,14 @@ def read(path: Path, *, table: Path | None, label: str | None) -> Cohort:
     problems: list[Problem] = []
     if subjects is not None:
         rows, problems = _with_table(rows, subjects)
-    name, licence = read_description(file.parent) if file.name == _OURS else (file.stem, "")
+    told = read_description(file.parent) if file.name == _OURS else Description(file.stem)
     return Cohort(
-        name=name,
+        name=told.name,
         table=cohort_table(rows),
         source=str(path),
         arrays=images,
-        licence=licence,
-        synthetic=(subjects is not None and subjects.synthetic) or bool(np.any(content.get("synthetic", False))),
+        licence=told.licence,
+        synthetic=told.synthetic or _is_marked(content) or (subjects is not None and subjects.synthetic),
         problems=(*(subjects.problems if subjects else ()), *problems),
     )
 
@@ -88,6 +90,12 @@ def _file(path: Path) -> Path | None:
         return path / _OURS
     files = list(path.glob("*.npz"))
     return files[0] if len(files) == 1 and not any(path.glob("*.[ct]sv")) else None
+
+
+def _is_marked(content: dict[str, np.ndarray]) -> bool:
+    """Whether the arrays say that they are synthetic: in whatever type, all but nought and false."""
+    mark = content.get("synthetic")
+    return mark is not None and (mark.dtype.kind not in "biuf" or bool(mark.any()))
 
 
 def _ours(content: dict[str, np.ndarray], file: Path, labels_key: str) -> tuple[np.ndarray, list[dict[str, Any]]]:
@@ -115,11 +123,10 @@ def _medmnist(content: dict[str, np.ndarray], file: Path) -> tuple[np.ndarray, l
             continue
         if f"{key}_labels" not in content:
             raise DataError(f"{file} has {key}_images but no {key}_labels; obtain the file anew.")
-        images = content[f"{key}_images"]
+        images = _checked(content[f"{key}_images"], file, f"{key}_images")
         if images.ndim == 4 and images.shape[-1] == 3:
             # Its volumes are cubes, so a last axis of 3 is colours.
             images = as_grey(images)
-        images = _checked(images, file, f"{key}_images")
         labels = _texts(content[f"{key}_labels"], len(images), file, f"{key}_labels")
         start = len(rows)
         rows += [
@@ -164,8 +171,13 @@ def _load(file: Path) -> dict[str, np.ndarray]:
     try:
         with zipfile.ZipFile(file) as archive:
             for member in archive.infolist():
+                if member.file_size > TIGHTEST_DEFLATE * member.compress_size:
+                    raise DataError(f"'{member.filename}' in {file} claims to be compressed more than can be; obtain the file anew.")
                 with archive.open(member) as stream:
                     _refuse_hostile(stream, member, file)
+            claimed = sum(member.file_size for member in archive.infolist())
+        if is_too_much(claimed):
+            raise DataError(f"{file} holds {claimed} bytes, for which this machine has no memory; store fewer images, or as volumes.")
         with np.load(file, allow_pickle=False) as arrays:
             return {key: arrays[key] for key in arrays.files}
     except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error, NotImplementedError) as error:

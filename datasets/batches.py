@@ -1,14 +1,18 @@
-"""Batches of images that are held in memory, in an order that only the seed and the epoch decide."""
+"""Batches of images that are held in memory, in an order that only the seed and the epoch decide; and what if one is too large."""
 
 import math
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler, TensorDataset
 
+from .errors import UsageError
 from .seeds import seeded_generator
+
+Part = TypeVar("Part")
 
 
 def resident_batches(*tensors: Tensor, batch_size: int, seed: int | None = None) -> DataLoader[Any]:
@@ -27,6 +31,45 @@ def resident_batches(*tensors: Tensor, batch_size: int, seed: int | None = None)
     rows: Dataset[Any] = _Rows(tensors[0]) if len(tensors) == 1 else TensorDataset(*tensors)
     # A loader draws a seed for its workers whenever it is gone through, also for none: from a generator of its own, not torch's global one.
     return DataLoader(rows, sampler=_EpochOrder(len(tensors[0]), batch_size, seed), batch_size=None, generator=torch.Generator())
+
+
+def in_batches(compute: Callable[[Tensor], Part], rows: Tensor, size: int) -> list[Part]:
+    """What ``compute`` gives for batches of rows, in order; where memory runs out, batches are halved, down to one row.
+
+    Raises
+    ------
+    UsageError
+        If there is no memory for one row.
+    """
+    parts, start = [], 0
+    while start < len(rows):
+        batch = rows[start : start + size]
+        try:
+            parts.append(compute(batch))
+            start += size
+        except (MemoryError, RuntimeError) as error:
+            if not _is_out_of_memory(error):
+                raise
+            if len(batch) == 1:
+                raise UsageError("There is no memory for a single image; lower --size or --channels.") from error
+            size = len(batch) // 2
+    return parts
+
+
+@contextmanager
+def told_by_batch_size(size: int) -> Iterator[None]:
+    """Tell that memory has run out in training, whose batches cannot be halved, by the settings that it depends on."""
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        if not _is_out_of_memory(error):
+            raise
+        raise UsageError(f"There is no memory to train on batches of {size} images; lower --batch-size, --channels or --size.") from error
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+    """Torch has an exception of its own for GPUs alone."""
+    return isinstance(error, MemoryError | torch.OutOfMemoryError) or "allocate memory" in str(error) or "not enough memory" in str(error)
 
 
 class _Rows(Dataset[Tensor]):

@@ -17,6 +17,7 @@ import numpy as np
 
 from .errors import DataError, UsageError
 from .images import TIGHTEST_DEFLATE, read_colours
+from .memory import is_too_much
 
 MOST_VALIDATION = 10_000  # training images that Appendix D of the paper selects by, of MNIST and SVHN
 CELEBA_SIDE = 64
@@ -82,8 +83,8 @@ def read_idx(path: Path, n_axes: int) -> np.ndarray:
             shape = struct.unpack(f">{n_axes}I", header[4:])
             needed = math.prod(shape)
             room = size * TIGHTEST_DEFLATE if packed else size - len(header)
-            if not 0 < needed <= room:
-                raise DataError(f"{path} claims the shape {shape}, which its {size} bytes cannot hold; {_ANEW}.")
+            if not 0 < needed <= room or is_too_much(needed):
+                raise DataError(f"{path} claims the shape {shape}, which its {size} bytes or this machine's memory cannot hold; {_ANEW}.")
             # A byte more than is needed: it tells a file that is too long, and takes gzip to its end, where it checks its CRC.
             content = stream.read(needed + 1)
     except (OSError, EOFError, zlib.error) as error:
@@ -135,8 +136,8 @@ def _svhn_side(path: Path) -> tuple[np.ndarray, np.ndarray]:
     if len(shape) != 4 or shape[:3] != (32, 32, 3) or math.prod(shapes.get("y", ())) != shape[3]:
         raise DataError(f"{path} holds {shapes or 'nothing'}, not X of (32, 32, 3, n) and y of (n, 1); {_ANEW}.")
     size = path.stat().st_size
-    if not 0 < math.prod(shape) <= size * TIGHTEST_DEFLATE:
-        raise DataError(f"{path} claims the shape {shape}, which its {size} bytes cannot hold; {_ANEW}.")
+    if not 0 < math.prod(shape) <= size * TIGHTEST_DEFLATE or is_too_much(math.prod(shape)):
+        raise DataError(f"{path} claims the shape {shape}, which its {size} bytes or this machine's memory cannot hold; {_ANEW}.")
     try:
         content = loadmat(path, variable_names=["X", "y"])
         images, labels = content["X"], np.asarray(content["y"]).ravel()

@@ -39,13 +39,13 @@ def read(path: Path, *, table: Path | None, label: str | None, suffix: str) -> C
         session = next((part.removeprefix("ses-") for part in inner[:-1] if part.startswith("ses-")), None)
         found.append(Found(str(file.absolute()), stem(file.name), subject, session))
     rows, problems = join(found, subjects)
-    name, licence = read_description(path)
+    told = read_description(path)
     return Cohort(
-        name=name,
+        name=told.name,
         table=cohort_table(rows),
         source=str(path),
-        licence=licence,
-        synthetic=subjects.synthetic,
+        licence=told.licence,
+        synthetic=subjects.synthetic or told.synthetic,
         problems=(*subjects.problems, *problems),
     )
 

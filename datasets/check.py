@@ -4,6 +4,7 @@ import hashlib
 from collections import Counter, defaultdict
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ import pandas as pd
 from .cohort import Cohort, CohortError, Problem
 from .images import ImageError, read_image
 from .looks import Look, look_at
+from .marks import UNDECLARED, is_marked
 from .rows import place_of
 from .splits import sides_of_rows
 
@@ -48,6 +50,11 @@ class Examination:
     participants: dict[str, int]
     digests: tuple[str | None, ...]
     digest: str
+
+    def bound(self, cohort: Cohort) -> Cohort:
+        """The cohort that was examined, whose files must be as they were then when they are read again."""
+        images = zip(cohort.table["image"], self.digests, strict=True)
+        return replace(cohort, digests={image: digest for image, digest in images if isinstance(image, str) and digest is not None})
 
     @property
     def sound(self) -> bool:
@@ -87,7 +94,7 @@ def examine(
     unreadable: dict[int, tuple[str, str]] = {}
     for row in progress(range(len(images))):
         try:
-            looks.append(None if images[row] is None else look_at(*array_of(cohort, images[row])))
+            looks.append(None if images[row] is None else _look(cohort, images[row]))
         except ImageError as error:
             looks.append(None)
             unreadable[row] = (error.what, error.mend)
@@ -239,6 +246,14 @@ def _small_classes(report: _Report, classes: Sequence[str] | None, minimum: int)
         if counts[label] < minimum:
             what = f"{counts[label]} image" + ("" if counts[label] == 1 else "s") + f", fewer than {minimum}"
             report.problems.append(Problem(f"class {label}", report.source, what, "add images, or leave the class out"))
+
+
+def _look(cohort: Cohort, image: str | int) -> Look:
+    """What an image shows, and whether it is a synthetic one among real ones: then it has left its cohort."""
+    look = look_at(*array_of(cohort, image))
+    if cohort.synthetic or isinstance(image, int) or not is_marked(Path(image)):
+        return look
+    return replace(look, faults=(*look.faults, UNDECLARED))
 
 
 def array_of(cohort: Cohort, image: str | int) -> tuple[np.ndarray, np.ndarray | None]:

@@ -3,7 +3,7 @@
 Readers build it (``readers.py``), ``check.py`` examines it as a whole, ``transforms.py`` turns it into arrays.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -61,6 +61,9 @@ class Cohort:
         What the reader found wrong; ``check.examine`` adds what only the images show.
     remarks : tuple of Problem
         What its user should know and need not mend.
+    digests : mapping
+        From images to the digest of the content (``looks.content_digest``) that they had when they were examined, and must have when they
+        are read again; empty if nobody has looked.
     """
 
     name: str
@@ -71,6 +74,7 @@ class Cohort:
     synthetic: bool = False
     problems: tuple[Problem, ...] = field(default=())
     remarks: tuple[Problem, ...] = field(default=())
+    digests: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         missing = [column for column in REQUIRED_COLUMNS if column not in self.table.columns]

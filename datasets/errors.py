@@ -4,10 +4,18 @@ A command shows such an error as one sentence and no traceback; any other except
 """
 
 
+def printable(text: str) -> str:
+    """A stranger's text as a terminal may show it: what is no character (it could rewrite the screen) is spelt as in code."""
+    return "".join(char if char.isprintable() or char == "\n" else char.encode("unicode_escape").decode() for char in text)
+
+
 class TinycohortError(Exception):
     """Base of every error that a user can cause and mend."""
 
     exit_code = 1
+
+    def __init__(self, message: str):
+        super().__init__(printable(message))
 
 
 class UsageError(TinycohortError):

@@ -54,15 +54,26 @@ def whole_folder(path: str | os.PathLike[str], *, force: bool = False) -> Iterat
         # Some writers make files for their owner alone, as mkdtemp does folders; a result has the rights that any new file would have.
         for path in (temporary, *temporary.rglob("*")):
             path.chmod((0o777 if path.is_dir() else 0o666) & ~_umask())
+        # Another process may have written it since.
+        refuse_existing(final, force=force)
         if final.exists():
             retired = Path(tempfile.mkdtemp(prefix=f".replaced-{final.name}-", dir=final.parent))
             os.replace(final, retired / final.name)
             os.replace(temporary, final)
             shutil.rmtree(retired, ignore_errors=True)
         else:
-            os.replace(temporary, final)
+            _take_name(temporary, final)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _take_name(temporary: Path, final: Path) -> None:
+    """Rename a folder; another process may have made one of that name since it was looked for."""
+    try:
+        os.replace(temporary, final)
+    except OSError:
+        refuse_existing(final, force=False)
+        raise
 
 
 def refuse_existing(path: Path, *, force: bool, ours: Callable[[Path], bool] = lambda path: True) -> None:

@@ -50,13 +50,13 @@ def read(path: Path, *, table: Path | None, label: str | None, plane: str | None
         folder, table = path, table or _own_table(path)
     subjects = read_subjects(table, label)
     rows, problems = _named(subjects, folder) if subjects.name_images else _searched(subjects, folder, plane)
-    name, licence = read_description(folder)
+    told = read_description(folder)
     return Cohort(
-        name=name,
+        name=told.name,
         table=cohort_table(rows),
         source=str(path),
-        licence=licence,
-        synthetic=subjects.synthetic,
+        licence=told.licence,
+        synthetic=subjects.synthetic or told.synthetic,
         problems=(*subjects.problems, *problems),
     )
 

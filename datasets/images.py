@@ -5,11 +5,11 @@ nibabel reads a bit-flipped ``.nii.gz`` without an error and allocates what a he
 
 import gzip
 import math
+import struct
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from struct import error as StructError
 from typing import Any
 
 import nibabel as nib
@@ -20,12 +20,15 @@ from nibabel.wrapstruct import WrapStructError
 from PIL import Image
 
 from .errors import DataError
+from .memory import is_too_much
 
 VOLUMES = (".nii", ".nii.gz", ".hdr", ".img")
 PICTURES = (".png", ".jpg", ".jpeg")
 
 # Deflate cannot pack tighter than this (zlib's technical notes), so a header that claims more is wrong.
 TIGHTEST_DEFLATE = 1032
+_NIFTI_2 = 540  # bytes of the header of NIfTI-2; that of NIfTI-1 has 348
+_LARGEST_HEADER = 64 * 2**20  # bytes, with extensions
 _JPEG_SCAN, _JPEG_END = b"\xff\xda", b"\xff\xd9"
 _GREY_MODES = ("L", "I", "F", "I;16", "I;16B", "I;16L", "I;16N")
 _REPLACE = "replace it with an intact copy"
@@ -48,6 +51,12 @@ def extension(name: str) -> str:
 def stem(name: str) -> str:
     """Return a file's name without its extension."""
     return name[: len(name) - len(extension(name))]
+
+
+def files_of(path: str | Path) -> list[Path]:
+    """The files of an image: two of a pair, its header first, and else the one."""
+    path = Path(path)
+    return [path.with_suffix(".hdr"), path.with_suffix(".img")] if extension(path.name) in (".hdr", ".img") else [path]
 
 
 def read_image(path: str | Path) -> tuple[np.ndarray, np.ndarray | None]:
@@ -74,7 +83,7 @@ def read_image(path: str | Path) -> tuple[np.ndarray, np.ndarray | None]:
     kind = extension(path.name)
     if kind not in VOLUMES + PICTURES:
         raise ImageError(path, f"no image format is known by the extension '{kind}'", f"give one of {', '.join(VOLUMES + PICTURES)}")
-    files = [path.with_suffix(".hdr"), path.with_suffix(".img")] if kind in (".hdr", ".img") else [path]
+    files = files_of(path)
     with _told_as_image_errors(path):
         for file in files:
             if not file.is_file():
@@ -134,7 +143,7 @@ def _told_as_image_errors(path: Path) -> Iterator[None]:
         TypeError,
         SyntaxError,  # Pillow's word for a broken PNG
         OverflowError,
-        StructError,
+        struct.error,
         ImageFileError,
         HeaderDataError,
         WrapStructError,
@@ -144,39 +153,65 @@ def _told_as_image_errors(path: Path) -> Iterator[None]:
 
 
 def _read_volume(path: Path, data_file: Path) -> tuple[np.ndarray, np.ndarray]:
-    """Read a volume once its size is known to fit its file."""
-    # Reads the header alone.
-    image: Any = nib.load(path)
-    proxy = image.dataobj
-    if proxy.dtype.kind not in "biuf":
-        raise ImageError(path, f"voxels of type {proxy.dtype}", "convert it to real numbers")
-    if not image.shape or min(image.shape) < 1:
-        raise ImageError(path, f"a header with the dimensions {_times(image.shape)}")
-    size = data_file.stat().st_size
+    """Read a volume once its size is known to fit its file and the memory."""
+    image: Any
+    kind, header = _header_of(path)
+    dtype, shape, offset = header.get_data_dtype(), header.get_data_shape(), header.get_data_offset()
+    if dtype.kind not in "biuf":
+        raise ImageError(path, f"voxels of type {dtype}", "convert it to real numbers")
+    if not shape or min(shape) < 1:
+        raise ImageError(path, f"a header with the dimensions {_times(shape)}")
     # math.prod, because numpy's product overflows silently on a hostile header.
-    needed = int(proxy.offset) + math.prod(int(n) for n in image.shape) * proxy.dtype.itemsize
-    if data_file.suffix.lower() == ".gz":
-        if needed > size * TIGHTEST_DEFLATE:
-            raise ImageError(path, f"truncated: the header needs {needed} bytes, which {size} compressed ones cannot hold")
-        content = _inflate(data_file)
-        size = len(content)
-        image = type(image).from_bytes(content)
-    if needed > size:
-        raise ImageError(path, f"truncated: the header needs {needed} bytes, the file holds {size}")
+    n_voxels, size = math.prod(int(n) for n in shape), data_file.stat().st_size
+    needed = int(offset) + n_voxels * dtype.itemsize
+    packed = data_file.suffix.lower() == ".gz"
+    if packed and needed > size * TIGHTEST_DEFLATE:
+        raise ImageError(path, f"truncated: the header needs {needed} bytes, which {size} compressed ones cannot hold")
+    if not packed and needed > size:
+        raise _truncated(path, needed, size)
+    if int(offset) > _LARGEST_HEADER or (not packed and size > needed + _LARGEST_HEADER):
+        raise ImageError(path, f"a header of {offset:g} bytes and {size} bytes in all, where the voxels take {needed - int(offset)}")
+    if is_too_much(needed + 4 * n_voxels):
+        raise ImageError(path, f"{_times(shape)} voxels, for which this machine has no memory", "resample it to fewer voxels")
+    if packed:
+        content = _inflate(data_file, needed + _LARGEST_HEADER)
+        if needed > len(content):
+            raise _truncated(path, needed, len(content))
+        image = kind.from_bytes(content)
+    else:
+        image = nib.load(path)
     with np.errstate(all="ignore"):
         # Values beyond float32 become infinite, which the check reports.
         return image.get_fdata(dtype=np.float32, caching="unchanged"), image.affine
 
 
-def _inflate(path: Path) -> bytes:
-    """Decompress to the end of the stream, where gzip checks its CRC and length."""
+def _header_of(path: Path) -> tuple[Any, Any]:
+    """The kind of a volume and its header, without the extensions of NIfTI, which can claim any length."""
+    files = files_of(path)
+    if len(files) > 1:
+        if files[0].stat().st_size > _LARGEST_HEADER:
+            raise ImageError(path, f"a header of {files[0].stat().st_size} bytes")
+        image: Any = nib.load(path)
+        return type(image), image.header
+    with gzip.open(path) if path.suffix.lower() == ".gz" else path.open("rb") as stream:
+        block = stream.read(_NIFTI_2)
+    kind = nib.Nifti2Image if _NIFTI_2 in struct.unpack("<i", block[:4]) + struct.unpack(">i", block[:4]) else nib.Nifti1Image
+    header_class = kind.header_class
+    return kind, header_class(block[: header_class.template_dtype.itemsize])
+
+
+def _inflate(path: Path, most: int) -> bytes:
+    """Decompress to the end of the stream, where gzip checks its CRC and length; raise an ``ImageError`` if there are ``most`` bytes."""
     with gzip.open(path) as stream:
         try:
-            return stream.read()
+            content = stream.read(most)
         except EOFError as error:
             raise ImageError(path, "truncated: the gzip stream ends early") from error
         except (gzip.BadGzipFile, zlib.error) as error:
             raise ImageError(path, f"corrupted: {error}") from error
+    if len(content) == most:
+        raise ImageError(path, f"{most} bytes or more when it is decompressed, where its header tells of fewer")
+    return content
 
 
 @contextmanager
@@ -185,6 +220,8 @@ def _intact_picture(path: Path) -> Iterator[Image.Image]:
     with Image.open(path, formats=("PNG", "JPEG")) as picture:
         kind, (width, height) = picture.format, picture.size
         if kind == "PNG":
+            if is_too_much(8 * width * height):
+                raise ImageError(path, f"{width} x {height} pixels, for which this machine has no memory", "resample it to fewer pixels")
             if width * height > 8 * TIGHTEST_DEFLATE * path.stat().st_size:
                 raise ImageError(path, f"truncated: {width} x {height} pixels do not fit the file")
             # Checks the CRC of every chunk, and leaves the picture closed.
@@ -195,6 +232,10 @@ def _intact_picture(path: Path) -> Iterator[Image.Image]:
             raise ImageError(path, "truncated: the JPEG has no end")
     with Image.open(path, formats=("PNG", "JPEG")) as picture:
         yield picture
+
+
+def _truncated(path: Path, needed: int, size: int) -> ImageError:
+    return ImageError(path, f"truncated: the header needs {needed} bytes, the file holds {size}")
 
 
 def _times(shape: tuple[int, ...]) -> str:

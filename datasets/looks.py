@@ -45,7 +45,7 @@ def look_at(array: np.ndarray, affine: np.ndarray | None) -> Look:
     placed = affine is None or _is_placement(affine)
     shape, flat_axis = _grid(array.shape, affine if placed else None)
     content = np.ascontiguousarray(array, dtype=np.float32)
-    digest = hashlib.sha256(repr(content.shape).encode() + content.tobytes()).hexdigest()
+    digest = content_digest(content)
     faults = [] if placed else [("an affine that places no voxels (its header is damaged)", "convert the image again")]
     finite = np.isfinite(content)
     if not finite.all():
@@ -58,6 +58,14 @@ def look_at(array: np.ndarray, affine: np.ndarray | None) -> Look:
     times = " x ".join(str(side) for side in array.shape)
     mend = "give one plane or one volume per file (of a series: its mean, or one of its volumes)"
     return replace(look, faults=(*faults, (f"wrong dimensions: {times}", mend)))
+
+
+def content_digest(array: np.ndarray) -> str:
+    """SHA-256 of an image's shape and voxels, float32 as ``read_image`` returns them."""
+    content = np.ascontiguousarray(array, dtype=np.float32)
+    digest = hashlib.sha256(repr(content.shape).encode())
+    digest.update(content.data)
+    return digest.hexdigest()
 
 
 def _is_placement(affine: np.ndarray) -> bool:

@@ -8,9 +8,11 @@ from pathlib import Path
 
 from . import arrays, bids, folder, oasis
 from .benchmarks import BENCHMARKS, PUBLICATIONS, read_cohort_of
-from .cohort import Cohort
+from .cohort import Cohort, Problem
 from .copies import without_copies
+from .custody import is_inside, require_intact
 from .errors import DataError, UsageError
+from .images import files_of
 
 
 @dataclass(frozen=True)
@@ -108,8 +110,29 @@ def _read(data: str | Path, table: str | Path | None, label: str | None, plane: 
     layout = next((layout for layout in LAYOUTS if layout.recognises(path)), None)
     if layout is None:
         raise DataError(f"{path} is no cohort; give a folder, a table (.csv, .tsv) that names the images, or an .npz.")
+    folder = path if path.is_dir() else path.parent
+    for place in {folder, *([] if table is None else [Path(table).parent])}:
+        require_intact(place)
     given = {"table": None if table is None else Path(table), "label": label, "plane": plane, "suffix": suffix}
-    return layout.read(path, **{option: given[option] for option in layout.options})
+    cohort = layout.read(path, **{option: given[option] for option in layout.options})
+    return cohort if table is not None or path.is_file() else _kept_inside(cohort, folder)
+
+
+def _kept_inside(cohort: Cohort, folder: Path) -> Cohort:
+    """Take away images that lie elsewhere, by a path in the table or by a link, and tell it: a folder may be a stranger's.
+
+    A table that a user names may name images anywhere: it is the user's word.
+    """
+    table, problems = cohort.table.copy(), []
+    for entry in folder.iterdir():
+        if entry.suffix.lower() in (".tsv", ".csv", ".json", ".npz") and not is_inside(entry, folder):
+            raise DataError(f"{entry} is a link out of the folder; copy the file there.")
+    for row, (image, participant) in enumerate(zip(table["image"], table["participant_id"], strict=True)):
+        if isinstance(image, str) and not all(is_inside(file, folder) for file in files_of(image)):
+            table.at[row, "image"] = None
+            mend = "copy it into the folder, or give the table of participants with --table, which may name images anywhere"
+            problems.append(Problem(str(participant), image, "an image outside of the folder", mend))
+    return replace(cohort, table=table, problems=(*cohort.problems, *problems)) if problems else cohort
 
 
 @dataclass(frozen=True)

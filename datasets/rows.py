@@ -1,6 +1,5 @@
 """From images and the rows of a participants table to the table of a cohort."""
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -8,9 +7,11 @@ from typing import Any, NamedTuple
 import pandas as pd
 
 from .cohort import Problem
+from .custody import MANIFEST, is_sealed
 from .errors import DataError
 from .ids import participant_of, scan_of
 from .tables import Subject, Subjects
+from .texts import read_json
 
 
 class Found(NamedTuple):
@@ -79,21 +80,32 @@ def cohort_table(rows: Sequence[dict[str, Any]]) -> pd.DataFrame:
     return table
 
 
-def read_description(folder: Path) -> tuple[str, str]:
-    """Return the name and the licence in ``dataset_description.json``; the folder's name and '' where it gives none.
+class Description(NamedTuple):
+    """What ``dataset_description.json`` says of a cohort."""
+
+    name: str
+    licence: str = ""
+    synthetic: bool = False
+
+
+def read_description(folder: Path) -> Description:
+    """Read ``dataset_description.json``; without one a cohort has its folder's name and says nothing.
 
     Raises
     ------
     DataError
-        If the file is no JSON object.
+        If the file is no JSON object, or says that there is a manifest and there is none.
     """
     path = folder / "dataset_description.json"
     if not path.is_file():
-        return folder.resolve().name, ""
+        return Description(folder.resolve().name)
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
+        content = read_json(path)
+    except (OSError, ValueError) as error:
         raise DataError(f"{path} is not valid JSON ({error}); mend or remove it.") from error
     if not isinstance(content, dict):
         raise DataError(f"{path} holds no JSON object; mend or remove it.")
-    return str(content.get("Name") or folder.resolve().name), str(content.get("License") or "")
+    if content.get("Manifest") == MANIFEST and not is_sealed(folder):
+        raise DataError(f"{folder} has lost its {MANIFEST}, so nobody knows whether it was altered; restore it, or make it anew.")
+    name = str(content.get("Name") or folder.resolve().name)
+    return Description(name, str(content.get("License") or ""), content.get("Synthetic") is True)

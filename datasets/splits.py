@@ -1,7 +1,6 @@
 """Splits of a cohort by participant: nobody is on two sides."""
 
 import hashlib
-import json
 import math
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
@@ -16,6 +15,7 @@ from .cohort import Cohort
 from .errors import DataError, LeakageError, UsageError
 from .files import write_json
 from .ids import participant_of
+from .texts import read_json
 
 FRACTIONS: Mapping[str, float] = {"train": 0.7, "validation": 0.1, "test": 0.2}
 SIDES = tuple(FRACTIONS)
@@ -99,7 +99,7 @@ class Split:
         """
         path = Path(path)
         try:
-            content = json.loads(path.read_text(encoding="utf-8"), object_pairs_hook=_without_repeats)
+            content = read_json(path, object_pairs_hook=_without_repeats)
             named = {str(name): _texts(people) for name, people in content["sides"].items()}
             everyone = sum(len(people) for people in named.values())
             fractions = content.get("fractions") or {name: len(people) / everyone for name, people in named.items()}

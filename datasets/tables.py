@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 from .cohort import REQUIRED_COLUMNS, Problem
 from .errors import DataError
 from .ids import participant_of, scan_of
+from .texts import read_text
 
 LABEL_COLUMNS = ("diagnosis", "label", "group", "dx")
 ID_COLUMNS = ("participant_id", "participant", "subject_id", "subject", "id")
@@ -95,12 +96,12 @@ def read_table(path: Path) -> Columns:
     if path.suffix.lower() not in (".csv", ".tsv", ".txt"):
         raise DataError(f"The table {path} is neither .csv nor .tsv; save it as one of them.")
     try:
-        text = path.read_text(encoding="utf-8-sig")
+        text = read_text(path, encoding="utf-8-sig")
         # Spreadsheets write semicolons where the comma is the decimal sign.
         separator = max("\t,;", key=text.partition("\n")[0].count)
         reader = csv.reader(io.StringIO(text), delimiter=separator)
         rows = [(reader.line_num, [field.strip() for field in row]) for row in reader if any(row)]
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
+    except (OSError, ValueError, csv.Error) as error:
         raise DataError(f"The table {path} cannot be read ({error}); save it as UTF-8 text, one row per participant.") from error
     if len(rows) < 2:
         raise DataError(f"The table {path} has no rows; it needs a header, and one row per participant.")

@@ -7,6 +7,7 @@ Volumes are brought to RAS orientation and keep the array's axis order: ``(X, Y,
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -19,7 +20,9 @@ from monai.transforms.spatial.array import Orientation, Resize
 
 from .cohort import Cohort
 from .errors import DataError, UsageError
-from .images import PICTURES, read_image
+from .images import PICTURES, ImageError, read_image
+from .looks import content_digest
+from .marks import UNDECLARED, is_marked
 
 PLANES = {"sagittal": 0, "coronal": 1, "axial": 2}  # the RAS axis that a plane cuts
 LONGEST_SIDE = {2: 96, 3: 48}  # of the default size: what two CPU cores can train on
@@ -45,7 +48,7 @@ class Preparation:
         Interpolate to ``size``, or pad and crop around the centre.
     scaling : {"percentile", "minmax", "none"}
         Map the percentiles 0.5 and 99.5 of each image to 0 and 1 (a few bright vessels do not darken a brain), or its minimum and maximum
-        (the paper), or leave images as they are that are in [0, 1] already (synthetic ones).
+        (the paper), or leave images as they are that are in [0, 1] already (synthetic ones), and of arrays of 8 bit that 255 becomes 1.
     """
 
     size: tuple[int, ...] | None = None
@@ -86,6 +89,15 @@ class ImageSpace:
     affine: tuple[tuple[float, ...], ...] | None = None
     flat_axis: int | None = None
     aligned: bool = True
+
+    def __post_init__(self) -> None:
+        """Raise a ``TypeError`` or a ``ValueError`` for what is no grid."""
+        if len(self.shape) not in (2, 3) or not all(type(side) is int and side > 0 for side in self.shape):
+            raise ValueError(f"{self.shape} is the shape of neither a slice nor a volume")
+        if self.affine is not None and np.asarray(self.affine, dtype=float).shape != (4, 4):
+            raise ValueError("an affine is of 4 x 4 numbers")
+        if self.flat_axis not in (None, 0, 1, 2):
+            raise ValueError(f"there is no axis {self.flat_axis}")
 
     @property
     def volume_shape(self) -> tuple[int, ...]:
@@ -199,7 +211,7 @@ def _prepare_at_once(cohort: Cohort, preparation: Preparation, on_image: Callabl
     The 60,000 images of a benchmark take two seconds, where one by one they take two minutes.
     """
     arrays, rows = cohort.arrays, list(cohort.table["image"])
-    if arrays is None or arrays.ndim != 3 or not rows or any(isinstance(row, str) for row in rows) or preparation.scaling == "none":
+    if arrays is None or arrays.ndim != 3 or not rows or any(isinstance(row, str) for row in rows):
         return None
     shape = tuple(arrays.shape[1:])
     if shape != (preparation.size or (default_size(shape) if preparation.fit == "resize" else shape)):
@@ -207,6 +219,12 @@ def _prepare_at_once(cohort: Cohort, preparation: Preparation, on_image: Callabl
     pixels = torch.empty((len(rows), 1, *shape))
     for start in range(0, len(rows), _AT_ONCE):
         part = np.asarray(arrays[rows[start : start + _AT_ONCE]], dtype=np.float32)
+        if preparation.scaling == "none":
+            part = part / _full_scale(cohort)
+            if not (part.min() >= 0 and part.max() <= 1):
+                return None  # one by one, the image that does not fit is found and named
+            pixels[start : start + len(part), 0] = torch.from_numpy(part)
+            continue
         least, most = part.min(axis=(1, 2)), part.max(axis=(1, 2))
         low, high = least.astype(float), most.astype(float)
         if preparation.scaling == "percentile":
@@ -226,9 +244,15 @@ def _load(cohort: Cohort, row: Any, preparation: Preparation) -> tuple[MetaTenso
     """The image ``(1, ...)`` in RAS, cut to the asked plane, and its flat axis."""
     if not isinstance(row, str):
         assert cohort.arrays is not None
-        image = MetaTensor(torch.from_numpy(np.array(cohort.arrays[row], dtype=np.float32))[None])
+        scale = _full_scale(cohort) if preparation.scaling == "none" else np.float32(1)
+        image = MetaTensor(torch.from_numpy(np.array(cohort.arrays[row], dtype=np.float32) / scale)[None])
     else:
         array, affine = read_image(row)
+        if not cohort.synthetic and is_marked(Path(row)):
+            what, mend = UNDECLARED
+            raise ImageError(Path(row), what, mend)
+        if row in cohort.digests and cohort.digests[row] != content_digest(array):
+            raise ImageError(Path(row), "changed since the cohort was checked", "repeat the command when nothing writes to the cohort")
         if affine is None:
             image = MetaTensor(torch.from_numpy(array)[None] / 255)
         else:
@@ -245,6 +269,12 @@ def _load(cohort: Cohort, row: Any, preparation: Preparation) -> tuple[MetaTenso
     start, end = [0, 0, 0], list(image.shape[1:])
     start[axis], end[axis] = index, index + 1
     return _as_meta(SpatialCrop(roi_start=start, roi_end=end)(image)), axis
+
+
+def _full_scale(cohort: Cohort) -> np.float32:
+    """What is white, where a cohort's arrays say so by their type: pictures of 8 bit."""
+    assert cohort.arrays is not None
+    return np.float32(255 if cohort.arrays.dtype == np.uint8 else 1)
 
 
 def _plane_index(image: MetaTensor, axis: int, preparation: Preparation, where: str) -> int:

@@ -11,7 +11,6 @@ import jinja2
 import pandas as pd
 from matplotlib.figure import Figure
 
-# Nothing in it is escaped by a template.
 STYLE = """
 body { font: 15px/1.45 system-ui, sans-serif; max-width: 1100px; margin: 2rem auto; padding: 0 1rem; color: #222 }
 table { border-collapse: collapse; margin: 1rem 0; font-variant-numeric: tabular-nums; font-size: 13px }

@@ -1,6 +1,5 @@
 """A study's images, prepared once and shared by all its runs."""
 
-import json
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -18,10 +17,12 @@ from ..datasets.errors import DataError, LeakageError, TinycohortError, UsageErr
 from ..datasets.files import whole_folder, write_json
 from ..datasets.readers import Source
 from ..datasets.splits import Split, check_disjoint
+from ..datasets.texts import read_json
 from ..datasets.transforms import ImageSpace, Preparation, prepare
 
 TEST, EXTERNAL = "test", "external: "  # names of test sets: a side of the split, and what a cohort's name follows
 FEWEST_IMAGES = 10  # of a class: 7 to train on, 1 to select by, 2 to test on
+_TRIES = 5  # to read a cache that is deleted meanwhile
 _CLAUSE = re.compile(r"\s*(\w+)\s*(>=|<=|==|!=|>|<)\s*([^\s&]+)\s*")
 
 
@@ -148,6 +149,16 @@ def describe(
     return data | {"test_source": _as_dict(test_source), "test_digest": its.digest}
 
 
+def without_places(data: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """What ``describe`` says, without where the data lie, and that by itself: they are known by their digest, and may move."""
+    bound, places = dict(data), {}
+    for name in ("source", "test_source"):
+        if name in bound:
+            places[name] = {key: value for key, value in bound[name].items() if key in ("data", "table", "root")}
+            bound[name] = {key: value for key, value in bound[name].items() if key not in places[name]}
+    return bound, places
+
+
 def make_once(place: Path, write: Callable[[Path], None]) -> None:
     """Have the folder ``place``, made by ``write``; another process that makes the same one first is as good."""
     if place.exists():
@@ -176,21 +187,31 @@ def _in_memory(folder: Path, source: Mapping[str, Any], preparation: Mapping[str
     place = folder / "cache" / digest[:16]
 
     def write(temporary: Path) -> None:
-        if require_sound(cohort, sized="size" in preparation, minimum=1).digest != digest:
+        found = require_sound(cohort, sized="size" in preparation, minimum=1)
+        if found.digest != digest:
             raise _changed(cohort)
         settings: dict[str, Any] = {name: _tuples(value) for name, value in preparation.items()}
-        images = prepare(cohort, Preparation(**settings))
+        images = prepare(found.bound(cohort), Preparation(**settings))
         np.save(temporary / "images.npy", images.pixels[:, 0].numpy())
         write_json(temporary / "rows.json", {"rows": _rows(cohort), "space": vars(images.space)})
 
-    make_once(place, write)
-    kept = json.loads((place / "rows.json").read_text(encoding="utf-8"))
-    order = {tuple(row): number for number, row in enumerate(kept["rows"])}
+    for _ in range(_TRIES):
+        make_once(place, write)
+        try:
+            kept = read_json(place / "rows.json")
+            arrays = np.load(place / "images.npy", mmap_mode="r", allow_pickle=False)
+            order = {tuple(row): number for number, row in enumerate(kept["rows"])}
+            space = ImageSpace(**{name: _tuples(value) for name, value in kept["space"].items()})
+            break
+        except FileNotFoundError:
+            continue  # deleted since it was made
+        except (OSError, LookupError, TypeError, ValueError) as error:
+            raise DataError(f"{place} is damaged ({error}); delete it, and it is made anew.") from error
+    else:
+        raise DataError(f"{place} is deleted as soon as it is made; let it be while the study runs.")
     rows = [order.get(tuple(row), -1) for row in _rows(cohort)]
     if -1 in rows or len(rows) != len(order):
         raise _changed(cohort)
-    arrays = np.load(place / "images.npy", mmap_mode="r", allow_pickle=False)
-    space = ImageSpace(**{name: _tuples(value) for name, value in kept["space"].items()})
     return replace(cohort, arrays=arrays, table=cohort.table.assign(image=rows)), space
 
 

@@ -331,7 +331,7 @@ def _sampling_rows(runs: Sequence[Mapping[str, Any]]) -> list[list[str]]:
 
 _PAGE = """<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><title>{{ title }}</title>
-<style>{{ style }}</style></head><body>
+<style>{{ style | safe }}</style></head><body>
 <h1>{{ title }}</h1>
 <p class="note">Protocol {{ protocol }}. Mean ± standard deviation over runs, in percent. Verdicts: corrected resampled t-test
 (Nadeau and Bengio 2003) on paired differences, Holm's correction, 95 %. Synthetic images train classifiers only;

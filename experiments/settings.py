@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ..augment.fitting import FitSettings
-from ..augment.model import MetricSettings
+from ..augment.model_config import MetricSettings
 from ..augment.training import TrainingSettings
 from ..datasets.transforms import Preparation
 

@@ -8,7 +8,6 @@ Nothing in it is taken on trust: each result carries the digest of its configura
 import hashlib
 import json
 import re
-import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +19,7 @@ import tomli_w
 from ..datasets.errors import DataError, UsageError
 from ..datasets.files import whole_file, write_json
 from ..datasets.seeds import derived_seed
+from ..datasets.texts import read_json, read_toml
 from .workers import Key
 
 # How many files or settings an error lists before it counts the rest.
@@ -85,7 +85,7 @@ def collect_failures(folder: str | Path) -> list[Failure]:
     contents = []
     for path in _json_files(Path(folder) / "failures"):
         try:
-            content = json.loads(path.read_text(encoding="utf-8"))
+            content = read_json(path)
             contents.append(Failure(content["key"], **content["error"]))
         except FileNotFoundError:
             continue  # mended by another process in between
@@ -100,14 +100,18 @@ def read_config(folder: str | Path) -> dict[str, Any]:
     Raises
     ------
     DataError
-        If there is none, or it is no TOML.
+        If there is none, or it is no TOML, or not a study's.
     """
     path = _config_path(Path(folder))
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
+        config = read_toml(path)
+        canonical(config)
+        if not isinstance(config.get("seed"), int):
+            raise ValueError("it has no seed")
+        return config
     except OSError as error:
         raise DataError(f"{folder} holds no study: {path} cannot be read ({error.strerror}).") from error
-    except ValueError as error:
+    except (TypeError, ValueError) as error:
         raise DataError(f"{path} is damaged ({error}); restore it, or start the study in another folder.") from error
 
 
@@ -158,7 +162,7 @@ def read_runs(paths: Sequence[Path], configuration: str, seed: int) -> list[dict
     runs, wrong = [], []
     for path in paths:
         try:
-            run = json.loads(path.read_text(encoding="utf-8"))
+            run = read_json(path)
             if run["digest"] != digest({name: run[name] for name in _SIGNED}):
                 raise ValueError("changed since it was written")
             ours = run["configuration"] == configuration and run["seed"] == seed_of(seed, run["key"]) and slug(run["key"]) == path.stem

@@ -1,6 +1,7 @@
 """Tiny, correctly structured fakes of every layout, written where a test asks for them, and the commands as a user types them."""
 
 import re
+import signal
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -180,3 +181,28 @@ def augment(monkeypatch, capsys, tmp_path):
         return Answer(code, *capsys.readouterr())
 
     return run
+
+
+def peak(*, reset: bool = False) -> int:
+    """Most bytes that this process has had in memory since the last reset, as Linux tells it; elsewhere 0."""
+    status = Path("/proc/self/status")
+    if not status.exists():
+        return 0
+    if reset:
+        Path("/proc/self/clear_refs").write_text("5")
+    return next(1024 * int(line.split()[1]) for line in status.read_text().splitlines() if line.startswith("VmHWM"))
+
+
+@pytest.fixture
+def frugal(monkeypatch):
+    """The machine is said to have a gigabyte of memory; a test may take a part of it, and two minutes."""
+    from tinycohort.datasets import memory
+
+    monkeypatch.setattr(memory, "physical_memory", lambda: 2**30)
+    signal.signal(signal.SIGALRM, lambda *_: pytest.fail("it hangs"))
+    signal.alarm(120)
+    before = peak(reset=True)
+    yield
+    signal.alarm(0)
+    grown = peak() - before
+    assert grown < 150 * 2**20, f"{grown / 2**20:.0f} MB were taken"

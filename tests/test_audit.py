@@ -19,6 +19,7 @@ from tinycohort.augment.fitting import FitSettings
 from tinycohort.augment.gate import Gate
 from tinycohort.augment.generation import Generated, write_cohort
 from tinycohort.augment.training import TrainingSettings
+from tinycohort.datasets.custody import MANIFEST
 from tinycohort.datasets.errors import DataError, GateError, UsageError
 from tinycohort.datasets.readers import Source, read_cohort
 from tinycohort.datasets.transforms import Images, prepare
@@ -136,7 +137,7 @@ def test_new_people_pass(augment, study, synthetic, tmp_path, pictures):
         r"syn passes: none of 100 images copies a patient, while at least \d+% of exact and of noisy copies would be found", said
     )
     changed = {name for name, content in tree(folder).items() if content != before[name]}
-    assert changed == {"dataset_description.json"}
+    assert changed == {"dataset_description.json", MANIFEST}
     assert sorted(path.name for path in tmp_path.iterdir()) == ["syn", "syn.audit"]
     (entry,) = gates(folder)
     assert (entry["By"], entry["Passed"], entry["SetAside"], entry["Objections"]) == ("augment audit", True, {"AD": 0, "CN": 0}, [])
@@ -290,7 +291,7 @@ def test_several_cohorts_are_one_report_and_each_is_judged(study, synthetic, pat
 
 
 def test_the_cohort_s_own_classifier_gives_features(study, synthetic, tmp_path, monkeypatch):
-    monkeypatch.setattr("tinycohort.experiments.fidelity.compare.LEAST_STEPS", 20)
+    monkeypatch.setattr("tinycohort.experiments.features.LEAST_STEPS", 20)
     audit(study, synthetic(), extractor="cohort")
     (cohort,) = json.loads((tmp_path / "syn.audit/audit.json").read_text())["Cohorts"]
     assert {measure["space"] for measure in cohort["Classes"][0]["Measures"]} == {"image", "latent", "features (cohort)"}
@@ -333,6 +334,6 @@ def test_misuse_is_refused(study, synthetic, fakes, studies, tmp_path):
 def test_an_image_that_is_missing_or_damaged_is_refused(study, synthetic, tmp_path):
     folder = synthetic(file_format="nifti")
     (folder / "sub-synAD0004/anat/sub-synAD0004_T1w.nii.gz").unlink()
-    with pytest.raises(DataError, match="no image found for 'sub-synAD0004'"):
+    with pytest.raises(DataError, match=r"sub-synAD0004_T1w\.nii\.gz is missing"):
         audit(study, folder)
     assert not (tmp_path / "syn.audit").exists()

@@ -13,10 +13,11 @@ import pytest
 
 from tinycohort.augment.commands import fit
 from tinycohort.augment.fitting import FitSettings
-from tinycohort.augment.model import Participants
+from tinycohort.augment.model_config import Participants
 from tinycohort.augment.training import TrainingSettings
 from tinycohort.classifiers.covariates import CovariateClassifier
 from tinycohort.classifiers.training import ClassifierSettings
+from tinycohort.datasets.custody import seal
 from tinycohort.datasets.errors import DataError, LeakageError, UsageError
 from tinycohort.datasets.readers import Source
 from tinycohort.datasets.splits import Split, split_cohort
@@ -293,6 +294,7 @@ def test_generators_that_were_fitted_before_are_used_on_their_split(cohort: Path
     assert claim(folder, evaluate.configuration_of(request(cohort, methods=methods, protocols=PAPER, generators=moved)))
     content = json.loads((moved / "AD/config.json").read_text(encoding="utf-8"))
     (moved / "AD/config.json").write_text(json.dumps(content | {"plan": "another"}), encoding="utf-8")
+    seal(moved / "AD")
     key = {"run": 0, "method": "vae:gmm", "mode": "real+synthetic"}
     with pytest.raises(DataError, match="changed since"):
         run_cell(key, 0, folder)
@@ -372,7 +374,7 @@ def test_predictions_are_told_by_participant(cohort: Path, tmp_path: Path):
         ("nothing", "no method"),
         ("vae:nothing", "no sampler"),
         ("nothing:gmm", "no model"),
-        ("vae:gmm rho=x", "no float"),
+        ("vae:riemannian rho=x", "no number"),
         ("vae:gmm rhoo=1", "no setting .rhoo."),
         ("ae:riemannian", "Gaussian"),
     ],

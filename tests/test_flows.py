@@ -230,9 +230,9 @@ def test_parameters_are_counted_without_being_made_and_masks_are_not_stored(name
     ("name", "settings", "says"),
     [
         ("vae-nf", {"flow": "spline"}, "'planar' or 'radial', not 'spline'"),
-        ("vae-nf", {"length": 0}, "length must be 1 or more, not 0"),
-        ("vae-iaf", {"blocks": 0}, "blocks and hidden must be 1 or more, not 0 and 64"),
-        ("vae-iaf", {"hidden": 0}, "blocks and hidden must be 1 or more, not 4 and 0"),
+        ("vae-nf", {"length": 0}, "length lies between 1 and 1000, not at 0"),
+        ("vae-iaf", {"blocks": 0}, "blocks lies between 1 and 1000 and hidden is 1 or more, not 0 and 64"),
+        ("vae-iaf", {"hidden": 0}, "blocks lies between 1 and 1000 and hidden is 1 or more, not 4 and 0"),
     ],
 )
 def test_flows_that_cannot_be(name, settings, says):

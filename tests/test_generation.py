@@ -16,8 +16,10 @@ from tinycohort.augment.autoencoders.vae import VAE
 from tinycohort.augment.diagnostics import Diagnostics
 from tinycohort.augment.generation import Generated, generate_class, top_up, write_cohort
 from tinycohort.augment.model import FittedModel, decode
+from tinycohort.augment.model_config import installed_versions
 from tinycohort.augment.samplers import samplers_for
 from tinycohort.datasets.check import examine
+from tinycohort.datasets.custody import MANIFEST
 from tinycohort.datasets.errors import UsageError
 from tinycohort.datasets.readers import Source, read_cohort
 from tinycohort.datasets.transforms import Images, ImageSpace, Preparation, prepare
@@ -96,12 +98,20 @@ def test_everything_says_that_it_is_synthetic(studies, tmp_path, name, file_form
     assert description["GeneratedBy"][0] | {"Version": ""} == {
         "Name": "tinycohort",
         "Version": "",
+        "Versions": installed_versions(),
         "Description": "Images drawn from one autoencoder per class; no image is of a person",
         "Command": "augment generate",
     }
     assert description["License"] == ("CC0" if name != "pictures" else "that of the source data, which states none")
     assert {label: part["model"] for label, part in description["Classes"].items()} == {k: m.digest for k, m in models.items()}
     assert description["Classes"]["AD"]["sampling"]["sampler"] == "riemannian"
+    for label, model in models.items():
+        told, config = description["Classes"][label], model.config
+        assert (told["split"], told["data"]) == (config.split["digest"], config.data["digest"])
+        assert told["participants"] == config.participants.digest
+        assert (told["seed"], told["model_seed"], told["model_versions"]) == (5, config.seed, config.versions)
+        # Neither a participant nor a hash by which one can be looked up.
+        assert not any(hashed in json.dumps(description) for hashed in config.participants.train + config.participants.validation)
     table = pd.read_csv(folder / "participants.tsv", sep="\t", dtype=str)
     assert set(table["synthetic"]) == {"true"}
     assert table["participant_id"].is_unique
@@ -126,7 +136,7 @@ def test_everything_says_that_it_is_synthetic(studies, tmp_path, name, file_form
             assert arrays["participants"].tolist() == table["participant_id"].tolist()
     names = {path.name for path in folder.iterdir()}
     images = {"nifti": set(table["participant_id"]), "png": {"images"}, "npz": {"images.npz"}}[file_format]
-    assert names == {"README", "dataset_description.json", "participants.tsv", "participants.json"} | images
+    assert names == {"README", "dataset_description.json", "participants.tsv", "participants.json", ".bidsignore", MANIFEST} | images
 
 
 @each_case
@@ -310,7 +320,7 @@ def test_a_generation_that_fails_leaves_nothing(studies, tmp_path, monkeypatch):
     from tinycohort.augment import generation
 
     calls = []
-    write = generation._write_image
+    write = generation.write_image
 
     def fail_at_the_third(*args):
         calls.append(1)
@@ -318,7 +328,7 @@ def test_a_generation_that_fails_leaves_nothing(studies, tmp_path, monkeypatch):
             raise OSError(28, "No space left on device")
         write(*args)
 
-    monkeypatch.setattr(generation, "_write_image", fail_at_the_third)
+    monkeypatch.setattr(generation, "write_image", fail_at_the_third)
     with pytest.raises(OSError, match="No space left"):
         generate(studies, "pictures", tmp_path / "out", n=2)
     assert list(tmp_path.iterdir()) == []

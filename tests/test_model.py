@@ -13,7 +13,9 @@ from safetensors.torch import load_file, save_file
 from tinycohort.augment.card import model_card
 from tinycohort.augment.commands import load_models
 from tinycohort.augment.fitting import PRESETS
-from tinycohort.augment.model import FittedModel, MetricSettings, ModelConfig, Participants
+from tinycohort.augment.model import FittedModel
+from tinycohort.augment.model_config import MetricSettings, ModelConfig, Participants
+from tinycohort.datasets.custody import MANIFEST, seal
 from tinycohort.datasets.errors import DataError, UsageError
 
 EACH = ("pictures", "volumes", "slices", "ae")
@@ -70,10 +72,20 @@ def test_every_preset_survives_json(studies, preset):
     assert ModelConfig.from_json(json.loads(json.dumps(config.as_json()))) == config
 
 
+def test_a_model_from_before_there_were_manifests_is_read(folder):
+    model = FittedModel.load(folder)
+    (folder / MANIFEST).unlink()
+    with pytest.raises(DataError, match=f"has lost its {MANIFEST}"):
+        FittedModel.load(folder)
+    edit(format=2)(folder)
+    assert FittedModel.load(folder).config == model.config
+
+
 @pytest.mark.parametrize(("name", "channels"), [("conv", 2), ("paper-oasis", None)])
 def test_format_1_is_read(folder, name, channels):
     """It knew no colour, and wrote channels that the paper's networks did not heed."""
     model = FittedModel.load(folder)
+    (folder / MANIFEST).unlink()
     content = json.loads((folder / "config.json").read_text())
     written = content["architecture"]
     assert written.pop("image_channels") == 1
@@ -99,7 +111,7 @@ def test_a_model_folder_holds_no_pickle_and_no_name(studies):
     for name in EACH:
         folder = studies[name].models / "AD"
         files = {path.name for path in folder.iterdir()}
-        expected = {"model.safetensors", "latents.safetensors", "config.json", "history.csv", "loss.png", "README.md"}
+        expected = {"model.safetensors", "latents.safetensors", "config.json", "history.csv", "loss.png", "README.md", MANIFEST}
         assert files == expected | ({"metric.safetensors"} if name != "ae" else set())
         # A length, then a JSON header: neither the zip that torch.save writes, nor a pickle.
         assert all(path.read_bytes()[8:9] == b"{" for path in folder.glob("*.safetensors"))
@@ -190,7 +202,7 @@ DAMAGES = {
     "config a number": write("config.json", b"1"),
     "config in no encoding": write("config.json", b"\xff\xfe{}"),
     "config without end": write("config.json", b"[" * 100_000),
-    "another format": edit(format=3),
+    "another format": edit(format=4),
     "no format": edit(format=...),
     **{
         f"no {key}": edit(**{key: ...})
@@ -266,10 +278,14 @@ DAMAGES = {
 }
 
 
+@pytest.mark.parametrize("sealed", [True, False])
 @pytest.mark.parametrize("damage", DAMAGES)
-def test_a_damaged_model_is_an_error_with_its_folder(folder, damage):
+def test_a_damaged_model_is_an_error_with_its_folder(folder, damage, sealed):
+    """By its manifest, and by what is in it where somebody has written the manifest anew."""
     FittedModel.load(folder)
     DAMAGES[damage](folder)
+    if sealed and folder.is_dir():
+        seal(folder)
     with pytest.raises(DataError) as told:
         FittedModel.load(folder)
     text = str(told.value)

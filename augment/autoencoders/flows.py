@@ -16,6 +16,7 @@ from .vae import VAE
 Step = Literal["planar", "radial"]
 # Of a planar or radial step, in any direction. The papers ask for more than 0, which float32 rounds to 0, where the inverse ends.
 LEAST_SLOPE = 1e-3
+MOST_STEPS = 1000  # of a flow: what a stranger's configuration can ask for
 INITIAL_GATE = 1.5  # Kingma et al. 2016, Sec. 4: blocks that start by letting most of z through
 
 
@@ -99,8 +100,8 @@ class NormalizingFlowVAE(FlowVAE):
     ):
         if flow not in get_args(Step):
             raise UsageError(f"The flow is 'planar' or 'radial', not '{flow}'.")
-        if length < 1:
-            raise UsageError(f"length must be 1 or more, not {length}.")
+        if not 1 <= length <= MOST_STEPS:
+            raise UsageError(f"length lies between 1 and {MOST_STEPS}, not at {length}.")
         kind = Planar if flow == "planar" else Radial
         super().__init__(architecture, [kind(architecture.latent_dim) for _ in range(length)], beta=beta, likelihood=likelihood)
 
@@ -136,8 +137,8 @@ class InverseAutoregressiveVAE(FlowVAE):
         blocks: int = 4,
         hidden: int = 64,
     ):
-        if min(blocks, hidden) < 1:
-            raise UsageError(f"blocks and hidden must be 1 or more, not {blocks} and {hidden}.")
+        if not 1 <= blocks <= MOST_STEPS or hidden < 1:
+            raise UsageError(f"blocks lies between 1 and {MOST_STEPS} and hidden is 1 or more, not {blocks} and {hidden}.")
         steps: list[nn.Module] = [InverseAutoregressive(architecture.latent_dim, hidden, reverse=i % 2 == 1) for i in range(blocks)]
         super().__init__(architecture, steps, beta=beta, likelihood=likelihood)
 

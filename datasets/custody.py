@@ -1,0 +1,123 @@
+"""The manifest of a folder that tinycohort has written, by which accidents are found: a flipped byte, a lost row, a swapped image.
+
+``tinycohort.sha256`` lists the SHA-256 of every file in the form of GNU coreutils, so that ``sha256sum -c tinycohort.sha256`` reads it
+too. It is no signature: who changes a file on purpose can write the manifest anew.
+"""
+
+import hashlib
+import os
+import re
+from collections.abc import Iterator
+from pathlib import Path, PurePosixPath
+from typing import NamedTuple
+
+from .errors import DataError
+from .files import whole_file
+
+MANIFEST = "tinycohort.sha256"
+_LINE = re.compile(r"([0-9a-f]{64})  (.+)")
+_LARGEST = 256 * 2**20  # bytes of a manifest: two million files
+_NAMED = 3  # differences that an error names before it counts the rest
+
+
+class Difference(NamedTuple):
+    """A file of a folder that is not what the manifest says, and what it is instead."""
+
+    file: str
+    what: str
+
+
+def seal(folder: Path) -> None:
+    """Write the manifest of all that ``folder`` holds now: the last thing that is written into it."""
+    lines = [f"{sha256_of(folder / name)}  {name}\n" for name in _files(folder)]
+    with whole_file(folder / MANIFEST) as temporary:
+        temporary.write_text("".join(lines), encoding="utf-8")
+
+
+def is_sealed(folder: Path) -> bool:
+    """Whether ``folder`` has a manifest."""
+    return os.path.lexists(folder / MANIFEST)
+
+
+def differences(folder: Path) -> list[Difference]:
+    """Compare every file of a sealed folder with its manifest.
+
+    What is hidden (a name with a leading dot, as operating systems leave them) is no part of a folder, and no reader here reads it.
+
+    Raises
+    ------
+    DataError
+        If the manifest itself cannot be read, or lists what is not inside of the folder.
+    """
+    listed = _read(folder / MANIFEST)
+    found = []
+    for name, digest in listed.items():
+        path = folder / name
+        if not path.is_file():
+            found.append(Difference(name, "is missing"))
+        elif not is_inside(path, folder):
+            found.append(Difference(name, "is a link out of the folder"))
+        elif sha256_of(path) != digest:
+            found.append(Difference(name, "has another content"))
+    return found + [Difference(name, "is not listed") for name in _files(folder) if name not in listed]
+
+
+def require_intact(folder: Path) -> None:
+    """Raise a ``DataError`` if a sealed folder is not as it was written; a folder without manifest tells nothing."""
+    if not is_sealed(folder):
+        return
+    found = differences(folder)
+    if found:
+        rest = f" and {len(found) - _NAMED} more" if len(found) > _NAMED else ""
+        told = ", ".join(f"{name} {what}" for name, what in found[:_NAMED])
+        raise DataError(
+            f"{folder} was altered since it was written: by its {MANIFEST}, {told}{rest}; restore it, or make it anew "
+            "(`augment verify` lists all)."
+        )
+
+
+def sha256_of(path: Path) -> str:
+    """SHA-256 of a file's content, which is streamed."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def is_inside(path: Path, folder: Path) -> bool:
+    """Whether a path, its links followed, lies in a folder."""
+    try:
+        return path.resolve().is_relative_to(folder.resolve())
+    except (OSError, RuntimeError, ValueError):  # links in a circle, or a name that no file can have
+        return False
+
+
+def _files(folder: Path) -> Iterator[str]:
+    """The files below ``folder`` by their relative paths, in order; a link to a folder counts as one, because it is not gone into."""
+    for parent, folders, names in os.walk(folder):
+        inside = Path(parent).relative_to(folder)
+        if Path(parent) == folder:
+            folders[:] = [name for name in folders if not name.startswith(".")]
+        folders.sort()
+        links = [name for name in folders if Path(parent, name).is_symlink()]
+        for name in sorted([*names, *links]):
+            relative = (inside / name).as_posix()
+            if not name.startswith(".") and relative != MANIFEST:
+                yield relative
+
+
+def _read(path: Path) -> dict[str, str]:
+    """From each file that a manifest lists to its digest."""
+    if not path.is_file() or not is_inside(path, path.parent) or path.stat().st_size > _LARGEST:
+        raise DataError(f"{path} is no manifest; restore it, or make the folder anew.")
+    listed: dict[str, str] = {}
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"{path} cannot be read ({error}); restore it, or make the folder anew.") from error
+    for number, line in enumerate(lines, start=1):
+        match = _LINE.fullmatch(line)
+        name = match[2] if match else ""
+        place = PurePosixPath(name)
+        if not match or place.is_absolute() or ".." in place.parts or "\\" in name or "\0" in name or name in listed:
+            raise DataError(f"Line {number} of {path} is no digest of a file in its folder; restore it, or make the folder anew.")
+        listed[name] = match[1]
+    return listed

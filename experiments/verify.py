@@ -1,0 +1,262 @@
+"""The command ``augment verify``: compute again what a model, a cohort or a study says of itself, and tell what does not match.
+
+It finds accidents. It is no signature: who alters a folder on purpose can write its manifest anew.
+"""
+
+import io
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from ..augment import console
+from ..augment.commands import model_folders
+from ..augment.model import FittedModel
+from ..augment.model_config import ModelConfig
+from ..datasets.check import examine
+from ..datasets.cohort import Cohort
+from ..datasets.custody import MANIFEST, differences, is_sealed
+from ..datasets.errors import DataError, TinycohortError
+from ..datasets.marks import is_marked
+from ..datasets.readers import Source, read_cohort
+from ..datasets.splits import Split
+from ..datasets.tables import read_table
+from ..datasets.texts import read_json
+from .report import tidy_results
+from .study import all_runs, read_config
+
+_NAMED = 20  # files that differ, of a folder, before the rest is counted
+
+
+class Finding(NamedTuple):
+    """What was looked at in a folder, what was found, and whether it matches; ``None`` where there was nothing to compare with."""
+
+    place: str
+    what: str
+    found: str
+    matches: bool | None
+
+
+def verify(path: Path, *, models: Path | None = None, data: str | None = None) -> bool:
+    """Verify a folder and show what was found.
+
+    Parameters
+    ----------
+    path : Path
+        A model, a folder of models, a synthetic cohort or a study.
+    models : Path, optional
+        Of a cohort: the models that it is said to be drawn from.
+    data : str, optional
+        Of models and of a study: where the cohort lies that they are said to be fitted on.
+
+    Returns
+    -------
+    bool
+        Whether all that could be compared matches.
+    """
+    findings = list(findings_of(path, models=models, data=data))
+    answers = {True: "matches", False: "DOES NOT MATCH", None: "not compared"}
+    console.show_table(f"{path}", ("where", "what", "", "found"), [(f.place, f.what, answers[f.matches], f.found) for f in findings])
+    wrong = sum(finding.matches is False for finding in findings)
+    if wrong:
+        console.say(f"{wrong} of {len(findings)} do not match: do not use it before you know why.")
+    else:
+        console.say("All that could be compared matches. This finds accidents; it is no signature.")
+    return not wrong
+
+
+def findings_of(path: Path, *, models: Path | None = None, data: str | None = None) -> Iterator[Finding]:
+    """What ``verify`` shows.
+
+    Raises
+    ------
+    DataError
+        If the folder is nothing that tinycohort writes.
+    """
+    if (path / "config.toml").is_file():
+        yield from _of_study(path, data)
+    elif folders := model_folders(path):
+        for folder in folders:
+            yield from _of_model(folder, data)
+    elif (path / "dataset_description.json").is_file() and (is_sealed(path) or read_cohort(path).synthetic):
+        yield from _of_cohort(path, models)
+    else:
+        raise DataError(f"{path} is neither a model, nor a folder of models, a synthetic cohort or a study; give one of these.")
+
+
+def _of_files(folder: Path) -> Iterator[Finding]:
+    """A folder and its manifest."""
+    place, what = folder.name, "files"
+    if not is_sealed(folder):
+        yield Finding(place, what, f"it carries no {MANIFEST}: it is from before there was one, or has lost it", None)
+        return
+    try:
+        found = differences(folder)
+    except DataError as error:
+        yield Finding(place, what, str(error), False)
+        return
+    for difference in found[:_NAMED]:
+        yield Finding(place, what, f"{difference.file} {difference.what}", False)
+    if len(found) > _NAMED:
+        yield Finding(place, what, f"and {len(found) - _NAMED} more", False)
+    if not found:
+        yield Finding(place, what, f"every file is as {MANIFEST} has it, and there is no other", True)
+
+
+def _of_model(folder: Path, data: str | None) -> Iterator[Finding]:
+    place, files = folder.name, list(_of_files(folder))
+    yield from files
+    if any(finding.matches is False for finding in files):
+        return
+    try:
+        model = FittedModel.load(folder)
+    except DataError as error:
+        yield Finding(place, "contents", str(error), False)
+        return
+    shape = " x ".join(map(str, model.config.space.shape))
+    yield Finding(place, "weights", f"a {model.config.model} of {model.config.label}, {shape}, SHA-256 {model.digest[:16]}", True)
+    yield from _of_split(folder.parent / "split.json", place, model.config)
+    yield _of_data(place, model.config.data["read_as"], model.config.data.get("digest"), data)
+
+
+def _of_split(file: Path, place: str, config: ModelConfig) -> Iterator[Finding]:
+    """The split beside a model: is it the one, and do the salted hashes find its participants on the right sides?"""
+    if not file.is_file():
+        yield Finding(place, "split", f"there is no {file.name} beside it", None)
+        return
+    try:
+        split = Split.load(file)
+    except TinycohortError as error:
+        yield Finding(place, "split", str(error), False)
+        return
+    same = split.digest == config.split.get("digest")
+    yield Finding(place, "split", f"{file.name} is {'that' if same else 'not that'} which the model was fitted on", same)
+    people = config.participants
+    seen = {who: "train" if people.trained_on(who) else "validation" for who in split.sides if people.seen(who)}
+    known = len(seen) == len(people.train) + len(people.validation)
+    misplaced = sorted(who for who, side in seen.items() if split.sides[who] != side)
+    told = f"{len(people.train)} trained on and {len(people.validation)} selected by"
+    if misplaced:
+        told = f"the model has seen {len(misplaced)} who are on another side, such as {misplaced[0]}"
+    elif not known:
+        told += f", of whom {file.name} has {len(seen)}"
+    yield Finding(place, "participants", told, known and not misplaced)
+
+
+def _of_data(place: str, read_as: Mapping[str, Any], digest: str | None, data: str | None) -> Finding:
+    if data is None or not digest:
+        return Finding(place, "data", "name the data with --data to have their digest computed again", None)
+    try:
+        cohort = replace(Source(**read_as), data=data).read()
+        found = examine(cohort, progress=console.tracked(f"reading {cohort.name}")).digest
+    except (TinycohortError, TypeError) as error:
+        return Finding(place, "data", str(error), False)
+    same = found == digest
+    return Finding(place, "data", f"SHA-256 {found[:16]}" + ("" if same else f", and not {digest[:16]}"), same)
+
+
+def _of_cohort(folder: Path, models: Path | None) -> Iterator[Finding]:
+    place, files = folder.name, list(_of_files(folder))
+    yield from files
+    if any(finding.matches is False for finding in files):
+        return
+    try:
+        cohort, description = read_cohort(folder), read_json(folder / "dataset_description.json")
+        classes = description["Classes"]
+        found = [_of_table(place, folder, cohort, classes), _of_marks(place, folder, cohort, description)]
+    except (TinycohortError, OSError, AttributeError, LookupError, TypeError, ValueError) as error:
+        yield Finding(place, "contents", f"its description or its table is not what `augment generate` writes ({error})", False)
+        return
+    yield from found
+    yield from _of_origin(place, classes, models)
+
+
+def _of_table(place: str, folder: Path, cohort: Cohort, classes: Mapping[str, Any]) -> Finding:
+    """Are there as many rows of each class, with the seed and the model, as the description has it?"""
+    table = pd.DataFrame(read_table(folder / "participants.tsv"))
+    found = {str(label): len(rows) for label, rows in table.groupby("label")}
+    told = {label: int(part["n"]) for label, part in classes.items() if part["n"]}
+    drawn = {(label, str(part["seed"]), str(part["model"])[:16]) for label, part in classes.items()}
+    same = found == told and set(table[["label", "seed", "model"]].itertuples(index=False, name=None)) <= drawn
+    images = ", ".join(f"{n} of {label}" for label, n in found.items())
+    trouble = f"; {len(cohort.problems)} problems, which `augment check` lists" if cohort.problems else ""
+    differs = "" if same else ", not as dataset_description.json has it"
+    return Finding(place, "participants.tsv", images + differs + trouble, same and not cohort.problems)
+
+
+def _of_marks(place: str, folder: Path, cohort: Cohort, description: Mapping[str, Any]) -> Finding:
+    """Does everything say that it is synthetic: the description, every row, and every image?"""
+    lacking = []
+    if description.get("Synthetic") is not True:
+        lacking.append("dataset_description.json")
+    if set(read_table(folder / "participants.tsv").get("synthetic", [])) != {"true"}:
+        lacking.append("participants.tsv")
+    if cohort.arrays is not None:
+        with np.load(folder / "images.npz", allow_pickle=False) as arrays:
+            lacking += [] if "synthetic" in arrays.files and arrays["synthetic"].all() else ["images.npz"]
+    else:
+        lacking += [Path(image).name for image in cohort.table["image"] if image is not None and not is_marked(Path(image))]
+    told = ", ".join(lacking[:3]) + (f" and {len(lacking) - 3} more" if len(lacking) > 3 else "")
+    return Finding(place, "marks", f"not said to be synthetic by {told}" if lacking else "all say that they are synthetic", not lacking)
+
+
+def _of_origin(place: str, classes: Mapping[str, Any], models: Path | None) -> Iterator[Finding]:
+    if models is None:
+        yield Finding(place, "models", "name the models with --models to see whether it was drawn from them", None)
+        return
+    loaded: dict[str, FittedModel] = {}
+    for folder in model_folders(models):
+        try:
+            model = FittedModel.load(folder)
+        except DataError as error:
+            yield Finding(place, "models", str(error), False)
+            continue
+        loaded[model.config.label] = model
+    for label, told in classes.items():
+        if label not in loaded:
+            yield Finding(place, "models", f"{models} has no model of {label}", False)
+            continue
+        model, config = loaded[label], loaded[label].config
+        digests = {
+            "model": model.digest,
+            "participants": config.participants.digest,
+            "split": config.split.get("digest", ""),
+            "data": config.data.get("digest", ""),
+        }
+        differing = [name for name, digest in digests.items() if told.get(name, digest) != digest]
+        found = f"the digest of {', '.join(differing)} is another" if differing else f"that of {models}, as are its people, split and data"
+        yield Finding(place, f"model of {label}", found, not differing)
+
+
+def _of_study(folder: Path, data: str | None) -> Iterator[Finding]:
+    place, config = folder.name, read_config(folder)
+    try:
+        runs = all_runs(folder)
+    except TinycohortError as error:
+        yield Finding(place, "runs", str(error), False)
+        return
+    yield Finding(place, "runs", f"{len(runs)} results, each with its own digest and that of config.toml", True)
+    if runs and (folder / "results.csv").is_file():
+        yield _of_results(place, folder / "results.csv", tidy_results(runs))
+    for model in sorted(path.parent for path in (folder / "generators").glob("*/*/config.json")):
+        for finding in _of_files(model):
+            yield finding._replace(place=model.relative_to(folder).as_posix())
+    try:
+        read_as, digest = {**config["data"]["source"], **config["where"]["source"]}, config["data"]["digest"]
+    except (KeyError, TypeError):
+        return
+    yield _of_data(place, read_as, digest, data)
+
+
+def _of_results(place: str, file: Path, computed: pd.DataFrame) -> Finding:
+    """The table of a study, against what its runs give; a column that is new since it was drawn is no difference."""
+    try:
+        kept = pd.read_csv(file, dtype=str)
+    except (OSError, ValueError) as error:
+        return Finding(place, file.name, f"it cannot be read ({error})", False)
+    again = pd.read_csv(io.StringIO(computed.to_csv(index=False)), dtype=str)
+    same = set(kept) <= set(again) and kept.equals(again[list(kept)])
+    return Finding(place, file.name, "as the runs give it" if same else "not what the runs give; draw it anew with `augment report`", same)

@@ -1,0 +1,454 @@
+"""What a stranger's model, cohort or study can try: each is refused in one sentence, takes no memory, runs nothing, and leaves its folder.
+
+Damage that is no attack stands in test_model.py, test_check.py, test_readers.py and test_benchmarks.py, inputs at random in test_fuzz.py.
+"""
+
+import gzip
+import io
+import json
+import os
+import pickle
+import shutil
+import struct
+import sys
+import zipfile
+import zlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tinycohort.augment.commands import generate
+from tinycohort.augment.model import FittedModel
+from tinycohort.datasets.benchmark_files import read_idx
+from tinycohort.datasets.check import examine
+from tinycohort.datasets.cohort import CohortError
+from tinycohort.datasets.custody import MANIFEST, seal
+from tinycohort.datasets.errors import DataError, TinycohortError, printable
+from tinycohort.datasets.readers import read_cohort
+from tinycohort.experiments import evaluate
+from tinycohort.experiments.report import write_report
+from tinycohort.experiments.study import read_config
+
+pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="links, pipes and the memory of a process are told otherwise there")
+CANARY = "hacked"
+
+
+class Bomb:
+    """Unpickled, it leaves a file."""
+
+    def __reduce__(self):
+        return os.system, (f"touch {CANARY}",)
+
+
+@pytest.fixture(autouse=True)
+def _watched(frugal, monkeypatch, tmp_path):
+    """No attack may take the memory that it claims, wait for ever, or run anything."""
+    monkeypatch.chdir(tmp_path)
+    yield
+    assert not list(tmp_path.rglob(CANARY))
+
+
+# Models.
+
+
+def edited(folder, **changes):
+    """A configuration that its author has sealed; ``a__b`` is b in a."""
+    content = json.loads((folder / "config.json").read_text())
+    for name, value in changes.items():
+        place, *keys = content, *name.split("__")
+        for key in keys[:-1]:
+            place = place[key]
+        place[keys[-1]] = value
+    (folder / "config.json").write_text(json.dumps(content))
+    seal(folder)
+
+
+def safetensors(header: bytes, claimed: int | None = None) -> bytes:
+    return struct.pack("<Q", len(header) if claimed is None else claimed) + header
+
+
+def terabytes() -> bytes:
+    return json.dumps({"a": {"dtype": "F32", "shape": [2**20, 2**20], "data_offsets": [0, 2**42]}}).encode()
+
+
+def overwritten(file, content):
+    def attack(folder):
+        (folder / file).write_bytes(content)
+        seal(folder)
+
+    return attack
+
+
+def linked(file):
+    """A file of the victim's, in place of one of the model's; without a manifest, as in models of earlier formats."""
+
+    def attack(folder):
+        edited(folder, format=2)
+        (folder / MANIFEST).unlink()
+        outside = folder.parent / f"outside-{file}"
+        (folder / file).rename(outside)
+        (folder / file).symlink_to(outside)
+
+    return attack
+
+
+def piped(file):
+    def attack(folder):
+        (folder / file).unlink()
+        os.mkfifo(folder / file)
+
+    return attack
+
+
+MODELS = {
+    "pickled weights": overwritten("model.safetensors", pickle.dumps(Bomb())),
+    "pickled weights in a zip, as torch.save writes them": lambda folder: (
+        shutil.make_archive(str(folder / "model"), "zip", folder),
+        (folder / "model.zip").rename(folder / "model.safetensors"),
+        seal(folder),
+    ),
+    "a pickle for a configuration": overwritten("config.json", pickle.dumps(Bomb())),
+    "a model of a class that is given by name": lambda folder: edited(folder, model="os:system"),
+    "images of a terabyte": lambda folder: edited(folder, architecture__shape=[2**20, 2**18], space__shape=[2**20, 2**18]),
+    "a network of a terabyte": lambda folder: edited(folder, architecture__channels=2**17),
+    "a network of gigabytes": lambda folder: edited(folder, architecture__channels=2**12),
+    "latents of a terabyte": lambda folder: edited(folder, architecture__latent_dim=2**30),
+    "a flow without end": lambda folder: edited(folder, model="vae-nf", model_settings={"length": 10**9}),
+    "a header of safetensors of an exabyte": overwritten("model.safetensors", safetensors(b"{}", 2**60)),
+    "weights of a terabyte": overwritten("model.safetensors", safetensors(terabytes())),
+    "latents that the file does not hold": overwritten("latents.safetensors", safetensors(terabytes())),
+    "a configuration nested without end": overwritten("config.json", b'{"format":' + b"[" * 10**6),
+    "a number without end": overwritten("config.json", b'{"format": 1' + b"0" * 10**6 + b"}"),
+    **{f"{file}, a link": linked(file) for file in ("config.json", "model.safetensors", "latents.safetensors", "history.csv")},
+    **{f"{file}, a pipe": piped(file) for file in ("config.json", "model.safetensors", MANIFEST)},
+    "a manifest that leads out": lambda folder: (folder / MANIFEST).write_text(f"{'0' * 64}  ../../../../etc/passwd\n"),
+}
+
+
+@pytest.fixture
+def model(studies, tmp_path):
+    return shutil.copytree(studies["pictures"].models / "AD", tmp_path / "AD")
+
+
+@pytest.mark.parametrize("attack", MODELS)
+def test_models(model, attack):
+    MODELS[attack](model)
+    with pytest.raises(DataError) as told:
+        FittedModel.load(model)
+    assert "\n" not in str(told.value)
+
+
+@pytest.mark.parametrize("label", ["../../out", "/tmp/out", "..", "a/b", "\x1b[2J", "<script>"])
+def test_a_class_leads_nowhere(model, tmp_path, label):
+    edited(model, label=label)
+    before = {path for path in tmp_path.rglob("*") if "cohort" not in path.name}
+    generate(model, [], tmp_path / "cohort", n=2, sampler="normal", file_format="png")
+    after = {path for path in tmp_path.rglob("*") if not path.is_relative_to(tmp_path / "cohort") and "cohort" not in path.name}
+    assert after == before
+    assert len(list((tmp_path / "cohort/images").iterdir())) == 2
+    assert set(read_cohort(tmp_path / "cohort").table["label"]) == {label}
+
+
+# Cohorts.
+
+
+def zeros(n_bytes: int) -> bytes:
+    """Gzipped zeros: a thousandth of their size, by repeating a member, which gzip allows."""
+    member = gzip.compress(bytes(2**24))
+    return member * (n_bytes // 2**24)
+
+
+def header(shape, kind=np.uint8, offset=352.0, extension=b"\0\0\0\0") -> bytes:
+    import nibabel as nib
+
+    plain = nib.Nifti1Header()
+    plain.set_data_dtype(kind)
+    plain.set_data_shape(shape)
+    plain["vox_offset"] = offset
+    plain["magic"] = b"n+1"
+    return plain.binaryblock + extension
+
+
+def png(width: int, height: int, *chunks: tuple[bytes, bytes]) -> bytes:
+    parts = [(b"IHDR", struct.pack(">2I5B", width, height, 8, 0, 0, 0, 0)), *chunks, (b"IEND", b"")]
+    framed = (struct.pack(">I", len(body)) + name + body + struct.pack(">I", zlib.crc32(name + body)) for name, body in parts)
+    return b"\x89PNG\r\n\x1a\n" + b"".join(framed)
+
+
+FIRST_VOLUME, FIRST_PICTURE = "sub-01/anat/sub-01_T1w.nii.gz", "images/01.png"
+
+
+def replaced(kind, content, name=None):
+    """The first image of a cohort, overwritten; by its bytes, or by a function that gives them."""
+
+    def attack(fakes, folder):
+        getattr(fakes, kind)(folder)
+        first = folder / (FIRST_VOLUME if kind == "bids" else FIRST_PICTURE)
+        first.unlink()
+        (first.parent / (name or first.name)).write_bytes(content() if callable(content) else content)
+
+    return attack
+
+
+def named(path):
+    """A table that names an image of the victim's."""
+
+    def attack(fakes, folder):
+        fakes.pictures(folder)
+        shutil.copyfile(folder / "images/01.png", folder.parent / "private.png")
+        images = [path.format(parent=folder.parent), *(f"images/0{n}.png" for n in range(2, 7))]
+        fakes.participants(folder / "participants.tsv", image=images)
+
+    return attack
+
+
+def links(kind, name, target="private"):
+    """A file that is a link out of the folder."""
+
+    def attack(fakes, folder):
+        getattr(fakes, kind)(folder)
+        (folder / name).rename(folder.parent / target)
+        (folder / name).symlink_to(folder.parent / target)
+
+    return attack
+
+
+def linked_folder(fakes, folder):
+    fakes.bids(folder)
+    (folder / "sub-01").rename(folder.parent / "private")
+    (folder / "sub-01").symlink_to(folder.parent / "private", target_is_directory=True)
+
+
+def pipe(kind, name):
+    def attack(fakes, folder):
+        getattr(fakes, kind)(folder)
+        (folder / name).unlink()
+        os.mkfifo(folder / name)
+
+    return attack
+
+
+def undecodable(fakes, folder):
+    """A name that is no text."""
+    fakes.pictures(folder)
+    os.rename(bytes(folder / FIRST_PICTURE), bytes(folder / "images") + b"/01_\xff\x1b[2J.png")  # noqa: PTH104
+    (folder / "images").joinpath("02.png").unlink()
+
+
+COHORTS = {
+    # Claims that the file does not hold, and files that are far larger than they claim.
+    "a NIfTI of terabytes": (replaced("bids", header((30000, 30000, 30000)) + b"0" * 500, "sub-01_T1w.nii"), "truncated"),
+    "a NIfTI of terabytes, gzipped": (replaced("bids", gzip.compress(header((30000, 30000, 30000)))), "truncated"),
+    "a NIfTI whose gzip stream is a bomb": (
+        replaced("bids", lambda: gzip.compress(header((8, 9, 10))) + zeros(2**31)),
+        "bytes or more when it is decompressed",
+    ),
+    "a NIfTI whose extension is a bomb": (
+        replaced("bids", lambda: gzip.compress(header((8, 9, 10), offset=2.0**31, extension=b"\1\0\0\0") + bytes(8)) + zeros(2**31)),
+        "a header of",
+    ),
+    "a NIfTI whose extension has no end": (
+        replaced("bids", lambda: gzip.compress(header((8, 9, 10), offset=1024.0, extension=b"\1\0\0\0") + bytes(8)) + zeros(2**31)),
+        "bytes or more when it is decompressed",
+    ),
+    "a NIfTI of zeros, all of them there": (
+        replaced("bids", lambda: gzip.compress(header((1024, 1024, 1024))) + zeros(2**30)),
+        "1024 x 1024 x 1024 voxels, for which this machine has no memory",
+    ),
+    "a NIfTI with an offset that is no number": (replaced("bids", gzip.compress(header((8, 9, 10), offset=np.nan) + bytes(720))), ""),
+    "a header of a pair of gigabytes": (
+        lambda fakes, folder: (fakes.pairs(folder), os.truncate(folder / "images/01.hdr", 2**33)),
+        "a header of 8589934592 bytes",
+    ),
+    "a PNG of gigabytes": (replaced("pictures", png(60000, 60000, (b"IDAT", bytes(10)))), "unreadable (Image size"),
+    "a PNG beyond the memory": (replaced("pictures", png(13000, 13000, (b"IDAT", bytes(10)))), "for which this machine has no memory"),
+    "a PNG whose pixels are not there": (replaced("pictures", png(5000, 5000, (b"IDAT", bytes(10)))), "do not fit the file"),
+    "a PNG whose text is a bomb": (
+        replaced("pictures", lambda: png(12, 10, (b"zTXt", b"a\0\0" + zlib.compress(bytes(2**28))), (b"IDAT", zlib.compress(bytes(130))))),
+        "unreadable",
+    ),
+    "a picture of an unknown kind": (replaced("pictures", b"%!PS\n" + b"showpage\n" * 9), "unreadable"),
+    # Images of the victim's.
+    "an absolute path": (named("{parent}/private.png"), "an image outside of the folder"),
+    "a path upwards": (named("../private.png"), "an image outside of the folder"),
+    "a path upwards, hidden": (named("images/../../private.png"), "an image outside of the folder"),
+    "a link to an image": (links("pictures", FIRST_PICTURE), "an image outside of the folder"),
+    "a link to a volume": (links("bids", FIRST_VOLUME), "an image outside of the folder"),
+    "a link to the other file of a pair": (links("pairs", "images/01.hdr", "private.hdr"), "an image outside of the folder"),
+    "a link to a folder": (linked_folder, "an image outside of the folder"),
+    "a link to a table": (links("bids", "participants.tsv"), "is a link out of the folder"),
+    "a link to a description": (links("bids", "dataset_description.json"), "is a link out of the folder"),
+    # What never ends, and what is no text.
+    "a pipe for an image": (pipe("pictures", FIRST_PICTURE), "the file is missing"),
+    "a pipe for a table": (pipe("bids", "participants.tsv"), "has no participants.tsv"),
+    "a description nested without end": (
+        lambda fakes, folder: (fakes.bids(folder) / "dataset_description.json").write_text("[" * 10**6),
+        "nested too deep",
+    ),
+    "a field without end": (
+        lambda fakes, folder: fakes.participants(fakes.bids(folder) / "participants.tsv", age=["9" * 10**6] * 6),
+        "cannot be read",
+    ),
+    "a name that rewrites the terminal": (undecodable, "no image"),
+}
+
+
+@pytest.mark.parametrize("attack", COHORTS)
+def test_cohorts(augment, fakes, tmp_path, attack):
+    prepare, says = COHORTS[attack]
+    folder = tmp_path / "cohort"
+    prepare(fakes, folder)
+    answer = augment("check", "--data", folder)
+    assert answer.code == 3, answer.err
+    assert "unforeseen" not in answer.err
+    assert says in answer.words, answer.words
+    assert "\x1b[2J" not in answer.err
+
+
+def test_a_table_that_its_user_names_may_name_images_anywhere(fakes, tmp_path):
+    named("{parent}/private.png")(fakes, tmp_path / "cohort")
+    table = tmp_path / "cohort/participants.tsv"
+    for cohort in (read_cohort(table), read_cohort(tmp_path / "cohort", table=table)):
+        assert cohort.table["image"][0] == str(tmp_path / "private.png")
+        assert examine(cohort).sound
+    (problem,) = read_cohort(tmp_path / "cohort").problems
+    assert "--table" in problem.mend
+
+
+# Arrays.
+
+
+def array(claimed, kind="<f8", body=b"") -> bytes:
+    """A ``.npy`` that claims a shape."""
+    file = io.BytesIO()
+    np.lib.format.write_array_header_1_0(file, {"descr": kind, "fortran_order": False, "shape": claimed})
+    return file.getvalue() + body
+
+
+def archive(*members: tuple[str, bytes], compress=zipfile.ZIP_STORED) -> bytes:
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w", compress) as packed:
+        for name, content in members:
+            packed.writestr(name, content)
+    return file.getvalue()
+
+
+def zeros_npz(n_bytes: int) -> bytes:
+    """An honest archive of zeros, packed a thousandfold."""
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as packed:
+        with packed.open("images.npy", "w") as stream:
+            stream.write(array((n_bytes // 2**14, 128, 128), "|u1"))
+            for _ in range(n_bytes // 2**24):
+                stream.write(bytes(2**24))
+        packed.writestr("labels.npy", array((n_bytes // 2**14,), "|S1", b"a" * (n_bytes // 2**14)))
+    return file.getvalue()
+
+
+def objects(**content) -> bytes:
+    file = io.BytesIO()
+    np.savez(file, allow_pickle=True, **content)
+    return file.getvalue()
+
+
+ARRAYS = {
+    "an array of terabytes": (lambda: archive(("images.npy", array((10**6, 1000, 1000)))), "claims the shape"),
+    "an array whose product overflows": (lambda: archive(("images.npy", array((2**32, 2**32, 2**32)))), "claims the shape"),
+    "an archive that lies about its size": (
+        lambda: lying(archive(("images.npy", array((10**6, 1000, 1000))), compress=zipfile.ZIP_DEFLATED), 8 * 10**12),
+        "claims to be compressed more than can be|cannot be read",
+    ),
+    "an array of zeros, all of them there": (lambda: zeros_npz(2**30), "for which this machine has no memory"),
+    "objects": (lambda: objects(images=np.zeros((2, 8, 8)), labels=np.array([Bomb(), Bomb()], dtype=object)), "never unpickled"),
+    "a pickle": (lambda: pickle.dumps(Bomb()), "cannot be read"),
+    "a member that is a pickle": (lambda: archive(("images.npy", pickle.dumps(Bomb()))), "cannot be read"),
+    "a member that leads out": (lambda: archive((f"../{CANARY}.npy", array((1,), body=bytes(8)))), "no array 'images'"),
+    "a structure with objects": (lambda: archive(("images.npy", array((1,), [("a", "|O")]))), "never unpickled"),
+    "a header that is code": (
+        lambda: archive(("images.npy", b"\x93NUMPY\x01\x00" + struct.pack("<H", 40) + b"__import__('os').system('touch hacked')\n")),
+        "cannot be read",
+    ),
+}
+
+
+def lying(content: bytes, claimed: int) -> bytes:
+    """An archive whose directory claims another size of its first member."""
+    place = content.rfind(b"PK\x01\x02")
+    return content[: place + 24] + struct.pack("<I", claimed % 2**32) + content[place + 28 :]
+
+
+@pytest.mark.parametrize("attack", ARRAYS)
+def test_arrays(tmp_path, attack):
+    content, says = ARRAYS[attack]
+    (tmp_path / "a.npz").write_bytes(content())
+    with pytest.raises(DataError, match=says):
+        read_cohort(tmp_path / "a.npz")
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("a", struct.pack(">4B3I", 0, 0, 8, 3, 2**31, 2**31, 2**31)),
+        ("a", struct.pack(">4B3I", 0, 0, 8, 3, 2**20, 28, 28) + bytes(100)),
+        ("a.gz", gzip.compress(struct.pack(">4B3I", 0, 0, 8, 3, 2**31, 2**10, 2**10))),
+        ("a.gz", lambda: gzip.compress(struct.pack(">4B3I", 0, 0, 8, 3, 2**10, 2**10, 2**10)) + zeros(2**30)),
+        ("a.gz", lambda: gzip.compress(struct.pack(">4B3I", 0, 0, 8, 3, 10, 28, 28)) + zeros(2**31)),
+    ],
+)
+def test_idx_files(tmp_path, name, content):
+    (tmp_path / name).write_bytes(content() if callable(content) else content)
+    with pytest.raises(DataError):
+        read_idx(tmp_path / name, 3)
+
+
+# Studies.
+
+RESULTS = Path(__file__).parents[1] / "docs/results/oasis1-axial"
+
+
+@pytest.fixture
+def study(tmp_path):
+    return shutil.copytree(RESULTS, tmp_path / "study")
+
+
+@pytest.mark.parametrize("network", ["os:system", "tinycohort.classifiers.network:CNN"])
+def test_a_study_that_names_code_needs_it_named_again(augment, study, tmp_path, network):
+    config = (study / "config.toml").read_text()
+    (study / "config.toml").write_text(f'network = "{network}"\n{config}')
+    answer = augment("evaluate", "--config", study / "config.toml", "--out", tmp_path / "again")
+    assert answer.code == 2
+    assert "a file runs no code by itself" in answer.words
+    assert not (tmp_path / "again").exists()
+
+
+def test_a_study_nested_without_end(study):
+    (study / "config.toml").write_text("a = " + "[" * 10**5)
+    for read in (read_config, lambda folder: evaluate.read_configuration(folder / "config.toml", None)):
+        with pytest.raises(DataError, match="nested too deep"):
+            read(study)
+
+
+def test_the_report_of_a_study_is_no_page_of_its_author_s(study):
+    config = (study / "config.toml").read_text()
+    assert "command = " not in config
+    (study / "config.toml").write_text(config.replace("[where", "[where]\ncommand = '<script>alert(1)</script>'\n\n[where", 1))
+    write_report(study)
+    assert "<script>" not in (study / "report.html").read_text(encoding="utf-8")
+
+
+# What is shown.
+
+
+def test_a_stranger_s_text_is_no_command_to_the_terminal(augment, fakes, tmp_path):
+    assert printable("a\x1b[2J\r\x07b\u202e\udcff é\n") == "a\\x1b[2J\\r\\x07b\\u202e\\udcff é\n"
+    assert str(TinycohortError("\x1b]0;x")) == "\\x1b]0;x"
+    assert "\x1b" not in str(CohortError("\x1b", []))
+    fakes.bids(tmp_path / "cohort")
+    (tmp_path / "cohort/dataset_description.json").write_text(json.dumps({"Name": "\x1b[2J\x1b]0;owned\x07"}))
+    answer = augment("check", "--data", tmp_path / "cohort")
+    assert "\\x1b[2J" in answer.err
+    assert "\x1b]0" not in answer.err
+    Image.new("L", (4, 4)).save(tmp_path / "\x1b[2J.png")
+    assert "\x1b[2J" not in augment("check", "--data", tmp_path / "\x1b[2J.png").err

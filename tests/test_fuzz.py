@@ -1,0 +1,347 @@
+"""Whatever a reader is given, there is a result or one of our errors: never another exception, a hang, or memory that was only claimed.
+
+Each reader gets sound inputs with parts replaced, which reach deep, and inputs with bytes changed anywhere. A few are tried always, and
+thousands in the slow suite.
+"""
+
+import copy
+import gzip
+import json
+import shutil
+import signal
+import struct
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+from tinycohort.augment.commands import generate
+from tinycohort.datasets.benchmark_files import read_idx
+from tinycohort.datasets.check import examine
+from tinycohort.datasets.custody import MANIFEST, require_intact, seal
+from tinycohort.datasets.errors import TinycohortError
+from tinycohort.datasets.images import read_image
+from tinycohort.datasets.looks import look_at
+from tinycohort.datasets.marks import is_marked
+from tinycohort.datasets.readers import read_cohort
+from tinycohort.datasets.splits import Split, split_cohort
+from tinycohort.experiments.study import all_runs, read_config
+
+pytestmark = [
+    pytest.mark.usefixtures("frugal"),
+    pytest.mark.skipif(sys.platform == "win32", reason="hangs and memory are told otherwise there"),
+]
+RESULTS = Path(__file__).parents[1] / "docs/results/oasis1-axial"
+SECONDS = 60  # that one input may take on a busy machine
+
+# What inputs are made of.
+
+NUMBERS = st.one_of(
+    st.integers(),
+    st.sampled_from([0, -1, 2**15, 2**31, 2**63, 10**30, 10**400, 1e-320, 1e308]),
+    st.floats(allow_nan=True, allow_infinity=True),
+)
+TELLING = ["", "n/a", "nan", "inf", "0", "007", "-1", "1e999", "true", "AD", "train", "sub-01", "01", "../x", "/etc/passwd", '"', "a\nb"]
+WORDS = st.one_of(st.text(max_size=20), st.sampled_from(TELLING))
+VALUES = st.recursive(
+    st.one_of(st.none(), st.booleans(), NUMBERS, WORDS),
+    lambda inner: st.one_of(st.lists(inner, max_size=4), st.dictionaries(WORDS, inner, max_size=3)),
+    max_leaves=6,
+)
+GONE = object()
+EDITS = st.lists(st.tuples(st.integers(0, 10**6), st.one_of(st.just(GONE), VALUES)), min_size=1, max_size=3)
+# Bytes to change, most of them in the header, and how much is kept.
+FLIPS = st.tuples(
+    st.lists(st.tuples(st.one_of(st.integers(0, 400), st.integers(0, 10**6)), st.integers(0, 255)), min_size=0, max_size=6),
+    st.one_of(st.just(1.0), st.floats(0, 1)),
+)
+
+
+def paths_in(value: Any, path: tuple = ()) -> Iterator[tuple]:
+    """Where something stands in a JSON value."""
+    inner = value.items() if isinstance(value, dict) else enumerate(value[:3]) if isinstance(value, list) else ()
+    for key, part in inner:
+        yield (*path, key)
+        yield from paths_in(part, (*path, key))
+
+
+def edited(sound: Any, edits: list[tuple[int, Any]]) -> Any:
+    content = copy.deepcopy(sound)
+    for number, value in edits:
+        places = list(paths_in(content))
+        if not places:
+            return content
+        *parents, key = places[number % len(places)]
+        place = content
+        for parent in parents:
+            place = place[parent]
+        if value is GONE:
+            del place[key]
+        else:
+            place[key] = value
+    return content
+
+
+def changed(content: bytes, flips: tuple[list[tuple[int, int]], float]) -> bytes:
+    changes, share = flips
+    result = bytearray(content)
+    for place, value in changes:
+        if result:
+            result[place % len(result)] = value
+    return bytes(result[: round(share * len(result))])
+
+
+def table(header: list[str], rows: list[list[str]], separator: str) -> bytes:
+    return "".join(separator.join(row) + "\n" for row in (header, *rows)).encode()
+
+
+def tables(names: list[str], values: list[str]) -> st.SearchStrategy[bytes]:
+    """Tables with the columns that count, cells that count or are anything, and lines of any length."""
+    cells, n = st.one_of(st.sampled_from(values), WORDS), len(names)
+    anything = st.lists(st.lists(cells, min_size=1, max_size=6), max_size=8)
+    header = st.lists(st.one_of(st.sampled_from(names), WORDS), min_size=1, max_size=6)
+    right = st.lists(st.lists(cells, min_size=n, max_size=n), max_size=8)
+    return st.one_of(
+        st.builds(table, header, anything, st.sampled_from("\t,;")),
+        st.builds(table, st.permutations(names), right, st.just("\t")),
+        st.binary(max_size=200),
+    )
+
+
+# The readers: for each, inputs and what is done with one.
+
+Reader = tuple[st.SearchStrategy, Callable[[Any], object]]
+
+
+def config_json(folder, fakes, studies) -> Reader:
+    model = shutil.copytree(studies["pictures"].models / "AD", folder / "AD")
+    sound = json.loads((model / "config.json").read_text())
+
+    def read(edits):
+        (model / "config.json").write_text(json.dumps(edited(sound, edits)))
+        seal(model)
+        generate(model, [], folder / "out", n=1, sampler="normal", force=True)
+
+    return EDITS, read
+
+
+def model_files(folder, fakes, studies) -> Reader:
+    model = shutil.copytree(studies["pictures"].models / "AD", folder / "AD")
+    sound = {path.name: path.read_bytes() for path in model.iterdir() if path.suffix in (".safetensors", ".json", ".csv")}
+
+    def read(example):
+        name, flips = example
+        for other, content in sound.items():
+            (model / other).write_bytes(changed(content, flips) if other == name else content)
+        seal(model)
+        generate(model, [], folder / "out", n=1, sampler="normal", force=True)
+
+    return st.tuples(st.sampled_from(sorted(sound)), FLIPS), read
+
+
+def participants_tsv(folder, fakes, studies) -> Reader:
+    fakes.pictures(folder)
+
+    def read(content):
+        (folder / "participants.tsv").write_bytes(content)
+        cohort = read_cohort(folder)
+        examine(cohort)
+        split_cohort(cohort, seed=0)
+
+    names = ["participant_id", "diagnosis", "image", "age", "sex", "session_id", "split", "synthetic", "label", "image_id"]
+    values = [*fakes.people, "AD", "CN", "70", "M"]
+    return tables(names[:6], [*values, "images/01.png"]) | tables(names, [*values, "train", "test"]), read
+
+
+def oasis_table(folder, fakes, studies) -> Reader:
+    fakes.oasis(folder)
+
+    def read(content):
+        (folder / "oasis_cross-sectional.csv").write_bytes(content)
+        examine(read_cohort(folder))
+
+    names = ["ID", "M/F", "Hand", "Age", "CDR", "Delay"]
+    people = ["OAS1_0001_MR1", "OAS1_0003_MR1", "OAS1_0061_MR1", "OAS1_0061_MR2", "OAS1_0061"]
+    return tables(names, [*people, "0", "0.5", "F", "74", "N/A"]), read
+
+
+FIELDS = [nib.Nifti1Header.template_dtype.fields[name] for name in nib.Nifti1Header.template_dtype.names]
+
+
+def as_field(value, kind: np.dtype) -> bytes:
+    """A number, as near as its field can hold it; or bytes."""
+    if not isinstance(value, bytes):
+        if kind.kind == "f":
+            value = struct.pack("<d" if kind.itemsize == 8 else "<f", max(-3e38, min(3e38, value)))
+        else:
+            value = (int(value) if isinstance(value, int) or np.isfinite(value) else -1).to_bytes(600, "little", signed=True)
+    return value[: kind.itemsize].ljust(kind.itemsize, b"\0")
+
+
+def nifti_header(folder, fakes, studies) -> Reader:
+    content = gzip.decompress(fakes.volume(folder / "a.nii.gz", fakes.voxels(1)).read_bytes())
+    pair = fakes.volume(folder / "b.img", fakes.voxels(1))
+    header, voxels = pair.with_suffix(".hdr").read_bytes(), pair.read_bytes()
+
+    def read(example):
+        form, fields, extension, flips = example
+        block = bytearray(header if form == ".img" else content)
+        for place, element, value in fields:
+            kind, offset = FIELDS[place % len(FIELDS)][:2]
+            size = kind.base.itemsize
+            start = offset + size * (element % (kind.itemsize // size))
+            block[start : start + size] = as_field(value, kind.base)
+        if form != ".img" and extension:
+            block[348:352] = b"\1\0\0\0"
+            block[352 : 352 + len(extension)] = extension
+        result = changed(bytes(block), flips)
+        path = folder / f"x{form}"
+        if form == ".img":
+            path.with_suffix(".hdr").write_bytes(result)
+            path.write_bytes(voxels)
+        else:
+            path.write_bytes(gzip.compress(result, 1) if form == ".nii.gz" else result)
+        is_marked(path)
+        look_at(*read_image(path))
+
+    values = st.one_of(NUMBERS, st.binary(min_size=1, max_size=16))
+    fields = st.lists(st.tuples(st.integers(0, 100), st.integers(0, 10), values), max_size=4)
+    return st.tuples(st.sampled_from([".nii", ".nii.gz", ".img"]), fields, st.binary(max_size=24), FLIPS), read
+
+
+def picture(folder, fakes, studies) -> Reader:
+    sound = {kind: fakes.picture(folder / f"sound{kind}", 1, (40, 30)).read_bytes() for kind in (".png", ".jpg")}
+
+    def read(example):
+        kind, flips = example
+        path = folder / f"a{kind}"
+        path.write_bytes(changed(sound[kind], flips))
+        is_marked(path)
+        look_at(*read_image(path))
+
+    return st.tuples(st.sampled_from(sorted(sound)), FLIPS), read
+
+
+def idx_file(folder, fakes, studies) -> Reader:
+    def read(example):
+        magic, dims, body, packed, flips = example
+        content = bytes(magic) + b"".join(struct.pack(">I", side) for side in dims) + body
+        path = folder / ("a.gz" if packed else "a")
+        path.write_bytes(changed(gzip.compress(content, 1) if packed else content, flips))
+        read_idx(path, 3)
+
+    magic = st.one_of(st.just((0, 0, 8, 3)), st.tuples(*[st.integers(0, 255)] * 4))
+    side = st.one_of(st.integers(0, 6), st.integers(0, 2**32 - 1))
+    return st.tuples(magic, st.lists(side, min_size=2, max_size=4), st.binary(max_size=120), st.booleans(), FLIPS), read
+
+
+def npz_file(folder, fakes, studies) -> Reader:
+    sound = {name: fakes.arrays(folder / f"{name}.npz").read_bytes() for name in ("sound",)}
+    with np.load(folder / "sound.npz", allow_pickle=False) as arrays:
+        np.savez_compressed(folder / "packed.npz", **arrays)
+    sound["packed"] = (folder / "packed.npz").read_bytes()
+
+    def read(example):
+        name, flips = example
+        (folder / "a.npz").write_bytes(changed(sound[name], flips))
+        examine(read_cohort(folder / "a.npz"))
+
+    return st.tuples(st.sampled_from(sorted(sound)), FLIPS), read
+
+
+def array_types(folder, fakes, studies) -> Reader:
+    """Arrays of any type and shape under the names that are read."""
+
+    def read(content):
+        np.savez(folder / "a.npz", **content)
+        examine(read_cohort(folder / "a.npz"))
+
+    kinds = hnp.scalar_dtypes() | hnp.array_dtypes(max_size=2)
+    arrays = kinds.flatmap(lambda kind: hnp.arrays(kind, hnp.array_shapes(min_dims=0, max_dims=4, min_side=0, max_side=4)))
+    names = ("images", "labels", "participants", "synthetic", "train_images", "train_labels", "val_images", "val_labels")
+    return st.dictionaries(st.sampled_from(names), arrays, max_size=5), read
+
+
+def description(folder, fakes, studies) -> Reader:
+    fakes.bids(folder)
+    sound = json.loads((folder / "dataset_description.json").read_text()) | {"Synthetic": False, "Manifest": ""}
+
+    def read(edits):
+        (folder / "dataset_description.json").write_text(json.dumps(edited(sound, edits)))
+        examine(read_cohort(folder))
+
+    return EDITS, read
+
+
+def manifest(folder, fakes, studies) -> Reader:
+    (folder / "a").write_text("a")
+    (folder / "b").mkdir()
+    seal(folder)
+    digests = st.sampled_from(["0" * 64, "0" * 63, (folder / MANIFEST).read_text()[:64]])
+    lines = st.builds("{}  {}".format, digests, st.one_of(WORDS, st.sampled_from("ab")))
+
+    def read(content):
+        (folder / MANIFEST).write_bytes(content)
+        require_intact(folder)
+
+    return st.one_of(st.lists(st.one_of(lines, WORDS)).map(lambda parts: "\n".join(parts).encode()), st.binary()), read
+
+
+def split_json(folder, fakes, studies) -> Reader:
+    cohort = read_cohort(fakes.study(folder / "study.npz"))
+    split_cohort(cohort, seed=0).save(folder / "sound.json")
+    sound = json.loads((folder / "sound.json").read_text())
+
+    def read(edits):
+        (folder / "split.json").write_text(json.dumps(edited(sound, edits)))
+        Split.load(folder / "split.json", cohort).side(cohort, "train")
+
+    return EDITS, read
+
+
+def study(folder, fakes, studies) -> Reader:
+    (folder / "runs").mkdir()
+    sound = next((RESULTS / "runs").glob("*covariates*.json"))
+    run, config = json.loads(sound.read_text()), (RESULTS / "config.toml").read_bytes()
+
+    def read(example):
+        edits, flips = example
+        (folder / "config.toml").write_bytes(changed(config, flips))
+        (folder / "runs" / sound.name).write_text(json.dumps(edited(run, edits)))
+        read_config(folder)
+        all_runs(folder)
+
+    return st.tuples(EDITS, FLIPS), read
+
+
+READERS = (
+    *(config_json, model_files, participants_tsv, oasis_table, nifti_header, picture),
+    *(idx_file, npz_file, array_types, description, manifest, split_json, study),
+)
+
+
+@pytest.mark.parametrize("n", [pytest.param(12, id="few"), pytest.param(3000, id="many", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("reader", READERS, ids=lambda reader: reader.__name__)
+def test_every_input_gives_a_result_or_one_of_our_errors(reader, n, fakes, studies, tmp_path):
+    inputs, read = reader(tmp_path, fakes, studies)
+    outcomes = {"read": 0, "refused": 0}
+
+    @settings(max_examples=n, deadline=None, database=None, derandomize=n < 100, suppress_health_check=list(HealthCheck))
+    @given(inputs)
+    def attempt(example):
+        signal.alarm(SECONDS)
+        try:
+            read(example)
+            outcomes["read"] += 1
+        except TinycohortError:
+            outcomes["refused"] += 1
+
+    attempt()
+    assert sum(outcomes.values()) >= n
