@@ -65,6 +65,8 @@ class FittedModel:
         """Raise a ``ValueError`` if the parts do not belong together."""
         if self.config.space.shape != self.config.architecture.shape:
             raise ValueError(f"images of {self.config.space.shape} do not go with networks for {self.config.architecture.shape}")
+        if self.config.preparation.size not in (None, self.config.space.shape):
+            raise ValueError(f"images of {self.config.space.shape} were not prepared to {self.config.preparation.size}")
         dim = self.config.architecture.latent_dim
         latents = [("codes", self.codes)]
         if self.posterior is not None:

@@ -107,7 +107,7 @@ class Split:
             seed = content.get("seed")
         except OSError as error:
             raise DataError(f"The split {path} cannot be read ({error.strerror}); give the file that a split was saved to.") from error
-        except (ValueError, KeyError, TypeError, AttributeError, ZeroDivisionError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError, ArithmeticError) as error:
             raise DataError(f'{path} is no split; it must be JSON with {{"sides": {{"train": [participants], "test": [...]}}}}.') from error
         check_disjoint(named, where=str(path))
         sides = {participant_of(participant): name for name, people in named.items() for participant in people}

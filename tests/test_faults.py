@@ -506,7 +506,8 @@ def test_memory_that_really_runs_out(shell, fakes, tmp_path):
     assert "There is no memory to train on batches of 10 images; lower --batch-size, --channels or --size." in said
     assert shell.run(*words, "--batch-size", "1")[0] == 0
     words = ("generate", "--models", models, "-n", "64", "--sampler", "normal", "--format", "png")
-    assert shell.run(*words, "--out", out, memory=600 * 2**20)[0] == 0
+    code, said = shell.run(*words, "--out", out, memory=1000 * 2**20)
+    assert code == 0, said
     assert shell.run(*words, "--out", tmp_path / "plenty")[0] == 0
     for path in (out / "images").iterdir():
         # Sums over another number of rows differ in their last digits, which may round to the next grey.
@@ -634,7 +635,7 @@ def test_a_study_whose_cache_is_deleted_while_it_runs(shell, fakes, tmp_path):
 
 def test_every_row_of_the_table_of_faults_is_a_test_that_is_there():
     table = (ROOT / "docs/faults.md").read_text(encoding="utf-8")
-    rows = [line for line in table.splitlines() if line.startswith("| ")][2:]
+    rows = [line for line in table.splitlines() if line.startswith("| ")][1:]
     assert len(rows) >= 15
     for row in rows:
         named = re.findall(r"`(test_\w+\.py)::(test_\w+)`", row)
