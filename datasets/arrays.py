@@ -17,7 +17,7 @@ from .cohort import Cohort, Problem
 from .errors import DataError
 from .ids import participant_of
 from .images import TIGHTEST_DEFLATE
-from .memory import is_too_much
+from .machine import is_too_much
 from .rows import Description, Found, cohort_table, join, place_of, read_description
 from .tables import Subjects, read_subjects
 

@@ -17,7 +17,7 @@ import numpy as np
 
 from .errors import DataError, UsageError
 from .images import TIGHTEST_DEFLATE, read_colours
-from .memory import is_too_much
+from .machine import is_too_much
 
 MOST_VALIDATION = 10_000  # training images that Appendix D of the paper selects by, of MNIST and SVHN
 CELEBA_SIDE = 64

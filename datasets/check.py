@@ -3,7 +3,9 @@
 import hashlib
 from collections import Counter, defaultdict
 from collections.abc import Callable, Hashable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +15,12 @@ import pandas as pd
 from .cohort import Cohort, CohortError, Problem
 from .images import ImageError, read_image
 from .looks import Look, look_at
+from .machine import available_processors
 from .marks import UNDECLARED, is_marked
 from .rows import place_of
 from .splits import sides_of_rows
 
+_MOST_THREADS = 8  # each holds an image: what an examination needs of memory does not grow with the cohort
 Progress = Callable[[Sequence[Any]], Iterable[Any]]
 
 
@@ -92,12 +96,15 @@ def examine(
     images = list(cohort.table["image"])
     looks: list[Look | None] = []
     unreadable: dict[int, tuple[str, str]] = {}
-    for row in progress(range(len(images))):
-        try:
-            looks.append(None if images[row] is None else _look(cohort, images[row]))
-        except ImageError as error:
-            looks.append(None)
-            unreadable[row] = (error.what, error.mend)
+    # Threads, because decompressing, decoding and hashing leave the interpreter to others. Of an image only its look is kept.
+    pool = ThreadPoolExecutor(min(_MOST_THREADS, available_processors()))
+    try:
+        for row, look in zip(progress(range(len(images))), pool.map(partial(_look, cohort), images), strict=True):
+            looks.append(look if isinstance(look, Look) else None)
+            if isinstance(look, ImageError):
+                unreadable[row] = (look.what, look.mend)
+    finally:
+        pool.shutdown(cancel_futures=True)
     report = _Report(cohort)
     _faults_of_rows(report, looks, unreadable, classes)
     _odd_ones_out(report, looks, sized=sized)
@@ -248,9 +255,14 @@ def _small_classes(report: _Report, classes: Sequence[str] | None, minimum: int)
             report.problems.append(Problem(f"class {label}", report.source, what, "add images, or leave the class out"))
 
 
-def _look(cohort: Cohort, image: str | int) -> Look:
+def _look(cohort: Cohort, image: str | int | None) -> Look | ImageError | None:
     """What an image shows, and whether it is a synthetic one among real ones: then it has left its cohort."""
-    look = look_at(*array_of(cohort, image))
+    if image is None:
+        return None
+    try:
+        look = look_at(*array_of(cohort, image))
+    except ImageError as error:
+        return error
     if cohort.synthetic or isinstance(image, int) or not is_marked(Path(image)):
         return look
     return replace(look, faults=(*look.faults, UNDECLARED))

@@ -20,7 +20,7 @@ from nibabel.wrapstruct import WrapStructError
 from PIL import Image
 
 from .errors import DataError
-from .memory import is_too_much
+from .machine import is_too_much
 
 VOLUMES = (".nii", ".nii.gz", ".hdr", ".img")
 PICTURES = (".png", ".jpg", ".jpeg")

@@ -96,8 +96,8 @@ class ImageSpace:
             raise ValueError(f"{self.shape} is the shape of neither a slice nor a volume")
         if self.affine is not None and np.asarray(self.affine, dtype=float).shape != (4, 4):
             raise ValueError("an affine is of 4 x 4 numbers")
-        if self.flat_axis not in (None, 0, 1, 2):
-            raise ValueError(f"there is no axis {self.flat_axis}")
+        if self.flat_axis not in (None, 0, 1, 2) or not isinstance(self.aligned, bool):
+            raise ValueError(f"there is no axis {self.flat_axis}, or aligned is neither true nor false")
 
     @property
     def volume_shape(self) -> tuple[int, ...]:

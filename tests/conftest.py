@@ -196,9 +196,9 @@ def peak(*, reset: bool = False) -> int:
 @pytest.fixture
 def frugal(monkeypatch):
     """The machine is said to have a gigabyte of memory; a test may take a part of it, and two minutes."""
-    from tinycohort.datasets import memory
+    from tinycohort.datasets import machine
 
-    monkeypatch.setattr(memory, "physical_memory", lambda: 2**30)
+    monkeypatch.setattr(machine, "physical_memory", lambda: 2**30)
     signal.signal(signal.SIGALRM, lambda *_: pytest.fail("it hangs"))
     signal.alarm(120)
     before = peak(reset=True)

@@ -3,7 +3,10 @@
 import gzip
 import re
 import struct
+import threading
+import time
 import tracemalloc
+import weakref
 import zlib
 from pathlib import Path
 
@@ -12,6 +15,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tinycohort.datasets import check
 from tinycohort.datasets.check import examine, require_sound
 from tinycohort.datasets.cohort import Cohort, CohortError
 from tinycohort.datasets.errors import DataError, UsageError
@@ -39,6 +43,61 @@ def test_sound_cohorts(fakes, tmp_path, kind):
     assert sum(examination.participants.values()) == cohort.table["participant_id"].nunique()
     assert examination.shape == ((12, 10) if kind == "pictures" else (8, 9, 10))
     assert len(set(examination.digests)) == len(cohort)
+
+
+@pytest.fixture
+def many(fakes, tmp_path):
+    """So many images that not all may be in memory."""
+    people = [f"{number:03d}" for number in range(200)]
+    for number, person in enumerate(people):
+        fakes.picture(tmp_path / f"images/{person}.png", number)
+    fakes.table(tmp_path / "participants.tsv", {"participant_id": people, "diagnosis": ["AD", "CN"] * 100})
+    (tmp_path / "images/007.png").write_bytes(b"")
+    return read_cohort(tmp_path)
+
+
+def test_many_images_are_read_at_a_time_and_few_are_kept(many, monkeypatch):
+    alive, most, threads = weakref.WeakSet(), [0], set()
+    lock, read = threading.Lock(), check.array_of
+
+    class Watched(np.ndarray):
+        """An array by which its end can be told."""
+
+        __hash__ = object.__hash__  # type: ignore[assignment]
+
+    def watched(cohort, image):
+        array, affine = read(cohort, image)
+        with lock:
+            held = array.view(Watched)
+            alive.add(held)
+            most[0] = max(most[0], len(alive))
+            threads.add(threading.get_ident())
+        time.sleep(0.001)
+        return held, affine
+
+    expected = examine(many)
+    assert [problem.participant for problem in expected.problems] == ["007"]
+    monkeypatch.setattr(check, "array_of", watched)
+    for processors in (1, 4, 64):
+        monkeypatch.setattr(check, "available_processors", lambda n=processors: n)
+        most[0] = 0
+        threads.clear()
+        assert examine(many) == expected
+        assert 1 <= most[0] <= min(processors, 8)
+        assert (len(threads) > 1) == (processors > 1)
+
+
+def test_an_interrupted_check_does_not_read_on(many, monkeypatch):
+    seen, read = [], check.array_of
+    monkeypatch.setattr(check, "array_of", lambda cohort, image: (time.sleep(0.005), seen.append(image), read(cohort, image))[-1])
+
+    def interrupted(rows):
+        yield from rows[:20]
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        examine(many, progress=interrupted)
+    assert len(seen) < 60
 
 
 def test_digest_tells_content_and_not_order(fakes, tmp_path):
