@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 INTERRUPTED = 130  # what typer exits with at Ctrl-C
 # Options of evaluate that are no part of a study's configuration; the network is, and is confirmed on the command line.
 HOW_TO_RUN = {"config", "out", "jobs", "threads", "shard", "slurm", "submit", "network"}
+WHERE_THINGS_ARE = {"root", "weights", "device"}  # of a study that is repeated elsewhere
 OF_GENERATORS = {"preset", "steps", "latent_dim", "channels", "beta"}
 
 app = typer.Typer(
@@ -64,6 +65,7 @@ Scaling = Annotated[str | None, typer.Option("--scaling", help="percentile or mi
 Classes = Annotated[list[str] | None, typer.Option("--class", help="Class; may be given again. \\[default: every class]")]
 Seed = Annotated[int, typer.Option("--seed", help="Same seed, same result, on the same machine.")]
 Force = Annotated[bool, typer.Option("--force", help="Replace what is there.")]
+Reason = Annotated[str, typer.Option("--reason", help="Why a threshold was changed; the cohort's description keeps it.")]
 Device = Annotated[str | None, typer.Option("--device", help="auto, cpu or gpu.")]
 
 
@@ -92,7 +94,11 @@ def fit_command(
     classes: Classes = None,
     out: Annotated[Path, typer.Option("--out", help="Folder of models; each class gets a folder in it.")] = Path("models"),
     preset: Annotated[
-        str, typer.Option("--preset", help="default, or paper-oasis (1000 epochs at 208 x 176). Options change it.")
+        str,
+        typer.Option(
+            "--preset",
+            help="default, paper-oasis (1000 epochs at 208 x 176), paper-mnist, -cifar10, -svhn or -celeba. Options change it.",
+        ),
     ] = "default",
     root: Root = None,
     table: Table = None,
@@ -240,15 +246,25 @@ def generate_command(
     plane: Plane = None,
     suffix: Suffix = "T1w",
     drop_copies: DropCopies = False,
+    gate: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--gate",
+            help="Change a threshold for copies of patients, with a --reason: level=0.05 (chance that one is seen where there is none), "
+            "ratio=0.5 (of a copy's distance to the patient over that to others), copies=0.05 (share that may be set aside).",
+        ),
+    ] = None,
+    reason: Reason = "",
     device: Device = None,
     force: Force = False,
 ) -> None:
-    """Draw a synthetic cohort from fitted models."""
+    """Draw a synthetic cohort from fitted models; images that copy a patient are set aside beside it."""
     import math
 
     from ..datasets.errors import UsageError
     from ..datasets.readers import Source
     from . import commands
+    from .gate import OF_GENERATION, Gate
 
     if file_format not in (None, "nifti", "png", "npz"):
         raise UsageError(f"--format is nifti, png or npz, not '{file_format}'.")
@@ -276,6 +292,70 @@ def generate_command(
         file_format=file_format,  # type: ignore[arg-type]
         source=None if data is None else Source(data, table, label, plane, suffix, root, drop_copies or None),
         device=device or "cpu",
+        gate=Gate.parse(gate or [], reason, "--gate", OF_GENERATION),
+        force=force,
+        command=_command_line(),
+    )
+
+
+@app.command("interpolate", epilog="Example: augment interpolate models/AD --pairs 3 --out paths")
+def interpolate_command(
+    model: Annotated[Path, typer.Argument(help="A model, or a folder of models and --class.")],
+    label_of_model: Annotated[str | None, typer.Option("--class", help="Class, where MODEL holds several.")] = None,
+    start: Annotated[
+        str | None, typer.Option("--from", help="Participant or image to start from. \\[default: random training images]")
+    ] = None,
+    end: Annotated[str | None, typer.Option("--to", help="And to go to.")] = None,
+    pairs: Annotated[int, typer.Option("--pairs", help="Random pairs, without --from and --to.")] = 3,
+    steps: Annotated[int, typer.Option("--steps", help="Images on a curve, ends included.")] = 10,
+    curves: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--curve",
+            help="affine (straight), geodesic (shortest in the metric, Eq. 4) or eq12 (keeps to the data); may be given again. "
+            "\\[default: all]",
+        ),
+    ] = None,
+    seed: Seed = 0,
+    file_format: Annotated[str | None, typer.Option("--format", help="nifti or png. \\[default: as the source]")] = None,
+    out: Annotated[Path, typer.Option("--out", help="Folder of the figure, the table and the images.")] = Path("paths"),
+    data: Annotated[
+        str | None, typer.Option("--data", help="The cohort of --from and --to. \\[default: what the model learnt from]")
+    ] = None,
+    root: Root = None,
+    table: Table = None,
+    label: Label = None,
+    plane: Plane = None,
+    suffix: Suffix = "T1w",
+    force: Force = False,
+) -> None:
+    """Decode along curves between two people's codes: straight, geodesic, and through the data."""
+    from ..datasets.errors import UsageError
+    from ..datasets.readers import Source
+    from . import commands
+    from .decoded_paths import interpolate_class
+    from .interpolation import KINDS
+
+    if (start is None) != (end is None):
+        raise UsageError("--from and --to go together.")
+    unknown = [curve for curve in curves or [] if curve not in KINDS]
+    if unknown:
+        raise UsageError(f"There is no curve '{unknown[0]}'; choose among: {', '.join(KINDS)}.")
+    if file_format not in (None, "nifti", "png"):
+        raise UsageError(f"--format is nifti or png, not '{file_format}'.")
+    models = commands.load_models(model, [] if label_of_model is None else [label_of_model])
+    if len(models) > 1:
+        raise UsageError(f"{model} holds models of the classes {', '.join(models)}; choose one with --class.")
+    interpolate_class(
+        next(iter(models.values())),
+        out,
+        named=None if start is None or end is None else (start, end),
+        n_pairs=pairs,
+        n_steps=steps,
+        kinds=[kind for kind in KINDS if kind in (curves or KINDS)],
+        seed=seed,
+        source=None if data is None else Source(data, table, label, plane, suffix, root),
+        file_format=file_format,  # type: ignore[arg-type]
         force=force,
         command=_command_line(),
     )
@@ -459,6 +539,144 @@ def evaluate_command(
     evaluate.evaluate(resolved, out, jobs=jobs, threads=threads, shard=shard, slurm=slurm, send=submit)
 
 
+@app.command("study", epilog="Example: augment study low-data --data mnist --root mnist-files --channels 32 --jobs 2 --out studies/mnist")
+def study_command(
+    context: typer.Context,
+    name: Annotated[str, typer.Argument(help="One of the studies that `augment studies` lists.")] = "low-data",
+    data: Data = "mnist",
+    systems: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--systems",
+            help="Instead of the study's own: model:sampler, as vae:riemannian, with settings after it, as 'vae:riemannian rho_scale=2'; "
+            "several with commas, or given again.",
+        ),
+    ] = None,
+    sizes: Annotated[
+        list[str] | None,
+        typer.Option("--sizes", help="Training images, a fifth of which select, or all; several with commas. \\[default: the study's]"),
+    ] = None,
+    runs: Annotated[int | None, typer.Option("--runs", help="Repetitions, with other training images. \\[default: the study's]")] = None,
+    samples: Annotated[int, typer.Option("--samples", help="Images drawn (of each class); no more than each real side has.")] = 10_000,
+    features: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--features",
+            help="cohort (a classifier trained on the training side), inception-2048 (FID), -768, -192 or -64; several with commas. "
+            "\\[default: cohort]",
+        ),
+    ] = None,
+    weights: Annotated[str | None, typer.Option("--weights", help="File with InceptionV3's weights, .pth or .safetensors.")] = None,
+    measures: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--measures", help="Of frechet, kid, prd, precision-recall and density-coverage; several with commas. \\[default: the first 3]"
+        ),
+    ] = None,
+    per_class: Annotated[bool, typer.Option("--per-class", help="A generator for each class, and scores of each.")] = False,
+    root: Root = None,
+    table: Table = None,
+    label: Label = None,
+    plane: Plane = None,
+    suffix: Suffix = "T1w",
+    drop_copies: DropCopies = False,
+    size: Size = None,
+    position: Position = None,
+    fit: Fit = None,
+    scaling: Annotated[str | None, typer.Option("--scaling", help="percentile, minmax, or none for images of 8 bit.")] = None,
+    preset: Annotated[
+        str | None,
+        typer.Option(
+            "--preset",
+            help="default, paper-mnist, paper-cifar10, paper-svhn, paper-celeba or paper-oasis; options change it. "
+            "\\[default: the benchmark's]",
+        ),
+    ] = None,
+    arch: Annotated[str | None, typer.Option("--arch", help="As for augment fit.")] = None,
+    latent_dim: Annotated[int | None, typer.Option("--latent-dim", help="Latent dimensions.")] = None,
+    channels: Annotated[int | None, typer.Option("--channels", help="Channels of the first convolution, which scale all others.")] = None,
+    beta: Annotated[float | None, typer.Option("--beta", help="Weight of the KL term.")] = None,
+    epochs: Annotated[int | None, typer.Option("--epochs", help="Passes over the training images.")] = None,
+    steps: Annotated[int | None, typer.Option("--steps", help="Optimisation steps, instead of --epochs.")] = None,
+    learning_rate: Annotated[float | None, typer.Option("--learning-rate", help="Of Adam.")] = None,
+    batch_size: Annotated[int | None, typer.Option("--batch-size", help="Images a step.")] = None,
+    seed: Seed = 0,
+    device: Device = None,
+    jobs: Annotated[int, typer.Option("--jobs", help="Processes; what shares a model is done by one of them.")] = 1,
+    threads: Annotated[int, typer.Option("--threads", help="Threads of each.")] = 1,
+    shard: Annotated[
+        str | None, typer.Option("--shard", help="Compute only this part, as 2/8: for several machines on one folder.")
+    ] = None,
+    slurm: Annotated[int | None, typer.Option("--slurm", help="Print a SLURM job array of so many shards instead.")] = None,
+    submit: Annotated[bool, typer.Option("--submit", help="With --slurm: submit it.")] = False,
+    config: Annotated[
+        Path | None,
+        typer.Option("--config", help="Repeat the study with this config.toml; only where things are, and how to run, is taken from here."),
+    ] = None,
+    out: Annotated[Path | None, typer.Option("--out", help="Folder of the study; one that is there is taken up again.")] = None,
+) -> None:
+    """Measure how good samples are, over models, samplers, settings and training sizes: the paper's tables and figures, resumable."""
+    from ..datasets.errors import UsageError
+    from ..datasets.readers import Source
+    from ..experiments import fidelity_command as studies
+    from ..experiments.fidelity_study import Scoring
+
+    if submit and slurm is None:
+        raise UsageError("--submit goes with --slurm N, the number of shards.")
+    if epochs is not None and steps is not None:
+        raise UsageError("A fit is as long as --epochs or as --steps say; give one of them.")
+    given = _given(context)
+    if config is not None:
+        ignored = [option for parameter, option in given.items() if parameter not in HOW_TO_RUN | WHERE_THINGS_ARE]
+        if ignored:
+            raise UsageError(f"With --config the study is what {config} says: leave out {', '.join(ignored)}, or --config.")
+        resolved = studies.read_configuration(config, root=root, weights=weights, device=device)
+    else:
+        chosen = _preset(preset or studies.PRESET_OF.get(data, "default"))
+        if steps is not None:
+            chosen = replace(chosen, training=replace(chosen.training, epochs=None))
+        scoring = Scoring(samples, per_class=per_class or None)
+        asked = {"features": _parts(features), "measures": _parts(measures)}
+        request = studies.Request(
+            plan=name,
+            source=Source(data, table, label, plane, suffix, root, drop_copies or None),
+            fit=_change(
+                chosen,
+                arch=arch,
+                latent_dim=latent_dim,
+                channels=channels,
+                model_settings={"beta": beta},
+                preparation=_preparation(size, plane, position, fit, scaling),
+                training={
+                    "epochs": epochs,
+                    "steps": steps,
+                    "learning_rate": learning_rate,
+                    "batch_size": batch_size,
+                    "device": device,
+                },
+            ),
+            scoring=replace(scoring, **{key: parts for key, parts in asked.items() if parts}),
+            systems=_parts(systems),
+            sizes=tuple(_parse_training_size(text) for text in _parts(sizes)),
+            runs=runs,
+            seed=seed,
+            weights=weights,
+            device=device or "cpu",
+            command=_command_line(),
+        )
+        resolved = studies.configuration_of(request)
+    folder = out or Path("studies") / resolved["grid"]["plan"]
+    studies.run(resolved, folder, jobs=jobs, threads=threads, shard=shard, slurm=slurm, send=submit)
+
+
+@app.command("studies", epilog="Example: augment studies")
+def studies_command() -> None:
+    """List the studies of `augment study`: what each repeats, its systems and its sizes."""
+    from ..experiments import fidelity_command
+
+    fidelity_command.show_plans()
+
+
 @app.command("fidelity", epilog="Example: augment fidelity my-bids-folder synthetic")
 def fidelity_command(
     real: Annotated[str, typer.Argument(help="The real cohort.")],
@@ -518,12 +736,69 @@ def fidelity_command(
     compare.compare(request, out, force=force)
 
 
+@app.command("audit", epilog="Example: augment audit synthetic --model models --data my-bids-folder")
+def audit_command(
+    synthetic: Annotated[
+        list[Path], typer.Argument(help="Synthetic cohorts, as augment generate writes them; several are reported together.")
+    ],
+    model: Annotated[Path, typer.Option("--model", "--models", help="The models that they were drawn from.")] = Path("models"),
+    data: Annotated[str | None, typer.Option("--data", help="The cohort that the models were trained on, if it has moved.")] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", help="Folder of the report, which shows patients. \\[default: the cohort's name with .audit]")
+    ] = None,
+    extractor: Annotated[
+        str,
+        typer.Option(
+            "--extractor",
+            help="Of the features: cohort (a classifier trained on all real people), inception-2048, -768, -192 or -64, your own "
+            "package.module:function, or none.",
+        ),
+    ] = "cohort",
+    weights: Annotated[Path | None, typer.Option("--weights", help="File with InceptionV3's weights, .pth or .safetensors.")] = None,
+    threshold: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--threshold",
+            help="Change one, with a --reason: level=0.05 (chance that a copy is seen where there is none), ratio=0.5 (of a copy's "
+            "distance to a patient over that to others), copies=0.05 and duplicates=0.5 (shares that may be copies, or repeat each other), "
+            "membership=0.75 (AUC that an attack may reach), power=0.9 (share of planted copies to be found).",
+        ),
+    ] = None,
+    reason: Reason = "",
+    root: Root = None,
+    table: Table = None,
+    label: Label = None,
+    plane: Plane = None,
+    suffix: Suffix = "T1w",
+    drop_copies: DropCopies = False,
+    seed: Seed = 0,
+    force: Force = False,
+) -> None:
+    """Find what a synthetic cohort gives away of the people behind it; copies are set aside, and exit code 5 refuses the cohort."""
+    from ..datasets.readers import Source
+    from ..experiments.audit import command
+    from .gate import Gate
+
+    request = command.Request(
+        synthetic=tuple(synthetic),
+        models=model,
+        source=None if data is None else Source(data, table, label, plane, suffix, root, drop_copies or None),
+        extractor=extractor,
+        weights=weights,
+        gate=Gate.parse(threshold or [], reason, "--threshold"),
+        seed=seed,
+        command=_command_line(),
+    )
+    command.audit(request, out, force=force)
+
+
 @app.command("report", epilog="Example: augment report studies/mine")
 def report_command(study: Annotated[Path, typer.Argument(help="Folder of a study.")]) -> None:
     """Draw a study's table and report anew, from the runs that are finished."""
-    from ..experiments import evaluate
+    from ..experiments import evaluate, fidelity_command
+    from ..experiments.study import read_config
 
-    evaluate.report(study)
+    (fidelity_command if "scoring" in read_config(study) else evaluate).report(study)
 
 
 @app.command("verify", epilog="Example: augment verify models --data my-bids-folder")
@@ -549,6 +824,21 @@ def demo_command(
     from ..experiments.demo import run_demo
 
     run_demo(out, steps=steps, force=force)
+
+
+@app.command("toy", epilog="Example: augment toy --out toy")
+def toy_command(
+    out: Annotated[
+        Path, typer.Option("--out", help="Folder of the figure, its tables and the model; a model that is there is used again.")
+    ] = Path("toy"),
+    steps: Annotated[int, typer.Option("--steps", min=1, help="Of the training.")] = 2000,
+    seed: Seed = 0,
+    force: Force = False,
+) -> None:
+    """Draw Fig. 1: discs and rings in a latent space of two dimensions, distances in it, and curves with what they decode to."""
+    from ..experiments.toy import run_toy
+
+    run_toy(out, steps=steps, seed=seed, force=force)
 
 
 def main() -> None:
@@ -622,6 +912,19 @@ def _parse_size(text: str | None) -> tuple[int, ...] | None:
         return tuple(int(part) for part in text.lower().split("x"))
     except ValueError:
         raise UsageError(f"--size is written as 80x96 or 40x48x40, not '{text}'.") from None
+
+
+def _parts(texts: list[str] | None) -> tuple[str, ...]:
+    """What was given again, or with commas."""
+    return tuple(part.strip() for text in texts or [] for part in text.split(","))
+
+
+def _parse_training_size(text: str) -> int:
+    from ..datasets.errors import UsageError
+
+    if text != "all" and not text.isdigit():
+        raise UsageError(f"--sizes are numbers of training images, or all, not '{text}'.")
+    return 0 if text == "all" else int(text)
 
 
 def _parse_limits(texts: list[str]) -> dict[str, int]:

@@ -15,8 +15,9 @@ from ..datasets.benchmarks import PUBLICATIONS
 from ..datasets.check import Examination, examine, require_sound
 from ..datasets.cohort import Cohort
 from ..datasets.compute import choose_device
-from ..datasets.errors import DataError, TinycohortError, UsageError
+from ..datasets.errors import DataError, GateError, TinycohortError, UsageError
 from ..datasets.files import refuse_existing, whole_file, whole_folder
+from ..datasets.ids import participant_of
 from ..datasets.readers import Source
 from ..datasets.splits import Split, split_cohort
 from ..datasets.texts import read_json
@@ -24,11 +25,14 @@ from ..datasets.transforms import Images, Preparation, prepare
 from . import console
 from .autoencoders import AUTOENCODERS, defaults
 from .card import model_card
+from .copying import screen_images, screen_latents
 from .figures import SheetRow, save_contact_sheet, save_latent_map, save_loss_curve
 from .fitting import FEWEST_IMAGES, FitSettings, Hooks, count_parameters, fit_class, fit_warnings, plan_digest, training_sides
+from .gate import OF_GENERATION, Gate
 from .generation import Format, Generated, build_sampler, generate_class, top_up, write_cohort
 from .model import FittedModel
 from .model_config import ModelConfig
+from .quarantine import PARTICIPANTS, quarantine_of, read_participants, record, set_aside
 from .samplers import DEFAULT_SAMPLER, SAMPLERS, samplers_for
 from .training import RESUME_POINT, Record
 
@@ -117,13 +121,24 @@ def generate(
     file_format: Format | None = None,
     source: Source | None = None,
     device: str = "cpu",
+    gate: Gate | None = None,
     force: bool = False,
     command: str = "",
 ) -> list[Generated]:
-    """Write a synthetic cohort into ``out``, and beside it ``<out>.audit.csv``: which participant is nearest to each image."""
-    audit_file = out.with_name(f"{out.name}.audit.csv")
+    """Write a synthetic cohort into ``out``, and beside it ``<out>.audit.csv``: which participant is nearest to each image.
+
+    Images that copy a patient go into ``<out>.quarantine`` instead.
+
+    Raises
+    ------
+    GateError
+        If these are too many; ``out`` is not written then.
+    """
+    gate = gate or Gate()
+    audit_file, quarantine = out.with_name(f"{out.name}.audit.csv"), quarantine_of(out)
     refuse_existing(out, force=force, ours=is_synthetic)
     refuse_existing(audit_file, force=force)
+    refuse_existing(quarantine, force=force, ours=is_synthetic)
     if n is not None and n < 1:
         raise UsageError(f"-n must be 1 or more, not {n}.")
     models = load_models(models_folder, labels)
@@ -151,15 +166,17 @@ def generate(
     known = {label: images for label, (images, _) in references.items() if images is not None}
     # The audit of a cohort that is replaced must not outlive it: it names participants by the same synthetic ids.
     audit_file.unlink(missing_ok=True)
+    shutil.rmtree(quarantine, ignore_errors=True)
     with whole_folder(out, force=force) as folder:
         audit = write_cohort(folder, generated, models, file_format=file_format, training_images=known, command=command)
+        held_back = _hold_back(folder, quarantine, generated, models, references, gate)
     if len(audit):
         people = {label: participants for label, (_, participants) in references.items()}
         nearest = [people[label][row] for label, row in zip(audit["label"], audit.pop("nearest_training_row"), strict=True)]
         with whole_file(audit_file) as temporary:
             audit.assign(nearest_training_participant=nearest).to_csv(temporary, index=False)
     _show_sampling(generated, models, audit)
-    console.say(f"Wrote {sum(len(part.images) for part in generated)} synthetic images to {out}.")
+    console.say(f"Wrote {sum(len(part.images) for part in generated) - held_back} synthetic images to {out}.")
     return generated
 
 
@@ -305,6 +322,42 @@ def _generate_one(model: FittedModel, n: int, sampler: str, seed: int, device: A
     for message in part.diagnostics.warnings():
         console.warn(f"{label}: {message}")
     return part
+
+
+def _hold_back(
+    folder: Path,
+    quarantine: Path,
+    generated: Sequence[Generated],
+    models: Mapping[str, FittedModel],
+    references: Mapping[str, tuple[Images | None, list[str]]],
+    gate: Gate,
+) -> int:
+    """Set copies of patients aside, of a cohort in ``folder`` that is not in its place yet: how many; too many are a ``GateError``."""
+    names = iter(read_participants(folder / PARTICIPANTS)["participant_id"])
+    reasons, counts, looked_at = {}, {}, {}
+    for part in generated:
+        images, people = references[part.label]
+        posterior = models[part.label].latents.posterior_of_codes
+        found: dict[int, str] = {}
+        if images is not None:
+            found, looked_at[part.label] = screen_images(part.images.pixels, images.pixels, people, gate), "training images"
+        elif posterior is not None:
+            found, looked_at[part.label] = screen_latents(part.latents, posterior, gate), "latents of training images"
+        reasons |= {participant_of(name): found[row] for row, name in zip(range(len(part.images)), names, strict=False) if row in found}
+        counts[part.label] = len(found)
+    entry = {"By": "augment generate", "LookedAt": looked_at, "SetAside": counts, "Passed": True} | gate.record(OF_GENERATION)
+    if reasons:
+        with whole_folder(quarantine) as aside:
+            set_aside(folder, aside, reasons)
+        console.warn(f"{len(reasons)} images copy a patient and were set aside in {quarantine}, whose participants.tsv says why.")
+    record(folder, entry)
+    for part in generated:
+        if counts[part.label] > gate.copies * len(part.images):
+            raise GateError(
+                f"{counts[part.label]} of {len(part.images)} images of {part.label} copy a patient, where {gate.copies:.0%} may: the "
+                f"cohort is not written, and they lie in {quarantine}; choose another sampler, or give --gate copies=... with a --reason."
+            )
+    return len(reasons)
 
 
 def _unfinished(out: Path, label: str) -> Path:

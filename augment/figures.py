@@ -1,4 +1,4 @@
-"""Pictures: contact sheets, the loss curve, and the map of a two-dimensional latent space."""
+"""Pictures: contact sheets, the loss curve, the map of a two-dimensional latent space, and images along curves."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import torch
-from matplotlib.figure import Figure
+from matplotlib.figure import Figure, SubFigure
 
 from ..datasets.files import whole_file
 from ..datasets.transforms import Images
@@ -27,7 +27,7 @@ class SheetRow:
 
 def save_contact_sheet(path: Path, rows: Sequence[SheetRow], *, columns: int = 8, title: str = "") -> None:
     """Write ``contact_sheet`` as PNG."""
-    _save(contact_sheet(rows, columns=columns, title=title), path)
+    save_figure(contact_sheet(rows, columns=columns, title=title), path)
 
 
 def contact_sheet(rows: Sequence[SheetRow], *, columns: int = 8, title: str = "") -> Figure:
@@ -63,7 +63,7 @@ def save_loss_curve(path: Path, history: pd.DataFrame, best_epoch: int) -> None:
     axis.set_xlabel("epoch")
     axis.set_ylabel("loss")
     axis.legend(frameon=False)
-    _save(figure, path)
+    save_figure(figure, path)
 
 
 def save_latent_map(path: Path, model: FittedModel) -> None:
@@ -84,17 +84,58 @@ def save_latent_map(path: Path, model: FittedModel) -> None:
     axis.set_xlabel("z1")
     axis.set_ylabel("z2")
     axis.legend(loc="upper right", fontsize=7)
-    _save(figure, path)
+    save_figure(figure, path)
 
 
-def _tile(images: Images, index: int) -> np.ndarray:
-    """One image as rows and columns, upright."""
+@dataclass(frozen=True, eq=False)
+class PathRow:
+    """Images along a curve, from left to right: the row's title and colour, and which images shall have a red frame."""
+
+    title: str
+    colour: str
+    images: Images
+    framed: Sequence[bool]
+
+
+def save_paths(path: Path, rows: Sequence[PathRow], *, title: str) -> None:
+    """Write a PNG of images along curves, a row a curve; of a volume the three middle slices, below each other."""
+    first = _tile(rows[0].images, 0, below=True)
+    height = ROW_INCHES * (1 if rows[0].images.pixels.ndim == 4 else 2.4)
+    width = height * first.shape[1] / first.shape[0]
+    figure = Figure(figsize=(width * len(rows[0].images) + 2.0, height * len(rows) + 0.6), dpi=DPI, facecolor="white")
+    draw_paths(figure, rows)
+    figure.suptitle(title, fontsize=9, y=0.99, va="top")
+    figure.subplots_adjust(left=2.0 / figure.get_figwidth(), right=1, bottom=0, top=1 - 0.55 / figure.get_figheight())
+    save_figure(figure, path)
+
+
+def draw_paths(canvas: Figure | SubFigure, rows: Sequence[PathRow]) -> None:
+    """Draw images along curves, a row a curve, with the numbers of the steps above."""
+    axes = canvas.subplots(len(rows), len(rows[0].images), squeeze=False, gridspec_kw={"wspace": 0.06, "hspace": 0.06})
+    for line, row in zip(axes, rows, strict=True):
+        for i, axis in enumerate(line):
+            axis.set_xticks([])
+            axis.set_yticks([])
+            axis.imshow(_tile(row.images, i, below=True), cmap="gray", vmin=0, vmax=1, interpolation="nearest")
+            axis.spines[:].set(visible=bool(row.framed[i]), color="red", linewidth=2)
+        line[0].set_ylabel(row.title, fontsize=8, rotation=0, ha="right", va="center", color=row.colour, labelpad=8)
+    for i, axis in enumerate(axes[0]):
+        axis.set_title(str(i + 1), fontsize=7, pad=3)
+
+
+def _tile(images: Images, index: int, *, below: bool = False) -> np.ndarray:
+    """One image as rows and columns, upright; a volume's three middle slices beside each other, or below."""
     array = images.pixels[index, 0].numpy()
     if array.ndim == 2:
         return _upright(array, images.space.affine is not None)
     slices = [_upright(np.take(array, side // 2, axis=axis), True) for axis, side in enumerate(array.shape)]
-    height = max(part.shape[0] for part in slices)
-    return np.hstack([np.pad(part, ((0, height - part.shape[0]), (0, 0))) for part in slices])
+    along, across = (0, 1) if below else (1, 0)
+    widest = max(part.shape[across] for part in slices)
+    lacks = [widest - part.shape[across] for part in slices]
+    # Below each other they share their middle, beside each other their top.
+    pads = [(lack // 2, lack - lack // 2) if below else (0, lack) for lack in lacks]
+    padded = [np.pad(part, [pad if axis == across else (0, 0) for axis in (0, 1)]) for part, pad in zip(slices, pads, strict=True)]
+    return np.concatenate(padded, axis=along)
 
 
 def _upright(array: np.ndarray, in_world: bool) -> np.ndarray:
@@ -102,7 +143,8 @@ def _upright(array: np.ndarray, in_world: bool) -> np.ndarray:
     return np.rot90(array) if in_world else array
 
 
-def _save(figure: Figure, path: Path) -> None:
+def save_figure(figure: Figure, path: Path) -> None:
+    """Write a figure as PNG, whole."""
     with whole_file(path) as temporary:
         # Without a date in it, the same picture is the same file.
         figure.savefig(temporary, format="png", bbox_inches="tight", pad_inches=0.05, metadata={"Software": "tinycohort"})

@@ -51,6 +51,18 @@ class FitSettings:
         return asdict(self) | {"channels": default_channels(self.arch) if self.channels is None else self.channels}
 
 
+def _benchmark(arch: str, latent_dim: int, beta: float, *, lam: float = 0.01, epochs: int = 100, rate: float = 1e-3) -> FitSettings:
+    """Appendix D and Table 4 on an image benchmark; beta and lambda are the released code's."""
+    return FitSettings(
+        model_settings={"beta": beta, "likelihood": "fixed"},
+        arch=arch,
+        latent_dim=latent_dim,
+        preparation=Preparation(scaling="none"),
+        training=TrainingSettings(epochs=epochs, learning_rate=rate, batch_size=100, patience=5, jitter=0.0),
+        metric=MetricSettings(lam=lam),
+    )
+
+
 PRESETS: dict[str, FitSettings] = {
     # Chosen on real slices: see the README's results.
     "default": FitSettings(),
@@ -62,6 +74,10 @@ PRESETS: dict[str, FitSettings] = {
         training=TrainingSettings(epochs=1000, learning_rate=1e-4, batch_size=100, patience=20, jitter=0.0),
         metric=MetricSettings(n_centroids=50, selection="first", lam=1.0),
     ),
+    "paper-mnist": _benchmark("paper-mnist", 16, 0.01),
+    "paper-cifar10": _benchmark("paper-mnist", 32, 0.001, lam=0.1, epochs=200, rate=5e-4),
+    "paper-svhn": _benchmark("paper-svhn", 16, 0.01),
+    "paper-celeba": _benchmark("paper-celeba", 64, 0.05, lam=1.0),
 }
 
 

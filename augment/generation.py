@@ -28,7 +28,8 @@ from .model_config import ModelConfig, installed_versions
 from .nearest import nearest_images
 from .samplers import DEFAULT_SAMPLER, SAMPLERS, Sampler, fit_sampler
 
-Format = Literal["nifti", "png", "npz"]
+FileFormat = Literal["nifti", "png"]  # of an image by itself
+Format = Literal[FileFormat, "npz"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -99,6 +100,23 @@ def generate_class(
     **settings
         Of the sampler.
     """
+    latents, diagnostics = draw_latents(model, n, sampler=sampler, seed=seed, on_iteration=on_iteration, **settings)
+    place = device or torch.device("cpu")
+    pixels = decode(model.autoencoder.to(place), latents.to(place)).cpu()
+    model.autoencoder.cpu()
+    return Generated(model.config.label, Images(pixels, model.config.space), latents, diagnostics, seed, model.digest)
+
+
+def draw_latents(
+    model: FittedModel,
+    n: int,
+    *,
+    sampler: str = DEFAULT_SAMPLER,
+    seed: int = 0,
+    on_iteration: Callable[[], None] = lambda: None,
+    **settings: Any,
+) -> tuple[Tensor, Diagnostics]:
+    """The latents ``(n, D)`` that ``generate_class`` decodes, and how they were drawn; arguments as there."""
     if n < 1:
         raise UsageError(f"The number of images must be 1 or more, not {n}.")
     fitted = build_sampler(model, sampler, seed=seed, **settings)
@@ -107,10 +125,7 @@ def generate_class(
         assert isinstance(model.autoencoder, GaussianAutoencoder)
         with torch.no_grad():
             latents = model.autoencoder.transport(latents)
-    place = device or torch.device("cpu")
-    pixels = decode(model.autoencoder.to(place), latents.to(place)).cpu()
-    model.autoencoder.cpu()
-    return Generated(model.config.label, Images(pixels, model.config.space), latents, diagnostics, seed, model.digest)
+    return latents, diagnostics
 
 
 def top_up(counts: Mapping[str, int], n: int | None = None) -> dict[str, int]:
@@ -190,7 +205,10 @@ def write_cohort(
             for name, distance in zip(names, distances, strict=True)
         ]
         for name, pixels in zip(names, part.images.pixels, strict=True):
-            _write_image(folder, name, pixels[0].numpy(), part.images.space, file_format)
+            if file_format != "npz":
+                stem = folder / name / "anat" / f"{name}_T1w" if file_format == "nifti" else folder / "images" / name
+                stem.parent.mkdir(parents=True, exist_ok=True)
+                write_image(stem, pixels[0].numpy(), part.images.space, file_format)
     if file_format == "npz":
         np.savez_compressed(
             folder / "images.npz",
@@ -209,7 +227,7 @@ def write_cohort(
     return pd.DataFrame(audit, columns=["participant_id", "label", "nearest_training_row", "distance"])
 
 
-def default_format(space: ImageSpace) -> Format:
+def default_format(space: ImageSpace) -> FileFormat:
     """``nifti`` where the images have a place in the world or are volumes, else ``png``."""
     return "nifti" if space.affine is not None or len(space.shape) == 3 else "png"
 
@@ -226,22 +244,26 @@ PARTICIPANTS_COLUMNS = {
 }
 
 
-def _write_image(folder: Path, name: str, array: np.ndarray, space: ImageSpace, file_format: Format) -> None:
+def write_image(stem: Path, array: np.ndarray, space: ImageSpace, file_format: FileFormat) -> None:
+    """Write a synthetic image ``(X, Y[, Z])`` in [0, 1], marked as such, to ``stem`` with ``.nii.gz`` and ``.json``, or ``.png``, added.
+
+    Raises
+    ------
+    UsageError
+        If a volume is to be a PNG.
+    """
     if file_format == "nifti":
-        path = folder / name / "anat" / f"{name}_T1w.nii.gz"
-        path.parent.mkdir(parents=True)
         affine = np.eye(4) if space.affine is None else np.array(space.affine)
         image = nib.Nifti1Image(array.reshape(space.volume_shape).astype(np.float32), affine)
         image.header.set_xyzt_units("mm")
         image.header["descrip"] = MARK.encode()
-        nib.save(image, path)
-        _write_json(path.with_name(f"{name}_T1w.json"), {"Synthetic": True, "Description": MARK})
-    elif file_format == "png":
-        if array.ndim != 2:
-            raise UsageError("Volumes cannot be written as PNG; choose --format nifti or npz.")
-        path = folder / "images" / f"{name}.png"
-        path.parent.mkdir(exist_ok=True)
-        Image.fromarray(np.round(255 * array).astype(np.uint8), mode="L").save(path, pnginfo=_png_mark())
+        nib.save(image, stem.with_name(f"{stem.name}.nii.gz"))
+        _write_json(stem.with_name(f"{stem.name}.json"), {"Synthetic": True, "Description": MARK})
+        return
+    if array.ndim != 2:
+        raise UsageError("Volumes cannot be written as PNG; choose --format nifti or npz.")
+    grey = Image.fromarray(np.round(255 * array).astype(np.uint8), mode="L")
+    grey.save(stem.with_name(f"{stem.name}.png"), pnginfo=_png_mark())
 
 
 def _png_mark() -> Any:
@@ -299,7 +321,7 @@ def _origin(config: ModelConfig) -> dict[str, Any]:
 
 
 def _readme(generated: Sequence[Generated], models: Mapping[str, FittedModel]) -> str:
-    lines = [f"- {part.label}: {len(part.images)} images, sampler {part.diagnostics.sampler}" for part in generated]
+    lines = [f"- {part.label}: sampler {part.diagnostics.sampler}" for part in generated]
     source = models[generated[0].label].config.data["name"]
     return (
         f"Every image here is synthetic: drawn by tinycohort from models trained on {source}. There are no such people.\n\n"

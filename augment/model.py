@@ -30,9 +30,10 @@ from .samplers import Latents
 _TENSORS = ("model.safetensors", "latents.safetensors", "metric.safetensors")
 
 
-def build_metric(posterior: Posterior, settings: MetricSettings, *, seed: int, label: str) -> RiemannianMetric:
-    """The metric of a class's training images, in a fit that has this seed."""
-    return RiemannianMetric.from_posterior(posterior, **asdict(settings), seed=derived_seed(seed, label, "centroids"))
+def build_metric(posterior: Posterior, settings: MetricSettings, *, seed: int, label: str, draw: int | None = None) -> RiemannianMetric:
+    """The metric of a class's training images, in a fit that has this seed; ``draw`` numbers other choices of the centroids by chance."""
+    drawn = derived_seed(seed, label, "centroids", *([] if draw is None else [draw]))
+    return RiemannianMetric.from_posterior(posterior, **asdict(settings), seed=drawn)
 
 
 @dataclass(frozen=True, eq=False)
@@ -89,11 +90,17 @@ class FittedModel:
             digest.update(name.encode() + value.contiguous().numpy().tobytes())
         return digest.hexdigest()
 
-    def with_metric(self, settings: MetricSettings) -> "FittedModel":
-        """The same model with another metric of its posterior; raise a ``UsageError`` if it has none."""
+    def with_metric(self, settings: MetricSettings, draw: int | None = None) -> "FittedModel":
+        """The same model with another metric of its posterior, centroids by chance drawn anew if ``draw`` is a number.
+
+        Raises
+        ------
+        UsageError
+            If it has no Gaussian posterior.
+        """
         if self.posterior is None:
             raise UsageError(f"The model '{self.config.model}' has no Gaussian posterior, and so no metric.")
-        metric = build_metric(self.posterior, settings, seed=self.config.seed, label=self.config.label)
+        metric = build_metric(self.posterior, settings, seed=self.config.seed, label=self.config.label, draw=draw)
         return replace(self, config=replace(self.config, metric=settings), metric=metric)
 
     @property

@@ -4,7 +4,7 @@ import hashlib
 import http.client
 import os
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,6 @@ from .rings import rings_and_discs
 from .rows import cohort_table
 
 SMALLEST = 32  # pixels a side: what the paper's networks take, so that MNIST is padded with zeros (Appendix D)
-VALIDATION_SHARE = 5  # one in so many training images of a size study selects (Appendix D)
 _CHUNK = 10_000  # images that are turned to grey, or hashed, at a time
 _DIGITS = tuple("0123456789")
 
@@ -132,44 +131,6 @@ class Benchmark:
             told = " (the paper selects by its training images)" if self.name == "cifar10" and side == "validation" else ""
             raise UsageError(f"{self.name} has no side '{side}'{told}; it has: {', '.join(sorted(set(self.side.tolist())))}.")
         return torch.from_numpy(_padded(self.images[rows])).to(torch.float32) / 255
-
-    def subset(self, n: int, seed: int) -> "Benchmark":
-        """The benchmark with ``n`` of its training images, for the studies of Fig. 4 and 11; the test side is left as it is.
-
-        A fifth of the ``n`` becomes the validation side, and the published validation images are left out. Both sides keep the classes'
-        shares, and of one seed a smaller subset's sides are part of a larger one's.
-
-        Raises
-        ------
-        UsageError
-            If there are not so many, or fewer than 5 are asked for.
-        """
-        pool = np.flatnonzero(self.side == "train")
-        if not VALIDATION_SHARE <= n <= len(pool):
-            raise UsageError(f"A subset of {self.name} has from {VALIDATION_SHARE} to {len(pool)} training images, not {n}.")
-        rank, share = np.empty(len(pool), dtype=int), np.empty(len(pool))
-        generator = np.random.default_rng(seed)
-        for label in np.unique(self.labels):
-            own = np.flatnonzero(self.labels[pool] == label)
-            rank[own] = generator.permutation(len(own))
-            share[own] = (rank[own] + 0.5) / max(len(own), 1)
-        # By how much of its class came before: wherever this order is cut, the classes have their shares.
-        order = np.argsort(share, kind="stable")
-        selects = rank[order] % VALIDATION_SHARE == VALIDATION_SHARE - 1
-        validation = pool[order[selects]][: n // VALIDATION_SHARE]
-        train = pool[order[~selects]][: n - len(validation)]
-        rows = np.sort(np.concatenate([train, validation, np.flatnonzero(self.side == "test")]))
-        side = self.side.astype("<U10")
-        side[validation] = "validation"
-        images, labels = self.images[rows], self.labels[rows]
-        return replace(
-            self,
-            images=images,
-            labels=labels,
-            side=side[rows],
-            digest=content_digest(images, labels),
-            image_ids=tuple(self.image_ids[row] for row in rows),
-        )
 
 
 def read_benchmark(

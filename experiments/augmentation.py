@@ -27,14 +27,14 @@ from ..classifiers.training import Augmentation, ClassifierSettings, balancing_w
 from ..datasets.cohort import Cohort
 from ..datasets.errors import UsageError
 from ..datasets.splits import Split, sides_of_rows, split_cohort
+from ..datasets.subsets import LEFT_OUT
 from .generators import check_no_leakage, generator_of, split_of_given
-from .prepared import TEST, Prepared, stratum
+from .prepared import TEST, Prepared, stratum, without_places
 from .study import read_config, seed_of
 from .systems import System
 
 BASELINES = ("original", "resampled", "weighted", "classical", "covariates")
 DEFAULT_METHODS = ("original", "resampled", "weighted", "classical", "vae:posterior", "vae:riemannian")
-LEFT_OUT = "left out"
 
 Mode = Literal["resampled+synthetic", "real+synthetic", "synthetic-only"]
 MODES: tuple[Mode, ...] = get_args(Mode)
@@ -305,15 +305,11 @@ def study_config(
     The data are known by their digests; where they lie stands apart, so that a study can go on where they lie elsewhere, and so does
     the command line, which may differ in how many jobs there are.
     """
-    bound = dict(data)
+    bound, places = without_places(data)
     where: dict[str, Any] = {"command": command or None}
     if generators is not None:
         generators, where["generators"] = generators["digests"], generators["folder"]
-    for name in ("source", "test_source"):
-        if name in bound:
-            paths = {key: value for key, value in bound[name].items() if key in ("data", "table", "root")}
-            bound[name] = {key: value for key, value in bound[name].items() if key not in paths}
-            where[name] = paths
+    where |= places
     return {
         "seed": seed,
         "data": bound,

@@ -15,6 +15,7 @@ from ..datasets.readers import Source
 from ..datasets.transforms import Preparation
 from . import evaluate
 from .augmentation import DEFAULT_MODE, Protocols
+from .page import markdown_table
 
 SOURCE = Source("demo")
 # A coronal slice through the ventricles and the hippocampi, which shrink in AD.
@@ -62,7 +63,7 @@ def run_demo(out: Path, *, steps: int, force: bool) -> None:
         for label, model in models.items()
     ]
     with whole_file(out / "summary.md") as temporary:
-        temporary.write_text(_markdown(pd.DataFrame(rows)), encoding="utf-8")
+        temporary.write_text(f"# Demo\n\n{markdown_table(pd.DataFrame(rows))}\n", encoding="utf-8")
     # One that is there would be taken up, and not replaced.
     shutil.rmtree(study, ignore_errors=True)
     evaluate.evaluate(study_configuration(min(steps, STUDY_STEPS)), study, jobs=STUDY_RUNS)
@@ -98,8 +99,3 @@ def study_configuration(steps: int) -> dict[str, Any]:
 
 def _counts(models: dict) -> dict[str, int]:
     return next(iter(models.values())).config.data["counts"]
-
-
-def _markdown(table: pd.DataFrame) -> str:
-    lines = [table.columns, ["---"] * len(table.columns), *table.to_numpy()]
-    return "# Demo\n\n" + "\n".join("| " + " | ".join(str(cell) for cell in line) + " |" for line in lines) + "\n"

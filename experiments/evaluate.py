@@ -1,13 +1,9 @@
 """The command ``augment evaluate``: set up an augmentation study or take it up again, run what is missing, and report."""
 
-import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
-
-from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-from rich.progress import Progress as Bars
 
 from ..augment import console
 from ..augment.commands import load_models
@@ -16,17 +12,15 @@ from ..classifiers.covariates import available
 from ..classifiers.network import load_network
 from ..classifiers.training import ClassifierSettings
 from ..datasets.cohort import Cohort
-from ..datasets.errors import DataError, GateError, LeakageError, UsageError
+from ..datasets.errors import DataError, UsageError
 from ..datasets.readers import Source
 from ..datasets.splits import Split
-from ..datasets.texts import read_toml
+from . import starting
 from .augmentation import DEFAULT_METHODS, MODES, Protocols, cells_of, check_method, require_splits, run_cell, split_of, study_config
 from .generators import check_no_leakage, describe_given
 from .prepared import TEST, describe, stratum
 from .report import write_report
-from .runs import Progress, Shard, Study, run_study
-from .slurm import sbatch_script, submit
-from .study import Failure
+from .runs import Study
 
 
 @dataclass(frozen=True)
@@ -121,13 +115,7 @@ def read_configuration(path: Path, network: str | None) -> dict[str, Any]:
     UsageError
         If it names a network that the command line does not: a file runs no code.
     """
-    try:
-        config = read_toml(path)
-    except (OSError, ValueError) as error:
-        raise DataError(f"{path} is no study's configuration ({error}); give the config.toml of a study.") from error
-    missing = [name for name in ("seed", "data", "where", "protocols", "fit", "classifier", "grid") if name not in config]
-    if missing:
-        raise DataError(f"{path} lacks {', '.join(missing)}; give the config.toml of a study.")
+    config = starting.read_configuration(path, ("seed", "data", "where", "protocols", "fit", "classifier", "grid"))
     if config.get("network") != network:
         raise UsageError(f"{path} uses the network {config.get('network')}: give it as --network too, for a file runs no code by itself.")
     return config
@@ -151,40 +139,21 @@ def evaluate(
         Resolved.
     out : Path
         Folder of the study.
-    jobs, threads : int
-        Processes, and threads of each.
-    shard : str, optional
-        ``i/n``: only this part, and no report.
-    slurm : int, optional
-        Print (or, with ``send``, submit) a job array of so many shards instead.
-
-    Raises
-    ------
-    GateError
-        If runs failed; the others are kept.
-    LeakageError
-        If one of them failed because a generator had seen a participant that is tested.
+    jobs, threads, shard, slurm, send
+        As for ``starting.start``, which raises the errors.
     """
-    if slurm is not None:
-        _to_slurm(config, out, jobs, threads, slurm, send)
-        return
     grid = config["grid"]
-    study = Study(out, run_cell, cells_of(grid["methods"], grid["modes"], grid["runs"]), config)
-    with _Bar() as progress:
-        outcome = run_study(
-            study, jobs=jobs, threads=threads, shard=Shard.parse(shard) if shard else None, together=("run",), progress=progress
-        )
-    for failure in outcome.failures:
-        console.warn(str(failure))
-    if shard is None and outcome.computed + outcome.found:
-        report(out)
-    leaks = [failure for failure in outcome.failures if failure.exit_code == LeakageError.exit_code]
-    if leaks:
-        raise LeakageError(leaks[0].message)
-    if outcome.failures:
-        raise GateError(
-            f"{len(outcome.failures)} runs failed (listed above, and in {out / 'failures'}); the same command tries them again."
-        )
+    starting.start(
+        Study(out, run_cell, cells_of(grid["methods"], grid["modes"], grid["runs"]), config),
+        command=["augment", "evaluate", *(["--network", config["network"]] if config.get("network") else [])],
+        report=report,
+        together=("run",),
+        jobs=jobs,
+        threads=threads,
+        shard=shard,
+        slurm=slurm,
+        send=send,
+    )
 
 
 def report(folder: Path) -> None:
@@ -192,64 +161,3 @@ def report(folder: Path) -> None:
     write_report(folder)
     console.say((folder / "table.md").read_text(encoding="utf-8"))
     console.say(f"Wrote {folder / 'results.csv'}, {folder / 'table.md'} and {folder / 'report.html'}.")
-
-
-def _to_slurm(config: Mapping[str, Any], out: Path, jobs: int, threads: int, shards: int, send: bool) -> None:
-    """The shards take up the configuration that is written here, so the folder is on a disk that all nodes see."""
-    from .study import claim
-
-    claim(out, config)
-    command = [
-        "augment",
-        "evaluate",
-        "--config",
-        str(out / "config.toml"),
-        "--out",
-        str(out),
-        "--jobs",
-        str(jobs),
-        "--threads",
-        str(threads),
-    ]
-    if config.get("network"):
-        command += ["--network", config["network"]]
-    script = sbatch_script(command, shards, logs=out / "logs", cpus=jobs * threads)
-    if send:
-        console.say(f"Submitted as job {submit(script, logs=out / 'logs')}; when it is done: augment report {out}")
-    else:
-        (out / "logs").mkdir(exist_ok=True)
-        sys.stdout.write(script)
-
-
-class _Bar(Progress):
-    """A bar of the runs on the terminal."""
-
-    def __init__(self) -> None:
-        columns = (
-            TextColumn("{task.description}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TimeElapsedColumn(),
-            TextColumn("left"),
-            TimeRemainingColumn(),
-        )
-        self.bars = Bars(*columns, console=console.CONSOLE)
-
-    def __enter__(self) -> "_Bar":
-        self.bars.start()
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self.bars.stop()
-
-    def begin(self, total: int, found: int) -> None:
-        self.task = self.bars.add_task("runs", total=total, completed=found)
-
-    def started(self, key: Mapping[str, Any]) -> None:
-        self.bars.update(self.task, description=f"run {key['run']}, {key['method']}")
-
-    def finished(self, key: Mapping[str, Any], seconds: float) -> None:
-        self.bars.advance(self.task)
-
-    def failed(self, failure: Failure) -> None:
-        self.bars.advance(self.task)

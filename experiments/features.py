@@ -6,6 +6,7 @@ passport says which, and comparing scores of different passports is refused.
 
 import hashlib
 import inspect
+import math
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
@@ -23,6 +24,7 @@ from ..datasets.errors import UsageError
 from .inception import SIDE, load_inception
 
 BATCH = 32
+LEAST_EPOCHS, LEAST_STEPS = 20, 500  # of the classifier's training: a small cohort makes few steps an epoch
 SLICES = (0.25, 0.5, 0.75)  # of each axis: through the middle, and half way to either side
 
 
@@ -128,6 +130,12 @@ def inception_extractor(weights: Path, dimension: int = 2048, *, bf16: bool = Fa
     return Extractor(Passport(f"inception-{dimension}", name, digest, resize, dtype, dimension), compute)
 
 
+def cohort_settings(n_images: int) -> ClassifierSettings:
+    """How the classifier of ``cohort_extractor`` is trained on so many images: 20 epochs, or as many as make 500 steps."""
+    steps_an_epoch = math.ceil(n_images / ClassifierSettings.batch_size)
+    return ClassifierSettings(epochs=max(LEAST_EPOCHS, math.ceil(LEAST_STEPS / steps_an_epoch)), learning_rate=1e-3)
+
+
 def cohort_extractor(
     images: Tensor, labels: Tensor, validation_images: Tensor, validation_labels: Tensor, settings: ClassifierSettings, *, seed: int
 ) -> Extractor:
@@ -145,15 +153,27 @@ def cohort_extractor(
     seed : int
         Of its training.
     """
+    return classifier_extractor(cohort_classifier(images, labels, validation_images, validation_labels, settings, seed=seed))
+
+
+def cohort_classifier(
+    images: Tensor, labels: Tensor, validation_images: Tensor, validation_labels: Tensor, settings: ClassifierSettings, *, seed: int
+) -> CNN:
+    """The classifier of ``cohort_extractor``, which has the same arguments."""
     n_classes = int(labels.max()) + 1
     if n_classes < 2:
         raise UsageError("The extractor 'cohort' learns to tell classes apart, and the real cohort has one; use an inception extractor.")
     network = train_classifier(images, labels, validation_images, validation_labels, settings, n_classes=n_classes, seed=seed).network
     assert isinstance(network, CNN)
+    return network
+
+
+def classifier_extractor(network: CNN) -> Extractor:
+    """The features that a ``cohort_classifier``, on the CPU and in evaluation mode, has of images."""
     digest = hashlib.sha256()
     for name, value in network.state_dict().items():
         digest.update(name.encode() + value.numpy().tobytes())
-    size = " x ".join(map(str, images.shape[2:]))
+    size = " x ".join(map(str, network.shape))
     return Extractor(
         Passport("cohort", "Fréchet classifier distance", digest.hexdigest(), f"none: {size}", dimension=HIDDEN), network.features
     )

@@ -3,13 +3,15 @@
 Given ones bring their split along, because another split would test on participants that they have seen.
 """
 
+import re
+import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 from ..augment.commands import load_models
-from ..augment.fitting import fit_class, plan_digest
+from ..augment.fitting import FitSettings, fit_class, plan_digest
 from ..augment.model import FittedModel
 from ..datasets.cohort import Cohort
 from ..datasets.errors import DataError, LeakageError, UsageError
@@ -93,11 +95,26 @@ def generator_of(
     if config.get("generators"):
         return given_generator(label, config)
     place = place_of_fitted(folder, shared["run"], system, data.classes.index(label))
-    # The metric is built of what was trained when images are drawn: systems that differ in it alone share the model.
-    training = replace(system, metric={}).fit_settings(fit_settings_from(config["fit"]))
-    settings = replace(training, seed=seed_of(config["seed"], {**shared, "of": "generators"}))
-    data_digest = config["data"]["digest"]
-    make_once(place, lambda temporary: fit_class(data.cohort, split, label, settings, data_digest=data_digest).save(temporary))
+    settings = replace(system.fit_settings(fit_settings_from(config["fit"])), seed=seed_of(config["seed"], {**shared, "of": "generators"}))
+    return fitted_once(place, data.cohort, split, label, settings, config["data"]["digest"])
+
+
+def fitted_once(
+    place: Path, cohort: Cohort, split: Split, label: str, settings: FitSettings, data_digest: str, resume_folder: Path | None = None
+) -> FittedModel:
+    """The model in ``place``, fitted if it is not there; ``resume_folder`` keeps the state of its training until then.
+
+    Raises
+    ------
+    DataError
+        If the one that is there is of another plan.
+    """
+    make_once(
+        place,
+        lambda temporary: fit_class(cohort, split, label, settings, data_digest=data_digest, resume_folder=resume_folder).save(temporary),
+    )
+    if resume_folder is not None:
+        shutil.rmtree(resume_folder, ignore_errors=True)
     model = FittedModel.load(place)
     if model.config.plan != plan_digest(settings, label, data_digest, split):
         raise DataError(f"{place} was fitted with other settings, data or split than this study's; delete it.")
@@ -106,7 +123,7 @@ def generator_of(
 
 def place_of_fitted(folder: Path, run: int, system: System, index: int) -> Path:
     """Where a study keeps the model of its ``index``-th class that was fitted in a run."""
-    return folder / "generators" / f"run-{run:03d}" / f"{system.trained_as}-{index}"
+    return folder / "generators" / f"run-{run:03d}" / f"{re.sub(r'[^A-Za-z0-9=+._-]', '-', system.trained_as)}-{index}"
 
 
 def check_no_leakage(model: FittedModel, split: Split, external: Iterable[str] = ()) -> None:

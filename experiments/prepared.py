@@ -149,6 +149,16 @@ def describe(
     return data | {"test_source": _as_dict(test_source), "test_digest": its.digest}
 
 
+def without_places(data: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """What ``describe`` says, without where the data lie, and that by itself: they are known by their digest, and may move."""
+    bound, places = dict(data), {}
+    for name in ("source", "test_source"):
+        if name in bound:
+            places[name] = {key: value for key, value in bound[name].items() if key in ("data", "table", "root")}
+            bound[name] = {key: value for key, value in bound[name].items() if key not in places[name]}
+    return bound, places
+
+
 def make_once(place: Path, write: Callable[[Path], None]) -> None:
     """Have the folder ``place``, made by ``write``; another process that makes the same one first is as good."""
     if place.exists():

@@ -1,16 +1,12 @@
 """A study's results for people: ``results.csv``, ``predictions.csv``, ``table.md`` in the layout of the paper's Table 2, and
 ``report.html`` in one file."""
 
-import base64
-import io
 import json
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import jinja2
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
@@ -24,6 +20,7 @@ from ..datasets.files import whole_file
 from ..datasets.transforms import Images
 from .augmentation import cells_of, seed_of_samples, split_of_run
 from .generators import given_generator, place_of_fitted
+from .page import STYLE, as_data, markdown_table, render, with_what
 from .prepared import EXTERNAL, TEST, Prepared
 from .statistics import compare, paired_differences
 from .study import all_runs, collect_failures, read_config
@@ -182,7 +179,7 @@ def _markdown(sections: Sequence[Section], folder: Path, config: Mapping[str, An
     lines = [f"# {_title(config)}", "", f"Mean ± standard deviation over runs, in percent; protocol {config['protocols']['protocol']}.", ""]
     lines += [missing, ""] if missing else []
     for section in sections:
-        lines += [f"## {section.title}", "", _markdown_table(section.layout), ""]
+        lines += [f"## {section.title}", "", markdown_table(section.layout), ""]
         for reference, comparison in section.comparisons.items():
             lines += [f"Against `{reference}`:", ""]
             lines += [f"- `{method}`: {verdict}" for method, verdict in _comparison_rows(comparison)] + [""]
@@ -190,11 +187,6 @@ def _markdown(sections: Sequence[Section], folder: Path, config: Mapping[str, An
     if failures:
         lines += ["## Runs that failed", "", *(f"- {failure}" for failure in failures), ""]
     return "\n".join(lines)
-
-
-def _markdown_table(table: pd.DataFrame) -> str:
-    lines = [table.columns, ["---"] * len(table.columns), *table.to_numpy()]
-    return "\n".join("| " + " | ".join(str(cell) for cell in line) + " |" for line in lines)
 
 
 def _html(
@@ -205,9 +197,10 @@ def _html(
     missing: str,
     data: Prepared | None,
 ) -> str:
-    environment = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined)
-    return environment.from_string(_PAGE).render(
+    return render(
+        _PAGE,
         title=_title(config),
+        style=STYLE,
         missing=missing,
         protocol=config["protocols"]["protocol"],
         sections=[
@@ -215,18 +208,18 @@ def _html(
                 "title": section.title,
                 "header": list(section.layout.columns),
                 "rows": section.layout.to_numpy().tolist(),
-                "plot": _as_data(_plot_runs(section)),
+                "plot": as_data(_plot_runs(section)),
                 "comparisons": {name: _comparison_rows(found) for name, found in section.comparisons.items()},
             }
             for section in sections
         ],
-        sheets=[(title, _as_data(figure)) for title, figure in _sheets(folder, config, data)],
-        curves=_as_data(_plot_curves(runs)),
+        sheets=[(title, as_data(figure)) for title, figure in _sheets(folder, config, data)],
+        curves=as_data(_plot_curves(runs)),
         sampling=_sampling_rows(runs),
         failures=[str(failure) for failure in collect_failures(folder)],
         command=config["where"].get("command", ""),
         config=json.dumps(config, indent=1, default=str),
-        records=_records(runs),
+        records=with_what(runs),
     )
 
 
@@ -336,26 +329,9 @@ def _sampling_rows(runs: Sequence[Mapping[str, Any]]) -> list[list[str]]:
     return rows
 
 
-def _records(runs: Sequence[Mapping[str, Any]]) -> list[str]:
-    """With what the runs were computed, each combination once."""
-    kept = [{name: value for name, value in run["record"].items() if not re.search("second|start|finish|time|pid", name)} for run in runs]
-    return sorted({json.dumps(record, sort_keys=True) for record in kept})
-
-
-def _as_data(figure: Figure) -> str:
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", bbox_inches="tight", metadata={"Software": "tinycohort"})
-    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
-
-
 _PAGE = """<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><title>{{ title }}</title>
-<style>
-body { font: 15px/1.45 system-ui, sans-serif; max-width: 1100px; margin: 2rem auto; padding: 0 1rem; color: #222 }
-table { border-collapse: collapse; margin: 1rem 0; font-variant-numeric: tabular-nums; font-size: 13px }
-th, td { padding: .25rem .6rem; border-bottom: 1px solid #ddd; text-align: right } th:first-child, td:first-child { text-align: left }
-img { max-width: 100% } pre { background: #f6f6f6; padding: 1rem; overflow: auto; font-size: 12px } .note { color: #666 }
-</style></head><body>
+<style>{{ style | safe }}</style></head><body>
 <h1>{{ title }}</h1>
 <p class="note">Protocol {{ protocol }}. Mean ± standard deviation over runs, in percent. Verdicts: corrected resampled t-test
 (Nadeau and Bengio 2003) on paired differences, Holm's correction, 95 %. Synthetic images train classifiers only;

@@ -1,7 +1,6 @@
-"""A system: a model, a sampler, and what departs from their settings, in one text such as ``vae:riemannian rho_scale=2``."""
+"""What a study compares: a model, how it is trained, and how it is sampled, in one text such as ``vae:riemannian rho_scale=2``."""
 
-import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields, replace
 from types import UnionType
 from typing import Any, get_args, get_type_hints
@@ -15,17 +14,22 @@ from ..augment.samplers import SAMPLERS, check_sampler
 from ..augment.training import TrainingSettings
 from ..datasets.errors import UsageError
 
+RECONSTRUCTION = "reconstruction"  # in a sampler's place: training images, encoded and decoded (Table 7, "recon.")
+DRAW = "draw"  # of the centroids, where they are chosen at random: another number, other centroids of the same model (Fig. 12, right)
 
-def _types(settings: type) -> dict[str, Callable[[str], Any]]:
+Kinds = Mapping[str, Callable[[str], Any]]
+
+
+def _kinds(settings: type) -> Kinds:
     """What reads each field of a dataclass of settings from a text."""
     hints = get_type_hints(settings)
     kinds = {name: get_args(hint)[0] if isinstance(hint, UnionType) else hint for name, hint in hints.items()}
     return {f.name: kinds[f.name] if kinds[f.name] in (int, float) else str for f in fields(settings)}
 
 
-_NETWORKS: dict[str, Callable[[str], Any]] = {"arch": str, "latent_dim": int, "channels": int}
-_TRAINING = _types(TrainingSettings)
-_METRIC = _types(MetricSettings)
+_NETWORKS: Kinds = {"arch": str, "latent_dim": int, "channels": int}
+_TRAINING: Kinds = {name: kind for name, kind in _kinds(TrainingSettings).items() if name not in ("precision", "device")}
+_METRIC: Kinds = {**_kinds(MetricSettings), DRAW: int}
 
 
 @dataclass(frozen=True)
@@ -34,20 +38,22 @@ class System:
 
     Parameters
     ----------
-    model, sampler : str
-        Of ``AUTOENCODERS`` and ``SAMPLERS``.
-    model_settings, networks, training, metric, sampling : dict
-        What departs from a study's settings: of the model's constructor; ``arch``, ``latent_dim`` and ``channels``; of
-        ``TrainingSettings``; of ``MetricSettings``; of the sampler.
+    model : str
+        Of ``AUTOENCODERS``.
+    sampler : str
+        Of ``SAMPLERS``, or ``RECONSTRUCTION``.
+    model_settings, networks, training, metric_settings, sampler_settings : dict
+        What departs from the study's settings: of the model's constructor; ``arch``, ``latent_dim`` and ``channels``; of
+        ``TrainingSettings``; of ``MetricSettings``, and ``draw``; of the sampler.
     """
 
     model: str
     sampler: str
-    model_settings: dict[str, Any] = field(default_factory=dict)
-    networks: dict[str, Any] = field(default_factory=dict)
-    training: dict[str, Any] = field(default_factory=dict)
-    metric: dict[str, Any] = field(default_factory=dict)
-    sampling: dict[str, Any] = field(default_factory=dict)
+    model_settings: Mapping[str, Any] = field(default_factory=dict)
+    networks: Mapping[str, Any] = field(default_factory=dict)
+    training: Mapping[str, Any] = field(default_factory=dict)
+    metric_settings: Mapping[str, Any] = field(default_factory=dict)
+    sampler_settings: Mapping[str, Any] = field(default_factory=dict)
 
     @classmethod
     def parse(cls, text: str) -> "System":
@@ -60,53 +66,73 @@ class System:
         """
         method, *settings = text.split()
         model, _, sampler = method.partition(":")
-        check_sampler(sampler, model_class(model), f"the model '{model}'")
-        system = cls(model, sampler)
-        # The chains' lengths are whole numbers, and named so.
-        sampling = {name: int if name.startswith("n_") else float for name in SAMPLERS[sampler].settings}
-        parts = ((system.networks, _NETWORKS), (system.training, _TRAINING), (system.metric, _METRIC), (system.sampling, sampling))
+        if sampler != RECONSTRUCTION:
+            check_sampler(sampler, model_class(model), f"the model '{model}'")
+        # A sampler's whole numbers are named so. A setting that changes nothing is refused: only these samplers look at the metric.
+        of_sampler = {name: int if name.startswith("n_") else float for name in SAMPLERS[sampler].settings} if sampler in SAMPLERS else {}
+        of_metric = _METRIC if sampler.startswith("riemannian") else {}
+        of_model = dict.fromkeys(defaults(model), str)
+        known: dict[str, Kinds] = {
+            "model": of_model,
+            "networks": _NETWORKS,
+            "training": _TRAINING,
+            "metric": of_metric,
+            "sampler": of_sampler,
+        }
+        found: dict[str, dict[str, Any]] = {part: {} for part in known}
         for setting in settings:
             name, _, value = setting.partition("=")
-            if name in defaults(model):
-                system.model_settings.update(parse_settings(model, [setting]))
-                continue
-            for part, known in parts:
-                if name in known:
-                    part[name] = _read(text, setting, known[name], value)
-                    break
-            else:
-                names = [*defaults(model), *(name for _, known in parts for name in known)]
-                raise UsageError(f"'{text}' has no setting '{name}'; choose among: {', '.join(names)}.")
-        system.fit_settings(FitSettings())
-        return system
+            part = next((part for part, names in known.items() if name in names), None)
+            if part is None:
+                names = ", ".join(name for names in known.values() for name in names)
+                raise UsageError(f"The system '{text}' has no setting '{name}'; choose among: {names}.")
+            found[part][name] = parse_settings(model, [setting])[name] if part == "model" else _read(setting, known[part][name], value)
+        MetricSettings(**{name: value for name, value in found["metric"].items() if name != DRAW})
+        TrainingSettings(**found["training"])
+        return cls(model, sampler, found["model"], found["networks"], found["training"], found["metric"], found["sampler"])
+
+    @classmethod
+    def of_key(cls, key: Mapping[str, Any]) -> "System":
+        """The system of a cell whose key holds ``trained_as`` as ``model`` and ``drawn_as`` as ``sampler``."""
+        model, *of_model = key["model"].split()
+        sampler, *of_sampler = key["sampler"].split()
+        return cls.parse(" ".join([f"{model}:{sampler}", *of_model, *of_sampler]))
 
     @property
     def trained_as(self) -> str:
-        """What decides the trained weights, as a file's name: systems of one name share a model."""
-        settings = {**self.model_settings, **self.networks, **self.training}
-        return "_".join([self.model, *(re.sub(r"[^A-Za-z0-9=+.-]", "-", f"{name}={settings[name]}") for name in sorted(settings))])
+        """What decides the trained weights, as a text: systems that share it share a model."""
+        return _text(self.model, {**self.model_settings, **self.networks, **self.training})
+
+    @property
+    def drawn_as(self) -> str:
+        """What decides how a trained model is sampled, as a text."""
+        return _text(self.sampler, {**self.metric_settings, **self.sampler_settings})
 
     def fit_settings(self, settings: FitSettings) -> FitSettings:
-        """A study's settings, changed as this system asks; the model's own are taken over if it is the study's model."""
-        own = settings.model_settings if settings.model == self.model else {}
-        return replace(
-            settings,
-            model=self.model,
-            model_settings={**own, **self.model_settings},
-            training=replace(settings.training, **self.training),
-            metric=replace(settings.metric, **self.metric),
-            **self.networks,
-        )
+        """A study's settings, changed as this system asks; of the study's model settings those that this model has too."""
+        shared = {name: value for name, value in settings.model_settings.items() if name in defaults(self.model)}
+        training = replace(settings.training, **self.training)
+        return replace(settings, model=self.model, model_settings={**shared, **self.model_settings}, training=training, **self.networks)
 
     def draw(self, model: FittedModel, n: int, *, seed: int) -> Generated:
-        """``n`` images of a model that was trained as this system is: its metric, which costs no training, is this system's."""
-        if self.metric and model.posterior is not None:
-            model = model.with_metric(replace(model.config.metric, **self.metric))
-        return generate_class(model, n, sampler=self.sampler, seed=seed, **self.sampling)
+        """``n`` images of a model that was trained as this system is."""
+        return generate_class(self.with_metric(model), n, sampler=self.sampler, seed=seed, **self.sampler_settings)
+
+    def with_metric(self, model: FittedModel) -> FittedModel:
+        """The trained model with the metric that the system asks for: it costs no training."""
+        if not self.metric_settings:
+            return model
+        asked = dict(self.metric_settings)
+        draw = asked.pop(DRAW, None)
+        return model.with_metric(replace(model.config.metric, **asked), draw=draw)
 
 
-def _read(text: str, setting: str, kind: Callable[[str], Any], value: str) -> Any:
+def _text(name: str, settings: Mapping[str, Any]) -> str:
+    return " ".join([name, *(f"{key}={settings[key]}" for key in sorted(settings))])
+
+
+def _read(setting: str, kind: Callable[[str], Any], value: str) -> Any:
     try:
         return kind(value)
     except ValueError:
-        raise UsageError(f"In '{text}', {setting} is no {getattr(kind, '__name__', 'value')}.") from None
+        raise UsageError(f"The setting '{setting}' of a system is no {'whole number' if kind is int else 'number'}.") from None

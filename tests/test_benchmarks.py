@@ -19,7 +19,7 @@ from scipy.io import savemat
 
 from tinycohort.datasets import benchmarks
 from tinycohort.datasets.benchmark_files import read_idx
-from tinycohort.datasets.benchmarks import Benchmark, content_digest, read_benchmark
+from tinycohort.datasets.benchmarks import Benchmark, read_benchmark
 from tinycohort.datasets.check import examine
 from tinycohort.datasets.errors import DataError, TinycohortError, UsageError
 from tinycohort.datasets.readers import Source, read_cohort
@@ -153,41 +153,6 @@ def _hole(image: np.ndarray) -> int:
 
     regions, _ = label(image < 128)
     return int(((image < 128) & (regions != regions[0, 0])).sum())
-
-
-def unequal(n: int = 1003) -> Benchmark:
-    """A benchmark of four classes of very different size."""
-    labels = np.random.default_rng(1).choice(4, n, p=[0.7, 0.2, 0.07, 0.03])
-    images = np.arange(n * 4, dtype=np.uint32).view(np.uint8).reshape(n, 1, 4, 4)
-    side = np.repeat(["train", "test"], [n - 100, 100])
-    ids = tuple(str(row) for row in range(n))
-    return Benchmark("toy", images, labels, side, content_digest(images, labels), "here", tuple("abcd"), ids)
-
-
-def test_subsets_are_nested_stratified_and_a_fifth_selects():
-    whole = unequal()
-    pool = whole.labels[whole.side == "train"]
-    smaller: dict[str, set[str]] = {"train": set(), "validation": set()}
-    for n in (5, 20, 100, 333, 600, len(pool)):
-        part = whole.subset(n, seed=7)
-        found = counts(part)
-        assert found["train"] + found["validation"] == n
-        assert n // 5 - 4 <= found["validation"] <= n // 5
-        assert found["test"] == 100
-        for side, share in (("train", 0.8 * n), ("validation", 0.2 * n)):
-            held = np.bincount(part.labels[part.side == side], minlength=4)
-            assert np.abs(held - share * np.bincount(pool) / len(pool)).max() <= 2
-            ids = {name for name, own in zip(part.image_ids, part.side, strict=True) if own == side}
-            assert smaller[side] <= ids
-            smaller[side] = ids
-        # Rows stay together.
-        rows = [int(name) for name in part.image_ids]
-        assert np.array_equal(part.images, whole.images[rows])
-        assert np.array_equal(part.labels, whole.labels[rows])
-    assert whole.subset(100, seed=7).digest == whole.subset(100, seed=7).digest != whole.subset(100, seed=8).digest
-    for n in (4, len(pool) + 1):
-        with pytest.raises(UsageError, match=f"from 5 to {len(pool)} training images, not {n}"):
-            whole.subset(n, seed=0)
 
 
 def cut(path: Path) -> None:
@@ -382,6 +347,3 @@ def test_mnist_itself():
     assert counts(benchmark) == {"train": 50_000, "validation": 10_000, "test": 10_000}
     assert benchmark.digest == benchmarks.PUBLICATIONS["mnist"].digest
     assert benchmark.labels[:5].tolist() == [5, 0, 4, 1, 9]
-    small = benchmark.subset(1000, seed=0)
-    assert counts(small) == {"train": 800, "validation": 200, "test": 10_000}
-    assert np.bincount(small.labels[small.side != "test"]).min() > 80

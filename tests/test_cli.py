@@ -137,6 +137,51 @@ def test_a_study_of_the_demo_cohort_takes_minutes_by_default(augment, monkeypatc
     assert request.command == " ".join(["augment evaluate", *words])
 
 
+@pytest.mark.parametrize(
+    ("words", "arch", "channels", "epochs", "steps", "beta", "latent_dim"),
+    [
+        (("--data", "mnist"), "paper-mnist", None, 100, 3000, 0.01, 16),
+        (("--data", "celeba", "--epochs", "3", "--channels", "8"), "paper-celeba", 8, 3, 3000, 0.05, 64),
+        (("--data", "cifar10", "--steps", "50", "--beta", "1"), "paper-mnist", None, None, 50, 1.0, 32),
+        (("--data", "mine", "--arch", "resnet"), "resnet", None, None, 3000, None, 16),
+    ],
+)
+def test_a_study_has_the_paper_s_settings_of_a_benchmark(augment, monkeypatch, words, arch, channels, epochs, steps, beta, latent_dim):
+    asked = []
+    monkeypatch.setattr(
+        "tinycohort.experiments.fidelity_command.configuration_of", lambda request: asked.append(request) or {"grid": {"plan": "x"}}
+    )
+    monkeypatch.setattr("tinycohort.experiments.fidelity_command.run", lambda *args, **options: asked.append((args, options)))
+    more = (
+        "--systems",
+        "vae:normal,ae:gmm",
+        "--systems",
+        "vae:riemannian rho_scale=2",
+        "--sizes",
+        "50,all",
+        "--features",
+        "cohort,inception-768",
+    )
+    assert augment("study", "benchmark", *words, *more, "--jobs", "2").code == 0
+    request, ((_, folder), options) = asked
+    assert request.plan == "benchmark"
+    assert request.systems == ("vae:normal", "ae:gmm", "vae:riemannian rho_scale=2")
+    assert request.sizes == (50, 0)
+    assert (request.scoring.features, request.scoring.measures) == (("cohort", "inception-768"), ("frechet", "kid", "prd"))
+    assert (folder, options["jobs"], options["slurm"]) == (Path("studies/x"), 2, None)
+    fit = request.fit
+    assert (fit.arch, fit.channels, fit.training.epochs, fit.training.steps) == (arch, channels, epochs, steps)
+    assert (fit.model_settings.get("beta"), fit.latent_dim) == (beta, latent_dim)
+    assert (fit.training.jitter == 0) == (beta is not None)
+
+
+def test_the_studies_are_listed(augment):
+    answer = augment("studies")
+    assert answer.code == 0
+    assert all(name in answer.words for name in ("low-data", "benchmark", "ablation", "search", "plug-in", "neighbours"))
+    assert "best of 10" in answer.words
+
+
 @pytest.mark.slow
 def test_demo_ends_with_the_report_of_a_study(augment, monkeypatch, tmp_path):
     monkeypatch.setattr("tinycohort.experiments.demo.LEAST_STEPS", 0)
@@ -182,6 +227,15 @@ def fitted_parameters(augment, data, tmp_path):
     assert augment("fit", "--data", data, "--class", "AD", "--out", tmp_path / "real", *QUICK).code == 0
     model = commands.load_models(tmp_path / "real")["AD"]
     return list(model.autoencoder.parameters())
+
+
+def test_interpolate(augment, studies, tmp_path):
+    study = studies["slices"]
+    words = ("interpolate", study.models, "--class", "CN", "--from", "010", "--to", "sub-011", "--steps", 3, "--curve", "affine")
+    answer = augment(*words, "--out", tmp_path / "paths")
+    assert answer.code == 0, answer.err
+    assert (tmp_path / "paths/curves.csv").read_text().splitlines()[1].startswith("010,sub-011,1,affine,")
+    assert len(list((tmp_path / "paths/images").glob("*.nii.gz"))) == 3
 
 
 def test_the_latent_map_and_the_loss_curve(augment, studies, tmp_path):
@@ -252,6 +306,7 @@ FIT_VOLUMES = ("fit", "--data", "{bids}", "--out", "{out}", *QUICK)
 OF_VOLUMES = ("generate", "--models", "{models-volumes}", "--out", "{out}")
 OVER = ("fit", "--data", "{study.npz}", "--out", "{models-pictures}", *QUICK)
 GENERATE = ("generate", "--models", "{models-pictures}", "--out", "{out}")
+INTERPOLATE = ("interpolate", "{models-pictures}", "--class", "AD", "--out", "{out}")
 REFUSED = {
     # Paths and cohorts.
     "check of nothing": (("check", "--data", "{none}"), 3, "There is no file or folder .*none"),
@@ -344,6 +399,20 @@ REFUSED = {
         2,
         r"'riemannian' needs a model with a Gaussian posterior, which the model AE has not; for it choose one of: normal, gmm",
     ),
+    # The gate.
+    "a threshold without a reason": ((*GENERATE, "--gate", "copies=0.5"), 2, "--gate and --reason go together"),
+    "a threshold that generation has not": (
+        (*GENERATE, "--gate", "membership=1", "--reason", "a trial"),
+        2,
+        "--gate changes level, ratio, copies, not 'membership'",
+    ),
+    "an audit of real people": (("audit", "{bids}", "--model", "{models-pictures}", "--out", "{out}"), 2, "bids is no synthetic cohort"),
+    "an audit without models": (("audit", "{nothing}", "--model", "{none}", "--out", "{out}"), 3, "no fitted model in .*none"),
+    "an audit's threshold beyond its bounds": (
+        ("audit", "{nothing}", "--threshold", "power=2", "--reason", "a trial"),
+        2,
+        "--threshold power lies between 0 and 1, not at 2",
+    ),
     # What is there already.
     "a model that is there": (
         ("fit", "--data", "{study.npz}", "--out", "{models-pictures}", "--class", "AD", *QUICK),
@@ -400,6 +469,41 @@ REFUSED = {
         2,
         "--external-only goes with --test-data",
     ),
+    "interpolation without a metric": (
+        ("interpolate", "{models-ae}", "--class", "AD", "--out", "{out}"),
+        2,
+        "'ae' has no Gaussian posterior.*--model vae, vamp, ",
+    ),
+    "interpolation of several classes": (("interpolate", "{models-pictures}", "--out", "{out}"), 2, "choose one with --class"),
+    "interpolation of no model": (("interpolate", "{nothing}", "--out", "{out}"), 3, "no fitted model"),
+    "interpolation from nobody": ((*INTERPOLATE, "--from", "nobody", "--to", "001"), 2, "no participant or image 'nobody'"),
+    "interpolation from here to nowhere": ((*INTERPOLATE, "--from", "001"), 2, "--from and --to go together"),
+    "interpolation by a curve": ((*INTERPOLATE, "--curve", "round"), 2, "no curve 'round'; choose among: affine, geodesic, eq12"),
+    "interpolation of too many pairs": ((*INTERPOLATE, "--pairs", "4"), 2, "from 1 to 3 pairs"),
+    "interpolation in one step": ((*INTERPOLATE, "--steps", "1"), 2, "2 images or more"),
+    "interpolation as npz": ((*INTERPOLATE, "--format", "npz"), 2, "--format is nifti or png"),
+    "interpolation of volumes as PNG": (
+        ("interpolate", "{models-volumes}", "--class", "AD", "--format", "png", "--out", "{out}"),
+        2,
+        "Volumes cannot be written as PNG",
+    ),
+    "toy of no steps": (("toy", "--steps", "0", "--out", "{out}"), 2, "--steps"),
+    # Studies.
+    "a study that there is not": (("study", "table-1", "--data", "rings-and-discs", "--out", "{out}"), 2, "no study 'table-1'"),
+    "a study of a configuration and other options": (
+        ("study", "--config", "{none}", "--steps", "9", "--out", "{out}"),
+        2,
+        "leave out --steps, or --config",
+    ),
+    "a study of no configuration": (("study", "--config", "{none}", "--out", "{out}"), 3, "is no study's configuration"),
+    "a study of both lengths": (("study", "--epochs", "1", "--steps", "9", "--out", "{out}"), 2, "give one of them"),
+    "a study of a size that is no number": (("study", "--sizes", "many", "--out", "{out}"), 2, "--sizes are numbers .* not 'many'"),
+    "a study without the weights of its features": (
+        ("study", "--data", "rings-and-discs", "--features", "inception-2048", "--out", "{out}"),
+        2,
+        "need --weights",
+    ),
+    "a study of a preset that there is not": (("study", "--preset", "paper", "--out", "{out}"), 2, "There is no preset 'paper'"),
     "demo of no steps": (("demo", "--steps", "0", "--out", "{out}"), 2, "--steps"),
 }
 

@@ -374,7 +374,7 @@ def test_predictions_are_told_by_participant(cohort: Path, tmp_path: Path):
         ("nothing", "no method"),
         ("vae:nothing", "no sampler"),
         ("nothing:gmm", "no model"),
-        ("vae:gmm rho=x", "no float"),
+        ("vae:riemannian rho=x", "no number"),
         ("vae:gmm rhoo=1", "no setting .rhoo."),
         ("ae:riemannian", "Gaussian"),
     ],

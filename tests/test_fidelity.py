@@ -15,7 +15,7 @@ from tinycohort.experiments.fidelity.frechet import Moments, frechet_distance, f
 from tinycohort.experiments.fidelity.kernel import kernel_distance
 from tinycohort.experiments.fidelity.neighbours import density_coverage, expected_coverage, precision_recall
 from tinycohort.experiments.fidelity.prd import prd_curve, prd_of_histograms
-from tinycohort.experiments.fidelity.scores import Sample, ranking, score
+from tinycohort.experiments.fidelity.scores import Estimate, Sample, Score, ranking, score, score_against
 
 PASSPORT = Passport("toy", "Fréchet distance", "none", "none")
 
@@ -352,3 +352,37 @@ def test_what_cannot_be_compared_is_told():
     alike = score(sample(draws(0, 60, 2), images=images), {"": sample(draws(1, 30, 2), images=images[:30])}, measures=["ms-ssim"], seed=0)
     with pytest.raises(UsageError, match="ranks nothing"):
         ranking(alike)
+
+
+def test_a_reference_that_is_not_cut_is_compared_as_a_whole():
+    labels = np.array(["a"] * 60 + ["b"] * 40 + ["c"] * 20)
+    real, other = sample(draws(0, 120, 3), labels=labels), sample(draws(1, 120, 3), labels=labels)
+    found = score_against(real, other, {"a": 60, "b": 40}, measures=["frechet", "kid"], seed=0)
+    wanted = frechet_distance_of_features(real.features[:100], other.features[:100])
+    assert found["Fréchet distance"].value == pytest.approx(wanted, rel=1e-9), "all of two classes, and none of the third"
+    assert len(found["kid"].blocks) == scores.BLOCKS
+    # The same seed draws the same rows of the reference, whatever it is compared with.
+    half = {"a": 30, "b": 20}
+    itself = score_against(real, real, half, measures=["frechet"], seed=0)["Fréchet distance"].value
+    assert itself > 0, "the sample's rows are drawn apart from the reference's"
+    assert score_against(real, other, half, measures=["kid"], seed=0) == score_against(real, other, half, measures=["kid"], seed=0)
+    assert score_against(real, other, half, measures=["kid"], seed=0) != score_against(real, other, half, measures=["kid"], seed=1)
+
+
+def test_two_samples_differ_if_they_do_in_every_run():
+    real = sample(draws(0, 200, 3), labels=np.full(200, "a"))
+
+    def run(seed: int, **shifts: float) -> list[Score]:
+        def estimate(features: np.ndarray) -> Estimate:
+            other = sample(features, labels=np.full(200, "a"))
+            return score_against(real, other, {"a": 200}, measures=["frechet"], seed=0)["Fréchet distance"]
+
+        floor = estimate(draws(99, 200, 3))
+        parts = {name: estimate(draws(10 * seed + i, 200, 3) + shift) for i, (name, shift) in enumerate(shifts.items(), 1)}
+        return [Score(name, "Fréchet distance", found, floor, 200, "low", PASSPORT) for name, found in parts.items()]
+
+    first, second, turned = run(1, a=0.0, b=2.0, c=5.0), run(2, a=0.0, b=2.0), run(3, a=2.0, b=0.0, c=5.0)
+    assert list(ranking(first, second)["rank"]) == [1, 2, 3], "what a run lacks is compared in the others"
+    table = ranking(first, second, turned)
+    assert list(table["rank"]) == [1, 1, 3], "one run says the opposite"
+    assert table["value"][2] == pytest.approx(np.mean([first[2].estimate.value, turned[2].estimate.value]))

@@ -320,7 +320,7 @@ def test_a_generation_that_fails_leaves_nothing(studies, tmp_path, monkeypatch):
     from tinycohort.augment import generation
 
     calls = []
-    write = generation._write_image
+    write = generation.write_image
 
     def fail_at_the_third(*args):
         calls.append(1)
@@ -328,7 +328,7 @@ def test_a_generation_that_fails_leaves_nothing(studies, tmp_path, monkeypatch):
             raise OSError(28, "No space left on device")
         write(*args)
 
-    monkeypatch.setattr(generation, "_write_image", fail_at_the_third)
+    monkeypatch.setattr(generation, "write_image", fail_at_the_third)
     with pytest.raises(OSError, match="No space left"):
         generate(studies, "pictures", tmp_path / "out", n=2)
     assert list(tmp_path.iterdir()) == []

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from tinycohort.augment import hmc
 from tinycohort.augment.autoencoders import LearntMetric
-from tinycohort.augment.autoencoders.rhvae import RHVAE, KernelMetric, Point, Solver, generalised_leapfrog
+from tinycohort.augment.autoencoders.rhvae import RHVAE, KernelMetric, Point, Solver, _squares, generalised_leapfrog
 from tinycohort.augment.networks import Architecture
 from tinycohort.augment.riemannian import OwnMetric
 from tinycohort.datasets.errors import UsageError
@@ -74,6 +74,19 @@ def test_what_a_point_holds_is_of_the_same_metric():
     # momentum is linear in the noise, and that map's square is G: N(0, G).
     root = torch.stack([point.momentum(axis.expand(20, D)) for axis in torch.eye(D, dtype=torch.float64)], dim=2)
     torch.testing.assert_close(root @ root.mT, point.tensor)
+
+
+def test_under_autocast_the_metric_stays_positive_definite():
+    # In bf16 the smallest eigenvalue of a sum of matrices of norm 10 is lost, and with it the Cholesky factor, and the loss.
+    factors = torch.tril(torch.randn((30, 16, 16), generator=torch.Generator().manual_seed(0)))
+    z = torch.randn((50, 16), generator=torch.Generator().manual_seed(1))
+    with torch.autocast("cpu", torch.bfloat16):
+        metric = KernelMetric(factors[:, 0], _squares(factors * torch.linspace(1, 0.01, 16)), 4.0, 0.01)
+        point = Point.at(z, lambda z: (z.square().sum(1), 2 * z), metric)
+        rho = point.momentum(torch.ones_like(z))
+        kinetic = point.kinetic(rho)
+    assert torch.linalg.eigvalsh(point.inverse.double()).min() >= 0.01 * (1 - 1e-3)
+    assert torch.allclose(kinetic, 0.5 * (16 + point.log_det()), rtol=1e-3)
 
 
 def test_the_metric_s_force_is_the_gradient_of_the_kinetic_energy():

@@ -1,73 +1,115 @@
-from dataclasses import replace
+"""What a study compares is one text: a model, how it is trained, and how it is sampled."""
 
 import pytest
 import torch
 
+from tinycohort.augment.autoencoders import AUTOENCODERS, defaults
 from tinycohort.augment.fitting import FitSettings
 from tinycohort.augment.model import FittedModel
-from tinycohort.augment.model_config import MetricSettings
-from tinycohort.augment.training import TrainingSettings
+from tinycohort.augment.samplers import SAMPLERS, samplers_for
 from tinycohort.datasets.errors import UsageError
+from tinycohort.experiments.plans import PLANS, TEST, VALIDATION, plan_of
 from tinycohort.experiments.systems import System
 
 
-def test_a_system_is_read_from_its_text():
-    system = System.parse("vae:riemannian beta=0.5 latent_dim=8 steps=200 jitter=0 rho_scale=2 n_centroids=5 n_iterations=30")
-    assert system == System(
-        "vae",
-        "riemannian",
-        model_settings={"beta": 0.5},
-        networks={"latent_dim": 8},
-        training={"steps": 200, "jitter": 0.0},
-        metric={"rho_scale": 2.0, "n_centroids": 5},
-        sampling={"n_iterations": 30},
-    )
+def test_a_system_is_the_same_whatever_the_order_of_its_settings():
+    one = System.parse("vae:riemannian rho_scale=2 beta=0.1 n_iterations=30 arch=resnet draw=3")
+    other = System.parse("vae:riemannian arch=resnet draw=3 n_iterations=30 rho_scale=2.0 beta=1e-1")
+    assert one == other
+    assert (one.trained_as, one.drawn_as) == ("vae arch=resnet beta=0.1", "riemannian draw=3 n_iterations=30 rho_scale=2.0")
+    assert one.sampler_settings == {"n_iterations": 30}
+    assert one.metric_settings == {"rho_scale": 2.0, "draw": 3}
+    assert System.of_key({"run": 0, "n": 9, "model": one.trained_as, "sampler": one.drawn_as}) == one
 
 
-def test_the_name_of_what_is_trained_knows_nothing_of_metric_and_sampler_nor_of_the_order():
-    first, second = System.parse("vae:riemannian beta=0.5 steps=200 rho_scale=2"), System.parse("vae:gmm steps=200 beta=0.5 n_components=3")
-    assert first.trained_as == second.trained_as == "vae_beta=0.5_steps=200"
-    assert System.parse("vae:gmm").trained_as == "vae"
-    assert "/" not in replace(first, networks={"arch": "../../elsewhere"}).trained_as
+def test_systems_that_train_alike_share_a_model():
+    trained = {
+        System.parse(text).trained_as for text in ("vae:normal", "vae:riemannian lam=1", "vae:gmm n_components=3", "vae:reconstruction")
+    }
+    assert trained == {"vae"}
+    assert System.parse("vae:normal beta=1").trained_as != "vae", "a default that is written out is another text, and trains again"
 
 
-def test_settings_of_the_study_are_changed_where_the_system_says_so_and_only_there():
-    study = FitSettings(model_settings={"beta": 2.0}, latent_dim=4, training=TrainingSettings(steps=50, jitter=0.5))
-    found = System.parse("vae:gmm latent_dim=8 jitter=0 lam=0.5").fit_settings(study)
-    assert (found.model_settings, found.latent_dim) == ({"beta": 2.0}, 8)
-    assert (found.training.steps, found.training.jitter, found.metric.lam) == (50, 0.0, 0.5)
-    assert System.parse("ae:gmm").fit_settings(study).model_settings == {}  # the study's are a vae's
+@pytest.mark.parametrize("model", AUTOENCODERS)
+def test_every_setting_is_of_one_part(model):
+    for sampler in samplers_for(AUTOENCODERS[model]):
+        # own-metric has no settings of the posteriors' metric, so that rhvae's own centroids are meant.
+        assert not set(defaults(model)) & set(SAMPLERS[sampler].settings), f"{model}:{sampler}"
+        System.parse(f"{model}:{sampler} " + " ".join(f"{name}={value}" for name, value in defaults(model).items()))
 
 
 @pytest.mark.parametrize(
-    ("text", "words"),
+    ("text", "says"),
     [
+        ("nothing:normal", "no model 'nothing'"),
+        ("vae:nothing", "no sampler 'nothing'"),
         ("vae", "no sampler ''"),
-        ("vae:riemannian rho_scale=many", "rho_scale=many is no float"),
-        ("vae:riemannian steps=1.5", "steps=1.5 is no int"),
-        ("vae:riemannian n_components=3", "no setting 'n_components'"),
-        ("vae:riemannian rho_scale=-1", "above 0"),
-        ("vae:riemannian selection=best", "best"),
+        ("ae:riemannian", "needs a model with a Gaussian posterior"),
+        ("vae:normal n_iterations=3", "no setting 'n_iterations'"),
+        ("vae:gmm rho_scale=2", "no setting 'rho_scale'"),
+        ("vae:riemannian rho_scale=large", "'rho_scale=large' of a system is no number"),
+        ("vae:riemannian n_centroids=2.5", "no whole number"),
+        ("vae:riemannian selection=best", "No way of choosing centroids is called 'best'"),
+        ("vae:riemannian lam=-1", "must be above 0"),
+        ("vae:riemannian beta", "The setting beta"),
+        ("vae:riemannian steps=1.5", "no whole number"),
         ("vae:normal steps=0", "at least 1"),
     ],
 )
-def test_what_cannot_be_is_refused_with_one_sentence(text: str, words: str):
-    with pytest.raises(UsageError, match=words):
+def test_a_system_that_cannot_be_is_told(text, says):
+    with pytest.raises(UsageError, match=says):
         System.parse(text)
 
 
-def test_the_metric_is_the_systems_and_the_model_stays_as_it_was(studies):
-    fitted = FittedModel.load(studies["pictures"].models / "AD")
-    wide = System.parse("vae:riemannian rho_scale=4 n_iterations=5")
-    plain = System.parse("vae:riemannian n_iterations=5")
-    before = fitted.metric
-    assert before is not None
-    assert not torch.equal(wide.draw(fitted, 4, seed=1).latents, plain.draw(fitted, 4, seed=1).latents)
-    assert fitted.metric is before
-    same = fitted.with_metric(fitted.config.metric).metric
-    assert same is not None
-    assert torch.equal(same.centroids, before.centroids)
-    assert same.rho == before.rho
-    scaled = fitted.with_metric(MetricSettings(rho_scale=4.0)).metric
-    assert scaled is not None
-    assert scaled.rho == pytest.approx(4 * before.rho)
+def test_training_settings_are_part_of_what_is_trained(studies):
+    system = System.parse("vae:riemannian steps=200 jitter=0 patience=7 rho_scale=2")
+    assert (system.training, system.trained_as) == ({"steps": 200, "jitter": 0.0, "patience": 7}, "vae jitter=0.0 patience=7 steps=200")
+    study = FitSettings(latent_dim=4)
+    assert system.fit_settings(study).training.steps == 200
+    assert system.fit_settings(study).metric == study.metric, "the metric is built when images are drawn"
+    model = FittedModel.load(studies["pictures"].models / "CN")
+    wide, plain = (System.parse(f"vae:riemannian n_iterations=5{more}").draw(model, 4, seed=1) for more in (" rho_scale=4", ""))
+    assert not torch.equal(wide.latents, plain.latents)
+
+
+def test_a_metric_is_changed_without_training(studies):
+    model = FittedModel.load(studies["pictures"].models / "CN")
+    assert System.parse("vae:riemannian").with_metric(model) is model
+    two = System.parse("vae:riemannian n_centroids=2 lam=0.5").with_metric(model)
+    assert len(two.metric.centroids) == 2
+    assert two.metric.lam == 0.5
+    assert two.digest == model.digest
+    draws = [System.parse(f"vae:riemannian n_centroids=4 selection=random draw={i}").with_metric(model).metric.centroids for i in (1, 1, 2)]
+    assert torch.equal(draws[0], draws[1])
+    assert not torch.equal(draws[0], draws[2])
+
+
+def test_a_model_takes_of_the_study_s_settings_what_it_knows():
+    settings = FitSettings(model_settings={"beta": 0.01, "likelihood": "fixed"}, channels=4)
+    assert System.parse("iwae:normal samples=3").fit_settings(settings).model_settings == {"likelihood": "fixed", "samples": 3}
+    resnet = System.parse("ae:gmm arch=resnet latent_dim=3").fit_settings(settings)
+    assert (resnet.model, resnet.model_settings, resnet.arch, resnet.latent_dim, resnet.channels) == ("ae", {}, "resnet", 3, 4)
+
+
+@pytest.mark.parametrize("name", PLANS)
+def test_every_plan_is_of_systems_that_there_are(name):
+    plan = plan_of(name)
+    systems = [system for members in plan.rows.values() for system in members]
+    parsed = {text: System.parse(text) for text in systems}
+    assert len({(system.trained_as, system.drawn_as) for system in parsed.values()}) == len(parsed)
+    assert {len(members) for members in plan.rows.values()} <= {1, 10}, "one setting, or the paper's ten"
+    assert (VALIDATION in plan.sides) == any(len(members) == 10 for members in plan.rows.values())
+    assert plan.sides[0] == TEST
+    assert {row for panel in plan.panels for row in panel.rows} <= set(plan.rows)
+
+
+def test_the_grids_lie_in_the_paper_s():
+    wae = [System.parse(text).model_settings for text in plan_of("search").rows["wae:normal, CNN"]]
+    assert {one["bandwidth"] for one in wae} == {0.01, 0.1, 0.5, 1, 2, 5}
+    assert {one["weight"] for one in wae} == {0.01, 0.1, 1, 10, 100}
+    rae = [System.parse(text).model_settings for text in plan_of("search").rows["rae-gp:gmm, ResNet"]]
+    assert {one[name] for one in rae for name in one} == {1e-6, 1e-4, 1e-3, 0.01, 0.1, 1}
+    aae = [System.parse(text).model_settings["weight"] for text in plan_of("plug-in").rows["aae, Riemannian"]]
+    assert aae == [0.001, 0.01, 0.1, 0.25, 0.5, 0.75, 0.9, 0.95, 0.99, 0.999]
+    with pytest.raises(UsageError, match="no study 'table-1'; choose one of: benchmark, low-data"):
+        plan_of("table-1")

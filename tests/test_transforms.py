@@ -351,3 +351,13 @@ def test_arrays_of_the_right_size_are_prepared_at_once_to_the_same_bits(monkeypa
     assert torch.equal(at_once.pixels, one_by_one.pixels)
     assert at_once.space == one_by_one.space
     assert len(seen) == 23
+
+
+def test_arrays_of_8_bit_are_as_published_where_nothing_is_scaled():
+    arrays = np.random.default_rng(0).integers(0, 200, (5, 9, 8), dtype=np.uint8)
+    images = prepare(cohort_of(list(range(5)), arrays), Preparation(scaling="none")).pixels
+    assert torch.equal(images[:, 0], torch.from_numpy(arrays).float() / 255)
+    # One by one, as where a size is asked for, they are the same.
+    resized = prepare(cohort_of([3], arrays), Preparation(size=(18, 16), scaling="none")).pixels
+    assert resized.max() <= images[3].max() + 1e-6
+    assert resized.max() > 0.5

@@ -3,6 +3,8 @@
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import wraps
+from typing import ParamSpec
 
 import torch
 import torch.nn.functional as F
@@ -14,6 +16,19 @@ from ..networks import Architecture
 from .base import LearntMetric
 from .hvae import CHUNK, HVAE, Tempering, evaluating, some_rows
 from .likelihood import Likelihood, reconstruction_loss
+
+P = ParamSpec("P")
+
+
+def in_float32(function: Callable[P, Tensor]) -> Callable[P, Tensor]:
+    """Matrix products in float32 under autocast too: in bf16, G^-1 is no longer positive definite where lambda is all that makes it so."""
+
+    @wraps(function)
+    def wrapped(*args: P.args, **kwargs: P.kwargs) -> Tensor:
+        with torch.autocast("cpu", enabled=False), torch.autocast("cuda", enabled=False):
+            return function(*args, **kwargs)
+
+    return wrapped
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,11 +54,13 @@ class KernelMetric:
         """omega_i at ``z`` ``(n, D)``: ``(n, k)``."""
         return torch.exp(-(z[:, None] - self.centroids).square().sum(2) / self.temperature**2)
 
+    @in_float32
     def inverse(self, weights: Tensor) -> Tensor:
         """G^-1, ``(n, D, D)``, of ``weights`` ``(n, k)``."""
         identity = torch.eye(self.centroids.shape[1], dtype=weights.dtype, device=weights.device)
         return (weights @ self.products.flatten(1)).unflatten(1, identity.shape) + self.lam * identity
 
+    @in_float32
     def pull(self, z: Tensor, weights: Tensor, matrix: Tensor) -> Tensor:
         """-1/2 sum_de A_de grad (G^-1)_de for symmetric A, ``(n, D, D)``, held constant: ``(n, D)``, without an array n x k x D.
 
@@ -129,8 +146,9 @@ def generalised_leapfrog(
     # grad_z H = -grad log p + pull(G - rho rho^T): only rho rho^T changes from one iterate to the next.
     known = rho + half * (point.state.gradient - metric.pull(z, point.weights, point.tensor))
     rho, residual = solver.solve(lambda rho: known + half * metric.pull(z, point.weights, _outer(rho)), known)
-    pushed = torch.einsum("kij,nj->nki", metric.products, rho)
+    pushed = in_float32(torch.einsum)("kij,nj->nki", metric.products, rho)
 
+    @in_float32
     def drift(z: Tensor) -> Tensor:
         """G^-1(z) rho, without G^-1."""
         return torch.einsum("nk,nki->ni", metric.weights(z), pushed) + metric.lam * rho
@@ -288,9 +306,16 @@ class RHVAE(HVAE, LearntMetric):
         self.n_kept.fill_(len(means))
 
     def _metric(self, centroids: Tensor, factors: Tensor) -> KernelMetric:
-        return KernelMetric(centroids, factors @ factors.mT, self.temperature, self.regularisation)
+        return KernelMetric(centroids, _squares(factors), self.temperature, self.regularisation)
 
 
+@in_float32
+def _squares(factors: Tensor) -> Tensor:
+    """L L^T, ``(n, D, D)``."""
+    return factors @ factors.mT
+
+
+@in_float32
 def _times(matrix: Tensor, vector: Tensor) -> Tensor:
     """``(n, D, D)`` times ``(n, D)``."""
     return (matrix @ vector[..., None])[..., 0]

@@ -12,7 +12,6 @@ import torch
 from torch import Tensor
 
 from ...augment import console
-from ...classifiers.training import ClassifierSettings
 from ...datasets.check import require_sound
 from ...datasets.cohort import Cohort, CohortError
 from ...datasets.errors import DataError, UsageError
@@ -21,12 +20,11 @@ from ...datasets.readers import Source
 from ...datasets.seeds import derived_seed
 from ...datasets.splits import Split, split_cohort
 from ...datasets.transforms import Preparation, prepare
-from ..features import Extractor, cohort_extractor, custom_extractor, inception_extractor, sliced
+from ..features import Extractor, cohort_extractor, cohort_settings, custom_extractor, inception_extractor, sliced
 from .scores import FEWEST, MEASURES, Estimate, Sample, Score, ranking, score
 
 TOGETHER = "together"
 CHUNK = 256  # images prepared at a time
-LEAST_STEPS = 500  # of the classifier's training: a small cohort makes few an epoch
 # Of the real participants, where the classifier must be trained on some and no split says on which.
 FRACTIONS = {"train": 0.4, "validation": 0.1, "test": 0.5}
 
@@ -145,9 +143,8 @@ def build_extractor(request: Request, real: Cohort, preparation: Preparation, sp
     assert split is not None
     images, classes = _labelled(split.side(real, "train"), real.labels, preparation)
     validation = _labelled(split.side(real, "validation"), real.labels, preparation)
-    console.say(f"Training the classifier on {len(images)} real images; none of them is compared.")
-    steps_an_epoch = math.ceil(len(images) / ClassifierSettings.batch_size)
-    settings = ClassifierSettings(epochs=max(20, math.ceil(LEAST_STEPS / steps_an_epoch)), learning_rate=1e-3, device=request.device)  # type: ignore[arg-type]
+    console.say(f"Training the classifier of the features on {len(images)} real images.")
+    settings = replace(cohort_settings(len(images)), device=request.device)  # type: ignore[arg-type]
     return cohort_extractor(images, classes, *validation, settings, seed=derived_seed(request.seed, "extractor"))
 
 

@@ -232,35 +232,84 @@ def score(
         law = MEASURES[measure]
         estimates = _estimates(law, reference, others[name], derived_seed(seed, "measure", measure), level)
         for title, estimate, floor in zip(law.names, estimates, computed[measure], strict=True):
-            scores.append(
-                Score(name, real.passport.frechet if title == "frechet" else title, estimate, floor, n, law.better, real.passport)
-            )
+            scores.append(Score(name, title_of(title, real.passport), estimate, floor, n, law.better, real.passport))
     return scores
 
 
-def ranking(scores: Sequence[Score], *, level: float = 0.05) -> pd.DataFrame:
-    """Rank samples by one measure; those that the noise cannot tell apart share a rank.
-
-    Two samples differ if Student's test of their paired differences (on the same real images, block by block) says so, corrected for the
-    number of pairs (Holm), and the whole samples' scores agree. A sample's rank is 1 more than the number of samples that are so better.
+def score_against(
+    reference: Sample, sample: Sample, sizes: Mapping[str, int], *, measures: Sequence[str], seed: int, level: float = 0.05
+) -> dict[str, Estimate]:
+    """Score one sample against a reference that is not cut: where other real images set the floor, a sample like any other.
 
     Parameters
     ----------
-    scores : sequence of Score
-        Of different samples, by the same measure, from one call of ``score``.
+    reference, sample : Sample
+        Both with labels.
+    sizes : dict
+        From class to how many images of it each of the two is compared by; they hold as many, or more. Other classes are left out.
+    measures : sequence of str
+        Of ``MEASURES``.
+    seed : int
+        Of which images are taken, and of the clusters: with the same ``sizes`` and seed every sample is scored against the same reference,
+        block by block, so that ``ranking`` can pair them.
+    level : float
+        As for ``score``.
+
+    Returns
+    -------
+    dict
+        From the name of each number, as ``Score.measure`` has it, to the number.
+    """
+    require_same_passport(reference.passport, sample.passport)
+
+    def drawn(part: Sample, name: str) -> list[np.ndarray]:
+        generator, labels = np.random.default_rng(derived_seed(seed, "fidelity", name)), _labels(part)
+        return [generator.permutation(np.flatnonzero(labels == label))[:n] for label, n in sorted(sizes.items())]
+
+    n_blocks = min(BLOCKS, sum(sizes.values()) // FEWEST_OF_BLOCK)
+    references, samples = (
+        _whole_and_blocks(part, drawn(part, name), n_blocks) for part, name in ((reference, "reference"), (sample, "sample"))
+    )
+    found = {}
+    for measure in measures:
+        law = MEASURES[measure]
+        estimates = _estimates(law, references, samples, derived_seed(seed, "measure", measure), level)
+        for title, estimate in zip(law.names, estimates, strict=True):
+            found[title_of(title, reference.passport)] = estimate
+    return found
+
+
+def title_of(name: str, passport: Passport) -> str:
+    """What a measure's number is called with such features."""
+    return passport.frechet if name == "frechet" else name
+
+
+def ranking(*runs: Sequence[Score], level: float = 0.05) -> pd.DataFrame:
+    """Rank samples by one measure; those that the noise cannot tell apart share a rank.
+
+    Two samples differ if Student's test of their paired differences (on the same real images, block by block) says so, corrected for the
+    number of pairs (Holm), and the whole samples' scores agree. Where generators were trained in several runs, two of them differ if their
+    samples do in every run, in the same direction: the largest p-value counts. A sample's rank is 1 more than the number of samples that
+    are so better.
+
+    Parameters
+    ----------
+    *runs : sequence of Score
+        Of different samples, by the same measure, with the same floor. A sample that a run lacks is compared in the others.
     level : float
         The probability that any two samples of the same law are told apart.
 
     Returns
     -------
     DataFrame
-        From the best: ``rank``, ``synthetic``, ``value``, ``floor``, ``verdict``.
+        From the best: ``rank``, ``synthetic``, ``value`` (the mean over runs), ``floor``, ``verdict``.
 
     Raises
     ------
     UsageError
         If they are of different measures, sizes, passports or real images, or the measure has no best.
     """
+    scores = [item for run in runs for item in run]
     kinds = {(item.measure, item.n, item.floor) for item in scores}
     for item in scores[1:]:
         require_same_passport(scores[0].passport, item.passport)
@@ -268,21 +317,30 @@ def ranking(scores: Sequence[Score], *, level: float = 0.05) -> pd.DataFrame:
         raise UsageError("A ranking compares samples by one measure, at one size, on the same real images: take the scores of one call.")
     if not scores[0].better:
         raise UsageError(f"{scores[0].measure} says how alike images are, of which neither more nor less is better: it ranks nothing.")
-    sign = 1 if scores[0].better == "low" else -1
-    ordered = sorted(scores, key=lambda item: sign * item.estimate.value)
+    sign, floor = 1 if scores[0].better == "low" else -1, scores[0].floor.value
+    estimates = [{item.synthetic: item.estimate for item in run} for run in runs]
+    values = {
+        name: float(np.mean([run[name].value for run in estimates if name in run]))
+        for name in dict.fromkeys(item.synthetic for item in scores)
+    }
+    ordered = sorted(values, key=lambda name: sign * values[name])
     pairs = list(itertools.combinations(range(len(ordered)), 2))
-    p_values = [_paired_p(ordered[i].estimate, ordered[j].estimate, sign) for i, j in pairs]
+    p_values = [_p_of_all([(run.get(ordered[i]), run.get(ordered[j])) for run in estimates], sign) for i, j in pairs]
     # A pair without a p-value, for want of images, is a tie.
     apart = {pair for pair, p in zip(pairs, holm(p_values), strict=True) if p <= level}
     rows = []
-    for j, item in enumerate(ordered):
-        ties = [other.synthetic for i, other in enumerate(ordered) if i != j and (min(i, j), max(i, j)) not in apart]
+    for j, name in enumerate(ordered):
+        ties = [other for i, other in enumerate(ordered) if i != j and (min(i, j), max(i, j)) not in apart]
         verdict = f"tie with {', '.join(ties)}" if ties else "" if len(ordered) == 1 else "apart from all others"
         rank = 1 + sum((i, j) in apart for i in range(j))
-        rows.append(
-            {"rank": rank, "synthetic": item.synthetic, "value": item.estimate.value, "floor": item.floor.value, "verdict": verdict}
-        )
+        rows.append({"rank": rank, "synthetic": name, "value": values[name], "floor": floor, "verdict": verdict})
     return pd.DataFrame(rows).sort_values("rank", kind="stable", ignore_index=True)
+
+
+def _p_of_all(pairs: Sequence[tuple[Estimate | None, Estimate | None]], sign: int) -> float:
+    """Of no difference in at least one of the runs that have both: the largest p-value; NaN if there is no such run, or one has none."""
+    p_values = [_paired_p(better, worse, sign) for better, worse in pairs if better is not None and worse is not None]
+    return max(p_values) if p_values and not np.isnan(p_values).any() else math.nan
 
 
 def _paired_p(better: Estimate, worse: Estimate, sign: int) -> float:

@@ -1,0 +1,143 @@
+"""The audit of one class: copies, measures, attacks, and the power to find planted copies."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from numpy.typing import NDArray
+
+from ...augment.copying import Closeness, aligned_distances, closeness_p, copies, standardised
+from ...augment.gate import Gate
+from ...augment.model import decode, encode
+from ...datasets.seeds import derived_seed
+from ..statistics import holm
+from . import measures, planted
+from .membership import Attack
+from .scores import Measure, score
+from .spaces import Space
+from .subjects import Subject
+from .views import View, look
+
+CHUNK = 1000  # synthetic images compared with all others at a time
+
+
+@dataclass(frozen=True)
+class Power:
+    """How many planted copies of one kind were found, in the spaces that show copies, and had the right patient nearest in the first."""
+
+    kind: str
+    planted: int
+    found: int
+    right: int
+
+
+@dataclass(frozen=True, eq=False)
+class Finding:
+    """What an audit found of one class; ``copies`` says why images are set aside, by row, ``repeated`` which repeat another ``(n,)``."""
+
+    subject: Subject
+    views: tuple[View, ...]
+    copies: dict[int, str]
+    repeated: NDArray[np.bool_]
+    measures: tuple[Measure, ...]
+    power: tuple[Power, ...]
+    attack: Attack
+
+    @property
+    def corrected_p(self) -> NDArray[np.float64]:
+        """The measures' p-values, corrected for their number (Holm)."""
+        return holm([measure.p for measure in self.measures])
+
+    @property
+    def table(self) -> pd.DataFrame:
+        """One row a synthetic image, and one a held-out person, for comparison: in each space the nearest patient, the distance, its ratio
+        to that of the next, and how probable so small a ratio is of new people; and why an image is set aside."""
+        names, known = self.subject.synthetic.participants, self.views[0]
+        aside = [self.copies.get(row, "") for row in range(len(names))]
+        synthetic: dict[str, Any] = {"participant_id": names, "what": "synthetic", "repeated": self.repeated, "set aside": aside}
+        held_out: dict[str, Any] = {"participant_id": np.array(known.names)[~known.training], "what": "held out"}
+        for view in self.views:
+            for columns, closeness in ((synthetic, view.closeness), (held_out, view.held_out)):
+                columns[f"{view.space.name}: nearest"] = np.array(view.patients)[closeness.person]
+                columns[f"{view.space.name}: distance"] = closeness.distance.round(6)
+                columns[f"{view.space.name}: ratio"] = closeness.ratio.round(6)
+                columns[f"{view.space.name}: p"] = closeness_p(closeness.ratio, view.real_ratios)
+        return pd.concat([pd.DataFrame(synthetic), pd.DataFrame(held_out)]).assign(label=self.subject.label)
+
+
+def audit_class(subject: Subject, spaces: Sequence[Space], gate: Gate, *, seed: int) -> Finding:
+    """Audit one class.
+
+    Parameters
+    ----------
+    subject : Subject
+    spaces : sequence of Space
+        The image space first: the gate's attack, and what repeats, are of it.
+    gate : Gate
+    seed : int
+        Of who is copied, of the noise, and of the deals of the tests.
+    """
+    rng = np.random.default_rng(derived_seed(seed, "audit", subject.label))
+    plants = _plant(subject, rng)
+    views = tuple(look(subject, space, plants.pixels) for space in spaces)
+    shown = [view for view in views if view.space.shows_copies]
+    looks = len(shown) * len(subject.synthetic.participants)
+    found: dict[int, str] = {}
+    caught: set[int] = set()
+    for view in shown:
+        # An image that is a copy in two spaces is told as one in the first.
+        found = copies(view.closeness, view.p, view.patients, gate, where=view.space.name, looks=looks) | found
+        closeness = Closeness.of(view.planted)
+        p = closeness_p(closeness.ratio, view.real_ratios)
+        caught |= copies(closeness, p, view.patients, gate, where=view.space.name, looks=looks).keys()
+    image = views[0]
+    seen = np.isin(np.arange(len(plants.pixels)), list(caught))
+    right = np.array(image.patients)[Closeness.of(image.planted).person] == plants.patients
+    power = [(kind, plants.kinds == kind) for kind in dict.fromkeys(plants.kinds.tolist())]
+    repeated = measures.repeated(_nearest_others(subject), image.among_training)
+    of_patients = measures.repeated(image.among_training.min(axis=1), image.among_training)
+    scores = [score(view, gate.level, rng) for view in views]
+    numbers = [Measure(image.space.name, "repeated images", float(repeated.mean()), float(of_patients.mean()))]
+    return Finding(
+        subject,
+        views,
+        found,
+        repeated,
+        (*numbers, *(measure for _, own in scores for measure in own)),
+        tuple(Power(kind, int(rows.sum()), int(seen[rows].sum()), int(right[rows].sum())) for kind, rows in power),
+        scores[0][0],
+    )
+
+
+@dataclass(frozen=True, eq=False)
+class _Plants:
+    """Planted copies ``(k, 1, ...)``, of which kind each is, and of whom."""
+
+    pixels: torch.Tensor
+    kinds: NDArray[np.str_]
+    patients: NDArray[np.str_]
+
+
+def _plant(subject: Subject, rng: np.random.Generator) -> _Plants:
+    """Copies of training images, of every kind one a patient."""
+    _, first = np.unique(subject.training.participants, return_index=True)
+    chosen = rng.permutation(first)[: planted.MOST]
+    originals, model = subject.training.images[chosen], subject.model.autoencoder
+    kinds = planted.kinds(originals.space.affine is not None, lambda images: decode(model, encode(model, images)))
+    patients = np.array(subject.training.participants)[chosen]
+    pixels = torch.cat([copy(originals.pixels, rng) for copy in kinds.values()])
+    return _Plants(pixels, np.repeat(list(kinds), len(chosen)), np.tile(patients, len(kinds)))
+
+
+def _nearest_others(subject: Subject) -> NDArray[np.floating]:
+    """The distance of each synthetic image to the nearest other ``(n,)``, as they lie; infinite of a single one."""
+    images = standardised(subject.synthetic.images.pixels.numpy())
+    nearest = []
+    for start in range(0, len(images), CHUNK):
+        distances = aligned_distances(images[start : start + CHUNK], images)
+        distances[np.arange(len(distances)), start + np.arange(len(distances))] = np.inf
+        nearest.append(distances.min(axis=1))
+    return np.concatenate(nearest)

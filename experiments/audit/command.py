@@ -1,0 +1,139 @@
+"""The command ``augment audit``: audit synthetic cohorts, write the report, set copies aside, and refuse what gives patients away."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from ...augment import console
+from ...augment.commands import load_models
+from ...augment.gate import Gate
+from ...augment.model import FittedModel
+from ...augment.quarantine import already_set_aside, apply_gate, quarantine_of
+from ...datasets.cohort import Cohort
+from ...datasets.errors import DataError, GateError, UsageError
+from ...datasets.files import refuse_existing, whole_folder
+from ...datasets.readers import Source
+from ..features import Extractor
+from .audit import audit_class
+from .report import overview, write_report
+from .spaces import audit_extractor, feature_space, image_space, latent_space
+from .subjects import Subject, read_real, read_synthetic
+from .verdict import Verdict, judge
+
+
+@dataclass(frozen=True)
+class Request:
+    """What is audited, and how.
+
+    Parameters
+    ----------
+    synthetic : tuple of Path
+        Cohorts, drawn from the same models.
+    models : Path
+        A folder of models, or one model.
+    source : Source, optional
+        The real cohort; by default where the models read it.
+    extractor : str
+        As for ``augment fidelity``, or ``none``.
+    weights : Path, optional
+        Of InceptionV3.
+    gate : Gate
+    seed : int
+    command : str
+        Recorded in the report.
+    """
+
+    synthetic: tuple[Path, ...]
+    models: Path
+    source: Source | None = None
+    extractor: str = "cohort"
+    weights: Path | None = None
+    gate: Gate = field(default_factory=Gate)
+    seed: int = 0
+    command: str = ""
+
+
+def audit(request: Request, out: Path | None = None, *, force: bool = False) -> list[Verdict]:
+    """Audit cohorts; report into ``out``, by default beside the only one as ``<cohort>.audit``; set copies aside.
+
+    Raises
+    ------
+    GateError
+        If any of the cohorts is refused; the report is written all the same.
+    """
+    if len({folder.name for folder in request.synthetic}) < len(request.synthetic):
+        raise UsageError("Two synthetic cohorts have one name, by which the report would tell them apart; give each once, or rename one.")
+    if out is None:
+        first, *others = request.synthetic
+        if others:
+            raise UsageError("Of several cohorts there is one report; say where with --out.")
+        out = first.with_name(f"{first.name}.audit")
+    refuse_existing(out, force=force, ours=lambda folder: (folder / "audit.json").is_file())
+    models = load_models(request.models)
+    cohorts = {folder: read_synthetic(folder, models) for folder in request.synthetic}
+    models = {label: model for label, model in models.items() if any(label in found for found in cohorts.values())}
+    if len({model.config.preparation for model in models.values()}) > 1:
+        raise DataError(f"The models in {request.models} prepare images in different ways; audit their classes one by one.")
+    source = request.source or Source(**next(iter(models.values())).config.data["read_as"])
+    real, sides = read_real(source, models)
+    extractor = _extractor(request, source, real, models)
+    verdicts = []
+    for folder, found in cohorts.items():
+        findings = []
+        with console.progress(f"auditing {folder.name}", len(found)) as advance:
+            for label, people in found.items():
+                spaces = [image_space(), latent_space(models[label]), *([] if extractor is None else [feature_space(extractor)])]
+                subject = Subject(label, models[label], people, *sides[label])
+                findings.append(audit_class(subject, spaces, request.gate, seed=request.seed))
+                advance(label)
+        already = [already_set_aside(folder, label) for label in found]
+        verdicts.append(judge(folder.name, findings, request.gate, already))
+    with whole_folder(out, force=force) as temporary:
+        write_report(temporary, verdicts, request.gate, _record(request, source, extractor))
+    for folder, verdict in zip(cohorts, verdicts, strict=True):
+        _enforce(folder, verdict, request.gate)
+    table = overview(verdicts)
+    console.show_table("How close the images come to patients", list(table.columns), table.to_numpy().tolist())
+    for verdict in verdicts:
+        if verdict.passed:
+            console.say(verdict.sentence)
+    console.say(f"The report, which shows patients, is {out / 'report.html'}.")
+    refused = [verdict.sentence for verdict in verdicts if not verdict.passed]
+    if refused:
+        raise GateError(" ".join(refused))
+    return verdicts
+
+
+def _extractor(request: Request, source: Source, real: Cohort, models: Mapping[str, FittedModel]) -> Extractor | None:
+    if request.extractor == "none":
+        return None
+    if request.extractor == "cohort" and len(real.labels) < 2:
+        console.warn("The data have one class, so no classifier gives features: only voxels and codes are compared.")
+        return None
+    preparation = next(iter(models.values())).config.preparation
+    return audit_extractor(request.extractor, request.weights, source, real, preparation, request.seed)
+
+
+def _enforce(folder: Path, verdict: Verdict, gate: Gate) -> None:
+    """Move copies out of the cohort, and write what was found into its description."""
+    reasons = {
+        finding.subject.synthetic.participants[row]: reason for finding in verdict.findings for row, reason in finding.copies.items()
+    }
+    counts = {finding.subject.label: len(finding.copies) for finding in verdict.findings}
+    entry = {"By": "augment audit", "SetAside": counts, "Passed": verdict.passed, "Objections": list(verdict.objections)}
+    apply_gate(folder, reasons, entry | gate.record())
+    if reasons:
+        console.warn(f"{len(reasons)} images of {folder} copy a patient and were moved to {quarantine_of(folder)}.")
+
+
+def _record(request: Request, source: Source, extractor: Extractor | None) -> dict[str, Any]:
+    return {
+        "Data": source.data,
+        "Models": str(request.models),
+        "Seed": request.seed,
+        "Features": None if extractor is None else asdict(extractor.passport),
+        "Version": version("tinycohort"),
+        "Command": request.command,
+    }

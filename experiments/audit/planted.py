@@ -1,0 +1,60 @@
+"""Copies of patients that an audit plants to see whether it would find them: an audit that is blind must not pass anything."""
+
+import math
+from collections.abc import Callable, Mapping
+
+import numpy as np
+import torch
+from scipy import ndimage
+from torch import Tensor
+
+from ...augment.copying import aligned_distances, standardised
+from .spaces import REACH
+
+MOST = 50  # of a kind
+# Noise puts a copy so far from its patient, by what the nearest other patient is away in the median: of images that are much alike, what
+# the eye hardly sees would else hide all that tells them apart.
+NOISE = 1 / 4
+GAIN, OFFSET = 0.7, 0.1
+
+Kind = Callable[[Tensor, np.random.Generator], Tensor]
+MUST_BE_FOUND = ("exact", "noisy")
+
+
+def noisy(images: Tensor, rng: np.random.Generator) -> Tensor:
+    """With Gaussian noise in every voxel, as strong for each of two or more patients as the distances between them allow.
+
+    Noise of standard deviation sigma leaves an image of standard deviation s the correlation r = (1 + sigma^2 / s^2)^(-1/2) with itself.
+    """
+    rows = standardised(images.numpy())
+    among = aligned_distances(rows, rows)
+    np.fill_diagonal(among, np.inf)
+    correlation = 1 - float(NOISE * np.median(among.min(axis=1))) ** 2 / 2
+    spread = images.flatten(1).std(dim=1, correction=0).reshape(-1, *[1] * (images.ndim - 1))
+    noise = torch.from_numpy(rng.normal(size=tuple(images.shape)).astype(np.float32))
+    return images + spread * math.sqrt(correlation**-2 - 1) * noise
+
+
+def shifted(images: Tensor, rng: np.random.Generator) -> Tensor:
+    """Each by some voxels along every axis, as far as the audit looks; the edge is repeated."""
+    n_axes = images.ndim - 2
+    shifts = rng.choice([-REACH[n_axes], REACH[n_axes]], (len(images), n_axes))
+    moved = [ndimage.shift(image[0].numpy(), shift, order=0, mode="nearest") for image, shift in zip(images, shifts, strict=True)]
+    return torch.from_numpy(np.stack(moved))[:, None]
+
+
+def mirrored(images: Tensor, in_world: bool) -> Tensor:
+    """Left and right exchanged: along the first axis of what has a place in the world, along the columns of a picture."""
+    return images.flip(2 if in_world else images.ndim - 1)
+
+
+def kinds(in_world: bool, reconstruct: Callable[[Tensor], Tensor]) -> Mapping[str, Kind]:
+    """Ways of copying, by name, for images with a place in the world or none; the model's own reconstruction is one of them."""
+    return {
+        "exact": lambda images, rng: images,
+        "noisy": noisy,
+        "shifted": shifted,
+        "intensity-scaled": lambda images, rng: GAIN * images + OFFSET,
+        "flipped": lambda images, rng: mirrored(images, in_world),
+        "reconstructed": lambda images, rng: reconstruct(images),
+    }

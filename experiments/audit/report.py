@@ -1,0 +1,237 @@
+"""An audit for people: ``report.html`` in one file, ``table.md``, ``images.csv`` and ``audit.json``."""
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+
+from ...augment.figures import SheetRow, contact_sheet
+from ...augment.gate import Gate
+from ...datasets.transforms import Images
+from ..page import STYLE, as_data, markdown_table, render
+from .audit import Finding
+from .scores import AUTHENTIC, TOO_CLOSE, Measure
+from .verdict import Verdict
+
+PAIRS = 8
+LEVEL = 0.05  # of alarms, after the correction for the number of measures
+
+
+def write_report(folder: Path, verdicts: Sequence[Verdict], gate: Gate, record: Mapping[str, Any]) -> None:
+    """Write the four files into ``folder``, which exists; ``record`` is what the audit was of and made with."""
+    (folder / "report.html").write_text(_html(verdicts, gate, record), encoding="utf-8")
+    (folder / "table.md").write_text(_markdown(verdicts), encoding="utf-8")
+    images = [finding.table.assign(cohort=verdict.cohort) for verdict in verdicts for finding in verdict.findings]
+    pd.concat(images).to_csv(folder / "images.csv", index=False)
+    content = {"Gate": gate.record(), **record, "Cohorts": [_as_json(verdict) for verdict in verdicts]}
+    (folder / "audit.json").write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def overview(verdicts: Sequence[Verdict]) -> pd.DataFrame:
+    """One row a cohort and class: what decides, and how close the images come."""
+    rows = []
+    for verdict in verdicts:
+        for finding, already in zip(verdict.findings, verdict.already, strict=True):
+            found = {(measure.space, measure.name): measure.value for measure in finding.measures}
+            attack = finding.attack
+            rows.append(
+                {
+                    "cohort": verdict.cohort,
+                    "class": finding.subject.label,
+                    "images": len(finding.subject.synthetic.participants) + already,
+                    "set aside": len(finding.copies) + already,
+                    "too close to one patient": f"{found['image', TOO_CLOSE]:.0%}",
+                    "authentic": f"{found['image', AUTHENTIC]:.0%}",
+                    "repeated": f"{finding.repeated.mean():.0%}",
+                    "membership AUC [95 %]": f"{attack.auc:.2f} [{attack.low:.2f}, {attack.high:.2f}]",
+                    "the cohort": "passes" if verdict.passed else "is refused",
+                }
+            )
+    return pd.DataFrame(rows)
+
+
+def measures_table(finding: Finding) -> pd.DataFrame:
+    """Every measure beside what to expect of images that copy nobody; alarms are corrected for the number of measures (Holm)."""
+    rows = [
+        {
+            "space": measure.space,
+            "measure": measure.name,
+            "value": _number(measure.value) + _interval(measure),
+            "to expect": _number(measure.expected),
+            "p": "–" if math.isnan(measure.p) else f"{measure.p:.3f}",
+            "alarm": "–" if math.isnan(corrected) else "yes" if corrected <= LEVEL else "no",
+        }
+        for measure, corrected in zip(finding.measures, finding.corrected_p, strict=True)
+    ]
+    return pd.DataFrame(rows)
+
+
+def power_table(finding: Finding) -> pd.DataFrame:
+    """Which planted copies were found."""
+    rows = [
+        {
+            "planted copies": power.kind,
+            "number": power.planted,
+            "found": f"{power.found / power.planted:.0%}",
+            "right patient nearest": f"{power.right / power.planted:.0%}",
+        }
+        for power in finding.power
+    ]
+    return pd.DataFrame(rows)
+
+
+def pairs(finding: Finding) -> tuple[Figure, list[float]]:
+    """The synthetic images that are closest to one patient, that patient below, and the difference; and their ratios."""
+    image = finding.views[0]
+    # Those that are set aside for what another space shows come first too.
+    order = sorted(range(len(finding.repeated)), key=lambda row: (row not in finding.copies, image.closeness.ratio[row]))[:PAIRS]
+    synthetic = finding.subject.synthetic.images[order]
+    real = finding.subject.training.images[image.nearest_image[order]]
+    difference = Images(((synthetic.pixels - real.pixels) / 2 + 0.5).clip(0, 1), synthetic.space)
+    rows = [SheetRow("synthetic", synthetic), SheetRow("nearest\npatient", real), SheetRow("difference", difference)]
+    return contact_sheet(rows, columns=len(order)), image.closeness.ratio[order].tolist()
+
+
+def histograms(finding: Finding) -> Figure:
+    """Distances and ratios in every space, of the synthetic images and of held-out people."""
+    figure = Figure(figsize=(3.4 * len(finding.views), 4.6), dpi=110)
+    axes = figure.subplots(2, len(finding.views), squeeze=False)
+    for column, view in zip(axes.T, finding.views, strict=True):
+        for axis, name in zip(column, ("distance", "ratio"), strict=True):
+            parts = [("synthetic", getattr(view.closeness, name)), ("held-out people", getattr(view.held_out, name))]
+            edges = np.histogram_bin_edges(np.concatenate([values for _, values in parts]), bins=24)
+            for title, values in parts:
+                axis.hist(values, bins=edges, density=True, alpha=0.5, label=title)
+            axis.set_yticks([])
+            axis.set_xlabel({"distance": "to the nearest patient", "ratio": "ratio to the second nearest"}[name], fontsize=8)
+        column[0].set_title(view.space.name, fontsize=9)
+    axes[0, 0].legend(fontsize=7, frameon=False)
+    figure.tight_layout()
+    return figure
+
+
+def _html(verdicts: Sequence[Verdict], gate: Gate, record: Mapping[str, Any]) -> str:
+    sections = []
+    for verdict in verdicts:
+        classes = []
+        for finding in verdict.findings:
+            figure, ratios = pairs(finding)
+            subject = finding.subject
+            classes.append(
+                {
+                    "label": subject.label,
+                    "n": len(subject.synthetic.participants),
+                    "training": len(set(subject.training.participants)),
+                    "held_out": len(set(subject.held_out.participants)),
+                    "pairs": as_data(figure),
+                    "ratios": ", ".join(f"{ratio:.2f}" for ratio in ratios),
+                    "histograms": as_data(histograms(finding)),
+                    "tables": [_cells(measures_table(finding)), _cells(power_table(finding))],
+                    "aside": [(subject.synthetic.participants[row], reason) for row, reason in sorted(finding.copies.items())],
+                }
+            )
+        sections.append({"cohort": verdict.cohort, "sentence": verdict.sentence, "passed": verdict.passed, "classes": classes})
+    return render(
+        _PAGE,
+        title=f"Audit of {', '.join(verdict.cohort for verdict in verdicts)}",
+        style=STYLE,
+        overview=_cells(overview(verdicts)),
+        sections=sections,
+        gate=gate,
+        thresholds=gate.record()["Thresholds"],
+        record=json.dumps(record, indent=1, ensure_ascii=False),
+    )
+
+
+def _markdown(verdicts: Sequence[Verdict]) -> str:
+    lines = ["# Audit", "", markdown_table(overview(verdicts)), ""]
+    for verdict in verdicts:
+        lines += [f"## {verdict.cohort}", "", verdict.sentence, ""]
+        for finding in verdict.findings:
+            lines += [f"### {finding.subject.label}", "", markdown_table(measures_table(finding)), ""]
+            lines += [markdown_table(power_table(finding)), ""]
+    return "\n".join(lines)
+
+
+def _as_json(verdict: Verdict) -> dict[str, Any]:
+    return {
+        "Cohort": verdict.cohort,
+        "Passed": verdict.passed,
+        "Verdict": verdict.sentence,
+        "Classes": [
+            {
+                "Class": finding.subject.label,
+                "Model": finding.subject.model.digest,
+                "Images": len(finding.subject.synthetic.participants),
+                "TrainingParticipants": len(set(finding.subject.training.participants)),
+                "HeldOutParticipants": len(set(finding.subject.held_out.participants)),
+                "SetAsideBefore": already,
+                "SetAside": {finding.subject.synthetic.participants[row]: why for row, why in sorted(finding.copies.items())},
+                "Measures": [
+                    # JSON has no NaN.
+                    {name: None if value != value else value for name, value in (asdict(measure) | {"p_holm": float(corrected)}).items()}
+                    for measure, corrected in zip(finding.measures, finding.corrected_p, strict=True)
+                ],
+                "Power": [asdict(power) for power in finding.power],
+            }
+            for finding, already in zip(verdict.findings, verdict.already, strict=True)
+        ],
+    }
+
+
+def _cells(table: pd.DataFrame) -> dict[str, Any]:
+    return {"header": list(table.columns), "rows": table.to_numpy().tolist()}
+
+
+def _number(value: float) -> str:
+    return f"{value:.3f}"
+
+
+def _interval(measure: Measure) -> str:
+    return "" if math.isnan(measure.low) else f" [{measure.low:.2f}, {measure.high:.2f}]"
+
+
+_PAGE = """<!doctype html>
+<html lang="en"><head><meta charset="utf-8"><title>{{ title }}</title>
+<style>{{ style }}
+th:nth-child(2), td:nth-child(2) { text-align: left }
+</style></head><body>
+{% macro table(content) %}
+<table><tr>{% for name in content.header %}<th>{{ name }}</th>{% endfor %}</tr>
+{% for row in content.rows %}<tr>{% for cell in row %}<td>{{ cell }}</td>{% endfor %}</tr>
+{% endfor %}</table>
+{% endmacro %}
+<h1>{{ title }}</h1>
+<p><b>This page shows patients: keep it where their images are kept.</b></p>
+{% for section in sections %}<p>{{ section.sentence }}</p>
+{% endfor %}
+{{ table(overview) }}
+<p class="note">Copies are set aside: at most {{ gate.ratio }} times as far from one patient as from any other, and closer to one
+than new people come. The attack ranks people by their closest synthetic image; 0.5 is a guess.
+Thresholds: {% for name, value in thresholds.items() %}{{ name }} {{ value }}{{ ", " if not loop.last }}{% endfor %}.
+{% if gate.reason %}They were changed, because: {{ gate.reason }}{% endif %}</p>
+{% for section in sections %}
+{% for part in section.classes %}
+<h2>{{ section.cohort }}: {{ part.label }}</h2>
+<p>{{ part.n }} synthetic images; {{ part.training }} people were trained on, {{ part.held_out }} were not.</p>
+<img alt="The closest pairs" src="{{ part.pairs }}">
+<p class="note">The images closest to one patient, from the left; difference: grey where both are equal. Ratios of the distance to
+this patient over that to the next: {{ part.ratios }}.</p>
+<img alt="Histograms of distances" src="{{ part.histograms }}">
+{% for content in part.tables %}{{ table(content) }}{% endfor %}
+<p class="note">To expect: what held-out people score in place of the synthetic images, or new people on average. p: of as much
+memorisation where it does not matter who was trained on; alarms are corrected for the number of measures (Holm).
+Reconstructed: what the model makes of a patient's own image, which is as near as its samples should come.</p>
+{% if part.aside %}<h3>Set aside</h3><ul>{% for name, reason in part.aside %}<li>{{ name }}: {{ reason }}</li>{% endfor %}</ul>{% endif %}
+{% endfor %}
+{% endfor %}
+<h2>Of what, and with what</h2>
+<pre>{{ record }}</pre>
+</body></html>
+"""

@@ -1,0 +1,102 @@
+"""Where images are compared: image, latent and feature space, each an embedding and a distance between what it embeds."""
+
+import itertools
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.metrics import euclidean_distances
+from torch import Tensor
+
+from ...augment.copying import aligned_distances, standardised
+from ...augment.model import FittedModel, encode
+from ...datasets.cohort import Cohort
+from ...datasets.readers import Source
+from ...datasets.splits import split_cohort
+from ...datasets.transforms import Preparation
+from ..features import Extractor
+from ..fidelity.compare import Request, build_extractor
+
+CHUNK = 512  # images brought into a pose at a time
+REACH = {2: 2, 3: 1}  # voxels along each axis of slices, of volumes: as far as a shifted copy is looked for
+
+
+@dataclass(frozen=True, eq=False)
+class Space:
+    """A way to compare images.
+
+    Parameters
+    ----------
+    name : str
+        For people.
+    embed : callable
+        From images ``(n, 1, ...)`` to arrays ``(n, ...)``.
+    between : callable
+        Distances ``(n, m)`` between arrays of ``embed``.
+    shows_copies : bool
+        Whether an image that is a copy here is set aside.
+    """
+
+    name: str
+    embed: Callable[[Tensor], NDArray[Any]]
+    between: Callable[[NDArray[Any], NDArray[Any]], NDArray[Any]]
+    shows_copies: bool = True
+
+
+def image_space() -> Space:
+    """Voxels, whatever the brightness and contrast, of the best of some poses: mirrored along an axis or not, shifted by some voxels."""
+    return Space("image", lambda images: images[:, 0].numpy(), posed_distances)
+
+
+def latent_space(model: FittedModel) -> Space:
+    """The model's mean codes. Only who has the model sees them, and any code near a patient's decodes to what the model made of them,
+    which may be little: no image is set aside for it."""
+    return Space("latent", lambda images: encode(model.autoencoder, images).double().numpy(), euclidean_distances, shows_copies=False)
+
+
+def feature_space(extractor: Extractor) -> Space:
+    """Features, which see what a shift, a turn or another contrast hide from voxels."""
+    return Space(
+        f"features ({extractor.passport.extractor})",
+        lambda images: np.concatenate(list(extractor.features([images]))).astype(np.float64),
+        euclidean_distances,
+    )
+
+
+def audit_extractor(name: str, weights: Path | None, source: Source, real: Cohort, preparation: Preparation, seed: int) -> Extractor:
+    """The extractor ``name`` of ``augment fidelity``; ``cohort`` is trained on all real people.
+
+    Had it been trained on those alone whom the models saw, it would itself tell them from the held-out ones. Who selects its weights is
+    drawn among all too, so official sides are not followed.
+    """
+    everyone = replace(real, table=real.table.drop(columns="split", errors="ignore"))
+    split = split_cohort(everyone, fractions={"train": 0.8, "validation": 0.2}, seed=seed) if name == "cohort" else None
+    request = Request(real=source, synthetic=(), preparation=preparation, extractor=name, weights=weights, seed=seed)
+    return build_extractor(request, everyone, preparation, split)
+
+
+def posed_distances(some: NDArray[Any], others: NDArray[Any]) -> NDArray[Any]:
+    """Aligned distances ``(n, m)`` between images ``(n, ...)`` and ``(m, ...)`` in the best pose for each two, where they overlap.
+
+    The others are mirrored along no axis or one, and shifted by up to ``REACH`` voxels along each.
+    """
+    parts = [_posed_distances(some[start : start + CHUNK], others) for start in range(0, len(some), CHUNK)]
+    return np.concatenate(parts)
+
+
+def _posed_distances(some: NDArray[Any], others: NDArray[Any]) -> NDArray[Any]:
+    shape = some.shape[1:]
+    nearest = np.full((len(some), len(others)), np.inf, dtype=np.float32)
+    for shift in itertools.product(range(-REACH[len(shape)], REACH[len(shape)] + 1), repeat=len(shape)):
+        here, there = (
+            (slice(None), *(slice(max(0, sign * step), side + min(0, sign * step)) for step, side in zip(shift, shape, strict=True)))
+            for sign in (1, -1)
+        )
+        overlap = standardised(some[here])
+        for axis in (None, *range(1, some.ndim)):
+            turned = others if axis is None else np.flip(others, axis)
+            np.minimum(nearest, aligned_distances(overlap, standardised(turned[there])), out=nearest)
+    return nearest

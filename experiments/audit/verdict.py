@@ -1,0 +1,81 @@
+"""What the gate says of a whole cohort, from the findings of its classes."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from ...augment.gate import Gate
+from . import planted
+from .audit import Finding
+
+
+@dataclass(frozen=True, eq=False)
+class Verdict:
+    """Of one cohort.
+
+    Parameters
+    ----------
+    cohort : str
+    findings : tuple of Finding
+        Of its classes.
+    already : tuple of int
+        How many images of each had been set aside before.
+    objections : tuple of str
+        Why the gate refuses it; empty if it does not.
+    sentence : str
+        The verdict.
+    """
+
+    cohort: str
+    findings: tuple[Finding, ...]
+    already: tuple[int, ...]
+    objections: tuple[str, ...]
+    sentence: str
+
+    @property
+    def passed(self) -> bool:
+        """Whether nothing speaks against it."""
+        return not self.objections
+
+
+def judge(cohort: str, findings: Sequence[Finding], gate: Gate, already: Sequence[int]) -> Verdict:
+    """The verdict on a cohort; of each class so many images were set aside ``already``."""
+    found = tuple(clause for finding, earlier in zip(findings, already, strict=True) for clause in objections(finding, gate, earlier))
+    sentence = f"{cohort} is refused: {'; '.join(found)}." if found else _praise(cohort, findings, sum(already))
+    return Verdict(cohort, tuple(findings), tuple(already), found, sentence)
+
+
+def objections(finding: Finding, gate: Gate, already: int = 0) -> list[str]:
+    """Why a gate refuses a class, a clause each; empty if it does not. So many images were set aside ``already``."""
+    label, n = finding.subject.label, len(finding.subject.synthetic.participants)
+    found = [
+        f"the audit is blind: of {power.planted} planted {power.kind} copies of {label} it found {power.found}"
+        for power in finding.power
+        if power.kind in planted.MUST_BE_FOUND and power.found < gate.power * power.planted
+    ]
+    aside = len(finding.copies) + already
+    if aside > gate.copies * (n + already):
+        found.append(f"{aside} of {n + already} images of {label} copy a patient, where {gate.copies:.0%} may")
+    share = float(finding.repeated.mean())
+    if share > gate.duplicates:
+        found.append(f"{share:.0%} of the images of {label} repeat another, where {gate.duplicates:.0%} may")
+    attack = finding.attack
+    if attack.high > gate.membership:
+        area = f"area under the curve {attack.auc:.2f} [{attack.low:.2f}, {attack.high:.2f}], where up to {gate.membership:.2f} is allowed"
+        if attack.low > 0.5:
+            found.append(f"the images of {label} give away who was trained on ({area})")
+        else:
+            found.append(f"there are too few people of {label} to tell whether the images give away who was trained on ({area})")
+    return found
+
+
+def _praise(cohort: str, findings: Sequence[Finding], already: int) -> str:
+    aside = sum(len(finding.copies) for finding in findings) + already
+    n = sum(len(finding.subject.synthetic.participants) for finding in findings) + already
+    planted_copies = [power for finding in findings for power in finding.power if power.kind in planted.MUST_BE_FOUND]
+    least = min(power.found / power.planted for power in planted_copies)
+    area = max(finding.attack.high for finding in findings)
+    copied = f"{aside} of {n} images copied a patient and were set aside" if aside else f"none of {n} images copies a patient"
+    return (
+        f"{cohort} passes: {copied}, while at least {least:.0%} of exact and of noisy copies would be found; and who holds the images "
+        f"tells who was trained on with an area under the curve of at most {area:.2f}."
+    )

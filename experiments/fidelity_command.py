@@ -1,0 +1,177 @@
+"""The command ``augment study``: resolve a plan on a cohort, compute what is missing of it, and report."""
+
+import os
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from ..augment import console
+from ..augment.fitting import FitSettings
+from ..datasets.compute import choose_device
+from ..datasets.errors import UsageError
+from ..datasets.readers import Source
+from ..datasets.splits import split_cohort
+from ..datasets.subsets import of_training_size
+from . import starting
+from .fidelity_data import HELD_OUT, REFERENCE, StudyData, inception, load_extractor, real_sample
+from .fidelity_report import write_report
+from .fidelity_study import Scoring, cells_of, run_cell
+from .plans import ALL, PLANS, VALIDATION, plan_of, systems_of
+from .prepared import describe, without_places
+from .runs import Study
+from .study import claim, seed_of
+from .systems import System
+
+# Of Appendix D; what is not named here has the default preset.
+PRESET_OF = {
+    "mnist": "paper-mnist",
+    "fashion-mnist": "paper-mnist",
+    "cifar10": "paper-cifar10",
+    "svhn": "paper-svhn",
+    "celeba": "paper-celeba",
+    "rings-and-discs": "paper-mnist",
+}
+
+
+@dataclass(frozen=True)
+class Request:
+    """What a user asked for; see the options of ``augment study``. What is ``None`` or empty is the plan's."""
+
+    plan: str
+    source: Source
+    fit: FitSettings
+    scoring: Scoring
+    systems: tuple[str, ...] = ()
+    sizes: tuple[int, ...] = ()
+    runs: int | None = None
+    seed: int = 0
+    weights: str | None = None
+    device: str = "cpu"
+    command: str = ""
+
+
+def configuration_of(request: Request) -> dict[str, Any]:
+    """Check everything that can be checked before a run, and return the resolved configuration."""
+    plan = plan_of(request.plan)
+    if request.systems:
+        plan = replace(plan, rows={system: (system,) for system in request.systems})
+    systems = systems_of(plan.rows)
+    for system in systems:
+        System.parse(system)
+    runs = plan.runs if request.runs is None else request.runs
+    if runs < 1:
+        raise UsageError(f"--runs is 1 or more, not {runs}.")
+    if VALIDATION in plan.sides and "frechet" not in request.scoring.measures:
+        raise UsageError(f"The study {request.plan} chooses settings by the Fréchet distance: leave frechet among the --measures.")
+    choose_device(request.device)
+    scoring = replace(request.scoring, sides=plan.sides)
+    weights = None if request.weights is None else _absolute(request.weights)
+    for name in scoring.features:
+        if name != "cohort":
+            scoring = replace(scoring, weights=inception(name, weights).passport.weights)
+    cohort = request.source.read()
+    if len(cohort.labels) < 2 and "cohort" in scoring.features:
+        raise UsageError(
+            f"{cohort.name} has one class, and the features 'cohort' learn to tell classes apart; give --features inception-2048."
+        )
+    source = request.source.resolved()
+    data = describe(source, request.fit.preparation, None, progress=console.tracked("checking"))
+    data, where = without_places(data)
+    split = split_cohort(cohort, seed=seed_of(request.seed, {"of": "split"}))
+    n_train = sum(side == "train" for side in split.sides.values())
+    sizes = request.sizes or tuple(size for size in plan.sizes if size < n_train)
+    for size in sizes:
+        if size != ALL:
+            of_training_size(split, cohort, size, request.seed)
+    settled = replace(request.fit.preparation, size=tuple(data["preparation"]["size"]))
+    return {
+        "seed": request.seed,
+        "data": data | {"n_train": n_train},
+        "where": where | {"weights": weights, "device": request.device, "command": request.command or None},
+        "scoring": asdict(scoring),
+        "fit": replace(request.fit, preparation=settled).as_dict(),
+        "grid": {
+            "plan": request.plan,
+            "sizes": sorted(sizes, key=lambda size: (size == ALL, size)),
+            "runs": runs,
+            "rows": {title: list(members) for title, members in plan.rows.items()},
+        },
+    }
+
+
+def read_configuration(path: Path, *, root: str | None = None, weights: str | None = None, device: str | None = None) -> dict[str, Any]:
+    """A study's configuration from a file, such as the ``config.toml`` of another study; what is given says where things are here.
+
+    Raises
+    ------
+    DataError
+        If it is none.
+    """
+    config = starting.read_configuration(path, ("seed", "data", "where", "scoring", "fit", "grid"))
+    where = config["where"]
+    source = where["source"] | ({} if root is None else {"root": _absolute(root)})
+    moved = ({} if weights is None else {"weights": _absolute(weights)}) | ({} if device is None else {"device": device})
+    return config | {"where": where | moved | {"source": source}}
+
+
+def _absolute(path: str) -> str:
+    return str(Path(os.path.expandvars(path)).expanduser().resolve())
+
+
+def run(config: Mapping[str, Any], out: Path, *, slurm: int | None = None, **how: Any) -> None:
+    """Run what is missing of a study, and write its report.
+
+    Parameters
+    ----------
+    config : mapping
+        Resolved.
+    out : Path
+        Folder of the study.
+    slurm, **how
+        As for ``starting.start``, which raises the errors.
+    """
+    grid = config["grid"]
+    study = Study(out, run_cell, cells_of(systems_of(grid["rows"]), grid["sizes"], grid["runs"]), config)
+    if slurm is None:
+        prepare_real_side(out, config)
+    # One process does what shares a model: another would train the same at the same time.
+    start = {"command": ["augment", "study"], "together": ("run", "n", "model"), "report": report}
+    starting.start(study, **start, slurm=slurm, **how)
+
+
+def prepare_real_side(folder: Path, config: Mapping[str, Any]) -> None:
+    """Make what all cells share (images, classifier, features of the real sides) before there are several processes that would."""
+    claim(folder, config)
+    data, scoring = StudyData.load(folder, config), Scoring.of(config)
+    console.say(f"Features of the real images, once for all: {', '.join(scoring.features)}.")
+    for name in scoring.features:
+        extractor = load_extractor(name, folder, config)
+        for side in (REFERENCE, HELD_OUT):
+            real_sample(side, extractor, data, folder)
+
+
+def show_plans() -> None:
+    """List the plans."""
+    console.show_table(
+        "Studies (augment study NAME)",
+        ("name", "asks", "after", "training images", "runs", "rows"),
+        [
+            (
+                name,
+                plan.title,
+                plan.source,
+                ", ".join("all" if size == ALL else f"{size:,}" for size in plan.sizes),
+                plan.runs,
+                "; ".join(title if len(systems) == 1 else f"{title} (best of {len(systems)})" for title, systems in plan.rows.items()),
+            )
+            for name, plan in PLANS.items()
+        ],
+    )
+
+
+def report(folder: Path) -> None:
+    """Write a study's table, figure and report, and show the table."""
+    write_report(folder)
+    console.say((folder / "table.md").read_text(encoding="utf-8"))
+    console.say(f"Wrote {folder / 'results.csv'}, {folder / 'table.md'}, {folder / 'figure.png'} and {folder / 'report.html'}.")

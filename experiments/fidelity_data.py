@@ -1,0 +1,176 @@
+"""The real side of a study of fidelity: its images, its split, and the features of what samples are compared with.
+
+Nothing here knows of generators. The side ``test`` is the reference; the side ``validation``, which no generator of a size study sees, sets
+the floor. What is costly (features of thousands of images, the classifier of the features ``cohort``) is made once and kept in the folder.
+"""
+
+import json
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, replace
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from ..classifiers.network import CNN
+from ..datasets.cohort import Cohort
+from ..datasets.errors import DataError, UsageError
+from ..datasets.seeds import derived_seed
+from ..datasets.splits import Split, split_cohort
+from .features import Extractor, classifier_extractor, cohort_classifier, cohort_settings, inception_extractor, sliced
+from .fidelity.scores import FEWEST, Sample
+from .plans import TEST, VALIDATION
+from .prepared import Prepared, make_once
+from .study import canonical, digest, seed_of
+
+EVERYTHING = "all"  # the one class of a cohort whose classes are generated together
+REFERENCE, HELD_OUT = TEST, VALIDATION
+FEATURES = ("cohort", "inception-64", "inception-192", "inception-768", "inception-2048")
+CLASSIFIER_IMAGES = 10_000  # real ones, at most, that the features 'cohort' are learnt on
+CHUNK = 256  # images that are looked at at a time
+
+
+@dataclass(frozen=True, eq=False)
+class StudyData:
+    """The images of a study, and who is on which side.
+
+    Parameters
+    ----------
+    prepared : Prepared
+        With the cohort's own labels.
+    cohort : Cohort
+        With the labels by which generators are fitted: ``EVERYTHING``, or, per class, its own.
+    split : Split
+        The official one, or one that is drawn for the study: all runs test on the same people.
+    sizes : dict
+        From each label of ``cohort`` to how many images of it everything is scored by.
+    """
+
+    prepared: Prepared
+    cohort: Cohort
+    split: Split
+    sizes: dict[str, int]
+
+    @classmethod
+    def load(cls, folder: Path, config: Mapping[str, Any]) -> "StudyData":
+        """The data of the study in ``folder``; those of the last study are kept in memory, because a worker does many of its cells."""
+        return _load(folder, canonical(config))
+
+    def real(self, side: str) -> tuple[Tensor, np.ndarray]:
+        """The real images ``(n, 1, ...)`` of a side that are scored, or scored by, and their labels ``(n,)``."""
+        found = [self._images(self.split, side, label) for label in self.sizes]
+        order = np.random.default_rng(derived_seed(0, "real", side))
+        chosen = [images[order.permutation(len(images))[:n]] for images, n in zip(found, self.sizes.values(), strict=True)]
+        return torch.cat(chosen), np.repeat(list(self.sizes), list(self.sizes.values()))
+
+    def training_images(self, split: Split, label: str) -> Tensor:
+        """The images ``(n, 1, ...)`` that a generator is fitted on."""
+        return self._images(split, "train", label)
+
+    def _images(self, split: Split, side: str, label: str) -> Tensor:
+        assert self.cohort.arrays is not None
+        rows = split.side(self.cohort.of_class(label), side).table["image"].to_numpy(dtype=int)
+        return torch.from_numpy(self.cohort.arrays[rows])[:, None]
+
+
+@lru_cache(maxsize=1)
+def _load(folder: Path, configuration: str) -> StudyData:
+    config = json.loads(configuration)
+    prepared = Prepared.load(folder, config)
+    split = split_cohort(prepared.cohort, seed=seed_of(config["seed"], {"of": "split"}))
+    cohort = prepared.cohort
+    if not config["scoring"].get("per_class"):
+        cohort = replace(cohort, table=cohort.table.assign(label=EVERYTHING))
+    return StudyData(prepared, cohort, split, _sizes(cohort, split, config["scoring"]["n_samples"]))
+
+
+def _sizes(cohort: Cohort, split: Split, n_samples: int) -> dict[str, int]:
+    """Of each class ``n_samples``, or what the smaller of the two real sides has; raise a ``DataError`` if that is too few."""
+    tables = [split.side(cohort, side).table["label"] for side in (REFERENCE, HELD_OUT)]
+    sizes = {label: min(n_samples, *(int((table == label).sum()) for table in tables)) for label in cohort.labels}
+    few = [label for label, n in sizes.items() if n < FEWEST]
+    if few:
+        raise DataError(
+            f"The test or the validation side of {cohort.name} has fewer than {FEWEST} images of {', '.join(few)}: "
+            "too few to score by; take another cohort, or leave out --per-class."
+        )
+    return sizes
+
+
+def load_extractor(name: str, folder: Path, config: Mapping[str, Any]) -> Extractor:
+    """The features ``name`` of the study in ``folder``; the classifier of ``cohort`` is trained if it is not there yet.
+
+    Raises
+    ------
+    UsageError
+        If there are no such features, or Inception's weights are not given.
+    DataError
+        If these are not the weights that the study was started with.
+    """
+    return _extractor(name, folder, canonical(config))
+
+
+@lru_cache(maxsize=len(FEATURES))
+def _extractor(name: str, folder: Path, configuration: str) -> Extractor:
+    config = json.loads(configuration)
+    if name == "cohort":
+        return _classifier(folder, config)
+    extractor = inception(name, config["where"].get("weights"), config["where"].get("device", "cpu"))
+    if extractor.passport.weights != config["scoring"]["weights"]:
+        raise DataError(f"{config['where']['weights']} is not the file of weights that the study was started with; restore it.")
+    return sliced(extractor) if len(config["data"]["preparation"]["size"]) == 3 else extractor
+
+
+def inception(name: str, weights: str | None, device: str = "cpu") -> Extractor:
+    """The features ``inception-<dimension>`` from a file of weights.
+
+    Raises
+    ------
+    UsageError
+        If there are no such features, or no weights.
+    """
+    match = re.fullmatch(r"inception-(\d+)", name)
+    if match is None:
+        raise UsageError(f"There are no features '{name}'; choose among: {', '.join(FEATURES)}.")
+    if weights is None:
+        raise UsageError(f"The features {name} need --weights, a file of InceptionV3's weights; --features cohort needs none.")
+    return inception_extractor(Path(weights), int(match[1]), device=device)
+
+
+def _classifier(folder: Path, config: Mapping[str, Any]) -> Extractor:
+    """Trained on real images of the training side, a fifth of which chooses its epoch: what is scored is unknown to it."""
+    data, place = StudyData.load(folder, config), folder / "classifier"
+    shape, n_classes = tuple(config["data"]["preparation"]["size"]), len(data.prepared.classes)
+
+    def train(temporary: Path) -> None:
+        part = data.prepared.side(data.split, "train")
+        seed = derived_seed(config["seed"], "extractor")
+        order = torch.randperm(len(part.images), generator=torch.Generator().manual_seed(seed))[:CLASSIFIER_IMAGES]
+        chosen, selecting = order[len(order) // 5 :], order[: len(order) // 5]
+        training, held_out = ((part.images[rows], part.labels[rows]) for rows in (chosen, selecting))
+        save_file(
+            cohort_classifier(*training, *held_out, cohort_settings(len(chosen)), seed=seed).state_dict(), temporary / "model.safetensors"
+        )
+
+    make_once(place, train)
+    network = CNN(shape, n_classes)
+    network.load_state_dict(load_file(place / "model.safetensors"))
+    return classifier_extractor(network.eval())
+
+
+def features_of(extractor: Extractor, batches: Iterable[Tensor]) -> np.ndarray:
+    """Features ``(n, d)`` of all images of ``batches``, one batch in memory at a time."""
+    return np.concatenate(list(extractor.features(batches)))
+
+
+def real_sample(side: str, extractor: Extractor, data: StudyData, folder: Path) -> Sample:
+    """Features of a real side, from the study's cache, which may be deleted at any time."""
+    images, labels = data.real(side)
+    place = folder / "cache" / f"{side}-{digest(asdict(extractor.passport))[:16]}"
+    make_once(place, lambda temporary: np.save(temporary / "features.npy", features_of(extractor, images.split(CHUNK))))
+    return Sample(np.load(place / "features.npy", allow_pickle=False), extractor.passport, labels)

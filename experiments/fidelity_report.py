@@ -1,0 +1,251 @@
+"""A study of fidelity for people: ``results.csv``, ``table.md``, ``figure.png``, and ``report.html`` in one file.
+
+Scores of different passports stand in different tables, always: a distance between other features is another quantity.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from ..augment.fitting import EXPLAINS_NOTHING
+from ..datasets.errors import DataError
+from ..datasets.files import whole_file
+from .features import Passport
+from .fidelity_data import EVERYTHING
+from .fidelity_figures import draw_samples, draw_scores
+from .fidelity_results import FLOOR, ONE_SCORE, Results, ranks, results_of, size_title, summary
+from .fidelity_study import cells_of
+from .page import STYLE, as_data, markdown_table, render, with_what
+from .plans import TEST, VALIDATION, plan_of, systems_of
+from .study import all_runs, canonical, collect_failures, read_config
+
+
+def write_report(folder: Path) -> pd.DataFrame:
+    """Write the four files into a study's folder, from the cells that are finished.
+
+    Returns
+    -------
+    pandas.DataFrame
+        ``results.csv``: one row a number.
+    """
+    config, runs = read_config(folder), all_runs(folder)
+    grid = config["grid"]
+    results = results_of(runs, grid["rows"])
+    if results.scores.empty:
+        raise DataError(f"{folder} has no finished run of a generator yet; the command that started it goes on with it.")
+    missing = _missing(runs, grid)
+    tables = _tables(results, grid, config["data"]["n_train"])
+    figure = draw_scores(results, plan_of(grid["plan"]), config["data"]["n_train"])
+    table = pd.concat([results.floor, results.scores], ignore_index=True).drop(columns="blocks")
+    texts = {
+        "results.csv": table.to_csv(index=False),
+        "table.md": _markdown(tables, _notes(config, results, runs), folder, config, missing),
+        "report.html": _html(tables, figure, runs, folder, config, results, missing),
+    }
+    for name, text in texts.items():
+        with whole_file(folder / name) as temporary:
+            temporary.write_text(text, encoding="utf-8")
+    with whole_file(folder / "figure.png") as temporary:
+        figure.savefig(temporary, format="png", bbox_inches="tight", metadata={"Software": "tinycohort"})
+    return table
+
+
+def _missing(runs: Sequence[Mapping[str, Any]], grid: Mapping[str, Any]) -> list[str]:
+    """The planned cells that have no result, in words."""
+    there = {canonical(run["key"]) for run in runs}
+    planned = cells_of(systems_of(grid["rows"]), grid["sizes"], grid["runs"])
+    return [", ".join(f"{name} {value}" for name, value in key.items()) for key in planned if canonical(key) not in there]
+
+
+def _tables(results: Results, grid: Mapping[str, Any], n_train: int) -> list[tuple[str, pd.DataFrame]]:
+    """For each kind of features, class and side: rows by measures where there is one size; else, for each measure, rows by sizes."""
+    chosen, sizes = results.chosen(), list(grid["sizes"])
+    found = []
+    for which, part in chosen[chosen["side"] != VALIDATION].groupby(ONE_SCORE[:4], sort=False):
+        features, passport, label, side = map(str, which)
+        floor = results.floor[(results.floor[ONE_SCORE[:4]] == list(which)).all(axis=1)] if side == TEST else None
+        alone = chosen.loc[chosen["features"] == features, "passport"].nunique() == 1
+        heading = f"features {features}{'' if alone else f' of passport {passport}'}"
+        heading += "" if label == EVERYTHING else f", class {label}"
+        heading += "" if side == TEST else f", against {side} of training images"
+        heading += f": {part['images'].iloc[0]:,} images each"
+        parts = [
+            (str(measure), scores, None if floor is None else floor[floor["measure"] == measure])
+            for measure, scores in part.groupby("measure", sort=False)
+        ]
+        if len(sizes) == 1:
+            title = f"{heading}, {size_title(sizes[0], n_train)} training images"
+            found.append((title, _table(parts, grid["rows"], results.passports[passport])))
+            continue
+        for measure, scores, real in parts:
+            columns = [(size_title(n, n_train), scores[scores["n"] == n], real) for n in sizes]
+            found.append((f"{measure}, {heading}", _table(columns, grid["rows"], results.passports[passport])))
+    return found
+
+
+def _table(
+    columns: Sequence[tuple[str, pd.DataFrame, pd.DataFrame | None]], rows: Mapping[str, Sequence[str]], passport: Passport
+) -> pd.DataFrame:
+    """Rows of a plan by columns of one number each, its rank in brackets, and what was chosen; the floor, if there is one, comes last."""
+    lines: list[dict[str, str]] = [{"system": title} for title in rows]
+    last = {"system": FLOOR}
+    for column, scores, real in columns:
+        rank = ranks(scores, real, passport) if len(scores) else {}
+        for line in lines:
+            own = scores[scores["row"] == line["system"]]
+            chosen = f": {own['system'].iloc[0]}" if len(own) and len(rows[line["system"]]) > 1 else ""
+            line[column] = f"{summary(own)} ({rank[line['system']]}){chosen}" if len(own) else "–"
+        if real is not None:
+            last[column] = summary(real)
+    return pd.DataFrame([*lines, last] if len(last) > 1 else lines)
+
+
+def _notes(config: Mapping[str, Any], results: Results, runs: Sequence[Mapping[str, Any]]) -> list[str]:
+    """What a reader must know to read the tables."""
+    if config["grid"]["runs"] > 1:
+        spread = "Mean ± standard deviation over runs"
+    else:
+        spread = "One run, where there is one with its 95 % interval from disjoint blocks"
+    names = ", ".join(
+        f"{passport.frechet} of {passport.extractor} (weights {passport.weights[:12]})" for passport in results.passports.values()
+    )
+    return [
+        *_unfinished(runs, config["data"]["n_train"]),
+        f"{spread}; in brackets the rank: 1 more than the number of rows that are better in every run, beyond the noise of "
+        "the blocks. Rows that share a rank are a tie.",
+        "The last row is the floor: what as many real images score, of the validation side, which a limited training set leaves out. A row "
+        "that is better than they are says that the official sides differ, or that the features overlook what it lacks.",
+        f"Features: {names}. Numbers of different features are never compared; only 2,048 of InceptionV3 give what papers call FID.",
+    ]
+
+
+def _unfinished(runs: Sequence[Mapping[str, Any]], n_train: int) -> list[str]:
+    """Which models hardly explain images that they were not trained on: their rows tell of that, and not of their samplers."""
+    found = {
+        f"{run['key']['model']} at {size_title(run['key']['n'], n_train)}"
+        for run in runs
+        for notes in run["result"].get("generators", {}).values()
+        if notes["explained_validation"] < EXPLAINS_NOTHING
+    }
+    if not found:
+        return []
+    return [
+        f"Of held-out images' variance less than {EXPLAINS_NOTHING:.0%} is explained by {', '.join(sorted(found))}: train for longer, or "
+        "with other networks, before these rows are compared with others."
+    ]
+
+
+def _sampling(runs: Sequence[Mapping[str, Any]], results: Results, n_train: int) -> pd.DataFrame:
+    """Means over runs and classes of what the fits and the samplers told."""
+    rows: dict[tuple[str, str, int], list[dict[str, Any]]] = {}
+    for run in runs:
+        for notes in run["result"].get("generators", {}).values():
+            rows.setdefault((run["key"]["model"], run["key"]["sampler"], run["key"]["n"]), []).append({**notes, **notes["sampling"]})
+    columns = {
+        "acceptance": "acceptance",
+        "unmoved": "unmoved",
+        "off the manifold": "off_manifold",
+        "nearest training image": "nearest_median",
+        "held out, decoded": "held_out_decoded_nearest_median",
+        "held-out variance explained": "explained_validation",
+    }
+    lines = []
+    for (model, sampler, n), parts in sorted(rows.items(), key=lambda item: (item[0][2] == 0, item[0][2])):
+        values = {title: [part[name] for part in parts if part.get(name) is not None] for title, name in columns.items()}
+        cells = {title: f"{np.mean(found):.3f}" if found else "–" for title, found in values.items()}
+        lines.append({"training images": size_title(n, n_train), "model": model, "sampler": sampler, **cells})
+    return pd.DataFrame(lines)
+
+
+def _markdown(
+    tables: Sequence[tuple[str, pd.DataFrame]], notes: Sequence[str], folder: Path, config: Mapping[str, Any], missing: Sequence[str]
+) -> str:
+    lines = [f"# {_title(config)}", "", *(f"{note}\n" for note in notes)]
+    for title, table in tables:
+        lines += [f"## {title}", "", markdown_table(table), ""]
+    if missing:
+        lines += [f"## Not there yet: {len(missing)} cells", "", *(f"- {cell}" for cell in missing), ""]
+    failures = collect_failures(folder)
+    if failures:
+        lines += ["## Runs that failed", "", *(f"- {failure}" for failure in failures), ""]
+    return "\n".join(lines)
+
+
+def _title(config: Mapping[str, Any]) -> str:
+    plan = plan_of(config["grid"]["plan"])
+    runs = config["grid"]["runs"]
+    return f"{plan.title} {Path(config['where']['source']['data']).stem}, {runs} run{'s' if runs > 1 else ''} (after {plan.source})"
+
+
+def _html(
+    tables: Sequence[tuple[str, pd.DataFrame]],
+    figure: Any,
+    runs: Sequence[Mapping[str, Any]],
+    folder: Path,
+    config: Mapping[str, Any],
+    results: Results,
+    missing: Sequence[str],
+) -> str:
+    n_train = config["data"]["n_train"]
+    sheets = [(size_title(n, n_train), draw_samples(folder, config, n, plan_of(config["grid"]["plan"]))) for n in config["grid"]["sizes"]]
+    sampling = _sampling(runs, results, n_train)
+    return render(
+        _PAGE,
+        title=_title(config),
+        style=STYLE,
+        notes=_notes(config, results, runs),
+        missing=missing,
+        tables=[(title, list(table.columns), table.to_numpy().tolist()) for title, table in tables],
+        figure=as_data(figure),
+        sheets=[(title, as_data(sheet)) for title, sheet in sheets if sheet is not None],
+        sampling=(list(sampling.columns), sampling.to_numpy().tolist()),
+        classes=f"; of each class some: {', '.join(config['data']['classes'])}" if config["scoring"].get("per_class") else "",
+        failures=[str(failure) for failure in collect_failures(folder)],
+        command=config["where"].get("command", ""),
+        passports=json.dumps({name: asdict(passport) for name, passport in results.passports.items()}, indent=1),
+        config=json.dumps(config, indent=1, default=str),
+        records=with_what(runs),
+    )
+
+
+_PAGE = """<!doctype html>
+<html lang="en"><head><meta charset="utf-8"><title>{{ title }}</title>
+<style>{{ style | safe }}</style></head><body>
+<h1>{{ title }}</h1>
+{% for note in notes %}<p class="note">{{ note }}</p>{% endfor %}
+{% if missing %}<p><b>Preliminary: {{ missing | length }} cells are not there yet.</b></p>{% endif %}
+<img alt="Scores" src="{{ figure }}">
+{% for title, header, rows in tables %}
+<h2>{{ title }}</h2>
+<table><tr>{% for name in header %}<th>{{ name }}</th>{% endfor %}</tr>
+{% for row in rows %}<tr>{% for cell in row %}<td>{{ cell }}</td>{% endfor %}</tr>
+{% endfor %}</table>
+{% endfor %}
+{% for title, sheet in sheets %}
+<h2>Synthetic images, {{ title }} training images, first run{{ classes }}</h2>
+<img alt="Samples" src="{{ sheet }}">
+{% endfor %}
+<h2>Fits and samplers</h2>
+<table><tr>{% for name in sampling[0] %}<th>{{ name }}</th>{% endfor %}</tr>
+{% for row in sampling[1] %}<tr>{% for cell in row %}<td>{{ cell }}</td>{% endfor %}</tr>
+{% endfor %}</table>
+<p class="note">Means over runs and classes. Distances are medians of the root-mean-square difference over voxels to the nearest training
+image; those of held-out images, decoded, are what to compare with: samples that come much nearer are near copies.</p>
+{% if missing %}<h2>Not there yet</h2><ul>{% for cell in missing %}<li>{{ cell }}</li>{% endfor %}</ul>{% endif %}
+{% if failures %}<h2>Runs that failed</h2><ul>{% for failure in failures %}<li>{{ failure }}</li>{% endfor %}</ul>{% endif %}
+{% if command %}<h2>Command</h2>
+<pre>{{ command }}</pre>
+{% endif %}
+<h2>Features</h2>
+<pre>{{ passports }}</pre>
+<h2>Configuration</h2>
+<pre>{{ config }}</pre>
+<h2>Computed with</h2>
+{% for record in records %}<pre>{{ record }}</pre>{% endfor %}
+</body></html>
+"""

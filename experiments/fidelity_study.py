@@ -1,0 +1,271 @@
+"""How good are the samples? Each cell trains a system on so many real images, unless another has, draws from it, and scores the draws.
+
+The paper's Tables 1, 3, 6 and 7 and its Figures 3, 4 and 9 to 14 are grids of such cells (``plans.py``). Real images that no generator has
+seen are a system like any other: their scores are the floor. All cells are scored against the same reference, block by block.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..augment.generation import draw_latents
+from ..augment.model import FittedModel, decode
+from ..augment.nearest import nearest_images
+from ..datasets.compute import choose_device
+from ..datasets.errors import UsageError
+from ..datasets.files import whole_file
+from ..datasets.seeds import seeded_generator
+from ..datasets.splits import Split
+from ..datasets.subsets import of_training_size
+from .features import Extractor
+from .fidelity.compare import TOGETHER
+from .fidelity.scores import MEASURES, Sample, score_against, title_of
+from .fidelity_data import CHUNK, HELD_OUT, REFERENCE, StudyData, load_extractor, real_sample
+from .generators import fitted_once
+from .plans import RECONSTRUCTIONS
+from .settings import fit_settings_from
+from .study import read_config, seed_of, slug
+from .systems import RECONSTRUCTION, System
+
+REAL = "real"  # the "model" of the floor
+FLOOR_KEY = {"run": 0, "n": 0, "model": REAL, "sampler": HELD_OUT}
+SHOWN, AUDITED = 12, 500  # samples of a class that are kept as pictures, and whose nearest training images are looked for
+NEAREST_TRAINING = "nearest\ntraining image"
+FEW_CENTROIDS = 4  # so few are kept as pictures too (Fig. 13)
+EXAMINED = tuple(name for name in MEASURES if name != "ms-ssim")  # what looks at features
+
+
+@dataclass(frozen=True)
+class Scoring:
+    """What is measured of each system.
+
+    Parameters
+    ----------
+    n_samples : int
+        Images drawn of each class (the paper: 10,000); fewer where the real sides have fewer.
+    measures : tuple of str
+        Of ``EXAMINED``.
+    features : tuple of str
+        Of ``fidelity_data.FEATURES``.
+    sides : tuple of str
+        References: ``test``; ``validation``, where settings are chosen; ``reconstructions``.
+    per_class : True or None
+        One generator a class, and scores of each.
+    weights : str, optional
+        SHA-256 of InceptionV3's file.
+    """
+
+    n_samples: int = 10_000
+    measures: tuple[str, ...] = ("frechet", "kid", "prd")
+    features: tuple[str, ...] = ("cohort",)
+    sides: tuple[str, ...] = (REFERENCE,)
+    per_class: bool | None = None
+    weights: str | None = None
+
+    def __post_init__(self) -> None:
+        unknown = [name for name in self.measures if name not in EXAMINED]
+        if unknown:
+            raise UsageError(f"A study has no measure '{unknown[0]}'; choose among: {', '.join(EXAMINED)}.")
+        if self.n_samples < 20:
+            raise UsageError(f"--samples is 20 or more, not {self.n_samples}.")
+
+    @classmethod
+    def of(cls, config: Mapping[str, Any]) -> "Scoring":
+        """As a configuration holds it."""
+        kept: dict[str, Any] = {name: tuple(value) if isinstance(value, list) else value for name, value in config["scoring"].items()}
+        return cls(**kept)
+
+
+def cells_of(systems: Sequence[str], sizes: Sequence[int], runs: int) -> list[dict[str, Any]]:
+    """Keys of the grid: the floor, then run by run, from the smallest size; a size of 0 is the whole training side."""
+    keys: list[dict[str, Any]] = [FLOOR_KEY]
+    parsed = [System.parse(text) for text in systems]
+    for run in range(runs):
+        for n in sorted(sizes, key=lambda size: (size == 0, size)):
+            keys += [{"run": run, "n": n, "model": system.trained_as, "sampler": system.drawn_as} for system in parsed]
+    return keys
+
+
+def run_cell(key: Mapping[str, Any], seed: int, folder: Path) -> dict[str, Any]:
+    """Compute one cell: score the samples of a system, or the real images that set the floor.
+
+    Parameters
+    ----------
+    key : mapping
+        ``run``, ``n`` (training participants, a fifth of which select; 0 for all of the training side), and ``model`` and ``sampler``, as
+        ``System.trained_as`` and ``drawn_as`` say it.
+    seed : int
+        Of this cell.
+    folder : Path
+        Of the study.
+    """
+    config = read_config(folder)
+    scoring, data = Scoring.of(config), StudyData.load(folder, config)
+    extractors = {name: load_extractor(name, folder, config) for name in scoring.features}
+
+    def real(side: str) -> dict[str, Sample]:
+        return {name: real_sample(side, extractor, data, folder) for name, extractor in extractors.items()}
+
+    if key["model"] == REAL:
+        images, labels = data.real(HELD_OUT)
+        _keep_pictures(folder, key, {label: {"samples": images[labels == label][:SHOWN]} for label in data.sizes})
+        return _scored(real(HELD_OUT), {REFERENCE: real(REFERENCE)}, data, scoring, config)
+    system, device = System.of_key(key), choose_device(config["where"].get("device", "cpu"))
+    split = split_of(key, data, config)
+    samples, reconstructed = _Gathered(extractors), _Gathered(extractors)
+    notes, pictures = {}, {}
+    for label, n in data.sizes.items():
+        model = fitted_model(system, label, split, key, data, config, folder)
+        latents, sampling = latents_of(system, model, n, seed)
+        images = samples.add(label, decoded(model, latents, device))
+        references = {NEAREST_TRAINING: data.training_images(split, label)}
+        notes[label] = {"sampling": sampling, **_audited(images, references[NEAREST_TRAINING], model)}
+        if RECONSTRUCTIONS in scoring.sides:
+            codes = model.codes[torch.randperm(len(model.codes), generator=seeded_generator(seed, label, RECONSTRUCTIONS))[:n]]
+            reconstructed.add(label, decoded(model, codes, device))
+            references["nearest\nreconstruction"] = torch.cat(list(decoded(model, model.codes, device)))
+        pictures[label] = _pictures(images, references, model)
+    against = {side: reconstructed.samples() if side == RECONSTRUCTIONS else real(side) for side in scoring.sides}
+    _keep_pictures(folder, key, pictures)
+    return _scored(samples.samples(), against, data, scoring, config) | {"generators": notes}
+
+
+class _Gathered:
+    """Features of images that come batch by batch, class by class; of the images themselves the first are kept."""
+
+    def __init__(self, extractors: Mapping[str, Extractor]):
+        self.extractors = extractors
+        self.features: dict[str, list[np.ndarray]] = {name: [] for name in extractors}
+        self.labels: list[str] = []
+
+    def add(self, label: str, batches: Iterator[Tensor]) -> Tensor:
+        """Take the images of a class; returns the first ``AUDITED``."""
+        kept, n = [], 0
+        for batch in batches:
+            for name, extractor in self.extractors.items():
+                self.features[name] += extractor.features([batch])
+            kept.append(batch[: max(AUDITED - n, 0)])
+            n += len(batch)
+        self.labels += [label] * n
+        return torch.cat(kept)
+
+    def samples(self) -> dict[str, Sample]:
+        """All of them, by features."""
+        labels = np.array(self.labels)
+        return {
+            name: Sample(np.concatenate(self.features[name]), extractor.passport, labels) for name, extractor in self.extractors.items()
+        }
+
+
+def split_of(key: Mapping[str, Any], data: StudyData, config: Mapping[str, Any]) -> Split:
+    """Who is trained on in a cell: with a limited size part of the training side, more of it the larger, and nobody of another side."""
+    if key["n"] == 0:
+        return data.split
+    return of_training_size(data.split, data.prepared.cohort, key["n"], seed_of(config["seed"], {"run": key["run"], "of": "subset"}))
+
+
+def fitted_model(
+    system: System, label: str, split: Split, key: Mapping[str, Any], data: StudyData, config: Mapping[str, Any], folder: Path
+) -> FittedModel:
+    """The model of a class: fitted once, shared by all systems that train alike, and with the metric that this one asks for."""
+    shared = {"run": key["run"], "n": key["n"], "model": key["model"]}
+    settings = replace(system.fit_settings(fit_settings_from(config["fit"])), seed=seed_of(config["seed"], {**shared, "of": "generators"}))
+    name = slug({**shared, "class": label})
+    unfinished = folder / "models" / f".fitting-{name}"
+    model = fitted_once(folder / "models" / name, data.cohort, split, label, settings, config["data"]["digest"], unfinished)
+    return system.with_metric(model)
+
+
+def latents_of(system: System, model: FittedModel, n: int, seed: int) -> tuple[Tensor, dict[str, Any]]:
+    """Latents ``(n, D)`` of a system, and what its sampler tells; of reconstructions the codes of training images, in random order."""
+    if system.sampler == RECONSTRUCTION:
+        order = torch.randperm(len(model.codes), generator=seeded_generator(seed, model.config.label, RECONSTRUCTION))
+        return model.codes[order[torch.arange(n) % len(order)]], {}
+    latents, diagnostics = draw_latents(model, n, sampler=system.sampler, seed=seed, **system.sampler_settings)
+    return latents, diagnostics.as_dict() | {"warnings": diagnostics.warnings()}
+
+
+def decoded(model: FittedModel, latents: Tensor, device: torch.device) -> Iterator[Tensor]:
+    """Images of latents, ``CHUNK`` at a time: however many there are, memory stays the same."""
+    model.autoencoder.to(device)
+    for part in latents.split(CHUNK):
+        yield decode(model.autoencoder, part.to(device)).cpu()
+    model.autoencoder.cpu()
+
+
+def _audited(images: Tensor, training: Tensor, model: FittedModel) -> dict[str, Any]:
+    """How the fit went, and how close samples come to training images beside what held-out images, decoded, do."""
+    distances, _ = nearest_images(images, training)
+    fit = model.config.diagnostics
+    told = ("explained_train", "explained_validation", "held_out_decoded_nearest_median", "best_epoch")
+    return {"nearest_median": float(np.median(distances)), **{name: fit[name] for name in told}}
+
+
+def _pictures(images: Tensor, references: Mapping[str, Tensor], model: FittedModel) -> dict[str, Tensor]:
+    """Some samples and what is nearest to each; where there are few centroids, each beside what lies around it (Fig. 13)."""
+    shown = images[:SHOWN]
+    found = {"samples": shown}
+    for name, others in references.items():
+        found[name] = others[nearest_images(shown, others)[1]]
+    if model.metric is not None and len(model.metric.centroids) <= FEW_CENTROIDS:
+        centroids = decode(model.autoencoder, model.metric.centroids)
+        training = references[NEAREST_TRAINING]
+        _, nearest_training = nearest_images(centroids, training)
+        _, nearest_centroid = nearest_images(images, centroids)
+        for i, centroid in enumerate(centroids):
+            around = [centroid, training[nearest_training[i]], *images[nearest_centroid == i][: SHOWN - 2]]
+            found[f"centroid {i + 1}, decoded;\nnearest training image;\nsamples"] = torch.stack(around)
+    return found
+
+
+def _keep_pictures(folder: Path, key: Mapping[str, Any], pictures: Mapping[str, Mapping[str, Tensor]]) -> None:
+    """Write pictures by class and name, 8 bit."""
+    arrays = {
+        f"{label}/{name}": (255 * images[:, 0]).round().to(torch.uint8).numpy()
+        for label, named in pictures.items()
+        for name, images in named.items()
+    }
+    with whole_file(pictures_path(folder, key)) as temporary:
+        np.savez_compressed(temporary, **arrays)  # type: ignore[arg-type]
+
+
+def pictures_path(folder: Path, key: Mapping[str, Any]) -> Path:
+    """Where a cell keeps some of its images: an ``.npz`` of arrays ``class/name``."""
+    return folder / "pictures" / f"{slug(key)}.npz"
+
+
+def _scored(
+    samples: Mapping[str, Sample],
+    references: Mapping[str, Mapping[str, Sample]],
+    data: StudyData,
+    scoring: Scoring,
+    config: Mapping[str, Any],
+) -> dict[str, Any]:
+    """Scores by features, reference, class and measure."""
+    # One seed for all cells: the same rows of the reference in the same blocks, so that systems are compared in pairs.
+    seed = seed_of(config["seed"], {"of": "scores"})
+    result: dict[str, Any] = {"scores": {}, "passports": {}, "sizes": {}}
+    for name, sample in samples.items():
+        result["passports"][name] = asdict(sample.passport)
+        better = {
+            title_of(title, sample.passport): MEASURES[measure].better for measure in scoring.measures for title in MEASURES[measure].names
+        }
+        result["scores"][name] = {}
+        for side, of_features in references.items():
+            reference = of_features[name]
+            sizes = {label: min(n, int(np.sum(reference.labels == label))) for label, n in data.sizes.items()}
+            result["sizes"][side] = sizes
+            parts = {label: {label: n} for label, n in sizes.items()} | ({TOGETHER: sizes} if len(sizes) > 1 else {})
+            result["scores"][name][side] = {
+                label: {
+                    title: {**asdict(found), "better": better[title]}
+                    for title, found in score_against(reference, sample, part, measures=scoring.measures, seed=seed).items()
+                }
+                for label, part in parts.items()
+            }
+    return result

@@ -1,0 +1,137 @@
+"""Starting a study from the command line, or taking it up again: what is missing is computed, here or on SLURM, and then reported."""
+
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import Progress as Bars
+
+from ..augment import console
+from ..datasets.errors import DataError, GateError, LeakageError
+from ..datasets.texts import read_toml
+from .runs import Progress, Shard, Study, run_study
+from .slurm import sbatch_script, submit
+from .study import Failure, claim
+
+
+def start(
+    study: Study,
+    *,
+    command: Sequence[str],
+    report: Callable[[Path], None],
+    together: Sequence[str],
+    jobs: int = 1,
+    threads: int = 1,
+    shard: str | None = None,
+    slurm: int | None = None,
+    send: bool = False,
+) -> None:
+    """Run what is missing of a study, and write its report.
+
+    Parameters
+    ----------
+    study : Study
+    command : sequence of str
+        What starts it, before ``--config``: ``augment evaluate``.
+    report : callable
+        Called with the study's folder.
+    together : sequence of str
+        As for ``run_study``.
+    jobs, threads : int
+        Processes, and threads of each.
+    shard : str, optional
+        ``i/n``: only this part, and no report.
+    slurm : int, optional
+        Print (or, with ``send``, submit) a job array of so many shards instead.
+
+    Raises
+    ------
+    GateError
+        If runs failed; the others are kept.
+    LeakageError
+        If one of them failed because a generator had seen a participant that is tested.
+    """
+    if slurm is not None:
+        _to_slurm(study, command, jobs, threads, slurm, send)
+        return
+    part = Shard.parse(shard) if shard else None
+    with _Bar() as progress:
+        outcome = run_study(study, jobs=jobs, threads=threads, shard=part, together=together, progress=progress)
+    for failure in outcome.failures:
+        console.warn(str(failure))
+    if shard is None and outcome.computed + outcome.found:
+        report(study.folder)
+    leaks = [failure for failure in outcome.failures if failure.exit_code == LeakageError.exit_code]
+    if leaks:
+        raise LeakageError(leaks[0].message)
+    if outcome.failures:
+        raise GateError(
+            f"{len(outcome.failures)} runs failed (listed above, and in {study.folder / 'failures'}); the same command tries them again."
+        )
+
+
+def read_configuration(path: Path, needed: Sequence[str]) -> dict[str, Any]:
+    """A study's configuration from a file, such as the ``config.toml`` of another study, with the entries ``needed``.
+
+    Raises
+    ------
+    DataError
+        If it cannot be read, or lacks one.
+    """
+    try:
+        config = read_toml(path)
+    except (OSError, ValueError) as error:
+        raise DataError(f"{path} is no study's configuration ({error}); give the config.toml of a study.") from error
+    missing = [name for name in needed if name not in config]
+    if missing:
+        raise DataError(f"{path} lacks {', '.join(missing)}; give the config.toml of a study.")
+    return config
+
+
+def _to_slurm(study: Study, command: Sequence[str], jobs: int, threads: int, shards: int, send: bool) -> None:
+    """The shards take up the configuration that is written here, so the folder is on a disk that all nodes see."""
+    out = study.folder
+    claim(out, study.config)
+    how = ["--config", str(out / "config.toml"), "--out", str(out), "--jobs", str(jobs), "--threads", str(threads)]
+    script = sbatch_script([*command, *how], shards, logs=out / "logs", cpus=jobs * threads)
+    if send:
+        console.say(f"Submitted as job {submit(script, logs=out / 'logs')}; when it is done: augment report {out}")
+    else:
+        (out / "logs").mkdir(exist_ok=True)
+        sys.stdout.write(script)
+
+
+class _Bar(Progress):
+    """A bar of the runs on the terminal."""
+
+    def __init__(self) -> None:
+        columns = (
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            TextColumn("left"),
+            TimeRemainingColumn(),
+        )
+        self.bars = Bars(*columns, console=console.CONSOLE)
+
+    def __enter__(self) -> "_Bar":
+        self.bars.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.bars.stop()
+
+    def begin(self, total: int, found: int) -> None:
+        self.task = self.bars.add_task("runs", total=total, completed=found)
+
+    def started(self, key: Mapping[str, Any]) -> None:
+        self.bars.update(self.task, description=", ".join(f"{name} {value}" for name, value in key.items()))
+
+    def finished(self, key: Mapping[str, Any], seconds: float) -> None:
+        self.bars.advance(self.task)
+
+    def failed(self, failure: Failure) -> None:
+        self.bars.advance(self.task)

@@ -1,0 +1,339 @@
+"""The audit as a user meets it: what passes, what is set aside, what is refused, and that the parts must belong together."""
+
+import json
+import re
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from matplotlib.figure import Figure
+
+from tinycohort.augment import cli
+from tinycohort.augment.commands import fit, load_models
+from tinycohort.augment.diagnostics import Diagnostics
+from tinycohort.augment.fitting import FitSettings
+from tinycohort.augment.gate import Gate
+from tinycohort.augment.generation import Generated, write_cohort
+from tinycohort.augment.training import TrainingSettings
+from tinycohort.datasets.custody import MANIFEST
+from tinycohort.datasets.errors import DataError, GateError, UsageError
+from tinycohort.datasets.readers import Source, read_cohort
+from tinycohort.datasets.transforms import Images, prepare
+from tinycohort.experiments.audit import command
+from tinycohort.experiments.audit.spaces import posed_distances
+
+SIDE, PEOPLE, DRAWN = 16, 60, 50
+AXES = np.meshgrid(*(np.linspace(0, np.pi, SIDE),) * 2, indexing="ij")
+WAVES = np.array([np.cos(i * AXES[0]) * np.cos(j * AXES[1]) for i in range(4) for j in range(4) if i + j])
+
+
+def people(label: str, n: int, seed: int) -> np.ndarray:
+    """Images ``(n, SIDE, SIDE)`` of one law of 15 dimensions, another in each class."""
+    rng = np.random.default_rng([seed, len(label), ord(label[0])])
+    waves = np.tensordot(rng.normal(size=(n, len(WAVES))), WAVES, axes=1)
+    means = WAVES[0 if label == "AD" else 1]
+    images = waves + 3 * means
+    low, high = (pick(images, axis=(1, 2), keepdims=True) for pick in (np.min, np.max))
+    return ((images - low) / (high - low)).astype(np.float32)
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory):
+    """A cohort, and a model of each class that was hardly trained: the synthetic images are not its own."""
+    root = tmp_path_factory.mktemp("audit")
+    names = [f"p{i:03d}" for i in range(2 * PEOPLE)]
+    images = np.concatenate([people(label, PEOPLE, 0) for label in ("AD", "CN")])
+    np.savez(root / "real.npz", images=images, labels=np.repeat(["AD", "CN"], PEOPLE), participants=np.array(names))
+    training = TrainingSettings(epochs=1, batch_size=20, precision="fp32", device="cpu")
+    fit(Source(str(root / "real.npz")), [], FitSettings(latent_dim=2, channels=2, training=training), root / "models")
+    return root
+
+
+@pytest.fixture(scope="module")
+def patients(study):
+    """Of each class, who was trained on, and their images."""
+    cohort = read_cohort(study / "real.npz")
+    found = {}
+    for label, model in load_models(study / "models").items():
+        members = cohort.of_class(label)
+        members = members.where(np.array([model.config.participants.trained_on(who) for who in members.table["participant_id"]]))
+        found[label] = members.table["participant_id"].tolist(), prepare(members, model.config.preparation).pixels
+    return found
+
+
+@pytest.fixture
+def synthetic(study, tmp_path):
+    """Write a cohort of new draws, with other images of AD in the first places."""
+
+    def write(name="syn", ad=None, file_format="png", labels=("AD",)):
+        models = load_models(study / "models", labels)
+        parts = []
+        for label, model in models.items():
+            pixels = torch.from_numpy(people(label, DRAWN, 1))[:, None]
+            if label == "AD" and ad is not None:
+                pixels[: len(ad)] = ad
+            images = Images(pixels, model.config.space)
+            parts.append(Generated(label, images, torch.zeros(DRAWN, 2), Diagnostics("none", DRAWN), 0, model.digest))
+        (tmp_path / name).mkdir()
+        write_cohort(tmp_path / name, parts, models, file_format=file_format)
+        return tmp_path / name
+
+    return write
+
+
+@pytest.fixture
+def pictures():
+    """For a test that looks at them; drawing is what takes longest."""
+
+
+@pytest.fixture(autouse=True)
+def undrawn(request, monkeypatch):
+    if "pictures" not in request.fixturenames:
+        for name in ("contact_sheet", "histograms"):
+            monkeypatch.setattr(f"tinycohort.experiments.audit.report.{name}", lambda *args, **options: Figure(figsize=(1, 1)))
+
+
+@pytest.fixture
+def augment(monkeypatch, capsys):
+    def run(*words):
+        monkeypatch.setattr("sys.argv", ["augment", *map(str, words)])
+        capsys.readouterr()
+        try:
+            cli.main()
+            code = 0
+        except SystemExit as end:
+            code = end.code
+        return code, re.sub(r"\s+", " ", capsys.readouterr().err)
+
+    return run
+
+
+def audit(study, *folders, out=None, force=False, **options):
+    options = {"extractor": "none", "models": study / "models"} | options
+    return command.audit(command.Request(tuple(folders), **options), out, force=force)
+
+
+def tree(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
+
+
+def gates(folder: Path) -> list[dict]:
+    return json.loads((folder / "dataset_description.json").read_text())["Gates"]
+
+
+# What passes.
+
+
+def test_new_people_pass(augment, study, synthetic, tmp_path, pictures):
+    folder = synthetic(labels=("AD", "CN"))
+    before = tree(folder)
+    code, said = augment("audit", folder, "--model", study / "models", "--data", study / "real.npz", "--extractor", "none")
+    assert code == 0, said
+    assert re.search(
+        r"syn passes: none of 100 images copies a patient, while at least \d+% of exact and of noisy copies would be found", said
+    )
+    changed = {name for name, content in tree(folder).items() if content != before[name]}
+    assert changed == {"dataset_description.json", MANIFEST}
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["syn", "syn.audit"]
+    (entry,) = gates(folder)
+    assert (entry["By"], entry["Passed"], entry["SetAside"], entry["Objections"]) == ("augment audit", True, {"AD": 0, "CN": 0}, [])
+    assert sorted(tree(tmp_path / "syn.audit")) == ["audit.json", "images.csv", "report.html", "table.md"]
+    content = json.loads((tmp_path / "syn.audit/audit.json").read_text())
+    assert content["Command"] == f"augment audit {folder} --model {study / 'models'} --data {study / 'real.npz'} --extractor none"
+    (cohort,) = content["Cohorts"]
+    assert cohort["Passed"]
+    for part in cohort["Classes"]:
+        assert (part["TrainingParticipants"], part["HeldOutParticipants"], part["Images"]) == (42, 18, DRAWN)
+        assert not any(measure["p_holm"] is not None and measure["p_holm"] <= 0.05 for measure in part["Measures"])
+        found = {power["kind"]: power["found"] / power["planted"] for power in part["Power"]}
+        assert found.pop("reconstructed") < 0.5, "so short a training reconstructs nobody"
+        assert found.pop("noisy") >= 0.9
+        assert set(found.values()) == {1}, found
+    page = (tmp_path / "syn.audit/report.html").read_text()
+    assert "syn passes" in page
+    assert "This page shows patients" in page
+    # It stands by itself, without a network.
+    assert set(re.findall(r'(?:src|href)="(\w+):', page)) == {"data"}
+
+
+def test_the_table_names_each_image_s_nearest_patient(study, synthetic, patients, tmp_path):
+    folder = synthetic()
+    audit(study, folder)
+    table = pd.read_csv(tmp_path / "syn.audit/images.csv")
+    made = prepare(read_cohort(folder), replace(load_models(study / "models")["AD"].config.preparation, scaling="none")).pixels
+    names, real = patients["AD"]
+    assert table["what"].tolist() == ["synthetic"] * DRAWN + ["held out"] * 18
+    assert not set(table["participant_id"]) & set(names)
+    for row in range(0, DRAWN, 9):
+        slow = posed_distances(made[row].numpy(), real[:, 0].numpy())[0].tolist()
+        assert table["image: distance"][row] == pytest.approx(min(slow), abs=1e-4)
+        assert table["image: nearest"][row] == names[int(np.argmin(slow))]
+        assert table["image: ratio"][row] == pytest.approx(min(slow) / sorted(slow)[1], abs=1e-4)
+
+
+def test_same_seed_same_audit(study, synthetic, tmp_path):
+    folder = synthetic()
+    audit(study, folder, out=tmp_path / "a")
+    audit(study, folder, out=tmp_path / "b")
+    assert tree(tmp_path / "a") == tree(tmp_path / "b")
+    audit(study, folder, out=tmp_path / "c", seed=1)
+    assert tree(tmp_path / "a") != tree(tmp_path / "c")
+
+
+# What is set aside, and what is refused.
+
+
+@pytest.mark.parametrize("file_format", ["png", "nifti", "npz"])
+def test_a_copy_is_quarantined_and_the_rest_passes(augment, study, synthetic, patients, tmp_path, file_format):
+    names, real = patients["AD"]
+    disguised = (0.6 * real[5].flip(1) + 0.3).roll((1, -2), (1, 2))
+    folder = synthetic(ad=torch.stack([real[3], disguised]), file_format=file_format)
+    code, said = augment("audit", folder, "--model", study / "models", "--extractor", "none")
+    assert code == 0, said
+    assert "2 of 50 images copied a patient and were set aside" in said
+    assert read_cohort(folder).counts() == {"AD": DRAWN - 2}
+    aside = read_cohort(tmp_path / "syn.quarantine")
+    assert aside.table["participant_id"].tolist() == ["synAD0001", "synAD0002"]
+    assert [reason.split(" (")[0] for reason in aside.table["reason"]] == [f"a copy of {names[3]}", f"a copy of {names[5]}"]
+    assert gates(folder)[0]["SetAside"] == {"AD": 2}
+    assert "a copy of" not in "".join(map(str, tree(folder).values()))
+    assert f"synAD0001: a copy of {names[3]}" in (tmp_path / "syn.audit/report.html").read_text()
+    # What is left passes again, and what was set aside before is not forgotten.
+    audit(study, folder, force=True)
+    assert gates(folder)[1]["SetAside"] == {"AD": 0}
+
+
+def test_a_sampler_that_copies_is_refused_however_often_it_is_asked(augment, study, synthetic, patients, tmp_path):
+    folder = synthetic(ad=patients["AD"][1][:25])
+    code, said = augment("audit", folder, "--model", study / "models", "--extractor", "none")
+    assert code == 5
+    assert (
+        "Error: syn is refused: 25 of 50 images of AD copy a patient, where 5% may; the images of AD give away who was trained on" in said
+    )
+    assert read_cohort(folder).counts() == {"AD": 25}
+    assert not gates(folder)[0]["Passed"]
+    assert "syn is refused" in (tmp_path / "syn.audit/report.html").read_text()
+    with pytest.raises(GateError, match="25 of 50 images of AD copy a patient"):
+        audit(study, folder, force=True)
+    assert len(read_cohort(tmp_path / "syn.quarantine")) == 25
+
+
+def test_images_that_are_half_a_patient_are_no_copies_and_still_give_them_away(study, synthetic, patients):
+    real = patients["AD"][1]
+    halves = 0.55 * real + 0.45 * torch.from_numpy(people("AD", len(real), 7))[:, None]
+    folder = synthetic(ad=halves)
+    with pytest.raises(GateError, match=r"syn is refused: the images of AD give away who was trained on \(area under the curve 0\.[789]"):
+        audit(study, folder)
+    assert gates(folder)[0]["SetAside"] == {"AD": 0}
+
+
+def test_one_image_again_and_again_is_refused(study, synthetic):
+    folder = synthetic(ad=torch.from_numpy(people("AD", 1, 9))[:, None].repeat(30, 1, 1, 1))
+    with pytest.raises(GateError, match="60% of the images of AD repeat another, where 50% may"):
+        audit(study, folder)
+
+
+def test_a_blind_audit_passes_nothing(augment, study, synthetic):
+    folder = synthetic()
+    words = ("audit", folder, "--model", study / "models", "--extractor", "none", "--threshold", "ratio=0", "--reason", "to blind it")
+    code, said = augment(*words)
+    assert code == 5
+    assert "the audit is blind: of 42 planted noisy copies of AD it found 0" in said
+    assert gates(folder)[0]["Reason"] == "to blind it"
+
+
+def test_too_few_people_to_tell_are_refused(studies, tmp_path):
+    models = load_models(studies["pictures"].models)
+    parts = []
+    for label, model in models.items():
+        pixels = torch.rand((20, 1, 16, 16), generator=torch.Generator().manual_seed(len(parts)))
+        parts.append(Generated(label, Images(pixels, model.config.space), torch.zeros(20, 2), Diagnostics("x", 20), 0, model.digest))
+    (tmp_path / "syn").mkdir()
+    write_cohort(tmp_path / "syn", parts, models)
+    with pytest.raises(GateError, match="there are too few people of AD to tell whether the images give away who was trained on"):
+        command.audit(command.Request((tmp_path / "syn",), studies["pictures"].models, extractor="none"))
+
+
+def test_a_threshold_that_was_changed_for_a_reason_lets_pass_and_is_told(study, synthetic, patients, tmp_path):
+    folder = synthetic(ad=patients["AD"][1][:10])
+    gate = Gate.parse(["copies=0.3", "membership=1"], "stays inside the hospital", "--threshold")
+    audit(study, folder, gate=gate)
+    (entry,) = gates(folder)
+    assert entry["Passed"]
+    assert (entry["Changed"], entry["Reason"]) == (["copies", "membership"], "stays inside the hospital")
+    assert "stays inside the hospital" in (tmp_path / "syn.audit/report.html").read_text()
+
+
+# Several cohorts, and features.
+
+
+def test_several_cohorts_are_one_report_and_each_is_judged(study, synthetic, patients, tmp_path, monkeypatch):
+    (tmp_path / "own.py").write_text("def features(images):\n    return images.flatten(1)[:, ::3]\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    folders = [synthetic("clean"), synthetic("copied", ad=patients["AD"][1][:25])]
+    with pytest.raises(GateError) as refused:
+        audit(study, *folders, out=tmp_path / "audit", extractor="own:features")
+    assert "copied is refused" in str(refused.value)
+    assert "clean" not in str(refused.value)
+    assert [gates(folder)[0]["Passed"] for folder in folders] == [True, False]
+    table = (tmp_path / "audit/table.md").read_text()
+    assert "| clean | AD | 50 | 0 |" in table
+    assert "| copied | AD | 50 | 25 |" in table
+    assert "features (own:features)" in table
+    images = pd.read_csv(tmp_path / "audit/images.csv")
+    assert images.groupby("cohort").size().to_dict() == {"clean": DRAWN + 18, "copied": DRAWN + 18}
+    content = json.loads((tmp_path / "audit/audit.json").read_text())
+    assert content["Features"]["extractor"] == "own:features"
+
+
+def test_the_cohort_s_own_classifier_gives_features(study, synthetic, tmp_path, monkeypatch):
+    monkeypatch.setattr("tinycohort.experiments.features.LEAST_STEPS", 20)
+    audit(study, synthetic(), extractor="cohort")
+    (cohort,) = json.loads((tmp_path / "syn.audit/audit.json").read_text())["Cohorts"]
+    assert {measure["space"] for measure in cohort["Classes"][0]["Measures"]} == {"image", "latent", "features (cohort)"}
+
+
+# What does not belong together.
+
+
+def test_misuse_is_refused(study, synthetic, fakes, studies, tmp_path):
+    folder, real = synthetic(), study / "real.npz"
+    fakes.study(tmp_path / "other.npz")
+    with np.load(real) as arrays:
+        content = dict(arrays)
+    altered = {**content, "images": content["images"].copy()}
+    altered["images"][PEOPLE + 3, 4, 4] += 0.01
+    np.savez(tmp_path / "altered.npz", **altered)
+    shutil.copytree(folder, tmp_path / "unmarked")
+    description = json.loads((folder / "dataset_description.json").read_text())
+    (tmp_path / "unmarked/dataset_description.json").write_text(json.dumps(description | {"Synthetic": False}))
+    refused = [
+        ({"source": Source(str(tmp_path / "other.npz"))}, DataError, r"other\.npz is not, to the last voxel and label, the cohort"),
+        ({"source": Source(str(tmp_path / "altered.npz"))}, DataError, r"altered\.npz is not.*42 of its 42 training images are there"),
+        ({"source": Source(str(folder))}, UsageError, "is synthetic; --data is the real cohort"),
+        ({"models": studies["pictures"].models}, DataError, "was not drawn from this model of AD"),
+        ({"models": study / "models/CN"}, DataError, "has images of AD, of which there is no model"),
+        ({"folders": [tmp_path / "unmarked"]}, UsageError, "unmarked is no synthetic cohort"),
+        ({"folders": [folder, folder]}, UsageError, "have one name"),
+        ({"folders": [folder, tmp_path / "more"]}, UsageError, "say where with --out"),
+        ({"extractor": "vgg"}, UsageError, "no extractor 'vgg'"),
+        ({"out": tmp_path / "unmarked", "force": True}, UsageError, "nothing that this command makes"),
+    ]
+    before = tree(tmp_path)
+    for options, error, says in refused:
+        folders = options.pop("folders", [folder])
+        with pytest.raises(error, match=says):
+            audit(study, *folders, **options)
+        assert tree(tmp_path) == before, says
+
+
+def test_an_image_that_is_missing_or_damaged_is_refused(study, synthetic, tmp_path):
+    folder = synthetic(file_format="nifti")
+    (folder / "sub-synAD0004/anat/sub-synAD0004_T1w.nii.gz").unlink()
+    with pytest.raises(DataError, match=r"sub-synAD0004_T1w\.nii\.gz is missing"):
+        audit(study, folder)
+    assert not (tmp_path / "syn.audit").exists()

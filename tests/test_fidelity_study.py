@@ -1,0 +1,343 @@
+"""Studies of fidelity on the toy at tiny size: what is trained on, what is scored against what, what is chosen, and what is told."""
+
+import json
+import shutil
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from tinycohort.augment.fitting import FitSettings
+from tinycohort.augment.model import FittedModel
+from tinycohort.augment.training import TrainingSettings
+from tinycohort.datasets.errors import DataError, GateError, UsageError
+from tinycohort.datasets.readers import Source
+from tinycohort.datasets.transforms import Preparation
+from tinycohort.experiments import features
+from tinycohort.experiments import fidelity_command as command
+from tinycohort.experiments.fidelity_data import StudyData, load_extractor
+from tinycohort.experiments.fidelity_report import _tables, write_report
+from tinycohort.experiments.fidelity_results import FLOOR, ranks, results_of
+from tinycohort.experiments.fidelity_study import FLOOR_KEY, Scoring, cells_of, decoded, run_cell, split_of
+from tinycohort.experiments.plans import RECONSTRUCTIONS, systems_of
+from tinycohort.experiments.study import all_runs, claim, read_config, run_path, seed_of, write_run
+
+SYSTEMS = ("vae:normal", "vae:riemannian n_centroids=2 n_iterations=3 n_warm_up=3", "ae:gmm n_components=2")
+FIT = FitSettings(
+    latent_dim=2,
+    channels=2,
+    model_settings={"likelihood": "fixed"},
+    preparation=Preparation(scaling="none"),
+    training=TrainingSettings(steps=6, jitter=0.0, precision="fp32", device="cpu"),
+)
+
+
+def request(**changes) -> command.Request:
+    plain = command.Request(
+        plan="low-data",
+        source=Source("rings-and-discs"),
+        fit=FIT,
+        scoring=Scoring(n_samples=60, measures=("frechet", "kid")),
+        systems=SYSTEMS,
+        sizes=(40, 80),
+        runs=2,
+        command="augment study low-data",
+    )
+    return replace(plain, **changes)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def short_classifier():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(features, "LEAST_STEPS", 8)
+        patch.setattr(features, "LEAST_EPOCHS", 1)
+        yield
+
+
+def compute(folder: Path, config: dict) -> Path:
+    """All cells in this process: what workers do is tested with the engine."""
+    configuration = claim(folder, config)
+    grid = config["grid"]
+    for key in cells_of(systems_of(grid["rows"]), grid["sizes"], grid["runs"]):
+        seed = seed_of(config["seed"], key)
+        result = json.loads(json.dumps(run_cell(key, seed, folder)).replace("NaN", "null"))
+        write_run(folder, configuration, key, seed, {"result": result, "record": {"seconds": 1.0}})
+    return folder
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = compute(tmp_path_factory.mktemp("studies") / "low-data", command.configuration_of(request()))
+    write_report(folder)
+    return folder
+
+
+def test_every_number_stands_beside_the_floor(study: Path):
+    table = pd.read_csv(study / "results.csv")
+    assert len(table) == (1 + 2 * 2 * 3) * 2  # (the floor + runs x sizes x systems) x measures
+    assert set(table["measure"]) == {"Fréchet classifier distance", "kid"}
+    assert set(table["images"]) == {60}
+    assert table["passport"].nunique() == 1
+    assert set(table.loc[table["row"] == FLOOR, "side"]) == {"test"}
+    assert table["value"].notna().all()
+
+
+def test_nobody_of_the_test_or_the_validation_side_is_trained_on(study: Path):
+    config = read_config(study)
+    data = StudyData.load(study, config)
+    official = {side: set(data.split.side(data.cohort, side).table["participant_id"]) for side in ("train", "validation", "test")}
+    seen: dict[tuple[int, int], set[str]] = {}
+    for run in (0, 1):
+        for n in (40, 80):
+            split = split_of({"run": run, "n": n}, data, config)
+            sides = {side: set(split.side(data.cohort, side).table["participant_id"]) for side in ("train", "validation", "test")}
+            seen[run, n] = sides["train"] | sides["validation"]
+            assert (len(sides["train"]), len(sides["validation"])) == (n * 4 // 5, n // 5)
+            assert seen[run, n] <= official["train"]
+            assert sides["test"] == official["test"]
+    assert seen[0, 40] < seen[0, 80] != seen[1, 80]
+    # And the models say so themselves: two for each run and size, whatever the number of samplers.
+    folders = list((study / "models").glob("[!.]*"))
+    assert len(folders) == 2 * 2 * 2
+    for folder in folders:
+        people = FittedModel.load(folder).config.participants
+        assert not any(people.seen(who) for who in official["test"] | official["validation"])
+        assert sum(people.seen(who) for who in official["train"]) in (40, 80)
+    assert not list((study / "models").glob(".fitting-*"))
+
+
+def test_the_reference_is_the_test_side_and_the_floor_other_real_images(study: Path):
+    config = read_config(study)
+    data = StudyData.load(study, config)
+    (test, labels), (held_out, _) = data.real("test"), data.real("validation")
+    assert len(test) == len(held_out) == len(labels) == 60
+    pixels = {side: {image.numpy().tobytes() for image in images} for side, images in (("test", test), ("validation", held_out))}
+    assert not pixels["test"] & pixels["validation"]
+    # Of 8 bit, as published: the toy is written in 256 greys.
+    assert torch.equal((255 * test).round() / 255, test)
+    extractor = load_extractor("cohort", study, config)
+    assert extractor.passport.frechet == "Fréchet classifier distance"
+    assert asdict(extractor.passport)["weights"] == next(iter(all_runs(study)))["result"]["passports"]["cohort"]["weights"]
+
+
+def test_a_cell_that_is_computed_again_is_the_same(study: Path, tmp_path):
+    again = tmp_path / "study"
+    shutil.copytree(study, again)
+    key = next(run["key"] for run in all_runs(again) if run["key"]["sampler"].startswith("riemannian"))
+    kept = json.loads(run_path(again, key).read_text())
+    shutil.rmtree(again / "cache")
+    shutil.rmtree(again / "models")
+    config = read_config(again)
+    found = json.loads(json.dumps(run_cell(key, seed_of(config["seed"], key), again)).replace("NaN", "null"))
+    assert found["scores"] == kept["result"]["scores"]
+    assert found["generators"] == kept["result"]["generators"]
+
+
+def test_the_report_tells_ranks_the_floor_and_what_is_missing(study: Path, tmp_path):
+    text = (study / "table.md").read_text()
+    assert "## Fréchet classifier distance, features cohort: 60 images each" in text
+    assert "| system | 40 | 80 |" in text
+    assert text.count(f"| {FLOOR} |") == 2
+    assert "FID" not in text.replace("FID.", ""), "a distance of the cohort's classifier is no FID"
+    page = (study / "report.html").read_text()
+    assert page.count("data:image/png") == 3  # the figure, and samples at each size
+    assert (study / "figure.png").read_bytes().startswith(b"\x89PNG")
+    partial = tmp_path / "partial"
+    shutil.copytree(study, partial)
+    for path in (partial / "runs").glob("*gaussian*"):
+        path.unlink()
+    for run in all_runs(partial):
+        if run["key"]["model"] == "ae" or run["key"] == FLOOR_KEY:
+            run_path(partial, run["key"]).unlink()
+    write_report(partial)
+    text = (partial / "table.md").read_text()
+    assert "## Not there yet: 5 cells" in text
+    assert "| ae:gmm n_components=2 | – | – |" in text
+    assert f"| {FLOOR} | – | – |" in text
+    assert "5 cells are not there yet" in (partial / "report.html").read_text()
+
+
+def test_two_centroids_are_shown_beside_what_lies_around_them(study: Path):
+    (path,) = (path for path in (study / "pictures").glob("*n=40_run=0*riemannian*"))
+    with np.load(path) as content:
+        names = content.files
+        assert content["all/samples"].shape == (12, 32, 32)
+        assert content["all/nearest\ntraining image"].shape == (12, 32, 32)
+    assert sum("centroid" in name for name in names) == 2
+
+
+def test_images_are_decoded_bit_by_bit(study: Path):
+    model = FittedModel.load(next((study / "models").glob("*model=vae*")))
+    sizes = [len(part) for part in decoded(model, torch.zeros(600, 2), torch.device("cpu"))]
+    assert sizes == [256, 256, 88]
+
+
+def test_per_class_and_against_reconstructions(tmp_path):
+    plan = request(plan="neighbours", systems=("vae:posterior", "vae:reconstruction"), sizes=(60,), runs=1)
+    config = command.configuration_of(replace(plan, scoring=replace(plan.scoring, per_class=True, n_samples=20)))
+    folder = compute(tmp_path / "study", config)
+    write_report(folder)
+    table = pd.read_csv(folder / "results.csv")
+    assert set(table["label"]) == {"disc", "ring", "together"}
+    assert set(table["side"]) == {"test", RECONSTRUCTIONS}
+    assert set(table.loc[table["label"] == "together", "images"]) == {40}
+    assert len(list((folder / "models").glob("[!.]*"))) == 2
+    run = next(run for run in all_runs(folder) if run["key"]["sampler"] == "posterior")["result"]
+    assert set(run["generators"]) == {"disc", "ring"}
+    assert run["sizes"] == {"test": {"disc": 20, "ring": 20}, RECONSTRUCTIONS: {"disc": 20, "ring": 20}}
+    text = (folder / "table.md").read_text()
+    assert "class ring, against reconstructions of training images: 20 images each, 60 training images" in text
+    # Reconstructions are, but for which of them are taken, what they are compared with.
+    means = table[(table["side"] == RECONSTRUCTIONS) & (table["label"] == "together")].groupby("row")["value"].mean()
+    assert means["vae:reconstruction"] < table.loc[(table["side"] == "test") & (table["row"] == "vae:reconstruction"), "value"].mean()
+
+
+def test_a_cell_that_fails_is_told_and_stops_no_other(tmp_path):
+    config = command.configuration_of(request(systems=("ae:gmm n_components=1000", "ae:normal"), sizes=(40,), runs=1))
+    with pytest.raises(GateError, match="1 runs failed"):
+        command.run(config, tmp_path / "study")
+    text = (tmp_path / "study/table.md").read_text()
+    assert "## Runs that failed" in text
+    assert "has from 1 to 32 components, not 1000" in text
+    assert "ae:gmm n_components=1000 | – | – |" in text
+    assert len(all_runs(tmp_path / "study")) == 2
+
+
+def test_what_is_there_is_not_computed_again(study: Path, tmp_path, monkeypatch):
+    folder = tmp_path / "study"
+    shutil.copytree(study, folder)
+    before = {path: path.stat().st_mtime_ns for path in folder.rglob("*") if path.parent.name in ("runs", "models", "test", "classifier")}
+    asked = []
+    monkeypatch.setattr("tinycohort.experiments.runs.do_jobs", lambda job, folder, tasks, **how: (x for x in [asked.extend(tasks)] if x))
+    command.run(read_config(folder), folder)
+    assert {path: path.stat().st_mtime_ns for path in before} == before
+    # One task list a model: its systems are done in turn.
+    models = [{(key["run"], key["n"], key["model"]) for key, _ in task} for task in asked]
+    assert all(len(shared) == 1 for shared in models)
+    assert len(models) == 1 + 2 * 2 * 2
+    with pytest.raises(UsageError, match=r"started with other settings: scoring\.n_samples was 60, is 50"):
+        command.run(command.configuration_of(request(scoring=Scoring(n_samples=50, measures=("frechet", "kid")))), folder)
+
+
+@pytest.mark.slow
+def test_a_study_can_be_enlarged(tmp_path):
+    for systems in (("ae:normal",), ("ae:normal", "ae:gmm")):
+        command.run(command.configuration_of(request(systems=systems, sizes=(40,), runs=1)), tmp_path / "study")
+    assert len(all_runs(tmp_path / "study")) == 3
+    assert len(list((tmp_path / "study/models").glob("[!.]*"))) == 1
+
+
+@pytest.mark.parametrize(
+    ("changes", "error", "says"),
+    [
+        ({"plan": "table-1"}, UsageError, "no study 'table-1'"),
+        ({"systems": ("vae:nothing",)}, UsageError, "no sampler 'nothing'"),
+        ({"sizes": (40, 701)}, UsageError, "from 5 to 700 participants, not 701"),
+        ({"sizes": (4,)}, UsageError, "from 5 to 700 participants, not 4"),
+        ({"runs": 0}, UsageError, "--runs is 1 or more, not 0"),
+        ({"scoring": Scoring(features=("inception-768",))}, UsageError, "need --weights"),
+        ({"scoring": Scoring(features=("vgg",))}, UsageError, "no features 'vgg'; choose among: cohort, inception-64"),
+        ({"plan": "search", "systems": (), "scoring": Scoring(measures=("kid",))}, UsageError, "chooses settings by the Fréchet distance"),
+        ({"source": Source("mnist", root="nowhere")}, DataError, "There is no folder nowhere"),
+    ],
+)
+def test_what_cannot_be_studied_is_told_before_anything_is_computed(changes, error, says):
+    with pytest.raises(error, match=says):
+        command.configuration_of(request(**changes))
+
+
+def test_measures_that_look_at_voxels_are_none_of_a_study():
+    with pytest.raises(UsageError, match="no measure 'ms-ssim'; choose among: frechet, kid, prd"):
+        Scoring(measures=("ms-ssim",))
+    with pytest.raises(UsageError, match="20 or more, not 5"):
+        Scoring(n_samples=5)
+
+
+def test_a_configuration_is_taken_elsewhere(study: Path, tmp_path):
+    path = study / "config.toml"
+    plain = command.read_configuration(path)
+    assert plain == read_config(study)
+    moved = command.read_configuration(path, root="elsewhere", weights="w.pth", device="gpu")
+    assert moved["where"]["source"]["root"] == str(Path("elsewhere").resolve())
+    assert (moved["where"]["weights"], moved["where"]["device"]) == (str(Path("w.pth").resolve()), "gpu")
+    # Where things are does not bind a study: the folder goes on.
+    assert claim(study, moved) == claim(study, plain)
+    (tmp_path / "config.toml").write_text("seed = 1\n")
+    with pytest.raises(DataError, match="lacks data, where, scoring, fit, grid"):
+        command.read_configuration(tmp_path / "config.toml")
+
+
+def test_a_model_that_has_learnt_nothing_is_told(study: Path):
+    assert "variance less than 5% is explained by ae at 40" in (study / "table.md").read_text()
+
+
+def test_sizes_of_a_plan_that_the_cohort_has_not_are_left_out():
+    assert command.configuration_of(request(sizes=()))["grid"]["sizes"] == [0]
+    assert [key["n"] for key in cells_of(["ae:gmm"], [0, 80, 40], 1)] == [0, 40, 80, 0]
+    assert cells_of(["ae:gmm"], [0], 1)[0] == FLOOR_KEY
+
+
+def cell(
+    model: str, sampler: str, run: int, *, test: float, validation: float | None = None, weights: str = "w", floor: bool = False
+) -> dict:
+    """A finished cell with one measure; its blocks lie close around the value."""
+
+    def number(value: float) -> dict:
+        blocks = [value + 0.01 * (i - 2) for i in range(5)]
+        return {"name": {"value": value, "low": None, "high": None, "of_blocks": False, "blocks": blocks, "better": "low"}}
+
+    sides = {"test": {"all": number(test)}} | ({} if validation is None else {"validation": {"all": number(validation)}})
+    passport = {
+        "extractor": "x",
+        "frechet": "name",
+        "weights": weights,
+        "resize": "none",
+        "dtype": "float32",
+        "dimension": 3,
+        "versions": ["1"],
+    }
+    key = FLOOR_KEY if floor else {"run": run, "n": 40, "model": model, "sampler": sampler}
+    result = {"scores": {"x": sides}, "passports": {"x": passport}, "sizes": {side: {"all": 60} for side in sides}}
+    return {"key": key, "result": result}
+
+
+ROWS = {"chosen": ["ae:gmm n_components=2", "ae:gmm n_components=3"], "one": ["vae:normal"]}
+
+
+def test_settings_are_chosen_by_the_validation_side_alone():
+    runs = [
+        cell("ae", "gmm n_components=2", 0, validation=1.0, test=9.0),
+        cell("ae", "gmm n_components=2", 1, validation=3.0, test=9.5),
+        # Better on test, and in one run on validation: not in the mean.
+        cell("ae", "gmm n_components=3", 0, validation=2.0, test=1.0),
+        cell("ae", "gmm n_components=3", 1, validation=2.5, test=1.0),
+        cell("vae", "normal", 0, test=5.0, validation=4.0),
+    ]
+    chosen = results_of(runs, ROWS).chosen()
+    assert set(chosen.loc[chosen["row"] == "chosen", "system"]) == {"ae:gmm n_components=2"}
+    assert chosen[(chosen["row"] == "chosen") & (chosen["side"] == "test")]["value"].tolist() == [9.0, 9.5]
+    assert chosen[(chosen["row"] == "one") & (chosen["side"] == "test")]["value"].tolist() == [5.0]
+
+
+def test_scores_of_other_passports_are_never_put_together():
+    runs = [cell("vae", "normal", 0, test=1.0), cell("vae", "normal", 1, test=3.0, weights="others")]
+    results = results_of(runs, ROWS)
+    assert len(results.passports) == 2
+    assert results.scores.groupby("passport")["value"].mean().tolist() in ([1.0, 3.0], [3.0, 1.0])
+    tables = dict(_tables(results, {"sizes": [40], "rows": ROWS}, 700))
+    assert {title.split(":")[0] for title in tables} == {f"features x of passport {name}" for name in results.passports}
+    assert sorted(table["name"][1] for table in tables.values()) == ["1 (1)", "3 (1)"]
+
+
+def test_ranks_share_what_the_noise_cannot_tell_apart():
+    rows = {"a": ["vae:normal"], "b": ["vae:gmm"], "c": ["vae:posterior"]}
+    runs = [cell("", "", 0, test=0.1, floor=True)]
+    for run, (a, b, c) in enumerate([(1.0, 1.5, 4.0), (1.2, 1.1, 4.0)]):
+        runs += [cell("vae", name, run, test=value) for name, value in (("normal", a), ("gmm", b), ("posterior", c))]
+    results = results_of(runs, rows)
+    (passport,) = results.passports.values()
+    for floor in (results.floor, results.floor[:0], None):
+        assert ranks(results.scores, floor, passport) == {"a": 1, "b": 1, "c": 3}

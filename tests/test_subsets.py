@@ -1,0 +1,52 @@
+"""Training sets of limited size: nested, stratified, and apart from the test side."""
+
+import numpy as np
+import pytest
+
+from tinycohort.datasets.cohort import Cohort
+from tinycohort.datasets.errors import UsageError
+from tinycohort.datasets.rows import cohort_table
+from tinycohort.datasets.splits import split_cohort
+from tinycohort.datasets.subsets import LEFT_OUT, of_training_size
+
+
+def unequal(n: int = 1003) -> Cohort:
+    """A cohort of four classes of very different size, on official sides."""
+    labels = np.random.default_rng(1).choice(list("abcd"), n, p=[0.7, 0.2, 0.07, 0.03])
+    sides = np.repeat(["train", "validation", "test"], [n - 150, 50, 100])
+    rows = [
+        {"image_id": f"i{row}", "participant_id": f"p{row}", "image": row, "label": str(label), "split": str(side)}
+        for row, (label, side) in enumerate(zip(labels, sides, strict=True))
+    ]
+    return Cohort("toy", cohort_table(rows), "here", arrays=np.zeros((n, 8, 8), dtype=np.uint8))
+
+
+def test_subsets_are_nested_stratified_and_a_fifth_selects():
+    cohort = unequal()
+    whole = split_cohort(cohort, seed=0)
+    pool = whole.side(cohort, "train").table["label"].value_counts()
+    smaller: dict[str, set[str]] = {"train": set(), "validation": set()}
+    for n in (5, 20, 100, 333, 600, int(pool.sum())):
+        part = of_training_size(whole, cohort, n, seed=7)
+        found = {side: part.side(cohort, side).table for side in ("train", "validation", "test", LEFT_OUT)}
+        assert len(found["train"]) + len(found["validation"]) == n
+        assert n // 5 - 4 <= len(found["validation"]) <= n // 5
+        for side, share in (("train", 0.8 * n), ("validation", 0.2 * n)):
+            held = found[side]["label"].value_counts().reindex(pool.index, fill_value=0)
+            assert (held - share * pool / pool.sum()).abs().max() <= 2
+            people = set(found[side]["participant_id"])
+            assert smaller[side] <= people
+            smaller[side] = people
+        # Who was kept to validate or to test by the cohort itself is never trained on.
+        assert set(found["test"]["participant_id"]) == set(whole.side(cohort, "test").table["participant_id"])
+        assert set(whole.side(cohort, "validation").table["participant_id"]) <= set(found[LEFT_OUT]["participant_id"])
+    digests = [of_training_size(whole, cohort, 100, seed=seed).digest for seed in (7, 7, 8)]
+    assert digests[0] == digests[1] != digests[2]
+
+
+def test_a_size_that_cannot_be_is_told():
+    cohort = unequal()
+    split = split_cohort(cohort, seed=0)
+    for n in (4, 854):
+        with pytest.raises(UsageError, match=f"from 5 to 853 participants, not {n}"):
+            of_training_size(split, cohort, n, seed=0)
