@@ -164,10 +164,11 @@ def generate(
         raise UsageError("The classes are balanced already, so there is nothing to generate; give -n to enlarge them all.")
     references = {part.label: _training_images(models[part.label], source) for part in generated}
     known = {label: images for label, (images, _) in references.items() if images is not None}
-    # The audit of a cohort that is replaced must not outlive it: it names participants by the same synthetic ids.
-    audit_file.unlink(missing_ok=True)
-    shutil.rmtree(quarantine, ignore_errors=True)
     with whole_folder(out, force=force) as folder:
+        # The audit of a cohort that is replaced must not outlive it: it names participants by the same synthetic ids. Not before now,
+        # because they would be those of another process that has written a cohort here meanwhile.
+        audit_file.unlink(missing_ok=True)
+        shutil.rmtree(quarantine, ignore_errors=True)
         audit = write_cohort(folder, generated, models, file_format=file_format, training_images=known, command=command)
         held_back = _hold_back(folder, quarantine, generated, models, references, gate)
     if len(audit):
