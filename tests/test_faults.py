@@ -123,6 +123,7 @@ class Shell:
                 time.sleep(0.002)
         else:
             time.sleep(after)
+        assert self.pid > 0  # 0 would be all of this process group
         os.kill(self.pid, number)
         return self.end()
 
