@@ -279,7 +279,7 @@ def test_draws_of_the_base_pass_through_the_flow_and_draws_of_codes_do_not(fitte
 
 def test_the_latent_map_is_one_of_the_base(fitted, tmp_path, monkeypatch):
     drawn = []
-    monkeypatch.setattr(figures, "_save", lambda figure, path: drawn.append(figure))
+    monkeypatch.setattr(figures, "save_figure", lambda figure, path: drawn.append(figure))
     model = FittedModel.load(fitted[1])
     figures.save_latent_map(tmp_path / "map.png", model)
     points = torch.as_tensor(drawn[0].axes[0].collections[0].get_offsets().data)
