@@ -12,15 +12,14 @@ takes a twentieth. So there is no such form here. ``torch.compile`` does not pay
 import argparse
 import math
 import os
-import time
 from collections.abc import Callable
 from pathlib import Path
-from statistics import median
 
 os.environ["OMP_NUM_THREADS"] = "1"  # before torch: what its linear algebra makes of it is read once
 
 import torch
 import torch.nn.functional as F
+from measuring import Row, command_of, cpu_medians, publish, table
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 from torch.utils.data import DataLoader, Dataset
@@ -33,7 +32,6 @@ SHAPE = (80, 96)
 N_VALIDATION, N_TEST = 28, 62
 EPOCHS = 50  # Appendix D
 BATCH = 200  # Appendix D
-Row = tuple[str, ...]
 Sides = dict[str, tuple[Tensor, Tensor]]
 
 
@@ -143,17 +141,6 @@ def step(network: nn.Module, images: Tensor, bf16: bool) -> Callable[[], object]
     return one
 
 
-def cpu_medians(tasks: dict[str, Callable[[], object]], repeats: int) -> dict[str, float]:
-    """Median CPU seconds of each task, the tasks taking turns."""
-    seconds: dict[str, list[float]] = {name: [] for name in tasks}
-    for _ in range(repeats):
-        for name, task in tasks.items():
-            start = time.process_time()
-            task()
-            seconds[name].append(time.process_time() - start)
-    return {name: median(values) for name, values in seconds.items()}
-
-
 def runs(sizes: list[tuple[int, int]], repeats: int) -> list[Row]:
     """Table of whole runs, scaled to the paper's epochs."""
     rows: list[Row] = [("training images", "epochs timed", "plain (s)", "ours (s)", "ours, float32 (s)", "steps alone (s)", "plain / ours")]
@@ -192,13 +179,6 @@ def steps(repeats: int, compiled: bool) -> list[Row]:
     return [("step", "CPU ms"), *((name, f"{1e3 * value / shares[name]:.0f}") for name, value in seconds.items())]
 
 
-def table(rows: list[Row]) -> str:
-    """Markdown."""
-    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
-    lines = ["| " + " | ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) + " |" for row in rows]
-    return "\n".join([lines[0], "|" + "|".join("-" * (width + 2) for width in widths) + "|", *lines[1:]])
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--repeats", type=int, default=3, help="interleaved repeats, of which the median is taken [%(default)s]")
@@ -206,10 +186,7 @@ def main() -> None:
     parser.add_argument("--compile", action="store_true", help="time torch.compile too (needs a C++ compiler)")
     parser.add_argument("--out", type=Path, help="write the tables into this Markdown file as well")
     given = parser.parse_args()
-    options = [
-        f"--{name} {value}" for name, value in vars(given).items() if name in ("repeats", "epochs") and value != parser.get_default(name)
-    ]
-    command = " ".join(["python benchmarks/protocol.py", *options, *(["--compile"] if given.compile else [])])
+    command = command_of(parser, given, __file__)
     torch.set_num_threads(1)
     text = "\n\n".join(
         (
@@ -228,9 +205,7 @@ def main() -> None:
             table(steps(4 * given.repeats, given.compile)),
         )
     )
-    print(text)
-    if given.out:
-        given.out.write_text(text + "\n", encoding="utf-8")
+    publish(text, given.out)
 
 
 if __name__ == "__main__":

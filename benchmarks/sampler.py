@@ -5,17 +5,15 @@ interleaved repeats, so that another job on the machine disturbs all candidates 
 """
 
 import argparse
-import multiprocessing
 import os
 import time
 from collections.abc import Callable
-from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
-from statistics import median
 
 os.environ["OMP_NUM_THREADS"] = "1"  # before torch: what its linear algebra makes of it is read once
 
 import torch
+from measuring import Row, command_of, cpu_medians, in_own_process, publish, resident, table
 from torch import Tensor
 
 from tinycohort.augment.metric import RiemannianMetric, largest_nearest_distance
@@ -24,7 +22,6 @@ from tinycohort.datasets.compute import hardware
 
 DIM = 16  # Table 4
 Gradient = Callable[[Tensor], tuple[Tensor, Tensor]]
-Row = tuple[str, ...]
 
 
 def made_metric(k: int, sigma: float = 0.08) -> RiemannianMetric:
@@ -95,24 +92,6 @@ def products_alone(n: int, k: int) -> Callable[[], object]:
     return lambda: [a @ b for a, b in pairs]
 
 
-def cpu_medians(tasks: dict[str, Callable[[], object]], repeats: int) -> dict[str, float]:
-    """Median CPU seconds of each task, the tasks taking turns; what is quick runs several times a turn."""
-    counts = {}
-    for name, task in tasks.items():
-        task()
-        start = time.process_time()
-        task()
-        counts[name] = max(1, min(100, int(0.02 / max(time.process_time() - start, 1e-6))))
-    seconds: dict[str, list[float]] = {name: [] for name in tasks}
-    for _ in range(repeats):
-        for name, task in tasks.items():
-            start = time.process_time()
-            for _ in range(counts[name]):
-                task()
-            seconds[name].append((time.process_time() - start) / counts[name])
-    return {name: median(values) for name, values in seconds.items()}
-
-
 def gradients(ks: list[int], n: int, repeats: int) -> tuple[list[Row], list[Row]]:
     """Tables of the gradient's time against the transcriptions', and of the rate that it reaches."""
     square = torch.randn((1024, 1024), generator=torch.Generator().manual_seed(3))
@@ -135,7 +114,7 @@ def gradients(ks: list[int], n: int, repeats: int) -> tuple[list[Row], list[Row]
                 raise SystemExit(f"{name} is wrong by {error:.1g} at k = {k}: the times would mean nothing.")
         tasks: dict[str, Callable[[], object]] = {name: lambda f=f, z=z: f(z) for name, f in candidates.items()}
         tasks |= {"products": products_alone(n, k), "square": lambda: square @ square}
-        seconds = cpu_medians(tasks, repeats)
+        seconds = cpu_medians(tasks, repeats, at_least=0.02)
         ours = seconds["ours"]
         others = [seconds[name] for name in ("dense", "contracted", "differences")]
         times.append((str(k), f"{1e3 * ours:.2f}", *(f"{1e3 * s:.1f}" for s in others), *(f"{s / ours:.0f}" for s in others)))
@@ -159,7 +138,7 @@ def chains(n: int, k: int, repeats: int) -> list[Row]:
         "`riemannian`: 100 x 10 to adapt the step, 100 x 10 to sample": Riemannian(metric),
     }
     tasks = {name: lambda s=s: s.sample(n, torch.Generator().manual_seed(4)) for name, s in samplers.items()}
-    seconds = cpu_medians(tasks, repeats)
+    seconds = cpu_medians(tasks, repeats, at_least=0.02)
     return [("sampler", "CPU seconds"), *((name, f"{s:.2f}") for name, s in seconds.items())]
 
 
@@ -174,28 +153,14 @@ def peak_memory(n: int, k: int, n_iterations: int) -> tuple[float, float, float]
     return time.process_time() - start, before, resident("VmHWM")
 
 
-def resident(field: str) -> float:
-    """MiB, from the kernel's account of this process: getrusage would count the parent's peak as well."""
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return next(float(line.split()[1]) / 1024 for line in lines if line.startswith(field))
-
-
 def memory(n: int, k: int, n_iterations: int) -> list[Row]:
     """Table of a sampling that must not run out of memory, in a process of its own."""
-    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
-        seconds, before, peak = pool.submit(peak_memory, n, k, n_iterations).result()
+    seconds, before, peak = in_own_process(peak_memory, n, k, n_iterations)
     weights = n * k * 4 / 2**20
     return [
         ("iterations of 10 leapfrogs", "CPU seconds", "MiB before", "MiB at most", "one n x k array (MiB)", "one n x k x D array (MiB)"),
         (str(n_iterations), f"{seconds:.1f}", f"{before:.0f}", f"{peak:.0f}", f"{weights:.0f}", f"{weights * DIM:.0f}"),
     ]
-
-
-def table(rows: list[Row]) -> str:
-    """Markdown."""
-    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
-    lines = ["| " + " | ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) + " |" for row in rows]
-    return "\n".join([lines[0], "|" + "|".join("-" * (width + 2) for width in widths) + "|", *lines[1:]])
 
 
 def main() -> None:
@@ -211,8 +176,7 @@ def main() -> None:
     torch.set_num_threads(1)
 
     times, rates = gradients(given.centroids, given.n, given.repeats)
-    options = [f"--{name} {value}" for name, value in vars(given).items() if name != "out" and value != parser.get_default(name)]
-    command = " ".join(["python benchmarks/sampler.py", *(option.replace("[", "").replace("]", "").replace(",", "") for option in options)])
+    command = command_of(parser, given, __file__)
     text = "\n\n".join(
         (
             "# Benchmarks",
@@ -233,9 +197,7 @@ def main() -> None:
             table(memory(given.many, 1000, given.iterations)),
         )
     )
-    print(text)
-    if given.out:
-        given.out.write_text(text + "\n", encoding="utf-8")
+    publish(text, given.out)
 
 
 if __name__ == "__main__":

@@ -9,13 +9,13 @@ import copy
 import math
 import os
 import time
-from collections.abc import Callable
 from pathlib import Path
 from statistics import median
 
 os.environ["OMP_NUM_THREADS"] = "1"  # before torch: what its linear algebra makes of it is read once
 
 import torch
+from measuring import Row, command_of, cpu_medians, publish, table
 from torch import Tensor
 from torch.utils.data import DataLoader, TensorDataset
 
@@ -26,7 +26,6 @@ from tinycohort.datasets.compute import computes_in_bf16, hardware, laid_out
 
 COMPARED = ("vae", "rhvae", "vamp", "vae-iaf")  # of which those are timed that there are
 VALIDATION_SHARE = 6  # Appendix D: 10,000 images of MNIST's 60,000
-Row = tuple[str, ...]
 Sides = tuple[Tensor, Tensor]
 
 
@@ -65,17 +64,6 @@ def ours(model: Autoencoder, sides: Sides, epochs: int, batch_size: int, precisi
     """The engine; without jitter, which the plain loop does not have."""
     settings = TrainingSettings(epochs=epochs, batch_size=batch_size, jitter=0, precision=precision, device="cpu")  # type: ignore[arg-type]
     train(model, *sides, settings, seed=0)
-
-
-def cpu_medians(tasks: dict[str, Callable[[], object]], repeats: int) -> dict[str, float]:
-    """Median CPU seconds of each task, the tasks taking turns."""
-    seconds: dict[str, list[float]] = {name: [] for name in tasks}
-    for _ in range(repeats):
-        for name, task in tasks.items():
-            start = time.process_time()
-            task()
-            seconds[name].append(time.process_time() - start)
-    return {name: median(values) for name, values in seconds.items()}
 
 
 def trainings(names: list[str], architecture: Architecture, sides: Sides, epochs: int, batch_size: int, repeats: int) -> list[Row]:
@@ -144,13 +132,6 @@ def steps(name: str, architecture: Architecture, images: Tensor, repeats: int) -
     return rows
 
 
-def table(rows: list[Row]) -> str:
-    """Markdown."""
-    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
-    lines = ["| " + " | ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) + " |" for row in rows]
-    return "\n".join([lines[0], "|" + "|".join("-" * (width + 2) for width in widths) + "|", *lines[1:]])
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     present = [name for name in COMPARED if name in AUTOENCODERS]
@@ -164,15 +145,7 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=5, help="interleaved repeats, of which the median is taken [%(default)s]")
     parser.add_argument("--out", type=Path, help="write the tables into this Markdown file as well")
     given = parser.parse_args()
-    options = [
-        f"--{name.replace('_', '-')} {value}" for name, value in vars(given).items() if name != "out" and value != parser.get_default(name)
-    ]
-    command = " ".join(
-        [
-            "python benchmarks/training.py",
-            *(option.replace("[", "").replace("]", "").replace(",", "").replace("'", "") for option in options),
-        ]
-    )
+    command = command_of(parser, given, __file__)
     torch.set_num_threads(1)
     channels = given.channels or (32 if given.arch == "conv" else None)
     architecture = Architecture(given.arch, tuple(given.shape), **({} if channels is None else {"channels": channels}))
@@ -193,9 +166,7 @@ def main() -> None:
             table(steps(given.models[0], architecture, sides[0][: given.batch_size], 4 * given.repeats)),
         )
     )
-    print(text)
-    if given.out:
-        given.out.write_text(text + "\n", encoding="utf-8")
+    publish(text, given.out)
 
 
 if __name__ == "__main__":
