@@ -1,4 +1,4 @@
-"""A study of fidelity for people: ``results.csv``, ``table.md``, ``figure.png``, and ``report.html`` in one file.
+"""A study of fidelity for people: ``results.csv``, ``table.md``, ``figure.png``, ``samples-*.png``, and ``report.html`` in one file.
 
 Scores of different passports stand in different tables, always: a distance between other features is another quantity.
 """
@@ -11,7 +11,9 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from matplotlib.figure import Figure
 
+from ..augment.figures import save_figure
 from ..augment.fitting import EXPLAINS_NOTHING
 from ..datasets.errors import DataError
 from ..datasets.files import whole_file
@@ -26,7 +28,7 @@ from .study import all_runs, canonical, collect_failures, read_config
 
 
 def write_report(folder: Path) -> pd.DataFrame:
-    """Write the four files into a study's folder, from the cells that are finished.
+    """Write the files into a study's folder, from the cells that are finished.
 
     Returns
     -------
@@ -40,18 +42,22 @@ def write_report(folder: Path) -> pd.DataFrame:
         raise DataError(f"{folder} has no finished run of a generator yet; the command that started it goes on with it.")
     missing = _missing(runs, grid)
     tables = _tables(results, grid, config["data"]["n_train"])
-    figure = draw_scores(results, plan_of(grid["plan"]), config["data"]["n_train"])
+    plan = plan_of(grid["plan"])
+    figure = draw_scores(results, plan, config["data"]["n_train"])
+    drawn = {n: draw_samples(folder, config, n, plan) for n in grid["sizes"]}
+    sheets = {n: sheet for n, sheet in drawn.items() if sheet is not None}
     table = pd.concat([results.floor, results.scores], ignore_index=True).drop(columns="blocks")
     texts = {
         "results.csv": table.to_csv(index=False),
         "table.md": _markdown(tables, _notes(config, results, runs), folder, config, missing),
-        "report.html": _html(tables, figure, runs, folder, config, results, missing),
+        "report.html": _html(tables, figure, sheets, runs, folder, config, results, missing),
     }
     for name, text in texts.items():
         with whole_file(folder / name) as temporary:
             temporary.write_text(text, encoding="utf-8")
-    with whole_file(folder / "figure.png") as temporary:
-        figure.savefig(temporary, format="png", bbox_inches="tight", metadata={"Software": "tinycohort"})
+    save_figure(figure, folder / "figure.png")
+    for n, sheet in sheets.items():
+        save_figure(sheet, folder / f"samples-{n or 'all'}.png")
     return table
 
 
@@ -184,7 +190,8 @@ def _title(config: Mapping[str, Any]) -> str:
 
 def _html(
     tables: Sequence[tuple[str, pd.DataFrame]],
-    figure: Any,
+    figure: Figure,
+    sheets: Mapping[int, Figure],
     runs: Sequence[Mapping[str, Any]],
     folder: Path,
     config: Mapping[str, Any],
@@ -192,7 +199,6 @@ def _html(
     missing: Sequence[str],
 ) -> str:
     n_train = config["data"]["n_train"]
-    sheets = [(size_title(n, n_train), draw_samples(folder, config, n, plan_of(config["grid"]["plan"]))) for n in config["grid"]["sizes"]]
     sampling = _sampling(runs, results, n_train)
     return render(
         _PAGE,
@@ -202,7 +208,7 @@ def _html(
         missing=missing,
         tables=[(title, list(table.columns), table.to_numpy().tolist()) for title, table in tables],
         figure=as_data(figure),
-        sheets=[(title, as_data(sheet)) for title, sheet in sheets if sheet is not None],
+        sheets=[(size_title(n, n_train), as_data(sheet)) for n, sheet in sheets.items()],
         sampling=(list(sampling.columns), sampling.to_numpy().tolist()),
         classes=f"; of each class some: {', '.join(config['data']['classes'])}" if config["scoring"].get("per_class") else "",
         failures=[str(failure) for failure in collect_failures(folder)],

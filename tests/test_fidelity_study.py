@@ -144,7 +144,8 @@ def test_the_report_tells_ranks_the_floor_and_what_is_missing(study: Path, tmp_p
     assert "FID" not in text.replace("FID.", ""), "a distance of the cohort's classifier is no FID"
     page = (study / "report.html").read_text()
     assert page.count("data:image/png") == 3  # the figure, and samples at each size
-    assert (study / "figure.png").read_bytes().startswith(b"\x89PNG")
+    for name in ("figure", "samples-40", "samples-80"):
+        assert (study / f"{name}.png").read_bytes().startswith(b"\x89PNG")
     partial = tmp_path / "partial"
     shutil.copytree(study, partial)
     for path in (partial / "runs").glob("*gaussian*"):
