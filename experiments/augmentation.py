@@ -34,6 +34,7 @@ from .study import read_config, seed_of
 from .systems import System
 
 BASELINES = ("original", "resampled", "weighted", "classical", "covariates")
+REAL = "real"  # the mode of a method that generates nothing
 DEFAULT_METHODS = ("original", "resampled", "weighted", "classical", "vae:posterior", "vae:riemannian")
 
 Mode = Literal["resampled+synthetic", "real+synthetic", "synthetic-only"]
@@ -329,5 +330,5 @@ def cells_of(methods: Sequence[str], modes: Sequence[str], runs: int) -> list[di
     for run in range(runs):
         for method in methods:
             check_method(method)
-            cells += [{"run": run, "method": method, "mode": mode} for mode in (modes if ":" in method else ("real",))]
+            cells += [{"run": run, "method": method, "mode": mode} for mode in (modes if ":" in method else (REAL,))]
     return cells

@@ -36,7 +36,9 @@ from tinycohort.experiments.augmentation import (
 )
 from tinycohort.experiments.generators import check_no_leakage, generator_of
 from tinycohort.experiments.prepared import Prepared, stratum
-from tinycohort.experiments.report import _overlap, tidy_results, write_report
+from tinycohort.experiments.report import write_report
+from tinycohort.experiments.results import Section, reservations, sections_of, tidy_results
+from tinycohort.experiments.statistics import corrected_t_test, paired_differences
 from tinycohort.experiments.study import all_runs, claim, seed_of, write_run
 from tinycohort.experiments.systems import System
 
@@ -201,7 +203,9 @@ def test_protocol_paper_shares_split_and_generators_and_gives_no_verdict(cohort:
     tested = [set(run["result"]["predictions"]["test"]) for run in all_runs(folder)]
     assert all(people == tested[0] for people in tested)
     assert [path.name for path in (folder / "generators").iterdir()] == ["run-000"]
-    assert "no verdict" in (folder / "table.md").read_text(encoding="utf-8")
+    table = (folder / "table.md").read_text(encoding="utf-8")
+    assert table.count("No verdicts: all runs have one split") == 1
+    assert "- `vae:posterior`: no verdict: " in table
 
 
 def test_a_limit_takes_training_participants_only(cohort: Path):
@@ -489,17 +493,61 @@ def test_topping_up_to_balance_alone_needs_nothing_of_the_largest_class(cohort: 
     assert counts["vae:posterior"] == {"AD": counts["original"]["CN"], "CN": counts["original"]["CN"]}
 
 
-def test_an_external_cohort_and_a_stratum_get_the_verdicts_that_they_can_have():
-    rows = [
-        {"method": method, "mode": "real", "run": run, "test_set": name, "n_test": n, "n_fitted_on": 200, "balanced_accuracy": 0.7}
-        for method in ("original", "weighted")
-        for run in range(3)
-        for name, n in (("test", 60), ("test, age>=60", 12), ("external: other", 40))
-    ]
-    results = pd.DataFrame(rows)
-    assert _overlap(results, "test") == pytest.approx(0.3)
-    assert _overlap(results, "test, age>=60") == pytest.approx(0.3)
-    assert _overlap(results, "external: other") is None
+GRID = {"methods": ["original", "resampled", "vae:gmm"], "modes": ["real+synthetic"], "runs": 4}
+CELLS = cells_of(**GRID)
+
+
+def told(cells: list[dict] = CELLS, external_only: bool = False, **changes) -> tuple[list[str], dict[str, Section]]:
+    """What a report says of runs with made-up scores, whose test sides have a fifth of the people."""
+    own = {} if external_only else {"test": 60, "test, age>=60": 12}
+    runs = []
+    for key in cells:
+        score = {"original": 0.6, "resampled": 0.7, "vae:gmm": 0.65}[key["method"]] + 0.01 * (seed_of(0, key) % 5)
+        n_test = own | {"external: other": 40}
+        result = {"scores": {name: {"balanced_accuracy": score, "roc_auc": 0.9} for name in n_test}, "n_test": n_test}
+        runs.append({"key": key, "result": result | {"n_fitted_on": 200, "notes": {}, "history": []}})
+    protocols = {"protocol": "resampled"} | ({"external_only": True} if external_only else {})
+    config = {"protocols": protocols | changes, "grid": GRID, "data": {"classes": []}}
+    results = tidy_results(runs)
+    return reservations(runs, results, config), {section.title: section for section in sections_of(results, config)}
+
+
+def test_a_stratum_overlaps_as_its_whole_test_side_does():
+    _, sections = told()
+    for title in ("test: real+synthetic", "test, age>=60: real+synthetic"):
+        (row, _) = sections[title].comparisons["original"].to_dict("records")
+        differences = paired_differences(sections[title].table, "balanced_accuracy", "original")[row["method"]]
+        expected = corrected_t_test(differences, 0.3)
+        assert (row["low"], row["high"]) == pytest.approx((expected.low, expected.high))
+
+
+def test_why_there_is_no_verdict_is_said_once():
+    reserved, sections = told()
+    (reason,) = reserved
+    assert reason.startswith("No verdicts on external: other: all runs are tested on the same people")
+    assert "--external-only" not in reason
+    for title, section in sections.items():
+        verdicts = pd.concat(section.comparisons.values())["verdict"]
+        assert verdicts.str.startswith("no verdict: ").all() == title.startswith("external")
+        assert verdicts.str.contains("±").all() == title.startswith("external")
+    (reason,), _ = told(external_only=True)
+    assert "without --external-only" in reason
+    (reason,), sections = told(protocol="paper")
+    assert "one split" in reason
+    assert all(found["verdict"].str.startswith("no verdict: ").all() for part in sections.values() for found in part.comparisons.values())
+
+
+def test_missing_cells_are_counted_whatever_else_is_there():
+    of_another_grid = [{"run": run, "method": "vae:gmm", "mode": "synthetic-only"} for run in range(4)]
+    reserved, sections = told(CELLS[:-2] + of_another_grid)
+    assert reserved[0] == "Unfinished: 10 of 12 cells are there, and all verdicts are preliminary."
+    # What an earlier start computed in a mode that this one leaves out is shown all the same.
+    assert "test: synthetic-only" in sections
+
+
+def test_a_method_alone_is_compared_with_nothing():
+    _, sections = told([key for key in CELLS if key["method"] == "original"])
+    assert [section.comparisons for section in sections.values()] == [{}] * 3
 
 
 def test_a_synthetic_cohort_is_no_test_data(cohort: Path, tmp_path: Path):
