@@ -471,8 +471,8 @@ def evaluate_command(
         str | None, typer.Option("--network", help="Your own classifier: package.module:function, called with shape and number of classes.")
     ] = None,
     seed: Seed = 0,
-    jobs: Annotated[int, typer.Option("--jobs", help="Runs computed at a time.")] = 1,
-    threads: Annotated[int, typer.Option("--threads", help="Threads of each.")] = 1,
+    jobs: Annotated[int, typer.Option("--jobs", min=1, help="Runs computed at a time.")] = 1,
+    threads: Annotated[int, typer.Option("--threads", min=1, help="Threads of each.")] = 1,
     shard: Annotated[
         str | None, typer.Option("--shard", help="Compute only this part, as 2/8: for several machines on one folder.")
     ] = None,
@@ -524,7 +524,7 @@ def evaluate_command(
         request = evaluate.Request(
             source=Source(data, table, label, plane, suffix, root, drop_copies or None),
             test_source=None if test_data is None else Source(test_data, None, label, plane, suffix),
-            methods=tuple(method for part in methods or [] for method in part.split(",")),
+            methods=_parts(methods),
             modes=tuple(modes or [DEFAULT_MODE]),
             runs=runs,
             protocols=Protocols(protocol, n_synthetic, enlarge, _parse_limits(limit or []), least_steps, stratum, external_only or None),  # type: ignore[arg-type]
@@ -602,8 +602,8 @@ def study_command(
     batch_size: Annotated[int | None, typer.Option("--batch-size", help="Images a step.")] = None,
     seed: Seed = 0,
     device: Device = None,
-    jobs: Annotated[int, typer.Option("--jobs", help="Processes; what shares a model is done by one of them.")] = 1,
-    threads: Annotated[int, typer.Option("--threads", help="Threads of each.")] = 1,
+    jobs: Annotated[int, typer.Option("--jobs", min=1, help="Processes; what shares a model is done by one of them.")] = 1,
+    threads: Annotated[int, typer.Option("--threads", min=1, help="Threads of each.")] = 1,
     shard: Annotated[
         str | None, typer.Option("--shard", help="Compute only this part, as 2/8: for several machines on one folder.")
     ] = None,
@@ -732,7 +732,7 @@ def fidelity_command(
         device=device or "cpu",
     )
     if measures:
-        request = replace(request, measures=tuple(name for part in measures for name in part.split(",")))
+        request = replace(request, measures=_parts(measures))
     compare.compare(request, out, force=force)
 
 

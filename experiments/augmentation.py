@@ -8,6 +8,7 @@ differs: what Table 2 reports, which measures seed noise and so gets no verdict.
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from itertools import groupby
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -81,7 +82,7 @@ class Protocols:
             raise UsageError(f"--protocol is resampled or paper, not '{self.protocol}'.")
         if self.external_only not in (None, True):
             raise UsageError(f"external_only is true or is left out, not {self.external_only}.")
-        if self.n_synthetic < 1 or self.enlarge < 1 or min(self.limit.values(), default=1) < 1:
+        if self.n_synthetic < 1 or not 1 <= self.enlarge < math.inf or min(self.limit.values(), default=1) < 1:
             raise UsageError("A study needs at least 1 synthetic image, 1 participant in each limit, and may not shrink the training set.")
 
 
@@ -325,10 +326,30 @@ def study_config(
 
 
 def cells_of(methods: Sequence[str], modes: Sequence[str], runs: int) -> list[dict[str, Any]]:
-    """Keys of the grid, run by run: a method that generates has one cell a mode, another has one cell."""
-    cells = []
-    for run in range(runs):
-        for method in methods:
-            check_method(method)
-            cells += [{"run": run, "method": method, "mode": mode} for mode in (modes if ":" in method else (REAL,))]
-    return cells
+    """Keys of the grid, run by run: a method that generates has one cell a mode, another has one cell.
+
+    Raises
+    ------
+    UsageError
+        If there is no such method or mode, or there are no runs.
+    """
+    if runs < 1:
+        raise UsageError(f"The number of runs must be 1 or more, not {runs}.")
+    for mode in modes:
+        if mode not in MODES:
+            raise UsageError(f"--mode is {', '.join(MODES[:-1])} or {MODES[-1]}, not '{mode}'.")
+    for method in methods:
+        check_method(method)
+    of_a_run = [{"method": method, "mode": mode} for method in methods for mode in (modes if ":" in method else (REAL,))]
+    return [{"run": run, **cell} for run in range(runs) for cell in of_a_run]
+
+
+def staggered(cells: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """The cells, every run's begun at another of them.
+
+    Where runs share their generators, those that are computed at the same time would otherwise all fit the same one.
+    """
+    golden = (math.sqrt(5) - 1) / 2  # whose multiples, taken modulo 1, lie far apart however many there are
+    runs = [list(part) for _, part in groupby(cells, key=lambda key: key["run"])]
+    starts = [int(len(part) * (place * golden % 1)) for place, part in enumerate(runs)]
+    return [key for part, start in zip(runs, starts, strict=True) for key in (*part[start:], *part[:start])]

@@ -182,6 +182,28 @@ def test_the_studies_are_listed(augment):
     assert "best of 10" in answer.words
 
 
+@pytest.mark.parametrize("content", ["seed = 0\n[where]\ncommand = 'augment evaluate --data mine'\n", "lto = true", "= 3"])
+def test_demo_replaces_nobody_else_s_study(augment, tmp_path, content):
+    config = tmp_path / "demo/study/config.toml"
+    config.parent.mkdir(parents=True)
+    config.write_text(content)
+    answer = augment("demo", "--out", tmp_path / "demo")
+    assert (answer.code, "demo exists already" in answer.words) == (2, True)
+    answer = augment("demo", "--out", tmp_path / "demo", "--force")
+    assert answer.code == 2
+    assert "study is nothing that this command makes, so --force does not replace it; choose another --out" in answer.words
+    assert config.read_text() == content
+    assert [path.name for path in (tmp_path / "demo").iterdir()] == ["study"]
+
+
+def test_methods_may_have_spaces_after_their_commas(augment, monkeypatch):
+    asked = []
+    monkeypatch.setattr("tinycohort.experiments.evaluate.configuration_of", asked.append)
+    monkeypatch.setattr("tinycohort.experiments.evaluate.evaluate", lambda *args, **options: None)
+    assert augment("evaluate", "--methods", "original, vae:riemannian rho_scale=2", "--methods", "weighted").code == 0
+    assert asked[0].methods == ("original", "vae:riemannian rho_scale=2", "weighted")
+
+
 @pytest.mark.slow
 def test_demo_ends_with_the_report_of_a_study(augment, monkeypatch, tmp_path):
     monkeypatch.setattr("tinycohort.experiments.demo.LEAST_STEPS", 0)
@@ -469,6 +491,13 @@ REFUSED = {
         2,
         "--external-only goes with --test-data",
     ),
+    "shards of a job array": (
+        ("evaluate", "--data", "{study.npz}", "--slurm", "2", "--shard", "1/2", "--out", "{out}"),
+        2,
+        "--slurm makes the shards itself",
+    ),
+    "a job array of nothing": (("evaluate", "--data", "{study.npz}", "--slurm", "0", "--out", "{out}"), 2, "1 or more, not 0"),
+    "no jobs": (("evaluate", "--data", "{study.npz}", "--jobs", "0", "--out", "{out}"), 2, "--jobs"),
     "interpolation without a metric": (
         ("interpolate", "{models-ae}", "--class", "AD", "--out", "{out}"),
         2,

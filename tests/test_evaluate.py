@@ -1,6 +1,7 @@
 """The augmentation study on a tiny cohort: what is compared, what is refused, and what is written."""
 
 import json
+import math
 import re
 import shutil
 import subprocess
@@ -32,6 +33,7 @@ from tinycohort.experiments.augmentation import (
     lengthened,
     run_cell,
     split_of,
+    staggered,
     study_config,
 )
 from tinycohort.experiments.generators import check_no_leakage, generator_of
@@ -389,18 +391,28 @@ def test_unknown_methods_are_refused(method: str, what: str):
 
 
 @pytest.mark.parametrize(
-    ("changes", "error"),
+    "wrong",
+    [{"protocol": "half"}, {"n_synthetic": 0}, {"enlarge": 0.5}, {"enlarge": math.nan}, {"limit": {"AD": 0}}, {"external_only": False}],
+)
+def test_protocols_that_cannot_be(wrong: dict):
+    with pytest.raises(UsageError):
+        Protocols(**wrong)
+
+
+@pytest.mark.parametrize(
+    ("changes", "error", "says"),
     [
-        ({"runs": 0}, UsageError),
-        ({"modes": ("half",)}, UsageError),
-        ({"protocols": Protocols(limit={"XX": 3})}, UsageError),
-        ({"network": "no.such.module:f"}, UsageError),
-        ({"protocols": Protocols(stratum="aeg>=60")}, UsageError),
-        ({"source": Source("/nowhere")}, DataError),
+        ({"runs": 0}, UsageError, "1 or more, not 0"),
+        ({"modes": ("half",)}, UsageError, "--mode is .* not 'half'"),
+        ({"protocols": Protocols(limit={"XX": 3})}, UsageError, "--limit names XX, and the classes are AD, CN"),
+        ({"network": "no.such.module:f"}, UsageError, "cannot be imported"),
+        ({"protocols": Protocols(stratum="aeg>=60")}, UsageError, "names no column"),
+        ({"protocols": Protocols(stratum="age>=200")}, UsageError, "holds for nobody"),
+        ({"source": Source("/nowhere")}, DataError, "no file or folder /nowhere"),
     ],
 )
-def test_what_cannot_be_is_refused_before_a_run(cohort: Path, changes: dict, error: type[Exception]):
-    with pytest.raises(error):
+def test_what_cannot_be_is_refused_before_a_run(cohort: Path, changes: dict, error: type[Exception], says: str):
+    with pytest.raises(error, match=says):
         evaluate.configuration_of(request(cohort, **changes))
 
 
@@ -579,6 +591,59 @@ def test_a_configuration_file_runs_no_code(study: Path, tmp_path: Path):
     path.write_text('network = "os:system"\n' + (study / "config.toml").read_text(encoding="utf-8"), encoding="utf-8")
     with pytest.raises(UsageError, match="network"):
         evaluate.read_configuration(path, None)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "error", "says"),
+    [
+        ("protocol =", "protokol =", DataError, "protokol"),
+        ("epochs = 3", 'epochs = "three"', DataError, "config.toml"),
+        ("epochs = 3", "epochs = 0", UsageError, "at least 1 epoch"),
+        ("latent_dim =", "latentdim =", DataError, "latentdim"),
+        ("runs = 2", "", DataError, "runs"),
+        ("runs = 2", 'runs = "2"', DataError, "config.toml"),
+        ("runs = 2", "runs = 0", UsageError, "1 or more"),
+        ('"synthetic-only"', '"half"', UsageError, "--mode is"),
+        ('"original"', '"nothing"', UsageError, "no method 'nothing'"),
+        ("seed = 0", 'seed = "x"', DataError, "no whole number"),
+        ("seed = 0", "seed = 2020-02-02", DataError, "no study's configuration"),
+        ('suffix = "T1w"', "suffix_ = 1", DataError, "suffix_"),
+        ("[protocols]", "[protocols]\nexternal_only = true", UsageError, "--test-data"),
+        ("[grid]", "[generators]\nsplit = 'x'\n\n[grid]", UsageError, "--protocol paper"),
+    ],
+)
+def test_a_configuration_that_cannot_be_is_refused_before_anything_is_written(
+    study: Path, tmp_path: Path, old: str, new: str, error: type[Exception], says: str
+):
+    text = (study / "config.toml").read_text(encoding="utf-8")
+    assert old in text
+    (tmp_path / "config.toml").write_text(text.replace(old, new, 1), encoding="utf-8")
+    with pytest.raises(error, match=says):
+        evaluate.read_configuration(tmp_path / "config.toml", None)
+
+
+def test_data_that_are_gone_are_told_once(study: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    copy = shutil.copytree(study, tmp_path / "copy", ignore=shutil.ignore_patterns("cache", "*.html"))
+    config = evaluate.read_configuration(study / "config.toml", None)
+    config["where"]["source"]["data"] = str(tmp_path / "nowhere")
+    # A finished study asks for nothing: its report is drawn without the images.
+    evaluate.evaluate(config, copy)
+    assert (copy / "report.html").is_file()
+    monkeypatch.setattr("tinycohort.experiments.starting.run_study", lambda *args, **options: pytest.fail("runs were begun"))
+    next((copy / "runs").iterdir()).unlink()
+    with pytest.raises(DataError, match="nowhere"):
+        evaluate.evaluate(config, copy)
+
+
+@pytest.mark.parametrize("jobs", [2, 3, 8])
+def test_runs_that_share_generators_are_begun_at_different_ones(jobs: int):
+    cells = cells_of([f"vae:gmm steps={n}" for n in range(1, 16)], ["synthetic-only"], 20)
+    found = staggered(cells)
+    assert [key["run"] for key in found] == [key["run"] for key in cells]
+    assert sorted(map(str, found)) == sorted(map(str, cells))
+    # Processes in step with each other, a run each, as long as no generator is fitted yet.
+    for step in range(15 // jobs):
+        assert len({found[15 * run + step]["method"] for run in range(jobs)}) == jobs
 
 
 def test_balanced_rows_repeat_whole_rounds_first():
