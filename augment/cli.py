@@ -493,7 +493,7 @@ def evaluate_command(
     from ..datasets.errors import UsageError
     from ..datasets.readers import Source
     from ..experiments import demo, evaluate
-    from ..experiments.augmentation import DEFAULT_MODE, Protocols
+    from ..experiments.protocols import DEFAULT_MODE, Protocols
 
     if submit and slurm is None:
         raise UsageError("--submit goes with --slurm N, the number of shards.")

@@ -15,8 +15,8 @@ from ..datasets.files import refuse_existing, whole_file
 from ..datasets.readers import Source
 from ..datasets.transforms import Preparation
 from . import evaluate
-from .augmentation import DEFAULT_MODE, Protocols
 from .page import markdown_table
+from .protocols import DEFAULT_MODE, Protocols
 from .study import read_config
 
 SOURCE = Source("demo")

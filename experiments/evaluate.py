@@ -16,9 +16,10 @@ from ..datasets.errors import DataError, UsageError
 from ..datasets.readers import Source
 from ..datasets.splits import Split
 from . import starting
-from .augmentation import DEFAULT_METHODS, Protocols, cells_of, require_splits, run_cell, split_of, staggered, study_config
+from .augmentation import run_cell
 from .generators import check_no_leakage, describe_given
 from .prepared import TEST, Prepared, describe, stratum
+from .protocols import DEFAULT_METHODS, Protocols, cells_of, require_splits, split_of, staggered, study_config
 from .report import write_report
 from .runs import Study
 from .settings import fit_settings_from

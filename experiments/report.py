@@ -17,10 +17,11 @@ from ..augment.nearest import nearest_images
 from ..datasets.errors import DataError, TinycohortError
 from ..datasets.files import whole_file
 from ..datasets.transforms import Images
-from .augmentation import REAL, seed_of_samples, split_of_run
+from .augmentation import seed_of_samples
 from .generators import given_generator, place_of_fitted
 from .page import STYLE, as_data, markdown_table, render, with_what
 from .prepared import Prepared
+from .protocols import REAL, split_of_run
 from .results import MAIN, Section, reservations, sections_of, tidy_predictions, tidy_results
 from .statistics import paired_differences
 from .study import all_runs, collect_failures, read_config

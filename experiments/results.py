@@ -6,8 +6,8 @@ from typing import Any
 
 import pandas as pd
 
-from .augmentation import REAL, cells_of
 from .prepared import EXTERNAL, TEST, Prepared
+from .protocols import REAL, cells_of
 from .statistics import compare
 from .study import canonical
 

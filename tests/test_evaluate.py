@@ -24,20 +24,18 @@ from tinycohort.datasets.readers import Source
 from tinycohort.datasets.splits import Split, split_cohort
 from tinycohort.datasets.transforms import Preparation
 from tinycohort.experiments import evaluate
-from tinycohort.experiments.augmentation import (
+from tinycohort.experiments.augmentation import balanced_rows, lengthened, run_cell
+from tinycohort.experiments.generators import check_no_leakage, generator_of
+from tinycohort.experiments.prepared import Prepared, stratum
+from tinycohort.experiments.protocols import (
     LEFT_OUT,
     Protocols,
-    balanced_rows,
     cells_of,
     check_method,
-    lengthened,
-    run_cell,
     split_of,
     staggered,
     study_config,
 )
-from tinycohort.experiments.generators import check_no_leakage, generator_of
-from tinycohort.experiments.prepared import Prepared, stratum
 from tinycohort.experiments.report import write_report
 from tinycohort.experiments.results import Section, reservations, sections_of, tidy_results
 from tinycohort.experiments.statistics import corrected_t_test, paired_differences
@@ -223,7 +221,7 @@ def test_a_generator_that_saw_a_tested_participant_is_refused(study: Path):
     config = evaluate.read_configuration(study / "config.toml", None)
     data = Prepared.load(study, config)
     split = split_of(data.cohort, Protocols(**config["protocols"]), seed_of(config["seed"], {"run": 0, "of": "split"}))
-    model = generator_of(System("vae", "normal"), "AD", data, split, config, {"run": 0}, study)
+    model = generator_of(System("vae", "normal"), "AD", data, split, config, 0, study)
     check_no_leakage(model, split)
     tested = next(who for who, side in split.sides.items() if side == "test")
     leaky = replace(model, config=replace(model.config, participants=Participants.record([tested], [])))
@@ -495,7 +493,7 @@ def test_a_generator_of_another_plan_is_refused(study: Path, tmp_path: Path):
     data = Prepared.load(copy, config)
     split = split_of(data.cohort, Protocols(**config["protocols"]), seed_of(config["seed"], {"run": 0, "of": "split"}))
     with pytest.raises(DataError, match="other settings"):
-        generator_of(System("vae", "normal"), "AD", data, split, config, {"run": 0}, copy)
+        generator_of(System("vae", "normal"), "AD", data, split, config, 0, copy)
 
 
 def test_topping_up_to_balance_alone_needs_nothing_of_the_largest_class(cohort: Path, tmp_path: Path):
