@@ -15,13 +15,14 @@ import pytest
 import torch
 from PIL import Image
 from safetensors.torch import load_file
+from typer.main import get_command
 
 from tinycohort.augment import cli, commands
 from tinycohort.augment.autoencoders import VAE
 from tinycohort.datasets.readers import read_cohort
 
 QUICK = ("--epochs", "2", "--channels", "2", "--latent-dim", "2", "--batch-size", "5", "--precision", "fp32", "--device", "cpu")
-COMMANDS = [command.name for command in cli.app.registered_commands]
+COMMANDS = list(get_command(cli.app).commands)
 
 
 def tree(folder: Path) -> dict[str, bytes]:
