@@ -81,7 +81,7 @@ def reservations(runs: Sequence[Mapping[str, Any]], results: pd.DataFrame, confi
     finished = sum(canonical(key) in there for key in planned)
     told = []
     if finished < len(planned):
-        told.append(f"Unfinished: {finished} of {len(planned)} cells are there, and all verdicts are preliminary.")
+        told.append(f"Unfinished: {finished} of {len(planned)} cells are there; all that follows is preliminary.")
     if protocols["protocol"] == "paper":
         told.append(
             "No verdicts: all runs have one split and one set of generators, so that they differ by the classifiers' seeds alone, "

@@ -548,7 +548,7 @@ def test_why_there_is_no_verdict_is_said_once():
 def test_missing_cells_are_counted_whatever_else_is_there():
     of_another_grid = [{"run": run, "method": "vae:gmm", "mode": "synthetic-only"} for run in range(4)]
     reserved, sections = told(CELLS[:-2] + of_another_grid)
-    assert reserved[0] == "Unfinished: 10 of 12 cells are there, and all verdicts are preliminary."
+    assert reserved[0] == "Unfinished: 10 of 12 cells are there; all that follows is preliminary."
     # What an earlier start computed in a mode that this one leaves out is shown all the same.
     assert "test: synthetic-only" in sections
 
