@@ -27,7 +27,8 @@ class CovariateClassifier:
     Parameters
     ----------
     pipeline : sklearn.pipeline.Pipeline
-        Fitted: missing ages are the median, numbers are scaled, an unknown sex is neither.
+        Fitted: missing ages are the median, numbers are scaled, a missing sex is a category of its own if one was missing in training, and
+        else no category.
     columns : tuple of str
         What it looks at.
     classes : tuple of str

@@ -10,12 +10,14 @@ import pandas as pd
 from ..augment import commands, console
 from ..augment.fitting import PRESETS, FitSettings
 from ..classifiers.training import ClassifierSettings
+from ..datasets.errors import DataError
 from ..datasets.files import refuse_existing, whole_file
 from ..datasets.readers import Source
 from ..datasets.transforms import Preparation
 from . import evaluate
-from .augmentation import DEFAULT_MODE, Protocols
 from .page import markdown_table
+from .protocols import DEFAULT_MODE, Protocols
+from .study import read_config
 
 SOURCE = Source("demo")
 # A coronal slice through the ventricles and the hippocampi, which shrink in AD.
@@ -27,6 +29,7 @@ LEAST_STEPS = 250
 STUDY_METHODS = ("original", "resampled", "vae:posterior", "vae:riemannian")
 STUDY_RUNS = 2
 STUDY_STEPS = 300
+COMMAND = "augment demo"  # by which a later demo knows the study for its own
 
 
 def run_demo(out: Path, *, steps: int, force: bool) -> None:
@@ -43,7 +46,7 @@ def run_demo(out: Path, *, steps: int, force: bool) -> None:
     """
     study = out / "study"
     refuse_existing(out, force=force)
-    refuse_existing(study, force=force, ours=lambda folder: (folder / "config.toml").is_file())
+    refuse_existing(study, force=force, ours=_is_a_demo_s)
     commands.check(SOURCE, sized=False)
     settings = demo_settings(steps)
     models = commands.fit(SOURCE, [], settings, out / "models", force=force, command=f"augment demo --steps {steps}")
@@ -92,9 +95,17 @@ def study_configuration(steps: int) -> dict[str, Any]:
             fit=demo_settings(steps),
             classifier=ClassifierSettings(),
             seed=0,
-            command="augment demo",
+            command=COMMAND,
         )
     )
+
+
+def _is_a_demo_s(study: Path) -> bool:
+    """Whether a folder is the study of an earlier demo: nobody else's results are replaced."""
+    try:
+        return read_config(study).get("where", {}).get("command") == COMMAND
+    except DataError:
+        return False
 
 
 def _counts(models: dict) -> dict[str, int]:

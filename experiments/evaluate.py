@@ -16,11 +16,13 @@ from ..datasets.errors import DataError, UsageError
 from ..datasets.readers import Source
 from ..datasets.splits import Split
 from . import starting
-from .augmentation import DEFAULT_METHODS, MODES, Protocols, cells_of, check_method, require_splits, run_cell, split_of, study_config
+from .augmentation import run_cell
 from .generators import check_no_leakage, describe_given
-from .prepared import TEST, describe, stratum
+from .prepared import TEST, Prepared, describe, stratum
+from .protocols import DEFAULT_METHODS, Protocols, cells_of, require_splits, split_of, staggered, study_config
 from .report import write_report
 from .runs import Study
+from .settings import fit_settings_from
 
 
 @dataclass(frozen=True)
@@ -43,19 +45,8 @@ class Request:
 
 def configuration_of(request: Request) -> dict[str, Any]:
     """Check everything that can be checked before a run, and return the resolved configuration."""
-    if request.runs < 1:
-        raise UsageError(f"The number of runs must be 1 or more, not {request.runs}.")
-    unknown = [mode for mode in request.modes if mode not in MODES]
-    if unknown:
-        raise UsageError(f"--mode is {', '.join(MODES[:-1])} or {MODES[-1]}, not '{unknown[0]}'.")
-    for method in request.methods:
-        check_method(method)
-    if request.protocols.external_only and request.test_source is None:
-        raise UsageError("--external-only goes with --test-data, the cohort to test on.")
-    if request.generators and request.protocols.protocol != "paper":
-        raise UsageError("--generators goes with --protocol paper: new splits would test on participants that the models have seen.")
-    if request.generators and request.protocols.limit:
-        raise UsageError("--generators does not go with --limit: the models have seen the participants that it leaves out.")
+    cells_of(request.methods, request.modes, request.runs)
+    _check_protocols(request.protocols, external=request.test_source is not None, generators=request.generators is not None)
     if request.network:
         load_network(request.network)
     cohort = request.source.read()
@@ -69,8 +60,8 @@ def configuration_of(request: Request) -> dict[str, Any]:
         raise UsageError(f"--limit names {', '.join(sorted(foreign))}, and the classes are {', '.join(cohort.labels)}.")
     external = request.test_source.read() if request.test_source else None
     for tests in [cohort] if external is None else [cohort, external]:
-        if request.protocols.stratum:
-            stratum(tests.table, request.protocols.stratum)
+        if request.protocols.stratum and not stratum(tests.table, request.protocols.stratum).any():
+            raise UsageError(f"--stratum {request.protocols.stratum} holds for nobody in {tests.source}.")
         if "covariates" in methods and not set(available(cohort.table)) <= set(tests.table.columns):
             raise DataError(f"{tests.source} lacks {' or '.join(available(cohort.table))}; leave out the method covariates.")
     source, test_source = request.source.resolved(), request.test_source.resolved() if request.test_source else None
@@ -95,6 +86,16 @@ def configuration_of(request: Request) -> dict[str, Any]:
     )
 
 
+def _check_protocols(protocols: Protocols, *, external: bool, generators: bool) -> None:
+    """Refuse what does not go together, whether options ask for it or a configuration file."""
+    if protocols.external_only and not external:
+        raise UsageError("--external-only goes with --test-data, the cohort to test on.")
+    if generators and protocols.protocol != "paper":
+        raise UsageError("--generators goes with --protocol paper: new splits would test on participants that the models have seen.")
+    if generators and protocols.limit:
+        raise UsageError("--generators does not go with --limit: the models have seen the participants that it leaves out.")
+
+
 def _check_given(folder: Path, cohort: Cohort, external: Cohort | None, protocols: Protocols) -> None:
     """Refuse given generators that have seen who is tested before anything is computed; each run looks again."""
     split = split_of(cohort, protocols, 0, Split.load(folder / "split.json", cohort))
@@ -111,11 +112,20 @@ def read_configuration(path: Path, network: str | None) -> dict[str, Any]:
     Raises
     ------
     DataError
-        If it cannot be read.
+        If it cannot be read, or holds what is no setting of such a study.
     UsageError
-        If it names a network that the command line does not: a file runs no code.
+        If a setting cannot be, or it names a network that the command line does not: a file runs no code.
     """
     config = starting.read_configuration(path, ("seed", "data", "where", "protocols", "fit", "classifier", "grid"))
+    try:
+        Source(**config["data"]["source"], **config["where"]["source"])
+        fit_settings_from(config["fit"])
+        ClassifierSettings(**config["classifier"])
+        cells_of(**config["grid"])
+        protocols = Protocols(**config["protocols"])
+        _check_protocols(protocols, external="test_source" in config["data"], generators="generators" in config)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise DataError(f"{path} is no configuration of such a study ({error}); give the config.toml of one.") from error
     if config.get("network") != network:
         raise UsageError(f"{path} uses the network {config.get('network')}: give it as --network too, for a file runs no code by itself.")
     return config
@@ -142,11 +152,13 @@ def evaluate(
     jobs, threads, shard, slurm, send
         As for ``starting.start``, which raises the errors.
     """
-    grid = config["grid"]
+    cells = cells_of(**config["grid"])
     starting.start(
-        Study(out, run_cell, cells_of(grid["methods"], grid["modes"], grid["runs"]), config),
+        Study(out, run_cell, staggered(cells) if config["protocols"]["protocol"] == "paper" else cells, config),
         command=["augment", "evaluate", *(["--network", config["network"]] if config.get("network") else [])],
         report=report,
+        # Data that are not there, or not those of the study, are told once, and not by every run.
+        prepare=lambda: Prepared.load(out, config),
         together=("run",),
         jobs=jobs,
         threads=threads,

@@ -89,13 +89,15 @@ def given_generator(label: str, config: Mapping[str, Any]) -> FittedModel:
 
 
 def generator_of(
-    system: System, label: str, data: Prepared, split: Split, config: Mapping[str, Any], shared: Mapping[str, Any], folder: Path
+    system: System, label: str, data: Prepared, split: Split, config: Mapping[str, Any], run: int, folder: Path
 ) -> FittedModel:
     """The model of a class in a run: given, or else fitted once, kept in the study's folder, and shared by the samplers."""
     if config.get("generators"):
         return given_generator(label, config)
-    place = place_of_fitted(folder, shared["run"], system, data.classes.index(label))
-    settings = replace(system.fit_settings(fit_settings_from(config["fit"])), seed=seed_of(config["seed"], {**shared, "of": "generators"}))
+    place = place_of_fitted(folder, run, system, data.classes.index(label))
+    settings = replace(
+        system.fit_settings(fit_settings_from(config["fit"])), seed=seed_of(config["seed"], {"run": run, "of": "generators"})
+    )
     return fitted_once(place, data.cohort, split, label, settings, config["data"]["digest"])
 
 

@@ -3,7 +3,6 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,41 +17,15 @@ from ..augment.nearest import nearest_images
 from ..datasets.errors import DataError, TinycohortError
 from ..datasets.files import whole_file
 from ..datasets.transforms import Images
-from .augmentation import cells_of, seed_of_samples, split_of_run
+from .augmentation import seed_of_samples
 from .generators import given_generator, place_of_fitted
 from .page import STYLE, as_data, markdown_table, render, with_what
-from .prepared import EXTERNAL, TEST, Prepared
-from .statistics import compare, paired_differences
+from .prepared import Prepared
+from .protocols import REAL, split_of_run
+from .results import MAIN, Section, reservations, sections_of, tidy_predictions, tidy_results
+from .statistics import paired_differences
 from .study import all_runs, collect_failures, read_config
 from .systems import System
-
-MAIN = "balanced_accuracy"
-VALIDATION = "validation_balanced_accuracy"
-REFERENCES = ("original", "resampled")
-PER_CLASS = ("f1", "precision", "recall")
-REAL = "real"
-
-
-@dataclass(frozen=True, eq=False)
-class Section:
-    """The results on one test set in one mode.
-
-    Parameters
-    ----------
-    title : str
-        For people.
-    table : pandas.DataFrame
-        Rows of ``tidy_results``: the baselines, and what was generated in this mode.
-    layout : pandas.DataFrame
-        Table 2: mean and standard deviation in percent, as text, one row a method.
-    comparisons : dict
-        From reference to what ``statistics.compare`` says.
-    """
-
-    title: str
-    table: pd.DataFrame
-    layout: pd.DataFrame
-    comparisons: dict[str, pd.DataFrame]
 
 
 def write_report(folder: Path) -> pd.DataFrame:
@@ -68,14 +41,13 @@ def write_report(folder: Path) -> pd.DataFrame:
     if not runs:
         raise DataError(f"{folder} has no finished run yet; start it with `augment evaluate --out {folder}`.")
     results = tidy_results(runs)
-    sections = _sections(results, config)
-    planned = len(cells_of(**config["grid"]))
-    missing = f"Unfinished: {len(runs)} of {planned} cells are there, and all verdicts are preliminary." if len(runs) < planned else ""
+    sections = sections_of(results, config)
+    reserved = reservations(runs, results, config)
     data = _prepared(folder, config)
     texts = {
         "results.csv": lambda: results.to_csv(index=False),
-        "table.md": lambda: _markdown(sections, folder, config, missing),
-        "report.html": lambda: _html(sections, runs, folder, config, missing, data),
+        "table.md": lambda: _markdown(sections, folder, config, reserved),
+        "report.html": lambda: _html(sections, runs, folder, config, reserved, data),
     }
     if data is not None:
         texts["predictions.csv"] = lambda: tidy_predictions(runs, data).to_csv(index=False)
@@ -83,41 +55,6 @@ def write_report(folder: Path) -> pd.DataFrame:
         with whole_file(folder / name) as temporary:
             temporary.write_text(text(), encoding="utf-8")
     return results
-
-
-def tidy_results(runs: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
-    """One row a run and test set: its key, ``test_set``, ``n_test``, ``n_fitted_on``, and the scores that are numbers."""
-    rows = []
-    for run in runs:
-        for test_set, found in run["result"]["scores"].items():
-            numbers = {name: value for name, value in found.items() if value is None or isinstance(value, int | float)}
-            counts = {"n_test": run["result"]["n_test"][test_set], "n_fitted_on": run["result"]["n_fitted_on"]}
-            rows.append({**run["key"], "test_set": test_set, **counts, **numbers, VALIDATION: _on_validation(run["result"])})
-    return pd.DataFrame(rows)
-
-
-def _on_validation(result: Mapping[str, Any]) -> float | None:
-    """Of the epoch whose weights were kept; ``None`` where nothing was selected."""
-    kept = [epoch[VALIDATION] for epoch in result["history"] if epoch["epoch"] == result["notes"]["best_epoch"]]
-    return kept[0] if kept else None
-
-
-def tidy_predictions(runs: Sequence[Mapping[str, Any]], data: Prepared) -> pd.DataFrame:
-    """One row a run, test set and participant: the run's key, ``test_set``, ``participant_id``, the true ``label``, ``n_images``, and
-    the mean over these of each class's probability, ``p_<class>``. Runs know images alone, and whose they are is the cohort's to say."""
-    tables = {TEST: data.cohort.table, **{name: part.table for name, part in data.external.items()}}
-    people = {name: table.set_index("image_id")[["participant_id", "label"]] for name, table in tables.items()}
-    columns = [f"p_{label}" for label in data.classes]
-    parts = []
-    for run in runs:
-        for test_set, predictions in run["result"]["predictions"].items():
-            images = pd.DataFrame.from_dict(predictions, orient="index", columns=columns).join(people[test_set])
-            means = images.groupby(["participant_id", "label"], as_index=False).agg(
-                n_images=(columns[0], "size"), **{column: (column, "mean") for column in columns}
-            )
-            parts.append(means.assign(**run["key"], test_set=test_set))
-    found = pd.concat(parts, ignore_index=True).round(4)
-    return found[[*runs[0]["key"], "test_set", "participant_id", "label", "n_images", *columns]]
 
 
 def _prepared(folder: Path, config: Mapping[str, Any]) -> Prepared | None:
@@ -129,55 +66,14 @@ def _prepared(folder: Path, config: Mapping[str, Any]) -> Prepared | None:
         return None
 
 
-def _sections(results: pd.DataFrame, config: Mapping[str, Any]) -> list[Section]:
-    order = {method: place for place, method in enumerate(config["grid"]["methods"])}
-    modes = [mode for mode in config["grid"]["modes"] if (results["mode"] == mode).any()] or [REAL]
-    sections = []
-    for test_set in dict.fromkeys(results["test_set"]):
-        for mode in modes:
-            table = results[(results["test_set"] == test_set) & results["mode"].isin([REAL, mode])]
-            table = table.sort_values(["method", "run"], key=lambda column: column.map(order) if column.name == "method" else column)
-            table = table[table[MAIN].notna()]
-            if table.empty:
-                continue
-            ratio = _overlap(results, test_set) if config["protocols"]["protocol"] == "resampled" else None
-            present = [name for name in REFERENCES if name in set(table["method"])]
-            comparisons = {name: compare(table, MAIN, reference=name, ratio=ratio) for name in present}
-            title = test_set if mode == REAL else f"{test_set}: {mode}"
-            sections.append(Section(title, table, _layout(table, config["data"]["classes"]), comparisons))
-    return sections
-
-
-def _overlap(results: pd.DataFrame, test_set: str) -> float | None:
-    """n_test / n_train, by which the runs' splits overlap: for a stratum that of its test side, for an external cohort none applies."""
-    if test_set.startswith(EXTERNAL):
-        return None
-    sides = results[results["test_set"] == TEST]
-    return float((sides["n_test"] / sides["n_fitted_on"]).mean())
-
-
-def _layout(table: pd.DataFrame, classes: Sequence[str]) -> pd.DataFrame:
-    columns = {"balanced accuracy": MAIN, "on validation": VALIDATION} | {
-        f"{name} {label}": f"{name}_{label}" for label in classes for name in PER_CLASS
-    }
-    rows = []
-    for method, group in table.groupby("method", sort=False):
-        cells = {"method": method, "runs": str(len(group))}
-        for title, column in columns.items():
-            values = 100 * group[column].dropna().astype(float)
-            spread = f" ± {values.std():.1f}" if len(values) > 1 else ""
-            cells[title] = f"{values.mean():.1f}{spread}" if len(values) else "–"
-        rows.append(cells)
-    return pd.DataFrame(rows)
-
-
 def _comparison_rows(comparison: pd.DataFrame) -> list[tuple[str, str]]:
     return [(str(method), str(verdict)) for method, verdict in zip(comparison["method"], comparison["verdict"], strict=True)]
 
 
-def _markdown(sections: Sequence[Section], folder: Path, config: Mapping[str, Any], missing: str) -> str:
+def _markdown(sections: Sequence[Section], folder: Path, config: Mapping[str, Any], reserved: Sequence[str]) -> str:
     lines = [f"# {_title(config)}", "", f"Mean ± standard deviation over runs, in percent; protocol {config['protocols']['protocol']}.", ""]
-    lines += [missing, ""] if missing else []
+    for line in reserved:
+        lines += [line, ""]
     for section in sections:
         lines += [f"## {section.title}", "", markdown_table(section.layout), ""]
         for reference, comparison in section.comparisons.items():
@@ -194,14 +90,14 @@ def _html(
     runs: Sequence[Mapping[str, Any]],
     folder: Path,
     config: Mapping[str, Any],
-    missing: str,
+    reserved: Sequence[str],
     data: Prepared | None,
 ) -> str:
     return render(
         _PAGE,
         title=_title(config),
         style=STYLE,
-        missing=missing,
+        reserved=reserved,
         protocol=config["protocols"]["protocol"],
         sections=[
             {
@@ -251,28 +147,31 @@ def _plot_runs(section: Section) -> Figure:
         axes[1].axvline(0, color="0.5", linewidth=1)
         axes[1].set_yticks([-place for place in range(len(methods))], [""] * len(methods))
         axes[1].set_ylim(axes[0].get_ylim())
-        axes[1].set_xlabel(f"paired difference to {reference}, points (bar: 95 % interval)")
+        bar = " (bar: 95 % interval)" if found.notna().any(axis=None) else ""
+        axes[1].set_xlabel(f"paired difference to {reference}, points{bar}")
     figure.tight_layout()
     return figure
 
 
 def _plot_curves(runs: Sequence[Mapping[str, Any]]) -> Figure:
     """Mean training and validation loss of each method's classifiers."""
-    figure = Figure(figsize=(10, 3.4), dpi=110)
-    axes = figure.subplots(1, 2)
     histories: dict[str, list[pd.DataFrame]] = {}
     for run in runs:
         if run["result"]["history"]:
             name = run["key"]["method"] if run["key"]["mode"] == REAL else f"{run['key']['method']}, {run['key']['mode']}"
             histories.setdefault(name, []).append(pd.DataFrame(run["result"]["history"]).set_index("epoch"))
-    for name, parts in histories.items():
+    figure = Figure(figsize=(10, max(3.4, 0.16 * len(histories) + 0.6)), dpi=110)
+    axes = figure.subplots(1, 2)
+    for place, (name, parts) in enumerate(histories.items()):
         mean = pd.concat(parts).groupby(level=0).mean()
         for axis, column in zip(axes, ("train_loss", "validation_loss"), strict=True):
-            axis.plot(mean.index, mean[column], label=name)
+            # There are ten colours, and often more methods.
+            axis.plot(mean.index, mean[column], color=f"C{place % 10}", linestyle=("-", "--", ":", "-.")[place // 10 % 4], label=name)
             axis.set_title(column.replace("_", " "), fontsize=9)
             axis.set_xlabel("epoch")
-    axes[1].legend(fontsize=6, frameon=False)
     figure.tight_layout()
+    if histories:
+        axes[1].legend(fontsize=6, frameon=False, loc="center left", bbox_to_anchor=(1, 0.5))
     return figure
 
 
@@ -333,10 +232,10 @@ _PAGE = """<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><title>{{ title }}</title>
 <style>{{ style | safe }}</style></head><body>
 <h1>{{ title }}</h1>
-<p class="note">Protocol {{ protocol }}. Mean ± standard deviation over runs, in percent. Verdicts: corrected resampled t-test
-(Nadeau and Bengio 2003) on paired differences, Holm's correction, 95 %. Synthetic images train classifiers only;
-all tests are on real ones.</p>
-{% if missing %}<p><b>{{ missing }}</b></p>{% endif %}
+<p class="note">Protocol {{ protocol }}. Mean ± standard deviation over runs, in percent. {% if protocol == "resampled" %}
+Verdicts: corrected resampled t-test (Nadeau and Bengio 2003) on paired differences; Holm's correction for the methods of each list, at
+5 %; the 95 % intervals are of each method by itself. {% endif %}Synthetic images train classifiers only; all tests are on real ones.</p>
+{% for line in reserved %}<p><b>{{ line }}</b></p>{% endfor %}
 {% for section in sections %}
 <h2>{{ section.title }}</h2>
 <table><tr>{% for name in section.header %}<th>{{ name }}</th>{% endfor %}</tr>
@@ -344,7 +243,7 @@ all tests are on real ones.</p>
 {% endfor %}</table>
 {% for reference, rows in section.comparisons.items() %}
 <h3>Against {{ reference }}</h3>
-<ul>{% for method, verdict in rows %}<li><b>{{ method }}</b>: {{ verdict }}</li>{% endfor %}</ul>
+<ul>{% for method, verdict in rows %}<li><b>{{ method }}</b>: {{ verdict | replace("`", "") }}</li>{% endfor %}</ul>
 {% endfor %}
 <img alt="All runs per method, and paired differences" src="{{ section.plot }}">
 {% endfor %}

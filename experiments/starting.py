@@ -9,11 +9,11 @@ from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsed
 from rich.progress import Progress as Bars
 
 from ..augment import console
-from ..datasets.errors import DataError, GateError, LeakageError
+from ..datasets.errors import DataError, GateError, LeakageError, UsageError
 from ..datasets.texts import read_toml
 from .runs import Progress, Shard, Study, run_study
 from .slurm import sbatch_script, submit
-from .study import Failure, claim
+from .study import Failure, canonical, claim, run_path
 
 
 def start(
@@ -22,6 +22,7 @@ def start(
     command: Sequence[str],
     report: Callable[[Path], None],
     together: Sequence[str],
+    prepare: Callable[[], object] = lambda: None,
     jobs: int = 1,
     threads: int = 1,
     shard: str | None = None,
@@ -39,6 +40,8 @@ def start(
         Called with the study's folder.
     together : sequence of str
         As for ``run_study``.
+    prepare : callable
+        Called before the workers start, where a cell has no result yet.
     jobs, threads : int
         Processes, and threads of each.
     shard : str, optional
@@ -52,11 +55,18 @@ def start(
         If runs failed; the others are kept.
     LeakageError
         If one of them failed because a generator had seen a participant that is tested.
+    UsageError
+        If there can be no such shard or job array.
     """
+    if slurm is not None and shard is not None:
+        raise UsageError("--slurm makes the shards itself; leave out --shard.")
     if slurm is not None:
         _to_slurm(study, command, jobs, threads, slurm, send)
         return
     part = Shard.parse(shard) if shard else None
+    if not all(run_path(study.folder, key).exists() for key in study.cells):
+        claim(study.folder, study.config)
+        prepare()
     with _Bar() as progress:
         outcome = run_study(study, jobs=jobs, threads=threads, shard=part, together=together, progress=progress)
     for failure in outcome.failures:
@@ -78,24 +88,27 @@ def read_configuration(path: Path, needed: Sequence[str]) -> dict[str, Any]:
     Raises
     ------
     DataError
-        If it cannot be read, or lacks one.
+        If it cannot be read, lacks one, or its seed is no whole number.
     """
     try:
         config = read_toml(path)
-    except (OSError, ValueError) as error:
+        canonical(config)
+    except (OSError, TypeError, ValueError) as error:
         raise DataError(f"{path} is no study's configuration ({error}); give the config.toml of a study.") from error
     missing = [name for name in needed if name not in config]
     if missing:
         raise DataError(f"{path} lacks {', '.join(missing)}; give the config.toml of a study.")
+    if not isinstance(config["seed"], int):
+        raise DataError(f"{path} has the seed '{config['seed']}', which is no whole number.")
     return config
 
 
 def _to_slurm(study: Study, command: Sequence[str], jobs: int, threads: int, shards: int, send: bool) -> None:
     """The shards take up the configuration that is written here, so the folder is on a disk that all nodes see."""
     out = study.folder
-    claim(out, study.config)
     how = ["--config", str(out / "config.toml"), "--out", str(out), "--jobs", str(jobs), "--threads", str(threads)]
     script = sbatch_script([*command, *how], shards, logs=out / "logs", cpus=jobs * threads)
+    claim(out, study.config)
     if send:
         console.say(f"Submitted as job {submit(script, logs=out / 'logs')}; when it is done: augment report {out}")
     else:

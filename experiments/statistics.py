@@ -141,7 +141,8 @@ def compare(table: pd.DataFrame, metric: str, *, reference: str, ratio: float | 
         The method that the others are compared with.
     ratio : float or None
         n_test / n_train of the runs, in participants (of a stratum, those of the whole test side: that is how much the runs overlap).
-        ``None`` where all runs have one split (the protocol ``paper``) or one external test set: no verdict then.
+        ``None`` where all runs have one split (the protocol ``paper``) or one external test set: no verdict then, but the mean difference
+        and its standard deviation.
     level : float
         The probability that any of these verdicts, of one table against one reference, claims an effect where there is none.
 
@@ -164,11 +165,14 @@ def compare(table: pd.DataFrame, metric: str, *, reference: str, ratio: float | 
 
 
 def _verdict(test: MeanTest, p_holm: float, metric: str, reference: str, unpaired: int, ratio: float | None, level: float) -> str:
-    runs = f"{test.n} runs" + (f", {unpaired} more without a pair" if unpaired else "")
+    runs = f"{test.n} run{'s' if test.n != 1 else ''}" + (f", {unpaired} more without a pair" if unpaired else "")
+    if not test.n:
+        return f"no verdict: no run has a score of it and of `{reference}`"
     if ratio is None:
-        return "no verdict: all runs have the same split, or test the same people, so their spread does not tell of others"
+        spread = f" ± {100 * test.sd:.1f}" if test.n > 1 else ""
+        return f"no verdict: {_points(test.mean)}{spread} points {metric} over `{reference}` ({runs})"
     if test.n < 2:
-        return f"no verdict: it takes two runs with a score of it and of `{reference}`, and there is {'one' if test.n else 'none'}"
+        return f"no verdict: it takes two runs with a score of it and of `{reference}`, and there is one"
     if math.isnan(test.p):
         return f"no verdict: {_points(test.mean)} points {metric} over `{reference}` in each of {runs}, which tells nothing of the spread"
     p = "< 0.001" if p_holm < 0.001 else f"= {p_holm:.3f}"
@@ -178,4 +182,5 @@ def _verdict(test: MeanTest, p_holm: float, metric: str, reference: str, unpaire
 
 
 def _points(score: float) -> str:
-    return f"{100 * score:+.1f}".replace("-", "−")
+    points = round(100 * score, 1) + 0.0  # no minus before a zero
+    return f"{points:+.1f}".replace("-", "−")

@@ -25,7 +25,7 @@ from ..datasets.readers import Source, read_cohort
 from ..datasets.splits import Split
 from ..datasets.tables import read_table
 from ..datasets.texts import read_json
-from .report import tidy_results
+from .results import tidy_results
 from .study import all_runs, read_config
 
 _NAMED = 20  # files that differ, of a folder, before the rest is counted

@@ -15,13 +15,14 @@ import pytest
 import torch
 from PIL import Image
 from safetensors.torch import load_file
+from typer.main import get_command
 
 from tinycohort.augment import cli, commands
 from tinycohort.augment.autoencoders import VAE
 from tinycohort.datasets.readers import read_cohort
 
 QUICK = ("--epochs", "2", "--channels", "2", "--latent-dim", "2", "--batch-size", "5", "--precision", "fp32", "--device", "cpu")
-COMMANDS = [command.name for command in cli.app.registered_commands]
+COMMANDS = list(get_command(cli.app).commands)
 
 
 def tree(folder: Path) -> dict[str, bytes]:
@@ -180,6 +181,28 @@ def test_the_studies_are_listed(augment):
     assert answer.code == 0
     assert all(name in answer.words for name in ("low-data", "benchmark", "ablation", "search", "plug-in", "neighbours"))
     assert "best of 10" in answer.words
+
+
+@pytest.mark.parametrize("content", ["seed = 0\n[where]\ncommand = 'augment evaluate --data mine'\n", "lto = true", "= 3"])
+def test_demo_replaces_nobody_else_s_study(augment, tmp_path, content):
+    config = tmp_path / "demo/study/config.toml"
+    config.parent.mkdir(parents=True)
+    config.write_text(content)
+    answer = augment("demo", "--out", tmp_path / "demo")
+    assert (answer.code, "demo exists already" in answer.words) == (2, True)
+    answer = augment("demo", "--out", tmp_path / "demo", "--force")
+    assert answer.code == 2
+    assert "study is nothing that this command makes, so --force does not replace it; choose another --out" in answer.words
+    assert config.read_text() == content
+    assert [path.name for path in (tmp_path / "demo").iterdir()] == ["study"]
+
+
+def test_methods_may_have_spaces_after_their_commas(augment, monkeypatch):
+    asked = []
+    monkeypatch.setattr("tinycohort.experiments.evaluate.configuration_of", asked.append)
+    monkeypatch.setattr("tinycohort.experiments.evaluate.evaluate", lambda *args, **options: None)
+    assert augment("evaluate", "--methods", "original, vae:riemannian rho_scale=2", "--methods", "weighted").code == 0
+    assert asked[0].methods == ("original", "vae:riemannian rho_scale=2", "weighted")
 
 
 @pytest.mark.slow
@@ -469,6 +492,13 @@ REFUSED = {
         2,
         "--external-only goes with --test-data",
     ),
+    "shards of a job array": (
+        ("evaluate", "--data", "{study.npz}", "--slurm", "2", "--shard", "1/2", "--out", "{out}"),
+        2,
+        "--slurm makes the shards itself",
+    ),
+    "a job array of nothing": (("evaluate", "--data", "{study.npz}", "--slurm", "0", "--out", "{out}"), 2, "1 or more, not 0"),
+    "no jobs": (("evaluate", "--data", "{study.npz}", "--jobs", "0", "--out", "{out}"), 2, "--jobs"),
     "interpolation without a metric": (
         ("interpolate", "{models-ae}", "--class", "AD", "--out", "{out}"),
         2,

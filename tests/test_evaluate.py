@@ -1,6 +1,7 @@
 """The augmentation study on a tiny cohort: what is compared, what is refused, and what is written."""
 
 import json
+import math
 import re
 import shutil
 import subprocess
@@ -23,20 +24,21 @@ from tinycohort.datasets.readers import Source
 from tinycohort.datasets.splits import Split, split_cohort
 from tinycohort.datasets.transforms import Preparation
 from tinycohort.experiments import evaluate
-from tinycohort.experiments.augmentation import (
-    LEFT_OUT,
-    Protocols,
-    balanced_rows,
-    cells_of,
-    check_method,
-    lengthened,
-    run_cell,
-    split_of,
-    study_config,
-)
+from tinycohort.experiments.augmentation import balanced_rows, lengthened, run_cell
 from tinycohort.experiments.generators import check_no_leakage, generator_of
 from tinycohort.experiments.prepared import Prepared, stratum
-from tinycohort.experiments.report import _overlap, tidy_results, write_report
+from tinycohort.experiments.protocols import (
+    LEFT_OUT,
+    Protocols,
+    cells_of,
+    check_method,
+    split_of,
+    staggered,
+    study_config,
+)
+from tinycohort.experiments.report import write_report
+from tinycohort.experiments.results import Section, reservations, sections_of, tidy_results
+from tinycohort.experiments.statistics import corrected_t_test, paired_differences
 from tinycohort.experiments.study import all_runs, claim, seed_of, write_run
 from tinycohort.experiments.systems import System
 
@@ -155,25 +157,23 @@ def test_the_report_tells_the_command_and_is_no_other_study_for_it(study: Path, 
     assert "augment evaluate --data &#39;a &amp; b&#39;" in (copy / "report.html").read_text(encoding="utf-8")
 
 
-@pytest.mark.parametrize(
-    ("name", "digest"),
-    [
-        ("oasis1-coronal", "dc1f614bdaa2807c9380c1cec3bdb3e8aeb45e89c6809885eca54f82ba046f47"),
-        ("oasis1-axial", "817ed01efb5873b6ec262461866772af44c3813c016d9b11d0f78511602a8cc0"),
-    ],
-)
-def test_published_results_stay_those_of_their_configuration(name: str, digest: str, tmp_path: Path):
+PUBLISHED = sorted(path.parent.name for path in RESULTS.glob("*/config.toml") if "[protocols]" in path.read_text(encoding="utf-8"))
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_published_results_stay_those_of_their_configuration(name: str, tmp_path: Path):
     folder = shutil.copytree(RESULTS / name, tmp_path / name)
     config = evaluate.read_configuration(folder / "config.toml", None)
     # As this version would resolve it: an option that a study does not use must leave no trace.
     protocols, classifier = Protocols(**config["protocols"]), ClassifierSettings(**config["classifier"])
     config |= {"protocols": asdict(protocols), "classifier": asdict(classifier), "generators": None}
-    assert claim(folder, config) == digest
-    assert all(run["configuration"] == digest for run in all_runs(folder))
+    digest = claim(folder, config)
+    assert {run["configuration"] for run in all_runs(folder)} == {digest}
     write_report(folder)
-    assert (folder / "table.md").read_text(encoding="utf-8").splitlines()[
-        0
-    ] == f"# Does it help? ${name.upper().replace('1-', '_')}, 20 runs"
+    published = pd.read_csv(RESULTS / name / "results.csv")
+    pd.testing.assert_frame_equal(pd.read_csv(folder / "results.csv")[published.columns], published)
+    (title, *_) = (folder / "table.md").read_text(encoding="utf-8").splitlines()
+    assert title == f"# Does it help? {config['where']['source']['data']}, {config['grid']['runs']} runs"
 
 
 @pytest.mark.skipif(shutil.which("chromium") is None, reason="chromium is not installed")
@@ -201,7 +201,9 @@ def test_protocol_paper_shares_split_and_generators_and_gives_no_verdict(cohort:
     tested = [set(run["result"]["predictions"]["test"]) for run in all_runs(folder)]
     assert all(people == tested[0] for people in tested)
     assert [path.name for path in (folder / "generators").iterdir()] == ["run-000"]
-    assert "no verdict" in (folder / "table.md").read_text(encoding="utf-8")
+    table = (folder / "table.md").read_text(encoding="utf-8")
+    assert table.count("No verdicts: all runs have one split") == 1
+    assert "- `vae:posterior`: no verdict: " in table
 
 
 def test_a_limit_takes_training_participants_only(cohort: Path):
@@ -217,7 +219,7 @@ def test_a_generator_that_saw_a_tested_participant_is_refused(study: Path):
     config = evaluate.read_configuration(study / "config.toml", None)
     data = Prepared.load(study, config)
     split = split_of(data.cohort, Protocols(**config["protocols"]), seed_of(config["seed"], {"run": 0, "of": "split"}))
-    model = generator_of(System("vae", "normal"), "AD", data, split, config, {"run": 0}, study)
+    model = generator_of(System("vae", "normal"), "AD", data, split, config, 0, study)
     check_no_leakage(model, split)
     tested = next(who for who, side in split.sides.items() if side == "test")
     leaky = replace(model, config=replace(model.config, participants=Participants.record([tested], [])))
@@ -385,18 +387,28 @@ def test_unknown_methods_are_refused(method: str, what: str):
 
 
 @pytest.mark.parametrize(
-    ("changes", "error"),
+    "wrong",
+    [{"protocol": "half"}, {"n_synthetic": 0}, {"enlarge": 0.5}, {"enlarge": math.nan}, {"limit": {"AD": 0}}, {"external_only": False}],
+)
+def test_protocols_that_cannot_be(wrong: dict):
+    with pytest.raises(UsageError):
+        Protocols(**wrong)
+
+
+@pytest.mark.parametrize(
+    ("changes", "error", "says"),
     [
-        ({"runs": 0}, UsageError),
-        ({"modes": ("half",)}, UsageError),
-        ({"protocols": Protocols(limit={"XX": 3})}, UsageError),
-        ({"network": "no.such.module:f"}, UsageError),
-        ({"protocols": Protocols(stratum="aeg>=60")}, UsageError),
-        ({"source": Source("/nowhere")}, DataError),
+        ({"runs": 0}, UsageError, "1 or more, not 0"),
+        ({"modes": ("half",)}, UsageError, "--mode is .* not 'half'"),
+        ({"protocols": Protocols(limit={"XX": 3})}, UsageError, "--limit names XX, and the classes are AD, CN"),
+        ({"network": "no.such.module:f"}, UsageError, "cannot be imported"),
+        ({"protocols": Protocols(stratum="aeg>=60")}, UsageError, "names no column"),
+        ({"protocols": Protocols(stratum="age>=200")}, UsageError, "holds for nobody"),
+        ({"source": Source("/nowhere")}, DataError, "no file or folder /nowhere"),
     ],
 )
-def test_what_cannot_be_is_refused_before_a_run(cohort: Path, changes: dict, error: type[Exception]):
-    with pytest.raises(error):
+def test_what_cannot_be_is_refused_before_a_run(cohort: Path, changes: dict, error: type[Exception], says: str):
+    with pytest.raises(error, match=says):
         evaluate.configuration_of(request(cohort, **changes))
 
 
@@ -479,7 +491,7 @@ def test_a_generator_of_another_plan_is_refused(study: Path, tmp_path: Path):
     data = Prepared.load(copy, config)
     split = split_of(data.cohort, Protocols(**config["protocols"]), seed_of(config["seed"], {"run": 0, "of": "split"}))
     with pytest.raises(DataError, match="other settings"):
-        generator_of(System("vae", "normal"), "AD", data, split, config, {"run": 0}, copy)
+        generator_of(System("vae", "normal"), "AD", data, split, config, 0, copy)
 
 
 def test_topping_up_to_balance_alone_needs_nothing_of_the_largest_class(cohort: Path, tmp_path: Path):
@@ -489,17 +501,61 @@ def test_topping_up_to_balance_alone_needs_nothing_of_the_largest_class(cohort: 
     assert counts["vae:posterior"] == {"AD": counts["original"]["CN"], "CN": counts["original"]["CN"]}
 
 
-def test_an_external_cohort_and_a_stratum_get_the_verdicts_that_they_can_have():
-    rows = [
-        {"method": method, "mode": "real", "run": run, "test_set": name, "n_test": n, "n_fitted_on": 200, "balanced_accuracy": 0.7}
-        for method in ("original", "weighted")
-        for run in range(3)
-        for name, n in (("test", 60), ("test, age>=60", 12), ("external: other", 40))
-    ]
-    results = pd.DataFrame(rows)
-    assert _overlap(results, "test") == pytest.approx(0.3)
-    assert _overlap(results, "test, age>=60") == pytest.approx(0.3)
-    assert _overlap(results, "external: other") is None
+GRID = {"methods": ["original", "resampled", "vae:gmm"], "modes": ["real+synthetic"], "runs": 4}
+CELLS = cells_of(**GRID)
+
+
+def told(cells: list[dict] = CELLS, external_only: bool = False, **changes) -> tuple[list[str], dict[str, Section]]:
+    """What a report says of runs with made-up scores, whose test sides have a fifth of the people."""
+    own = {} if external_only else {"test": 60, "test, age>=60": 12}
+    runs = []
+    for key in cells:
+        score = {"original": 0.6, "resampled": 0.7, "vae:gmm": 0.65}[key["method"]] + 0.01 * (seed_of(0, key) % 5)
+        n_test = own | {"external: other": 40}
+        result = {"scores": {name: {"balanced_accuracy": score, "roc_auc": 0.9} for name in n_test}, "n_test": n_test}
+        runs.append({"key": key, "result": result | {"n_fitted_on": 200, "notes": {}, "history": []}})
+    protocols = {"protocol": "resampled"} | ({"external_only": True} if external_only else {})
+    config = {"protocols": protocols | changes, "grid": GRID, "data": {"classes": []}}
+    results = tidy_results(runs)
+    return reservations(runs, results, config), {section.title: section for section in sections_of(results, config)}
+
+
+def test_a_stratum_overlaps_as_its_whole_test_side_does():
+    _, sections = told()
+    for title in ("test: real+synthetic", "test, age>=60: real+synthetic"):
+        (row, _) = sections[title].comparisons["original"].to_dict("records")
+        differences = paired_differences(sections[title].table, "balanced_accuracy", "original")[row["method"]]
+        expected = corrected_t_test(differences, 0.3)
+        assert (row["low"], row["high"]) == pytest.approx((expected.low, expected.high))
+
+
+def test_why_there_is_no_verdict_is_said_once():
+    reserved, sections = told()
+    (reason,) = reserved
+    assert reason.startswith("No verdicts on external: other: all runs are tested on the same people")
+    assert "--external-only" not in reason
+    for title, section in sections.items():
+        verdicts = pd.concat(section.comparisons.values())["verdict"]
+        assert verdicts.str.startswith("no verdict: ").all() == title.startswith("external")
+        assert verdicts.str.contains("±").all() == title.startswith("external")
+    (reason,), _ = told(external_only=True)
+    assert "without --external-only" in reason
+    (reason,), sections = told(protocol="paper")
+    assert "one split" in reason
+    assert all(found["verdict"].str.startswith("no verdict: ").all() for part in sections.values() for found in part.comparisons.values())
+
+
+def test_missing_cells_are_counted_whatever_else_is_there():
+    of_another_grid = [{"run": run, "method": "vae:gmm", "mode": "synthetic-only"} for run in range(4)]
+    reserved, sections = told(CELLS[:-2] + of_another_grid)
+    assert reserved[0] == "Unfinished: 10 of 12 cells are there; all that follows is preliminary."
+    # What an earlier start computed in a mode that this one leaves out is shown all the same.
+    assert "test: synthetic-only" in sections
+
+
+def test_a_method_alone_is_compared_with_nothing():
+    _, sections = told([key for key in CELLS if key["method"] == "original"])
+    assert [section.comparisons for section in sections.values()] == [{}] * 3
 
 
 def test_a_synthetic_cohort_is_no_test_data(cohort: Path, tmp_path: Path):
@@ -531,6 +587,59 @@ def test_a_configuration_file_runs_no_code(study: Path, tmp_path: Path):
     path.write_text('network = "os:system"\n' + (study / "config.toml").read_text(encoding="utf-8"), encoding="utf-8")
     with pytest.raises(UsageError, match="network"):
         evaluate.read_configuration(path, None)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "error", "says"),
+    [
+        ("protocol =", "protokol =", DataError, "protokol"),
+        ("epochs = 3", 'epochs = "three"', DataError, "config.toml"),
+        ("epochs = 3", "epochs = 0", UsageError, "at least 1 epoch"),
+        ("latent_dim =", "latentdim =", DataError, "latentdim"),
+        ("runs = 2", "", DataError, "runs"),
+        ("runs = 2", 'runs = "2"', DataError, "config.toml"),
+        ("runs = 2", "runs = 0", UsageError, "1 or more"),
+        ('"synthetic-only"', '"half"', UsageError, "--mode is"),
+        ('"original"', '"nothing"', UsageError, "no method 'nothing'"),
+        ("seed = 0", 'seed = "x"', DataError, "no whole number"),
+        ("seed = 0", "seed = 2020-02-02", DataError, "no study's configuration"),
+        ('suffix = "T1w"', "suffix_ = 1", DataError, "suffix_"),
+        ("[protocols]", "[protocols]\nexternal_only = true", UsageError, "--test-data"),
+        ("[grid]", "[generators]\nsplit = 'x'\n\n[grid]", UsageError, "--protocol paper"),
+    ],
+)
+def test_a_configuration_that_cannot_be_is_refused_before_anything_is_written(
+    study: Path, tmp_path: Path, old: str, new: str, error: type[Exception], says: str
+):
+    text = (study / "config.toml").read_text(encoding="utf-8")
+    assert old in text
+    (tmp_path / "config.toml").write_text(text.replace(old, new, 1), encoding="utf-8")
+    with pytest.raises(error, match=says):
+        evaluate.read_configuration(tmp_path / "config.toml", None)
+
+
+def test_data_that_are_gone_are_told_once(study: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    copy = shutil.copytree(study, tmp_path / "copy", ignore=shutil.ignore_patterns("cache", "*.html"))
+    config = evaluate.read_configuration(study / "config.toml", None)
+    config["where"]["source"]["data"] = str(tmp_path / "nowhere")
+    # A finished study asks for nothing: its report is drawn without the images.
+    evaluate.evaluate(config, copy)
+    assert (copy / "report.html").is_file()
+    monkeypatch.setattr("tinycohort.experiments.starting.run_study", lambda *args, **options: pytest.fail("runs were begun"))
+    next((copy / "runs").iterdir()).unlink()
+    with pytest.raises(DataError, match="nowhere"):
+        evaluate.evaluate(config, copy)
+
+
+@pytest.mark.parametrize("jobs", [2, 3, 8])
+def test_runs_that_share_generators_are_begun_at_different_ones(jobs: int):
+    cells = cells_of([f"vae:gmm steps={n}" for n in range(1, 16)], ["synthetic-only"], 20)
+    found = staggered(cells)
+    assert [key["run"] for key in found] == [key["run"] for key in cells]
+    assert sorted(map(str, found)) == sorted(map(str, cells))
+    # Processes in step with each other, a run each, as long as no generator is fitted yet.
+    for step in range(15 // jobs):
+        assert len({found[15 * run + step]["method"] for run in range(jobs)}) == jobs
 
 
 def test_balanced_rows_repeat_whole_rounds_first():

@@ -1,6 +1,8 @@
 """A study as a SLURM job array: the script by itself, and on a SLURM of one node."""
 
 import os
+import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -15,6 +17,7 @@ from tinycohort.experiments.study import collect, collect_records
 
 ONE_NODE = Path(__file__).parent / "slurm/one_node.sh"
 NEEDED = ("munged", "slurmctld", "slurmd", "sbatch", "sinfo")
+AUGMENT = Path(sys.executable).with_name("augment")
 MISSING = [name for name in NEEDED if shutil.which(name, path=f"{os.environ.get('PATH', '')}:/usr/sbin") is None]
 
 # Stands in for `augment evaluate ... --shard i/n`, which a shard's command is.
@@ -126,3 +129,25 @@ def test_a_study_on_one_node(tmp_path, monkeypatch):
     run_study(Study(tmp_path / "local", "shard:score", grid(method=["a", "b"], run=range(3)), {"seed": 1}))
     names = ["method", "run", "score"]
     assert collect(tmp_path / "local")[names].equals(table[names])
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(bool(MISSING), reason=f"needs SLURM (apt-get install slurm-wlm munge): no {', '.join(MISSING)}")
+@pytest.mark.skipif(not AUGMENT.exists(), reason="the job array runs the command `augment`, which is not installed beside this Python")
+def test_the_command_on_one_node(fakes, augment, tmp_path, monkeypatch):
+    """What `augment evaluate --slurm --submit` hands in computes all of the study, and the same as the command by itself."""
+    monkeypatch.setenv("PATH", f"{AUGMENT.parent}:{os.environ['PATH']}")
+    data = fakes.study(tmp_path / "study.npz", counts={"AD": 20, "CN": 20})
+    words = ("evaluate", "--data", data, "--methods", "original,weighted", "--runs", "3", "--epochs", "1", "--least-steps", "0")
+    folder = tmp_path / "a study"
+    driver = tmp_path / "submit.sh"
+    submitted = shlex.join([str(AUGMENT), *map(str, words), "--slurm", "2", "--submit", "--out", str(folder)])
+    driver.write_text(f'{submitted} && while [ -n "$(squeue --noheader)" ]; do sleep 0.5; done\n')
+    answer = subprocess.run([ONE_NODE, "sh", driver], capture_output=True, text=True, check=False, timeout=500)
+    assert answer.returncode == 0, answer.stderr
+    told = re.sub(r"\s", "", answer.stderr + answer.stdout)  # whose lines the terminal breaks
+    assert re.sub(r"\s", "", f"augment report {folder}") in told
+    assert len(list((folder / "logs").iterdir())) == 2
+    assert augment("report", folder).code == 0
+    assert augment(*words, "--out", tmp_path / "local").code == 0
+    assert (folder / "results.csv").read_bytes() == (tmp_path / "local/results.csv").read_bytes()

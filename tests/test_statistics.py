@@ -115,7 +115,7 @@ def test_the_sentences():
     # A difference that never varies may be chance in scores that have few values: no test, and no p of 0.
     assert verdicts["constant"].startswith("no verdict: +2.0 points balanced accuracy over `original` in each of 6 runs")
     assert verdicts["once"].endswith("and there is one")
-    assert verdicts["never"].endswith("and there is none")
+    assert verdicts["never"] == "no verdict: no run has a score of it and of `original`"
     assert rows.loc[["constant", "once", "never"], ["low", "high", "p", "p_holm"]].isna().all(axis=None)
     # Seven methods are compared, also where one could not be tested.
     assert rows.loc["bad", "p_holm"] <= 7 * rows["p"].min() + 1e-12
@@ -125,9 +125,18 @@ def test_the_sentences():
 def test_one_split_gets_no_verdict():
     table = tidy({"original": [0.7, 0.71, 0.7], "vae": [0.9, 0.91, 0.92]})
     (row,) = compare(table, "balanced_accuracy", reference="original", ratio=None).to_dict("records")
-    assert row["verdict"].startswith("no verdict: all runs have the same split")
-    assert row["difference"] > 0.2
+    # Not even of methods that lie far apart.
+    assert row["verdict"] == "no verdict: +20.7 ± 1.2 points balanced accuracy over `original` (3 runs)"
+    (row,) = compare(table[table["run"] == 0], "balanced_accuracy", reference="original", ratio=None).to_dict("records")
+    assert row["verdict"] == "no verdict: +20.0 points balanced accuracy over `original` (1 run)"
     assert all(math.isnan(row[name]) for name in ("low", "high", "p", "p_holm"))
+
+
+def test_a_difference_that_rounds_to_nothing_has_no_minus():
+    table = tidy({"original": [0.7, 0.71, 0.7], "vae": [0.7, 0.7098, 0.6999]})
+    (row,) = compare(table, "balanced_accuracy", reference="original", ratio=RATIO).to_dict("records")
+    assert row["difference"] < 0
+    assert row["verdict"].startswith("no evidence that it helps or hurts: +0.0 points [")
 
 
 def test_what_cannot_be_compared():

@@ -1,0 +1,50 @@
+"""The command line: a module for each group of commands. Nothing heavy is imported until a command runs, so that --help answers at once."""
+
+import sys
+import tempfile
+import traceback
+
+import typer
+
+from ...datasets.errors import TinycohortError
+from . import demo, evaluate, fit, folders, generate, judging, show, study
+from .reading import command_line
+
+INTERRUPTED = 130  # what typer exits with at Ctrl-C
+
+app = typer.Typer(
+    name="augment",
+    help="Synthetic cohorts for small medical-imaging studies: fit one generative model per class, draw from it, see whether it helps.",
+    epilog="Example: augment fit --class AD && augment generate --class AD -n 200",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+)
+for group in (fit, generate, show, evaluate, study, judging, folders, demo):
+    app.add_typer(group.app)
+
+
+def main() -> None:
+    """Run a command; what a user can cause is one sentence and an exit code, anything else a traceback in a log file."""
+    try:
+        app()
+    except TinycohortError as error:
+        typer.echo(f"Error: {error}", err=True)
+        sys.exit(error.exit_code)
+    except OSError as error:
+        place = f"{error.filename}: " if error.filename else ""
+        typer.echo(f"Error: {place}{error.strerror or error}; mend that and repeat the command (a fit goes on with --resume).", err=True)
+        sys.exit(3)
+    except MemoryError as error:
+        typer.echo(f"Error: there is not enough memory ({error}); bring the images to a smaller --size.", err=True)
+        sys.exit(3)
+    except SystemExit as end:
+        if end.code == INTERRUPTED:
+            typer.echo("Interrupted; a fit goes on with --resume, a study with the same command.", err=True)
+        raise
+    except Exception as error:
+        with tempfile.NamedTemporaryFile("w", prefix="augment-error-", suffix=".log", delete=False, encoding="utf-8") as log:
+            log.write(f"{command_line()}\n\n{traceback.format_exc()}")
+        typer.echo(f"Error: an unforeseen {type(error).__name__} ({error}); please report it with {log.name}.", err=True)
+        sys.exit(1)

@@ -1,0 +1,37 @@
+"""What needs no data of the user's."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from .options import Force, Seed
+
+app = typer.Typer()
+
+
+@app.command("demo", epilog="Example: augment demo --out demo-output")
+def demo_command(
+    out: Annotated[Path, typer.Option("--out", help="Folder for everything the demo makes.")] = Path("demo-output"),
+    steps: Annotated[int, typer.Option("--steps", min=1, help="Of the training of each model.")] = 1000,
+    force: Force = False,
+) -> None:
+    """Show the whole method on a made-up cohort: check, fit both classes, generate a balanced cohort, look at it, see whether it helps."""
+    from ...experiments.demo import run_demo
+
+    run_demo(out, steps=steps, force=force)
+
+
+@app.command("toy", epilog="Example: augment toy --out toy")
+def toy_command(
+    out: Annotated[
+        Path, typer.Option("--out", help="Folder of the figure, its tables and the model; a model that is there is used again.")
+    ] = Path("toy"),
+    steps: Annotated[int, typer.Option("--steps", min=1, help="Of the training.")] = 2000,
+    seed: Seed = 0,
+    force: Force = False,
+) -> None:
+    """Draw Fig. 1: discs and rings in a latent space of two dimensions, distances in it, and curves with what they decode to."""
+    from ...experiments.toy import run_toy
+
+    run_toy(out, steps=steps, seed=seed, force=force)

@@ -1,0 +1,163 @@
+"""Drawing from fitted models: a cohort, or curves through their latent spaces."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from .options import Classes, Device, DropCopies, Force, Label, Plane, Reason, Root, Seed, Suffix, Table
+from .reading import command_line
+
+app = typer.Typer()
+
+
+@app.command("generate", epilog="Example: augment generate --models models --balance --out synthetic")
+def generate_command(
+    models: Annotated[Path, typer.Option("--models", help="Folder of models, or one model.")] = Path("models"),
+    classes: Classes = None,
+    n: Annotated[
+        int | None,
+        typer.Option("-n", help="Images per class; with --balance, real and synthetic together. \\[default: 100; the largest class]"),
+    ] = None,
+    balance: Annotated[bool, typer.Option("--balance", help="Only as many as each class lacks beside the real training images.")] = False,
+    sampler: Annotated[
+        str, typer.Option("--sampler", help="riemannian, posterior, gmm, normal, or another that `augment models` names.")
+    ] = "riemannian",
+    iterations: Annotated[int | None, typer.Option("--iterations", help="Transitions of each chain. \\[default: 100]")] = None,
+    leapfrog: Annotated[int | None, typer.Option("--leapfrog", help="Leapfrog steps of a transition. \\[default: 10]")] = None,
+    step_size: Annotated[float | None, typer.Option("--step-size", help="Leapfrog step of the paper's samplers. \\[default: 0.01]")] = None,
+    warm_up: Annotated[
+        int | None, typer.Option("--warm-up", help="Transitions in which riemannian and own-metric adapt their step. \\[default: 100]")
+    ] = None,
+    target: Annotated[float | None, typer.Option("--target-acceptance", help="What they adapt it to. \\[default: 0.8]")] = None,
+    threshold: Annotated[
+        float | None,
+        typer.Option("--threshold", help="Least omega on the manifold, between 0 and 1. \\[default: keeps 99 % near a centroid]"),
+    ] = None,
+    components: Annotated[int | None, typer.Option("--components", help="Of gmm. \\[default: 10]")] = None,
+    training_steps: Annotated[int | None, typer.Option("--training-steps", help="Of two-stage. \\[default: 1000]")] = None,
+    seed: Seed = 0,
+    file_format: Annotated[str | None, typer.Option("--format", help="nifti, png or npz. \\[default: as the source]")] = None,
+    out: Annotated[Path, typer.Option("--out", help="Folder of the synthetic cohort.")] = Path("synthetic"),
+    data: Annotated[
+        str | None, typer.Option("--data", help="The cohort that the models were trained on, if it has moved: for distances to it.")
+    ] = None,
+    root: Root = None,
+    table: Table = None,
+    label: Label = None,
+    plane: Plane = None,
+    suffix: Suffix = "T1w",
+    drop_copies: DropCopies = False,
+    gate: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--gate",
+            help="Change a threshold for copies of patients, with a --reason: level=0.05 (chance that one is seen where there is none), "
+            "ratio=0.5 (of a copy's distance to the patient over that to others), copies=0.05 (share that may be set aside).",
+        ),
+    ] = None,
+    reason: Reason = "",
+    device: Device = None,
+    force: Force = False,
+) -> None:
+    """Draw a synthetic cohort from fitted models; images that copy a patient are set aside beside it."""
+    import math
+
+    from ...datasets.errors import UsageError
+    from ...datasets.readers import Source
+    from .. import commands
+    from ..gate import OF_GENERATION, Gate
+
+    if file_format not in (None, "nifti", "png", "npz"):
+        raise UsageError(f"--format is nifti, png or npz, not '{file_format}'.")
+    if threshold is not None and not 0 < threshold < 1:
+        raise UsageError(f"--threshold lies between 0 and 1, not at {threshold}.")
+    settings = {
+        "n_iterations": iterations,
+        "n_leapfrog": leapfrog,
+        "step_size": step_size,
+        "n_warm_up": warm_up,
+        "target_acceptance": target,
+        "log_threshold": None if threshold is None else math.log(threshold),
+        "n_components": components,
+        "n_training_steps": training_steps,
+    }
+    commands.generate(
+        models,
+        classes or [],
+        out,
+        n=n,
+        balance=balance,
+        sampler=sampler,
+        sampler_settings={name: value for name, value in settings.items() if value is not None},
+        seed=seed,
+        file_format=file_format,  # type: ignore[arg-type]
+        source=None if data is None else Source(data, table, label, plane, suffix, root, drop_copies or None),
+        device=device or "cpu",
+        gate=Gate.parse(gate or [], reason, "--gate", OF_GENERATION),
+        force=force,
+        command=command_line(),
+    )
+
+
+@app.command("interpolate", epilog="Example: augment interpolate models/AD --pairs 3 --out paths")
+def interpolate_command(
+    model: Annotated[Path, typer.Argument(help="A model, or a folder of models and --class.")],
+    label_of_model: Annotated[str | None, typer.Option("--class", help="Class, where MODEL holds several.")] = None,
+    start: Annotated[
+        str | None, typer.Option("--from", help="Participant or image to start from. \\[default: random training images]")
+    ] = None,
+    end: Annotated[str | None, typer.Option("--to", help="And to go to.")] = None,
+    pairs: Annotated[int, typer.Option("--pairs", help="Random pairs, without --from and --to.")] = 3,
+    steps: Annotated[int, typer.Option("--steps", help="Images on a curve, ends included.")] = 10,
+    curves: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--curve",
+            help="affine (straight), geodesic (shortest in the metric, Eq. 4) or eq12 (keeps to the data); may be given again. "
+            "\\[default: all]",
+        ),
+    ] = None,
+    seed: Seed = 0,
+    file_format: Annotated[str | None, typer.Option("--format", help="nifti or png. \\[default: as the source]")] = None,
+    out: Annotated[Path, typer.Option("--out", help="Folder of the figure, the table and the images.")] = Path("paths"),
+    data: Annotated[
+        str | None, typer.Option("--data", help="The cohort of --from and --to. \\[default: what the model learnt from]")
+    ] = None,
+    root: Root = None,
+    table: Table = None,
+    label: Label = None,
+    plane: Plane = None,
+    suffix: Suffix = "T1w",
+    force: Force = False,
+) -> None:
+    """Decode along curves between two people's codes: straight, geodesic, and through the data."""
+    from ...datasets.errors import UsageError
+    from ...datasets.readers import Source
+    from .. import commands
+    from ..decoded_paths import interpolate_class
+    from ..interpolation import KINDS
+
+    if (start is None) != (end is None):
+        raise UsageError("--from and --to go together.")
+    unknown = [curve for curve in curves or [] if curve not in KINDS]
+    if unknown:
+        raise UsageError(f"There is no curve '{unknown[0]}'; choose among: {', '.join(KINDS)}.")
+    if file_format not in (None, "nifti", "png"):
+        raise UsageError(f"--format is nifti or png, not '{file_format}'.")
+    models = commands.load_models(model, [] if label_of_model is None else [label_of_model])
+    if len(models) > 1:
+        raise UsageError(f"{model} holds models of the classes {', '.join(models)}; choose one with --class.")
+    interpolate_class(
+        next(iter(models.values())),
+        out,
+        named=None if start is None or end is None else (start, end),
+        n_pairs=pairs,
+        n_steps=steps,
+        kinds=[kind for kind in KINDS if kind in (curves or KINDS)],
+        seed=seed,
+        source=None if data is None else Source(data, table, label, plane, suffix, root),
+        file_format=file_format,  # type: ignore[arg-type]
+        force=force,
+        command=command_line(),
+    )

@@ -1,0 +1,70 @@
+"""What stands on the command line, read into settings."""
+
+import shlex
+import sys
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from ..fitting import FitSettings
+
+# Options of a study that are no part of its configuration; a network is, and is confirmed on the command line.
+HOW_TO_RUN = {"config", "out", "jobs", "threads", "shard", "slurm", "submit", "network"}
+
+
+def command_line() -> str:
+    """The whole of it, as a shell would take it again."""
+    return shlex.join(["augment", *sys.argv[1:]])
+
+
+def given_options(context: typer.Context) -> dict[str, str]:
+    """The options that stand on the command line, by the names of their parameters."""
+    parameters = {parameter.name or "": parameter.opts[0] for parameter in context.command.params}
+    sources = {name: context.get_parameter_source(name) for name in parameters}
+    return {name: option for name, option in parameters.items() if (source := sources[name]) and source.name == "COMMANDLINE"}
+
+
+def preset_settings(name: str) -> "FitSettings":
+    """The settings of a preset; raise a ``UsageError`` if there is none."""
+    from ...datasets.errors import UsageError
+    from ..fitting import PRESETS
+
+    if name not in PRESETS:
+        raise UsageError(f"There is no preset '{name}'; choose one of: {', '.join(PRESETS)}.")
+    return PRESETS[name]
+
+
+def changed(settings: "FitSettings", **changes: Any) -> "FitSettings":
+    """The settings with every option that was given; ``None`` means that it was not."""
+    changed = {}
+    for name, value in changes.items():
+        current = getattr(settings, name)
+        if isinstance(value, dict):
+            given = {key: part for key, part in value.items() if part is not None}
+            changed[name] = current | given if isinstance(current, dict) else replace(current, **given)
+        elif value is not None:
+            changed[name] = value
+    return replace(settings, **changed)
+
+
+def preparation_of(size: str | None, plane: str | None, position: str | None, fit: str | None, scaling: str | None) -> dict[str, Any]:
+    """What ``changed`` does to a ``Preparation``; raise a ``UsageError`` if ``size`` is none."""
+    return {"size": _parse_size(size), "plane": plane, "position": position, "fit": fit, "scaling": scaling}
+
+
+def _parse_size(text: str | None) -> tuple[int, ...] | None:
+    from ...datasets.errors import UsageError
+
+    if text is None:
+        return None
+    try:
+        return tuple(int(part) for part in text.lower().split("x"))
+    except ValueError:
+        raise UsageError(f"--size is written as 80x96 or 40x48x40, not '{text}'.") from None
+
+
+def parts_of(texts: list[str] | None) -> tuple[str, ...]:
+    """What was given again, or with commas."""
+    return tuple(part.strip() for text in texts or [] for part in text.split(","))

@@ -1,0 +1,142 @@
+"""A study's finished runs as tables: one row a run, one row a prediction, and Table 2 with its comparisons for each test set and mode."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+
+from .prepared import EXTERNAL, TEST, Prepared
+from .protocols import REAL, cells_of
+from .statistics import compare
+from .study import canonical
+
+MAIN = "balanced_accuracy"
+VALIDATION = "validation_balanced_accuracy"
+REFERENCES = ("original", "resampled")
+PER_CLASS = ("f1", "precision", "recall")
+
+
+@dataclass(frozen=True, eq=False)
+class Section:
+    """The results on one test set in one mode.
+
+    Parameters
+    ----------
+    title : str
+        For people.
+    table : pandas.DataFrame
+        Rows of ``tidy_results``: the baselines, and what was generated in this mode.
+    layout : pandas.DataFrame
+        Table 2: mean and standard deviation in percent, as text, one row a method.
+    comparisons : dict
+        From reference to what ``statistics.compare`` says; empty where there is one method alone.
+    """
+
+    title: str
+    table: pd.DataFrame
+    layout: pd.DataFrame
+    comparisons: dict[str, pd.DataFrame]
+
+
+def tidy_results(runs: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
+    """One row a run and test set: its key, ``test_set``, ``n_test``, ``n_fitted_on``, and the scores that are numbers."""
+    rows = []
+    for run in runs:
+        for test_set, found in run["result"]["scores"].items():
+            numbers = {name: value for name, value in found.items() if value is None or isinstance(value, int | float)}
+            counts = {"n_test": run["result"]["n_test"][test_set], "n_fitted_on": run["result"]["n_fitted_on"]}
+            rows.append({**run["key"], "test_set": test_set, **counts, **numbers, VALIDATION: _on_validation(run["result"])})
+    return pd.DataFrame(rows)
+
+
+def _on_validation(result: Mapping[str, Any]) -> float | None:
+    """Of the epoch whose weights were kept; ``None`` where nothing was selected."""
+    kept = [epoch[VALIDATION] for epoch in result["history"] if epoch["epoch"] == result["notes"]["best_epoch"]]
+    return kept[0] if kept else None
+
+
+def tidy_predictions(runs: Sequence[Mapping[str, Any]], data: Prepared) -> pd.DataFrame:
+    """One row a run, test set and participant: the run's key, ``test_set``, ``participant_id``, the true ``label``, ``n_images``, and
+    the mean over these of each class's probability, ``p_<class>``. Runs know images alone, and whose they are is the cohort's to say."""
+    tables = {TEST: data.cohort.table, **{name: part.table for name, part in data.external.items()}}
+    people = {name: table.set_index("image_id")[["participant_id", "label"]] for name, table in tables.items()}
+    columns = [f"p_{label}" for label in data.classes]
+    parts = []
+    for run in runs:
+        for test_set, predictions in run["result"]["predictions"].items():
+            images = pd.DataFrame.from_dict(predictions, orient="index", columns=columns).join(people[test_set])
+            means = images.groupby(["participant_id", "label"], as_index=False).agg(
+                n_images=(columns[0], "size"), **{column: (column, "mean") for column in columns}
+            )
+            parts.append(means.assign(**run["key"], test_set=test_set))
+    found = pd.concat(parts, ignore_index=True).round(4)
+    return found[[*runs[0]["key"], "test_set", "participant_id", "label", "n_images", *columns]]
+
+
+def reservations(runs: Sequence[Mapping[str, Any]], results: pd.DataFrame, config: Mapping[str, Any]) -> list[str]:
+    """What a reader must know before the tables, a sentence each: what is missing, and which verdicts and scores there cannot be."""
+    protocols, planned = config["protocols"], cells_of(**config["grid"])
+    there = {canonical(run["key"]) for run in runs}
+    finished = sum(canonical(key) in there for key in planned)
+    told = []
+    if finished < len(planned):
+        told.append(f"Unfinished: {finished} of {len(planned)} cells are there; all that follows is preliminary.")
+    if protocols["protocol"] == "paper":
+        told.append(
+            "No verdicts: all runs have one split and one set of generators, so that they differ by the classifiers' seeds alone, "
+            "which says nothing of other people."
+        )
+    elif external := [name for name in dict.fromkeys(results["test_set"]) if name.startswith(EXTERNAL)]:
+        instead = "; without --external-only the cohort's own test sides give some" if protocols.get("external_only") else ""
+        told.append(
+            f"No verdicts on {' and '.join(external)}: all runs are tested on the same people, so that they differ by who was trained on, "
+            f"which says nothing of other people to test on{instead}."
+        )
+    scored = results.groupby("test_set", sort=False)[MAIN].count()
+    return told + [f"No balanced accuracy on {name}: a class is missing there in every run." for name in scored.index[scored == 0]]
+
+
+def sections_of(results: pd.DataFrame, config: Mapping[str, Any]) -> list[Section]:
+    """The tables and verdicts of ``tidy_results``, by test set and mode."""
+    order = {method: place for place, method in enumerate(config["grid"]["methods"])}
+    found = set(results["mode"])
+    # A study that was started again with fewer modes keeps its results of the others.
+    modes = [mode for mode in dict.fromkeys([*config["grid"]["modes"], *sorted(found - {REAL})]) if mode in found] or [REAL]
+    sections = []
+    for test_set in dict.fromkeys(results["test_set"]):
+        for mode in modes:
+            table = results[(results["test_set"] == test_set) & results["mode"].isin([REAL, mode])]
+            table = table.sort_values(["method", "run"], key=lambda column: column.map(order) if column.name == "method" else column)
+            table = table[table[MAIN].notna()]
+            if table.empty:
+                continue
+            ratio = None if config["protocols"]["protocol"] == "paper" or test_set.startswith(EXTERNAL) else _overlap(results)
+            methods = set(table["method"])
+            comparisons = {
+                name: compare(table, MAIN, reference=name, ratio=ratio) for name in REFERENCES if name in methods and len(methods) > 1
+            }
+            title = test_set if mode == REAL else f"{test_set}: {mode}"
+            sections.append(Section(title, table, _layout(table, config["data"]["classes"]), comparisons))
+    return sections
+
+
+def _overlap(results: pd.DataFrame) -> float:
+    """n_test / n_train, by which the runs' splits overlap: for a stratum too it is that of the whole test side."""
+    sides = results[results["test_set"] == TEST]
+    return float((sides["n_test"] / sides["n_fitted_on"]).mean())
+
+
+def _layout(table: pd.DataFrame, classes: Sequence[str]) -> pd.DataFrame:
+    columns = {"balanced accuracy": MAIN, "on validation": VALIDATION, "ROC AUC": "roc_auc"} | {
+        f"{name} {label}": f"{name}_{label}" for label in classes for name in PER_CLASS
+    }
+    rows = []
+    for method, group in table.groupby("method", sort=False):
+        cells = {"method": method, "runs": str(len(group))}
+        for title, column in columns.items():
+            values = 100 * group[column].dropna().astype(float)
+            spread = f" ± {values.std():.1f}" if len(values) > 1 else ""
+            cells[title] = f"{values.mean():.1f}{spread}" if len(values) else "–"
+        rows.append(cells)
+    return pd.DataFrame(rows)
