@@ -41,7 +41,7 @@ def write_report(folder: Path) -> pd.DataFrame:
     missing = _missing(runs, grid)
     tables = _tables(results, grid, config["data"]["n_train"])
     figure = draw_scores(results, plan_of(grid["plan"]), config["data"]["n_train"])
-    table = pd.concat([results.floor, results.scores], ignore_index=True).drop(columns="blocks")
+    table = tidy_scores(results)
     texts = {
         "results.csv": table.to_csv(index=False),
         "table.md": _markdown(tables, _notes(config, results, runs), folder, config, missing),
@@ -53,6 +53,11 @@ def write_report(folder: Path) -> pd.DataFrame:
     with whole_file(folder / "figure.png") as temporary:
         figure.savefig(temporary, format="png", bbox_inches="tight", metadata={"Software": "tinycohort"})
     return table
+
+
+def tidy_scores(results: Results) -> pd.DataFrame:
+    """``results.csv``: one row a number, those of real images first."""
+    return pd.concat([results.floor, results.scores], ignore_index=True).drop(columns="blocks")
 
 
 def _missing(runs: Sequence[Mapping[str, Any]], grid: Mapping[str, Any]) -> list[str]:
