@@ -324,8 +324,9 @@ def test_misuse_is_refused(study, synthetic, fakes, studies, tmp_path):
         ({"folders": [folder, tmp_path / "more"]}, UsageError, "say where with --out"),
         ({"extractor": "vgg"}, UsageError, "no extractor 'vgg'"),
         ({"out": tmp_path / "unmarked", "force": True}, UsageError, "nothing that this command makes"),
-        ({"out": folder / "audit"}, UsageError, "the report, which shows patients, would be handed on"),
-        ({"out": tmp_path / "none/../syn/images/audit"}, UsageError, "the report, which shows patients, would be handed on"),
+        ({"out": folder / "audit"}, UsageError, "syn/audit would lie in .*/syn, a model or a cohort that nothing may be added to"),
+        ({"out": tmp_path / "none/../syn/images/audit"}, UsageError, "nothing may be added to"),
+        ({"out": study / "models/AD/audit"}, UsageError, "would lie in .*/AD, a model or a cohort"),
     ]
     before = tree(tmp_path)
     for options, error, says in refused:
