@@ -649,3 +649,6 @@ def test_every_row_of_the_table_of_faults_is_a_test_that_is_there():
         assert named, row
         for file, test in named:
             assert f"def {test}(" in (ROOT / "tests" / file).read_text(encoding="utf-8"), f"{file} has no {test}"
+    told = f"kills {sum(KILLS.values())} commands at random moments: {KILLS['fit']} fits, {KILLS['generate']} generations, "
+    assert f"{told}{KILLS['evaluate']} of `augment evaluate` and {KILLS['study']} of `augment study`" in table
+    assert sum(KILLS.values()) >= 20

@@ -327,7 +327,15 @@ READERS = (
 )
 
 
-@pytest.mark.parametrize("n", [pytest.param(12, id="few"), pytest.param(3000, id="many", marks=pytest.mark.slow)])
+MANY = 3000  # inputs of each reader in the slow suite
+
+
+def test_the_documentation_tells_how_many_inputs_are_tried():
+    told = f"{len(READERS)} readers {MANY:,} inputs each, {MANY * len(READERS):,} together"
+    assert told in (Path(__file__).parents[1] / "docs/faults.md").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("n", [pytest.param(12, id="few"), pytest.param(MANY, id="many", marks=pytest.mark.slow)])
 @pytest.mark.parametrize("reader", READERS, ids=lambda reader: reader.__name__)
 def test_every_input_gives_a_result_or_one_of_our_errors(reader, n, fakes, studies, tmp_path):
     inputs, read = reader(tmp_path, fakes, studies)
