@@ -26,6 +26,8 @@ from .posterior import Posterior
 FEWEST_PEOPLE = 3  # with fewer, nobody has two others to compare
 # Of the real ratios the smallest tenth is only counted as being small: a pair of twins among the patients would else blunt the test.
 CENSORED = 0.1
+EXAMPLES = 1000  # people whose ratios among all others tell what is usual; of more, as many spread evenly over them
+CHUNK = 256  # images, or people, that are compared with all others at a time
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,6 +55,11 @@ class Closeness:
         first, second = np.partition(distances, 1, axis=1)[:, :2].T
         ratio = np.divide(first, second, out=np.zeros_like(first), where=first > 0)
         return cls(first, ratio, distances.argmin(axis=1))
+
+    @classmethod
+    def joined(cls, parts: "Sequence[Closeness]") -> "Closeness":
+        """Of the images of all parts, which were compared with the same people."""
+        return cls(*(np.concatenate([getattr(part, name) for part in parts]) for name in ("distance", "ratio", "person")))
 
 
 def standardised(images: NDArray[Any]) -> NDArray[np.float32]:
@@ -144,10 +151,25 @@ def screen_images(images: Tensor, references: Tensor, people: Sequence[str], gat
     if len(set(people)) < FEWEST_PEOPLE:
         return {}
     some, real = (standardised(part.numpy()) for part in (images, references))
-    distances, names = per_person(aligned_distances(some, real), people)
-    closeness = Closeness.of(distances)
-    p = closeness_p(closeness.ratio, Closeness.of(among_people(aligned_distances(real, real), people)[0]).ratio)
-    return copies(closeness, p, names, gate, where="image", looks=len(images))
+    owners = np.asarray(people).astype(str)
+    chunks = (some[start : start + CHUNK] for start in range(0, len(some), CHUNK))
+    closeness = Closeness.joined([Closeness.of(per_person(aligned_distances(chunk, real), owners)[0]) for chunk in chunks])
+    p = closeness_p(closeness.ratio, usual_ratios(real, owners))
+    return copies(closeness, p, np.unique(owners).tolist(), gate, where="image", looks=len(images))
+
+
+def usual_ratios(images: NDArray[np.float32], people: NDArray[np.str_]) -> NDArray[np.float64]:
+    """Ratios ``(EXAMPLES,)`` of people among all others, by their ``standardised`` images ``(m, voxels)``; of fewer people, of each."""
+    names = np.unique(people)
+    chosen = names[:: math.ceil(len(names) / EXAMPLES)]
+    ratios = []
+    for start in range(0, len(chosen), CHUNK):
+        rows = np.isin(people, chosen[start : start + CHUNK])
+        to_people, _ = per_person(aligned_distances(images[rows], images), people)
+        between, members = per_person(to_people.T, people[rows])
+        others = np.where(names == np.array(members)[:, None], np.inf, between.T)
+        ratios.append(Closeness.of(others).ratio)
+    return np.concatenate(ratios)
 
 
 def screen_latents(z: Tensor, posterior: Posterior, gate: Gate) -> dict[int, str]:
@@ -159,8 +181,9 @@ def screen_latents(z: Tensor, posterior: Posterior, gate: Gate) -> dict[int, str
     """
     if len(posterior) < 2:
         return {}
+    chunks = z.split(max(1, CHUNK * EXAMPLES // len(posterior)))
     squares = torch.cat(
-        [((rows[:, None] - posterior.mean) / posterior.std).square().sum(-1).topk(2, largest=False).values for rows in z.split(256)]
+        [((rows[:, None] - posterior.mean) / posterior.std).square().sum(-1).topk(2, largest=False).values for rows in chunks]
     )
     nearest, second = squares.T.numpy()
     at_a_mean = nearest <= stats.chi2.ppf(gate.level / (len(z) * len(posterior)), posterior.dim)

@@ -12,9 +12,8 @@ from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
 from .errors import DataError
-from .files import whole_file
+from .files import MANIFEST, whole_file
 
-MANIFEST = "tinycohort.sha256"
 _LINE = re.compile(r"([0-9a-f]{64})  (.+)")
 _LARGEST = 256 * 2**20  # bytes of a manifest: two million files
 _NAMED = 3  # differences that an error names before it counts the rest

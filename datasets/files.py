@@ -15,6 +15,8 @@ from typing import Any
 
 from .errors import UsageError
 
+MANIFEST = "tinycohort.sha256"  # of a folder that is sealed (custody.py)
+
 
 @contextmanager
 def whole_file(path: str | os.PathLike[str]) -> Iterator[Path]:
@@ -77,7 +79,13 @@ def _take_name(temporary: Path, final: Path) -> None:
 
 
 def refuse_existing(path: Path, *, force: bool, ours: Callable[[Path], bool] = lambda path: True) -> None:
-    """Raise a ``UsageError`` if ``path`` exists, unless ``force`` is set and it is ``ours`` to replace; an empty folder does not count."""
+    """Raise a ``UsageError`` if ``path`` exists, unless ``force`` is set and it is ``ours`` to replace; an empty folder does not count.
+
+    Also if it lies in a sealed folder, which it would alter, and with which it would be handed on: a report of an audit shows patients.
+    """
+    sealed = next((folder for folder in path.resolve().parents if (folder / MANIFEST).exists()), None)
+    if sealed is not None:
+        raise UsageError(f"{path} would lie in {sealed}, a model or a cohort that nothing may be added to; choose another --out.")
     if not path.exists() or (path.is_dir() and not any(path.iterdir())):
         return
     if force and not ours(path):

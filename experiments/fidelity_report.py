@@ -46,7 +46,7 @@ def write_report(folder: Path) -> pd.DataFrame:
     figure = draw_scores(results, plan, config["data"]["n_train"])
     drawn = {n: draw_samples(folder, config, n, plan) for n in grid["sizes"]}
     sheets = {n: sheet for n, sheet in drawn.items() if sheet is not None}
-    table = pd.concat([results.floor, results.scores], ignore_index=True).drop(columns="blocks")
+    table = tidy_scores(results)
     texts = {
         "results.csv": table.to_csv(index=False),
         "table.md": _markdown(tables, _notes(config, results, runs), folder, config, missing),
@@ -59,6 +59,11 @@ def write_report(folder: Path) -> pd.DataFrame:
     for n, sheet in sheets.items():
         save_figure(sheet, folder / f"samples-{n or 'all'}.png")
     return table
+
+
+def tidy_scores(results: Results) -> pd.DataFrame:
+    """``results.csv``: one row a number, those of real images first."""
+    return pd.concat([results.floor, results.scores], ignore_index=True).drop(columns="blocks")
 
 
 def _missing(runs: Sequence[Mapping[str, Any]], grid: Mapping[str, Any]) -> list[str]:

@@ -4,7 +4,7 @@ It finds accidents. It is no signature: who alters a folder on purpose can write
 """
 
 import io
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -25,6 +25,8 @@ from ..datasets.readers import Source, read_cohort
 from ..datasets.splits import Split
 from ..datasets.tables import read_table
 from ..datasets.texts import read_json
+from .fidelity_report import tidy_scores
+from .fidelity_results import results_of
 from .results import tidy_results
 from .study import all_runs, read_config
 
@@ -240,10 +242,11 @@ def _of_study(folder: Path, data: str | None) -> Iterator[Finding]:
         return
     yield Finding(place, "runs", f"{len(runs)} results, each with its own digest and that of config.toml", True)
     if runs and (folder / "results.csv").is_file():
-        yield _of_results(place, folder / "results.csv", tidy_results(runs))
-    for model in sorted(path.parent for path in (folder / "generators").glob("*/*/config.json")):
-        for finding in _of_files(model):
-            yield finding._replace(place=model.relative_to(folder).as_posix())
+        yield _of_results(place, folder / "results.csv", config, runs)
+    # The generators of a study of fidelity, and those of an augmentation study.
+    for place_of_models in (folder / "models", *sorted(folder.glob("generators/*"))):
+        for model in model_folders(place_of_models):
+            yield from (finding._replace(place=model.relative_to(folder).as_posix()) for finding in _of_files(model))
     try:
         read_as, digest = {**config["data"]["source"], **config["where"]["source"]}, config["data"]["digest"]
     except (KeyError, TypeError):
@@ -251,12 +254,13 @@ def _of_study(folder: Path, data: str | None) -> Iterator[Finding]:
     yield _of_data(place, read_as, digest, data)
 
 
-def _of_results(place: str, file: Path, computed: pd.DataFrame) -> Finding:
+def _of_results(place: str, file: Path, config: Mapping[str, Any], runs: Sequence[Mapping[str, Any]]) -> Finding:
     """The table of a study, against what its runs give; a column that is new since it was drawn is no difference."""
     try:
+        computed = tidy_scores(results_of(runs, config["grid"]["rows"])) if "scoring" in config else tidy_results(runs)
         kept = pd.read_csv(file, dtype=str)
-    except (OSError, ValueError) as error:
-        return Finding(place, file.name, f"it cannot be read ({error})", False)
+    except (TinycohortError, OSError, AttributeError, LookupError, TypeError, ValueError) as error:
+        return Finding(place, file.name, f"it, or what the runs give, cannot be read ({error})", False)
     again = pd.read_csv(io.StringIO(computed.to_csv(index=False)), dtype=str)
     same = set(kept) <= set(again) and kept.equals(again[list(kept)])
     return Finding(place, file.name, "as the runs give it" if same else "not what the runs give; draw it anew with `augment report`", same)

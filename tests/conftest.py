@@ -3,7 +3,8 @@
 import re
 import signal
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -194,15 +195,29 @@ def peak(*, reset: bool = False) -> int:
 
 
 @pytest.fixture
-def frugal(monkeypatch):
-    """The machine is said to have a gigabyte of memory; a test may take a part of it, and two minutes."""
+def bounded(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], AbstractContextManager[None]]:
+    """The machine is said to have a gigabyte of memory; a block under this may take a part of it, and so many seconds."""
     from tinycohort.datasets import machine
 
     monkeypatch.setattr(machine, "physical_memory", lambda: 2**30)
-    signal.signal(signal.SIGALRM, lambda *_: pytest.fail("it hangs"))
-    signal.alarm(120)
-    before = peak(reset=True)
-    yield
-    signal.alarm(0)
-    grown = peak() - before
-    assert grown < 150 * 2**20, f"{grown / 2**20:.0f} MB were taken"
+
+    @contextmanager
+    def block(seconds: int) -> Iterator[None]:
+        signal.signal(signal.SIGALRM, lambda *_: pytest.fail("it hangs"))
+        signal.alarm(seconds)
+        before = peak(reset=True)
+        try:
+            yield
+        finally:
+            signal.alarm(0)
+        grown = peak() - before
+        assert grown < 150 * 2**20, f"{grown / 2**20:.0f} MB were taken"
+
+    return block
+
+
+@pytest.fixture
+def frugal(bounded: Callable[[int], AbstractContextManager[None]]) -> Iterator[None]:
+    """A test may take a part of a gigabyte, and two minutes."""
+    with bounded(120):
+        yield

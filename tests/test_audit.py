@@ -134,7 +134,8 @@ def test_new_people_pass(augment, study, synthetic, tmp_path, pictures):
     code, said = augment("audit", folder, "--model", study / "models", "--data", study / "real.npz", "--extractor", "none")
     assert code == 0, said
     assert re.search(
-        r"syn passes: none of 100 images copies a patient, while at least \d+% of exact and of noisy copies would be found", said
+        r"syn passes: none of 100 images copies a patient, while of exact, noisy, shifted, intensity-scaled and flipped copies at least",
+        said,
     )
     changed = {name for name, content in tree(folder).items() if content != before[name]}
     assert changed == {"dataset_description.json", MANIFEST}
@@ -242,7 +243,8 @@ def test_a_blind_audit_passes_nothing(augment, study, synthetic):
     words = ("audit", folder, "--model", study / "models", "--extractor", "none", "--threshold", "ratio=0", "--reason", "to blind it")
     code, said = augment(*words)
     assert code == 5
-    assert "the audit is blind: of 42 planted noisy copies of AD it found 0" in said
+    for kind in ("noisy", "shifted", "flipped"):
+        assert f"the audit is blind: of 42 planted {kind} copies of AD it found " in said
     assert gates(folder)[0]["Reason"] == "to blind it"
 
 
@@ -322,6 +324,9 @@ def test_misuse_is_refused(study, synthetic, fakes, studies, tmp_path):
         ({"folders": [folder, tmp_path / "more"]}, UsageError, "say where with --out"),
         ({"extractor": "vgg"}, UsageError, "no extractor 'vgg'"),
         ({"out": tmp_path / "unmarked", "force": True}, UsageError, "nothing that this command makes"),
+        ({"out": folder / "audit"}, UsageError, "syn/audit would lie in .*/syn, a model or a cohort that nothing may be added to"),
+        ({"out": tmp_path / "none/../syn/images/audit"}, UsageError, "nothing may be added to"),
+        ({"out": study / "models/AD/audit"}, UsageError, "would lie in .*/AD, a model or a cohort"),
     ]
     before = tree(tmp_path)
     for options, error, says in refused:

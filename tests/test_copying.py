@@ -15,6 +15,7 @@ from tinycohort.augment.copying import (
     screen_images,
     screen_latents,
     standardised,
+    usual_ratios,
 )
 from tinycohort.augment.gate import Gate
 from tinycohort.augment.posterior import Posterior
@@ -159,6 +160,20 @@ def test_images_are_screened_against_those_trained_on():
     twice = torch.cat([patients, patients[3:4] + 0.01 * images(1, seed=3)])
     assert sorted(screen_images(drawn, twice, [*people, "p03"], Gate())) == [5, 6]
     assert screen_images(drawn, patients, ["a"] * 6 + ["b"] * 6, Gate()) == {}
+
+
+def test_of_many_images_and_people_a_screening_takes_some_at_a_time(monkeypatch):
+    rows, people = standardised(images(23).numpy()), np.array([f"p{i % 13:02d}" for i in range(23)])
+    slow = Closeness.of(among_people(aligned_distances(rows, rows), people)[0]).ratio
+    drawn = torch.cat([images(5, seed=1), images(23)[3:4]])
+    expected = screen_images(drawn, images(23), people.tolist(), Gate())
+    assert list(expected) == [5]
+    monkeypatch.setattr("tinycohort.augment.copying.CHUNK", 2)
+    assert usual_ratios(rows, people) == pytest.approx(slow, abs=1e-5)
+    assert screen_images(drawn, images(23), people.tolist(), Gate()) == expected
+    monkeypatch.setattr("tinycohort.augment.copying.EXAMPLES", 5)
+    assert usual_ratios(rows, people) == pytest.approx(slow[::3], abs=1e-5)
+    assert list(screen_images(drawn, images(23), people.tolist(), Gate())) == [5]
 
 
 def test_latents_at_a_posterior_s_mean_are_reconstructions_and_its_draws_are_none():

@@ -43,7 +43,7 @@ TRAIN = ("--channels", "2", "--latent-dim", "2", "--batch-size", "5", "--precisi
 SHELL = """
 import json, os, resource, signal, sys
 from tinycohort.augment import cli, commands, training
-from tinycohort.experiments import evaluate, report
+from tinycohort.experiments import evaluate, fidelity_command, report
 training.SECONDS_BETWEEN_RESUME_POINTS = 0
 print("ready", flush=True)
 for line in iter(sys.stdin.readline, ""):
@@ -189,7 +189,7 @@ def assert_whole(folder: Path) -> None:
         FittedModel.load(model)
     if (folder / "config.toml").exists():
         all_runs(folder)
-        for model in (folder / "generators").glob("*/[!.]*"):
+        for model in (*(folder / "generators").glob("*/[!.]*"), *(folder / "models").glob("[!.]*")):
             FittedModel.load(model)
     if (folder / "dataset_description.json").exists():
         assert read_cohort(folder).problems == ()
@@ -217,9 +217,11 @@ def kill_at_random(shell: Shell, words, *, kills: int, restart=(), seconds: floa
 
 # kill -9.
 
+KILLS = {"fit": 8, "generate": 8, "evaluate": 6, "study": 6}  # of each command in the slow suite, which docs/faults.md tells
+
 
 @posix
-@pytest.mark.parametrize("kills", [2, pytest.param(8, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("kills", [2, pytest.param(KILLS["fit"], marks=pytest.mark.slow)])
 def test_a_fit_that_is_killed_at_random_moments_ends_as_one_that_was_not(shell, fakes, tmp_path, kills):
     data, models, whole = fakes.study(tmp_path / "study.npz"), tmp_path / "models", tmp_path / "whole"
     words = ("fit", "--data", data, *TRAIN, "--epochs", "60")
@@ -243,8 +245,8 @@ def test_a_fit_that_is_killed_at_random_moments_ends_as_one_that_was_not(shell, 
 
 
 @posix
-@pytest.mark.parametrize("form", [pytest.param("png", marks=pytest.mark.slow), "nifti"])
-def test_a_generation_that_is_killed_at_random_moments_ends_as_one_that_was_not(shell, studies, tmp_path, form):
+@pytest.mark.parametrize(("form", "kills"), [("nifti", 2), pytest.param("png", KILLS["generate"], marks=pytest.mark.slow)])
+def test_a_generation_that_is_killed_at_random_moments_ends_as_one_that_was_not(shell, studies, tmp_path, form, kills):
     out, whole = tmp_path / "syn", tmp_path / "whole"
     words = ("generate", "--models", studies["slices"].models, "-n", "150", "--iterations", "5", "--warm-up", "5", "--force")
     words = (*words, "--format", form, "--out", out)
@@ -256,7 +258,7 @@ def test_a_generation_that_is_killed_at_random_moments_ends_as_one_that_was_not(
     kill_at_random(
         shell,
         words,
-        kills=2 if form == "nifti" else 8,
+        kills=kills,
         seconds=seconds,
         seed=0,
         whole=lambda: assert_whole(out) if out.exists() else None,
@@ -268,19 +270,22 @@ def test_a_generation_that_is_killed_at_random_moments_ends_as_one_that_was_not(
 
 EVALUATE = ("--runs", "2", "--epochs", "2", "--least-steps", "0", "--steps", "10", "--channels", "2", "--latent-dim", "2")
 EVALUATE = ("evaluate", *EVALUATE, "--methods", "original,vae:posterior", "--jobs", "2")
+STUDY = ("--sizes", "40", "--runs", "2", "--samples", "20", "--steps", "200", "--arch", "conv", "--channels", "2", "--latent-dim", "2")
+STUDY = ("study", "low-data", *STUDY, "--systems", "vae:normal,vae:posterior,ae:gmm n_components=2", "--measures", "frechet", "--jobs", "2")
 
 
 @posix
 @pytest.mark.slow
-def test_a_study_that_is_killed_at_random_moments_ends_as_one_that_was_not(shell, fakes, tmp_path):
-    data, study, whole = fakes.study(tmp_path / "study.npz", counts={"AD": 20, "CN": 20}), tmp_path / "study", tmp_path / "whole"
-    words = (*EVALUATE, "--data", data)
+@pytest.mark.parametrize("command", [EVALUATE, STUDY], ids=lambda command: command[0])
+def test_a_study_that_is_killed_at_random_moments_ends_as_one_that_was_not(shell, fakes, tmp_path, command):
+    data, study, whole = fakes.study(tmp_path / "study.npz", counts={"AD": 80, "CN": 80}), tmp_path / "study", tmp_path / "whole"
+    words = (*command, "--data", data)
     clock = time.monotonic()
     assert shell.run(*words, "--out", whole)[0] == 0
     kill_at_random(
         shell,
         (*words, "--out", study),
-        kills=6,
+        kills=KILLS[command[0]],
         seconds=time.monotonic() - clock,
         seed=0,
         whole=lambda: assert_whole(study) if study.exists() else None,
@@ -288,6 +293,7 @@ def test_a_study_that_is_killed_at_random_moments_ends_as_one_that_was_not(shell
     )
     pd.testing.assert_frame_equal(collect(study), collect(whole), check_exact=True)
     assert (study / "results.csv").read_bytes() == (whole / "results.csv").read_bytes()
+    assert all(finding.matches is not False for finding in findings_of(study))
 
 
 # Ctrl-C.
@@ -643,3 +649,6 @@ def test_every_row_of_the_table_of_faults_is_a_test_that_is_there():
         assert named, row
         for file, test in named:
             assert f"def {test}(" in (ROOT / "tests" / file).read_text(encoding="utf-8"), f"{file} has no {test}"
+    told = f"kills {sum(KILLS.values())} commands at random moments: {KILLS['fit']} fits, {KILLS['generate']} generations, "
+    assert f"{told}{KILLS['evaluate']} of `augment evaluate` and {KILLS['study']} of `augment study`" in table
+    assert sum(KILLS.values()) >= 20

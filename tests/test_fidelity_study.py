@@ -24,6 +24,7 @@ from tinycohort.experiments.fidelity_results import FLOOR, ranks, results_of
 from tinycohort.experiments.fidelity_study import FLOOR_KEY, Scoring, cells_of, decoded, run_cell, split_of
 from tinycohort.experiments.plans import RECONSTRUCTIONS, systems_of
 from tinycohort.experiments.study import all_runs, claim, read_config, run_path, seed_of, write_run
+from tinycohort.experiments.verify import findings_of
 
 SYSTEMS = ("vae:normal", "vae:riemannian n_centroids=2 n_iterations=3 n_warm_up=3", "ae:gmm n_components=2")
 FIT = FitSettings(
@@ -159,6 +160,22 @@ def test_the_report_tells_ranks_the_floor_and_what_is_missing(study: Path, tmp_p
     assert "| ae:gmm n_components=2 | – | – |" in text
     assert f"| {FLOOR} | – | – |" in text
     assert "5 cells are not there yet" in (partial / "report.html").read_text()
+
+
+def test_a_study_is_verified_with_its_generators(study: Path, tmp_path):
+    again = shutil.copytree(study, tmp_path / "study")
+    findings = list(findings_of(again))
+    assert [finding.what for finding in findings] == ["runs", "results.csv", *["files"] * 8, "data"]
+    assert [finding.matches for finding in findings] == [True] * 10 + [None]
+    weights = sorted((again / "models").glob("[!.]*/model.safetensors"))[0]
+    weights.write_bytes(weights.read_bytes()[:-1] + b"x")
+    table = again / "results.csv"
+    table.write_text(table.read_text().replace("60", "61", 1))
+    wrong = [(finding.place, finding.found) for finding in findings_of(again) if finding.matches is False]
+    assert wrong == [
+        ("study", "not what the runs give; draw it anew with `augment report`"),
+        (f"models/{weights.parent.name}", "model.safetensors has another content"),
+    ]
 
 
 def test_two_centroids_are_shown_beside_what_lies_around_them(study: Path):

@@ -18,7 +18,7 @@ NOISE = 1 / 4
 GAIN, OFFSET = 0.7, 0.1
 
 Kind = Callable[[Tensor, np.random.Generator], Tensor]
-MUST_BE_FOUND = ("exact", "noisy")
+MUST_BE_FOUND = ("exact", "noisy", "shifted", "intensity-scaled", "flipped")  # what a model makes of a patient may be far from them
 
 
 def noisy(images: Tensor, rng: np.random.Generator) -> Tensor:

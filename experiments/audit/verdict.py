@@ -72,10 +72,12 @@ def _praise(cohort: str, findings: Sequence[Finding], already: int) -> str:
     aside = sum(len(finding.copies) for finding in findings) + already
     n = sum(len(finding.subject.synthetic.participants) for finding in findings) + already
     planted_copies = [power for finding in findings for power in finding.power if power.kind in planted.MUST_BE_FOUND]
+    *others, last = planted.MUST_BE_FOUND
+    kinds = f"{', '.join(others)} and {last}"
     least = min(power.found / power.planted for power in planted_copies)
     area = max(finding.attack.high for finding in findings)
     copied = f"{aside} of {n} images copied a patient and were set aside" if aside else f"none of {n} images copies a patient"
     return (
-        f"{cohort} passes: {copied}, while at least {least:.0%} of exact and of noisy copies would be found; and who holds the images "
+        f"{cohort} passes: {copied}, while of {kinds} copies at least {least:.0%} would be found; and who holds the images "
         f"tells who was trained on with an area under the curve of at most {area:.2f}."
     )
