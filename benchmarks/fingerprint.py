@@ -26,7 +26,7 @@ from tinycohort.datasets.readers import read_cohort
 from tinycohort.datasets.seeds import derived_seed
 from tinycohort.datasets.splits import split_cohort
 from tinycohort.datasets.transforms import Preparation, prepare
-from tinycohort.experiments.augmentation import lengthened
+from tinycohort.experiments.augmentation_study.cell import lengthened
 
 HALVES = ("first", "second")
 DRAWN = 200  # new samples of each model that the CNN is asked about

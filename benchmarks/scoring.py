@@ -24,10 +24,10 @@ from tinycohort.augment.posterior import Posterior
 from tinycohort.augment.samplers import Latents, fit_sampler
 from tinycohort.classifiers.network import CNN
 from tinycohort.datasets.compute import hardware
-from tinycohort.experiments.features import Extractor, Passport, classifier_extractor
+from tinycohort.experiments.fidelity.features import Extractor, Passport, classifier_extractor
+from tinycohort.experiments.fidelity.inception import InceptionV3
 from tinycohort.experiments.fidelity.scores import Sample, score_against
-from tinycohort.experiments.fidelity_data import CHUNK
-from tinycohort.experiments.inception import InceptionV3
+from tinycohort.experiments.fidelity_study.data import CHUNK
 
 SAMPLERS = ("gmm", "posterior", "riemannian", "riemannian-paper")
 LABEL = "images"

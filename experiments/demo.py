@@ -14,10 +14,10 @@ from ..datasets.errors import DataError
 from ..datasets.files import refuse_existing, whole_file
 from ..datasets.readers import Source
 from ..datasets.transforms import Preparation
-from . import evaluate
-from .page import markdown_table
-from .protocols import DEFAULT_MODE, Protocols
-from .study import read_config
+from .augmentation_study import command as evaluate
+from .augmentation_study.protocols import DEFAULT_MODE, Protocols
+from .engine.folder import read_config
+from .engine.page import markdown_table
 
 SOURCE = Source("demo")
 # A coronal slice through the ventricles and the hippocampi, which shrink in AD.

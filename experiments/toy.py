@@ -26,7 +26,7 @@ from ..datasets.rings import rings_and_discs
 from ..datasets.rows import cohort_table
 from ..datasets.splits import Split, split_cohort
 from ..datasets.transforms import Preparation
-from .page import markdown_table
+from .engine.page import markdown_table
 from .toy_figure import Map, save_toy_figure
 
 BOTH = "rings and discs"  # one model of both kinds: the class of every image

@@ -25,10 +25,10 @@ from ..datasets.readers import Source, read_cohort
 from ..datasets.splits import Split
 from ..datasets.tables import read_table
 from ..datasets.texts import read_json
-from .fidelity_report import tidy_scores
-from .fidelity_results import results_of
-from .results import tidy_results
-from .study import all_runs, read_config
+from .augmentation_study.results import tidy_results
+from .engine.folder import all_runs, read_config
+from .fidelity_study.report import tidy_scores
+from .fidelity_study.results import results_of
 
 _NAMED = 20  # files that differ, of a folder, before the rest is counted
 

@@ -23,6 +23,13 @@ ARROWS = {
     "augment": {"datasets"},
     "datasets": set(),
 }
+STUDIES = {  # the packages of experiments/, of each other
+    "engine": set(),
+    "fidelity": {"engine"},
+    "audit": {"engine", "fidelity"},
+    "augmentation_study": {"engine"},
+    "fidelity_study": {"engine", "fidelity"},
+}
 COMPOSITION_ROOT = "augment/cli/"  # may import everything, but only inside functions: `augment --help` must be quick
 HEAVY = ("torch", "monai", "sklearn", "scipy", "nibabel", "pandas", "lightning", "matplotlib", "nilearn", "kmedoids")
 PICKLERS = {"pickle", "_pickle", "dill", "cloudpickle", "shelve", "marshal"}
@@ -81,6 +88,16 @@ def test_dependence_has_one_direction(module):
         return
     beyond = our_folders(tree(module), module) - allowed
     assert not beyond, f"{module} imports from {sorted(beyond)}; {folder} may import from {sorted(allowed)} only"
+
+
+@pytest.mark.parametrize("module", [module for module in MODULES if module.startswith("experiments/") and module.count("/") > 1])
+def test_studies_depend_in_one_direction(module):
+    package = module.split("/")[1]
+    parts = (name.split(".") for name, _ in imports(tree(module), module) if name.startswith("tinycohort.experiments."))
+    beyond = {part[2] for part in parts} - STUDIES[package] - {package}
+    assert not beyond, (
+        f"{module} imports from {sorted(beyond)}; {package} may import from {sorted(STUDIES[package]) or 'none of them'} only"
+    )
 
 
 @each_module

@@ -27,9 +27,9 @@ from tinycohort.datasets.cohort import CohortError
 from tinycohort.datasets.custody import MANIFEST, seal
 from tinycohort.datasets.errors import DataError, TinycohortError, printable
 from tinycohort.datasets.readers import read_cohort
-from tinycohort.experiments import evaluate
-from tinycohort.experiments.report import write_report
-from tinycohort.experiments.study import read_config
+from tinycohort.experiments.augmentation_study import command as evaluate
+from tinycohort.experiments.augmentation_study.report import write_report
+from tinycohort.experiments.engine.folder import read_config
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="links, pipes and the memory of a process are told otherwise there")
 CANARY = "hacked"

@@ -293,7 +293,7 @@ def test_several_cohorts_are_one_report_and_each_is_judged(study, synthetic, pat
 
 
 def test_the_cohort_s_own_classifier_gives_features(study, synthetic, tmp_path, monkeypatch):
-    monkeypatch.setattr("tinycohort.experiments.features.LEAST_STEPS", 20)
+    monkeypatch.setattr("tinycohort.experiments.fidelity.features.LEAST_STEPS", 20)
     audit(study, synthetic(), extractor="cohort")
     (cohort,) = json.loads((tmp_path / "syn.audit/audit.json").read_text())["Cohorts"]
     assert {measure["space"] for measure in cohort["Classes"][0]["Measures"]} == {"image", "latent", "features (cohort)"}

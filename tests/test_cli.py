@@ -129,8 +129,8 @@ def test_a_preset_s_settings_of_another_model_are_left_out(augment, fakes, tmp_p
 )
 def test_a_study_of_the_demo_cohort_takes_minutes_by_default(augment, monkeypatch, words, plane, steps, least_steps):
     asked = []
-    monkeypatch.setattr("tinycohort.experiments.evaluate.configuration_of", asked.append)
-    monkeypatch.setattr("tinycohort.experiments.evaluate.evaluate", lambda *args, **options: None)
+    monkeypatch.setattr("tinycohort.experiments.augmentation_study.command.configuration_of", asked.append)
+    monkeypatch.setattr("tinycohort.experiments.augmentation_study.command.evaluate", lambda *args, **options: None)
     assert augment("evaluate", *words).code == 0
     (request,) = asked
     assert (request.fit.preparation.plane, request.protocols.least_steps) == (plane, least_steps)
@@ -150,9 +150,9 @@ def test_a_study_of_the_demo_cohort_takes_minutes_by_default(augment, monkeypatc
 def test_a_study_has_the_paper_s_settings_of_a_benchmark(augment, monkeypatch, words, arch, channels, epochs, steps, beta, latent_dim):
     asked = []
     monkeypatch.setattr(
-        "tinycohort.experiments.fidelity_command.configuration_of", lambda request: asked.append(request) or {"grid": {"plan": "x"}}
+        "tinycohort.experiments.fidelity_study.command.configuration_of", lambda request: asked.append(request) or {"grid": {"plan": "x"}}
     )
-    monkeypatch.setattr("tinycohort.experiments.fidelity_command.run", lambda *args, **options: asked.append((args, options)))
+    monkeypatch.setattr("tinycohort.experiments.fidelity_study.command.run", lambda *args, **options: asked.append((args, options)))
     more = (
         "--systems",
         "vae:normal,ae:gmm",
@@ -199,8 +199,8 @@ def test_demo_replaces_nobody_else_s_study(augment, tmp_path, content):
 
 def test_methods_may_have_spaces_after_their_commas(augment, monkeypatch):
     asked = []
-    monkeypatch.setattr("tinycohort.experiments.evaluate.configuration_of", asked.append)
-    monkeypatch.setattr("tinycohort.experiments.evaluate.evaluate", lambda *args, **options: None)
+    monkeypatch.setattr("tinycohort.experiments.augmentation_study.command.configuration_of", asked.append)
+    monkeypatch.setattr("tinycohort.experiments.augmentation_study.command.evaluate", lambda *args, **options: None)
     assert augment("evaluate", "--methods", "original, vae:riemannian rho_scale=2", "--methods", "weighted").code == 0
     assert asked[0].methods == ("original", "vae:riemannian rho_scale=2", "weighted")
 

@@ -23,11 +23,9 @@ from tinycohort.datasets.errors import DataError, LeakageError, UsageError
 from tinycohort.datasets.readers import Source
 from tinycohort.datasets.splits import Split, split_cohort
 from tinycohort.datasets.transforms import Preparation
-from tinycohort.experiments import evaluate
-from tinycohort.experiments.augmentation import balanced_rows, lengthened, run_cell
-from tinycohort.experiments.generators import check_no_leakage, generator_of
-from tinycohort.experiments.prepared import Prepared, stratum
-from tinycohort.experiments.protocols import (
+from tinycohort.experiments.augmentation_study import command as evaluate
+from tinycohort.experiments.augmentation_study.cell import balanced_rows, lengthened, run_cell
+from tinycohort.experiments.augmentation_study.protocols import (
     LEFT_OUT,
     Protocols,
     cells_of,
@@ -36,11 +34,13 @@ from tinycohort.experiments.protocols import (
     staggered,
     study_config,
 )
-from tinycohort.experiments.report import write_report
-from tinycohort.experiments.results import Section, reservations, sections_of, tidy_results
-from tinycohort.experiments.statistics import corrected_t_test, paired_differences
-from tinycohort.experiments.study import all_runs, claim, seed_of, write_run
-from tinycohort.experiments.systems import System
+from tinycohort.experiments.augmentation_study.report import write_report
+from tinycohort.experiments.augmentation_study.results import Section, reservations, sections_of, tidy_results
+from tinycohort.experiments.engine.folder import all_runs, claim, seed_of, write_run
+from tinycohort.experiments.engine.generators import check_no_leakage, generator_of
+from tinycohort.experiments.engine.prepared import Prepared, stratum
+from tinycohort.experiments.engine.statistics import corrected_t_test, paired_differences
+from tinycohort.experiments.engine.systems import System
 
 SIDE = 16
 RESULTS = Path(__file__).parents[1] / "docs/results"
@@ -625,7 +625,7 @@ def test_data_that_are_gone_are_told_once(study: Path, tmp_path: Path, monkeypat
     # A finished study asks for nothing: its report is drawn without the images.
     evaluate.evaluate(config, copy)
     assert (copy / "report.html").is_file()
-    monkeypatch.setattr("tinycohort.experiments.starting.run_study", lambda *args, **options: pytest.fail("runs were begun"))
+    monkeypatch.setattr("tinycohort.experiments.engine.starting.run_study", lambda *args, **options: pytest.fail("runs were begun"))
     next((copy / "runs").iterdir()).unlink()
     with pytest.raises(DataError, match="nowhere"):
         evaluate.evaluate(config, copy)

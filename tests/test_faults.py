@@ -31,8 +31,8 @@ from tinycohort.datasets.batches import in_batches
 from tinycohort.datasets.errors import DataError, UsageError
 from tinycohort.datasets.readers import read_cohort
 from tinycohort.datasets.splits import Split
-from tinycohort.experiments import prepared
-from tinycohort.experiments.study import all_runs, collect
+from tinycohort.experiments.engine import prepared
+from tinycohort.experiments.engine.folder import all_runs, collect
 from tinycohort.experiments.verify import findings_of
 
 ROOT = Path(__file__).parents[1]

@@ -16,8 +16,9 @@ from tinycohort.classifiers.training import ClassifierSettings
 from tinycohort.datasets.errors import DataError, UsageError
 from tinycohort.datasets.readers import Source
 from tinycohort.datasets.transforms import Preparation
-from tinycohort.experiments import features, inception
-from tinycohort.experiments.features import (
+from tinycohort.experiments.fidelity import features, inception
+from tinycohort.experiments.fidelity.compare import FRACTIONS, TOGETHER, Request, compare
+from tinycohort.experiments.fidelity.features import (
     Extractor,
     Passport,
     cohort_extractor,
@@ -26,8 +27,7 @@ from tinycohort.experiments.features import (
     require_same_passport,
     sliced,
 )
-from tinycohort.experiments.fidelity.compare import FRACTIONS, TOGETHER, Request, compare
-from tinycohort.experiments.inception import BLOCKS, InceptionV3, load_inception, resize_as_tensorflow
+from tinycohort.experiments.fidelity.inception import BLOCKS, InceptionV3, load_inception, resize_as_tensorflow
 
 REAL_WEIGHTS = Path(__file__).parents[2] / "shared/data/inception/inception-2015-12-05-to-mixed6e.safetensors"
 TOY = Passport("toy", "Fréchet distance", "none", "none")

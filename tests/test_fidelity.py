@@ -8,9 +8,9 @@ import torch
 from scipy import linalg
 
 from tinycohort.datasets.errors import DataError, UsageError
-from tinycohort.experiments.features import Passport
 from tinycohort.experiments.fidelity import scores
 from tinycohort.experiments.fidelity.diversity import LEAST_SIDES, ms_ssim_of_pairs, n_scales
+from tinycohort.experiments.fidelity.features import Passport
 from tinycohort.experiments.fidelity.frechet import Moments, frechet_distance, frechet_distance_of_features
 from tinycohort.experiments.fidelity.kernel import kernel_distance
 from tinycohort.experiments.fidelity.neighbours import density_coverage, expected_coverage, precision_recall

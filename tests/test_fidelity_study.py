@@ -16,14 +16,14 @@ from tinycohort.augment.training import TrainingSettings
 from tinycohort.datasets.errors import DataError, GateError, UsageError
 from tinycohort.datasets.readers import Source
 from tinycohort.datasets.transforms import Preparation
-from tinycohort.experiments import features
-from tinycohort.experiments import fidelity_command as command
-from tinycohort.experiments.fidelity_data import StudyData, load_extractor
-from tinycohort.experiments.fidelity_report import _tables, write_report
-from tinycohort.experiments.fidelity_results import FLOOR, ranks, results_of
-from tinycohort.experiments.fidelity_study import FLOOR_KEY, Scoring, cells_of, decoded, run_cell, split_of
-from tinycohort.experiments.plans import RECONSTRUCTIONS, systems_of
-from tinycohort.experiments.study import all_runs, claim, read_config, run_path, seed_of, write_run
+from tinycohort.experiments.engine.folder import all_runs, claim, read_config, run_path, seed_of, write_run
+from tinycohort.experiments.fidelity import features
+from tinycohort.experiments.fidelity_study.cell import FLOOR_KEY, Scoring, cells_of, decoded, run_cell, split_of
+from tinycohort.experiments.fidelity_study.cell import command as command
+from tinycohort.experiments.fidelity_study.data import StudyData, load_extractor
+from tinycohort.experiments.fidelity_study.plans import RECONSTRUCTIONS, systems_of
+from tinycohort.experiments.fidelity_study.report import _tables, write_report
+from tinycohort.experiments.fidelity_study.results import FLOOR, ranks, results_of
 from tinycohort.experiments.verify import findings_of
 
 SYSTEMS = ("vae:normal", "vae:riemannian n_centroids=2 n_iterations=3 n_warm_up=3", "ae:gmm n_components=2")
@@ -229,7 +229,9 @@ def test_what_is_there_is_not_computed_again(study: Path, tmp_path, monkeypatch)
     shutil.copytree(study, folder)
     before = {path: path.stat().st_mtime_ns for path in folder.rglob("*") if path.parent.name in ("runs", "models", "test", "classifier")}
     asked = []
-    monkeypatch.setattr("tinycohort.experiments.runs.do_jobs", lambda job, folder, tasks, **how: (x for x in [asked.extend(tasks)] if x))
+    monkeypatch.setattr(
+        "tinycohort.experiments.engine.runs.do_jobs", lambda job, folder, tasks, **how: (x for x in [asked.extend(tasks)] if x)
+    )
     command.run(read_config(folder), folder)
     assert {path: path.stat().st_mtime_ns for path in before} == before
     # One task list a model: its systems are done in turn.

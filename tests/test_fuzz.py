@@ -31,7 +31,7 @@ from tinycohort.datasets.looks import look_at
 from tinycohort.datasets.marks import is_marked
 from tinycohort.datasets.readers import read_cohort
 from tinycohort.datasets.splits import Split, split_cohort
-from tinycohort.experiments.study import all_runs, read_config
+from tinycohort.experiments.engine.folder import all_runs, read_config
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="hangs and memory are told otherwise there")
 RESULTS = Path(__file__).parents[1] / "docs/results/oasis1-axial"

@@ -14,9 +14,9 @@ import pytest
 
 import tinycohort.datasets
 from tinycohort.datasets.errors import DataError, UsageError
-from tinycohort.experiments.runs import Progress, Shard, Study, _groups, grid, run_study
-from tinycohort.experiments.study import collect, collect_failures, collect_records, read_config, run_path, seed_of, slug
-from tinycohort.experiments.workers import name_of
+from tinycohort.experiments.engine.folder import collect, collect_failures, collect_records, read_config, run_path, seed_of, slug
+from tinycohort.experiments.engine.runs import Progress, Shard, Study, _groups, grid, run_study
+from tinycohort.experiments.engine.workers import name_of
 
 # Workers import jobs by name, and a test's own module has none.
 JOBS = """
@@ -76,7 +76,7 @@ def whoami(key, seed, folder):
 ENGINE = """
 import sys
 from pathlib import Path
-from tinycohort.experiments.runs import Study, grid, run_study
+from tinycohort.experiments.engine.runs import Study, grid, run_study
 
 if __name__ == "__main__":
     job, folder, n, jobs = sys.argv[1:]

@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 
 from tinycohort.datasets.errors import UsageError
-from tinycohort.experiments.runs import Study, grid, run_study
-from tinycohort.experiments.slurm import sbatch_script, submit
-from tinycohort.experiments.study import collect, collect_records
+from tinycohort.experiments.engine.folder import collect, collect_records
+from tinycohort.experiments.engine.runs import Study, grid, run_study
+from tinycohort.experiments.engine.slurm import sbatch_script, submit
 
 ONE_NODE = Path(__file__).parent / "slurm/one_node.sh"
 NEEDED = ("munged", "slurmctld", "slurmd", "sbatch", "sinfo")
@@ -24,7 +24,7 @@ MISSING = [name for name in NEEDED if shutil.which(name, path=f"{os.environ.get(
 SHARD = """
 import os, sys
 from pathlib import Path
-from tinycohort.experiments.runs import Shard, Study, grid, run_study
+from tinycohort.experiments.engine.runs import Shard, Study, grid, run_study
 
 
 def score(key, seed, folder):
@@ -40,7 +40,7 @@ if __name__ == "__main__":
 # What `augment evaluate ... --slurm` does, and then waits as nobody need.
 SUBMIT = """
 import subprocess, sys, time
-from tinycohort.experiments.slurm import sbatch_script, submit
+from tinycohort.experiments.engine.slurm import sbatch_script, submit
 
 script, folder = sys.argv[1:]
 logs = f"{folder}/slurm"

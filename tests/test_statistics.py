@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from tinycohort.experiments.statistics import compare, corrected_t_test, holm, paired_differences
+from tinycohort.experiments.engine.statistics import compare, corrected_t_test, holm, paired_differences
 
 RATIO = 0.25  # 20 % test, 80 % training
 RUNS = 20

@@ -8,8 +8,8 @@ from tinycohort.augment.fitting import FitSettings
 from tinycohort.augment.model import FittedModel
 from tinycohort.augment.samplers import SAMPLERS, samplers_for
 from tinycohort.datasets.errors import UsageError
-from tinycohort.experiments.plans import PLANS, TEST, VALIDATION, plan_of
-from tinycohort.experiments.systems import System
+from tinycohort.experiments.engine.systems import System
+from tinycohort.experiments.fidelity_study.plans import PLANS, TEST, VALIDATION, plan_of
 
 
 def test_a_system_is_the_same_whatever_the_order_of_its_settings():

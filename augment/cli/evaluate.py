@@ -100,8 +100,9 @@ def evaluate_command(
     from ...classifiers.training import ClassifierSettings
     from ...datasets.errors import UsageError
     from ...datasets.readers import Source
-    from ...experiments import demo, evaluate
-    from ...experiments.protocols import DEFAULT_MODE, Protocols
+    from ...experiments import demo
+    from ...experiments.augmentation_study import command as evaluate
+    from ...experiments.augmentation_study.protocols import DEFAULT_MODE, Protocols
 
     if submit and slurm is None:
         raise UsageError("--submit goes with --slurm N, the number of shards.")

@@ -11,8 +11,9 @@ app = typer.Typer()
 @app.command("report", epilog="Example: augment report studies/mine")
 def report_command(study: Annotated[Path, typer.Argument(help="Folder of a study.")]) -> None:
     """Draw a study's table and report anew, from the runs that are finished."""
-    from ...experiments import evaluate, fidelity_command
-    from ...experiments.study import read_config
+    from ...experiments.augmentation_study import command as evaluate
+    from ...experiments.engine.folder import read_config
+    from ...experiments.fidelity_study import command as fidelity_command
 
     (fidelity_command if "scoring" in read_config(study) else evaluate).report(study)
 

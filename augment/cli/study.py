@@ -93,8 +93,8 @@ def study_command(
     """Measure how good samples are, over models, samplers, settings and training sizes: the paper's tables and figures, resumable."""
     from ...datasets.errors import UsageError
     from ...datasets.readers import Source
-    from ...experiments import fidelity_command as studies
-    from ...experiments.fidelity_study import Scoring
+    from ...experiments.fidelity_study import command as studies
+    from ...experiments.fidelity_study.cell import Scoring
 
     if submit and slurm is None:
         raise UsageError("--submit goes with --slurm N, the number of shards.")
@@ -147,7 +147,7 @@ def study_command(
 @app.command("studies", epilog="Example: augment studies")
 def studies_command() -> None:
     """List the studies of `augment study`: what each repeats, its systems and its sizes."""
-    from ...experiments import fidelity_command
+    from ...experiments.fidelity_study import command as fidelity_command
 
     fidelity_command.show_plans()
 

@@ -13,7 +13,7 @@ from ...augment.copying import Closeness, aligned_distances, closeness_p, copies
 from ...augment.gate import Gate
 from ...augment.model import decode, encode
 from ...datasets.seeds import derived_seed
-from ..statistics import holm
+from ..engine.statistics import holm
 from . import measures, planted
 from .membership import Attack
 from .scores import Measure, score

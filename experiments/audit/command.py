@@ -15,7 +15,7 @@ from ...datasets.cohort import Cohort
 from ...datasets.errors import DataError, GateError, UsageError
 from ...datasets.files import refuse_existing, whole_folder
 from ...datasets.readers import Source
-from ..features import Extractor
+from ..fidelity.features import Extractor
 from .audit import audit_class
 from .report import overview, write_report
 from .spaces import audit_extractor, feature_space, image_space, latent_space

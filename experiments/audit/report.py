@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from ...augment.figures import SheetRow, contact_sheet
 from ...augment.gate import Gate
 from ...datasets.transforms import Images
-from ..page import STYLE, as_data, markdown_table, render
+from ..engine.page import STYLE, as_data, markdown_table, render
 from .audit import Finding
 from .scores import AUTHENTIC, TOO_CLOSE, Measure
 from .verdict import Verdict

@@ -17,8 +17,8 @@ from ...datasets.cohort import Cohort
 from ...datasets.readers import Source
 from ...datasets.splits import split_cohort
 from ...datasets.transforms import Preparation
-from ..features import Extractor
 from ..fidelity.compare import Request, build_extractor
+from ..fidelity.features import Extractor
 
 CHUNK = 512  # images brought into a pose at a time
 REACH = {2: 2, 3: 1}  # voxels along each axis of slices, of volumes: as far as a shifted copy is looked for

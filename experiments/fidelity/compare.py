@@ -20,7 +20,7 @@ from ...datasets.readers import Source
 from ...datasets.seeds import derived_seed
 from ...datasets.splits import Split, split_cohort
 from ...datasets.transforms import Preparation, prepare
-from ..features import Extractor, cohort_extractor, cohort_settings, custom_extractor, inception_extractor, sliced
+from .features import Extractor, cohort_extractor, cohort_settings, custom_extractor, inception_extractor, sliced
 from .scores import FEWEST, MEASURES, Estimate, Sample, Score, ranking, score
 
 TOGETHER = "together"

@@ -25,9 +25,9 @@ from torch import Tensor
 
 from ...datasets.errors import DataError, UsageError
 from ...datasets.seeds import derived_seed
-from ..features import Passport, require_same_passport
-from ..statistics import holm
+from ..engine.statistics import holm
 from .diversity import ms_ssim_of_pairs
+from .features import Passport, require_same_passport
 from .frechet import frechet_distance_of_features
 from .kernel import kernel_distance
 from .neighbours import density_coverage, precision_recall

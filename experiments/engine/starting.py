@@ -8,12 +8,12 @@ from typing import Any
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.progress import Progress as Bars
 
-from ..augment import console
-from ..datasets.errors import DataError, GateError, LeakageError, UsageError
-from ..datasets.texts import read_toml
+from ...augment import console
+from ...datasets.errors import DataError, GateError, LeakageError, UsageError
+from ...datasets.texts import read_toml
+from .folder import Failure, canonical, claim, run_path
 from .runs import Progress, Shard, Study, run_study
 from .slurm import sbatch_script, submit
-from .study import Failure, canonical, claim, run_path
 
 
 def start(

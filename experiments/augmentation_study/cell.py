@@ -15,12 +15,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..augment.nearest import nearest_images
-from ..classifiers.augmentation import classical
-from ..classifiers.covariates import CovariateClassifier
-from ..classifiers.network import CNN, load_network
-from ..classifiers.scores import scores
-from ..classifiers.training import (
+from ...augment.nearest import nearest_images
+from ...classifiers.augmentation import classical
+from ...classifiers.covariates import CovariateClassifier
+from ...classifiers.network import CNN, load_network
+from ...classifiers.scores import scores
+from ...classifiers.training import (
     Augmentation,
     ClassifierSettings,
     TrainedClassifier,
@@ -28,12 +28,12 @@ from ..classifiers.training import (
     predict_probabilities,
     train_classifier,
 )
-from ..datasets.splits import Split
-from .generators import check_no_leakage, generator_of
-from .prepared import Part, Prepared, stratum
+from ...datasets.splits import Split
+from ..engine.folder import read_config, seed_of
+from ..engine.generators import check_no_leakage, generator_of
+from ..engine.prepared import Part, Prepared, stratum
+from ..engine.systems import System
 from .protocols import Protocols, split_of_run
-from .study import read_config, seed_of
-from .systems import System
 
 
 @dataclass(frozen=True, eq=False)

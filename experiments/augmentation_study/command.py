@@ -5,24 +5,24 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from ..augment import console
-from ..augment.commands import load_models
-from ..augment.fitting import FitSettings
-from ..classifiers.covariates import available
-from ..classifiers.network import load_network
-from ..classifiers.training import ClassifierSettings
-from ..datasets.cohort import Cohort
-from ..datasets.errors import DataError, UsageError
-from ..datasets.readers import Source
-from ..datasets.splits import Split
-from . import starting
-from .augmentation import run_cell
-from .generators import check_no_leakage, describe_given
-from .prepared import TEST, Prepared, describe, stratum
+from ...augment import console
+from ...augment.commands import load_models
+from ...augment.fitting import FitSettings
+from ...classifiers.covariates import available
+from ...classifiers.network import load_network
+from ...classifiers.training import ClassifierSettings
+from ...datasets.cohort import Cohort
+from ...datasets.errors import DataError, UsageError
+from ...datasets.readers import Source
+from ...datasets.splits import Split
+from ..engine import starting
+from ..engine.generators import check_no_leakage, describe_given
+from ..engine.prepared import TEST, Prepared, describe, stratum
+from ..engine.runs import Study
+from ..engine.settings import fit_settings_from
+from .cell import run_cell
 from .protocols import DEFAULT_METHODS, Protocols, cells_of, require_splits, split_of, staggered, study_config
 from .report import write_report
-from .runs import Study
-from .settings import fit_settings_from
 
 
 @dataclass(frozen=True)

@@ -17,16 +17,16 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from ..classifiers.network import CNN
-from ..datasets.cohort import Cohort
-from ..datasets.errors import DataError, UsageError
-from ..datasets.seeds import derived_seed
-from ..datasets.splits import Split, split_cohort
-from .features import Extractor, classifier_extractor, cohort_classifier, cohort_settings, inception_extractor, sliced
-from .fidelity.scores import FEWEST, Sample
+from ...classifiers.network import CNN
+from ...datasets.cohort import Cohort
+from ...datasets.errors import DataError, UsageError
+from ...datasets.seeds import derived_seed
+from ...datasets.splits import Split, split_cohort
+from ..engine.folder import canonical, digest, seed_of
+from ..engine.prepared import Prepared, make_once
+from ..fidelity.features import Extractor, classifier_extractor, cohort_classifier, cohort_settings, inception_extractor, sliced
+from ..fidelity.scores import FEWEST, Sample
 from .plans import TEST, VALIDATION
-from .prepared import Prepared, make_once
-from .study import canonical, digest, seed_of
 
 EVERYTHING = "all"  # the one class of a cohort whose classes are generated together
 REFERENCE, HELD_OUT = TEST, VALIDATION

@@ -3,10 +3,10 @@
 from collections.abc import Mapping
 from typing import Any
 
-from ..augment.fitting import FitSettings
-from ..augment.model_config import MetricSettings
-from ..augment.training import TrainingSettings
-from ..datasets.transforms import Preparation
+from ...augment.fitting import FitSettings
+from ...augment.model_config import MetricSettings
+from ...augment.training import TrainingSettings
+from ...datasets.transforms import Preparation
 
 
 def fit_settings_from(content: Mapping[str, Any]) -> FitSettings:

@@ -12,13 +12,13 @@ from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from ..augment.figures import SheetRow, contact_sheet
-from ..datasets.transforms import Images, ImageSpace
-from .fidelity_data import EVERYTHING
-from .fidelity_results import FLOOR, ONE_SCORE, Results
-from .fidelity_study import FLOOR_KEY, NEAREST_TRAINING, SHOWN, pictures_path
+from ...augment.figures import SheetRow, contact_sheet
+from ...datasets.transforms import Images, ImageSpace
+from ..engine.systems import System
+from .cell import FLOOR_KEY, NEAREST_TRAINING, SHOWN, pictures_path
+from .data import EVERYTHING
 from .plans import ALL, TEST, Panel, Plan
-from .systems import System
+from .results import FLOOR, ONE_SCORE, Results
 
 MARKERS = "osD^vP*X<>hd"
 DPI = 110

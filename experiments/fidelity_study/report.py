@@ -13,18 +13,18 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from ..augment.figures import save_figure
-from ..augment.fitting import EXPLAINS_NOTHING
-from ..datasets.errors import DataError
-from ..datasets.files import whole_file
-from .features import Passport
-from .fidelity_data import EVERYTHING
-from .fidelity_figures import draw_samples, draw_scores
-from .fidelity_results import FLOOR, ONE_SCORE, Results, ranks, results_of, size_title, summary
-from .fidelity_study import cells_of
-from .page import STYLE, as_data, markdown_table, render, with_what
+from ...augment.figures import save_figure
+from ...augment.fitting import EXPLAINS_NOTHING
+from ...datasets.errors import DataError
+from ...datasets.files import whole_file
+from ..engine.folder import all_runs, canonical, collect_failures, read_config
+from ..engine.page import STYLE, as_data, markdown_table, render, with_what
+from ..fidelity.features import Passport
+from .cell import cells_of
+from .data import EVERYTHING
+from .figures import draw_samples, draw_scores
 from .plans import TEST, VALIDATION, plan_of, systems_of
-from .study import all_runs, canonical, collect_failures, read_config
+from .results import FLOOR, ONE_SCORE, Results, ranks, results_of, size_title, summary
 
 
 def write_report(folder: Path) -> pd.DataFrame:

@@ -13,24 +13,24 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..augment.generation import draw_latents
-from ..augment.model import FittedModel, decode
-from ..augment.nearest import nearest_images
-from ..datasets.compute import choose_device
-from ..datasets.errors import UsageError
-from ..datasets.files import whole_file
-from ..datasets.seeds import seeded_generator
-from ..datasets.splits import Split
-from ..datasets.subsets import of_training_size
-from .features import Extractor
-from .fidelity.compare import TOGETHER
-from .fidelity.scores import MEASURES, Sample, score_against, title_of
-from .fidelity_data import CHUNK, HELD_OUT, REFERENCE, StudyData, load_extractor, real_sample
-from .generators import fitted_once
+from ...augment.generation import draw_latents
+from ...augment.model import FittedModel, decode
+from ...augment.nearest import nearest_images
+from ...datasets.compute import choose_device
+from ...datasets.errors import UsageError
+from ...datasets.files import whole_file
+from ...datasets.seeds import seeded_generator
+from ...datasets.splits import Split
+from ...datasets.subsets import of_training_size
+from ..engine.folder import read_config, seed_of, slug
+from ..engine.generators import fitted_once
+from ..engine.settings import fit_settings_from
+from ..engine.systems import RECONSTRUCTION, System
+from ..fidelity.compare import TOGETHER
+from ..fidelity.features import Extractor
+from ..fidelity.scores import MEASURES, Sample, score_against, title_of
+from .data import CHUNK, HELD_OUT, REFERENCE, StudyData, load_extractor, real_sample
 from .plans import RECONSTRUCTIONS
-from .settings import fit_settings_from
-from .study import read_config, seed_of, slug
-from .systems import RECONSTRUCTION, System
 
 REAL = "real"  # the "model" of the floor
 FLOOR_KEY = {"run": 0, "n": 0, "model": REAL, "sampler": HELD_OUT}

@@ -8,18 +8,18 @@ from typing import Any, Literal, get_args
 
 import numpy as np
 
-from ..augment.autoencoders import AUTOENCODERS
-from ..augment.fitting import FitSettings
-from ..augment.samplers import SAMPLERS
-from ..classifiers.training import ClassifierSettings
-from ..datasets.cohort import Cohort
-from ..datasets.errors import UsageError
-from ..datasets.splits import Split, sides_of_rows, split_cohort
-from ..datasets.subsets import LEFT_OUT
-from .generators import split_of_given
-from .prepared import TEST, without_places
-from .study import seed_of
-from .systems import System
+from ...augment.autoencoders import AUTOENCODERS
+from ...augment.fitting import FitSettings
+from ...augment.samplers import SAMPLERS
+from ...classifiers.training import ClassifierSettings
+from ...datasets.cohort import Cohort
+from ...datasets.errors import UsageError
+from ...datasets.splits import Split, sides_of_rows, split_cohort
+from ...datasets.subsets import LEFT_OUT
+from ..engine.folder import seed_of
+from ..engine.generators import split_of_given
+from ..engine.prepared import TEST, without_places
+from ..engine.systems import System
 
 BASELINES = ("original", "resampled", "weighted", "classical", "covariates")
 REAL = "real"  # the mode of a method that generates nothing

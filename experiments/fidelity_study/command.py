@@ -6,22 +6,22 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from ..augment import console
-from ..augment.fitting import FitSettings
-from ..datasets.compute import choose_device
-from ..datasets.errors import UsageError
-from ..datasets.readers import Source
-from ..datasets.splits import split_cohort
-from ..datasets.subsets import of_training_size
-from . import starting
-from .fidelity_data import HELD_OUT, REFERENCE, StudyData, inception, load_extractor, real_sample
-from .fidelity_report import write_report
-from .fidelity_study import Scoring, cells_of, run_cell
+from ...augment import console
+from ...augment.fitting import FitSettings
+from ...datasets.compute import choose_device
+from ...datasets.errors import UsageError
+from ...datasets.readers import Source
+from ...datasets.splits import split_cohort
+from ...datasets.subsets import of_training_size
+from ..engine import starting
+from ..engine.folder import claim, seed_of
+from ..engine.prepared import describe, without_places
+from ..engine.runs import Study
+from ..engine.systems import System
+from .cell import Scoring, cells_of, run_cell
+from .data import HELD_OUT, REFERENCE, StudyData, inception, load_extractor, real_sample
 from .plans import ALL, PLANS, VALIDATION, plan_of, systems_of
-from .prepared import describe, without_places
-from .runs import Study
-from .study import claim, seed_of
-from .systems import System
+from .report import write_report
 
 # Of Appendix D; what is not named here has the default preset.
 PRESET_OF = {

@@ -10,16 +10,16 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from ..augment.commands import load_models
-from ..augment.fitting import FitSettings, fit_class, plan_digest
-from ..augment.model import FittedModel
-from ..datasets.cohort import Cohort
-from ..datasets.errors import DataError, LeakageError, UsageError
-from ..datasets.splits import Split
-from ..datasets.transforms import Preparation
+from ...augment.commands import load_models
+from ...augment.fitting import FitSettings, fit_class, plan_digest
+from ...augment.model import FittedModel
+from ...datasets.cohort import Cohort
+from ...datasets.errors import DataError, LeakageError, UsageError
+from ...datasets.splits import Split
+from ...datasets.transforms import Preparation
+from .folder import digest, seed_of
 from .prepared import Prepared, make_once
 from .settings import fit_settings_from
-from .study import digest, seed_of
 from .systems import System
 
 

@@ -16,10 +16,10 @@ from typing import Any
 import pandas as pd
 import tomli_w
 
-from ..datasets.errors import DataError, UsageError
-from ..datasets.files import whole_file, write_json
-from ..datasets.seeds import derived_seed
-from ..datasets.texts import read_json, read_toml
+from ...datasets.errors import DataError, UsageError
+from ...datasets.files import whole_file, write_json
+from ...datasets.seeds import derived_seed
+from ...datasets.texts import read_json, read_toml
 from .workers import Key
 
 # How many files or settings an error lists before it counts the rest.

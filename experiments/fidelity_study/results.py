@@ -7,14 +7,14 @@ from typing import Any
 
 import pandas as pd
 
-from .features import Passport
-from .fidelity.compare import TOGETHER
-from .fidelity.scores import Estimate, Score, ranking
-from .fidelity_data import EVERYTHING
-from .fidelity_study import FLOOR_KEY
+from ..engine.folder import digest
+from ..engine.systems import System
+from ..fidelity.compare import TOGETHER
+from ..fidelity.features import Passport
+from ..fidelity.scores import Estimate, Score, ranking
+from .cell import FLOOR_KEY
+from .data import EVERYTHING
 from .plans import ALL, VALIDATION
-from .study import digest
-from .systems import System
 
 FLOOR = "real images"
 # The columns that say which score it is: what differs in one of them is never compared.

@@ -6,10 +6,10 @@ from typing import Any
 
 import pandas as pd
 
-from .prepared import EXTERNAL, TEST, Prepared
+from ..engine.folder import canonical
+from ..engine.prepared import EXTERNAL, TEST, Prepared
+from ..engine.statistics import compare
 from .protocols import REAL, cells_of
-from .statistics import compare
-from .study import canonical
 
 MAIN = "balanced_accuracy"
 VALIDATION = "validation_balanced_accuracy"

@@ -16,7 +16,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load as load_safetensors
 from torch import Tensor, nn
 
-from ..datasets.errors import DataError, UsageError
+from ...datasets.errors import DataError, UsageError
 
 SIDE = 299
 PORT = "pt_inception-2015-12-05-6726825d.pth"

@@ -10,22 +10,22 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from ..augment.console import warn
-from ..augment.figures import SheetRow, contact_sheet
-from ..augment.model import FittedModel
-from ..augment.nearest import nearest_images
-from ..datasets.errors import DataError, TinycohortError
-from ..datasets.files import whole_file
-from ..datasets.transforms import Images
-from .augmentation import seed_of_samples
-from .generators import given_generator, place_of_fitted
-from .page import STYLE, as_data, markdown_table, render, with_what
-from .prepared import Prepared
+from ...augment.console import warn
+from ...augment.figures import SheetRow, contact_sheet
+from ...augment.model import FittedModel
+from ...augment.nearest import nearest_images
+from ...datasets.errors import DataError, TinycohortError
+from ...datasets.files import whole_file
+from ...datasets.transforms import Images
+from ..engine.folder import all_runs, collect_failures, read_config
+from ..engine.generators import given_generator, place_of_fitted
+from ..engine.page import STYLE, as_data, markdown_table, render, with_what
+from ..engine.prepared import Prepared
+from ..engine.statistics import paired_differences
+from ..engine.systems import System
+from .cell import seed_of_samples
 from .protocols import REAL, split_of_run
 from .results import MAIN, Section, reservations, sections_of, tidy_predictions, tidy_results
-from .statistics import paired_differences
-from .study import all_runs, collect_failures, read_config
-from .systems import System
 
 
 def write_report(folder: Path) -> pd.DataFrame:

@@ -11,14 +11,14 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from ..datasets.check import Examination, require_sound
-from ..datasets.cohort import Cohort
-from ..datasets.errors import DataError, LeakageError, TinycohortError, UsageError
-from ..datasets.files import whole_folder, write_json
-from ..datasets.readers import Source
-from ..datasets.splits import Split, check_disjoint
-from ..datasets.texts import read_json
-from ..datasets.transforms import ImageSpace, Preparation, prepare
+from ...datasets.check import Examination, require_sound
+from ...datasets.cohort import Cohort
+from ...datasets.errors import DataError, LeakageError, TinycohortError, UsageError
+from ...datasets.files import whole_folder, write_json
+from ...datasets.readers import Source
+from ...datasets.splits import Split, check_disjoint
+from ...datasets.texts import read_json
+from ...datasets.transforms import ImageSpace, Preparation, prepare
 
 TEST, EXTERNAL = "test", "external: "  # names of test sets: a side of the split, and what a cohort's name follows
 FEWEST_IMAGES = 10  # of a class: 7 to train on, 1 to select by, 2 to test on

@@ -17,10 +17,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..classifiers.network import CNN, HIDDEN, load_function
-from ..classifiers.training import ClassifierSettings, train_classifier
-from ..datasets.compute import choose_device, laid_out
-from ..datasets.errors import UsageError
+from ...classifiers.network import CNN, HIDDEN, load_function
+from ...classifiers.training import ClassifierSettings, train_classifier
+from ...datasets.compute import choose_device, laid_out
+from ...datasets.errors import UsageError
 from .inception import SIDE, load_inception
 
 BATCH = 32

@@ -1,0 +1,1 @@
+"""What every study stands on: repeated runs that resume, the systems that they compare, and the pages that tell of them."""
