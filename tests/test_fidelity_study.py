@@ -18,8 +18,8 @@ from tinycohort.datasets.readers import Source
 from tinycohort.datasets.transforms import Preparation
 from tinycohort.experiments.engine.folder import all_runs, claim, read_config, run_path, seed_of, write_run
 from tinycohort.experiments.fidelity import features
+from tinycohort.experiments.fidelity_study import command
 from tinycohort.experiments.fidelity_study.cell import FLOOR_KEY, Scoring, cells_of, decoded, run_cell, split_of
-from tinycohort.experiments.fidelity_study.cell import command as command
 from tinycohort.experiments.fidelity_study.data import StudyData, load_extractor
 from tinycohort.experiments.fidelity_study.plans import RECONSTRUCTIONS, systems_of
 from tinycohort.experiments.fidelity_study.report import _tables, write_report
