@@ -486,6 +486,6 @@ def models() -> None:
     )
     console.show_table(
         "Samplers (augment generate --sampler NAME)",
-        ("name", "what it draws", "settings"),
-        [(name, entry.title, ", ".join(entry.settings)) for name, entry in SAMPLERS.items()],
+        ("name", "what it draws", "after", "settings"),
+        [(name, entry.title, entry.source, ", ".join(entry.settings)) for name, entry in SAMPLERS.items()],
     )

@@ -187,8 +187,8 @@ class Entry:
     ----------
     fit : callable
         From ``(latents, seed, **settings)``.
-    title : str
-        What it is, in a few words.
+    title, source : str
+        What it is, in a few words, and whose it is: for ``augment models``.
     settings : tuple of str
         Names that ``fit`` takes.
     needs : type
@@ -197,6 +197,7 @@ class Entry:
 
     fit: Callable[..., Sampler]
     title: str
+    source: str
     settings: tuple[str, ...] = ()
     needs: type = Autoencoder
 
@@ -211,35 +212,41 @@ SAMPLERS: dict[str, Entry] = {
     "riemannian": Entry(
         lambda latents, seed, **settings: Riemannian(latents.metric, **settings),
         "uniform on the manifold, on a support of finite volume",
+        "Chadebec and Allassonniere 2022, Sec. 4.5",
         ("n_iterations", "n_leapfrog", "n_warm_up", "target_acceptance", "log_threshold"),
         GaussianAutoencoder,
     ),
     "riemannian-paper": Entry(
         lambda latents, seed, **settings: RiemannianPaper(latents.metric, **settings),
         "Algorithm 2 to the letter",
+        "Chadebec and Allassonniere 2022",
         _CHAIN,
         GaussianAutoencoder,
     ),
     "riemannian-released": Entry(
         lambda latents, seed, **settings: RiemannianReleased(latents.metric, latents.posterior.mean, **settings),
         "the law of the authors' released sampler",
+        "Chadebec and Allassonniere 2022, their code",
         _CHAIN,
         GaussianAutoencoder,
     ),
-    "normal": Entry(lambda latents, seed: Normal(latents.codes, latents.metric_of_codes), "N(0, I)"),
+    "normal": Entry(lambda latents, seed: Normal(latents.codes, latents.metric_of_codes), "N(0, I)", "Kingma and Welling 2014"),
     "gmm": Entry(
         lambda latents, seed, **settings: GaussianMixture.fit(latents.codes, latents.metric_of_codes, seed=seed, **settings),
         "mixture of 10 Gaussians fitted on the codes",
+        "Ghosh et al. 2020",
         ("n_components",),
     ),
     "posterior": Entry(
         lambda latents, seed: AggregatedPosterior(latents.posterior, latents.metric),
         "a training image's posterior",
+        "the aggregated posterior: Makhzani et al. 2015",
         needs=GaussianAutoencoder,
     ),
     "vamp": Entry(
         lambda latents, seed: Vamp(latents.codes, latents.autoencoder, latents.metric_of_codes),
         "the prior that the model has learnt",
+        "Tomczak and Welling 2018",
         needs=LearntPrior,
     ),
     "two-stage": Entry(
@@ -247,11 +254,13 @@ SAMPLERS: dict[str, Entry] = {
             latents.codes, latents.posterior_of_codes, latents.metric_of_codes, seed=seed, **settings
         ),
         "a second VAE, fitted on the codes",
+        "Dai and Wipf 2019",
         ("n_training_steps",),
     ),
     "own-metric": Entry(
         lambda latents, seed, **settings: OwnMetric(latents.autoencoder, latents.metric_of_codes, **settings),
         "where the metric that the model has learnt sees data",
+        "Chadebec et al. 2020",
         ("n_iterations", "n_leapfrog", "n_warm_up", "target_acceptance"),
         LearntMetric,
     ),

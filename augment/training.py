@@ -15,7 +15,7 @@ import lightning
 import pandas as pd
 import torch
 from lightning.pytorch.callbacks import Callback, Checkpoint
-from torch import Tensor
+from torch import Tensor, nn
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from ..datasets.batches import resident_batches, told_by_batch_size
@@ -133,10 +133,9 @@ def train(
     """
     device = choose_device(settings.device)
     bf16 = settings.precision == "bf16" or (settings.precision == "auto" and computes_in_bf16(device))
-    memory_format = torch.channels_last if train_images.ndim == 4 else torch.channels_last_3d
     epochs, patience = settings.schedule(len(train_images))
     on_device = train_images.to(device)
-    fitting = _Fitting(laid_out(model, memory_format), on_device, settings, patience, seed, on_epoch)
+    fitting = _Fitting(laid_out(model, memory_format(model, on_device)), on_device, settings, patience, seed, on_epoch)
     callbacks: list[Callback] = []
     resume_from = None
     if resume_folder is not None:
@@ -176,6 +175,18 @@ def train(
     return TrainingResult(pd.DataFrame(fitting.records), int(fitting.best["epoch"]))
 
 
+def memory_format(model: Autoencoder, images: Tensor) -> torch.memory_format:
+    """The layout in which ``model`` trains fastest on ``images``, which lie where it will train.
+
+    Channels last, but for batch norm that is differentiated twice: the second pass gives the plain layout then, whatever it is given, and
+    the mixture of both took 1.6 times as long on a CPU.
+    """
+    twice = model.differentiates_twice and any(isinstance(part, nn.BatchNorm2d | nn.BatchNorm3d) for part in model.decoder.modules())
+    if twice and images.device.type == "cpu":
+        return torch.contiguous_format
+    return torch.channels_last if images.ndim == 4 else torch.channels_last_3d
+
+
 class _Fitting(lightning.LightningModule):
     """Adam on ``model.loss``, halved on plateau; keeps the history and the best weights.
 
@@ -207,7 +218,8 @@ class _Fitting(lightning.LightningModule):
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         optimizer = torch.optim.Adam(self.model.parameters(), lr=self.settings.learning_rate, fused=True)
-        self.schedule = ReduceLROnPlateau(optimizer, factor=0.5, patience=self.patience)
+        # By its default threshold, a share of the loss, a loss below 0 would count as better that is a little worse.
+        self.schedule = ReduceLROnPlateau(optimizer, factor=0.5, patience=self.patience, threshold=0)
         return optimizer
 
     def on_train_epoch_start(self) -> None:

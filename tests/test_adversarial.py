@@ -203,11 +203,11 @@ def test_the_prior_is_standard_normal_and_the_generator_s():
 def test_the_players_of_a_vaegan_get_the_gradients_of_their_own_objectives(exact, shape, settings, training):
     model, x = game("vaegan", shape, **settings).train(training), images(shape)
     posterior, z, prior = draws(model, x, noise())
-    balance = settings.get("balance", 0.5)
-    made = model.decoder(torch.cat([z, prior]))
-    features, logits = model.discriminator(torch.cat([x, made]))
-    n = len(x)
-    alike = -Normal(features[n : 2 * n], 1.0).log_prob(features[:n]) - 0.5 * math.log(2 * math.pi)
+    balance = settings.get("balance", 0.9)
+    made, n = model.decoder(torch.cat([z, prior])), len(x)
+    _, logits = model.discriminator(torch.cat([x, made]))
+    features, _ = model.discriminator(torch.cat([x, made[:n]]))
+    alike = -Normal(features[n:], 1.0).log_prob(features[:n]) - 0.5 * math.log(2 * math.pi)
     dissimilarity = alike.flatten(1).sum(1).mean()
     fooled = cross_entropy(logits[n : 2 * n], REAL) + cross_entropy(logits[2 * n :], REAL)
     kl = posterior.kl().sum(1).mean()
@@ -235,6 +235,44 @@ def test_batch_norm_counts_each_batch_once_however_many_players_look(exact):
     assert counts == [int(value) for name, value in again.named_buffers() if name.endswith("num_batches_tracked")]
     for (name, value), other in zip(model.named_buffers(), again.buffers(), strict=True):
         assert torch.allclose(value.double(), other.double(), rtol=1e-10), name
+
+
+def test_draws_of_the_prior_have_no_say_in_what_is_alike(monkeypatch):
+    """In one batch with them, glaring draws would divide all other features by the variance of their own."""
+    model, x = game("vaegan", (16, 16)).float(), images((16, 16)).float()
+    decode = model.decode
+    found = []
+    for contrast in (1, 30):
+
+        def contrasting(z, contrast=contrast):
+            reconstructed, drawn = decode(z).chunk(2)
+            return torch.cat([reconstructed, 0.5 + contrast * (drawn - 0.5)])
+
+        monkeypatch.setattr(model, "decode", contrasting)
+        found.append(model.loss(x, noise()))
+    assert found[0]["adversarial"] != found[1]["adversarial"]
+    assert found[0]["dissimilarity"] == found[1]["dissimilarity"]
+
+
+def test_a_vaegan_s_draws_of_the_prior_become_like_the_images():
+    """Of two kinds, either half bright: more than half of the way from a fresh decoder's grey to the nearest of the two."""
+    x = torch.zeros((16, 1, 8, 8))
+    x[::2, :, :, :4] = x[1::2, :, :, 4:] = 1
+    model, generator = game("vaegan", (8, 8), latent_dim=2).float(), noise()
+    optimizer = torch.optim.Adam(model.parameters(), lr=2e-3)
+
+    def distance() -> float:
+        with torch.no_grad():
+            drawn = model.eval().decode(torch.randn((200, 2), generator=noise(3)))
+        model.train()
+        return float(torch.cdist(drawn.flatten(1), x[:2].flatten(1)).amin(1).square().mean() / 64) ** 0.5
+
+    before = distance()
+    for _ in range(400):
+        optimizer.zero_grad()
+        model.loss(x, generator)["loss"].backward()
+        optimizer.step()
+    assert distance() < 0.5 * before
 
 
 def test_an_image_of_another_contrast_is_not_alike():

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from tinycohort.augment import hmc
 from tinycohort.augment.autoencoders import LearntMetric
+from tinycohort.augment.autoencoders.hvae import HVAE
 from tinycohort.augment.autoencoders.rhvae import RHVAE, KernelMetric, Point, Solver, _squares, generalised_leapfrog
 from tinycohort.augment.networks import Architecture
 from tinycohort.augment.riemannian import OwnMetric
@@ -271,12 +272,14 @@ def test_the_residual_is_reported_and_falls_with_the_tolerance():
 @pytest.mark.parametrize("shape", [(9, 13), (8, 10, 8)], ids=str)
 @pytest.mark.parametrize("latent_dim", [16, 32])
 @pytest.mark.parametrize("content", ["black", "white", "binary noise", "one image"])
-def test_no_nan_in_many_dimensions(shape, latent_dim, content):
+@pytest.mark.parametrize(("kind", "settings"), [(HVAE, {}), (RHVAE, {"regularisation": 1e-3})], ids=["hvae", "rhvae"])
+def test_no_nan_in_many_dimensions(kind, settings, shape, latent_dim, content):
     """With a step near its bound and a learning rate ten times the default."""
     x = torch.zeros(1 if content == "one image" else 8, 1, *shape) + (content == "white")
     if content == "binary noise":
         x = (images(8, shape) > 0.5).float()
-    model = built(shape, latent_dim, step_size=0.4, regularisation=1e-3)
+    torch.manual_seed(0)
+    model = kind(Architecture("conv", shape, latent_dim, channels=4), step_size=0.4, **settings)
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-2)
     for epoch in range(4):
         model.before_epoch(x, seeded(epoch))

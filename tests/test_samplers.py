@@ -10,7 +10,7 @@ from scipy.stats import chi2, norm
 from torch import Tensor
 
 from tinycohort.augment import hmc
-from tinycohort.augment.autoencoders import AUTOENCODERS
+from tinycohort.augment.autoencoders import AUTOENCODERS, GaussianAutoencoder
 from tinycohort.augment.autoencoders.ae import AE
 from tinycohort.augment.metric import RiemannianMetric
 from tinycohort.augment.networks import Architecture
@@ -132,6 +132,38 @@ def test_plain_samplers_need_no_posterior():
         else:
             with pytest.raises(UsageError, match=f"'{name}' needs a model with a .*choose one of: {', '.join(usable)}\\."):
                 fit_sampler(name, latents)
+
+
+# What the paper's comparison draws each model with; a sampler of more models than these is welcome.
+COMPARED = {
+    "ae": "normal gmm two-stage",
+    "vae": "normal gmm posterior two-stage riemannian riemannian-paper riemannian-released",
+    "wae": "normal gmm",
+    "vamp": "vamp gmm riemannian",
+    "hvae": "normal gmm",
+    "rhvae": "normal gmm own-metric",
+    "rae": "gmm normal",
+    "rae-l2": "gmm normal",
+    "rae-gp": "gmm normal",
+    "rae-sn": "gmm normal",
+    "iwae": "normal riemannian",
+    "vae-iaf": "normal gmm",
+    "vae-nf": "normal gmm",
+    "aae": "normal riemannian",
+    "vaegan": "normal riemannian",
+}
+
+
+def test_every_system_of_the_paper_can_be_asked_for_and_is_listed_with_its_source(augment):
+    assert set(COMPARED) <= set(AUTOENCODERS)
+    for name, kind in AUTOENCODERS.items():
+        usable = samplers_for(kind)
+        assert set(COMPARED.get(name, "").split()) | {"two-stage"} <= set(usable), name
+        # Of a model without a Gaussian posterior no chain on a metric of posteriors may be asked for.
+        assert bool({"posterior", *CHAINS} & set(usable)) == issubclass(kind, GaussianAutoencoder), name
+    listed = augment("models").words
+    for each in (*AUTOENCODERS.values(), *SAMPLERS.values()):
+        assert each.source in listed
 
 
 def test_the_metric_is_none_of_the_codes_after_a_flow(posterior, metric):

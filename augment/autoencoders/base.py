@@ -29,12 +29,15 @@ class Autoencoder(nn.Module, ABC):
     selected_by : str
         The term of ``loss`` whose validation value chooses the epoch that is kept and halves the learning rate. A game of two players has
         no loss that falls as the model improves: such a model names its reconstruction.
+    differentiates_twice : bool
+        Whether ``loss`` holds a gradient with respect to codes, through which training passes another time.
     """
 
     n_heads: ClassVar[int] = 1
     title: ClassVar[str]
     source: ClassVar[str]
     selected_by: ClassVar[str] = "loss"
+    differentiates_twice: ClassVar[bool] = False
 
     def __init__(self, architecture: Architecture):
         super().__init__()

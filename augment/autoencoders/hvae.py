@@ -64,6 +64,7 @@ class HVAE(Autoencoder):
     n_heads = 2
     title = "HVAE: posterior with Hamiltonian flow"
     source = "Caterini et al. 2018"
+    differentiates_twice = True
 
     flow_variance: Tensor
 

@@ -90,6 +90,7 @@ class RAEGP(RAE):
     """
 
     title = "RAE-GP: small codes, small gradient of the decoder"
+    differentiates_twice = True
 
     def __init__(self, architecture: Architecture, *, code_weight: float = 0.01, gradient_weight: float = 0.01):
         super().__init__(architecture, code_weight=code_weight)

@@ -38,14 +38,15 @@ class VAEGAN(GaussianAutoencoder):
         with its norm and activation.
     balance : float
         Between 0 and 1, of the decoder's adversarial term: the paper's Appendix G takes it from 0.3 to 0.999. (Larsen et al. write
-        gamma = (1 - balance) / balance.)
+        gamma = (1 - balance) / balance.) The dissimilarity is a sum over thousands of features: at 0.5 it is nearly all that the decoder
+        heeds, and draws of the prior stay what no image looks like.
     """
 
     title = "VAEGAN: likelihood in a discriminator's features"
     source = "Larsen et al. 2016"
     selected_by = "reconstruction"
 
-    def __init__(self, architecture: Architecture, *, layer: int = -1, balance: float = 0.5):
+    def __init__(self, architecture: Architecture, *, layer: int = -1, balance: float = 0.9):
         super().__init__(architecture)
         if not 0 < balance < 1:
             raise UsageError(f"balance lies between 0 and 1, not at {balance}.")
@@ -62,41 +63,51 @@ class VAEGAN(GaussianAutoencoder):
         decoder, discriminator = frozen(self.decoder), frozen(self.discriminator)
 
         kl = posterior.kl().sum(1).mean()
-        dissimilarity, *_ = judge(discriminator, x, decoder(torch.cat([z, prior])))
-        encoder_loss = kl + dissimilarity
+        reconstructed, _ = decoder(torch.cat([z, prior])).chunk(2)
+        encoder_loss = kl + dissimilarity(discriminator, x, reconstructed)
 
         made = self.decode(torch.cat([z.detach(), prior]))
-        dissimilarity, _, reconstructed, drawn = judge(discriminator, x, made)
-        adversarial = called_real(reconstructed) + called_real(drawn)
-        decoder_loss = (1 - self.balance) * dissimilarity + self.balance * adversarial
+        reconstructed, _ = made.chunk(2)
+        unlike = dissimilarity(discriminator, x, reconstructed)
+        _, by_reconstruction, by_draw = judge(discriminator, x, made)
+        adversarial = called_real(by_reconstruction) + called_real(by_draw)
+        decoder_loss = (1 - self.balance) * unlike + self.balance * adversarial
 
-        _, real, reconstructed, drawn = judge(self.discriminator, x, made.detach())
-        discriminator_loss = called_real(real) + called_made(reconstructed) + called_made(drawn)
+        real, by_reconstruction, by_draw = judge(self.discriminator, x, made.detach())
+        discriminator_loss = called_real(real) + called_made(by_reconstruction) + called_made(by_draw)
 
         return {
             "loss": encoder_loss + decoder_loss + discriminator_loss,
             # Of the voxels: the features change from step to step, so that epochs could not be compared by them.
-            "reconstruction": squared_error(x, made[: len(x)].detach()).mean(),
-            "dissimilarity": dissimilarity,
+            "reconstruction": squared_error(x, reconstructed.detach()).mean(),
+            "dissimilarity": unlike,
             "kl": kl,
             "adversarial": adversarial,
             "discriminator": discriminator_loss,
         }
 
 
-def judge(discriminator: Judge, x: Tensor, made: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Dissimilarity of ``x`` ``(n, 1, ...)`` and the first half of ``made`` ``(2 n, 1, ...)``, and the logits ``(n,)`` of all three.
+def dissimilarity(discriminator: Judge, x: Tensor, reconstructed: Tensor) -> Tensor:
+    """-log N(f(x); f(reconstructed), I) averaged over the batch, without its constant, of images ``(n, c, ...)`` alike in shape.
+
+    Draws of the prior are not in the batch: where they were, the decoder made them glaring, because that raises the variance by which
+    batch norm divides, and so brings all other features together.
+    """
+    features, _ = discriminator(torch.cat([x, reconstructed.float()]))
+    return 0.5 * squared_error(*features.chunk(2)).mean()
+
+
+def judge(discriminator: Judge, x: Tensor, made: Tensor) -> list[Tensor]:
+    """The logits, ``(n,)`` each, of ``x`` ``(n, c, ...)`` and of both halves of ``made`` ``(2 n, c, ...)``.
 
     They pass as one batch: with batch statistics of their own, all would have the same brightness and contrast.
     """
-    features, logits = discriminator(torch.cat([x, made.float()]))
-    seen, seen_made, _ = features.chunk(3)
-    real, reconstructed, drawn = logits.chunk(3)
-    return 0.5 * squared_error(seen, seen_made).mean(), real, reconstructed, drawn
+    _, logits = discriminator(torch.cat([x, made.float()]))
+    return list(logits.chunk(3))
 
 
 class Discriminator(nn.Module):
-    """An encoder's body with one logit: images ``(n, 1, ...)`` to the features of a layer and logits ``(n,)``, both float32."""
+    """An encoder's body with one logit: images ``(n, c, ...)`` to the features of a layer and logits ``(n,)``, both float32."""
 
     def __init__(self, architecture: Architecture, layer: int):
         super().__init__()
