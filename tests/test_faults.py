@@ -43,7 +43,8 @@ TRAIN = ("--channels", "2", "--latent-dim", "2", "--batch-size", "5", "--precisi
 SHELL = """
 import json, os, resource, signal, sys
 from tinycohort.augment import cli, commands, training
-from tinycohort.experiments import evaluate, fidelity_command, report
+from tinycohort.experiments.augmentation_study import command, report
+from tinycohort.experiments.fidelity_study import command as studies
 training.SECONDS_BETWEEN_RESUME_POINTS = 0
 print("ready", flush=True)
 for line in iter(sys.stdin.readline, ""):
