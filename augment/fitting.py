@@ -273,13 +273,16 @@ def fit_warnings(diagnostics: dict[str, Any], settings: FitSettings) -> list[str
     found = []
     if diagnostics.get("active_units", 1) == 0:
         calibrated = settings.model_settings.get("likelihood", "calibrated") == "calibrated"
-        mend = "Train for more --epochs, or lower --beta." if calibrated else "Lower --beta, or use --likelihood calibrated."
+        mend = "Train for more --steps, or lower --beta." if calibrated else "Lower --beta, or use --likelihood calibrated."
         found.append(f"the posterior has collapsed (no latent unit depends on the image): every sample will be the same mean image. {mend}")
     elif diagnostics["explained_train"] < EXPLAINS_NOTHING:
-        found.append(
-            f"the reconstruction explains {diagnostics['explained_train']:.0%} of the training images' variance, hardly more than their "
-            "mean. Train for more --epochs, raise --learning-rate, or lower --beta."
+        share = diagnostics["explained_train"]
+        than = (
+            f"are no better than their mean image ({share:.0%} of the variance explained)"
+            if share <= 0
+            else f"explain {share:.0%} of the variance"
         )
+        found.append(f"reconstructions of the training images {than}. Train for more --steps, raise --learning-rate, or lower --beta.")
     elif diagnostics["explained_validation"] < EXPLAINS_NOTHING:
         more = "" if settings.training.jitter else ", train with --jitter 1"
         found.append(

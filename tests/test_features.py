@@ -375,8 +375,32 @@ def test_the_first_cohort_is_real_and_the_classes_shared(fakes, tmp_path, corner
     with pytest.raises(UsageError, match="twice"):
         compare(request(real, made, made, extractor=corners))
     other = study(tmp_path / "other.npz", fakes, 2, {"AD": 4}, synthetic=True)
-    with pytest.raises(DataError, match="No class has the 10 images"):
+    with pytest.raises(DataError, match=r"too few images to compare: it takes 10, of half the real people .there are AD: 30"):
         compare(request(real, other, extractor=corners))
+
+
+def test_images_are_compared_at_the_size_of_the_synthetic_ones(fakes, tmp_path, monkeypatch, capsys):
+    """At the real images' size, synthetic ones would be scaled up, and be told from real ones by that alone."""
+    seen = []
+    monkeypatch.setattr(
+        "tinycohort.experiments.fidelity.compare.custom_extractor",
+        lambda path: Extractor(replace(TOY, dimension=2), lambda images: seen.append(images.shape[2:]) or images.flatten(1)[:, :2]),
+    )
+    real, made, other = tmp_path / "real.npz", tmp_path / "made.npz", tmp_path / "other.npz"
+    fakes.study(real, shape=(24, 20), counts={"AD": 24})
+    for path, shape in ((made, (12, 10)), (other, (8, 10))):
+        fakes.study(path, shape=shape, counts={"AD": 12})
+        with np.load(path) as content:
+            changed = {"images": content["images"] / 2, "synthetic": np.array(True)}
+            np.savez(path, **{**content, **changed})  # type: ignore[arg-type]
+    compare(request(real, made, extractor="a:b"))
+    assert set(map(tuple, seen)) == {(12, 10)}
+    assert "compared at 12 x 10" in capsys.readouterr().err
+    with pytest.raises(UsageError, match=r"different sizes .*made.npz: 12 x 10.*--size"):
+        compare(request(real, made, other, extractor="a:b"))
+    seen.clear()
+    compare(request(real, made, other, extractor="a:b", preparation=Preparation(size=(16, 16))))
+    assert set(map(tuple, seen)) == {(16, 16)}
 
 
 def test_volumes_through_inception_are_sliced(fakes, tmp_path, monkeypatch):

@@ -15,12 +15,13 @@ from tinycohort.augment.model import FittedModel
 from tinycohort.augment.training import TrainingSettings
 from tinycohort.datasets.errors import DataError, GateError, UsageError
 from tinycohort.datasets.readers import Source
-from tinycohort.datasets.transforms import Preparation
+from tinycohort.datasets.transforms import ImageSpace, Preparation
 from tinycohort.experiments.engine.folder import all_runs, claim, read_config, run_path, seed_of, write_run
 from tinycohort.experiments.fidelity import features
 from tinycohort.experiments.fidelity_study import command
-from tinycohort.experiments.fidelity_study.cell import FLOOR_KEY, Scoring, cells_of, decoded, run_cell, split_of
+from tinycohort.experiments.fidelity_study.cell import FLOOR_KEY, Scoring, _keep_pictures, cells_of, decoded, run_cell, split_of
 from tinycohort.experiments.fidelity_study.data import StudyData, load_extractor
+from tinycohort.experiments.fidelity_study.figures import _pictures
 from tinycohort.experiments.fidelity_study.plans import RECONSTRUCTIONS, systems_of
 from tinycohort.experiments.fidelity_study.report import _tables, write_report
 from tinycohort.experiments.fidelity_study.results import FLOOR, ranks, results_of
@@ -191,6 +192,24 @@ def test_images_are_decoded_bit_by_bit(study: Path):
     model = FittedModel.load(next((study / "models").glob("*model=vae*")))
     sizes = [len(part) for part in decoded(model, torch.zeros(600, 2), torch.device("cpu"))]
     assert sizes == [256, 256, 88]
+
+
+def test_too_few_to_score_by_is_told_before_there_is_a_folder(fakes, tmp_path):
+    data = Source(str(fakes.study(tmp_path / "few.npz", counts={"AD": 30, "CN": 30})))
+    with pytest.raises(DataError, match=r"takes 10 images on the test and on the validation side, .* has 6 .all.: take a larger cohort.$"):
+        command.configuration_of(request(source=data, sizes=(20,)))
+    with pytest.raises(DataError, match=r"has 3 .AD., 3 .CN.: take a larger cohort, or leave out --per-class"):
+        command.configuration_of(request(source=data, sizes=(20,), scoring=Scoring(per_class=True)))
+
+
+def test_pictures_of_slices_are_upright(tmp_path):
+    images = torch.zeros((1, 1, 4, 6))
+    images[..., -1] = 1  # the top, in a world whose second axis points upwards
+    for name, space in (("world", ImageSpace((4, 6), tuple(map(tuple, np.eye(4).tolist())))), ("picture", ImageSpace((4, 6)))):
+        _keep_pictures(tmp_path / name, FLOOR_KEY, {"all": {"samples": images}}, space)
+        (found,) = _pictures(tmp_path / name, FLOOR_KEY).values()
+        assert torch.equal(found.pixels, images)
+        assert found.space == space
 
 
 def test_per_class_and_against_reconstructions(tmp_path):

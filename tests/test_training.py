@@ -364,9 +364,9 @@ def test_what_a_fit_records(study):
 @pytest.mark.parametrize(
     ("diagnostics", "says"),
     [
-        ({"active_units": 0, "explained_train": 0.9, "explained_validation": 0.9}, "collapsed.*Train for more --epochs, or lower --beta"),
-        ({"active_units": 2, "explained_train": 0.01, "explained_validation": 0.9}, "explains 1%.*Train for more --epochs"),
-        ({"explained_train": -3.0, "explained_validation": 0.9}, "explains -300%"),
+        ({"active_units": 0, "explained_train": 0.9, "explained_validation": 0.9}, "collapsed.*Train for more --steps, or lower --beta"),
+        ({"active_units": 2, "explained_train": 0.01, "explained_validation": 0.9}, "explain 1%.*Train for more --steps"),
+        ({"explained_train": -3.0, "explained_validation": 0.9}, "no better than their mean image .-300%"),
         ({"active_units": 2, "explained_train": 0.9, "explained_validation": 0.0}, "learnt its images by heart"),
     ],
 )

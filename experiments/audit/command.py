@@ -22,6 +22,11 @@ from .spaces import audit_extractor, feature_space, image_space, latent_space
 from .subjects import Subject, read_real, read_synthetic
 from .verdict import Verdict, judge
 
+MEND = (
+    "Do not hand it on. More people to train on and to hold out, or a metric of longer reach (augment fit --rho-scale 8), give less away; "
+    "--threshold with a --reason allows more."
+)
+
 
 @dataclass(frozen=True)
 class Request:
@@ -102,7 +107,7 @@ def audit(request: Request, out: Path | None = None, *, force: bool = False) -> 
     console.say(f"The report, which shows patients, is {out / 'report.html'}.")
     refused = [verdict.sentence for verdict in verdicts if not verdict.passed]
     if refused:
-        raise GateError(" ".join(refused))
+        raise GateError(f"{' '.join(refused)} {MEND}")
     return verdicts
 
 

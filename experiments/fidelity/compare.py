@@ -91,9 +91,9 @@ def compare(request: Request, out: Path | None = None, *, force: bool = False) -
     require_sound(real, sized=True, minimum=1, progress=console.tracked("checking"))
     cohorts = {source.data: _readable(source.read()) for source in request.synthetic}
     labels = _shared_labels(real, cohorts, request.labels)
-    first = prepare(real.where(np.arange(len(real)) == 0), request.preparation, on_warning=console.warn)
-    preparation = replace(request.preparation, size=first.space.shape)
+    preparation = _sized(request.preparation, real, cohorts)
     split = None if request.split is None else Split.load(request.split, real)
+    _require_enough(real if split is None else split.side(real, "test"), cohorts, labels)
     if split is None and request.extractor == "cohort":
         split = split_cohort(real, fractions=FRACTIONS, seed=request.seed)
     extractor = build_extractor(request, real, preparation, split)
@@ -160,6 +160,38 @@ def _readable(cohort: Cohort) -> Cohort:
     return cohort
 
 
+def _sized(preparation: Preparation, real: Cohort, cohorts: Mapping[str, Cohort]) -> Preparation:
+    """With the size at which all are compared: where none is asked for, the synthetic images' own, which real ones are then brought to."""
+    if preparation.size is not None:
+        prepare(_first(real), preparation, on_warning=console.warn)
+        return preparation
+    sizes = {name: prepare(_first(cohort), replace(preparation, scaling="none")).space.shape for name, cohort in cohorts.items()}
+    told = {name: " x ".join(map(str, size)) for name, size in sizes.items()}
+    if len(set(sizes.values())) > 1:
+        listed = ", ".join(f"{name}: {size}" for name, size in told.items())
+        raise UsageError(f"The synthetic cohorts have images of different sizes ({listed}); say with --size at which to compare them.")
+    found = replace(preparation, size=next(iter(sizes.values())))
+    prepare(_first(real), found, on_warning=console.warn)
+    console.say(f"All images are compared at {next(iter(told.values()))}, the size of the synthetic ones.")
+    return found
+
+
+def _first(cohort: Cohort) -> Cohort:
+    return cohort.where(np.arange(len(cohort)) == 0)
+
+
+def _require_enough(real: Cohort, cohorts: Mapping[str, Cohort], labels: Sequence[str]) -> None:
+    """Raise a ``DataError`` before anything is trained if there are too few images to compare (``scores.score`` tells of each class)."""
+    people = {label: real.table.loc[real.table["label"] == label, "participant_id"].nunique() for label in labels}
+    made = {label: min(int((cohort.table["label"] == label).sum()) for cohort in cohorts.values()) for label in labels}
+    if sum(min(people[label] // 2, made[label]) for label in labels) < FEWEST:
+        real_people, images = (", ".join(f"{label}: {n}" for label, n in counts.items()) for counts in (people, made))
+        raise DataError(
+            f"There are too few images to compare: it takes {FEWEST}, of half the real people (there are {real_people}; with --split those "
+            f"of the test side) and of each synthetic cohort ({images}); give more of what lacks, or leave out --split."
+        )
+
+
 def _shared_labels(real: Cohort, cohorts: Mapping[str, Cohort], asked: Sequence[str]) -> list[str]:
     for label in asked:
         real.of_class(label)
@@ -168,7 +200,8 @@ def _shared_labels(real: Cohort, cohorts: Mapping[str, Cohort], asked: Sequence[
     if not labels:
         raise UsageError(f"No class is in all the cohorts; the real one has {', '.join(real.labels)}.")
     if left_out:
-        console.warn(f"Not every cohort has the class {', '.join(left_out)}: it is left out.")
+        lacking = [name for name, cohort in cohorts.items() if not set(left_out) <= set(cohort.labels)]
+        console.warn(f"The class {', '.join(left_out)} is not in {', '.join(lacking)}: it is left out of all comparisons.")
     return labels
 
 

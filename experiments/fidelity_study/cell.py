@@ -22,6 +22,7 @@ from ...datasets.files import whole_file
 from ...datasets.seeds import seeded_generator
 from ...datasets.splits import Split
 from ...datasets.subsets import of_training_size
+from ...datasets.transforms import ImageSpace
 from ..engine.folder import read_config, seed_of, slug
 from ..engine.generators import fitted_once
 from ..engine.settings import fit_settings_from
@@ -36,6 +37,7 @@ REAL = "real"  # the "model" of the floor
 FLOOR_KEY = {"run": 0, "n": 0, "model": REAL, "sampler": HELD_OUT}
 SHOWN, AUDITED = 12, 500  # samples of a class that are kept as pictures, and whose nearest training images are looked for
 NEAREST_TRAINING = "nearest\ntraining image"
+AFFINE = "affine"  # the name of it among a cell's pictures, which have a class and a slash in theirs
 FEW_CENTROIDS = 4  # so few are kept as pictures too (Fig. 13)
 EXAMINED = tuple(name for name in MEASURES if name != "ms-ssim")  # what looks at features
 
@@ -113,7 +115,7 @@ def run_cell(key: Mapping[str, Any], seed: int, folder: Path) -> dict[str, Any]:
 
     if key["model"] == REAL:
         images, labels = data.real(HELD_OUT)
-        _keep_pictures(folder, key, {label: {"samples": images[labels == label][:SHOWN]} for label in data.sizes})
+        _keep_pictures(folder, key, {label: {"samples": images[labels == label][:SHOWN]} for label in data.sizes}, data.prepared.space)
         return _scored(real(HELD_OUT), {REFERENCE: real(REFERENCE)}, data, scoring, config)
     system, device = System.of_key(key), choose_device(config["where"].get("device", "cpu"))
     split = split_of(key, data, config)
@@ -131,7 +133,7 @@ def run_cell(key: Mapping[str, Any], seed: int, folder: Path) -> dict[str, Any]:
             references["nearest\nreconstruction"] = torch.cat(list(decoded(model, model.codes, device)))
         pictures[label] = _pictures(images, references, model)
     against = {side: reconstructed.samples() if side == RECONSTRUCTIONS else real(side) for side in scoring.sides}
-    _keep_pictures(folder, key, pictures)
+    _keep_pictures(folder, key, pictures, data.prepared.space)
     return _scored(samples.samples(), against, data, scoring, config) | {"generators": notes}
 
 
@@ -223,13 +225,15 @@ def _pictures(images: Tensor, references: Mapping[str, Tensor], model: FittedMod
     return found
 
 
-def _keep_pictures(folder: Path, key: Mapping[str, Any], pictures: Mapping[str, Mapping[str, Tensor]]) -> None:
-    """Write pictures by class and name, 8 bit."""
+def _keep_pictures(folder: Path, key: Mapping[str, Any], pictures: Mapping[str, Mapping[str, Tensor]], space: ImageSpace) -> None:
+    """Write pictures by class and name, 8 bit, and the affine of those that lie in a world: it tells which side is up."""
     arrays = {
         f"{label}/{name}": (255 * images[:, 0]).round().to(torch.uint8).numpy()
         for label, named in pictures.items()
         for name, images in named.items()
     }
+    if space.affine is not None:
+        arrays[AFFINE] = np.asarray(space.affine)
     with whole_file(pictures_path(folder, key)) as temporary:
         np.savez_compressed(temporary, **arrays)  # type: ignore[arg-type]
 

@@ -14,12 +14,12 @@ from ...datasets.readers import Source
 from ...datasets.splits import split_cohort
 from ...datasets.subsets import of_training_size
 from ..engine import starting
-from ..engine.folder import claim, seed_of
+from ..engine.folder import seed_of
 from ..engine.prepared import describe, without_places
 from ..engine.runs import Study
 from ..engine.systems import System
 from .cell import Scoring, cells_of, run_cell
-from .data import HELD_OUT, REFERENCE, StudyData, inception, load_extractor, real_sample
+from .data import HELD_OUT, REFERENCE, StudyData, in_one_class, inception, load_extractor, real_sample, sizes_of
 from .plans import ALL, PLANS, VALIDATION, plan_of, systems_of
 from .report import write_report
 
@@ -84,6 +84,7 @@ def configuration_of(request: Request) -> dict[str, Any]:
     for size in sizes:
         if size != ALL:
             of_training_size(split, cohort, size, request.seed)
+    sizes_of(cohort if scoring.per_class else in_one_class(cohort), split, scoring.n_samples)
     settled = replace(request.fit.preparation, size=tuple(data["preparation"]["size"]))
     return {
         "seed": request.seed,
@@ -119,7 +120,7 @@ def _absolute(path: str) -> str:
     return str(Path(os.path.expandvars(path)).expanduser().resolve())
 
 
-def run(config: Mapping[str, Any], out: Path, *, slurm: int | None = None, **how: Any) -> None:
+def run(config: Mapping[str, Any], out: Path, **how: Any) -> None:
     """Run what is missing of a study, and write its report.
 
     Parameters
@@ -128,21 +129,18 @@ def run(config: Mapping[str, Any], out: Path, *, slurm: int | None = None, **how
         Resolved.
     out : Path
         Folder of the study.
-    slurm, **how
+    **how
         As for ``starting.start``, which raises the errors.
     """
     grid = config["grid"]
     study = Study(out, run_cell, cells_of(systems_of(grid["rows"]), grid["sizes"], grid["runs"]), config)
-    if slurm is None:
-        prepare_real_side(out, config)
     # One process does what shares a model: another would train the same at the same time.
     start = {"command": ["augment", "study"], "together": ("run", "n", "model"), "report": report}
-    starting.start(study, **start, slurm=slurm, **how)
+    starting.start(study, **start, prepare=lambda: prepare_real_side(out, config), **how)
 
 
 def prepare_real_side(folder: Path, config: Mapping[str, Any]) -> None:
     """Make what all cells share (images, classifier, features of the real sides) before there are several processes that would."""
-    claim(folder, config)
     data, scoring = StudyData.load(folder, config), Scoring.of(config)
     console.say(f"Features of the real images, once for all: {', '.join(scoring.features)}.")
     for name in scoring.features:

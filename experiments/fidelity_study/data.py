@@ -83,23 +83,27 @@ def _load(folder: Path, configuration: str) -> StudyData:
     config = json.loads(configuration)
     prepared = Prepared.load(folder, config)
     split = split_cohort(prepared.cohort, seed=seed_of(config["seed"], {"of": "split"}))
-    cohort = prepared.cohort
-    if not config["scoring"].get("per_class"):
-        cohort = replace(cohort, table=cohort.table.assign(label=EVERYTHING))
-    return StudyData(prepared, cohort, split, _sizes(cohort, split, config["scoring"]["n_samples"]))
+    cohort = prepared.cohort if config["scoring"].get("per_class") else in_one_class(prepared.cohort)
+    return StudyData(prepared, cohort, split, sizes_of(cohort, split, config["scoring"]["n_samples"]))
 
 
-def _sizes(cohort: Cohort, split: Split, n_samples: int) -> dict[str, int]:
+def in_one_class(cohort: Cohort) -> Cohort:
+    """The same images as one class, of which one generator is trained."""
+    return replace(cohort, table=cohort.table.assign(label=EVERYTHING))
+
+
+def sizes_of(cohort: Cohort, split: Split, n_samples: int) -> dict[str, int]:
     """Of each class ``n_samples``, or what the smaller of the two real sides has; raise a ``DataError`` if that is too few."""
     tables = [split.side(cohort, side).table["label"] for side in (REFERENCE, HELD_OUT)]
-    sizes = {label: min(n_samples, *(int((table == label).sum()) for table in tables)) for label in cohort.labels}
-    few = [label for label, n in sizes.items() if n < FEWEST]
+    real = {label: min(int((table == label).sum()) for table in tables) for label in cohort.labels}
+    few = {label: n for label, n in real.items() if n < FEWEST}
     if few:
+        less = "" if cohort.labels == [EVERYTHING] else ", or leave out --per-class"
         raise DataError(
-            f"The test or the validation side of {cohort.name} has fewer than {FEWEST} images of {', '.join(few)}: "
-            "too few to score by; take another cohort, or leave out --per-class."
+            f"To score by takes {FEWEST} images on the test and on the validation side, a tenth of the participants; {cohort.name} has "
+            f"{', '.join(f'{n} ({label})' for label, n in few.items())}: take a larger cohort{less}."
         )
-    return sizes
+    return {label: min(n_samples, n) for label, n in real.items()}
 
 
 def load_extractor(name: str, folder: Path, config: Mapping[str, Any]) -> Extractor:

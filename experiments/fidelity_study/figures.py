@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from ...augment.figures import SheetRow, contact_sheet
 from ...datasets.transforms import Images, ImageSpace
 from ..engine.systems import System
-from .cell import FLOOR_KEY, NEAREST_TRAINING, SHOWN, pictures_path
+from .cell import AFFINE, FLOOR_KEY, NEAREST_TRAINING, SHOWN, pictures_path
 from .data import EVERYTHING
 from .plans import ALL, TEST, Panel, Plan
 from .results import FLOOR, ONE_SCORE, Results
@@ -182,10 +182,11 @@ def _pictures(folder: Path, key: Mapping[str, Any]) -> dict[str, Images]:
     if not path.is_file():
         return {}
     with np.load(path, allow_pickle=False) as content:
-        arrays = {(name.rpartition("/")[0], name.rpartition("/")[2]): content[name] for name in content.files}
+        arrays = {(name.rpartition("/")[0], name.rpartition("/")[2]): content[name] for name in content.files if "/" in name}
+        affine = tuple(map(tuple, content[AFFINE].tolist())) if AFFINE in content.files else None
     labels = list(dict.fromkeys(label for label, _ in arrays))
     found = {}
     for name in dict.fromkeys(name for _, name in arrays):
         chosen = np.concatenate([arrays[label, name][: -(-SHOWN // len(labels))] for label in labels if (label, name) in arrays])[:SHOWN]
-        found[name] = Images(torch.from_numpy(chosen)[:, None].float() / 255, ImageSpace(tuple(chosen.shape[1:])))
+        found[name] = Images(torch.from_numpy(chosen)[:, None].float() / 255, ImageSpace(tuple(chosen.shape[1:]), affine))
     return found
