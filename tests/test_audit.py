@@ -336,6 +336,16 @@ def test_misuse_is_refused(study, synthetic, fakes, studies, tmp_path):
         assert tree(tmp_path) == before, says
 
 
+def test_data_that_have_moved_are_asked_for(study, synthetic):
+    folder = synthetic()
+    (study / "real.npz").rename(study / "elsewhere.npz")
+    try:
+        with pytest.raises(DataError, match=r"were fitted on .*real\.npz, which is not there; say with --data where it is now"):
+            audit(study, folder, source=None)
+    finally:
+        (study / "elsewhere.npz").rename(study / "real.npz")
+
+
 def test_an_image_that_is_missing_or_damaged_is_refused(study, synthetic, tmp_path):
     folder = synthetic(file_format="nifti")
     (folder / "sub-synAD0004/anat/sub-synAD0004_T1w.nii.gz").unlink()

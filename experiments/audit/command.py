@@ -14,7 +14,7 @@ from ...augment.quarantine import already_set_aside, apply_gate, quarantine_of
 from ...datasets.cohort import Cohort
 from ...datasets.errors import DataError, GateError, UsageError
 from ...datasets.files import refuse_existing, whole_folder
-from ...datasets.readers import Source
+from ...datasets.readers import NAMES, Source
 from ..fidelity.features import Extractor
 from .audit import audit_class
 from .report import overview, write_report
@@ -81,7 +81,7 @@ def audit(request: Request, out: Path | None = None, *, force: bool = False) -> 
     models = {label: model for label, model in models.items() if any(label in found for found in cohorts.values())}
     if len({model.config.preparation for model in models.values()}) > 1:
         raise DataError(f"The models in {request.models} prepare images in different ways; audit their classes one by one.")
-    source = request.source or Source(**next(iter(models.values())).config.data["read_as"])
+    source = request.source or _recorded(next(iter(models.values())))
     real, sides = read_real(source, models)
     extractor = _extractor(request, source, real, models)
     verdicts = []
@@ -109,6 +109,14 @@ def audit(request: Request, out: Path | None = None, *, force: bool = False) -> 
     if refused:
         raise GateError(f"{' '.join(refused)} {MEND}")
     return verdicts
+
+
+def _recorded(model: FittedModel) -> Source:
+    """Where a model says that its data lie; raise a ``DataError`` if they have moved."""
+    source = Source(**model.config.data["read_as"])
+    if source.data not in NAMES and not Path(source.data).exists():
+        raise DataError(f"The models were fitted on {source.data}, which is not there; say with --data where it is now.")
+    return source
 
 
 def _extractor(request: Request, source: Source, real: Cohort, models: Mapping[str, FittedModel]) -> Extractor | None:
