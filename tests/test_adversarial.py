@@ -198,7 +198,7 @@ def test_the_prior_is_standard_normal_and_the_generator_s():
 
 
 @each_shape
-@pytest.mark.parametrize("settings", [{}, {"layer": 1, "balance": 0.3}, {"balance": 0.999}], ids=str)
+@pytest.mark.parametrize("settings", [{}, {"layer": -1, "balance": 0.3}, {"balance": 0.999}], ids=str)
 @pytest.mark.parametrize("training", [True, False])
 def test_the_players_of_a_vaegan_get_the_gradients_of_their_own_objectives(exact, shape, settings, training):
     model, x = game("vaegan", shape, **settings).train(training), images(shape)
