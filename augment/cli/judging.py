@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from .options import Classes, Device, DropCopies, Fit, Force, Label, Plane, Position, Reason, Root, Scaling, Seed, Size, Suffix, Table
+from .options import Classes, Device, DropCopies, Fit, Force, Label, Plane, Position, Reason, Root, Scaling, Seed, Suffix, Table
 from .reading import changed, command_line, parts_of, preparation_of
 
 app = typer.Typer()
@@ -41,7 +41,9 @@ def fidelity_command(
     label: Label = None,
     plane: Plane = None,
     suffix: Suffix = "T1w",
-    size: Size = None,
+    size: Annotated[
+        str | None, typer.Option("--size", help="Voxels at which all are compared, as 80x96. \\[default: the synthetic images' own]")
+    ] = None,
     position: Position = None,
     fit: Fit = None,
     scaling: Scaling = None,

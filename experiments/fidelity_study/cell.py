@@ -239,7 +239,7 @@ def _keep_pictures(folder: Path, key: Mapping[str, Any], pictures: Mapping[str, 
 
 
 def pictures_path(folder: Path, key: Mapping[str, Any]) -> Path:
-    """Where a cell keeps some of its images: an ``.npz`` of arrays ``class/name``."""
+    """Where a cell keeps some of its images: an ``.npz`` of arrays ``class/name``, and their affine if they have one."""
     return folder / "pictures" / f"{slug(key)}.npz"
 
 
