@@ -8,6 +8,7 @@ import torch
 from scipy import stats
 from sklearn.metrics import roc_auc_score
 
+from tinycohort.augment.gate import Gate
 from tinycohort.experiments.audit import measures, membership, planted
 from tinycohort.experiments.audit.spaces import REACH, posed_distances
 
@@ -201,3 +202,11 @@ def test_noise_is_a_quarter_of_the_way_to_the_nearest_other_patient():
     distances = posed_distances(copied[:, 0].numpy(), originals[:, 0].numpy())
     among = np.sqrt(2 - 2 * np.corrcoef(originals.flatten(1).numpy())) + 9 * np.eye(6)
     assert np.diag(distances) == pytest.approx(np.median(among.min(axis=1)) / 4, rel=0.05)
+
+
+@pytest.mark.parametrize(("members", "others", "share"), [(49, 21, 0.05), (20, 9, 1 / 3)])
+def test_how_often_the_gate_refuses_what_gives_nobody_away(members, others, share):
+    """As docs/audit.md and the README tell it; of 1,000 cohorts, within three standard errors."""
+    rng, training = np.random.default_rng(0), np.arange(members + others) < members
+    refused = [membership.attack(rng.normal(size=len(training)), training).high > Gate().membership for _ in range(1000)]
+    assert np.mean(refused) == pytest.approx(share, abs=3 * np.sqrt(share * (1 - share) / 1000))
