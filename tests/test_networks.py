@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from tinycohort.augment.networks import Architecture, default_channels
+from tinycohort.augment.networks.paper import EvenConvTranspose2d
 from tinycohort.datasets.errors import UsageError
 
 PLANES = [*itertools.product((8, 9, 11, 15, 16, 17, 23, 31), repeat=2), (8, 97), (80, 96), (61, 73), (104, 88)]
@@ -252,3 +253,20 @@ def test_latents_of_another_shape_are_told_with_both(given):
 def test_architectures_that_cannot_be(asked, says):
     with pytest.raises(UsageError, match=says):
         Architecture(*asked).encoder(1)
+
+
+@pytest.mark.parametrize("kernel", [4, 5])
+@pytest.mark.parametrize(("stride", "grown"), [(1, 0), (2, 0), (2, 1), (2, (0, 1))])
+@pytest.mark.parametrize("padding", [0, 1, (2, 1)])
+def test_even_transposed_convolutions_are_transposed_convolutions(kernel, stride, grown, padding):
+    torch.manual_seed(0)
+    plain, ours = (layer(3, 2, kernel, stride, padding, grown).double() for layer in (nn.ConvTranspose2d, EvenConvTranspose2d))
+    ours.load_state_dict(plain.state_dict())
+    x = torch.randn(2, 3, 5, 6, dtype=torch.float64, requires_grad=True)
+    outputs = [layer(x) for layer in (plain, ours)]
+    torch.testing.assert_close(outputs[1], outputs[0])
+    y = torch.randn_like(outputs[0])
+    gradients = [
+        torch.autograd.grad((output * y).sum(), (x, *layer.parameters())) for layer, output in zip((plain, ours), outputs, strict=True)
+    ]
+    torch.testing.assert_close(gradients[1], gradients[0])
