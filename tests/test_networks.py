@@ -1,5 +1,6 @@
 """Encoders take, and decoders return, exactly the images' shape; the paper's networks are Table 4's."""
 
+import copy
 import itertools
 import math
 
@@ -8,7 +9,7 @@ import torch
 from torch import nn
 
 from tinycohort.augment.networks import Architecture, default_channels
-from tinycohort.augment.networks.paper import EvenConvTranspose2d
+from tinycohort.augment.networks.transposed import with_even_outputs
 from tinycohort.datasets.errors import UsageError
 
 PLANES = [*itertools.product((8, 9, 11, 15, 16, 17, 23, 31), repeat=2), (8, 97), (80, 96), (61, 73), (104, 88)]
@@ -256,17 +257,29 @@ def test_architectures_that_cannot_be(asked, says):
 
 
 @pytest.mark.parametrize("kernel", [4, 5])
-@pytest.mark.parametrize(("stride", "grown"), [(1, 0), (2, 0), (2, 1), (2, (0, 1))])
+@pytest.mark.parametrize(("stride", "output_padding"), [(1, 0), (2, 0), (2, 1), (2, (0, 1))])
 @pytest.mark.parametrize("padding", [0, 1, (2, 1)])
-def test_even_transposed_convolutions_are_transposed_convolutions(kernel, stride, grown, padding):
+@pytest.mark.parametrize("made", [nn.ConvTranspose2d, nn.ConvTranspose3d])
+def test_transposed_convolutions_with_even_outputs_give_what_they_gave(made, kernel, stride, output_padding, padding):
+    n_more = {nn.ConvTranspose2d: 0, nn.ConvTranspose3d: 1}[made]
+    sides = [side + side[:1] * n_more if isinstance(side, tuple) else side for side in (stride, padding, output_padding)]
     torch.manual_seed(0)
-    plain, ours = (layer(3, 2, kernel, stride, padding, grown).double() for layer in (nn.ConvTranspose2d, EvenConvTranspose2d))
-    ours.load_state_dict(plain.state_dict())
-    x = torch.randn(2, 3, 5, 6, dtype=torch.float64, requires_grad=True)
-    outputs = [layer(x) for layer in (plain, ours)]
-    torch.testing.assert_close(outputs[1], outputs[0])
-    y = torch.randn_like(outputs[0])
-    gradients = [
-        torch.autograd.grad((output * y).sum(), (x, *layer.parameters())) for layer, output in zip((plain, ours), outputs, strict=True)
-    ]
-    torch.testing.assert_close(gradients[1], gradients[0])
+    plain = made(3, 2, kernel, *sides).double()
+    even = with_even_outputs(copy.deepcopy(plain))
+    x = torch.randn(2, 3, *(5, 6, 4)[: 2 + n_more], dtype=torch.float64, requires_grad=True)
+    expected, found = plain(x), even(x)
+    torch.testing.assert_close(found, expected)
+    y = torch.randn_like(expected)
+    for mine, theirs in zip((x, *even.parameters()), (x, *plain.parameters()), strict=True):
+        gradients = [torch.autograd.grad((out * y).sum(), of, retain_graph=True)[0] for out, of in ((found, mine), (expected, theirs))]
+        torch.testing.assert_close(*gradients)
+
+
+@pytest.mark.parametrize(
+    ("kernel", "padding", "output_padding", "computed"),
+    [(4, 1, (0, 1), ((1, 0), (0, 0))), (5, 2, (0, 1), ((2, 2), (1, 1))), (4, 0, (0, 1), ((0, 0), (0, 1)))],
+    ids=["of less padding", "of output padding", "of neither"],
+)
+def test_odd_outputs_are_cut_out_of_even_ones(kernel, padding, output_padding, computed):
+    layer = with_even_outputs(nn.ConvTranspose2d(1, 1, kernel, 2, padding, output_padding))
+    assert (layer.padding, layer.output_padding) == computed

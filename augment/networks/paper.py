@@ -7,9 +7,10 @@ The table ends OASIS's decoder in a ReLU; like the released code's it ends in th
 from collections.abc import Iterable, Sequence
 from math import prod
 
-from torch import Tensor, nn
+from torch import nn
 
 from ...datasets.errors import UsageError
+from .transposed import with_even_outputs
 
 GRID = (8, 8)  # that every convolutional decoder starts from
 MNIST_SHAPE = SVHN_SHAPE = (32, 32)
@@ -17,7 +18,6 @@ CELEBA_SHAPE = (64, 64)
 OASIS_SHAPE, OASIS_TURNED = (208, 176), (176, 208)
 
 Pair = tuple[nn.Module, nn.Module]
-Side = int | tuple[int, int]
 
 
 def mnist(shape: tuple[int, ...], image_channels: int, latent_dim: int, width: int) -> Pair:
@@ -105,7 +105,7 @@ def _doubled(width: int, stages: int) -> list[int]:
     return [width * 2**stage for stage in range(stages)]
 
 
-def _encoder(channels: Sequence[int], kernel: int, paddings: Iterable[Side], *, batch_norm: bool) -> nn.Sequential:
+def _encoder(channels: Sequence[int], kernel: int, paddings: Iterable[int | tuple[int, int]], *, batch_norm: bool) -> nn.Sequential:
     """Convolutions of stride 2, each with a ReLU."""
     layers: list[nn.Module] = []
     for c_in, c, padding in zip(channels, channels[1:], paddings, strict=False):
@@ -118,42 +118,15 @@ def _decoder(
     latent_dim: int,
     channels: Sequence[int],
     kernel: int,
-    strides: Sequence[Side],
-    paddings: Sequence[Side],
-    output_paddings: Sequence[Side],
+    strides: Sequence[int | tuple[int, int]],
+    paddings: Sequence[int | tuple[int, int]],
+    output_paddings: Sequence[int | tuple[int, int]],
     *,
     batch_norm: bool,
 ) -> nn.Sequential:
     """A linear layer to a grid, transposed convolutions, each but the last with a ReLU; the table has batch norm after the last one too."""
     layers: list[nn.Module] = [nn.Linear(latent_dim, channels[0] * prod(GRID)), nn.Unflatten(1, (channels[0], *GRID))]
     for c_in, c, stride, padding, grown in zip(channels, channels[1:], strides, paddings, output_paddings, strict=False):
-        layers.append(EvenConvTranspose2d(c_in, c, kernel, stride, padding, grown))
+        layers.append(with_even_outputs(nn.ConvTranspose2d(c_in, c, kernel, stride, padding, grown)))
         layers += [nn.BatchNorm2d(c), nn.ReLU()] if batch_norm else [nn.ReLU()]
     return nn.Sequential(*layers[:-1])
-
-
-class EvenConvTranspose2d(nn.ConvTranspose2d):
-    """``ConvTranspose2d`` of stride 1 or 2 that gives odd outputs as part of even ones.
-
-    The values are the same. In bf16 oneDNN has fast kernels only for outputs whose sides are multiples of the stride: on others the forward
-    pass takes two to five times as long (torch 2.13; ``benchmarks/training.py``).
-    """
-
-    def __init__(self, c_in: int, c: int, kernel: int, stride: Side, padding: Side, output_padding: Side):
-        pairs = (side if isinstance(side, tuple) else (side, side) for side in (stride, padding, output_padding))
-        rows, columns = (_evened(kernel, *side) for side in zip(*pairs, strict=True))
-        super().__init__(c_in, c, kernel, stride, padding=(rows[0], columns[0]), output_padding=(rows[1], columns[1]))
-        self.margin = [-n for n in (*columns[2:], *rows[2:])]
-
-    def forward(self, input: Tensor, output_size: list[int] | None = None) -> Tensor:  # noqa: A002
-        output = super().forward(input, output_size)
-        return nn.functional.pad(output, self.margin) if any(self.margin) else output
-
-
-def _evened(kernel: int, stride: int, padding: int, grown: int) -> tuple[int, int, int, int]:
-    """Padding and output padding that make a side even under stride 2, and what is then to be cut off before it and behind it."""
-    if stride != 2 or (kernel + grown) % 2 == 0:
-        return padding, grown, 0, 0
-    if grown == 0:
-        return padding, 1, 0, 1
-    return (padding - 1, 0, 1, 0) if padding else (padding, grown, 0, 0)

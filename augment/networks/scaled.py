@@ -9,6 +9,7 @@ from monai.networks.blocks.convolutions import Convolution, ResidualUnit
 from torch import nn
 
 from ...datasets.errors import UsageError
+from .transposed import with_even_outputs
 
 LEAKY = ("LEAKYRELU", {"negative_slope": 0.1, "inplace": True})
 SMALLEST_GRID = 4  # voxels per side that the last convolution may leave
@@ -55,6 +56,8 @@ def _scaled(name: str, shape: tuple[int, ...], image_channels: int, latent_dim: 
         grown = tuple(old - 2 * new for old, new in zip(sizes[stage - 1], sizes[stage], strict=True))
         c_in, c = channels[stage - 1], channels[max(stage - 2, 0)]
         decoder += residual_unit(c_in)
-        decoder.append(Convolution(in_channels=c_in, out_channels=c, is_transposed=True, output_padding=grown, **block))
+        doubling = Convolution(in_channels=c_in, out_channels=c, is_transposed=True, output_padding=grown, **block)
+        with_even_outputs(doubling.conv)  # type: ignore[arg-type]
+        decoder.append(doubling)
     decoder.append(Convolution(dims, channels[0], image_channels, kernel_size=3, conv_only=True))
     return nn.Sequential(*encoder), nn.Sequential(*decoder)

@@ -141,7 +141,7 @@ _SEARCHED: Mapping[str, tuple[str, ...]] = {
     "vae:posterior": ("",),
     "vae:riemannian": ("",),
 }
-# Table 6. Of the VAEGAN's 21 points ten.
+# Table 6. Of the VAEGAN's 21 points ten, of the last two layers of the discriminator, which the networks for every size have.
 _PLUGGED_INTO: Mapping[str, tuple[str, tuple[str, ...]]] = {
     "vamp": ("vamp", _PSEUDO_INPUTS),
     "iwae": ("normal", tuple(f"samples={n}" for n in (2, 3, 4, 5, 6, 7, 8, 9, 10, 12))),
@@ -149,10 +149,8 @@ _PLUGGED_INTO: Mapping[str, tuple[str, tuple[str, ...]]] = {
     "vaegan": (
         "normal",
         (
-            *(f"layer=3 balance={value}" for value in (0.3, 0.5, 0.7, 0.8, 0.9, 0.99, 0.999)),
-            "layer=2 balance=0.8",
-            "layer=4 balance=0.8",
-            "layer=4 balance=0.99",
+            *(f"layer=-2 balance={value}" for value in (0.3, 0.5, 0.7, 0.8, 0.9, 0.99, 0.999)),
+            *(f"layer=-1 balance={value}" for value in (0.8, 0.9, 0.99)),
         ),
     ),
 }
