@@ -19,10 +19,19 @@ from tinycohort.datasets.transforms import ImageSpace, Preparation
 from tinycohort.experiments.engine.folder import all_runs, claim, read_config, run_path, seed_of, write_run
 from tinycohort.experiments.fidelity import features
 from tinycohort.experiments.fidelity_study import command
-from tinycohort.experiments.fidelity_study.cell import FLOOR_KEY, Scoring, _keep_pictures, cells_of, decoded, run_cell, split_of
+from tinycohort.experiments.fidelity_study.cell import (
+    FLOOR_KEY,
+    Scoring,
+    _keep_pictures,
+    cells_of,
+    decoded,
+    pictures_path,
+    run_cell,
+    split_of,
+)
 from tinycohort.experiments.fidelity_study.data import StudyData, load_extractor
-from tinycohort.experiments.fidelity_study.figures import _pictures
-from tinycohort.experiments.fidelity_study.plans import RECONSTRUCTIONS, systems_of
+from tinycohort.experiments.fidelity_study.figures import _pictures, draw_samples
+from tinycohort.experiments.fidelity_study.plans import RECONSTRUCTIONS, plan_of, systems_of
 from tinycohort.experiments.fidelity_study.report import _tables, write_report
 from tinycohort.experiments.fidelity_study.results import FLOOR, ranks, results_of
 from tinycohort.experiments.verify import findings_of
@@ -359,6 +368,34 @@ def test_settings_are_chosen_by_the_validation_side_alone():
     assert set(chosen.loc[chosen["row"] == "chosen", "system"]) == {"ae:gmm n_components=2"}
     assert chosen[(chosen["row"] == "chosen") & (chosen["side"] == "test")]["value"].tolist() == [9.0, 9.5]
     assert chosen[(chosen["row"] == "one") & (chosen["side"] == "test")]["value"].tolist() == [5.0]
+
+
+def test_chosen_rows_keep_their_place_and_are_told_once_where_columns_agree():
+    runs = [cell("ae", f"gmm n_components={n}", 0, validation=float(n), test=9.0) for n in (2, 3)]
+    runs.append(cell("vae", "normal", 0, test=5.0, validation=4.0))
+    results = results_of(runs, ROWS)
+    assert results.chosen()["row"].unique().tolist() == list(ROWS)
+    (table,) = (table for _, table in _tables(results, {"sizes": [40], "rows": ROWS}, 700))
+    assert table["chosen"].tolist() == ["ae:gmm n_components=2", "", ""]
+    # At another size another is chosen: each column tells its own.
+    for n, validation in ((2, 3.0), (3, 2.0)):
+        runs.append(cell("ae", f"gmm n_components={n}", 0, validation=validation, test=8.0))
+        runs[-1]["key"]["n"] = 80
+    (table,) = (table for _, table in _tables(results_of(runs, ROWS), {"sizes": [40, 80], "rows": ROWS}, 700))
+    assert [text.partition(": ")[2] for text in table.loc[0, ["40", "80"]]] == ["ae:gmm n_components=2", "ae:gmm n_components=3"]
+    assert "chosen" not in table
+
+
+def test_the_sheet_shows_what_a_row_chose(tmp_path: Path):
+    runs = [cell("ae", f"gmm n_components={n}", 0, validation=float(n), test=9.0) for n in (2, 3)]
+    shown = {FLOOR_KEY["sampler"]: 0.0, "gmm n_components=2": 0.25, "gmm n_components=3": 0.75}
+    for key, grey in zip([FLOOR_KEY, *(run["key"] for run in runs)], shown.values(), strict=True):
+        path = pictures_path(tmp_path, key)
+        path.parent.mkdir(exist_ok=True)
+        np.savez_compressed(path, **{"all/samples": np.full((3, 8, 8), 255 * grey, np.uint8)})
+    sheet = draw_samples(tmp_path, results_of(runs, ROWS), 40, plan_of("benchmark"))
+    greys = [float(image.get_array().mean()) for axis in sheet.axes for image in axis.images]
+    assert sorted(set(np.round(greys, 2))) == [0.0, 0.25]
 
 
 def test_scores_of_other_passports_are_never_put_together():

@@ -157,16 +157,18 @@ def _label(axis: Axes, name: str, title: str, ticks: Sequence[float], texts: Seq
     axis.tick_params(labelsize=8)
 
 
-def draw_samples(folder: Path, config: Mapping[str, Any], n: int, plan: Plan) -> Figure | None:
+def draw_samples(folder: Path, results: Results, n: int, plan: Plan) -> Figure | None:
     """Samples of the rows at a training size in the first run, below real images; ``None`` where no cell has any yet.
 
-    Of a plan with panels, the ends of each line; of a row that chooses among systems nothing, as what is chosen depends on the features.
+    Of a plan with panels, the ends of each line; of a row that chooses among systems, what it chooses by the first kind of features.
     """
     rows = [SheetRow(FLOOR, images) for images in _pictures(folder, FLOOR_KEY).values()]
     n_real = len(rows)
     ends = {line[value] for panel in plan.panels for line in panel.lines.values() for value in (min(line), max(line))}
-    for title, (system, *others) in config["grid"]["rows"].items():
-        if others or (ends and title not in ends):
+    chosen = results.chosen()
+    shown = chosen[chosen["n"] == n].drop_duplicates("row")
+    for title, system in zip(shown["row"], shown["system"], strict=True):
+        if ends and title not in ends:
             continue
         parsed = System.parse(system)
         found = _pictures(folder, {"run": 0, "n": n, "model": parsed.trained_as, "sampler": parsed.drawn_as})

@@ -44,7 +44,7 @@ def write_report(folder: Path) -> pd.DataFrame:
     tables = _tables(results, grid, config["data"]["n_train"])
     plan = plan_of(grid["plan"])
     figure = draw_scores(results, plan, config["data"]["n_train"])
-    drawn = {n: draw_samples(folder, config, n, plan) for n in grid["sizes"]}
+    drawn = {n: draw_samples(folder, results, n, plan) for n in grid["sizes"]}
     sheets = {n: sheet for n, sheet in drawn.items() if sheet is not None}
     table = tidy_scores(results)
     texts = {
@@ -102,18 +102,27 @@ def _tables(results: Results, grid: Mapping[str, Any], n_train: int) -> list[tup
 def _table(
     columns: Sequence[tuple[str, pd.DataFrame, pd.DataFrame | None]], rows: Mapping[str, Sequence[str]], passport: Passport
 ) -> pd.DataFrame:
-    """Rows of a plan by columns of one number each, its rank in brackets, and what was chosen; the floor, if there is one, comes last."""
-    lines: list[dict[str, str]] = [{"system": title} for title in rows]
-    last = {"system": FLOOR}
+    """Rows of a plan by columns of one number each, its rank in brackets; what was chosen, once or by column; last the floor."""
+    lines: dict[str, dict[str, str]] = {title: {} for title in rows}
+    chosen: dict[str, dict[str, str]] = {title: {} for title, systems in rows.items() if len(systems) > 1}
+    last: dict[str, str] = {}
     for column, scores, real in columns:
         rank = ranks(scores, real, passport) if len(scores) else {}
-        for line in lines:
-            own = scores[scores["row"] == line["system"]]
-            chosen = f": {own['system'].iloc[0]}" if len(own) and len(rows[line["system"]]) > 1 else ""
-            line[column] = f"{summary(own)} ({rank[line['system']]}){chosen}" if len(own) else "–"
+        for title, line in lines.items():
+            own = scores[scores["row"] == title]
+            line[column] = f"{summary(own)} ({rank[title]})" if len(own) else "–"
+            if title in chosen and len(own):
+                chosen[title][column] = own["system"].iloc[0]
         if real is not None:
             last[column] = summary(real)
-    return pd.DataFrame([*lines, last] if len(last) > 1 else lines)
+    if all(len(set(systems.values())) <= 1 for systems in chosen.values()):
+        for title, systems in chosen.items():
+            lines[title]["chosen"] = next(iter(systems.values()), "–")
+    else:
+        for title, systems in chosen.items():
+            lines[title] |= {column: f"{lines[title][column]}: {system}" for column, system in systems.items()}
+    table = [{"system": title, **line} for title, line in lines.items()]
+    return pd.DataFrame([*table, {"system": FLOOR, **last}] if last else table).fillna("")
 
 
 def _notes(config: Mapping[str, Any], results: Results, runs: Sequence[Mapping[str, Any]]) -> list[str]:

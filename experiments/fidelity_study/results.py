@@ -55,7 +55,9 @@ class Results:
         group = ["row", "n", "features", "passport"]
         means = asked.groupby([*group, "system"], sort=False)["value"].mean().reset_index()
         best = means.loc[means.groupby(group, sort=False)["value"].idxmin(), [*group, "system"]]
-        return pd.concat([scores[~several], scores[several].merge(best, on=[*group, "system"])], ignore_index=True)
+        found = pd.concat([scores[~several], scores[several].merge(best, on=[*group, "system"])])
+        order = {row: place for place, row in enumerate(scores["row"].unique())}
+        return found.sort_values("row", key=lambda column: column.map(order), kind="stable", ignore_index=True)
 
 
 def results_of(runs: Sequence[Mapping[str, Any]], rows: Mapping[str, Sequence[str]]) -> Results:
