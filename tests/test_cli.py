@@ -181,6 +181,7 @@ def test_the_studies_are_listed(augment):
     assert answer.code == 0
     assert all(name in answer.words for name in ("low-data", "benchmark", "ablation", "search", "plug-in", "neighbours"))
     assert "best of 10" in answer.words
+    assert "lambda: 1e-06, 0.0001, 0.01, 0.1, 1 (exact, Algorithm 2, released)" in answer.words
 
 
 @pytest.mark.parametrize("content", ["seed = 0\n[where]\ncommand = 'augment evaluate --data mine'\n", "lto = true", "= 3"])

@@ -20,7 +20,7 @@ from ..engine.runs import Study
 from ..engine.systems import System
 from .cell import Scoring, cells_of, run_cell
 from .data import HELD_OUT, REFERENCE, StudyData, in_one_class, inception, load_extractor, real_sample, sizes_of
-from .plans import ALL, PLANS, VALIDATION, plan_of, systems_of
+from .plans import ALL, PLANS, VALIDATION, Plan, plan_of, systems_of
 from .report import write_report
 
 # Of Appendix D; what is not named here has the default preset.
@@ -161,11 +161,21 @@ def show_plans() -> None:
                 plan.source,
                 ", ".join("all" if size == ALL else f"{size:,}" for size in plan.sizes),
                 plan.runs,
-                "; ".join(title if len(systems) == 1 else f"{title} (best of {len(systems)})" for title, systems in plan.rows.items()),
+                _rows_in_words(plan),
             )
             for name, plan in PLANS.items()
         ],
     )
+
+
+def _rows_in_words(plan: Plan) -> str:
+    """What is compared: the settings of each panel, or else every row."""
+    if plan.panels:
+        panels = [(panel, dict.fromkeys(value for line in panel.lines.values() for value in line)) for panel in plan.panels]
+        return "; ".join(
+            f"{panel.title}: {', '.join(f'{value:g}' for value in values)} ({', '.join(panel.lines)})" for panel, values in panels
+        )
+    return "; ".join(title if len(systems) == 1 else f"{title} (best of {len(systems)})" for title, systems in plan.rows.items())
 
 
 def report(folder: Path) -> None:
