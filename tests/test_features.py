@@ -27,7 +27,7 @@ from tinycohort.experiments.fidelity.features import (
     require_same_passport,
     sliced,
 )
-from tinycohort.experiments.fidelity.inception import BLOCKS, InceptionV3, load_inception, resize_as_tensorflow
+from tinycohort.experiments.fidelity.inception import BLOCKS, InceptionV3, fold_norms, load_inception, resize_as_tensorflow
 
 REAL_WEIGHTS = Path(__file__).parents[2] / "shared/data/inception/inception-2015-12-05-to-mixed6e.safetensors"
 TOY = Passport("toy", "Fréchet distance", "none", "none")
@@ -188,11 +188,18 @@ def test_the_usual_file_is_known_by_its_digest(whole, tmp_path, monkeypatch):
     monkeypatch.setattr(inception, "PORT_SHA256", str(told.value).split("starts with ")[1][:8])
     network, digest = load_inception(path, 64)
     assert digest.startswith(inception.PORT_SHA256)
-    # Its batch norms are part of its convolutions, and it computes what it would with them.
-    plain = InceptionV3(64).eval()
-    plain.blocks.load_state_dict({name: whole.get(name, value) for name, value in plain.blocks.state_dict().items()})
-    some = images(2, 12, 12)
-    torch.testing.assert_close(network(some), plain(some), rtol=1e-5, atol=1e-5)
+    name = "Conv2d_2b_3x3.bn.running_mean"
+    assert (network.blocks.state_dict()[name] == whole[name]).all()
+
+
+@torch.inference_mode()
+def test_folded_norms_compute_what_they_did(whole):
+    network, some = InceptionV3(192).eval(), images(2, 12, 12)
+    network.blocks.load_state_dict({name: whole.get(name, value) for name, value in network.blocks.state_dict().items()})
+    expected = network(some)
+    fold_norms(network)
+    assert not any(isinstance(module, nn.BatchNorm2d) for module in network.modules())
+    torch.testing.assert_close(network(some), expected, rtol=1e-5, atol=1e-5)
 
 
 def test_weights_that_do_not_fit_are_told(whole, tmp_path):

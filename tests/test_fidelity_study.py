@@ -1,5 +1,6 @@
 """Studies of fidelity on the toy at tiny size: what is trained on, what is scored against what, what is chosen, and what is told."""
 
+import copy
 import json
 import shutil
 from dataclasses import asdict, replace
@@ -9,6 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from matplotlib.text import Text
 
 from tinycohort.augment.fitting import FitSettings
 from tinycohort.augment.model import FittedModel
@@ -386,16 +388,25 @@ def test_chosen_rows_keep_their_place_and_are_told_once_where_columns_agree():
     assert "chosen" not in table
 
 
-def test_the_sheet_shows_what_a_row_chose(tmp_path: Path):
-    runs = [cell("ae", f"gmm n_components={n}", 0, validation=float(n), test=9.0) for n in (2, 3)]
-    shown = {FLOOR_KEY["sampler"]: 0.0, "gmm n_components=2": 0.25, "gmm n_components=3": 0.75}
-    for key, grey in zip([FLOOR_KEY, *(run["key"] for run in runs)], shown.values(), strict=True):
+def test_the_sheet_shows_what_a_row_chose_by_the_first_features_in_its_first_run(tmp_path: Path):
+    runs = [cell("ae", f"gmm n_components={n}", run, validation=abs(n - 3), test=9.0) for n in (2, 3) for run in (0, 1)]
+    for run in runs:  # by other features the other one is better
+        of_others = copy.deepcopy(run["result"]["scores"]["x"])
+        of_others["validation"]["all"]["name"]["value"] *= -1
+        run["result"]["scores"]["y"], run["result"]["passports"]["y"] = of_others, run["result"]["passports"]["x"] | {"extractor": "y"}
+    del runs[2]  # what is chosen has no run 0
+    greys = [0.0, 0.25, 0.5, 0.75]
+    for key, grey in zip([FLOOR_KEY, *(run["key"] for run in runs)], greys, strict=True):
         path = pictures_path(tmp_path, key)
         path.parent.mkdir(exist_ok=True)
         np.savez_compressed(path, **{"all/samples": np.full((3, 8, 8), 255 * grey, np.uint8)})
-    sheet = draw_samples(tmp_path, results_of(runs, ROWS), 40, plan_of("benchmark"))
-    greys = [float(image.get_array().mean()) for axis in sheet.axes for image in axis.images]
-    assert sorted(set(np.round(greys, 2))) == [0.0, 0.25]
+    results = results_of(runs, ROWS)
+    assert set(results.chosen()["system"]) == {"ae:gmm n_components=2", "ae:gmm n_components=3"}
+    sheet = draw_samples(tmp_path, results, 40, plan_of("benchmark"))
+    assert sheet is not None
+    shown = {float(np.round(image.get_array().mean(), 2)) for axis in sheet.axes for image in axis.images}
+    assert shown == {0.0, 0.75}
+    assert any("n_components=3" in text.get_text() for text in sheet.findobj(Text))
 
 
 def test_scores_of_other_passports_are_never_put_together():

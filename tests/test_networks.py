@@ -283,3 +283,26 @@ def test_transposed_convolutions_with_even_outputs_give_what_they_gave(made, ker
 def test_odd_outputs_are_cut_out_of_even_ones(kernel, padding, output_padding, computed):
     layer = with_even_outputs(nn.ConvTranspose2d(1, 1, kernel, 2, padding, output_padding))
     assert (layer.padding, layer.output_padding) == computed
+
+
+@pytest.mark.parametrize(
+    ("name", "shape"),
+    [("conv", (45, 55)), ("conv", (19, 17, 23)), ("resnet", (19, 33)), ("paper-mnist", (32, 32)), ("paper-celeba", (64, 64))],
+)
+def test_decoders_compute_even_outputs(name, shape):
+    decoder = Architecture(name, shape, latent_dim=2, channels=2).decoder()
+    doubling = [layer for layer in decoder.modules() if isinstance(layer, nn.ConvTranspose2d | nn.ConvTranspose3d) and layer.stride[0] == 2]
+    assert doubling
+    for layer in doubling:
+        sides = zip(layer.kernel_size, layer.padding, layer.output_padding, strict=True)
+        assert all((kernel - 2 * padding + grown) % 2 == 0 for kernel, padding, grown in sides)
+    # Copied as a checkpoint is, differentiated twice as RAE-GP is, and in bf16 as training is.
+    z = torch.rand(2, 2, requires_grad=True)
+    twin = copy.deepcopy(decoder)
+    torch.testing.assert_close(twin(z), decoder(z))
+    (gradient,) = torch.autograd.grad(decoder(z).sum(), z, create_graph=True)
+    gradient.square().sum().backward()
+    assert z.grad is not None
+    expected = decoder(z)
+    with torch.autocast("cpu", torch.bfloat16):
+        torch.testing.assert_close(decoder(z).float(), expected, rtol=0.1, atol=0.1)

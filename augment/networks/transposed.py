@@ -1,7 +1,7 @@
-"""Transposed convolutions of stride 1 or 2 that give odd outputs as part of even ones.
+"""Transposed convolutions that give odd outputs as part of even ones.
 
-oneDNN has fast kernels only for outputs whose sides are multiples of the stride: on others the forward pass takes 2 to 8 times as long in
-bf16, and up to twice as long in float32 (torch 2.13).
+oneDNN has fast bf16 kernels for stride 2 only where the sides of the output are even: a step of training on others takes 1.4 to 2.8 times
+as long (torch 2.13; in float32 there is little in it).
 """
 
 from functools import partial
@@ -12,7 +12,11 @@ Transposed = nn.ConvTranspose2d | nn.ConvTranspose3d
 
 
 def with_even_outputs(layer: Transposed) -> Transposed:
-    """Have ``layer`` compute one row more than it gives where its output is odd; what it gives, and its weights, stay what they are."""
+    """Have ``layer`` compute one row more than it gives where its output is odd; what it gives, and its weights, stay what they are.
+
+    For stride 2 without dilation; with padding 0 and output padding 1 it stays odd. What ``layer.padding`` and ``layer.output_padding``
+    say afterwards is what is computed; an ``output_size`` cannot be asked for.
+    """
     sides = [_evened(*side) for side in zip(layer.kernel_size, layer.stride, layer.padding, layer.output_padding, strict=True)]  # type: ignore[arg-type]
     layer.padding = tuple(side[0] for side in sides)  # type: ignore[assignment]
     layer.output_padding = tuple(side[1] for side in sides)  # type: ignore[assignment]

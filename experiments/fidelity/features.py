@@ -21,7 +21,7 @@ from ...classifiers.network import CNN, HIDDEN, load_function
 from ...classifiers.training import ClassifierSettings, train_classifier
 from ...datasets.compute import choose_device, laid_out
 from ...datasets.errors import UsageError
-from .inception import SIDE, load_inception
+from .inception import SIDE, fold_norms, load_inception
 
 BATCH = 32
 LEAST_EPOCHS, LEAST_STEPS = 20, 500  # of the classifier's training: a small cohort makes few steps an epoch
@@ -118,6 +118,8 @@ def inception_extractor(weights: Path, dimension: int = 2048, *, bf16: bool = Fa
     """
     where = choose_device(device)
     network, digest = load_inception(weights, dimension)
+    if not bf16:  # whose rounding would be another, under the same passport
+        fold_norms(network)
     laid_out(network.to(where), torch.channels_last)
 
     def compute(images: Tensor) -> Tensor:

@@ -204,7 +204,7 @@ def resize_as_tensorflow(images: Tensor, size: tuple[int, int]) -> Tensor:
 
 
 def load_inception(path: Path, dimension: int) -> tuple[InceptionV3, str]:
-    """The network with its weights, in evaluation mode with its batch norms folded into its convolutions, and their SHA-256.
+    """The network with its weights, in evaluation mode, and their SHA-256.
 
     Parameters
     ----------
@@ -242,12 +242,15 @@ def load_inception(path: Path, dimension: int) -> tuple[InceptionV3, str]:
                 f"{path} has {name} as {tuple(weights[name].shape)}, and it is {tuple(value.shape)}: these are another network's weights."
             )
         value.copy_(weights[name])
-    network.eval()
+    return network.eval(), digest
+
+
+def fold_norms(network: InceptionV3) -> None:
+    """Make the batch norms of a network in evaluation mode part of its convolutions: in float32 it computes the same, but for rounding."""
     for module in network.modules():
         if isinstance(module, _Convolution):
             module.conv = fuse_conv_bn_eval(module.conv.double(), module.bn.double()).float()
             module.bn = nn.Identity()  # type: ignore[assignment]
-    return network, digest
 
 
 def _read(path: Path, content: bytes, digest: str) -> dict[str, Tensor]:

@@ -158,23 +158,27 @@ def _label(axis: Axes, name: str, title: str, ticks: Sequence[float], texts: Seq
 
 
 def draw_samples(folder: Path, results: Results, n: int, plan: Plan) -> Figure | None:
-    """Samples of the rows at a training size in the first run, below real images; ``None`` where no cell has any yet.
+    """Samples of the rows at a training size in their first run, below real images; ``None`` where no cell has any yet.
 
     Of a plan with panels, the ends of each line; of a row that chooses among systems, what it chooses by the first kind of features.
     """
     rows = [SheetRow(FLOOR, images) for images in _pictures(folder, FLOOR_KEY).values()]
     n_real = len(rows)
-    ends = {line[value] for panel in plan.panels for line in panel.lines.values() for value in (min(line), max(line))}
+    several = set(results.scores.groupby("row")["system"].nunique().loc[lambda counts: counts > 1].index)
     chosen = results.chosen()
-    shown = chosen[chosen["n"] == n].drop_duplicates("row")
-    for title, system in zip(shown["row"], shown["system"], strict=True):
+    shown = chosen[(chosen["n"] == n) & (chosen["features"] == results.scores["features"].iloc[0])]
+    shown = shown.sort_values("run", kind="stable").drop_duplicates("row").sort_index()
+    panels = [panel for panel in plan.panels if set(shown["row"]) & set(panel.rows)]
+    ends = {line[value] for panel in panels for line in panel.lines.values() for value in (min(line), max(line))}
+    for title, system, run in zip(shown["row"], shown["system"], shown["run"], strict=True):
         if ends and title not in ends:
             continue
         parsed = System.parse(system)
-        found = _pictures(folder, {"run": 0, "n": n, "model": parsed.trained_as, "sampler": parsed.drawn_as})
+        found = _pictures(folder, {"run": int(run), "n": n, "model": parsed.trained_as, "sampler": parsed.drawn_as})
         if not plan.reconstructions:
             found.pop(NEAREST_TRAINING, None)
-        rows += [SheetRow(title.replace(" ", "\n") if name == "samples" else name, images) for name, images in found.items()]
+        label = f"{title}: {system.partition(' ')[2]}" if title in several else title
+        rows += [SheetRow(label.replace(" ", "\n") if name == "samples" else name, images) for name, images in found.items()]
     return contact_sheet(rows, columns=SHOWN) if len(rows) > n_real else None
 
 

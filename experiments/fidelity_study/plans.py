@@ -141,7 +141,7 @@ _SEARCHED: Mapping[str, tuple[str, ...]] = {
     "vae:posterior": ("",),
     "vae:riemannian": ("",),
 }
-# Table 6. Of the VAEGAN's 21 points ten, of the last two layers of the discriminator, which the networks for every size have.
+# Table 6. Of the VAEGAN's 21 points ten, of the discriminator's last two layers: networks of fewer are too small for it.
 _PLUGGED_INTO: Mapping[str, tuple[str, tuple[str, ...]]] = {
     "vamp": ("vamp", _PSEUDO_INPUTS),
     "iwae": ("normal", tuple(f"samples={n}" for n in (2, 3, 4, 5, 6, 7, 8, 9, 10, 12))),

@@ -168,6 +168,7 @@ def _sampling(runs: Sequence[Mapping[str, Any]], results: Results, n_train: int)
             rows.setdefault((run["key"]["model"], run["key"]["sampler"], run["key"]["n"]), []).append({**notes, **notes["sampling"]})
     columns = {
         "acceptance": "acceptance",
+        "r_hat": "r_hat",
         "unmoved": "unmoved",
         "off the manifold": "off_manifold",
         "nearest training image": "nearest_median",
@@ -255,7 +256,8 @@ _PAGE = """<!doctype html>
 {% for row in sampling[1] %}<tr>{% for cell in row %}<td>{{ cell }}</td>{% endfor %}</tr>
 {% endfor %}</table>
 <p class="note">Means over runs and classes. Distances are medians of the root-mean-square difference over voxels to the nearest training
-image; those of held-out images, decoded, are what to compare with: samples that come much nearer are near copies.</p>
+image; those of held-out images, decoded, are what to compare with: samples that come much nearer are near copies. An r_hat far above 1
+says that chains stay near the centroids that they start from.</p>
 {% if missing %}<h2>Not there yet</h2><ul>{% for cell in missing %}<li>{{ cell }}</li>{% endfor %}</ul>{% endif %}
 {% if failures %}<h2>Runs that failed</h2><ul>{% for failure in failures %}<li>{{ failure }}</li>{% endfor %}</ul>{% endif %}
 {% if command %}<h2>Command</h2>

@@ -51,7 +51,7 @@ class Results:
         if not several.any():
             return scores
         frechet = scores["passport"].map({name: passport.frechet for name, passport in self.passports.items()})
-        asked = scores[(scores["side"] == VALIDATION) & (scores["measure"] == frechet) & scores["label"].isin(WHOLE)]
+        asked = scores[(scores["side"] == VALIDATION) & (scores["measure"] == frechet) & scores["label"].isin(WHOLE)].dropna(subset="value")
         group = ["row", "n", "features", "passport"]
         means = asked.groupby([*group, "system"], sort=False)["value"].mean().reset_index()
         best = means.loc[means.groupby(group, sort=False)["value"].idxmin(), [*group, "system"]]
