@@ -54,7 +54,7 @@ def cross_entropy(logits: Tensor, label: float) -> Tensor:
 
 def own_gradient(model, player: str, objective: Tensor) -> dict[str, Tensor]:
     """Of a player's objective, with the other players' weights held; autograd alone decides."""
-    parameters = dict(getattr(model, player).named_parameters())
+    parameters = {name: value for name, value in getattr(model, player).named_parameters() if value.requires_grad}
     gradients = torch.autograd.grad(objective, list(parameters.values()), retain_graph=True)
     return {f"{player}.{name}": gradient for name, gradient in zip(parameters, gradients, strict=True)}
 
@@ -65,7 +65,7 @@ def assert_players_get_their_own(model, x, objectives: dict[str, Tensor]):
         expected |= own_gradient(model, player, objective)
     model.zero_grad()
     model.loss(x, noise())["loss"].backward()
-    found = {name: value.grad for name, value in model.named_parameters()}
+    found = {name: value.grad for name, value in model.named_parameters() if value.requires_grad}
     assert set(found) == set(expected)
     for name, gradient in expected.items():
         scale = float(gradient.abs().max())

@@ -306,3 +306,20 @@ def test_decoders_compute_even_outputs(name, shape):
     expected = decoder(z)
     with torch.autocast("cpu", torch.bfloat16):
         torch.testing.assert_close(decoder(z).float(), expected, rtol=0.1, atol=0.1)
+
+
+@pytest.mark.parametrize(
+    ("name", "shape", "idle"),
+    [("conv", (16, 20), 2), ("resnet", (8, 8, 8), 3), ("paper-mnist", (32, 32), 4), ("paper-oasis", (208, 176), 0)],
+)
+def test_biases_that_a_batch_norm_takes_away_are_not_trained(name, shape, idle):
+    encoder = Architecture(name, shape, latent_dim=2, channels=2).encoder(1)
+    frozen = [parameter for parameter, value in encoder.named_parameters() if not value.requires_grad]
+    assert len(frozen) == idle
+    x = torch.rand(3, 1, *shape)
+    (before,) = encoder(x)
+    with torch.no_grad():
+        for parameter in frozen:
+            encoder.get_parameter(parameter).add_(1.0)
+    (after,) = encoder(x)
+    torch.testing.assert_close(after, before, rtol=1e-4, atol=1e-4)

@@ -287,7 +287,7 @@ def test_no_nan_in_many_dimensions(kind, settings, shape, latent_dim, content):
         terms = model.loss(x, seeded(epoch))
         terms["loss"].backward()
         assert all(term.isfinite() for term in terms.values())
-        assert all(value.grad.isfinite().all() for value in model.parameters())
+        assert all(value.grad.isfinite().all() for value in model.parameters() if value.requires_grad)
         optimizer.step()
     with torch.no_grad():
         assert all(term.isfinite() for term in model.eval().loss(x, seeded(9)).values())
