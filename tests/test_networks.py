@@ -303,6 +303,8 @@ def test_decoders_compute_even_outputs(name, shape):
     (gradient,) = torch.autograd.grad(decoder(z).sum(), z, create_graph=True)
     gradient.square().sum().backward()
     assert z.grad is not None
+    assert z.grad.isfinite().all()
+    assert z.grad.abs().max() > 0
     expected = decoder(z)
     with torch.autocast("cpu", torch.bfloat16):
         torch.testing.assert_close(decoder(z).float(), expected, rtol=0.1, atol=0.1)

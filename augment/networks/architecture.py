@@ -103,7 +103,7 @@ class Architecture:
 
 
 def _freeze_idle_biases(body: nn.Module) -> None:
-    """Have no gradient computed for biases that a batch norm takes away again: it is zero, and a tenth of a step's time on a CPU."""
+    """Have no gradient computed for biases that a batch norm takes away again: it is zero, and takes time."""
     layers = [module for module in body.modules() if not list(module.children())]
     for layer, following in pairwise(layers):
         if isinstance(following, _BatchNorm) and isinstance(layer, _ConvNd) and layer.bias is not None:
