@@ -9,6 +9,7 @@ import copy
 import math
 import os
 import time
+from contextlib import ExitStack
 from pathlib import Path
 from statistics import median
 from unittest.mock import patch
@@ -20,7 +21,7 @@ from measuring import Row, command_of, cpu_medians, publish, table
 from torch import Tensor
 from torch.utils.data import DataLoader, TensorDataset
 
-from tinycohort.augment.autoencoders import AUTOENCODERS, Autoencoder, build_autoencoder
+from tinycohort.augment.autoencoders import AUTOENCODERS, Autoencoder, base, build_autoencoder
 from tinycohort.augment.networks import ARCHITECTURES, Architecture, paper, scaled
 from tinycohort.augment.training import TrainingSettings, train
 from tinycohort.datasets.compute import computes_in_bf16, hardware, laid_out
@@ -38,7 +39,7 @@ def made_sides(n: int, shape: tuple[int, ...]) -> Sides:
 
 
 def plain(model: Autoencoder, sides: Sides, epochs: int, batch_size: int) -> None:
-    """The loop of a tutorial: a loader of single images, float32, torch's own memory layout."""
+    """The loop of a tutorial: a loader of single images, float32, torch's own memory layout; the model is of torch's own layers."""
     loaders = [
         DataLoader(TensorDataset(side), batch_size=batch_size, shuffle=shuffle) for side, shuffle in zip(sides, (True, False), strict=True)
     ]
@@ -67,17 +68,28 @@ def ours(model: Autoencoder, sides: Sides, epochs: int, batch_size: int, precisi
     train(model, *sides, settings, seed=0)
 
 
+def built(name: str, architecture: Architecture, *, even: bool = False, twice: bool = False) -> Autoencoder:
+    """Always of the same weights; of torch's own layers but for even outputs and batch norms that are made for a second derivative."""
+    torch.manual_seed(0)
+    with ExitStack() as stack:
+        if not even:
+            for module in (paper, scaled):
+                stack.enter_context(patch.object(module, "with_even_outputs", lambda layer: layer))
+        if not twice:
+            stack.enter_context(patch.object(base, "twice_differentiable", lambda network: network))
+        return build_autoencoder(name, architecture)
+
+
 def trainings(names: list[str], architecture: Architecture, sides: Sides, epochs: int, batch_size: int, repeats: int) -> list[Row]:
     """Table of steps per second; in the time of a step is its share of validation and of everything else that training does."""
     rows: list[Row] = [("model", "plain (steps/s)", "ours (steps/s)", "ours, float32 (steps/s)", "ours / plain")]
     candidates = {"plain": plain, "ours": ours, "float32": lambda m, s, e, b: ours(m, s, e, b, "fp32")}
     few = (sides[0][:batch_size], sides[1][:batch_size])
     for name in names:
-        torch.manual_seed(0)
-        model = build_autoencoder(name, architecture)
-        for candidate in candidates.values():
-            candidate(copy.deepcopy(model), few, 1, batch_size)
-        tasks = {key: lambda c=c, m=model: c(copy.deepcopy(m), sides, epochs, batch_size) for key, c in candidates.items()}
+        models = {key: built(name, architecture, even=key != "plain", twice=key != "plain") for key in candidates}
+        for key, candidate in candidates.items():
+            candidate(copy.deepcopy(models[key]), few, 1, batch_size)
+        tasks = {key: lambda c=c, m=models[key]: c(copy.deepcopy(m), sides, epochs, batch_size) for key, c in candidates.items()}
         seconds = cpu_medians(tasks, repeats)
         n_steps = epochs * math.ceil(len(sides[0]) / batch_size)
         rates = [f"{n_steps / seconds[key]:.2f}" for key in candidates]
@@ -111,18 +123,22 @@ class Step:
 
 def steps(name: str, architecture: Architecture, images: Tensor, repeats: int) -> list[Row]:
     """Table of one step, by what was changed one after another, and by its parts."""
-    with patch.object(paper, "with_even_outputs", lambda layer: layer), patch.object(scaled, "with_even_outputs", lambda layer: layer):
-        plain = build_autoencoder(name, architecture)
-    model = build_autoencoder(name, architecture)
+    plain, even = built(name, architecture), built(name, architecture, even=True)
     variants = {
         "float32, plain layout": Step(plain, images, channels_last=False, bf16=False, fused=False),
         "and channels last": Step(plain, images, channels_last=True, bf16=False, fused=False),
         "and bf16": Step(plain, images, channels_last=True, bf16=True, fused=False),
-        "and even outputs": Step(model, images, channels_last=True, bf16=True, fused=False),
-        "and a fused Adam": Step(model, images, channels_last=True, bf16=True, fused=True),
+        "and even outputs": Step(even, images, channels_last=True, bf16=True, fused=False),
+        "and a fused Adam": Step(even, images, channels_last=True, bf16=True, fused=True),
         "bf16 alone": Step(plain, images, channels_last=False, bf16=True, fused=False),
-        "even outputs alone": Step(model, images, channels_last=False, bf16=False, fused=False),
+        "even outputs alone": Step(even, images, channels_last=False, bf16=False, fused=False),
     }
+    if plain.differentiates_twice:
+        twice = built(name, architecture, even=True, twice=True)
+        variants |= {
+            "all of it, and own batch norms": Step(twice, images, channels_last=True, bf16=True, fused=True),
+            "own batch norms in float32": Step(twice, images, channels_last=False, bf16=False, fused=False),
+        }
     for step in variants.values():
         step.timed()
     found: dict[str, list[dict[str, float]]] = {key: [] for key in variants}
@@ -163,11 +179,16 @@ def main() -> None:
             f"Times are CPU time, medians of {given.repeats} interleaved repeats, beside other jobs.",
             "## Steps per second",
             f"Whole trainings of {given.epochs} epochs on {given.n:,} images of {size}, {given.batch_size} a step, validated on a sixth as "
-            f"many after each; architecture {given.arch}. *plain*: a loader of single images, float32, torch's own memory layout.",
+            f"many after each; architecture {given.arch}. *plain*: a loader of single images, float32, torch's own layers and layout.",
             table(trainings(given.models, architecture, sides, given.epochs, given.batch_size, given.repeats)),
-            f"## One step of `{given.models[0]}` on {given.batch_size} images",
-            "Each line but the last two keeps what the lines above it changed. Even outputs: `augment/networks/transposed.py`.",
-            table(steps(given.models[0], architecture, sides[0][: given.batch_size], 4 * given.repeats)),
+            "## One step",
+            f"On {given.batch_size} images. Each line keeps what the lines above it changed, unless it says otherwise. Even outputs: "
+            "`augment/networks/transposed.py`; own batch norms, where a loss holds a gradient: `augment/networks/normalisation.py`.",
+            *(
+                f"### `{name}`\n\n{table(steps(name, architecture, sides[0][: given.batch_size], given.repeats))}"
+                for name in given.models
+                if name == given.models[0] or AUTOENCODERS[name].differentiates_twice
+            ),
         )
     )
     publish(text, given.out)

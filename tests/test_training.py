@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from tinycohort.augment import training
-from tinycohort.augment.autoencoders import AE, VAE, build_autoencoder
+from tinycohort.augment.autoencoders import AE, VAE
 from tinycohort.augment.fitting import FitSettings, Hooks, fit_class, fit_warnings, plan_digest
 from tinycohort.augment.networks import Architecture
 from tinycohort.augment.training import TrainingSettings, train
@@ -226,23 +226,6 @@ def test_a_loss_below_zero_that_hardly_rises_is_no_better_one():
     _, result = trained(settings, model=model)
     assert result.history["learning_rate"].tolist() == [0.08] * 4 + [0.04] * 2
     assert result.best_epoch == 1
-
-
-@pytest.mark.parametrize(
-    ("name", "arch", "shape", "layout"),
-    [
-        ("vae", "conv", (32, 32), torch.channels_last),
-        ("vae", "conv", (8, 9, 10), torch.channels_last_3d),
-        ("hvae", "conv", (32, 32), torch.contiguous_format),
-        ("rhvae", "paper-mnist", (32, 32), torch.contiguous_format),
-        ("rae-gp", "resnet", (8, 9, 10), torch.contiguous_format),
-        ("hvae", "paper-oasis", (208, 176), torch.channels_last),  # of no batch norm
-    ],
-)
-def test_batch_norm_that_is_differentiated_twice_keeps_the_plain_layout(name, arch, shape, layout):
-    with torch.device("meta"):
-        model = build_autoencoder(name, Architecture(arch, shape, latent_dim=2, channels=2))
-    assert training.memory_format(model, torch.empty(1, 1, *shape)) == layout
 
 
 def test_bf16_trains_and_keeps_float32_weights():

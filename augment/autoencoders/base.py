@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from ..networks import Architecture
+from ..networks.normalisation import twice_differentiable
 from ..posterior import Posterior
 
 
@@ -30,7 +31,7 @@ class Autoencoder(nn.Module, ABC):
         The term of ``loss`` whose validation value chooses the epoch that is kept and halves the learning rate. A game of two players has
         no loss that falls as the model improves: such a model names its reconstruction.
     differentiates_twice : bool
-        Whether ``loss`` holds a gradient with respect to codes, through which training passes another time.
+        Whether ``loss`` holds a gradient with respect to codes, through which training passes another time: the decoder is made for it.
     """
 
     n_heads: ClassVar[int] = 1
@@ -43,7 +44,8 @@ class Autoencoder(nn.Module, ABC):
         super().__init__()
         self.architecture = architecture
         self.encoder = architecture.encoder(self.n_heads)
-        self.decoder = architecture.decoder()
+        decoder = architecture.decoder()
+        self.decoder = twice_differentiable(decoder) if self.differentiates_twice else decoder
 
     def encode(self, x: Tensor) -> Tensor:
         """Codes ``(n, D)`` of images, without noise."""
