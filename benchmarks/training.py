@@ -137,7 +137,6 @@ def steps(name: str, architecture: Architecture, images: Tensor, repeats: int) -
         twice = built(name, architecture, even=True, twice=True)
         variants |= {
             "all of it, and own batch norms": Step(twice, images, channels_last=True, bf16=True, fused=True),
-            "own batch norms in float32": Step(twice, images, channels_last=False, bf16=False, fused=False),
         }
     for step in variants.values():
         step.timed()

@@ -228,6 +228,21 @@ def test_a_loss_below_zero_that_hardly_rises_is_no_better_one():
     assert result.best_epoch == 1
 
 
+class LookingAtTheLayout(AE):
+    """Keeps which of its kernels lie channels last."""
+
+    def loss(self, x, generator):
+        self.layouts = {weight.is_contiguous(memory_format=torch.channels_last) for weight in self.decoder.parameters() if weight.ndim == 4}
+        return super().loss(x, generator)
+
+
+def test_training_lays_out_channels_last_and_leaves_the_plain_layout():
+    model = fresh(LookingAtTheLayout)
+    trained(TrainingSettings(epochs=1, batch_size=5, precision="fp32", device="cpu"), model=model)
+    assert model.layouts == {True}
+    assert all(weight.is_contiguous() for weight in model.parameters())
+
+
 def test_bf16_trains_and_keeps_float32_weights():
     model, result = trained(TrainingSettings(epochs=3, batch_size=5, precision="bf16", device="cpu"))
     assert {p.dtype for p in model.parameters()} == {torch.float32}

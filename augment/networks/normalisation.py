@@ -24,6 +24,8 @@ class _TwiceDifferentiable(_BatchNorm):
         if not self.training:
             return super().forward(input)
         self._check_input_dim(input)
+        if input.numel() == input.shape[1]:
+            raise ValueError(f"Batch norm learns from more than one value a channel, not from {tuple(input.shape)}.")
         self.num_batches_tracked.add_(1)  # type: ignore[union-attr]
         return _Normalise.apply(input, self.weight, self.bias, self.running_mean, self.running_var, self.momentum, self.eps)
 
@@ -47,7 +49,7 @@ def twice_differentiable(network: Network) -> Network:
 
 
 class _Normalise(torch.autograd.Function):
-    """y = w h + b with h = (x - mean) s, by channels; s is one over the standard deviation."""
+    """y = w h + b with h = (x - mean) s, by channels; s = 1 / sqrt(variance + eps)."""
 
     @staticmethod
     def forward(
@@ -92,8 +94,9 @@ class _Gradient(torch.autograd.Function):
         if v is None:
             v = torch.zeros_like(x)
         d_g, vh, v_mean = _gradients(v, x, weight, mean, scale)
-        # The weight's gradient for the mean 0 and the scale 1: the kernel that sums a product of two maps by channels.
-        vg = _backward_kernel(v, g, None, None, None, torch.zeros_like(mean), torch.ones_like(scale), True, 0.0, (False, True, False))[1]
+        # The weight's gradient for the mean 0 and the scale 1 sums a product of two maps by channels. CUDA's kernel needs a weight for it.
+        zero, one = torch.zeros_like(mean), torch.ones_like(scale)
+        vg = _backward_kernel(v, g, one, None, None, zero, one, True, 0.0, (False, True, False))[1]
         vh, v_mean, vg, gh, g_mean = vh / n, v_mean / n, vg / n, of_weight / n, of_bias / n
         spread = vg - v_mean * g_mean - vh * gh
         of_g, of_v, of_h = (-weight * scale.square() * factor for factor in (vh, gh, spread))
@@ -103,8 +106,11 @@ class _Gradient(torch.autograd.Function):
         if q is not None:
             d_g = d_g + q.view(-1, *[1] * (x.ndim - 2)).to(d_g.dtype)
         of_h = (of_h - of_g * gh - of_v * vh) * scale
-        rest = -of_g * g_mean - of_v * v_mean - of_h * mean
-        d_x = _affine(g, of_g, rest).add_(_affine(v, of_v)).add_(_affine(x, of_h))
+        # Each map loses its own mean before it is rounded: of a map far from 0 little else would be left in bf16.
+        terms = ((g, of_g, g_mean), (v, of_v, v_mean), (x, of_h, mean))
+        d_x, *others = (_affine(values, factor, -factor * centre) for values, factor, centre in terms)
+        for other in others:
+            d_x += other
         return d_g, d_x, n * scale * spread, None, None
 
 
@@ -113,7 +119,6 @@ def _gradients(g: Tensor, x: Tensor, weight: Tensor, mean: Tensor, scale: Tensor
     return _backward_kernel(g, x, weight, None, None, mean, scale, True, 0.0, (True, True, True))
 
 
-def _affine(x: Tensor, factor: Tensor, shift: Tensor | None = None) -> Tensor:
+def _affine(x: Tensor, factor: Tensor, shift: Tensor) -> Tensor:
     """factor x + shift by channels, in one pass whatever the precision of ``x``: batch norm with statistics that change nothing."""
-    shift = torch.zeros_like(factor) if shift is None else shift
     return torch.native_batch_norm(x, factor, shift, torch.zeros_like(factor), torch.ones_like(factor), False, 0.0, 0.0)[0]
