@@ -1,7 +1,7 @@
 """How much of an FID is faint haze in the background? A study's samples once more, what is fainter than a bound set to 0.
 
-Black is exactly 0 in most of a digit's image, and just above it in what a sigmoid draws; InceptionV3 sees the difference, which an eye
-hardly does. The Fréchet distance to the real images, which are left as they are, of the samples as they come (bound 0) and without their haze:
+Black is exactly 0 in most of a digit's image, and just above it in what a sigmoid draws; InceptionV3 sees the difference, which eyes hardly
+does. The Fréchet distance to the real images, which are left as they are, of the samples as they come (bound 0) and without their haze:
 
     python benchmarks/haze.py studies/low-data --size 1000 --systems vae:gmm vae:riemannian --weights $INCEPTION
 
