@@ -15,7 +15,6 @@ from pathlib import Path
 import torch
 from measuring import Row, publish, table
 
-from tinycohort.datasets.compute import choose_device
 from tinycohort.experiments.engine.folder import read_config
 from tinycohort.experiments.engine.systems import System
 from tinycohort.experiments.fidelity.frechet import frechet_distance_of_features
@@ -48,7 +47,7 @@ def main() -> None:
         for label, n in data.sizes.items():
             model = fitted_model(system, label, split, key, data, config, given.study)
             latents, _ = latents_of(system, model, n, given.seed)
-            images.append(torch.cat(list(decoded(model, latents, choose_device("cpu")))))
+            images.append(torch.cat(list(decoded(model, latents, torch.device("cpu")))))
         drawn = torch.cat(images)
         distances = [
             frechet_distance_of_features(real, features_of(extractor, torch.where(drawn < bound, 0, drawn).split(1000)))

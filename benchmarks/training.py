@@ -135,9 +135,7 @@ def steps(name: str, architecture: Architecture, images: Tensor, repeats: int) -
     }
     if plain.differentiates_twice:
         twice = built(name, architecture, even=True, twice=True)
-        variants |= {
-            "all of it, and own batch norms": Step(twice, images, channels_last=True, bf16=True, fused=True),
-        }
+        variants["all of it, and own batch norms"] = Step(twice, images, channels_last=True, bf16=True, fused=True)
     for step in variants.values():
         step.timed()
     found: dict[str, list[dict[str, float]]] = {key: [] for key in variants}
