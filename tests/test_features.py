@@ -24,6 +24,7 @@ from tinycohort.experiments.fidelity.features import (
     cohort_extractor,
     custom_extractor,
     inception_extractor,
+    inception_of_name,
     require_same_passport,
     sliced,
 )
@@ -98,6 +99,32 @@ def test_features_of_every_dimension_and_no_random_block(whole, file, tmp_path):
     extractor = inception_extractor(complete)
     assert next(extractor.features([some])).shape == (2, 2048)
     assert extractor.passport.frechet == "FID"
+
+
+def test_features_in_bf16_are_near_and_of_another_passport(file):
+    """A rounding is off by 2^-9 at most; of dozens of layers' the errors are independent, and a mean over the image takes most away."""
+    some = images(8, 20, 24)
+    exact, rounded = (inception_of_name(name, file) for name in ("inception-192", "inception-192-bf16"))
+    assert exact is not None
+    assert rounded is not None
+    wanted, found = (next(extractor.features([some])) for extractor in (exact, rounded))
+    assert 0 < np.linalg.norm(found - wanted) / np.linalg.norm(wanted) < 2**-6
+    assert rounded.passport == replace(
+        exact.passport, extractor="inception-192-bf16", frechet="FID-192 in bf16", dtype="bfloat16 after the first pooling"
+    )
+    with pytest.raises(UsageError, match=r"differ in extractor .*, dtype \(float32; bfloat16 after the first pooling\)"):
+        require_same_passport(exact.passport, rounded.passport)
+
+
+def test_names_of_inception(file):
+    with pytest.raises(UsageError, match="inception-192-bf16 need --weights"):
+        inception_of_name("inception-192-bf16", None)
+    with pytest.raises(UsageError, match="lacks the block Mixed_7a"):
+        inception_of_name("inception", file)  # of 2048
+    with pytest.raises(UsageError, match="64 dimensions are computed in float32 alone"):
+        inception_of_name("inception-64-bf16", file)
+    for name in ("cohort", "inception-64-fp16", "inception64", "a.b:inception-64"):
+        assert inception_of_name(name, file) is None
 
 
 def convolved(x: Tensor, weights: dict[str, Tensor], name: str, stride: int = 1, padding: object = 0) -> Tensor:
@@ -366,7 +393,7 @@ def test_the_classifier_sees_no_image_that_is_compared(fakes, tmp_path, monkeypa
     [
         ({"measures": ("fid",)}, "no measure 'fid'"),
         ({"extractor": "resnet"}, "no extractor 'resnet'"),
-        ({"extractor": "inception-768"}, "needs --weights"),
+        ({"extractor": "inception-768"}, "need --weights"),
         ({"labels": ("XY",)}, "label 'XY'"),
     ],
 )
@@ -417,8 +444,8 @@ def test_volumes_through_inception_are_sliced(fakes, tmp_path, monkeypatch):
     path = tmp_path / "volumes.npz"
     fakes.study(path, shape=(10, 12, 10), counts={"AD": 24})
     monkeypatch.setattr(
-        "tinycohort.experiments.fidelity.compare.inception_extractor",
-        lambda weights, dimension, device: Extractor(replace(TOY, dimension=2), lambda cut: cut.flatten(1)[:, 40:42]),
+        "tinycohort.experiments.fidelity.features.inception_extractor",
+        lambda weights, dimension, bf16, device: Extractor(replace(TOY, dimension=2), lambda cut: cut.flatten(1)[:, 40:42]),
     )
     found = compare(request(path, path, extractor="inception-64", weights=tmp_path))
     assert found["AD"][0].passport.dimension == 6

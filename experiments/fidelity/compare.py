@@ -1,7 +1,6 @@
 """The command: synthetic cohorts against a real one, per class and together, as a table and as JSON."""
 
 import math
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -20,7 +19,7 @@ from ...datasets.readers import Source
 from ...datasets.seeds import derived_seed
 from ...datasets.splits import Split, split_cohort
 from ...datasets.transforms import Preparation, prepare
-from .features import Extractor, cohort_extractor, cohort_settings, custom_extractor, inception_extractor, sliced
+from .features import Extractor, cohort_extractor, cohort_settings, custom_extractor, inception_of_name, sliced
 from .scores import FEWEST, MEASURES, Estimate, Sample, Score, ranking, score
 
 TOGETHER = "together"
@@ -42,7 +41,8 @@ class Request:
     preparation : Preparation
         Of all images; synthetic ones keep their range.
     extractor : str
-        ``cohort``, ``inception-64``, ``inception-192``, ``inception-768``, ``inception-2048``, or a function's import path.
+        ``cohort``, ``inception-64``, ``inception-192``, ``inception-768``, ``inception-2048``, each of these with ``-bf16`` after it, or
+        a function's import path.
     weights : Path, optional
         Of InceptionV3.
     measures : tuple of str
@@ -127,17 +127,14 @@ def build_extractor(request: Request, real: Cohort, preparation: Preparation, sp
         If there is no such extractor, or it cannot be built from what was given.
     """
     volumes = len(preparation.size or ()) == 3
-    inception = re.fullmatch(r"inception(?:-(\d+))?", request.extractor)
-    if inception:
-        if request.weights is None:
-            raise UsageError("The extractor inception needs --weights, a file of InceptionV3's weights; --extractor cohort needs none.")
-        extractor = inception_extractor(request.weights, int(inception[1] or 2048), device=request.device)
-        return sliced(extractor) if volumes else extractor
+    inception = inception_of_name(request.extractor, request.weights, device=request.device)
+    if inception is not None:
+        return sliced(inception) if volumes else inception
     if request.extractor != "cohort":
         if ":" not in request.extractor:
             raise UsageError(
                 f"There is no extractor '{request.extractor}'; choose cohort, inception-64, inception-192, inception-768, inception-2048 "
-                "or a function of yours as package.module:function."
+                "(each with -bf16 for speed) or a function of yours as package.module:function."
             )
         return custom_extractor(request.extractor)
     assert split is not None

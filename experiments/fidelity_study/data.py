@@ -5,7 +5,6 @@ the floor. What is costly (features of thousands of images, the classifier of th
 """
 
 import json
-import re
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
@@ -24,7 +23,7 @@ from ...datasets.seeds import derived_seed
 from ...datasets.splits import Split, split_cohort
 from ..engine.folder import canonical, digest, seed_of
 from ..engine.prepared import Prepared, make_once
-from ..fidelity.features import Extractor, classifier_extractor, cohort_classifier, cohort_settings, inception_extractor, sliced
+from ..fidelity.features import Extractor, classifier_extractor, cohort_classifier, cohort_settings, inception_of_name, sliced
 from ..fidelity.scores import FEWEST, Sample
 from .plans import TEST, VALIDATION
 
@@ -131,19 +130,17 @@ def _extractor(name: str, folder: Path, configuration: str) -> Extractor:
 
 
 def inception(name: str, weights: str | None, device: str = "cpu") -> Extractor:
-    """The features ``inception-<dimension>`` from a file of weights.
+    """The features ``inception-<dimension>``, or ``inception-<dimension>-bf16``, from a file of weights.
 
     Raises
     ------
     UsageError
         If there are no such features, or no weights.
     """
-    match = re.fullmatch(r"inception-(\d+)", name)
-    if match is None:
-        raise UsageError(f"There are no features '{name}'; choose among: {', '.join(FEATURES)}.")
-    if weights is None:
-        raise UsageError(f"The features {name} need --weights, a file of InceptionV3's weights; --features cohort needs none.")
-    return inception_extractor(Path(weights), int(match[1]), device=device)
+    extractor = inception_of_name(name, None if weights is None else Path(weights), device=device)
+    if extractor is None:
+        raise UsageError(f"There are no features '{name}'; choose among: {', '.join(FEATURES)}, each of Inception's with -bf16 for speed.")
+    return extractor
 
 
 def _classifier(folder: Path, config: Mapping[str, Any]) -> Extractor:
