@@ -11,6 +11,7 @@ from torch.distributions import MultivariateNormal, kl_divergence
 from tinycohort.augment import hmc
 from tinycohort.augment.autoencoders import hvae as module
 from tinycohort.augment.autoencoders.hvae import HVAE, REFERENCE_IMAGES
+from tinycohort.augment.autoencoders.likelihood import reconstruction_loss
 from tinycohort.augment.networks import Architecture
 from tinycohort.augment.posterior import Posterior
 from tinycohort.datasets.errors import UsageError
@@ -101,6 +102,18 @@ def test_the_density_is_its_equation(exact, likelihood, beta):
         shift = 1e-5 * torch.eye(D, dtype=torch.float64)[d]
         slope = (model.log_density(x)(z + shift)[0] - model.log_density(x)(z - shift)[0]) / 2e-5
         torch.testing.assert_close(slope, gradient[:, d], rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize(("likelihood", "beta"), [("calibrated", 1.0), ("fixed", 0.01)])
+def test_the_reconstruction_is_that_of_the_image_that_is_decoded(exact, likelihood, beta):
+    """It is read off U, which has decoded it: the same number, and the same slopes in the latents and the decoder's weights."""
+    model, x, z = exact(likelihood=likelihood, beta=beta), images(6).double(), normal((6, D), 1).requires_grad_()
+    wanted = reconstruction_loss(x, model.decode(z).double(), likelihood)
+    found = model.reconstruction(x, hmc.init(z, model.log_density(x)))
+    torch.testing.assert_close(found, wanted, rtol=1e-6, atol=0)  # the library sums errors in float32
+    of = [z, *model.decoder.parameters()]
+    slopes = [torch.autograd.grad(value.sum(), of) for value in (found, wanted)]
+    torch.testing.assert_close(*slopes, rtol=1e-5, atol=1e-6)
 
 
 def test_energy_error_is_of_order_two(exact):

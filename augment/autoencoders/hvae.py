@@ -13,7 +13,7 @@ from .. import hmc
 from ..networks import Architecture
 from ..posterior import Posterior
 from .base import Autoencoder
-from .likelihood import VARIANCE_FLOOR, Likelihood, check_likelihood, reconstruction_loss, squared_error
+from .likelihood import VARIANCE_FLOOR, Likelihood, check_likelihood, loss_of_error, squared_error
 
 Tempering = Literal["fixed", "free", "none"]
 LARGEST_STEP = 0.5  # the learnt steps lie below it: a bound keeps the flow from diverging while it learns
@@ -114,19 +114,27 @@ class HVAE(Autoencoder):
     def loss(self, x: Tensor, generator: torch.Generator) -> dict[str, Tensor]:
         base = self.base(x)
         noise = torch.randn(base.mean.shape, generator=generator, device=base.mean.device, dtype=base.mean.dtype)
-        z, rho = self.flow(x, base.sample(generator), noise / self.alphas().prod())
-        reconstruction = reconstruction_loss(x, self.decode(z), self.likelihood).mean()
-        kl = 0.5 * (z.square() + rho.square() - base.log_var - 2).sum(1).mean()
+        state, rho = self._flow(base.sample(generator), noise / self.alphas().prod(), self.log_density(x))
+        reconstruction = self.reconstruction(x, state).mean()
+        kl = 0.5 * (state.z.square() + rho.square() - base.log_var - 2).sum(1).mean()
         return {"loss": reconstruction + self.beta * kl, "reconstruction": reconstruction, "kl": kl}
 
     def flow(self, x: Tensor, z: Tensor, rho: Tensor) -> tuple[Tensor, Tensor]:
         """(z_K, rho_K) from (z_0, rho_0), all ``(n, D)``."""
-        log_density = self.log_density(x)
+        state, rho = self._flow(z, rho, self.log_density(x))
+        return state.z, rho
+
+    def _flow(self, z: Tensor, rho: Tensor, log_density: hmc.LogDensity) -> tuple[hmc.State, Tensor]:
         state = hmc.init(z, log_density)
         for alpha in self.alphas():
             state, rho = hmc.leapfrog(state, rho, log_density, self.step_sizes(), 1)
             rho = alpha * rho
-        return state.z, rho
+        return state, rho
+
+    def reconstruction(self, x: Tensor, state: hmc.State) -> Tensor:
+        """What decoding a state costs, ``(n,)``: U has decoded it already, and holds its squared error."""
+        error = -(state.log_p + 0.5 * state.z.square().sum(1)) / self._weight_of_error()
+        return loss_of_error(error, x[0].numel(), self.likelihood)
 
     def step_sizes(self) -> Tensor:
         """eps, ``(D,)``: learnt."""
@@ -152,13 +160,15 @@ class HVAE(Autoencoder):
             create_graph = torch.is_grad_enabled()
             with torch.enable_grad():
                 z = z if z.requires_grad else z.detach().requires_grad_()
-                error = squared_error(x, self.decode(z))
-                cost = error if self.likelihood == "fixed" else 0.5 * error / self.flow_variance
-                log_p = -cost / self.beta - 0.5 * z.square().sum(1)
+                log_p = -self._weight_of_error() * squared_error(x, self.decode(z)) - 0.5 * z.square().sum(1)
                 (gradient,) = torch.autograd.grad(log_p.sum(), z, create_graph=create_graph)
             return (log_p if create_graph else log_p.detach()), gradient
 
         return log_density
+
+    def _weight_of_error(self) -> float | Tensor:
+        """Of the squared error, in U."""
+        return 1 / self.beta if self.likelihood == "fixed" else 0.5 / (self.flow_variance * self.beta)
 
     @torch.no_grad()
     def before_epoch(self, images: Tensor, generator: torch.Generator) -> None:

@@ -24,16 +24,19 @@ def squared_error(x: Tensor, decoded: Tensor) -> Tensor:
 
 
 def reconstruction_loss(x: Tensor, decoded: Tensor, likelihood: Likelihood) -> Tensor:
-    """What the reconstructions ``decoded`` of ``x`` cost, ``(n,)``, one number an image ``(n, c, ...)``.
+    """What the reconstructions ``decoded`` of ``x`` cost, ``(n,)``, one number an image ``(n, c, ...)``: ``loss_of_error`` of theirs."""
+    return loss_of_error(squared_error(x, decoded), x[0].numel(), likelihood)
+
+
+def loss_of_error(error: Tensor, voxels: int, likelihood: Likelihood) -> Tensor:
+    """What squared errors ``(n,)`` of images of so many voxels cost, ``(n,)``.
 
     ``fixed`` is |x - decoded|^2, the paper's (Eq. 3), so what a weight beta of the KL term means depends on the images' size and contrast.
     ``calibrated`` is -log N(x; decoded, v) in nats, with v at its optimum, the batch's mean squared error (sigma-VAE, Rybkin et al. 2021):
     beta = 1 is then the ELBO.
     """
-    error = squared_error(x, decoded)
     if likelihood == "fixed":
         return error
-    voxels = x[0].numel()
     # At its optimum the variance has no first-order effect: its own gradient is 0.
     variance = (error.detach().mean() / voxels).clamp(min=VARIANCE_FLOOR)
     return 0.5 * (error / variance + voxels * torch.log(2 * math.pi * variance))

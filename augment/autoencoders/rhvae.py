@@ -15,7 +15,7 @@ from .. import hmc
 from ..networks import Architecture
 from .base import LearntMetric
 from .hvae import CHUNK, HVAE, Tempering, evaluating, some_rows
-from .likelihood import Likelihood, reconstruction_loss
+from .likelihood import Likelihood
 
 P = ParamSpec("P")
 
@@ -275,7 +275,7 @@ class RHVAE(HVAE, LearntMetric):
         rho = start.momentum(noise) / self.alphas().prod()
         end, rho, residual = self.riemannian_flow(start, rho, log_density, metric)
         z = end.state.z
-        reconstruction = reconstruction_loss(x, self.decode(z), self.likelihood).mean()
+        reconstruction = self.reconstruction(x, end.state).mean()
         kl = (0.5 * (z.square() - base.log_var - 2).sum(1) + end.kinetic(rho) - 0.5 * start.log_det()).mean()
         return {"loss": reconstruction + self.beta * kl, "reconstruction": reconstruction, "kl": kl, "residual": residual.amax()}
 
