@@ -15,9 +15,10 @@ from measuring import Row, cpu_seconds, publish, table
 
 from tinycohort.experiments.engine.folder import read_config
 from tinycohort.experiments.engine.systems import System
+from tinycohort.experiments.fidelity.features import features_of
 from tinycohort.experiments.fidelity.frechet import frechet_distance_of_features
 from tinycohort.experiments.fidelity_study.cell import decoded, fitted_model, latents_of, split_of
-from tinycohort.experiments.fidelity_study.data import HELD_OUT, REFERENCE, StudyData, features_of, inception
+from tinycohort.experiments.fidelity_study.data import HELD_OUT, REFERENCE, StudyData, inception
 
 
 def main() -> None:

@@ -17,9 +17,10 @@ from measuring import Row, publish, table
 
 from tinycohort.experiments.engine.folder import read_config
 from tinycohort.experiments.engine.systems import System
+from tinycohort.experiments.fidelity.features import features_of
 from tinycohort.experiments.fidelity.frechet import frechet_distance_of_features
 from tinycohort.experiments.fidelity_study.cell import decoded, fitted_model, latents_of, split_of
-from tinycohort.experiments.fidelity_study.data import StudyData, features_of, inception, real_sample
+from tinycohort.experiments.fidelity_study.data import StudyData, inception, real_sample
 
 
 def main() -> None:

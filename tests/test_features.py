@@ -20,9 +20,11 @@ from tinycohort.experiments.fidelity import features, inception
 from tinycohort.experiments.fidelity.compare import FRACTIONS, TOGETHER, Request, compare
 from tinycohort.experiments.fidelity.features import (
     Extractor,
+    Gathered,
     Passport,
     cohort_extractor,
     custom_extractor,
+    features_of,
     inception_extractor,
     inception_of_name,
     require_same_passport,
@@ -114,6 +116,19 @@ def test_features_in_bf16_are_near_and_of_another_passport(file):
     )
     with pytest.raises(UsageError, match=r"differ in extractor .*, dtype \(float32; bfloat16 after the first pooling\)"):
         require_same_passport(exact.passport, rounded.passport)
+
+
+def test_features_are_gathered_in_one_block():
+    parts = [np.arange(12, dtype=np.float32).reshape(3, 4), np.ones((1, 4), np.float32), np.arange(16.0).reshape(4, 4).T]
+    gathered = Gathered()
+    for part in parts:
+        gathered.add(part)
+    found = gathered.array()
+    assert found.dtype == np.float32
+    np.testing.assert_array_equal(found, np.concatenate(parts))
+    toy = Extractor(replace(TOY, dimension=2), lambda some: some.flatten(1)[:, 5:7])
+    several = images(70, 4, 4)  # more than the extractor looks at in one go
+    np.testing.assert_array_equal(features_of(toy, several.split(50)), several.flatten(1)[:, 5:7].numpy())
 
 
 def test_names_of_inception(file):

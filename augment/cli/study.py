@@ -38,7 +38,7 @@ def study_command(
         typer.Option(
             "--features",
             help="cohort (a classifier trained on the training side), inception-2048 (FID), -768, -192 or -64, each "
-            "with -bf16 after it for about twice the speed; several with commas. "
+            "with -bf16 after it for speed; several with commas. "
             "\\[default: cohort]",
         ),
     ] = None,

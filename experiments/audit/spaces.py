@@ -18,7 +18,7 @@ from ...datasets.readers import Source
 from ...datasets.splits import split_cohort
 from ...datasets.transforms import Preparation
 from ..fidelity.compare import Request, build_extractor
-from ..fidelity.features import Extractor
+from ..fidelity.features import Extractor, features_of
 
 CHUNK = 512  # images brought into a pose at a time
 REACH = {2: 2, 3: 1}  # voxels along each axis of slices, of volumes: as far as a shifted copy is looked for
@@ -61,7 +61,7 @@ def feature_space(extractor: Extractor) -> Space:
     """Features, which see what a shift, a turn or another contrast hide from voxels."""
     return Space(
         f"features ({extractor.passport.extractor})",
-        lambda images: np.concatenate(list(extractor.features([images]))).astype(np.float64),
+        lambda images: features_of(extractor, [images]).astype(np.float64),
         euclidean_distances,
     )
 

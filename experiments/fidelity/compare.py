@@ -19,7 +19,7 @@ from ...datasets.readers import Source
 from ...datasets.seeds import derived_seed
 from ...datasets.splits import Split, split_cohort
 from ...datasets.transforms import Preparation, prepare
-from .features import Extractor, cohort_extractor, cohort_settings, custom_extractor, inception_of_name, sliced
+from .features import Extractor, Gathered, cohort_extractor, cohort_settings, custom_extractor, inception_of_name, sliced
 from .scores import FEWEST, MEASURES, Estimate, Sample, Score, ranking, score
 
 TOGETHER = "together"
@@ -207,14 +207,15 @@ def _sample(cohort: Cohort, labels: Sequence[str], preparation: Preparation, ext
     cohort = cohort.where(cohort.table["label"].isin(list(labels)))
     # A synthetic image has its range already; scaling it anew would show another image.
     wanted = replace(preparation, scaling="none") if cohort.synthetic else preparation
-    features, kept = [], []
+    features, kept = Gathered(), []
     for start in console.tracked(f"features of {name}")(range(0, len(cohort), CHUNK)):
         images = prepare(cohort.where((np.arange(len(cohort)) >= start) & (np.arange(len(cohort)) < start + CHUNK)), wanted).pixels
-        features += list(extractor.features([images]))
+        for rows in extractor.features([images]):
+            features.add(rows)
         kept += [images] if with_images else []
     table = cohort.table
     return Sample(
-        np.concatenate(features),
+        features.array(),
         extractor.passport,
         table["label"].to_numpy(),
         table["participant_id"].to_numpy(),

@@ -28,7 +28,7 @@ from ..engine.generators import fitted_once
 from ..engine.settings import fit_settings_from
 from ..engine.systems import RECONSTRUCTION, System
 from ..fidelity.compare import TOGETHER
-from ..fidelity.features import Extractor
+from ..fidelity.features import Extractor, Gathered
 from ..fidelity.scores import MEASURES, Sample, score_against, title_of
 from .data import CHUNK, HELD_OUT, REFERENCE, StudyData, load_extractor, real_sample
 from .plans import RECONSTRUCTIONS
@@ -119,7 +119,7 @@ def run_cell(key: Mapping[str, Any], seed: int, folder: Path) -> dict[str, Any]:
         return _scored(real(HELD_OUT), {REFERENCE: real(REFERENCE)}, data, scoring, config)
     system, device = System.of_key(key), choose_device(config["where"].get("device", "cpu"))
     split = split_of(key, data, config)
-    samples, reconstructed = _Gathered(extractors), _Gathered(extractors)
+    samples, reconstructed = _Samples(extractors), _Samples(extractors)
     notes, pictures = {}, {}
     for label, n in data.sizes.items():
         model = fitted_model(system, label, split, key, data, config, folder)
@@ -137,12 +137,12 @@ def run_cell(key: Mapping[str, Any], seed: int, folder: Path) -> dict[str, Any]:
     return _scored(samples.samples(), against, data, scoring, config) | {"generators": notes}
 
 
-class _Gathered:
+class _Samples:
     """Features of images that come batch by batch, class by class; of the images themselves the first are kept."""
 
     def __init__(self, extractors: Mapping[str, Extractor]):
         self.extractors = extractors
-        self.features: dict[str, list[np.ndarray]] = {name: [] for name in extractors}
+        self.features = {name: Gathered() for name in extractors}
         self.labels: list[str] = []
 
     def add(self, label: str, batches: Iterator[Tensor]) -> Tensor:
@@ -150,7 +150,8 @@ class _Gathered:
         kept, n = [], 0
         for batch in batches:
             for name, extractor in self.extractors.items():
-                self.features[name] += extractor.features([batch])
+                for rows in extractor.features([batch]):
+                    self.features[name].add(rows)
             kept.append(batch[: max(AUDITED - n, 0)])
             n += len(batch)
         self.labels += [label] * n
@@ -159,9 +160,7 @@ class _Gathered:
     def samples(self) -> dict[str, Sample]:
         """All of them, by features."""
         labels = np.array(self.labels)
-        return {
-            name: Sample(np.concatenate(self.features[name]), extractor.passport, labels) for name, extractor in self.extractors.items()
-        }
+        return {name: Sample(self.features[name].array(), extractor.passport, labels) for name, extractor in self.extractors.items()}
 
 
 def split_of(key: Mapping[str, Any], data: StudyData, config: Mapping[str, Any]) -> Split:

@@ -5,7 +5,7 @@ the floor. What is costly (features of thousands of images, the classifier of th
 """
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
 from pathlib import Path
@@ -23,7 +23,7 @@ from ...datasets.seeds import derived_seed
 from ...datasets.splits import Split, split_cohort
 from ..engine.folder import canonical, digest, seed_of
 from ..engine.prepared import Prepared, make_once
-from ..fidelity.features import Extractor, classifier_extractor, cohort_classifier, cohort_settings, inception_of_name, sliced
+from ..fidelity.features import Extractor, classifier_extractor, cohort_classifier, cohort_settings, features_of, inception_of_name, sliced
 from ..fidelity.scores import FEWEST, Sample
 from .plans import TEST, VALIDATION
 
@@ -162,11 +162,6 @@ def _classifier(folder: Path, config: Mapping[str, Any]) -> Extractor:
     network = CNN(shape, n_classes)
     network.load_state_dict(load_file(place / "model.safetensors"))
     return classifier_extractor(network.eval())
-
-
-def features_of(extractor: Extractor, batches: Iterable[Tensor]) -> np.ndarray:
-    """Features ``(n, d)`` of all images of ``batches``, one batch in memory at a time."""
-    return np.concatenate(list(extractor.features(batches)))
 
 
 def real_sample(side: str, extractor: Extractor, data: StudyData, folder: Path) -> Sample:
