@@ -24,7 +24,7 @@ def squared_error(x: Tensor, decoded: Tensor) -> Tensor:
 
 
 def reconstruction_loss(x: Tensor, decoded: Tensor, likelihood: Likelihood) -> Tensor:
-    """What the reconstructions ``decoded`` of ``x`` cost, ``(n,)``, one number an image ``(n, c, ...)``: ``loss_of_error`` of theirs."""
+    """What the reconstructions ``decoded`` of ``x`` cost, ``(n,)``, one number an image ``(n, c, ...)``, by their squared errors."""
     return loss_of_error(squared_error(x, decoded), x[0].numel(), likelihood)
 
 

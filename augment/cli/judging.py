@@ -21,7 +21,7 @@ def fidelity_command(
         typer.Option(
             "--extractor",
             help="cohort (a classifier trained on half of the real people, or on the training side of --split), inception-2048 (FID), "
-            "inception-768, -192 or -64 (each with -bf16 after it for speed), or your own package.module:function.",
+            "inception-768, -192 or -64 (inception-2048-bf16 and so on are quicker), or your own package.module:function.",
         ),
     ] = "cohort",
     weights: Annotated[Path | None, typer.Option("--weights", help="File with InceptionV3's weights, .pth or .safetensors.")] = None,
@@ -87,8 +87,8 @@ def audit_command(
         str,
         typer.Option(
             "--extractor",
-            help="Of the features: cohort (a classifier trained on all real people), inception-2048, -768, -192 or -64, your own "
-            "package.module:function, or none.",
+            help="Of the features: cohort (a classifier trained on all real people), inception-2048, -768, -192 or -64 "
+            "(inception-2048-bf16 and so on are quicker), your own package.module:function, or none.",
         ),
     ] = "cohort",
     weights: Annotated[Path | None, typer.Option("--weights", help="File with InceptionV3's weights, .pth or .safetensors.")] = None,

@@ -37,8 +37,8 @@ def study_command(
         list[str] | None,
         typer.Option(
             "--features",
-            help="cohort (a classifier trained on the training side), inception-2048 (FID), -768, -192 or -64, each "
-            "with -bf16 after it for speed; several with commas. "
+            help="cohort (a classifier trained on the training side), inception-2048 (FID), -768, -192 or -64 "
+            "(inception-2048-bf16 and so on are quicker); several with commas. "
             "\\[default: cohort]",
         ),
     ] = None,

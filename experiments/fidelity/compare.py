@@ -41,8 +41,8 @@ class Request:
     preparation : Preparation
         Of all images; synthetic ones keep their range.
     extractor : str
-        ``cohort``, ``inception-64``, ``inception-192``, ``inception-768``, ``inception-2048``, each of these with ``-bf16`` after it, or
-        a function's import path.
+        ``cohort``, ``inception-64``, ``inception-192``, ``inception-768``, ``inception-2048``, the last three also with ``-bf16`` after it,
+        or a function's import path.
     weights : Path, optional
         Of InceptionV3.
     measures : tuple of str
@@ -134,7 +134,7 @@ def build_extractor(request: Request, real: Cohort, preparation: Preparation, sp
         if ":" not in request.extractor:
             raise UsageError(
                 f"There is no extractor '{request.extractor}'; choose cohort, inception-64, inception-192, inception-768, inception-2048 "
-                "(each with -bf16 for speed) or a function of yours as package.module:function."
+                "(but for 64 with -bf16 too) or a function of yours as package.module:function."
             )
         return custom_extractor(request.extractor)
     assert split is not None
@@ -210,8 +210,7 @@ def _sample(cohort: Cohort, labels: Sequence[str], preparation: Preparation, ext
     features, kept = Gathered(), []
     for start in console.tracked(f"features of {name}")(range(0, len(cohort), CHUNK)):
         images = prepare(cohort.where((np.arange(len(cohort)) >= start) & (np.arange(len(cohort)) < start + CHUNK)), wanted).pixels
-        for rows in extractor.features([images]):
-            features.add(rows)
+        features.extend(extractor.features([images]))
         kept += [images] if with_images else []
     table = cohort.table
     return Sample(

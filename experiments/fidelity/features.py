@@ -98,23 +98,27 @@ class Gathered:
 
     def __init__(self) -> None:
         self._bytes = bytearray()
-        self._width = 0
+        self._width: int | None = None
 
-    def add(self, rows: np.ndarray) -> None:
-        """Take ``(m, d)`` float32."""
-        self._bytes += np.ascontiguousarray(rows, dtype=np.float32).data.cast("B")
-        self._width = rows.shape[1]
+    def extend(self, parts: Iterable[np.ndarray]) -> None:
+        """Take arrays ``(m, d)``; raise a ``UsageError`` if d is not the same in all."""
+        for rows in parts:
+            if self._width not in (None, rows.shape[1]):
+                raise UsageError(
+                    f"The extractor gives {self._width} features of some images and {rows.shape[1]} of others; have it give as many of all."
+                )
+            self._width = rows.shape[1]
+            self._bytes += rows.astype(np.float32).tobytes()
 
     def array(self) -> np.ndarray:
-        """All of them, ``(n, d)``; a view, so nothing can be added after it."""
-        return np.frombuffer(self._bytes, dtype=np.float32).reshape(-1, self._width)
+        """All of them, ``(n, d)`` float32; a view, so nothing can be added after it."""
+        return np.frombuffer(self._bytes, dtype=np.float32).reshape(-1, self._width or 1)
 
 
 def features_of(extractor: Extractor, batches: Iterable[Tensor]) -> np.ndarray:
     """Features ``(n, d)`` float32 of all images of ``batches``, of which few are in memory at a time."""
     gathered = Gathered()
-    for rows in extractor.features(batches):
-        gathered.add(rows)
+    gathered.extend(extractor.features(batches))
     return gathered.array()
 
 
@@ -156,7 +160,9 @@ def inception_extractor(weights: Path, dimension: int = 2048, *, bf16: bool = Fa
     laid_out(network.to(where), torch.channels_last)
 
     def compute(images: Tensor) -> Tensor:
-        return network(images.to(where))
+        # On GPUs torch rounds the factors of float32 convolutions to 10 bits unless told not to.
+        with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
+            return network(images.to(where))
 
     name = ("FID" if dimension == 2048 else f"FID-{dimension}") + (" in bf16" if bf16 else "")
     resize = f"bilinear to {SIDE} x {SIDE} as in TensorFlow 1"

@@ -53,7 +53,7 @@ class Scoring:
     measures : tuple of str
         Of ``EXAMINED``.
     features : tuple of str
-        Of ``fidelity_data.FEATURES``.
+        Of ``data.FEATURES``.
     sides : tuple of str
         References: ``test``; ``validation``, where settings are chosen; ``reconstructions``.
     per_class : True or None
@@ -150,9 +150,9 @@ class _Samples:
         kept, n = [], 0
         for batch in batches:
             for name, extractor in self.extractors.items():
-                for rows in extractor.features([batch]):
-                    self.features[name].add(rows)
-            kept.append(batch[: max(AUDITED - n, 0)])
+                self.features[name].extend(extractor.features([batch]))
+            if n < AUDITED:
+                kept.append(batch[: AUDITED - n].clone())  # a view, even an empty one, would keep the whole batch
             n += len(batch)
         self.labels += [label] * n
         return torch.cat(kept)

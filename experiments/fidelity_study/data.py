@@ -23,13 +23,23 @@ from ...datasets.seeds import derived_seed
 from ...datasets.splits import Split, split_cohort
 from ..engine.folder import canonical, digest, seed_of
 from ..engine.prepared import Prepared, make_once
-from ..fidelity.features import Extractor, classifier_extractor, cohort_classifier, cohort_settings, features_of, inception_of_name, sliced
+from ..fidelity.features import (
+    BF16,
+    Extractor,
+    classifier_extractor,
+    cohort_classifier,
+    cohort_settings,
+    features_of,
+    inception_of_name,
+    sliced,
+)
 from ..fidelity.scores import FEWEST, Sample
 from .plans import TEST, VALIDATION
 
 EVERYTHING = "all"  # the one class of a cohort whose classes are generated together
 REFERENCE, HELD_OUT = TEST, VALIDATION
-FEATURES = ("cohort", "inception-64", "inception-192", "inception-768", "inception-2048")
+INCEPTION = ("inception-64", "inception-192", "inception-768", "inception-2048")
+FEATURES = ("cohort", *INCEPTION, *(f"{name}{BF16}" for name in INCEPTION[1:]))
 CLASSIFIER_IMAGES = 10_000  # real ones, at most, that the features 'cohort' are learnt on
 CHUNK = 256  # images that are looked at at a time
 
@@ -137,9 +147,10 @@ def inception(name: str, weights: str | None, device: str = "cpu") -> Extractor:
     UsageError
         If there are no such features, or no weights.
     """
-    extractor = inception_of_name(name, None if weights is None else Path(weights), device=device)
+    # One name for the same features: the abbreviation 'inception' is none here.
+    extractor = inception_of_name(name, None if weights is None else Path(weights), device=device) if name in FEATURES else None
     if extractor is None:
-        raise UsageError(f"There are no features '{name}'; choose among: {', '.join(FEATURES)}, each of Inception's with -bf16 for speed.")
+        raise UsageError(f"There are no features '{name}'; choose among: {', '.join(FEATURES)}.")
     return extractor
 
 
