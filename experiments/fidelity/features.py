@@ -93,7 +93,7 @@ class Gathered:
     """Features that come some rows at a time, in one block of memory.
 
     A list of arrays would do but for the allocator: small blocks that stay, each made between a network's large ones, keep these from being
-    used again. InceptionV3 took 0.8 MiB an image so.
+    used again (``benchmarks/scoring.py`` shows what InceptionV3 takes).
     """
 
     def __init__(self) -> None:

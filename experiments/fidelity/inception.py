@@ -256,7 +256,7 @@ def fold_norms(network: InceptionV3) -> None:
 def round_to_bf16(network: InceptionV3) -> None:
     """Have a network whose norms are folded compute in bf16 from its first max-pooling on.
 
-    What comes before stays in float32, a tenth of the work: of an image that is flat but for a faint haze, bf16 would round the haze away.
+    What comes before stays in float32: of an image that is flat but for a faint haze, bf16 would round the haze away.
 
     Raises
     ------
