@@ -12,6 +12,8 @@ EXTRA_CONSTRAINTS := constraints-sklearn-extra.txt
 EXTRA_EXTRAS := test,sklearn-extra
 # CI's torch: of this release a build without CUDA is found where one is offered.
 TORCH := 2.13.0
+# One thread a process, and a process a core up to four: each loads torch and fits the shared studies anew.
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 4
 
 # The stamp is the last thing that a set-up writes, and the first that the next one removes: what was interrupted begins anew.
 STAMP := $(VENV)/.complete
@@ -28,10 +30,10 @@ demo: $(STAMP)  ## the whole method on a small made-up cohort, into demo-output/
 	@echo "The demo is done: what it made lies in demo-output/."
 
 test: $(STAMP)  ## the tests, without the slow ones
-	$(BIN)/python -m pytest $(ARGS)
+	$(PYTEST) $(ARGS)
 
 test-slow: $(STAMP)  ## the slow tests alone
-	$(BIN)/python -m pytest -m slow $(ARGS)
+	$(PYTEST) -m slow $(ARGS)
 
 # The import comes first: without it the tests would be skipped, and pass.
 test-sklearn-extra: $(EXTRA_STAMP)  ## the choice of centroids beside scikit-learn-extra and numpy 1

@@ -70,7 +70,7 @@ def test_indices_are_distinct_sorted_and_in_range(method, n, k, dim, seed, same)
     assert chosen[-1] < n
 
 
-@pytest.mark.parametrize("method", [*NAMES, FarthestFirst(3)], ids=str)
+@pytest.mark.parametrize("method", [*NAMES, pytest.param(FarthestFirst(3), id="estimator")])
 @pytest.mark.parametrize("k", [7, 8, 1000])
 def test_asking_for_all_takes_all_in_order(method, k):
     assert choose_centroids(gaussian(7), k, method=method).tolist() == list(range(7))
