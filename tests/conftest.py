@@ -163,11 +163,11 @@ class Answer:
 
 
 @pytest.fixture
-def augment(monkeypatch, capsys, tmp_path):
+def augment(monkeypatch, capsys, tmp_path_factory):
     """Run a command in this process, through the same door as from a shell."""
-    monkeypatch.setenv("TMPDIR", str(tmp_path / "logs"))
-    (tmp_path / "logs").mkdir()
-    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "logs"))
+    logs = str(tmp_path_factory.mktemp("logs"))
+    monkeypatch.setenv("TMPDIR", logs)
+    monkeypatch.setattr("tempfile.tempdir", logs)
 
     from tinycohort.augment import cli
 

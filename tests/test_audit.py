@@ -10,9 +10,9 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from folders import tree
 from matplotlib.figure import Figure
 
-from tinycohort.augment import cli
 from tinycohort.augment.commands import fit, load_models
 from tinycohort.augment.diagnostics import Diagnostics
 from tinycohort.augment.fitting import FitSettings
@@ -97,28 +97,9 @@ def undrawn(request, monkeypatch):
             monkeypatch.setattr(f"tinycohort.experiments.audit.report.{name}", lambda *args, **options: Figure(figsize=(1, 1)))
 
 
-@pytest.fixture
-def augment(monkeypatch, capsys):
-    def run(*words):
-        monkeypatch.setattr("sys.argv", ["augment", *map(str, words)])
-        capsys.readouterr()
-        try:
-            cli.main()
-            code = 0
-        except SystemExit as end:
-            code = end.code
-        return code, re.sub(r"\s+", " ", capsys.readouterr().err)
-
-    return run
-
-
 def audit(study, *folders, out=None, force=False, **options):
     options = {"extractor": "none", "models": study / "models"} | options
     return command.audit(command.Request(tuple(folders), **options), out, force=force)
-
-
-def tree(folder: Path) -> dict[str, bytes]:
-    return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
 
 
 def gates(folder: Path) -> list[dict]:
@@ -131,11 +112,11 @@ def gates(folder: Path) -> list[dict]:
 def test_new_people_pass(augment, study, synthetic, tmp_path, pictures):
     folder = synthetic(labels=("AD", "CN"))
     before = tree(folder)
-    code, said = augment("audit", folder, "--model", study / "models", "--data", study / "real.npz", "--extractor", "none")
-    assert code == 0, said
+    answer = augment("audit", folder, "--model", study / "models", "--data", study / "real.npz", "--extractor", "none")
+    assert answer.code == 0, answer.err
     assert re.search(
         r"syn passes: none of 100 images copies a patient, while of exact, noisy, shifted, intensity-scaled and flipped copies at least",
-        said,
+        answer.words,
     )
     changed = {name for name, content in tree(folder).items() if content != before[name]}
     assert changed == {"dataset_description.json", MANIFEST}
@@ -193,9 +174,9 @@ def test_a_copy_is_quarantined_and_the_rest_passes(augment, study, synthetic, pa
     names, real = patients["AD"]
     disguised = (0.6 * real[5].flip(1) + 0.3).roll((1, -2), (1, 2))
     folder = synthetic(ad=torch.stack([real[3], disguised]), file_format=file_format)
-    code, said = augment("audit", folder, "--model", study / "models", "--extractor", "none")
-    assert code == 0, said
-    assert "2 of 50 images copied a patient and were set aside" in said
+    answer = augment("audit", folder, "--model", study / "models", "--extractor", "none")
+    assert answer.code == 0, answer.err
+    assert "2 of 50 images copied a patient and were set aside" in answer.words
     assert read_cohort(folder).counts() == {"AD": DRAWN - 2}
     aside = read_cohort(tmp_path / "syn.quarantine")
     assert aside.table["participant_id"].tolist() == ["synAD0001", "synAD0002"]
@@ -210,10 +191,11 @@ def test_a_copy_is_quarantined_and_the_rest_passes(augment, study, synthetic, pa
 
 def test_a_sampler_that_copies_is_refused_however_often_it_is_asked(augment, study, synthetic, patients, tmp_path):
     folder = synthetic(ad=patients["AD"][1][:25])
-    code, said = augment("audit", folder, "--model", study / "models", "--extractor", "none")
-    assert code == 5
+    answer = augment("audit", folder, "--model", study / "models", "--extractor", "none")
+    assert answer.code == 5
     assert (
-        "Error: syn is refused: 25 of 50 images of AD copy a patient, where 5% may; the images of AD give away who was trained on" in said
+        "Error: syn is refused: 25 of 50 images of AD copy a patient, where 5% may; the images of AD give away who was trained on"
+        in answer.words
     )
     assert read_cohort(folder).counts() == {"AD": 25}
     assert not gates(folder)[0]["Passed"]
@@ -241,10 +223,10 @@ def test_one_image_again_and_again_is_refused(study, synthetic):
 def test_a_blind_audit_passes_nothing(augment, study, synthetic):
     folder = synthetic()
     words = ("audit", folder, "--model", study / "models", "--extractor", "none", "--threshold", "ratio=0", "--reason", "to blind it")
-    code, said = augment(*words)
-    assert code == 5
+    answer = augment(*words)
+    assert answer.code == 5
     for kind in ("noisy", "shifted", "flipped"):
-        assert f"the audit is blind: of 42 planted {kind} copies of AD it found " in said
+        assert f"the audit is blind: of 42 planted {kind} copies of AD it found " in answer.words
     assert gates(folder)[0]["Reason"] == "to blind it"
 
 

@@ -20,10 +20,11 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from safetensors.torch import load_file
+from folders import assert_same_model, tree, visible
 from torch import nn
 
 from tinycohort.augment import commands
+from tinycohort.augment.autoencoders import VAE
 from tinycohort.augment.model import FittedModel, decode, encode
 from tinycohort.classifiers.training import predict_probabilities
 from tinycohort.datasets import batches
@@ -166,22 +167,6 @@ def shell(shells):
     return shells()
 
 
-def tree(folder: Path) -> dict[str, bytes]:
-    return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
-
-
-def visible(folder: Path) -> list[str]:
-    return sorted(path.name for path in folder.iterdir() if not path.name.startswith(".")) if folder.is_dir() else []
-
-
-def assert_same_model(one: Path, other: Path) -> None:
-    for file in ("model.safetensors", "latents.safetensors", "metric.safetensors"):
-        a, b = load_file(one / file), load_file(other / file)
-        assert a.keys() == b.keys()
-        assert all(torch.equal(a[key], b[key]) for key in a), file
-    assert (one / "history.csv").read_bytes() == (other / "history.csv").read_bytes()
-
-
 def assert_whole(folder: Path) -> None:
     """All that is visible can be read: nothing is half there."""
     if (folder / "split.json").exists():
@@ -243,6 +228,38 @@ def test_a_fit_that_is_killed_at_random_moments_ends_as_one_that_was_not(shell, 
     assert (models / "split.json").read_bytes() == (whole / "split.json").read_bytes()
     assert all(finding.matches is not False for finding in findings_of(models))
     assert visible(models) == ["AD", "CN", "split.json"]
+
+
+@pytest.fixture
+def one_thread():
+    """As the processes have it: sums of floats depend on how they are shared out."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@posix
+def test_a_fit_that_is_killed_leaves_no_model_and_goes_on_where_it_was(shell, augment, fakes, tmp_path, monkeypatch, one_thread):
+    data, models, whole = fakes.study(tmp_path / "study.npz"), tmp_path / "models", tmp_path / "whole"
+    words = ("fit", "--data", data, "--class", "AD", *TRAIN, "--epochs", "100")
+    shell.start(*words, "--out", models)
+    code, said = shell.send(signal.SIGKILL, (models / ".fitting-AD/state.ckpt").exists)
+    assert code == -signal.SIGKILL, said
+    assert visible(models) == ["split.json"]
+    assert augment("generate", "--models", models, "--out", tmp_path / "syn").code == 3
+    steps = []
+    loss = VAE.loss
+    monkeypatch.setattr(VAE, "loss", lambda model, x, generator: (steps.append(model.training), loss(model, x, generator))[1])
+    assert augment(*words, "--out", models, "--resume").code == 0
+    resumed = sum(steps)
+    assert augment(*words, "--out", whole).code == 0
+    # It went on, and did not begin anew: 7 images in batches of 5 are 2 steps an epoch.
+    assert sum(steps) - resumed == 2 * 100
+    assert resumed < 2 * 100
+    assert_same_model(models / "AD", whole / "AD")
+    assert visible(models) == ["AD", "split.json"]
+    assert not (models / ".fitting-AD").exists()
 
 
 @posix
