@@ -2,8 +2,11 @@
 
 from pathlib import Path
 
+import pandas as pd
 import torch
 from safetensors.torch import load_file
+
+from tinycohort.experiments.engine.folder import all_runs
 
 
 def tree(folder: Path) -> dict[str, bytes]:
@@ -23,3 +26,8 @@ def assert_same_model(one: Path, other: Path) -> None:
         assert a.keys() == b.keys()
         assert all(torch.equal(a[key], b[key]) for key in a), file
     assert (one / "history.csv").read_bytes() == (other / "history.csv").read_bytes()
+
+
+def results_of(folder: Path) -> pd.DataFrame:
+    """A study's results, a row a run; a dict in one as ``name.inner``."""
+    return pd.json_normalize([run["key"] | run["result"] for run in all_runs(folder)])

@@ -20,7 +20,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from folders import assert_same_model, tree, visible
+from folders import assert_same_model, results_of, tree, visible
 from torch import nn
 
 from tinycohort.augment import commands
@@ -33,7 +33,7 @@ from tinycohort.datasets.errors import DataError, UsageError
 from tinycohort.datasets.readers import read_cohort
 from tinycohort.datasets.splits import Split
 from tinycohort.experiments.engine import prepared
-from tinycohort.experiments.engine.folder import all_runs, collect
+from tinycohort.experiments.engine.folder import all_runs
 from tinycohort.experiments.verify import findings_of
 
 ROOT = Path(__file__).parents[1]
@@ -309,7 +309,7 @@ def test_a_study_that_is_killed_at_random_moments_ends_as_one_that_was_not(shell
         whole=lambda: assert_whole(study) if study.exists() else None,
         fresh=lambda: shutil.rmtree(study),
     )
-    pd.testing.assert_frame_equal(collect(study), collect(whole), check_exact=True)
+    pd.testing.assert_frame_equal(results_of(study), results_of(whole), check_exact=True)
     assert (study / "results.csv").read_bytes() == (whole / "results.csv").read_bytes()
     assert all(finding.matches is not False for finding in findings_of(study))
 
@@ -359,7 +359,7 @@ def test_an_interrupted_study_goes_on_with_the_same_command(shell, fakes, tmp_pa
     assert 0 < len(all_runs(study)) < 4
     for folder in (study, whole):
         assert shell.run(*words, "--out", folder)[0] == 0
-    pd.testing.assert_frame_equal(collect(study), collect(whole), check_exact=True)
+    pd.testing.assert_frame_equal(results_of(study), results_of(whole), check_exact=True)
 
 
 # A full disk, and a folder that nothing can be written to.
@@ -652,7 +652,7 @@ def test_a_study_whose_cache_is_deleted_while_it_runs(shell, fakes, tmp_path):
     assert deleted
     for folder in (study, whole):
         assert shell.run(*words, "--out", folder)[0] == 0
-    pd.testing.assert_frame_equal(collect(study), collect(whole), check_exact=True)
+    pd.testing.assert_frame_equal(results_of(study), results_of(whole), check_exact=True)
 
 
 # The table.

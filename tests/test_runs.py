@@ -11,10 +11,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from folders import results_of
 
 import tinycohort.datasets
 from tinycohort.datasets.errors import DataError, UsageError
-from tinycohort.experiments.engine.folder import collect, collect_failures, collect_records, read_config, run_path, seed_of, slug
+from tinycohort.experiments.engine.folder import all_runs, collect_failures, read_config, run_path, seed_of, slug
 from tinycohort.experiments.engine.runs import Progress, Shard, Study, _groups, grid, run_study
 from tinycohort.experiments.engine.workers import name_of
 
@@ -147,13 +148,13 @@ def alive(pid: int) -> bool:
 
 
 def scores_of(folder: Path) -> list[dict]:
-    return collect(folder).to_dict("records")
+    return results_of(folder).to_dict("records")
 
 
 def test_results_are_one_file_and_one_row_a_run(tmp_path):
     outcome = run_study(study(tmp_path, n=2))
     assert (outcome.computed, outcome.found, outcome.failures) == (2, 0, ())
-    table = collect(tmp_path)
+    table = results_of(tmp_path)
     assert list(table.columns) == ["run", "score", "f1.AD", "f1.CN"]
     assert list(table["run"]) == [0, 1]
     content = json.loads(run_path(tmp_path, {"run": 1}).read_text())
@@ -161,7 +162,7 @@ def test_results_are_one_file_and_one_row_a_run(tmp_path):
     assert content["seed"] == seed_of(7, {"run": 1})
     assert "seconds" not in content["result"]
     assert {"seconds", "host", "threads", "versions"} <= set(content["record"])
-    assert set(collect_records(tmp_path)["threads"]) == {1}
+    assert {run["record"]["threads"] for run in all_runs(tmp_path)} == {1}
 
 
 def test_only_what_is_missing_is_computed(finished, undisturbed):
@@ -181,8 +182,8 @@ def test_scores_depend_on_neither_order_nor_jobs(tmp_path):
     run_study(forth, jobs=1)
     run_study(back, jobs=2)
     names = ["method", "run", "score"]
-    assert collect(forth.folder)[names].equals(collect(back.folder)[names])
-    assert collect(forth.folder)["score"].nunique() == 4
+    assert results_of(forth.folder)[names].equals(results_of(back.folder)[names])
+    assert results_of(forth.folder)["score"].nunique() == 4
 
 
 def test_seeds_and_file_names_depend_on_key_and_seed_alone():
@@ -285,7 +286,7 @@ def test_shards_make_the_study(tmp_path, undisturbed):
 
 def test_cells_that_belong_together_share_a_process(tmp_path):
     run_study(Study(tmp_path, "toy_jobs:whoami", grid(method=["a", "b", "c"], run=range(2)), {"seed": 0}), jobs=2, together=["run"])
-    processes = collect(tmp_path).groupby("run")["pid"].unique()
+    processes = results_of(tmp_path).groupby("run")["pid"].unique()
     assert [len(pids) for pids in processes] == [1, 1]
     assert processes[0][0] != processes[1][0]
 
@@ -343,12 +344,12 @@ def test_a_damaged_result_is_named_and_left_alone(finished, kind):
     assert path.read_bytes() == before
     assert not run_path(finished, {"run": 0}).exists()
     with pytest.raises(DataError, match="run=1"):
-        collect(finished)
+        results_of(finished)
 
 
 def test_no_study(tmp_path):
     with pytest.raises(DataError, match="holds no study"):
-        collect(tmp_path)
+        results_of(tmp_path)
     (tmp_path / "config.toml").write_text("= 3")
     with pytest.raises(DataError, match="damaged"):
         run_study(study(tmp_path))

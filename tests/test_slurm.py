@@ -9,9 +9,10 @@ import sys
 from pathlib import Path
 
 import pytest
+from folders import results_of
 
 from tinycohort.datasets.errors import UsageError
-from tinycohort.experiments.engine.folder import collect, collect_records
+from tinycohort.experiments.engine.folder import all_runs
 from tinycohort.experiments.engine.runs import Study, grid, run_study
 from tinycohort.experiments.engine.slurm import sbatch_script, submit
 
@@ -121,14 +122,14 @@ def test_a_study_on_one_node(tmp_path, monkeypatch):
     assert set(logs) == {f"{job}_{task}.log" for job in (first, second) for task in (1, 2, 3)}
     assert [logs[f"{first}_{task}.log"].strip() for task in (1, 2, 3)] == ["2 computed"] * 3
     assert [logs[f"{second}_{task}.log"].strip() for task in (1, 2, 3)] == ["0 computed"] * 3
-    table = collect(folder)
+    table = results_of(folder)
     assert sorted(table["task"]) == ["1", "1", "2", "2", "3", "3"]
-    assert len(collect_records(folder)) == 6
+    assert len(all_runs(folder)) == 6
     # The same study without SLURM has the same scores.
     monkeypatch.syspath_prepend(tmp_path)
     run_study(Study(tmp_path / "local", "shard:score", grid(method=["a", "b"], run=range(3)), {"seed": 1}))
     names = ["method", "run", "score"]
-    assert collect(tmp_path / "local")[names].equals(table[names])
+    assert results_of(tmp_path / "local")[names].equals(table[names])
 
 
 @pytest.mark.slow

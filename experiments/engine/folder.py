@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
 import tomli_w
 
 from ...datasets.errors import DataError, UsageError
@@ -57,27 +56,6 @@ def slug(key: Key) -> str:
 def run_path(folder: Path, key: Key) -> Path:
     """Where the result of a cell is."""
     return folder / "runs" / f"{slug(key)}.json"
-
-
-def collect(folder: str | Path) -> pd.DataFrame:
-    """The results of a study so far.
-
-    Returns
-    -------
-    DataFrame
-        One row a run, in the order of the keys: a column for each name of the key and of the result, a dict in it as ``name.inner``.
-
-    Raises
-    ------
-    DataError
-        If the folder holds no study, or a file in it is damaged or another study's.
-    """
-    return pd.DataFrame([{**run["key"], **dict(_flat(run["result"]))} for run in all_runs(Path(folder))])
-
-
-def collect_records(folder: str | Path) -> pd.DataFrame:
-    """When, where, how long and with what each run of ``collect`` was computed: all of a run that is not the same when it is repeated."""
-    return pd.DataFrame([{**run["key"], "seed": run["seed"], **dict(_flat(run["record"]))} for run in all_runs(Path(folder))])
 
 
 def collect_failures(folder: str | Path) -> list[Failure]:
@@ -201,7 +179,18 @@ def _json_files(folder: Path) -> list[Path]:
 
 
 def all_runs(folder: Path) -> list[dict[str, Any]]:
-    """The results of a study so far as they are on disk, in the order of their keys."""
+    """The results of a study so far as they are on disk, in the order of their keys.
+
+    Returns
+    -------
+    list of dict
+        A run's ``key``, ``seed``, ``result``, and ``record``: when, where, how long and with what it was computed.
+
+    Raises
+    ------
+    DataError
+        If the folder holds no study, or a file in it is damaged or another study's.
+    """
     config = read_config(folder)
     runs = read_runs(_json_files(folder / "runs"), digest(_bound(config)), config["seed"])
     return sorted(runs, key=lambda run: _order(run["key"]))
