@@ -119,7 +119,7 @@ def generate(
     sampler_settings: Mapping[str, Any] | None = None,
     seed: int = 0,
     file_format: Format | None = None,
-    source: Source | None = None,
+    moved: Mapping[str, Any] | None = None,
     device: str = "cpu",
     gate: Gate | None = None,
     force: bool = False,
@@ -127,12 +127,13 @@ def generate(
 ) -> list[Generated]:
     """Write a synthetic cohort into ``out``, and beside it ``<out>.audit.csv``: which participant is nearest to each image.
 
-    Images that copy a patient go into ``<out>.quarantine`` instead.
+    Images that copy a patient go into ``<out>.quarantine`` instead. ``moved`` says where the training images are by now, for the distances
+    to them (``ModelConfig.source``).
 
     Raises
     ------
     GateError
-        If these are too many; ``out`` is not written then.
+        If the copies are too many; ``out`` is not written then, and what was there stays.
     """
     gate = gate or Gate()
     audit_file, quarantine = out.with_name(f"{out.name}.audit.csv"), quarantine_of(out)
@@ -142,8 +143,8 @@ def generate(
     if n is not None and n < 1:
         raise UsageError(f"-n must be 1 or more, not {n}.")
     models = load_models(models_folder, labels)
-    spaces = {(model.config.space.shape, model.config.space.affine) for model in models.values()}
-    if len(spaces) > 1:
+    first, *others = (model.config.space for model in models.values())
+    if not all(first.is_like(other) for other in others):
         raise DataError(
             f"The models in {models_folder} make images of different sizes or places, which gives their class away; fit them alike."
         )
@@ -162,22 +163,28 @@ def generate(
             generated.append(_generate_one(models[label], count, sampler, seed, place, dict(sampler_settings or {})))
     if not generated:
         raise UsageError("The classes are balanced already, so there is nothing to generate; give -n to enlarge them all.")
-    references = {part.label: _training_images(models[part.label], source) for part in generated}
+    references = {part.label: _training_images(models[part.label], moved or {}) for part in generated}
     known = {label: images for label, (images, _) in references.items() if images is not None}
     with whole_folder(out, force=force) as folder:
-        # The audit of a cohort that is replaced must not outlive it: it names participants by the same synthetic ids. Not before now,
-        # because they would be those of another process that has written a cohort here meanwhile.
-        audit_file.unlink(missing_ok=True)
-        shutil.rmtree(quarantine, ignore_errors=True)
         audit = write_cohort(folder, generated, models, file_format=file_format, training_images=known, command=command)
-        held_back = _hold_back(folder, quarantine, generated, models, references, gate)
+        reasons, entry = _copies(folder, generated, models, references, gate)
+        aside = out.with_name(f"{out.name}.refused.quarantine") if out.exists() else quarantine
+        _refuse(folder, aside, generated, reasons, entry, gate)
+        # What belongs to a cohort that is replaced must not outlive it: it names participants by the same synthetic ids. Not before now,
+        # because a refusal leaves the old cohort; and without force, what is there is of another process that has written one meanwhile.
+        if force:
+            audit_file.unlink(missing_ok=True)
+            shutil.rmtree(quarantine, ignore_errors=True)
+        if reasons:
+            _set_aside(folder, quarantine, reasons)
+        record(folder, entry)
     if len(audit):
         people = {label: participants for label, (_, participants) in references.items()}
         nearest = [people[label][row] for label, row in zip(audit["label"], audit.pop("nearest_training_row"), strict=True)]
         with whole_file(audit_file) as temporary:
             audit.assign(nearest_training_participant=nearest).to_csv(temporary, index=False)
     _show_sampling(generated, models, audit)
-    console.say(f"Wrote {sum(len(part.images) for part in generated) - held_back} synthetic images to {out}.")
+    console.say(f"Wrote {sum(len(part.images) for part in generated) - len(reasons)} synthetic images to {out}.")
     return generated
 
 
@@ -202,8 +209,7 @@ def show(
             raise UsageError(f"{path} is a model; show it by itself.")
         if models:
             raise UsageError(f"{path} is a folder of models; show one of them, as {models[0]}.")
-        # A root is of the benchmark among them; beside it may stand a synthetic cohort.
-        cohort = replace(source, data=path, root=source.root if path in PUBLICATIONS else None).read()
+        cohort = source_of(path, source).read()
         present = [label for label in cohort.labels if not labels or label in labels]
         if not present:
             raise UsageError(f"{path} has no image of class {', '.join(labels)}; it has: {', '.join(cohort.labels)}.")
@@ -252,12 +258,28 @@ def load_models(folder: Path, labels: Sequence[str] = ()) -> dict[str, FittedMod
     return {label: models[label] for label in (labels or models)}
 
 
+def source_of(path: str, like: Source) -> Source:
+    """How a cohort beside another is read: alike, but for one of ours, which has our columns and names whatever the other has."""
+    if is_synthetic(Path(path)):
+        return Source(path)
+    # A root is of the benchmark among them.
+    return replace(like, data=path, root=like.root if path in PUBLICATIONS else None)
+
+
 def is_synthetic(folder: Path) -> bool:
     """Whether a folder is a synthetic cohort of ours: what ``--force`` may replace."""
     try:
         return read_json(folder / "dataset_description.json")["Synthetic"] is True
     except (OSError, ValueError, KeyError, TypeError):
         return False
+
+
+def splits_of(folder: Path) -> set[str]:
+    """The digests of the splits that the models of a synthetic cohort of ours were fitted on; of anything else, none."""
+    if not is_synthetic(folder):
+        return set()
+    classes = read_json(folder / "dataset_description.json").get("Classes", {})
+    return {part["split"] for part in classes.values() if part.get("split")}
 
 
 def is_model(folder: Path) -> bool:
@@ -325,15 +347,14 @@ def _generate_one(model: FittedModel, n: int, sampler: str, seed: int, device: A
     return part
 
 
-def _hold_back(
+def _copies(
     folder: Path,
-    quarantine: Path,
     generated: Sequence[Generated],
     models: Mapping[str, FittedModel],
     references: Mapping[str, tuple[Images | None, list[str]]],
     gate: Gate,
-) -> int:
-    """Set copies of patients aside, of a cohort in ``folder`` that is not in its place yet: how many; too many are a ``GateError``."""
+) -> tuple[dict[str, str], dict[str, Any]]:
+    """The copies of patients in a cohort that is not in its place yet, with the reason for each, and what is recorded of it."""
     names = iter(read_participants(folder / PARTICIPANTS)["participant_id"])
     reasons, counts, looked_at = {}, {}, {}
     for part in generated:
@@ -346,19 +367,27 @@ def _hold_back(
             found, looked_at[part.label] = screen_latents(part.latents, posterior, gate), "latents of training images"
         reasons |= {participant_of(name): found[row] for row, name in zip(range(len(part.images)), names, strict=False) if row in found}
         counts[part.label] = len(found)
-    entry = {"By": "augment generate", "LookedAt": looked_at, "SetAside": counts, "Passed": True} | gate.record(OF_GENERATION)
-    if reasons:
-        with whole_folder(quarantine) as aside:
-            set_aside(folder, aside, reasons)
-        console.warn(f"{len(reasons)} images copy a patient and were set aside in {quarantine}, whose participants.tsv says why.")
-    record(folder, entry)
+    return reasons, {"By": "augment generate", "LookedAt": looked_at, "SetAside": counts, "Passed": True} | gate.record(OF_GENERATION)
+
+
+def _refuse(
+    folder: Path, quarantine: Path, generated: Sequence[Generated], reasons: Mapping[str, str], entry: Mapping[str, Any], gate: Gate
+) -> None:
+    """Raise a ``GateError`` if too many of a class are copies; they are left in ``quarantine``."""
     for part in generated:
-        if counts[part.label] > gate.copies * len(part.images):
+        count = entry["SetAside"][part.label]
+        if count > gate.copies * len(part.images):
+            _set_aside(folder, quarantine, reasons)
             raise GateError(
-                f"{counts[part.label]} of {len(part.images)} images of {part.label} copy a patient, where {gate.copies:.0%} may: the "
+                f"{count} of {len(part.images)} images of {part.label} copy a patient, where {gate.copies:.0%} may: the "
                 f"cohort is not written, and they lie in {quarantine}; choose another sampler, or give --gate copies=... with a --reason."
             )
-    return len(reasons)
+
+
+def _set_aside(folder: Path, quarantine: Path, reasons: Mapping[str, str]) -> None:
+    with whole_folder(quarantine, force=True) as aside:
+        set_aside(folder, aside, reasons)
+    console.warn(f"{len(reasons)} images copy a patient and were set aside in {quarantine}, whose participants.tsv says why.")
 
 
 def _unfinished(out: Path, label: str) -> Path:
@@ -373,18 +402,20 @@ def _split(cohort: Cohort, out: Path, split_file: Path | None, seed: int | None)
     ------
     UsageError
         If another split is asked for than that of ``out`` (its test participants would be others than the models'), or that of ``out``
-        is no longer the one that its models were fitted on.
+        is lost, or no longer the one that its models were fitted on.
     """
     shared = Split.load(out / "split.json", cohort) if (out / "split.json").exists() else None
-    for folder in model_folders(out):
-        with suppress(DataError):  # a damaged model may be there to be replaced
-            if shared and ModelConfig.read(folder).split.get("digest") != shared.digest:
-                raise UsageError(f"{out / 'split.json'} is not the split that {folder} was fitted on; restore it, or choose another --out.")
     asked = Split.load(split_file, cohort) if split_file else None if shared and seed is None else split_cohort(cohort, seed=seed or 0)
     if shared and asked and asked.digest != shared.digest:
         raise UsageError(f"The models in {out} share the split {out / 'split.json'}, which is another; choose another --out.")
     split = shared or asked
     assert split is not None
+    for folder in model_folders(out):
+        with suppress(DataError):  # a damaged model may be there to be replaced
+            if ModelConfig.read(folder).split.get("digest") != split.digest:
+                file = out / "split.json"
+                told = f"{file} is not the split" if shared else f"There is no {file}, and the one asked for is not that"
+                raise UsageError(f"{told} that {folder} was fitted on; restore it, or choose another --out.")
     return split
 
 
@@ -397,11 +428,11 @@ def _finished(out: Path, label: str, settings: FitSettings, found: Examination, 
     return model if model.config.plan == plan_digest(settings, label, found.digest, split) else None
 
 
-def _training_images(model: FittedModel, source: Source | None) -> tuple[Images | None, list[str]]:
+def _training_images(model: FittedModel, moved: Mapping[str, Any]) -> tuple[Images | None, list[str]]:
     """The images that a model was trained on, read again, with their participants; ``None`` if they cannot be had."""
     label = model.config.label
     try:
-        cohort = (source or Source(**model.config.data["read_as"])).read()
+        cohort = model.config.source(moved).read()
         members = cohort.of_class(label)
         members = members.of_participants([p for p in members.table["participant_id"] if model.config.participants.trained_on(p)])
         if len(members) != model.config.data["n_train"]:

@@ -3,10 +3,11 @@
 The first and last image of a curve are what the model makes of real people: they are reconstructions, the rest is synthetic.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import torch
@@ -16,7 +17,6 @@ from ..datasets.cohort import Cohort
 from ..datasets.errors import UsageError
 from ..datasets.files import refuse_existing, whole_folder, write_json
 from ..datasets.ids import participant_of
-from ..datasets.readers import Source
 from ..datasets.seeds import seeded_generator
 from ..datasets.transforms import Images, prepare
 from . import console
@@ -83,7 +83,7 @@ def interpolate_class(
     n_steps: int = 10,
     kinds: Sequence[str] = KINDS,
     seed: int = 0,
-    source: Source | None = None,
+    moved: Mapping[str, Any] | None = None,
     file_format: FileFormat | None = None,
     force: bool = False,
     command: str = "",
@@ -102,8 +102,8 @@ def interpolate_class(
         Images on a curve, evenly spaced, ends included.
     kinds : sequence of str
         Of ``interpolation.KINDS``.
-    source : Source, optional
-        Of the named images; by default what the model was trained on.
+    moved : mapping, optional
+        Where the named images are by now (``ModelConfig.source``).
     file_format : {"nifti", "png"}, optional
         As ``generation.default_format``.
     command : str
@@ -123,7 +123,7 @@ def interpolate_class(
     if named is None:
         ends = training_ends(model, n_pairs, seed)
     else:
-        ends = named_ends(model, (source or Source(**model.config.data["read_as"])).read(), *named)
+        ends = named_ends(model, model.config.source(moved or {}).read(), *named)
     assert model.metric is not None
     found = interpolate(model.metric, ends.starts, ends.ends, kinds, seed=seed, on_curve=console.say)
     latents = found.steps(n_steps)

@@ -19,7 +19,7 @@ from ..datasets.errors import DataError, UsageError
 from ..datasets.files import write_json
 from ..datasets.seeds import derived_seed
 from ..datasets.splits import Split
-from ..datasets.transforms import Images, Preparation, prepare
+from ..datasets.transforms import Images, ImageSpace, Preparation, prepare
 from .autoencoders import Autoencoder, GaussianAutoencoder, build_autoencoder
 from .model import FittedModel, build_metric, decode, encode
 from .model_config import MetricSettings, ModelConfig, Participants, installed_versions
@@ -108,7 +108,7 @@ def fit_class(
     command: str = "",
     hooks: Hooks | None = None,
 ) -> FittedModel:
-    """Fit a model on one class's training side; its validation side selects the weights, its test side is not read.
+    """Fit a model on one class's training side; its validation side selects the weights, of its test side at most the grid is read.
 
     Parameters
     ----------
@@ -149,7 +149,9 @@ def fit_class(
     if resume_folder is not None:
         _claim(resume_folder, plan)
 
-    images = _prepare_together(sides, settings.preparation, hooks)
+    # One grid for all classes, whichever of them are fitted: that of the cohort's first image.
+    like = prepare(cohort.where(np.arange(len(cohort)) == 0), settings.preparation).space
+    images = _prepare_together(sides, settings.preparation, like, hooks)
     architecture = Architecture(settings.arch, images["train"].space.shape, settings.latent_dim, settings.channels)
     autoencoder = _initialise(settings, architecture, label)
 
@@ -293,10 +295,10 @@ def fit_warnings(diagnostics: dict[str, Any], settings: FitSettings) -> list[str
     return found
 
 
-def _prepare_together(sides: dict[str, Cohort], preparation: Preparation, hooks: Hooks) -> dict[str, Images]:
-    """Both sides in one pass, so that a size taken from the images is the same for both."""
+def _prepare_together(sides: dict[str, Cohort], preparation: Preparation, like: ImageSpace, hooks: Hooks) -> dict[str, Images]:
+    """Both sides in one pass, so that a user is warned once."""
     both = replace(sides["train"], table=pd.concat([side.table for side in sides.values()], ignore_index=True))
-    images = prepare(both, preparation, on_image=hooks.on_image, on_warning=hooks.on_warning)
+    images = prepare(both, preparation, like=like, on_image=hooks.on_image, on_warning=hooks.on_warning)
     n = len(sides["train"])
     return {"train": images[:n], "validation": images[n:]}
 

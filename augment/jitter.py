@@ -48,7 +48,10 @@ def _jittered(images: Tensor, strength: float, generator: torch.Generator) -> Te
 
     # The exponential of a skew-symmetric matrix is a rotation, in the plane and in space alike.
     upper = torch.triu(between(ROTATION, dims, dims), diagonal=1)
-    linear = torch.matrix_exp(upper - upper.mT) * (1 + between(SCALE, dims))[:, None, :]
+    # It turns voxels: the grid's coordinates, from -1 to 1 along every side and the last axis first, are measured in them before and after.
+    sides = torch.tensor(images.shape[:1:-1], dtype=images.dtype, device=images.device)
+    rotation = torch.matrix_exp(upper - upper.mT) * sides / sides[:, None]
+    linear = rotation * (1 + between(SCALE, dims))[:, None, :]
     theta = torch.cat([linear, between(SHIFT, dims, 1)], dim=2)
     grid = F.affine_grid(theta, list(images.shape), align_corners=False)
     coarse = torch.randn((n, dims, *[BEND_GRID] * dims), **place) * strength * BEND

@@ -4,14 +4,16 @@ import hashlib
 import math
 import platform
 import secrets
-from collections.abc import Iterable
-from dataclasses import asdict, dataclass, field, fields
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field, fields, replace
+from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 from ..datasets.custody import MANIFEST, is_sealed
 from ..datasets.errors import DataError, TinycohortError, UsageError
+from ..datasets.readers import Source
 from ..datasets.texts import read_json
 from ..datasets.transforms import ImageSpace, Preparation
 from .centroids import choose_centroids
@@ -90,11 +92,19 @@ class Participants:
 
     def trained_on(self, participant: str) -> bool:
         """Whether the weights were fitted on images of this participant."""
-        return _hash(self.salt, participant) in self.train
+        return _hash(self.salt, participant) in self._train
 
     def seen(self, participant: str) -> bool:
         """Whether the model was trained on this participant or selected by it."""
-        return self.trained_on(participant) or _hash(self.salt, participant) in self.validation
+        return _hash(self.salt, participant) in self._seen
+
+    @cached_property
+    def _train(self) -> frozenset[str]:
+        return frozenset(self.train)
+
+    @cached_property
+    def _seen(self) -> frozenset[str]:
+        return frozenset((*self.train, *self.validation))
 
 
 @dataclass(frozen=True)
@@ -141,6 +151,16 @@ class ModelConfig:
     diagnostics: dict[str, Any] = field(default_factory=dict)
     versions: dict[str, str] = field(default_factory=dict)
     command: str = ""
+
+    def source(self, moved: Mapping[str, Any]) -> Source:
+        """How the images are read again that the model was fitted on.
+
+        Parameters
+        ----------
+        moved : mapping
+            Arguments of ``Source`` that are others than they were then: where the cohort lies by now.
+        """
+        return replace(Source(**self.data["read_as"]), **moved)
 
     @classmethod
     def read(cls, folder: Path) -> "ModelConfig":

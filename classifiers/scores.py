@@ -56,7 +56,7 @@ def scores(probabilities: ArrayLike, labels: ArrayLike, classes: Sequence[str]) 
     )
     present = np.asarray(support) > 0
     complete = bool(present.all())
-    areas = [roc_auc_score(labels == place, probabilities[:, place]) for place in places] if complete else [math.nan]
+    areas = [roc_auc_score(labels == place, ranked) for place, ranked in _rankings(probabilities)] if complete else [math.nan]
     result = {
         "balanced_accuracy": float(np.mean(recall)) if complete else math.nan,
         "accuracy": float(accuracy_score(labels, predicted)),
@@ -70,6 +70,14 @@ def scores(probabilities: ArrayLike, labels: ArrayLike, classes: Sequence[str]) 
         for guess, other in enumerate(classes):
             result[f"confusion_{name}_as_{other}"] = int(matrix[true, guess])
     return result
+
+
+def _rankings(probabilities: np.ndarray) -> list[tuple[int, np.ndarray]]:
+    """For each class what ranks the images; of two classes one does for both, their log-odds: a softmax is rounded to 1, not to 0."""
+    if probabilities.shape[1] == 2:
+        first, second = np.log(np.maximum(probabilities, np.finfo(float).tiny)).T
+        return [(1, second - first)]
+    return list(enumerate(probabilities.T))
 
 
 def _checked(probabilities: ArrayLike, labels: ArrayLike, classes: Sequence[str]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -45,8 +45,8 @@ class ClassifierSettings:
     learning_rate : float
         Of Adam.
     batch_size : int
-        Images a step, at most: an epoch has as many steps as batches of this size would make, but of nearly equal size, so that no step
-        rests on the few images that are left over.
+        Images a step, at most: an epoch has as many steps as batches of this size would make, but of sizes that differ by one image at
+        most, so that no step rests on the few that are left over.
     patience : int
         Epochs without a better validation loss before the learning rate is halved.
     precision : {"auto", "bf16", "fp32"}
@@ -143,7 +143,6 @@ def train_classifier(
             raise ValueError(f"{len(pixels)} images need as many labels in [0, {n_classes}), and at least one image")
     device = choose_device(settings.device)
     bf16 = settings.precision == "bf16" or (settings.precision == "auto" and _bf16_pays(network, tuple(images.shape[2:]), device))
-    n_steps = math.ceil(len(images) / settings.batch_size)
     # The global generators serve the first weights, a user's dropout, and torch's data loader, which draws a seed that it does not need.
     with torch.random.fork_rng(devices=[torch.cuda.current_device()] if device.type == "cuda" else []), quiet_lightning():
         torch.manual_seed(derived_seed(seed, "classifier"))
@@ -163,7 +162,7 @@ def train_classifier(
             enable_progress_bar=False,
             enable_model_summary=False,
         )
-        batches = resident_batches(images.to(device), labels.to(device), batch_size=math.ceil(len(images) / n_steps), seed=seed)
+        batches = resident_batches(images.to(device), labels.to(device), batch_size=settings.batch_size, seed=seed, even=True)
         with told_by_batch_size(settings.batch_size):
             trainer.fit(fitting, batches)
     model.load_state_dict(fitting.best_weights)

@@ -58,6 +58,10 @@ def read(path: Path, *, table: Path | None, label: str | None) -> Cohort:
     subjects = None if table is None else read_subjects(table, label)
     content = _load(file)
     if "train_images" in content:
+        if label is not None and subjects is None:
+            raise DataError(
+                f"{file} has its labels beside each side's images, and no column '{label}'; leave out --label, or give --table."
+            )
         images, rows = _medmnist(content, file)
     else:
         images, rows = _ours(content, file, "labels" if label is None or subjects else label)
@@ -157,9 +161,12 @@ def _told_apart(row: dict[str, Any], image: np.ndarray) -> dict[str, Any]:
 def _with_table(rows: list[dict[str, Any]], subjects: Subjects) -> tuple[list[dict[str, Any]], list[Problem]]:
     """Give the arrays the labels and covariates of a table; a label that the file itself contradicts is a problem."""
     joined, problems = join([Found(row["image"], row["image_id"], row["image_id"]) for row in rows], subjects)
-    own = {row["image"]: row["label"] for row in rows}
+    own = {row["image"]: row for row in rows}
     for row in joined:
-        label = own.get(row["image"])
+        told = own.get(row["image"], {})
+        if "split" in told:
+            row.setdefault("split", told["split"])
+        label = told.get("label")
         if row["label"] is not None and label is not None and row["label"] != label:
             what = f"labelled {row['label']} in {subjects.path.name} and {label} in the arrays"
             problems.append(Problem(row["participant_id"], place_of(row["image"]), what, "correct one of them"))
@@ -210,7 +217,12 @@ def _texts(values: np.ndarray, n: int, file: Path, key: str) -> list[str | None]
     if values.shape != (n,):
         raise DataError(f"'{key}' in {file} has the shape {values.shape}; it must be ({n},), one value per image.")
     if values.dtype.kind == "S":
-        values = np.char.decode(values, "utf-8")
+        try:
+            values = np.char.decode(values, "utf-8")
+        except UnicodeDecodeError as error:
+            raise DataError(f"'{key}' in {file} is no text in UTF-8 ({error}); save it as text.") from error
+    if values.dtype.kind == "f" and np.isinf(values).any():
+        raise DataError(f"'{key}' in {file} has infinite values; a class is a number or a text.")
     if values.dtype.kind == "f" and np.all(np.isnan(values) | (values == np.round(values))):
         texts = ["nan" if np.isnan(value) else str(int(value)) for value in values]
     else:

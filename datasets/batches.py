@@ -15,7 +15,7 @@ from .seeds import seeded_generator
 Part = TypeVar("Part")
 
 
-def resident_batches(*tensors: Tensor, batch_size: int, seed: int | None = None) -> DataLoader[Any]:
+def resident_batches(*tensors: Tensor, batch_size: int, seed: int | None = None, even: bool = False) -> DataLoader[Any]:
     """Batches of rows of ``tensors``, which stay where they are: no worker, no copy between devices.
 
     Parameters
@@ -23,14 +23,16 @@ def resident_batches(*tensors: Tensor, batch_size: int, seed: int | None = None)
     *tensors : torch.Tensor
         All with n rows; a batch is a tensor if there is one, else a tuple of them.
     batch_size : int
-        Rows of a batch; the last may have fewer.
+        Rows of a batch, at most; the last may have fewer.
     seed : int, optional
         Draws the order of the rows anew at each epoch, from (seed, epoch); without it they keep their own. Lightning tells the sampler the
         epoch, also after a restart.
+    even : bool
+        Make as many batches, of sizes that differ by one row at most, so that none rests on the few that are left over.
     """
     rows: Dataset[Any] = _Rows(tensors[0]) if len(tensors) == 1 else TensorDataset(*tensors)
     # A loader draws a seed for its workers whenever it is gone through, also for none: from a generator of its own, not torch's global one.
-    return DataLoader(rows, sampler=_EpochOrder(len(tensors[0]), batch_size, seed), batch_size=None, generator=torch.Generator())
+    return DataLoader(rows, sampler=_EpochOrder(len(tensors[0]), batch_size, seed, even), batch_size=None, generator=torch.Generator())
 
 
 def in_batches(compute: Callable[[Tensor], Part], rows: Tensor, size: int) -> list[Part]:
@@ -86,10 +88,11 @@ class _Rows(Dataset[Tensor]):
 class _EpochOrder(Sampler[list[int]]):
     """Lists of rows, a list a batch."""
 
-    def __init__(self, n: int, batch_size: int, seed: int | None):
+    def __init__(self, n: int, batch_size: int, seed: int | None, even: bool):
         self.n = n
         self.batch_size = batch_size
         self.seed = seed
+        self.even = even
         self.epoch = 0
 
     def set_epoch(self, epoch: int) -> None:
@@ -102,4 +105,5 @@ class _EpochOrder(Sampler[list[int]]):
         order = torch.arange(self.n)
         if self.seed is not None:
             order = torch.randperm(self.n, generator=seeded_generator(self.seed, "order", self.epoch))
-        yield from (rows.tolist() for rows in order.split(self.batch_size))
+        batches = order.tensor_split(len(self)) if self.even else order.split(self.batch_size)
+        yield from (rows.tolist() for rows in batches)

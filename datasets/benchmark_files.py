@@ -215,7 +215,7 @@ def from_openml(name: str, version: int, classes: tuple[str, ...], fetch: Callab
     if fetch is None:
         # scikit-learn takes a second to import, which no other benchmark needs.
         from sklearn.datasets import fetch_openml as fetch
-    bunch = fetch(name, version=version, as_frame=False, n_retries=0)
+    bunch = fetch(name, version=version, as_frame=False, n_retries=1)
     images, labels = np.asarray(bunch.data), np.asarray(bunch.target).astype(np.int64)
     if (
         len(labels) < 7

@@ -11,8 +11,8 @@ from .tables import read_subjects
 
 
 def recognises(path: Path) -> bool:
-    """Whether ``path`` holds folders ``sub-*`` with NIfTI files."""
-    return path.is_dir() and any(True for _ in path.glob("sub-*/**/*.nii*"))
+    """Whether ``path`` holds folders ``sub-*`` with NIfTI files where BIDS has them."""
+    return path.is_dir() and bool(_images(path, "*"))
 
 
 def read(path: Path, *, table: Path | None, label: str | None, suffix: str) -> Cohort:

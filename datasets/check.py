@@ -18,7 +18,7 @@ from .looks import Look, look_at
 from .machine import available_processors
 from .marks import UNDECLARED, is_marked
 from .rows import place_of
-from .splits import sides_of_rows
+from .splits import sides_drawn_apart, sides_of_rows
 
 _MOST_THREADS = 8  # each holds an image: what an examination needs of memory does not grow with the cohort
 Progress = Callable[[Sequence[Any]], Iterable[Any]]
@@ -41,9 +41,11 @@ class Examination:
     images, participants : dict
         Number of images, and of participants, per label.
     digests : tuple of str or None
-        SHA-256 of each row's decoded image and its shape; ``None`` where it could not be read.
+        SHA-256 of each row's decoded image, its shape and its place (``looks.scan_digest``); ``None`` where it could not be read.
+    contents : tuple of str or None
+        The same of the image alone (``looks.content_digest``), which copies share whatever their header says.
     digest : str
-        Of the whole cohort: who, which label, which content, in any order of rows.
+        Of the whole cohort: who, which label, which scan, in any order of rows.
     """
 
     problems: tuple[Problem, ...]
@@ -53,6 +55,7 @@ class Examination:
     images: dict[str, int]
     participants: dict[str, int]
     digests: tuple[str | None, ...]
+    contents: tuple[str | None, ...]
     digest: str
 
     def bound(self, cohort: Cohort) -> Cohort:
@@ -120,7 +123,8 @@ def examine(
         shapes=dict(shapes),
         images=cohort.counts(),
         participants={str(label): int(n) for label, n in zip(people.index, people.to_numpy(), strict=True)},
-        digests=tuple(look.digest if look else None for look in looks),
+        digests=tuple(look.scan if look else None for look in looks),
+        contents=tuple(look.digest if look else None for look in looks),
         digest=_digest_of_all(cohort, looks),
     )
 
@@ -231,9 +235,9 @@ def _repeats(report: _Report, looks: Sequence[Look | None]) -> None:
             report.participants[rows[0]],
             report.place(rows[0]),
             f"the same image as {others}, in {' and '.join(sorted(sides))}, labelled {' and '.join(sorted(labels))}",
-            "give --drop-copies, which leaves out what is in two sides or bears two labels",
+            "give --drop-copies, which leaves out what is in two sides, may come to be, or bears two labels",
         )
-        if len(sides) == len(labels) == 1:
+        if len(labels) == 1 and (people == 1 or len(sides - sides_drawn_apart(report.sides)) == len(sides) == 1):
             report.remarks.append(replace(found, mend="nothing: within a side a copy leaks nothing"))
         else:
             report.problems.append(found)
@@ -281,7 +285,7 @@ def array_of(cohort: Cohort, image: str | int) -> tuple[np.ndarray, np.ndarray |
 def _digest_of_all(cohort: Cohort, looks: Sequence[Look | None]) -> str:
     table = cohort.table
     lines = sorted(
-        f"{participant}\t{label}\t{look.digest if look else None}"
+        f"{participant}\t{label}\t{look.scan if look else None}"
         for participant, label, look in zip(table["participant_id"], table["label"], looks, strict=True)
     )
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()

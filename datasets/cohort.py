@@ -62,8 +62,8 @@ class Cohort:
     remarks : tuple of Problem
         What its user should know and need not mend.
     digests : mapping
-        From images to the digest of the content (``looks.content_digest``) that they had when they were examined, and must have when they
-        are read again; empty if nobody has looked.
+        From images to the digest (``looks.scan_digest``) that they had when they were examined, and must have when they are read again;
+        empty if nobody has looked.
     """
 
     name: str

@@ -9,14 +9,15 @@ from .cohort import Cohort, Problem
 from .errors import UsageError
 from .images import ImageError
 from .looks import look_at
-from .splits import SIDES, sides_of_rows
+from .splits import SIDES, sides_drawn_apart, sides_of_rows
 
 
 def without_copies(cohort: Cohort) -> Cohort:
     """Leave out of training what is also in validation or test, of validation what is in test, and copies that bear two labels altogether.
 
     Of patients nothing is left out: there, a copy says that a file is not whose it is said to be. Copies within one side and class stay:
-    they are part of the benchmark as it is published, and leak nothing.
+    they are part of the benchmark as it is published, and leak nothing. Where validation will be drawn from training, for there is none, of
+    those in training one stays.
 
     Raises
     ------
@@ -31,6 +32,7 @@ def without_copies(cohort: Cohort) -> Cohort:
             f"--drop-copies is for benchmarks with official sides; of {cohort.name}, mend the files that `augment check` names."
         )
     labels = cohort.table["label"].tolist()
+    apart = sides_drawn_apart(sides)
     groups: dict[str, list[int]] = {}
     for row, image in enumerate(cohort.table["image"]):
         try:
@@ -46,6 +48,8 @@ def without_copies(cohort: Cohort) -> Cohort:
             keep[rows] = False
         else:
             keep[[row for row in rows if SIDES.index(sides[row]) < last]] = False
+            if SIDES[last] in apart:
+                keep[rows[1:]] = False
     left_out = int((~keep).sum())
     told = Problem(cohort.name, cohort.source, f"{left_out} copies left out", "leave out --drop-copies to see which")
     return replace(cohort.where(keep), remarks=(*cohort.remarks, told) if left_out else cohort.remarks)

@@ -12,11 +12,15 @@ _PLANES = {0: "a sagittal plane", 1: "a coronal plane", 2: "an axial plane"}
 
 @dataclass(frozen=True)
 class Look:
-    """What one image shows: its grid in RAS without a flat axis, which axis that was, a digest of its content, what is wrong."""
+    """What one image shows: its grid in RAS without a flat axis, which axis that was, two digests, and what is wrong.
+
+    ``digest`` is of the voxels, which a copy has under whatever header; ``scan`` of the voxels and of where the header places them.
+    """
 
     shape: tuple[int, ...]
     flat_axis: int | None
     digest: str
+    scan: str
     faults: tuple[tuple[str, str], ...]
 
     @property
@@ -52,7 +56,7 @@ def look_at(array: np.ndarray, affine: np.ndarray | None) -> Look:
         faults.append((f"{finite.size - int(finite.sum())} voxels NaN or infinite", "convert the image again, or replace them"))
     elif content.min() == content.max():
         faults.append((f"constant: every voxel is {content.flat[0]:g}", "replace the empty image, or remove its row"))
-    look = Look(shape, flat_axis, digest, tuple(faults))
+    look = Look(shape, flat_axis, digest, scan_digest(content, affine), tuple(faults))
     if look.one_image:
         return look
     times = " x ".join(str(side) for side in array.shape)
@@ -66,6 +70,15 @@ def content_digest(array: np.ndarray) -> str:
     digest = hashlib.sha256(repr(content.shape).encode())
     digest.update(content.data)
     return digest.hexdigest()
+
+
+def scan_digest(array: np.ndarray, affine: np.ndarray | None) -> str:
+    """SHA-256 of an image's shape, voxels and affine, to a thousandth of a millimetre; of what has no affine, ``content_digest``."""
+    content = content_digest(array)
+    if affine is None:
+        return content
+    rounded = np.round(np.asarray(affine, dtype=np.float64), 3) + 0.0  # which makes -0 a 0
+    return hashlib.sha256(f"{content}\n{rounded.tolist()}".encode()).hexdigest()
 
 
 def _is_placement(affine: np.ndarray) -> bool:

@@ -14,7 +14,7 @@ MARK = "synthetic image, tinycohort"  # in NIfTI headers, whose description hold
 # What is wrong with a marked image in a cohort that does not say that it is synthetic, and the mend.
 UNDECLARED = (
     "a synthetic image, by its own mark, in a cohort that does not say so",
-    "remove it, or give the table a column synthetic that is true in its row",
+    "remove it; of a cohort that is all synthetic, give the table a column synthetic that is true",
 )
 
 

@@ -114,8 +114,20 @@ def _read(data: str | Path, table: str | Path | None, label: str | None, plane: 
     for place in {folder, *([] if table is None else [Path(table).parent])}:
         require_intact(place)
     given = {"table": None if table is None else Path(table), "label": label, "plane": plane, "suffix": suffix}
-    cohort = layout.read(path, **{option: given[option] for option in layout.options})
+    cohort = _unmixed(layout.read(path, **{option: given[option] for option in layout.options}))
     return cohort if table is not None or path.is_file() else _kept_inside(cohort, folder)
+
+
+def _unmixed(cohort: Cohort) -> Cohort:
+    """Tell it as a problem if some images are synthetic and others are not: none of the two would be taken for what it is."""
+    if not cohort.synthetic or "synthetic" not in cohort.table:
+        return cohort
+    synthetic = int(cohort.table["synthetic"].eq(True).sum())
+    if synthetic in (0, len(cohort)):
+        return cohort
+    what = f"{synthetic} of {len(cohort)} rows are said to be synthetic"
+    mixed = Problem(cohort.name, cohort.source, what, "keep real and synthetic images in cohorts of their own")
+    return replace(cohort, problems=(*cohort.problems, mixed))
 
 
 def _kept_inside(cohort: Cohort, folder: Path) -> Cohort:

@@ -134,7 +134,7 @@ def split_cohort(cohort: Cohort, *, fractions: Mapping[str, float] = FRACTIONS, 
     Returns
     -------
     Split
-        Each side has, of every class, its share to within one participant, and at least one.
+        Each side has, of every class, at least one participant, and where that leaves the others theirs, its share to within one.
 
     Raises
     ------
@@ -168,7 +168,7 @@ def split_cohort(cohort: Cohort, *, fractions: Mapping[str, float] = FRACTIONS, 
 
 
 def sides_of_rows(cohort: Cohort) -> list[str] | None:
-    """The official side of each row, from a column ``split`` that holds train, validation (or val) and test.
+    """The official side of each row, from a column ``split`` that holds train, validation (or val) and test, in any capitals.
 
     ``None`` if there is no such column, or it holds something else altogether.
 
@@ -179,7 +179,8 @@ def sides_of_rows(cohort: Cohort) -> list[str] | None:
     """
     if "split" not in cohort.table:
         return None
-    values = [None if pd.isna(value) else _SAME_SIDE.get(str(value), str(value)) for value in cohort.table["split"]]
+    spelled = [None if pd.isna(value) else str(value).strip().casefold() for value in cohort.table["split"]]
+    values = [_SAME_SIDE.get(value or "", value) for value in spelled]
     sides = [value for value in values if value in SIDES]
     if not sides:
         return None
@@ -189,6 +190,11 @@ def sides_of_rows(cohort: Cohort) -> list[str] | None:
             f"The column split of {cohort.name} has {_names(other)} beside {', '.join(SIDES)}; fill it in, or rename the column."
         )
     return sides
+
+
+def sides_drawn_apart(sides: Iterable[str]) -> set[str]:
+    """Which of the official sides (of the rows) are drawn apart: training, where there is no validation."""
+    return set() if "validation" in sides else {"train"}
 
 
 def official_sides(cohort: Cohort) -> dict[str, str] | None:

@@ -20,8 +20,8 @@ SESSION_COLUMNS = ("session_id", "session")
 
 _SAME_COVARIATE = {"age": "age", "sex": "sex", "gender": "sex", "m/f": "sex", "mf": "sex"}
 _MISSING = ["", "n/a", "N/A", "NA", "nan", "NaN"]
-# A number with a leading zero is a code, so its column stays text.
-_CODE = re.compile(r"0\d")
+# A number with a leading zero, or with an underscore in it, is a code, so its column stays text.
+_CODE = re.compile(r"0\d|.*_")
 
 # A table as text: from each column's name to its values.
 Columns = dict[str, list[str | None]]
@@ -99,13 +99,20 @@ def read_table(path: Path) -> Columns:
         text = read_text(path, encoding="utf-8-sig")
         # Spreadsheets write semicolons where the comma is the decimal sign.
         separator = max("\t,;", key=text.partition("\n")[0].count)
-        reader = csv.reader(io.StringIO(text), delimiter=separator)
+        # Strict: a quotation mark that is no field's would take the lines up to the next one into its own.
+        reader = csv.reader(io.StringIO(text), delimiter=separator, strict=True)
         rows = [(reader.line_num, [field.strip() for field in row]) for row in reader if any(row)]
     except (OSError, ValueError, csv.Error) as error:
-        raise DataError(f"The table {path} cannot be read ({error}); save it as UTF-8 text, one row per participant.") from error
+        raise DataError(
+            f"The table {path} cannot be read ({error}); save it as UTF-8 text, one row per participant, with quotation marks around whole "
+            "fields or nowhere."
+        ) from error
     if len(rows) < 2:
         raise DataError(f"The table {path} has no rows; it needs a header, and one row per participant.")
     (_, header), *rows = rows
+    twice = sorted({name for name in header if name and header.count(name) > 1})
+    if twice:
+        raise DataError(f"The table {path} has two columns {', '.join(twice)}; keep one of each.")
     for line, row in rows:
         if len(row) < len(header) or any(row[len(header) :]):
             raise DataError(f"Line {line} of {path} has {len(row)} fields, where the header has {len(header)}; mend the line.")

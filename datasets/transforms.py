@@ -21,7 +21,8 @@ from monai.transforms.spatial.array import Orientation, Resize
 from .cohort import Cohort
 from .errors import DataError, UsageError
 from .images import PICTURES, ImageError, read_image
-from .looks import content_digest
+from .looks import scan_digest
+from .machine import is_too_much
 from .marks import UNDECLARED, is_marked
 
 PLANES = {"sagittal": 0, "coronal": 1, "axial": 2}  # the RAS axis that a plane cuts
@@ -99,6 +100,10 @@ class ImageSpace:
         if self.flat_axis not in (None, 0, 1, 2) or not isinstance(self.aligned, bool):
             raise ValueError(f"there is no axis {self.flat_axis}, or aligned is neither true nor false")
 
+    def is_like(self, other: "ImageSpace") -> bool:
+        """Whether images of both have the same sides, and lie in the same place to a hundredth of a millimetre."""
+        return (self.shape, self.flat_axis) == (other.shape, other.flat_axis) and is_same_place(self.affine, other.affine)
+
     @property
     def volume_shape(self) -> tuple[int, ...]:
         """``(X, Y, Z)``, with 1 along a slice's flat axis (the last, for pictures)."""
@@ -120,6 +125,13 @@ class Images:
 
     def __getitem__(self, index: Any) -> "Images":
         return Images(self.pixels[index], self.space)
+
+
+def is_same_place(affine: Any, other: Any) -> bool:
+    """Whether two affines (either may be ``None``) place voxels alike, to a hundredth of a millimetre."""
+    if affine is None or other is None:
+        return affine is other
+    return bool(np.allclose(affine, other, atol=1e-2))
 
 
 def parse_position(position: str) -> tuple[float, bool]:
@@ -150,6 +162,7 @@ def prepare(
     cohort: Cohort,
     preparation: Preparation,
     *,
+    like: ImageSpace | None = None,
     on_image: Callable[[], None] = lambda: None,
     on_warning: Callable[[str], None] = lambda message: None,
 ) -> Images:
@@ -161,6 +174,8 @@ def prepare(
         Sound (``check.require_sound``).
     preparation : Preparation
         What to do with each image.
+    like : ImageSpace, optional
+        The grid to bring them to, of images that were prepared alike; by default the first image's own.
     on_image, on_warning : callable
         Called after each image, and with each sentence that the user should read.
 
@@ -168,7 +183,11 @@ def prepare(
     ------
     DataError
         If an image does not fit the asked size, plane or position, or is not in [0, 1] and shall not be scaled.
+    UsageError
+        If so many images of the asked size take more memory than there is.
     """
+    if like is not None:
+        preparation = replace(preparation, size=like.shape)
     at_once = _prepare_at_once(cohort, preparation, on_image)
     if at_once is not None:
         return at_once
@@ -180,6 +199,7 @@ def prepare(
             preparation = replace(preparation, size=default_size(shape) if preparation.fit == "resize" else shape)
         if not pixels:
             _check_size(image, flat_axis, preparation, on_warning)
+            _check_memory(len(cohort), preparation)
         image = _fit(image, flat_axis, preparation)
         flat_axes.add(flat_axis)
         if isinstance(row, str) and not row.lower().endswith(PICTURES):
@@ -195,12 +215,13 @@ def prepare(
         on_image()
     if len(flat_axes) > 1:
         raise DataError(f"The images of {cohort.name} are cut along different planes; give --plane, or mend the cohort.")
-    aligned = all(np.allclose(affine, affines[0], atol=1e-2) for affine in affines)
+    reference = np.asarray(like.affine) if like is not None and like.affine is not None else affines[0] if affines else None
+    aligned = all(is_same_place(affine, reference) for affine in affines)
     if not aligned:
         on_warning(
             f"The images of {cohort.name} lie in different spaces (their affines differ): register them first, or the model learns poses."
         )
-    affine = tuple(tuple(float(v) for v in line) for line in affines[0]) if affines else None
+    affine = None if reference is None or not affines else tuple(tuple(float(v) for v in line) for line in reference)
     space = ImageSpace(tuple(pixels[0].shape[1:]), affine, flat_axes.pop() if affines else None, aligned)
     return Images(torch.stack(pixels), space)
 
@@ -251,7 +272,7 @@ def _load(cohort: Cohort, row: Any, preparation: Preparation) -> tuple[MetaTenso
         if not cohort.synthetic and is_marked(Path(row)):
             what, mend = UNDECLARED
             raise ImageError(Path(row), what, mend)
-        if row in cohort.digests and cohort.digests[row] != content_digest(array):
+        if row in cohort.digests and cohort.digests[row] != scan_digest(array, affine):
             raise ImageError(Path(row), "changed since the cohort was checked", "repeat the command when nothing writes to the cohort")
         if affine is None:
             image = MetaTensor(torch.from_numpy(array)[None] / 255)
@@ -306,6 +327,14 @@ def _check_size(image: MetaTensor, flat_axis: int | None, preparation: Preparati
         on_warning(f"Resizing {_times(shape)} to {_times(size)} distorts the images; keep the proportions, or use --fit crop.")
 
 
+def _check_memory(n: int, preparation: Preparation) -> None:
+    """Raise if so many images are more than half of the memory: the other half is taken while they become one tensor."""
+    size = preparation.size
+    assert size is not None
+    if is_too_much(4 * n * math.prod(size)):
+        raise UsageError(f"For {n} images of {_times(size)} this machine has no memory; choose a smaller --size.")
+
+
 def _fit(image: MetaTensor, flat_axis: int | None, preparation: Preparation) -> MetaTensor:
     """Bring one image to the asked size and range."""
     size = list(preparation.size or ())
@@ -316,7 +345,8 @@ def _fit(image: MetaTensor, flat_axis: int | None, preparation: Preparation) -> 
     elif preparation.fit == "resize":
         resize = [Resize(size, mode="bilinear" if len(size) == 2 else "trilinear", anti_aliasing=True)]
     else:
-        resize = [ResizeWithPadOrCrop(size)]
+        # Around the image is what is darkest in it: 0 would be tissue where air is -1000.
+        resize = [ResizeWithPadOrCrop(size, value=float(image.min()))]
     return _scaled(_as_meta(Compose(resize)(image)), preparation.scaling)
 
 

@@ -396,6 +396,7 @@ def test_arrays(tmp_path, attack):
         ("a.gz", lambda: gzip.compress(struct.pack(">4B3I", 0, 0, 8, 3, 2**10, 2**10, 2**10)) + zeros(2**30)),
         ("a.gz", lambda: gzip.compress(struct.pack(">4B3I", 0, 0, 8, 3, 10, 28, 28)) + zeros(2**31)),
     ],
+    ids=["exabytes", "cut short", "terabytes, gzipped", "a gigabyte of zeros, gzipped", "more than it says, gzipped"],
 )
 def test_idx_files(tmp_path, name, content):
     (tmp_path / name).write_bytes(content() if callable(content) else content)

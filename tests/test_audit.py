@@ -73,7 +73,7 @@ def synthetic(study, tmp_path):
         models = load_models(study / "models", labels)
         parts = []
         for label, model in models.items():
-            pixels = torch.from_numpy(people(label, DRAWN, 1))[:, None]
+            pixels = torch.from_numpy(people(label, DRAWN, 2))[:, None]
             if label == "AD" and ad is not None:
                 pixels[: len(ad)] = ad
             images = Images(pixels, model.config.space)
@@ -130,7 +130,7 @@ def test_new_people_pass(augment, study, synthetic, tmp_path, pictures):
     assert cohort["Passed"]
     for part in cohort["Classes"]:
         assert (part["TrainingParticipants"], part["HeldOutParticipants"], part["Images"]) == (42, 18, DRAWN)
-        assert not any(measure["p_holm"] is not None and measure["p_holm"] <= 0.05 for measure in part["Measures"])
+        assert [m for m in part["Measures"] if m["p_holm"] is not None and m["p_holm"] <= 0.05] == []
         found = {power["kind"]: power["found"] / power["planted"] for power in part["Power"]}
         assert found.pop("reconstructed") < 0.5, "so short a training reconstructs nobody"
         assert found.pop("noisy") >= 0.9
@@ -296,9 +296,9 @@ def test_misuse_is_refused(study, synthetic, fakes, studies, tmp_path):
     description = json.loads((folder / "dataset_description.json").read_text())
     (tmp_path / "unmarked/dataset_description.json").write_text(json.dumps(description | {"Synthetic": False}))
     refused = [
-        ({"source": Source(str(tmp_path / "other.npz"))}, DataError, r"other\.npz is not, to the last voxel and label, the cohort"),
-        ({"source": Source(str(tmp_path / "altered.npz"))}, DataError, r"altered\.npz is not.*42 of its 42 training images are there"),
-        ({"source": Source(str(folder))}, UsageError, "is synthetic; --data is the real cohort"),
+        ({"moved": {"data": str(tmp_path / "other.npz")}}, DataError, r"other\.npz is not, to the last voxel and label, the cohort"),
+        ({"moved": {"data": str(tmp_path / "altered.npz")}}, DataError, r"altered\.npz is not.*42 of its 42 training images are there"),
+        ({"moved": {"data": str(folder)}}, UsageError, "is synthetic; --data is the real cohort"),
         ({"models": studies["pictures"].models}, DataError, "was not drawn from this model of AD"),
         ({"models": study / "models/CN"}, DataError, "has images of AD, of which there is no model"),
         ({"folders": [tmp_path / "unmarked"]}, UsageError, "unmarked is no synthetic cohort"),
@@ -323,7 +323,7 @@ def test_data_that_have_moved_are_asked_for(study, synthetic):
     (study / "real.npz").rename(study / "elsewhere.npz")
     try:
         with pytest.raises(DataError, match=r"were fitted on .*real\.npz, which is not there; say with --data where it is now"):
-            audit(study, folder, source=None)
+            audit(study, folder)
     finally:
         (study / "elsewhere.npz").rename(study / "real.npz")
 

@@ -281,7 +281,7 @@ def test_what_openml_sends_is_what_the_files_hold(tmp_path):
     from_files = read_benchmark("fashion-mnist", idx_folder(tmp_path))
 
     def fetch(name, *, version, as_frame, n_retries):
-        assert (name, version, as_frame, n_retries) == ("Fashion-MNIST", 1, False, 0)
+        assert (name, version, as_frame, n_retries) == ("Fashion-MNIST", 1, False, 1)
         n = slice(0, 10)  # 60 : 10, as the published sides
         images = np.concatenate([IMAGES["train"], IMAGES["t10k"][n]]).reshape(-1, 784).astype(float)
         return SimpleNamespace(data=images, target=np.concatenate([LABELS["train"], LABELS["t10k"][n]]).astype(str))

@@ -21,7 +21,7 @@ from tinycohort.augment.samplers import samplers_for
 from tinycohort.datasets.check import examine
 from tinycohort.datasets.custody import MANIFEST
 from tinycohort.datasets.errors import UsageError
-from tinycohort.datasets.readers import Source, read_cohort
+from tinycohort.datasets.readers import read_cohort
 from tinycohort.datasets.transforms import Images, ImageSpace, Preparation, prepare
 
 QUICK = {"n_iterations": 5, "n_warm_up": 5}
@@ -282,8 +282,8 @@ def test_without_the_training_images_there_are_no_distances(studies, tmp_path, m
     generate(studies, "pictures", tmp_path / "out", n=2)
     assert not any("training images" in text for text in said)
     assert (tmp_path / "out.audit.csv").exists()
-    elsewhere = Source(str(tmp_path / "moved.npz"))
-    generate(studies, "pictures", tmp_path / "out", n=2, source=elsewhere, force=True)
+    elsewhere = {"data": str(tmp_path / "moved.npz")}
+    generate(studies, "pictures", tmp_path / "out", n=2, moved=elsewhere, force=True)
     assert sum("training images cannot be read again" in text and "--data" in text for text in said) == 2
     table = pd.read_csv(tmp_path / "out/participants.tsv", sep="\t", keep_default_na=False)
     assert set(table["nearest_training_distance"]) == {"n/a"}
@@ -297,7 +297,7 @@ def test_training_images_that_have_changed_in_number_are_not_the_training_images
     said = []
     monkeypatch.setattr(commands.console, "warn", said.append)
     fewer = fakes.study(tmp_path / "fewer.npz", counts={"AD": 10})
-    generate(studies, "pictures", tmp_path / "out", n=2, source=Source(str(fewer)))
+    generate(studies, "pictures", tmp_path / "out", n=2, moved={"data": str(fewer)})
     assert any(text.startswith("CN: the training images cannot be read again") for text in said)
     assert not any(text.startswith("AD: the training images") for text in said)
     audit = pd.read_csv(tmp_path / "out.audit.csv")

@@ -15,7 +15,7 @@ from tinycohort.augment.gate import Gate
 from tinycohort.augment.generation import Generated, write_cohort
 from tinycohort.augment.quarantine import already_set_aside, apply_gate, quarantine_of
 from tinycohort.datasets.errors import DataError, GateError
-from tinycohort.datasets.readers import Source, read_cohort
+from tinycohort.datasets.readers import read_cohort
 from tinycohort.datasets.transforms import Images, Preparation, prepare
 
 ENTRY = {"By": "a test", "SetAside": {"AD": 1, "CN": 1}, "Passed": True}
@@ -186,7 +186,7 @@ def test_without_the_training_images_the_latents_tell(studies, tmp_path, copying
     }
     monkeypatch.setattr(commands, "load_models", lambda folder, labels: apart)
     copying(1)
-    generate(studies, tmp_path / "syn", source=Source(str(tmp_path / "moved.npz")))
+    generate(studies, tmp_path / "syn", moved={"data": str(tmp_path / "moved.npz")})
     assert set(pixels(tmp_path / "syn.quarantine")) == {"synAD0001"}
     (entry,) = json.loads((tmp_path / "syn/dataset_description.json").read_text())["Gates"]
     assert entry["LookedAt"] == {"AD": "latents of training images", "CN": "latents of training images"}

@@ -255,10 +255,12 @@ def test_distortion_is_told_once(fakes, size, fit, told):
     assert all("Resizing 20 x 24 to 20 x 12 distorts" in text for text in warnings)
 
 
-def test_cropping_keeps_the_centre_and_pads_with_nothing(fakes):
-    array = 1 + fakes.voxels(1, (20, 20)).astype(np.float32)
+@pytest.mark.parametrize("darkest", [0, 1, -1000])
+def test_cropping_keeps_the_centre_and_pads_with_what_is_darkest(fakes, darkest):
+    array = darkest + fakes.voxels(1, (20, 20)).astype(np.float32)
+    array[0, 0] = darkest  # outside of what is kept, and the image's all the same
     pixels = prepare(cohort_of([0], array[None]), Preparation((10, 30), fit="crop", scaling="minmax")).pixels[0, 0].numpy()
-    kept = array[5:15]
+    kept = array[5:15] - darkest
     assert np.allclose(pixels[:, 5:25] * kept.max(), kept, atol=1e-3)
     assert np.all(pixels[:, :5] == 0)
     assert np.all(pixels[:, 25:] == 0)

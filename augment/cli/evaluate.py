@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from .options import Data, DropCopies, Fit, Label, Plane, Position, Root, Scaling, Seed, Size, Suffix, Table
-from .reading import HOW_TO_RUN, changed, command_line, given_options, parts_of, preparation_of, preset_settings
+from .reading import HOW_TO_RUN, changed, command_line, given_options, lasting, parts_of, preparation_of, preset_settings
 
 OF_GENERATORS = {"preset", "steps", "latent_dim", "channels", "beta"}
 
@@ -123,12 +123,11 @@ def evaluate_command(
             steps = demo.STEPS if steps is None else steps
             least_steps = least_steps if "least_steps" in given else demo.LEAST_STEPS
         settings = changed(
-            preset_settings(preset),
+            lasting(preset_settings(preset), None, steps),
             latent_dim=latent_dim,
             channels=channels,
             model_settings={"beta": beta},
             preparation=preparation_of(size, plane, position, fit, scaling),
-            training={"steps": steps},
         )
         request = evaluate.Request(
             source=Source(data, table, label, plane, suffix, root, drop_copies or None),

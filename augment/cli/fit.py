@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from .options import Classes, Data, Device, DropCopies, Fit, Force, Label, Plane, Position, Root, Scaling, Seed, Size, Suffix, Table
-from .reading import changed, command_line, preparation_of, preset_settings
+from .reading import changed, command_line, lasting, preparation_of, preset_settings
 
 app = typer.Typer()
 
@@ -83,7 +83,7 @@ def fit_command(
         typer.Option("--bounded-log-var/--free-log-var", help="Pass the log-variance through tanh, as the released OASIS model."),
     ] = None,
     epochs: Annotated[int | None, typer.Option("--epochs", help="Passes over the training images.")] = None,
-    steps: Annotated[int | None, typer.Option("--steps", help="Optimisation steps, where --epochs is not given. \\[default: 3000]")] = None,
+    steps: Annotated[int | None, typer.Option("--steps", help="Optimisation steps, instead of --epochs. \\[default: 3000]")] = None,
     learning_rate: Annotated[float | None, typer.Option("--learning-rate", help="Of Adam.")] = None,
     batch_size: Annotated[int | None, typer.Option("--batch-size", help="Images a step.")] = None,
     patience: Annotated[
@@ -114,7 +114,7 @@ def fit_command(
     from .. import commands
     from ..autoencoders import parse_settings
 
-    chosen = preset_settings(preset)
+    chosen = lasting(preset_settings(preset), epochs, steps)
     settings = changed(
         # What a preset says of its own model, another one does not take.
         chosen if model in (None, chosen.model) else replace(chosen, model_settings={}),
@@ -127,8 +127,6 @@ def fit_command(
         | parse_settings(model or chosen.model, model_settings or []),
         preparation=preparation_of(size, plane, position, fit, scaling),
         training={
-            "epochs": epochs,
-            "steps": steps,
             "learning_rate": learning_rate,
             "batch_size": batch_size,
             "patience": patience,

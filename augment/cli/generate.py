@@ -6,13 +6,14 @@ from typing import Annotated
 import typer
 
 from .options import Classes, Device, DropCopies, Force, Label, Plane, Reason, Root, Seed, Suffix, Table
-from .reading import command_line
+from .reading import command_line, given_source
 
 app = typer.Typer()
 
 
 @app.command("generate", epilog="Example: augment generate --models models --balance --out synthetic")
 def generate_command(
+    context: typer.Context,
     models: Annotated[Path, typer.Option("--models", help="Folder of models, or one model.")] = Path("models"),
     classes: Classes = None,
     n: Annotated[
@@ -64,7 +65,6 @@ def generate_command(
     import math
 
     from ...datasets.errors import UsageError
-    from ...datasets.readers import Source
     from .. import commands
     from ..gate import OF_GENERATION, Gate
 
@@ -92,7 +92,7 @@ def generate_command(
         sampler_settings={name: value for name, value in settings.items() if value is not None},
         seed=seed,
         file_format=file_format,  # type: ignore[arg-type]
-        source=None if data is None else Source(data, table, label, plane, suffix, root, drop_copies or None),
+        moved=given_source(context),
         device=device or "cpu",
         gate=Gate.parse(gate or [], reason, "--gate", OF_GENERATION),
         force=force,
@@ -102,6 +102,7 @@ def generate_command(
 
 @app.command("interpolate", epilog="Example: augment interpolate models/AD --pairs 3 --out paths")
 def interpolate_command(
+    context: typer.Context,
     model: Annotated[Path, typer.Argument(help="A model, or a folder of models and --class.")],
     label_of_model: Annotated[str | None, typer.Option("--class", help="Class, where MODEL holds several.")] = None,
     start: Annotated[
@@ -133,7 +134,6 @@ def interpolate_command(
 ) -> None:
     """Decode along curves between two people's codes: straight, geodesic, and through the data."""
     from ...datasets.errors import UsageError
-    from ...datasets.readers import Source
     from .. import commands
     from ..decoded_paths import interpolate_class
     from ..interpolation import KINDS
@@ -156,7 +156,7 @@ def interpolate_command(
         n_steps=steps,
         kinds=[kind for kind in KINDS if kind in (curves or KINDS)],
         seed=seed,
-        source=None if data is None else Source(data, table, label, plane, suffix, root),
+        moved=given_source(context),
         file_format=file_format,  # type: ignore[arg-type]
         force=force,
         command=command_line(),

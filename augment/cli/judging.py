@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from .options import Classes, Device, DropCopies, Fit, Force, Label, Plane, Position, Reason, Root, Scaling, Seed, Suffix, Table
-from .reading import changed, command_line, parts_of, preparation_of
+from .reading import changed, command_line, given_source, parts_of, preparation_of
 
 app = typer.Typer()
 
@@ -37,10 +37,12 @@ def fidelity_command(
         Path | None, typer.Option("--split", help="Split of the real cohort, as models/split.json: compare with its test side alone.")
     ] = None,
     classes: Classes = None,
+    root: Root = None,
     table: Table = None,
     label: Label = None,
     plane: Plane = None,
     suffix: Suffix = "T1w",
+    drop_copies: DropCopies = False,
     size: Annotated[
         str | None, typer.Option("--size", help="Voxels at which all are compared, as 80x96. \\[default: the synthetic images' own]")
     ] = None,
@@ -54,12 +56,14 @@ def fidelity_command(
     """Measure how good synthetic images are: Fréchet distance, KID, PRD and others, beside what real images score."""
     from ...datasets.readers import Source
     from ...experiments.fidelity import compare
+    from ..commands import source_of
     from ..fitting import FitSettings
 
+    source = Source(real, table, label, plane, suffix, root, drop_copies or None)
     settings = changed(FitSettings(), preparation=preparation_of(size, plane, position, fit, scaling))
     request = compare.Request(
-        real=Source(real, table, label, plane, suffix),
-        synthetic=tuple(Source(path, None, label, plane, suffix) for path in synthetic),
+        real=source,
+        synthetic=tuple(source_of(path, replace(source, table=None)) for path in synthetic),
         preparation=settings.preparation,
         extractor=extractor,
         weights=weights,
@@ -75,6 +79,7 @@ def fidelity_command(
 
 @app.command("audit", epilog="Example: augment audit synthetic --model models --data my-bids-folder")
 def audit_command(
+    context: typer.Context,
     synthetic: Annotated[
         list[Path], typer.Argument(help="Synthetic cohorts, as augment generate writes them; several are reported together.")
     ],
@@ -112,14 +117,13 @@ def audit_command(
     force: Force = False,
 ) -> None:
     """Find what a synthetic cohort gives away of the people behind it; copies are set aside, and exit code 5 refuses the cohort."""
-    from ...datasets.readers import Source
     from ...experiments.audit import command
     from ..gate import Gate
 
     request = command.Request(
         synthetic=tuple(synthetic),
         models=model,
-        source=None if data is None else Source(data, table, label, plane, suffix, root, drop_copies or None),
+        moved=given_source(context),
         extractor=extractor,
         weights=weights,
         gate=Gate.parse(threshold or [], reason, "--threshold"),

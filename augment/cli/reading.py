@@ -2,7 +2,7 @@
 
 import shlex
 import sys
-from dataclasses import replace
+from dataclasses import fields, replace
 from typing import TYPE_CHECKING, Any
 
 import typer
@@ -26,6 +26,14 @@ def given_options(context: typer.Context) -> dict[str, str]:
     return {name: option for name, option in parameters.items() if (source := sources[name]) and source.name == "COMMANDLINE"}
 
 
+def given_source(context: typer.Context) -> dict[str, Any]:
+    """The options on the command line that say how a cohort is read: arguments of ``Source``."""
+    from ...datasets.readers import Source
+
+    given = given_options(context)
+    return {field.name: context.params[field.name] for field in fields(Source) if field.name in given}
+
+
 def preset_settings(name: str) -> "FitSettings":
     """The settings of a preset; raise a ``UsageError`` if there is none."""
     from ...datasets.errors import UsageError
@@ -47,6 +55,19 @@ def changed(settings: "FitSettings", **changes: Any) -> "FitSettings":
         elif value is not None:
             changed[name] = value
     return replace(settings, **changed)
+
+
+def lasting(settings: "FitSettings", epochs: int | None, steps: int | None) -> "FitSettings":
+    """The settings with the length that was asked for, be it in the other unit; raise a ``UsageError`` if it was in both."""
+    from ...datasets.errors import UsageError
+
+    if epochs is not None and steps is not None:
+        raise UsageError("A fit is as long as --epochs or as --steps say; give one of them.")
+    if epochs is None and steps is None:
+        return settings
+    # Where there are epochs, they count.
+    length = {"epochs": epochs} if steps is None else {"epochs": None, "steps": steps}
+    return replace(settings, training=replace(settings.training, **length))
 
 
 def preparation_of(size: str | None, plane: str | None, position: str | None, fit: str | None, scaling: str | None) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from .options import Data, Device, DropCopies, Fit, Label, Plane, Position, Root, Seed, Size, Suffix, Table
-from .reading import HOW_TO_RUN, changed, command_line, given_options, parts_of, preparation_of, preset_settings
+from .reading import HOW_TO_RUN, changed, command_line, given_options, lasting, parts_of, preparation_of, preset_settings
 
 WHERE_THINGS_ARE = {"root", "weights", "device"}  # of a study that is repeated elsewhere
 
@@ -99,8 +99,6 @@ def study_command(
 
     if submit and slurm is None:
         raise UsageError("--submit goes with --slurm N, the number of shards.")
-    if epochs is not None and steps is not None:
-        raise UsageError("A fit is as long as --epochs or as --steps say; give one of them.")
     given = given_options(context)
     if config is not None:
         ignored = [option for parameter, option in given.items() if parameter not in HOW_TO_RUN | WHERE_THINGS_ARE]
@@ -108,9 +106,7 @@ def study_command(
             raise UsageError(f"With --config the study is what {config} says: leave out {', '.join(ignored)}, or --config.")
         resolved = studies.read_configuration(config, root=root, weights=weights, device=device)
     else:
-        chosen = preset_settings(preset or studies.PRESET_OF.get(data, "default"))
-        if steps is not None:
-            chosen = replace(chosen, training=replace(chosen.training, epochs=None))
+        chosen = lasting(preset_settings(preset or studies.PRESET_OF.get(data, "default")), epochs, steps)
         scoring = Scoring(samples, per_class=per_class or None)
         asked = {"features": parts_of(features), "measures": parts_of(measures)}
         request = studies.Request(
@@ -123,13 +119,7 @@ def study_command(
                 channels=channels,
                 model_settings={"beta": beta},
                 preparation=preparation_of(size, plane, position, fit, scaling),
-                training={
-                    "epochs": epochs,
-                    "steps": steps,
-                    "learning_rate": learning_rate,
-                    "batch_size": batch_size,
-                    "device": device,
-                },
+                training={"learning_rate": learning_rate, "batch_size": batch_size, "device": device},
             ),
             scoring=replace(scoring, **{key: parts for key, parts in asked.items() if parts}),
             systems=parts_of(systems),

@@ -123,7 +123,9 @@ class Encoder(nn.Module):
         self.shape = shape
         self.body = body
         with torch.no_grad():
-            n_features = body(torch.zeros(1, *shape)).numel()
+            # In evaluation mode: batch norms shall not take these zeros for images.
+            n_features = body.eval()(torch.zeros(1, *shape)).numel()
+        body.train()
         self.heads = nn.ModuleList(nn.Linear(n_features, latent_dim) for _ in range(n_heads))
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:

@@ -48,8 +48,10 @@ class Finding:
 
     @property
     def corrected_p(self) -> NDArray[np.float64]:
-        """The measures' p-values, corrected for their number (Holm)."""
-        return holm([measure.p for measure in self.measures])
+        """The measures' p-values, corrected for the number of those that are tests (Holm); NaN of the others."""
+        p = np.array([measure.p for measure in self.measures])
+        p[~np.isnan(p)] = holm(p[~np.isnan(p)])
+        return p
 
     @property
     def table(self) -> pd.DataFrame:

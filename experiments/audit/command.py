@@ -38,8 +38,8 @@ class Request:
         Cohorts, drawn from the same models.
     models : Path
         A folder of models, or one model.
-    source : Source, optional
-        The real cohort; by default where the models read it.
+    moved : mapping
+        Where the real cohort is by now (``ModelConfig.source``).
     extractor : str
         As for ``augment fidelity``, or ``none``.
     weights : Path, optional
@@ -52,7 +52,7 @@ class Request:
 
     synthetic: tuple[Path, ...]
     models: Path
-    source: Source | None = None
+    moved: Mapping[str, Any] = field(default_factory=dict)
     extractor: str = "cohort"
     weights: Path | None = None
     gate: Gate = field(default_factory=Gate)
@@ -81,7 +81,7 @@ def audit(request: Request, out: Path | None = None, *, force: bool = False) -> 
     models = {label: model for label, model in models.items() if any(label in found for found in cohorts.values())}
     if len({model.config.preparation for model in models.values()}) > 1:
         raise DataError(f"The models in {request.models} prepare images in different ways; audit their classes one by one.")
-    source = request.source or _recorded(next(iter(models.values())))
+    source = _source(next(iter(models.values())), request.moved)
     real, sides = read_real(source, models)
     extractor = _extractor(request, source, real, models)
     verdicts = []
@@ -111,10 +111,10 @@ def audit(request: Request, out: Path | None = None, *, force: bool = False) -> 
     return verdicts
 
 
-def _recorded(model: FittedModel) -> Source:
-    """Where a model says that its data lie; raise a ``DataError`` if they have moved."""
-    source = Source(**model.config.data["read_as"])
-    if source.data not in NAMES and not Path(source.data).exists():
+def _source(model: FittedModel, moved: Mapping[str, Any]) -> Source:
+    """Where a model's data lie; raise a ``DataError`` if they have moved, and nobody has said where."""
+    source = model.config.source(moved)
+    if "data" not in moved and source.data not in NAMES and not Path(source.data).exists():
         raise DataError(f"The models were fitted on {source.data}, which is not there; say with --data where it is now.")
     return source
 

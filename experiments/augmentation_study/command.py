@@ -8,7 +8,7 @@ from typing import Any
 from ...augment import console
 from ...augment.commands import load_models
 from ...augment.fitting import FitSettings
-from ...classifiers.covariates import available
+from ...classifiers.covariates import CATEGORICAL, NUMERIC, available
 from ...classifiers.network import load_network
 from ...classifiers.training import ClassifierSettings
 from ...datasets.cohort import Cohort
@@ -17,7 +17,7 @@ from ...datasets.readers import Source
 from ...datasets.splits import Split
 from ..engine import starting
 from ..engine.generators import check_no_leakage, describe_given
-from ..engine.prepared import TEST, Prepared, describe, stratum
+from ..engine.prepared import TEST, Prepared, columns_of, describe, stratum
 from ..engine.runs import Study
 from ..engine.settings import fit_settings_from
 from .cell import run_cell
@@ -65,7 +65,9 @@ def configuration_of(request: Request) -> dict[str, Any]:
         if "covariates" in methods and not set(available(cohort.table)) <= set(tests.table.columns):
             raise DataError(f"{tests.source} lacks {' or '.join(available(cohort.table))}; leave out the method covariates.")
     source, test_source = request.source.resolved(), request.test_source.resolved() if request.test_source else None
-    data = describe(source, request.fit.preparation, test_source, progress=console.tracked("checking"))
+    # What splits, the classifier that sees no image, and strata read in the table.
+    columns = dict.fromkeys(("split", *NUMERIC, *CATEGORICAL, *columns_of(request.protocols.stratum)))
+    data = describe(source, request.fit.preparation, test_source, columns=list(columns), progress=console.tracked("checking"))
     settled = replace(request.fit.preparation, size=tuple(data["preparation"]["size"]))
     generators = None
     if request.generators:

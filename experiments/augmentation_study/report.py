@@ -17,14 +17,14 @@ from ...augment.nearest import nearest_images
 from ...datasets.errors import DataError, TinycohortError
 from ...datasets.files import whole_file
 from ...datasets.transforms import Images
-from ..engine.folder import all_runs, collect_failures, read_config
+from ..engine.folder import collect_failures, planned_runs, read_config
 from ..engine.generators import given_generator, place_of_fitted
-from ..engine.page import STYLE, as_data, markdown_table, render, with_what
+from ..engine.page import STYLE, as_data, markdown_table, render, several_versions, with_what
 from ..engine.prepared import Prepared
 from ..engine.statistics import paired_differences
 from ..engine.systems import System
 from .cell import seed_of_samples
-from .protocols import REAL, split_of_run
+from .protocols import REAL, cells_of, split_of_run
 from .results import MAIN, Section, reservations, sections_of, tidy_predictions, tidy_results
 
 
@@ -37,12 +37,12 @@ def write_report(folder: Path) -> pd.DataFrame:
         ``results.csv``: one row a run, mode and test set.
     """
     config = read_config(folder)
-    runs = all_runs(folder)
+    runs, left_out = planned_runs(folder, cells_of(**config["grid"]))
     if not runs:
         raise DataError(f"{folder} has no finished run yet; start it with `augment evaluate --out {folder}`.")
     results = tidy_results(runs)
     sections = sections_of(results, config)
-    reserved = reservations(runs, results, config)
+    reserved = [*left_out, *several_versions(runs), *reservations(runs, results, config)]
     data = _prepared(folder, config)
     texts = {
         "results.csv": lambda: results.to_csv(index=False),

@@ -8,7 +8,7 @@ Nothing in it is taken on trust: each result carries the digest of its configura
 import hashlib
 import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -194,6 +194,15 @@ def all_runs(folder: Path) -> list[dict[str, Any]]:
     config = read_config(folder)
     runs = read_runs(_json_files(folder / "runs"), digest(_bound(config)), config["seed"])
     return sorted(runs, key=lambda run: _order(run["key"]))
+
+
+def planned_runs(folder: Path, cells: Iterable[Key]) -> tuple[list[dict[str, Any]], list[str]]:
+    """``all_runs``, but of ``cells`` alone; and a sentence for the reader where there are others: a grid may have been larger before."""
+    planned = {canonical(key) for key in cells}
+    runs = all_runs(folder)
+    kept = [run for run in runs if canonical(run["key"]) in planned]
+    others = len(runs) - len(kept)
+    return kept, [f"Left out: {others} finished cells of an earlier start, which are not of this grid."] if others else []
 
 
 def _order(key: Key) -> list[tuple[str, bool, Any]]:

@@ -119,7 +119,7 @@ def fitted_once(
         shutil.rmtree(resume_folder, ignore_errors=True)
     model = FittedModel.load(place)
     if model.config.plan != plan_digest(settings, label, data_digest, split):
-        raise DataError(f"{place} was fitted with other settings, data or split than this study's; delete it.")
+        raise DataError(f"{place} was fitted with other settings, data, split or version of tinycohort than this study's; delete it.")
     return model
 
 

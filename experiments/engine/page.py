@@ -38,6 +38,16 @@ def as_data(figure: Figure) -> str:
     return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
 
 
+def several_versions(runs: Sequence[Mapping[str, Any]]) -> list[str]:
+    """A sentence for the reader where runs were computed with different versions of what computes them."""
+    found: dict[str, set[str]] = {}
+    for run in runs:
+        for name, version in run["record"].get("versions", {}).items():
+            found.setdefault(name, set()).add(str(version))
+    mixed = [f"{name} {' and '.join(sorted(versions))}" for name, versions in sorted(found.items()) if len(versions) > 1]
+    return [f"The runs were computed with different versions: {'; '.join(mixed)}."] if mixed else []
+
+
 def with_what(runs: Sequence[Mapping[str, Any]]) -> list[str]:
     """With what the runs were computed, each combination once."""
     kept = [{name: value for name, value in run["record"].items() if not re.search("second|start|finish|time|pid", name)} for run in runs]

@@ -1,5 +1,6 @@
 """A study's images, prepared once and shared by all its runs."""
 
+import hashlib
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -71,6 +72,11 @@ def stratum(table: pd.DataFrame, condition: str) -> np.ndarray:
     return rows
 
 
+def columns_of(condition: str | None) -> list[str]:
+    """The columns that a stratum names."""
+    return [match[1] for clause in (condition or "").split("&") if (match := _CLAUSE.fullmatch(clause))]
+
+
 @dataclass(frozen=True, eq=False)
 class Prepared:
     """A cohort whose images lie in memory, and external test cohorts.
@@ -97,9 +103,11 @@ class Prepared:
         """The cohorts of the study in ``folder``, from its cache, or from their source if that is gone."""
         data, where = config["data"], config["where"]
         cohort, space = _in_memory(folder, {**data["source"], **where["source"]}, data["preparation"], data["digest"])
+        _require_columns(cohort, data.get("columns", {}))
         external = {}
         if "test_source" in data:
             tests, _ = _in_memory(folder, {**data["test_source"], **where["test_source"]}, data["preparation"], data["test_digest"])
+            _require_columns(tests, data.get("test_columns", {}))
             external[EXTERNAL + tests.name] = _part(tests, tuple(data["classes"]))
         return cls(cohort, tuple(data["classes"]), space, external)
 
@@ -119,7 +127,12 @@ class Prepared:
 
 
 def describe(
-    source: Source, preparation: Preparation, test_source: Source | None, *, progress: Callable[[Sequence[Any]], Any] = iter
+    source: Source,
+    preparation: Preparation,
+    test_source: Source | None,
+    *,
+    columns: Sequence[str] = ("split",),
+    progress: Callable[[Sequence[Any]], Any] = iter,
 ) -> dict[str, Any]:
     """Check the cohorts of a study, and return what its configuration says of them, the size of the images settled.
 
@@ -135,18 +148,34 @@ def describe(
         first = cohort.where(np.arange(len(cohort)) == 0)
         preparation = replace(preparation, size=prepare(first, preparation).space.shape)
     data = {"source": _as_dict(source), "preparation": _as_dict(preparation), "digest": found.digest, "classes": cohort.labels}
+    data["columns"] = {name: _column_digest(cohort, name) for name in columns}
     if test_source is None:
         return data
     tests, its = _sound(test_source, preparation, 1, progress)
     check_disjoint({"the cohort": cohort, "the test cohort": tests}, where=f"{source.data} and {test_source.data}")
-    shared = set(found.digests) & set(its.digests)
+    shared = set(found.contents) & set(its.contents)
     if shared:
-        names = tests.table["image_id"][[digest in shared for digest in its.digests]]
+        names = tests.table["image_id"][[digest in shared for digest in its.contents]]
         raise LeakageError(f"{test_source.data} holds images of {source.data} under other names: {', '.join(map(str, names[:10]))}.")
     unknown = set(tests.labels) - set(cohort.labels)
     if unknown:
         raise DataError(f"{test_source.data} has classes that {source.data} has not: {', '.join(sorted(unknown))}; give --label.")
-    return data | {"test_source": _as_dict(test_source), "test_digest": its.digest}
+    its_columns = {name: _column_digest(tests, name) for name in columns}
+    return data | {"test_source": _as_dict(test_source), "test_digest": its.digest, "test_columns": its_columns}
+
+
+def _column_digest(cohort: Cohort, name: str) -> str:
+    """SHA-256 of a column by participant, in any order of rows; that there is none is as good a content."""
+    values = cohort.table[name] if name in cohort.table else [None] * len(cohort)
+    lines = sorted(f"{who}\t{None if pd.isna(value) else value}" for who, value in zip(cohort.table["participant_id"], values, strict=True))
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()
+
+
+def _require_columns(cohort: Cohort, digests: Mapping[str, str]) -> None:
+    """Raise a ``DataError`` if a column that results depend on has changed: the digest of the cohort is of people, labels and scans."""
+    other = [name for name, digest in digests.items() if _column_digest(cohort, name) != digest]
+    if other:
+        raise DataError(f"The column {', '.join(other)} of {cohort.source} has changed since the study began; restore it, or start anew.")
 
 
 def without_places(data: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:

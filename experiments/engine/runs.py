@@ -2,8 +2,8 @@
 
 A cell of the grid is a key, such as ``{"method": "vae:normal", "run": 3}``. Its seed derives from that key and the study's seed alone, so
 neither the order of the cells, nor how many processes or machines share them, nor a restart changes a score. What a job needs beside
-its key stands in the configuration (``study.read_config``); what cells share, such as the split of a run, has the seed of the names that
-they share (``study.seed_of``).
+its key stands in the configuration (``folder.read_config``); what cells share, such as the split of a run, has the seed of the names that
+they share (``folder.seed_of``).
 """
 
 import itertools

@@ -9,7 +9,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsed
 from rich.progress import Progress as Bars
 
 from ...augment import console
-from ...datasets.errors import DataError, GateError, LeakageError, UsageError
+from ...datasets.errors import DataError, GateError, LeakageError, TinycohortError, UsageError
 from ...datasets.texts import read_toml
 from .folder import Failure, canonical, claim, run_path
 from .runs import Progress, Shard, Study, run_study
@@ -72,7 +72,12 @@ def start(
     for failure in outcome.failures:
         console.warn(str(failure))
     if shard is None and outcome.computed + outcome.found:
-        report(study.folder)
+        try:
+            report(study.folder)
+        except TinycohortError as error:
+            if not outcome.failures:
+                raise
+            console.warn(f"There is no report: {error}")
     leaks = [failure for failure in outcome.failures if failure.exit_code == LeakageError.exit_code]
     if leaks:
         raise LeakageError(leaks[0].message)

@@ -11,9 +11,10 @@ import torch
 from torch import Tensor
 
 from ...augment import console
+from ...augment.commands import splits_of
 from ...datasets.check import require_sound
 from ...datasets.cohort import Cohort, CohortError
-from ...datasets.errors import DataError, UsageError
+from ...datasets.errors import DataError, LeakageError, UsageError
 from ...datasets.files import refuse_existing, write_json
 from ...datasets.readers import Source
 from ...datasets.seeds import derived_seed
@@ -26,6 +27,10 @@ TOGETHER = "together"
 CHUNK = 256  # images prepared at a time
 # Of the real participants, where the classifier must be trained on some and no split says on which.
 FRACTIONS = {"train": 0.4, "validation": 0.1, "test": 0.5}
+KNOWN = (
+    "Most of these real people are known to the generators of {}: who copies them may score better than the floor. Give --split, the "
+    "split.json that lies beside the models, to compare with the test side alone."
+)
 
 
 @dataclass(frozen=True)
@@ -93,6 +98,7 @@ def compare(request: Request, out: Path | None = None, *, force: bool = False) -
     labels = _shared_labels(real, cohorts, request.labels)
     preparation = _sized(request.preparation, real, cohorts)
     split = None if request.split is None else Split.load(request.split, real)
+    known = _known_to_generators(request, split)
     _require_enough(real if split is None else split.side(real, "test"), cohorts, labels)
     if split is None and request.extractor == "cohort":
         split = split_cohort(real, fractions=FRACTIONS, seed=request.seed)
@@ -112,10 +118,33 @@ def compare(request: Request, out: Path | None = None, *, force: bool = False) -
     if not results:
         raise DataError(f"No class has the {FEWEST} images that a comparison takes; see the warnings.")
     _show(results, extractor, request)
+    if known:
+        console.warn(KNOWN.format(", ".join(known)))
     if out is not None:
-        write_json(out, _as_json(results, extractor, request, preparation))
+        write_json(out, _as_json(results, extractor, request, preparation) | {"knew_the_real_people": known})
         console.say(f"Wrote {out}.")
     return results
+
+
+def _known_to_generators(request: Request, split: Split | None) -> list[str]:
+    """The cohorts whose generators were fitted on people whom they are compared with, as their descriptions have it.
+
+    Raises
+    ------
+    LeakageError
+        If a cohort's models were fitted on another split than the one given.
+    """
+    known = []
+    for source in request.synthetic:
+        fitted_on = splits_of(Path(source.data))
+        if split is None and fitted_on:
+            known.append(source.data)
+        elif split is not None and fitted_on - {split.digest}:
+            raise LeakageError(
+                f"The models of {source.data} were fitted on another split than {request.split}, and may have seen its test side; give the "
+                "split.json that lies beside them."
+            )
+    return known
 
 
 def build_extractor(request: Request, real: Cohort, preparation: Preparation, split: Split | None) -> Extractor:

@@ -216,8 +216,8 @@ def cohort_classifier(
     images: Tensor, labels: Tensor, validation_images: Tensor, validation_labels: Tensor, settings: ClassifierSettings, *, seed: int
 ) -> CNN:
     """The classifier of ``cohort_extractor``, which has the same arguments."""
-    n_classes = int(labels.max()) + 1
-    if n_classes < 2:
+    n_classes = int(torch.cat([labels, validation_labels]).max()) + 1
+    if len(labels.unique()) < 2:
         raise UsageError("The extractor 'cohort' learns to tell classes apart, and the real cohort has one; use an inception extractor.")
     network = train_classifier(images, labels, validation_images, validation_labels, settings, n_classes=n_classes, seed=seed).network
     assert isinstance(network, CNN)

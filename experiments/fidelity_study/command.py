@@ -9,7 +9,7 @@ from typing import Any
 from ...augment import console
 from ...augment.fitting import FitSettings
 from ...datasets.compute import choose_device
-from ...datasets.errors import UsageError
+from ...datasets.errors import DataError, UsageError
 from ...datasets.readers import Source
 from ...datasets.splits import split_cohort
 from ...datasets.subsets import of_training_size
@@ -17,6 +17,7 @@ from ..engine import starting
 from ..engine.folder import seed_of
 from ..engine.prepared import describe, without_places
 from ..engine.runs import Study
+from ..engine.settings import fit_settings_from
 from ..engine.systems import System
 from .cell import Scoring, cells_of, run_cell
 from .data import HELD_OUT, REFERENCE, StudyData, in_one_class, inception, load_extractor, real_sample, sizes_of
@@ -110,6 +111,15 @@ def read_configuration(path: Path, *, root: str | None = None, weights: str | No
         If it is none.
     """
     config = starting.read_configuration(path, ("seed", "data", "where", "scoring", "fit", "grid"))
+    try:
+        grid = config["grid"]
+        Source(**config["data"]["source"], **config["where"]["source"])
+        fit_settings_from(config["fit"])
+        Scoring.of(config)
+        plan_of(grid["plan"])
+        cells_of(systems_of(grid["rows"]), grid["sizes"], grid["runs"])
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise DataError(f"{path} is no configuration of such a study ({error}); give the config.toml of one.") from error
     where = config["where"]
     source = where["source"] | ({} if root is None else {"root": _absolute(root)})
     moved = ({} if weights is None else {"weights": _absolute(weights)}) | ({} if device is None else {"device": device})

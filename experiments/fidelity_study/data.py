@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
@@ -162,8 +163,13 @@ def _classifier(folder: Path, config: Mapping[str, Any]) -> Extractor:
     def train(temporary: Path) -> None:
         part = data.prepared.side(data.split, "train")
         seed = derived_seed(config["seed"], "extractor")
-        order = torch.randperm(len(part.images), generator=torch.Generator().manual_seed(seed))[:CLASSIFIER_IMAGES]
-        chosen, selecting = order[len(order) // 5 :], order[: len(order) // 5]
+        # By participant: nobody's images both train it and choose its epoch.
+        who, people = pd.factorize(part.table["participant_id"])
+        drawn = torch.randperm(len(people), generator=torch.Generator().manual_seed(seed))
+        place = drawn.argsort()[torch.from_numpy(who)]
+        order = place.argsort(stable=True)[:CLASSIFIER_IMAGES]
+        selects = place[order] <= place[order[max(len(order) // 5, 1) - 1]]
+        chosen, selecting = order[~selects], order[selects]
         training, held_out = ((part.images[rows], part.labels[rows]) for rows in (chosen, selecting))
         save_file(
             cohort_classifier(*training, *held_out, cohort_settings(len(chosen)), seed=seed).state_dict(), temporary / "model.safetensors"

@@ -29,13 +29,15 @@ class _Case:
     """One number (``ONE_SCORE``) of all rows, and its floor: no value, or one."""
 
     name: str
+    measure: str
     frechet: bool
     scores: pd.DataFrame
     floor: list[float]
 
 
 def draw_scores(results: Results, plan: Plan, n_train: int) -> Figure:
-    """The distances from the test side: against the training sizes, or against the settings of the plan's panels, or a bar a row.
+    """The distances from the test side (where there are none, all measures): against the training sizes, or against the settings of the
+    plan's panels, or a bar a row.
 
     Parameters
     ----------
@@ -47,17 +49,16 @@ def draw_scores(results: Results, plan: Plan, n_train: int) -> Figure:
     chosen, cases = results.chosen(), []
     for which, part in chosen[chosen["side"] == TEST].groupby(ONE_SCORE, sort=False):
         features, passport, label, _, measure = map(str, which)
-        frechet = measure == results.passports[passport].frechet
-        if frechet or measure == "kid":
-            name = f"{measure} ({features}{'' if label == EVERYTHING else f', {label}'}), {part['images'].iloc[0]:,} images"
-            floor = results.floor[(results.floor[ONE_SCORE] == list(which)).all(axis=1)]["value"].tolist()
-            cases.append(_Case(name, frechet, part, floor))
+        name = f"{measure} ({features}{'' if label == EVERYTHING else f', {label}'}), {part['images'].iloc[0]:,} images"
+        floor = results.floor[(results.floor[ONE_SCORE] == list(which)).all(axis=1)]["value"].tolist()
+        cases.append(_Case(name, measure, measure == results.passports[passport].frechet, part, floor))
+    cases = [case for case in cases if case.frechet or case.measure == "kid"] or cases
     rows = set(chosen["row"])
     panels = [panel for panel in plan.panels if rows & set(panel.rows)]
     if chosen["n"].nunique() > 1:
         return _against_sizes(cases, n_train)
     # Of six panels one distance: two of them are more than a page.
-    return _against_settings([case for case in cases if case.frechet], panels) if panels else _bars(cases, len(rows))
+    return _against_settings([case for case in cases if case.frechet] or cases[:1], panels) if panels else _bars(cases, len(rows))
 
 
 def _against_sizes(cases: Sequence[_Case], n_train: int) -> Figure:

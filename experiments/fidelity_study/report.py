@@ -17,8 +17,8 @@ from ...augment.figures import save_figure
 from ...augment.fitting import EXPLAINS_NOTHING
 from ...datasets.errors import DataError
 from ...datasets.files import whole_file
-from ..engine.folder import all_runs, canonical, collect_failures, read_config
-from ..engine.page import STYLE, as_data, markdown_table, render, with_what
+from ..engine.folder import canonical, collect_failures, planned_runs, read_config
+from ..engine.page import STYLE, as_data, markdown_table, render, several_versions, with_what
 from ..fidelity.features import Passport
 from .cell import cells_of
 from .data import EVERYTHING
@@ -35,12 +35,13 @@ def write_report(folder: Path) -> pd.DataFrame:
     pandas.DataFrame
         ``results.csv``: one row a number.
     """
-    config, runs = read_config(folder), all_runs(folder)
+    config = read_config(folder)
     grid = config["grid"]
+    runs, left_out = planned_runs(folder, _planned(grid))
     results = results_of(runs, grid["rows"])
     if results.scores.empty:
         raise DataError(f"{folder} has no finished run of a generator yet; the command that started it goes on with it.")
-    missing = _missing(runs, grid)
+    missing, notes = _missing(runs, grid), [*left_out, *several_versions(runs), *_notes(config, results, runs)]
     tables = _tables(results, grid, config["data"]["n_train"])
     plan = plan_of(grid["plan"])
     figure = draw_scores(results, plan, config["data"]["n_train"])
@@ -49,8 +50,8 @@ def write_report(folder: Path) -> pd.DataFrame:
     table = tidy_scores(results)
     texts = {
         "results.csv": table.to_csv(index=False),
-        "table.md": _markdown(tables, _notes(config, results, runs), folder, config, missing),
-        "report.html": _html(tables, figure, sheets, runs, folder, config, results, missing),
+        "table.md": _markdown(tables, notes, folder, config, missing),
+        "report.html": _html(tables, notes, figure, sheets, runs, folder, config, results, missing),
     }
     for name, text in texts.items():
         with whole_file(folder / name) as temporary:
@@ -69,8 +70,11 @@ def tidy_scores(results: Results) -> pd.DataFrame:
 def _missing(runs: Sequence[Mapping[str, Any]], grid: Mapping[str, Any]) -> list[str]:
     """The planned cells that have no result, in words."""
     there = {canonical(run["key"]) for run in runs}
-    planned = cells_of(systems_of(grid["rows"]), grid["sizes"], grid["runs"])
-    return [", ".join(f"{name} {value}" for name, value in key.items()) for key in planned if canonical(key) not in there]
+    return [", ".join(f"{name} {value}" for name, value in key.items()) for key in _planned(grid) if canonical(key) not in there]
+
+
+def _planned(grid: Mapping[str, Any]) -> list[dict[str, Any]]:
+    return cells_of(systems_of(grid["rows"]), grid["sizes"], grid["runs"])
 
 
 def _tables(results: Results, grid: Mapping[str, Any], n_train: int) -> list[tuple[str, pd.DataFrame]]:
@@ -84,7 +88,9 @@ def _tables(results: Results, grid: Mapping[str, Any], n_train: int) -> list[tup
         heading = f"features {features}{'' if alone else f' of passport {passport}'}"
         heading += "" if label == EVERYTHING else f", class {label}"
         heading += "" if side == TEST else f", against {side} of training images"
-        heading += f": {part['images'].iloc[0]:,} images each"
+        # Fewer, where there are fewer to compare with: of training images, reconstructed.
+        alike = part["images"].nunique() == 1
+        heading += f": {part['images'].iloc[0]:,} images each" if alike else "; the fewer the images, the higher these distances are"
         parts = [
             (str(measure), scores, None if floor is None else floor[floor["measure"] == measure])
             for measure, scores in part.groupby("measure", sort=False)
@@ -94,7 +100,10 @@ def _tables(results: Results, grid: Mapping[str, Any], n_train: int) -> list[tup
             found.append((title, _table(parts, grid["rows"], results.passports[passport])))
             continue
         for measure, scores, real in parts:
-            columns = [(size_title(n, n_train), scores[scores["n"] == n], real) for n in sizes]
+            by_size = [(size_title(n, n_train), scores[scores["n"] == n]) for n in sizes]
+            columns = [
+                (title if alike or own.empty else f"{title} ({own['images'].iloc[0]:,} images)", own, real) for title, own in by_size
+            ]
             found.append((f"{measure}, {heading}", _table(columns, grid["rows"], results.passports[passport])))
     return found
 
@@ -205,6 +214,7 @@ def _title(config: Mapping[str, Any]) -> str:
 
 def _html(
     tables: Sequence[tuple[str, pd.DataFrame]],
+    notes: Sequence[str],
     figure: Figure,
     sheets: Mapping[int, Figure],
     runs: Sequence[Mapping[str, Any]],
@@ -219,7 +229,7 @@ def _html(
         _PAGE,
         title=_title(config),
         style=STYLE,
-        notes=_notes(config, results, runs),
+        notes=notes,
         missing=missing,
         tables=[(title, list(table.columns), table.to_numpy().tolist()) for title, table in tables],
         figure=as_data(figure),

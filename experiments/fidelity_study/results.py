@@ -61,7 +61,7 @@ class Results:
 
 
 def results_of(runs: Sequence[Mapping[str, Any]], rows: Mapping[str, Sequence[str]]) -> Results:
-    """Gather the results of cells (``study.all_runs``) under the titles that a plan's rows give their systems."""
+    """Gather the results of cells (``folder.all_runs``) under the titles that a plan's rows give their systems."""
     titles: dict[tuple[str, str], list[tuple[str, str]]] = {(FLOOR_KEY["model"], FLOOR_KEY["sampler"]): [(FLOOR, FLOOR)]}
     for title, systems in rows.items():
         for text in systems:
