@@ -25,8 +25,10 @@ from ..datasets.readers import Source, read_cohort
 from ..datasets.splits import Split
 from ..datasets.tables import read_table
 from ..datasets.texts import read_json
+from .augmentation_study.protocols import cells_of
 from .augmentation_study.results import tidy_results
-from .engine.folder import all_runs, read_config
+from .engine.folder import all_runs, planned_runs, read_config
+from .fidelity_study.cell import cells_of_grid
 from .fidelity_study.report import tidy_scores
 from .fidelity_study.results import results_of
 
@@ -254,10 +256,14 @@ def _of_study(folder: Path, data: str | None) -> Iterator[Finding]:
     yield _of_data(place, read_as, digest, data)
 
 
-def _of_results(place: str, file: Path, config: Mapping[str, Any], runs: Sequence[Mapping[str, Any]]) -> Finding:
+def _of_results(place: str, file: Path, config: Mapping[str, Any], runs: Sequence[dict[str, Any]]) -> Finding:
     """The table of a study, against what its runs give; a column that is new since it was drawn is no difference."""
     try:
-        computed = tidy_scores(results_of(runs, config["grid"]["rows"])) if "scoring" in config else tidy_results(runs)
+        grid = config["grid"]
+        if "scoring" in config:
+            computed = tidy_scores(results_of(planned_runs(runs, cells_of_grid(grid))[0], grid["rows"]))
+        else:
+            computed = tidy_results(planned_runs(runs, cells_of(**grid))[0])
         kept = pd.read_csv(file, dtype=str)
     except (TinycohortError, OSError, AttributeError, LookupError, TypeError, ValueError) as error:
         return Finding(place, file.name, f"it, or what the runs give, cannot be read ({error})", False)

@@ -425,3 +425,30 @@ def test_copies_in_a_benchmark_with_official_sides(fakes, tmp_path, copies, prob
 def test_copies_of_patients_are_never_dropped(fakes, tmp_path):
     with pytest.raises(UsageError, match="--drop-copies is for benchmarks with official sides"):
         read_cohort(fakes.bids(tmp_path), drop_copies=True)
+
+
+def test_copies_where_validation_will_be_drawn_from_training(fakes, tmp_path):
+    path = benchmark_npz(tmp_path / "a.npz", fakes, {("train", 2): ("train", 0), ("test", 3): ("test", 1)})
+    with np.load(path) as content:
+        np.savez(path, **{name: array for name, array in content.items() if not name.startswith("val")})
+    found = examine(read_cohort(path))
+    assert ["in train, labelled 0" in one.what for one in found.problems] == [True]
+    assert ["in test, labelled 1" in one.what for one in found.remarks] == [True]
+    dropped = read_cohort(path, drop_copies=True)
+    assert examine(dropped).sound
+    assert len(dropped) == 11
+    assert dropped.table["image_id"].str.startswith("train0").any()
+
+
+def test_a_header_that_changes_is_another_cohort_and_the_same_content(fakes, tmp_path):
+    cohort = read_cohort(fakes.bids(tmp_path))
+    before = examine(cohort)
+    image = Path(cohort.table["image"][2])
+    fakes.volume(image, fakes.voxels(2), np.diag([-1.0, 1.0, 1.0, 1.0]))
+    after = examine(cohort)
+    assert after.contents == before.contents
+    assert [a == b for a, b in zip(after.digests, before.digests, strict=True)] == [True, True, False, True, True, True]
+    assert after.digest != before.digest
+    # A rounding of the header is none.
+    fakes.volume(image, fakes.voxels(2), np.diag([1.0 + 1e-5, 1.0, 1.0, 1.0]))
+    assert examine(cohort).digest == before.digest

@@ -493,3 +493,11 @@ def test_labels_stay_with_their_images():
     result = train_classifier(images, labels, *toy(16, seed=3), settings, n_classes=2, seed=0, augmentation=classical)
     unseen, truth = toy(40, seed=2)
     assert (predict_probabilities(result.network, unseen).argmax(dim=1) == truth).float().mean() > 0.95
+
+
+def test_no_step_rests_on_a_single_image():
+    """273 by 16 would leave one image over, of which batch norm makes nothing where the last map is one voxel."""
+    images, labels = torch.rand(273, 1, 28, 28), torch.arange(273) % 2
+    settings = ClassifierSettings(epochs=1, batch_size=16, device="cpu", precision="fp32")
+    trained = train_classifier(images, labels, images[:20], labels[:20], settings, n_classes=2, seed=0)
+    assert np.isfinite(trained.history["train_loss"]).all()

@@ -4,6 +4,7 @@ import json
 import re
 from pathlib import Path
 
+import numpy as np
 import pytest
 from folders import tree
 from PIL import Image
@@ -270,3 +271,38 @@ def test_a_finished_fit_is_not_repeated_by_resume(augment, fakes, tmp_path):
     assert tree(models) == before
     assert augment(*words, "--seed", 1, "--force").code == 0
     assert tree(models)["AD/model.safetensors"] != before["AD/model.safetensors"]
+
+
+@pytest.mark.parametrize(
+    ("command", "words", "epochs", "steps"),
+    [
+        ("fit", (), 100, 3000),
+        ("fit", ("--steps", "7"), None, 7),
+        ("fit", ("--epochs", "7"), 7, 3000),
+        ("evaluate", ("--steps", "7"), None, 7),
+        ("evaluate", ("--epochs", "7"), 100, 3000),  # there, of the classifier
+    ],
+)
+def test_steps_are_as_many_as_asked_for_under_a_preset_of_epochs(augment, monkeypatch, command, words, epochs, steps):
+    asked = []
+    monkeypatch.setattr(commands, "fit", lambda source, labels, settings, out, **options: asked.append(settings))
+    monkeypatch.setattr("tinycohort.experiments.augmentation_study.command.configuration_of", lambda request: asked.append(request.fit))
+    monkeypatch.setattr("tinycohort.experiments.augmentation_study.command.evaluate", lambda *args, **options: None)
+    assert augment(command, "--data", "mine", "--preset", "paper-mnist", *words).code == 0
+    assert (asked[0].training.epochs, asked[0].training.steps) == (epochs, steps)
+
+
+def test_where_the_training_images_are_may_be_said_in_part(augment, fakes, tmp_path):
+    """What the model was fitted with stays."""
+    data = fakes.study(tmp_path / "study.npz")
+    with np.load(data) as content:
+        people, labels = content["participants"], content["labels"]
+    table = fakes.table(tmp_path / "people.tsv", {"participant_id": people, "stage": labels})
+    fitted = augment("fit", "--data", data, "--table", table, "--label", "stage", "--class", "AD", "--out", tmp_path / "models", *QUICK)
+    assert fitted.code == 0, fitted.err
+    moved = data.rename(tmp_path / "moved.npz")
+    words = ("generate", "--models", tmp_path / "models", "-n", 2, "--sampler", "normal", "--force", "--out", tmp_path / "syn")
+    assert "cannot be read again" in augment(*words).words
+    assert augment(*words, "--data", moved).code == 0
+    assert (tmp_path / "syn.audit.csv").is_file()
+    assert "no column 'none'" in augment(*words, "--data", moved, "--label", "none").words

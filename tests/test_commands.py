@@ -9,11 +9,14 @@ import numpy as np
 import pytest
 
 from tinycohort.augment import commands
-from tinycohort.augment.fitting import PRESETS
+from tinycohort.augment.fitting import PRESETS, FitSettings
+from tinycohort.augment.training import TrainingSettings
 from tinycohort.datasets.cohort import Cohort
 from tinycohort.datasets.errors import DataError, UsageError
 from tinycohort.datasets.readers import Source, read_cohort
 from tinycohort.datasets.transforms import Preparation, prepare
+
+QUICK = FitSettings(latent_dim=2, channels=2, training=TrainingSettings(epochs=1, batch_size=5, precision="fp32", device="cpu"))
 
 
 def content(folder: Path) -> dict[str, bytes]:
@@ -102,3 +105,42 @@ def test_a_tilted_volume_is_cut_where_its_middle_lies_at_the_coordinate(fakes, t
     middle = np.append((np.array(images.space.volume_shape) - 1) / 2, 1)
     assert nib.aff2axcodes(placed) == ("R", "A", "S")
     assert abs((placed @ middle)[1] - -10) <= 0.5 * spacing * np.cos(angle) + 1e-6
+
+
+def test_classes_that_were_fitted_together_are_generated_together(fakes, tmp_path):
+    """Their first images lie a ten-thousandth of a millimetre apart, as registration leaves them."""
+    data = fakes.study(tmp_path / "bids", (10, 12, 10))
+    for number, path in enumerate(sorted(data.rglob("*.nii.gz"))):
+        image = nib.load(path)
+        fakes.volume(path, np.asarray(image.dataobj), image.affine + 1e-4 * number * np.eye(4)[:, :1] @ np.eye(4)[3:])
+    commands.fit(Source(str(data)), [], QUICK, tmp_path / "models")
+    spaces = [model.config.space for model in commands.load_models(tmp_path / "models").values()]
+    assert spaces[0] == spaces[1]
+    commands.generate(tmp_path / "models", [], tmp_path / "syn", n=2, sampler="normal")
+    assert read_cohort(tmp_path / "syn").counts() == {"AD": 2, "CN": 2}
+
+
+def test_classes_in_different_spaces_are_told(fakes, tmp_path, monkeypatch):
+    data = fakes.study(tmp_path / "bids", (10, 12, 10))
+    cohort = read_cohort(data)
+    for path in map(Path, cohort.of_class("CN").table["image"]):
+        fakes.volume(path, np.asarray(nib.load(path).dataobj), np.diag([1.0, 1, 1, 1]))
+    said = []
+    monkeypatch.setattr(commands.console, "warn", said.append)
+    commands.fit(Source(str(data)), ["AD"], QUICK, tmp_path / "models")
+    assert not any("different spaces" in text for text in said)
+    commands.fit(Source(str(data)), ["CN"], QUICK, tmp_path / "models")
+    assert any("different spaces" in text for text in said)
+
+
+def test_a_split_that_is_lost_is_not_drawn_anew_beside_models(studies, tmp_path):
+    models = tmp_path / "models"
+    shutil.copytree(studies["pictures"].models, models)
+    (models / "split.json").rename(tmp_path / "split.json")
+    shutil.rmtree(models / "CN")
+    source = Source(str(studies["pictures"].data))
+    with pytest.raises(UsageError, match=r"There is no .*split\.json, and the one asked for is not that .*AD was fitted on"):
+        commands.fit(source, ["CN"], QUICK, models, split_seed=5)
+    assert not (models / "split.json").exists()
+    commands.fit(source, ["CN"], QUICK, models, split_file=tmp_path / "split.json")
+    assert sorted(commands.load_models(models)) == ["AD", "CN"]

@@ -679,3 +679,29 @@ def test_covariates_learn_age_and_survive_missing_values():
     assert right[1:50].mean() > 0.95
     with pytest.raises(DataError):
         CovariateClassifier.fit(table[["label"]], ("AD", "CN"))
+
+
+def test_a_grid_that_has_become_smaller_leaves_the_other_runs_out(study: Path, tmp_path: Path):
+    copy = shutil.copytree(study, tmp_path / "copy", ignore=shutil.ignore_patterns("cache", "generators"))
+    config = evaluate.read_configuration(copy / "config.toml", None)
+    config["grid"] |= {"runs": 1, "modes": ["real+synthetic"]}
+    claim(copy, config)
+    table = write_report(copy)
+    assert set(table["run"]) == {0}
+    assert set(table["mode"]) == {"real", "real+synthetic"}
+    assert "Left out: 6 finished cells of an earlier start" in (copy / "table.md").read_text()
+
+
+@pytest.mark.parametrize("column", ["age", "split"])
+def test_a_study_does_not_go_on_with_another_column_that_decides(cohort: Path, tmp_path: Path, column: str):
+    folder = tmp_path / "study"
+    mine = shutil.copytree(cohort, tmp_path / "cohort") if cohort.is_dir() else Path(shutil.copy(cohort, tmp_path / cohort.name))
+    config = evaluate.configuration_of(request(mine, runs=1))
+    claim(folder, config)
+    assert len(Prepared.load(folder, config).cohort)
+    table = next(mine.glob("*.[ct]sv"))
+    content = pd.read_csv(table, sep=None, engine="python", dtype=str)
+    content[column] = "train" if column == "split" else "99"
+    content.to_csv(table, sep="\t" if table.suffix == ".tsv" else ",", index=False)
+    with pytest.raises(DataError, match=f"The column {column} of .* has changed since the study began"):
+        Prepared.load(folder, config)

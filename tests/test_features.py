@@ -11,10 +11,12 @@ import torch.nn.functional as F
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from tinycohort.augment import commands
 from tinycohort.classifiers.network import CNN
 from tinycohort.classifiers.training import ClassifierSettings
-from tinycohort.datasets.errors import DataError, UsageError
+from tinycohort.datasets.errors import DataError, LeakageError, UsageError
 from tinycohort.datasets.readers import Source
+from tinycohort.datasets.splits import split_cohort
 from tinycohort.datasets.transforms import Preparation
 from tinycohort.experiments.fidelity import features, inception
 from tinycohort.experiments.fidelity.compare import FRACTIONS, TOGETHER, Request, compare
@@ -508,3 +510,32 @@ def test_the_command_line(fakes, tmp_path, corners, monkeypatch, capsys):
     assert "ms-ssim" in capsys.readouterr().err
     content = json.loads((tmp_path / "a.json").read_text())
     assert {(line["class"], line["measure"]) for line in content["scores"]} == {("CN", f"Fréchet distance of {corners}"), ("CN", "ms-ssim")}
+
+
+def generated(studies, tmp_path, name: str) -> Path:
+    out = tmp_path / name
+    commands.generate(studies["pictures"].models, [], out, n=25, sampler="normal")
+    return out
+
+
+def test_generators_that_know_the_real_people_are_told_and_those_of_another_split_refused(studies, tmp_path, corners, monkeypatch, fakes):
+    said = []
+    monkeypatch.setattr("tinycohort.augment.console.warn", said.append)
+    made, real = generated(studies, tmp_path, "made"), study(tmp_path / "real.npz", fakes, 1, {"AD": 40, "CN": 60})
+    compare(request(real, made, extractor=corners), tmp_path / "scores.json")
+    assert any("known to the generators of" in text and "--split" in text for text in said)
+    assert json.loads((tmp_path / "scores.json").read_text())["knew_the_real_people"] == [str(made)]
+    split_cohort(Source(str(real)).read(), seed=7).save(tmp_path / "other.json")
+    with pytest.raises(LeakageError, match=r"fitted on another split than .*other\.json"):
+        compare(request(real, made, extractor=corners, split=tmp_path / "other.json"))
+
+
+def test_the_real_cohort_s_options_are_not_those_of_a_synthetic_one(augment, studies, fakes, tmp_path, corners):
+    made, real = generated(studies, tmp_path, "made"), tmp_path / "real.npz"
+    fakes.study(real, counts={"AD": 40, "CN": 40})
+    with np.load(real) as content:
+        people, labels = content["participants"], content["labels"]
+    table = fakes.table(tmp_path / "people.tsv", {"participant_id": people, "stage": labels})
+    answer = augment("fidelity", real, made, "--table", table, "--label", "stage", "--extractor", corners, "--measures", "kid")
+    assert answer.code == 0, answer.err
+    assert augment("show", made, "--label", "stage", "--out", tmp_path / "sheet.png").code == 0

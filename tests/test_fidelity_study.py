@@ -5,6 +5,7 @@ import json
 import shutil
 from dataclasses import asdict, replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -20,7 +21,7 @@ from tinycohort.datasets.readers import Source
 from tinycohort.datasets.transforms import ImageSpace, Preparation
 from tinycohort.experiments.engine.folder import all_runs, claim, read_config, run_path, seed_of, write_run
 from tinycohort.experiments.fidelity import features
-from tinycohort.experiments.fidelity_study import command
+from tinycohort.experiments.fidelity_study import command, data
 from tinycohort.experiments.fidelity_study.cell import (
     FLOOR_KEY,
     Scoring,
@@ -32,7 +33,7 @@ from tinycohort.experiments.fidelity_study.cell import (
     split_of,
 )
 from tinycohort.experiments.fidelity_study.data import StudyData, load_extractor
-from tinycohort.experiments.fidelity_study.figures import _pictures, draw_samples
+from tinycohort.experiments.fidelity_study.figures import _pictures, draw_samples, draw_scores
 from tinycohort.experiments.fidelity_study.plans import RECONSTRUCTIONS, plan_of, systems_of
 from tinycohort.experiments.fidelity_study.report import _tables, write_report
 from tinycohort.experiments.fidelity_study.results import FLOOR, ranks, results_of
@@ -428,3 +429,86 @@ def test_ranks_share_what_the_noise_cannot_tell_apart():
     (passport,) = results.passports.values()
     for floor in (results.floor, results.floor[:0], None):
         assert ranks(results.scores, floor, passport) == {"a": 1, "b": 1, "c": 3}
+
+
+def test_a_grid_that_has_become_smaller_leaves_the_other_cells_out(study: Path, tmp_path):
+    again = shutil.copytree(study, tmp_path / "study")
+    config = read_config(again)
+    config["grid"] |= {"sizes": [80], "runs": 1}
+    claim(again, config)
+    table = write_report(again)
+    assert set(table.loc[table["row"] != FLOOR, "n"]) == {80}
+    assert set(table["run"]) == {0}
+    assert "Left out: 9 finished cells of an earlier start" in (again / "table.md").read_text()
+    assert next(finding for finding in findings_of(again) if finding.what == "results.csv").matches
+
+
+@pytest.mark.parametrize("plan", ["low-data", "ablation"])
+def test_a_study_without_distances_is_drawn_by_what_it_has(plan):
+    panels = plan_of("ablation").panels
+    rows = {title: ["vae:normal"] for panel in panels for title in panel.rows} if plan == "ablation" else ROWS
+    results = results_of([cell("vae", "normal", 0, test=0.5)], rows)
+    results = replace(results, scores=results.scores.assign(measure="recall"))
+    figure = draw_scores(results, plan_of(plan), 700)
+    assert figure.axes
+    assert all("recall" in axis.get_title() for axis in figure.axes)
+
+
+def test_reconstructions_of_fewer_images_are_told_by_size():
+    runs = []
+    for n, images in ((40, 32), (80, 64)):
+        run = cell("vae", "normal", 0, test=1.0)
+        run["key"]["n"] = n
+        run["result"]["scores"]["x"] = {RECONSTRUCTIONS: run["result"]["scores"]["x"]["test"]}
+        run["result"]["sizes"] = {RECONSTRUCTIONS: {"all": images}}
+        runs.append(run)
+    ((title, table),) = _tables(results_of(runs, ROWS), {"sizes": [40, 80], "rows": ROWS}, 700)
+    assert "the fewer the images, the higher" in title
+    assert list(table.columns)[:3] == ["system", "40 (32 images)", "80 (64 images)"]
+
+
+def test_versions_that_differ_are_told(study: Path, tmp_path):
+    again = shutil.copytree(study, tmp_path / "study")
+    for number, path in enumerate(sorted((again / "runs").iterdir())):
+        content = json.loads(path.read_text())
+        content["record"]["versions"] = {"torch": f"2.{11 + number % 2}", "numpy": "2.0"}
+        path.write_text(json.dumps(content))
+    write_report(again)
+    assert "The runs were computed with different versions: torch 2.11 and 2.12." in (again / "table.md").read_text()
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "error", "says"),
+    [
+        ('plan = "low-data"', "", DataError, "'plan'"),
+        ("n_samples =", "n_sample =", DataError, "n_sample"),
+        ("latent_dim =", "latentdim =", DataError, "latentdim"),
+        ('suffix = "T1w"', "suffix_ = 1", DataError, "suffix_"),
+        ('plan = "low-data"', 'plan = "none"', UsageError, "no study 'none'"),
+    ],
+)
+def test_a_configuration_that_cannot_be_is_refused(study: Path, tmp_path, old, new, error, says):
+    text = (study / "config.toml").read_text()
+    assert old in text
+    (tmp_path / "config.toml").write_text(text.replace(old, new, 1))
+    with pytest.raises(error, match=says):
+        command.read_configuration(tmp_path / "config.toml")
+
+
+def test_the_classifier_of_the_features_shares_nobody_with_what_chooses_its_epoch(monkeypatch, tmp_path):
+    """Where people have several images."""
+    people = np.repeat(np.arange(20), 3)
+    images = torch.arange(60.0)[:, None, None, None].expand(60, 1, 8, 8)
+    part = SimpleNamespace(images=images, labels=torch.from_numpy(people % 2), table=pd.DataFrame({"participant_id": people}))
+    prepared = SimpleNamespace(classes=("a", "b"), side=lambda split, name: part)
+    monkeypatch.setattr(data, "StudyData", SimpleNamespace(load=lambda *args: SimpleNamespace(prepared=prepared, split=None)))
+    seen = {}
+
+    def trained(images, labels, held_out, held_out_labels, settings, seed):
+        seen["training"], seen["held out"] = (set(people[rows[:, 0, 0, 0].long()]) for rows in (images, held_out))
+        return data.CNN((8, 8), 2)
+
+    monkeypatch.setattr(data, "cohort_classifier", trained)
+    data._classifier(tmp_path, {"seed": 0, "data": {"preparation": {"size": [8, 8]}}})
+    assert seen["training"].isdisjoint(seen["held out"])
+    assert (len(seen["training"]), len(seen["held out"])) == (16, 4)

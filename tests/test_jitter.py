@@ -102,3 +102,19 @@ def test_displacements_have_no_preferred_direction(shape):
     for axis in range(len(shape)):
         shift = (inner(jitter(coordinate(n, shape, axis), 1.0, seeded(2))) / gain - inner(coordinate(n, shape, axis))).flatten(1).mean(1)
         assert abs(float(shift.mean())) < 4 * float(shift.std()) / math.sqrt(n)
+
+
+def test_a_rotation_turns_voxels_whatever_the_field_of_view(monkeypatch):
+    """A bar along either side of a field that is four times as long as wide turns by the same angle, which is within the amplitude."""
+    for name in ("SCALE", "SHIFT", "BEND", "GAIN"):
+        monkeypatch.setattr(f"tinycohort.augment.jitter.{name}", 0.0)
+    shape = (96, 24)
+    x, y = torch.meshgrid(*(torch.arange(side) - (side - 1) / 2 for side in shape), indexing="ij")
+    angles = []
+    for along, across in ((x, y), (y, x)):
+        bar = torch.exp(-((along / 8) ** 2) - (across / 2) ** 2)
+        moved = jitter(bar[None, None], 1.0, seeded(3))[0, 0]
+        moments = [float((moved * a * b).sum() / moved.sum()) for a, b in ((along, along), (across, across), (along, across))]
+        angles.append(0.5 * math.atan2(2 * moments[2], moments[0] - moments[1]))
+    assert 0.01 < abs(angles[0]) < ROTATION
+    assert angles[0] == pytest.approx(-angles[1], rel=0.05)

@@ -325,3 +325,10 @@ def test_biases_that_a_batch_norm_takes_away_are_not_trained(name, shape, idle):
             encoder.get_parameter(parameter).add_(1.0)
     (after,) = encoder(x)
     torch.testing.assert_close(after, before, rtol=1e-4, atol=1e-4)
+
+
+def test_sizing_an_encoder_teaches_its_batch_norms_nothing():
+    encoder = Architecture("conv", (16, 16), 2, 2).encoder(1)
+    norms = [module for module in encoder.modules() if isinstance(module, nn.BatchNorm2d)]
+    assert norms
+    assert all(int(norm.num_batches_tracked) == 0 and not norm.running_mean.any() and norm.training for norm in norms)

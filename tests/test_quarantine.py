@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from folders import tree
 
 from tinycohort.augment import commands, generation
 from tinycohort.augment.diagnostics import Diagnostics
@@ -192,3 +193,15 @@ def test_without_the_training_images_the_latents_tell(studies, tmp_path, copying
     assert entry["LookedAt"] == {"AD": "latents of training images", "CN": "latents of training images"}
     reason = pd.read_csv(tmp_path / "syn.quarantine/participants.tsv", sep="\t")["reason"][0]
     assert reason.startswith("the reconstruction of a patient")
+
+
+def test_a_cohort_that_is_refused_leaves_the_one_that_it_would_have_replaced(studies, tmp_path, copying):
+    copying(1)
+    generate(studies, tmp_path / "syn")
+    before = tree(tmp_path)
+    copying(5)
+    with pytest.raises(GateError, match=r"they lie in .*syn\.refused\.quarantine"):
+        generate(studies, tmp_path / "syn", force=True)
+    after = tree(tmp_path)
+    assert {name: content for name, content in after.items() if not name.startswith("syn.refused.quarantine")} == before
+    assert set(pixels(tmp_path / "syn.refused.quarantine")) == {f"synAD000{i}" for i in range(1, 6)}

@@ -473,3 +473,75 @@ def test_paths_that_are_no_cohort(fakes, tmp_path):
         read_cohort(tmp_path, table=tmp_path / "people.xlsx")
     with pytest.raises(DataError, match="There is no table"):
         read_cohort(tmp_path, table=tmp_path / "none.csv")
+
+
+TABLE = "participant_id\timage\tdiagnosis\tnote\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        # A quotation mark that opens a field and is closed in another row swallows those between.
+        (TABLE + '1\t1.png\tAD\t"head motion\n2\t2.png\tCN\tgood\n3\t3.png\tCN\tsee "B"\n', "quotation marks around whole fields"),
+        (TABLE + '1\t1.png\tAD\t"head motion\n2\t2.png\tCN\tgood\n', "quotation marks around whole fields"),
+        (TABLE.replace("note", "diagnosis") + "1\t1.png\tAD\tCN\n", "two columns diagnosis; keep one of each"),
+    ],
+)
+def test_a_table_loses_no_row_and_no_column_in_silence(tmp_path, text, says):
+    (tmp_path / "people.tsv").write_text(text)
+    with pytest.raises(DataError, match=says):
+        read_cohort(tmp_path / "people.tsv")
+
+
+def test_quoted_fields_and_codes(fakes, tmp_path):
+    for name in "ab":
+        fakes.picture(tmp_path / f"{name}.png", ord(name))
+    (tmp_path / "people.csv").write_text('participant_id,image,label,site,note\n1,a.png,AD,1_2,"moved, twice"\n2,b.png,CN,3_4,a "word"\n')
+    table = read_cohort(tmp_path / "people.csv").table
+    assert table["note"].tolist() == ["moved, twice", 'a "word"']
+    assert table["site"].tolist() == ["1_2", "3_4"]
+
+
+def medmnist(folder, fakes):
+    content = {}
+    for number, (side, n) in enumerate({"train": 3, "val": 2, "test": 1}.items()):
+        content[f"{side}_images"] = fakes.voxels(number, (n, 28, 28)).astype(np.uint8)
+        content[f"{side}_labels"] = np.arange(n) % 2
+    np.savez(folder / "medmnist.npz", **content)
+    return folder / "medmnist.npz"
+
+
+def test_medmnist_keeps_its_sides_beside_a_table(fakes, tmp_path):
+    file = medmnist(tmp_path, fakes)
+    names = read_cohort(file).table["image_id"].str.partition("-")[0].tolist()
+    table = fakes.table(tmp_path / "more.csv", {"participant_id": names, "label": list("010010"), "age": range(6)})
+    cohort = read_cohort(file, table=table)
+    assert cohort.table["split"].tolist() == ["train"] * 3 + ["validation"] * 2 + ["test"]
+    assert cohort.table["age"].tolist() == list(range(6))
+    with pytest.raises(DataError, match="no column 'age'; leave out --label, or give --table"):
+        read_cohort(file, label="age")
+
+
+@pytest.mark.parametrize(
+    ("labels", "says"), [(np.array([0, np.inf]), "infinite values"), (np.array([b"a", b"\xff"]), "is no text in UTF-8")]
+)
+def test_labels_that_are_no_classes(fakes, tmp_path, labels, says):
+    np.savez(tmp_path / "a.npz", images=fakes.voxels(1, (2, 8, 8)), labels=labels)
+    with pytest.raises(DataError, match=says):
+        read_cohort(tmp_path / "a.npz")
+
+
+def test_folders_of_people_that_are_not_laid_out_as_bids_are_a_folder_with_a_table(fakes, tmp_path):
+    names = ["sub-01", "sub-02"]
+    for number, name in enumerate(names):
+        fakes.volume(tmp_path / name / f"{name}.nii.gz", fakes.voxels(number))
+    fakes.table(tmp_path / "participants.tsv", {"participant_id": names, "diagnosis": ["AD", "CN"]})
+    assert rows(read_cohort(tmp_path)) == [("sub-01", "01", "AD"), ("sub-02", "02", "CN")]
+
+
+def test_real_and_synthetic_images_are_no_one_cohort(fakes, tmp_path):
+    fakes.pictures(tmp_path)
+    fakes.participants(tmp_path / "participants.tsv", synthetic=["true", *["false"] * 5])
+    cohort = read_cohort(tmp_path)
+    assert cohort.synthetic
+    assert ["1 of 6 rows are said to be synthetic" in problem.what for problem in cohort.problems] == [True]

@@ -113,3 +113,12 @@ def test_the_columns_depend_on_the_classes_alone():
 def test_what_does_not_fit_together_is_refused(probabilities, labels, classes):
     with pytest.raises(ValueError, match=r"fit|must"):
         scores(probabilities, labels, classes)
+
+
+def test_two_classes_have_one_area_even_where_a_softmax_is_rounded_to_1():
+    odds = np.array([12.0, 25, 18, 30, 20, 40])
+    labels = np.array([0, 0, 1, 1, 0, 1])
+    first = 1 / (1 + np.exp(odds))
+    probabilities = np.stack([first, 1 - first], axis=1).astype(np.float32)
+    assert (probabilities[:, 1] == 1).sum() > 3
+    assert scores(probabilities, labels, ["a", "b"])["roc_auc"] == roc_auc_score(labels, odds)

@@ -216,3 +216,8 @@ def test_a_participant_on_two_official_sides_is_leakage():
     cohort = Cohort(cohort.name, cohort.table.assign(split=["train", "test", "train", "train"]), "here")
     with pytest.raises(LeakageError, match=r"A0 \(train, test\)"):
         split_cohort(cohort, seed=0)
+
+
+def test_sides_in_capitals_are_sides():
+    cohort = with_sides(people(3, 3), ["Train", "TRAIN", " train", "Val", "Test", "test"])
+    assert list(split_cohort(cohort, seed=0).sides.values()) == ["train"] * 3 + ["validation"] + ["test"] * 2

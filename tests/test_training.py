@@ -437,6 +437,13 @@ def test_batches_are_each_row_once(n, batch_size):
     assert len(set(orders)) == (4 if n > 6 else 1)
 
 
+@pytest.mark.parametrize(("n", "batch_size", "sizes"), [(7, 3, [3, 2, 2]), (17, 16, [9, 8]), (6, 6, [6]), (1001, 10, [10] * 92 + [9] * 9)])
+def test_even_batches_differ_by_one_row(n, batch_size, sizes):
+    batches = list(resident_batches(torch.arange(n), batch_size=batch_size, seed=1, even=True))
+    assert [len(batch) for batch in batches] == sizes
+    assert sorted(torch.cat(batches).tolist()) == list(range(n))
+
+
 def test_streams_are_told_apart():
     seeds = {derived_seed(*key) for key in [(0, "a"), (1, "a"), (0, "b"), (0, "a", 0), (0, "a", 1), (0,), (10, "a")]}
     assert len(seeds) == 7

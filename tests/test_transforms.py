@@ -1,6 +1,7 @@
 """Images come to one grid and one range, and what they show stays where it was in the world."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import nibabel as nib
@@ -363,3 +364,21 @@ def test_arrays_of_8_bit_are_as_published_where_nothing_is_scaled():
     resized = prepare(cohort_of([3], arrays), Preparation(size=(18, 16), scaling="none")).pixels
     assert resized.max() <= images[3].max() + 1e-6
     assert resized.max() > 0.5
+
+
+def test_images_are_brought_to_the_space_of_others(fakes, tmp_path):
+    paths = [fakes.volume(tmp_path / f"{i}.nii", fakes.voxels(i, (9, 8, 12)), np.diag([2.0, 2, 2, 1])) for i in range(2)]
+    like = prepare(cohort_of(paths[:1]), Preparation()).space
+    warnings = []
+    images = prepare(cohort_of(paths[1:]), Preparation(), like=like, on_warning=warnings.append)
+    assert (images.space, warnings) == (like, [])
+    other = fakes.volume(tmp_path / "other.nii", fakes.voxels(3, (10, 8, 12)), np.diag([3.0, 2, 2, 1]))
+    images = prepare(cohort_of([other]), Preparation(), like=like, on_warning=warnings.append)
+    assert images.space == replace(like, aligned=False)
+    assert any("different spaces" in text for text in warnings)
+
+
+def test_more_images_than_there_is_memory_for_are_refused(fakes, tmp_path, frugal):
+    paths = [fakes.picture(tmp_path / f"{i}.png", i) for i in range(2)]
+    with pytest.raises(UsageError, match="For 2 images of 9000 x 9000 this machine has no memory; choose a smaller --size"):
+        prepare(cohort_of(paths), Preparation((9000, 9000)))

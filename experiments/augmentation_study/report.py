@@ -17,7 +17,7 @@ from ...augment.nearest import nearest_images
 from ...datasets.errors import DataError, TinycohortError
 from ...datasets.files import whole_file
 from ...datasets.transforms import Images
-from ..engine.folder import collect_failures, planned_runs, read_config
+from ..engine.folder import all_runs, collect_failures, planned_runs, read_config
 from ..engine.generators import given_generator, place_of_fitted
 from ..engine.page import STYLE, as_data, markdown_table, render, several_versions, with_what
 from ..engine.prepared import Prepared
@@ -37,7 +37,7 @@ def write_report(folder: Path) -> pd.DataFrame:
         ``results.csv``: one row a run, mode and test set.
     """
     config = read_config(folder)
-    runs, left_out = planned_runs(folder, cells_of(**config["grid"]))
+    runs, left_out = planned_runs(all_runs(folder), cells_of(**config["grid"]))
     if not runs:
         raise DataError(f"{folder} has no finished run yet; start it with `augment evaluate --out {folder}`.")
     results = tidy_results(runs)

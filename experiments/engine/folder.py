@@ -196,10 +196,9 @@ def all_runs(folder: Path) -> list[dict[str, Any]]:
     return sorted(runs, key=lambda run: _order(run["key"]))
 
 
-def planned_runs(folder: Path, cells: Iterable[Key]) -> tuple[list[dict[str, Any]], list[str]]:
-    """``all_runs``, but of ``cells`` alone; and a sentence for the reader where there are others: a grid may have been larger before."""
+def planned_runs(runs: Sequence[dict[str, Any]], cells: Iterable[Key]) -> tuple[list[dict[str, Any]], list[str]]:
+    """Of ``all_runs`` those of ``cells``; and a sentence for the reader where there are others: a grid may have been larger before."""
     planned = {canonical(key) for key in cells}
-    runs = all_runs(folder)
     kept = [run for run in runs if canonical(run["key"]) in planned]
     others = len(runs) - len(kept)
     return kept, [f"Left out: {others} finished cells of an earlier start, which are not of this grid."] if others else []

@@ -31,7 +31,7 @@ from ..fidelity.compare import TOGETHER
 from ..fidelity.features import Extractor, Gathered
 from ..fidelity.scores import MEASURES, Sample, score_against, title_of
 from .data import CHUNK, HELD_OUT, REFERENCE, StudyData, load_extractor, real_sample
-from .plans import RECONSTRUCTIONS
+from .plans import RECONSTRUCTIONS, systems_of
 
 REAL = "real"  # the "model" of the floor
 FLOOR_KEY = {"run": 0, "n": 0, "model": REAL, "sampler": HELD_OUT}
@@ -91,6 +91,11 @@ def cells_of(systems: Sequence[str], sizes: Sequence[int], runs: int) -> list[di
         for n in sorted(sizes, key=lambda size: (size == 0, size)):
             keys += [{"run": run, "n": n, "model": system.trained_as, "sampler": system.drawn_as} for system in parsed]
     return keys
+
+
+def cells_of_grid(grid: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """``cells_of`` a configuration's grid."""
+    return cells_of(systems_of(grid["rows"]), grid["sizes"], grid["runs"])
 
 
 def run_cell(key: Mapping[str, Any], seed: int, folder: Path) -> dict[str, Any]:

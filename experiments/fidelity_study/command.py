@@ -19,7 +19,7 @@ from ..engine.prepared import describe, without_places
 from ..engine.runs import Study
 from ..engine.settings import fit_settings_from
 from ..engine.systems import System
-from .cell import Scoring, cells_of, run_cell
+from .cell import Scoring, cells_of_grid, run_cell
 from .data import HELD_OUT, REFERENCE, StudyData, in_one_class, inception, load_extractor, real_sample, sizes_of
 from .plans import ALL, PLANS, VALIDATION, Plan, plan_of, systems_of
 from .report import write_report
@@ -117,7 +117,7 @@ def read_configuration(path: Path, *, root: str | None = None, weights: str | No
         fit_settings_from(config["fit"])
         Scoring.of(config)
         plan_of(grid["plan"])
-        cells_of(systems_of(grid["rows"]), grid["sizes"], grid["runs"])
+        cells_of_grid(grid)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise DataError(f"{path} is no configuration of such a study ({error}); give the config.toml of one.") from error
     where = config["where"]
@@ -143,7 +143,7 @@ def run(config: Mapping[str, Any], out: Path, **how: Any) -> None:
         As for ``starting.start``, which raises the errors.
     """
     grid = config["grid"]
-    study = Study(out, run_cell, cells_of(systems_of(grid["rows"]), grid["sizes"], grid["runs"]), config)
+    study = Study(out, run_cell, cells_of_grid(grid), config)
     # One process does what shares a model: another would train the same at the same time.
     start = {"command": ["augment", "study"], "together": ("run", "n", "model"), "report": report}
     starting.start(study, **start, prepare=lambda: prepare_real_side(out, config), **how)

@@ -17,13 +17,13 @@ from ...augment.figures import save_figure
 from ...augment.fitting import EXPLAINS_NOTHING
 from ...datasets.errors import DataError
 from ...datasets.files import whole_file
-from ..engine.folder import canonical, collect_failures, planned_runs, read_config
+from ..engine.folder import all_runs, canonical, collect_failures, planned_runs, read_config
 from ..engine.page import STYLE, as_data, markdown_table, render, several_versions, with_what
 from ..fidelity.features import Passport
-from .cell import cells_of
+from .cell import cells_of_grid
 from .data import EVERYTHING
 from .figures import draw_samples, draw_scores
-from .plans import TEST, VALIDATION, plan_of, systems_of
+from .plans import TEST, VALIDATION, plan_of
 from .results import FLOOR, ONE_SCORE, Results, ranks, results_of, size_title, summary
 
 
@@ -37,7 +37,7 @@ def write_report(folder: Path) -> pd.DataFrame:
     """
     config = read_config(folder)
     grid = config["grid"]
-    runs, left_out = planned_runs(folder, _planned(grid))
+    runs, left_out = planned_runs(all_runs(folder), cells_of_grid(grid))
     results = results_of(runs, grid["rows"])
     if results.scores.empty:
         raise DataError(f"{folder} has no finished run of a generator yet; the command that started it goes on with it.")
@@ -70,11 +70,7 @@ def tidy_scores(results: Results) -> pd.DataFrame:
 def _missing(runs: Sequence[Mapping[str, Any]], grid: Mapping[str, Any]) -> list[str]:
     """The planned cells that have no result, in words."""
     there = {canonical(run["key"]) for run in runs}
-    return [", ".join(f"{name} {value}" for name, value in key.items()) for key in _planned(grid) if canonical(key) not in there]
-
-
-def _planned(grid: Mapping[str, Any]) -> list[dict[str, Any]]:
-    return cells_of(systems_of(grid["rows"]), grid["sizes"], grid["runs"])
+    return [", ".join(f"{name} {value}" for name, value in key.items()) for key in cells_of_grid(grid) if canonical(key) not in there]
 
 
 def _tables(results: Results, grid: Mapping[str, Any], n_train: int) -> list[tuple[str, pd.DataFrame]]:
