@@ -16,7 +16,7 @@ from ..datasets.check import Examination, examine, require_sound
 from ..datasets.cohort import Cohort
 from ..datasets.compute import choose_device
 from ..datasets.errors import DataError, GateError, TinycohortError, UsageError
-from ..datasets.files import refuse_existing, whole_file, whole_folder
+from ..datasets.files import named, refuse_existing, whole_file, whole_folder
 from ..datasets.ids import participant_of
 from ..datasets.readers import Source
 from ..datasets.splits import Split, split_cohort
@@ -135,7 +135,7 @@ def generate(
     GateError
         If the copies are too many; ``out`` is not written then, and what was there stays.
     """
-    gate = gate or Gate()
+    gate, out = gate or Gate(), named(out)
     audit_file, quarantine = out.with_name(f"{out.name}.audit.csv"), quarantine_of(out)
     refuse_existing(out, force=force, ours=is_synthetic)
     refuse_existing(audit_file, force=force)

@@ -78,6 +78,11 @@ def _take_name(temporary: Path, final: Path) -> None:
         raise
 
 
+def named(path: Path) -> Path:
+    """``path`` with a name that others can be put beside; ``.`` has none."""
+    return path if path.name not in ("", "..") else path.absolute().resolve()
+
+
 def refuse_existing(path: Path, *, force: bool, ours: Callable[[Path], bool] = lambda path: True) -> None:
     """Raise a ``UsageError`` if ``path`` exists, unless ``force`` is set and it is ``ours`` to replace; an empty folder does not count.
 

@@ -306,3 +306,12 @@ def test_where_the_training_images_are_may_be_said_in_part(augment, fakes, tmp_p
     assert augment(*words, "--data", moved).code == 0
     assert (tmp_path / "syn.audit.csv").is_file()
     assert "no column 'none'" in augment(*words, "--data", moved, "--label", "none").words
+
+
+def test_a_folder_may_be_the_one_that_one_is_in(augment, studies, tmp_path, monkeypatch):
+    (tmp_path / "syn").mkdir()
+    monkeypatch.chdir(tmp_path / "syn")
+    answer = augment("generate", "--models", studies["pictures"].models, "-n", 2, "--sampler", "normal", "--out", ".")
+    assert answer.code == 0, answer.err
+    assert read_cohort(tmp_path / "syn").counts() == {"AD": 2, "CN": 2}
+    assert (tmp_path / "syn.audit.csv").is_file()

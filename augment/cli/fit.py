@@ -103,7 +103,7 @@ def fit_command(
     seed: Seed = 0,
     split: Annotated[Path | None, typer.Option("--split", help="Use this split. \\[default: the one in --out, or a new one]")] = None,
     split_seed: Annotated[
-        int | None, typer.Option("--split-seed", help="Of a new split (70 % train, 10 % validation, 20 % test). \\[default: 0]")
+        int | None, typer.Option("--split-seed", min=0, help="Of a new split (70 % train, 10 % validation, 20 % test). \\[default: 0]")
     ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with a fit that was interrupted.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would happen, and do nothing.")] = False,

@@ -1,7 +1,7 @@
 """The command ``augment audit``: audit synthetic cohorts, write the report, set copies aside, and refuse what gives patients away."""
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ from ...augment.model import FittedModel
 from ...augment.quarantine import already_set_aside, apply_gate, quarantine_of
 from ...datasets.cohort import Cohort
 from ...datasets.errors import DataError, GateError, UsageError
-from ...datasets.files import refuse_existing, whole_folder
+from ...datasets.files import named, refuse_existing, whole_folder
 from ...datasets.readers import NAMES, Source
 from ..fidelity.features import Extractor
 from .audit import audit_class
@@ -68,6 +68,7 @@ def audit(request: Request, out: Path | None = None, *, force: bool = False) -> 
     GateError
         If any of the cohorts is refused; the report is written all the same.
     """
+    request = replace(request, synthetic=tuple(map(named, request.synthetic)))
     if len({folder.name for folder in request.synthetic}) < len(request.synthetic):
         raise UsageError("Two synthetic cohorts have one name, by which the report would tell them apart; give each once, or rename one.")
     if out is None:
