@@ -244,6 +244,11 @@ def test_per_class_and_against_reconstructions(tmp_path):
     assert means["vae:reconstruction"] < table.loc[(table["side"] == "test") & (table["row"] == "vae:reconstruction"), "value"].mean()
 
 
+def test_more_reconstructions_than_there_are_training_images_are_refused():
+    with pytest.raises(UsageError, match=r"There are 32 training images to reconstruct, .* give --samples 32 or less"):
+        command.configuration_of(request(systems=("vae:reconstruction",), sizes=(40, 80)))
+
+
 def test_a_cell_that_fails_is_told_and_stops_no_other(tmp_path):
     config = command.configuration_of(request(systems=("ae:gmm n_components=1000", "ae:normal"), sizes=(40,), runs=1))
     with pytest.raises(GateError, match="1 runs failed"):

@@ -1,13 +1,14 @@
 """The command ``augment study``: resolve a plan on a cohort, compute what is missing of it, and report."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from ...augment import console
 from ...augment.fitting import FitSettings
+from ...datasets.cohort import Cohort
 from ...datasets.compute import choose_device
 from ...datasets.errors import DataError, UsageError
 from ...datasets.readers import Source
@@ -18,7 +19,7 @@ from ..engine.folder import seed_of
 from ..engine.prepared import describe, without_places
 from ..engine.runs import Study
 from ..engine.settings import fit_settings_from
-from ..engine.systems import System
+from ..engine.systems import RECONSTRUCTION, System
 from .cell import Scoring, cells_of_grid, run_cell
 from .data import HELD_OUT, REFERENCE, StudyData, in_one_class, inception, load_extractor, real_sample, sizes_of
 from .plans import ALL, PLANS, VALIDATION, Plan, plan_of, systems_of
@@ -82,10 +83,11 @@ def configuration_of(request: Request) -> dict[str, Any]:
     split = split_cohort(cohort, seed=seed_of(request.seed, {"of": "split"}))
     n_train = sum(side == "train" for side in split.sides.values())
     sizes = request.sizes or tuple(size for size in plan.sizes if size < n_train)
-    for size in sizes:
-        if size != ALL:
-            of_training_size(split, cohort, size, request.seed)
-    sizes_of(cohort if scoring.per_class else in_one_class(cohort), split, scoring.n_samples)
+    splits = [split if size == ALL else of_training_size(split, cohort, size, request.seed) for size in sizes]
+    scored = cohort if scoring.per_class else in_one_class(cohort)
+    drawn = sizes_of(scored, split, scoring.n_samples)
+    if any(System.parse(system).sampler == RECONSTRUCTION for system in systems):
+        _require_reconstructions(drawn, [of_size.side(scored, "train") for of_size in splits])
     settled = replace(request.fit.preparation, size=tuple(data["preparation"]["size"]))
     return {
         "seed": request.seed,
@@ -100,6 +102,13 @@ def configuration_of(request: Request) -> dict[str, Any]:
             "rows": {title: list(members) for title, members in plan.rows.items()},
         },
     }
+
+
+def _require_reconstructions(drawn: Mapping[str, int], sides: Sequence[Cohort]) -> None:
+    """Raise a ``UsageError`` if there are fewer training images than images to score: repeated, they would score as no sample does."""
+    most = min(int((side.table["label"] == label).sum()) for side in sides for label in drawn)
+    if max(drawn.values()) > most:
+        raise UsageError(f"There are {most} training images to reconstruct, and more cannot be scored: give --samples {most} or less.")
 
 
 def read_configuration(path: Path, *, root: str | None = None, weights: str | None = None, device: str | None = None) -> dict[str, Any]:
