@@ -1,5 +1,6 @@
 """What the commands do, once their options are read: whole jobs on folders, with progress on the terminal."""
 
+import os
 import re
 import shutil
 from collections.abc import Mapping, Sequence
@@ -35,6 +36,8 @@ from .model_config import ModelConfig
 from .quarantine import PARTICIPANTS, quarantine_of, read_participants, record, set_aside
 from .samplers import DEFAULT_SAMPLER, SAMPLERS, samplers_for
 from .training import RESUME_POINT, Record
+
+_SET_ASIDE = "{} images copy a patient and were set aside in {}, whose participants.tsv says why."
 
 
 def check(source: Source, *, sized: bool) -> bool:
@@ -140,6 +143,8 @@ def generate(
     refuse_existing(out, force=force, ours=is_synthetic)
     refuse_existing(audit_file, force=force)
     refuse_existing(quarantine, force=force, ours=is_synthetic)
+    refused = out.with_name(f"{out.name}.refused.quarantine")
+    refuse_existing(refused, force=True, ours=is_synthetic)
     if n is not None and n < 1:
         raise UsageError(f"-n must be 1 or more, not {n}.")
     models = load_models(models_folder, labels)
@@ -165,19 +170,22 @@ def generate(
         raise UsageError("The classes are balanced already, so there is nothing to generate; give -n to enlarge them all.")
     references = {part.label: _training_images(models[part.label], moved or {}) for part in generated}
     known = {label: images for label, (images, _) in references.items() if images is not None}
-    with whole_folder(out, force=force) as folder:
+    # The cohort takes its place first: another process may have written one meanwhile, and what lies beside it is then its own.
+    with whole_folder(quarantine, force=force) as aside, whole_folder(out, force=force) as folder:
         audit = write_cohort(folder, generated, models, file_format=file_format, training_images=known, command=command)
         reasons, entry = _copies(folder, generated, models, references, gate)
-        aside = out.with_name(f"{out.name}.refused.quarantine") if out.exists() else quarantine
-        _refuse(folder, aside, generated, reasons, entry, gate)
-        # What belongs to a cohort that is replaced must not outlive it: it names participants by the same synthetic ids. Not before now,
-        # because a refusal leaves the old cohort; and without force, what is there is of another process that has written one meanwhile.
-        if force:
-            audit_file.unlink(missing_ok=True)
-            shutil.rmtree(quarantine, ignore_errors=True)
+        _refuse(folder, refused if is_synthetic(out) else quarantine, generated, reasons, entry, gate)
         if reasons:
-            _set_aside(folder, quarantine, reasons)
+            set_aside(folder, aside, reasons)
         record(folder, entry)
+        if force:
+            # What belongs to the cohort that is replaced names participants by the same synthetic ids.
+            audit_file.unlink(missing_ok=True)
+            shutil.rmtree(refused, ignore_errors=True)
+    if reasons:
+        console.warn(_SET_ASIDE.format(len(reasons), quarantine))
+    else:
+        quarantine.rmdir()
     if len(audit):
         people = {label: participants for label, (_, participants) in references.items()}
         nearest = [people[label][row] for label, row in zip(audit["label"], audit.pop("nearest_training_row"), strict=True)]
@@ -260,10 +268,28 @@ def load_models(folder: Path, labels: Sequence[str] = ()) -> dict[str, FittedMod
 
 def source_of(path: str, like: Source) -> Source:
     """How a cohort beside another is read: alike, but for one of ours, which has our columns and names whatever the other has."""
-    if is_synthetic(Path(path)):
+    if _description_of_ours(path):
         return Source(path)
     # A root is of the benchmark among them.
     return replace(like, data=path, root=like.root if path in PUBLICATIONS else None)
+
+
+def fitted_on(path: str) -> set[tuple[str, str]]:
+    """The digests of the data, and of their split, that the models of a synthetic cohort of ours were fitted on; of anything else, none."""
+    classes = _description_of_ours(path).get("Classes", {})
+    parts = classes.values() if isinstance(classes, dict) else []
+    return {(part["data"], part["split"]) for part in parts if isinstance(part, dict) and part.get("data") and part.get("split")}
+
+
+def _description_of_ours(path: str) -> dict[str, Any]:
+    """The description of a synthetic cohort that we have written, by its folder or a file in it; of anything else, an empty one."""
+    place = Path(os.path.expandvars(path)).expanduser()
+    folder = place if place.is_dir() else place.parent
+    try:
+        content = read_json(folder / "dataset_description.json")
+        return content if content["Synthetic"] is True and content["GeneratedBy"][0]["Name"] == "tinycohort" else {}
+    except (OSError, ValueError, LookupError, TypeError):
+        return {}
 
 
 def is_synthetic(folder: Path) -> bool:
@@ -272,14 +298,6 @@ def is_synthetic(folder: Path) -> bool:
         return read_json(folder / "dataset_description.json")["Synthetic"] is True
     except (OSError, ValueError, KeyError, TypeError):
         return False
-
-
-def splits_of(folder: Path) -> set[str]:
-    """The digests of the splits that the models of a synthetic cohort of ours were fitted on; of anything else, none."""
-    if not is_synthetic(folder):
-        return set()
-    classes = read_json(folder / "dataset_description.json").get("Classes", {})
-    return {part["split"] for part in classes.values() if part.get("split")}
 
 
 def is_model(folder: Path) -> bool:
@@ -377,17 +395,13 @@ def _refuse(
     for part in generated:
         count = entry["SetAside"][part.label]
         if count > gate.copies * len(part.images):
-            _set_aside(folder, quarantine, reasons)
+            with whole_folder(quarantine, force=True) as aside:
+                set_aside(folder, aside, reasons)
+            console.warn(_SET_ASIDE.format(len(reasons), quarantine))
             raise GateError(
                 f"{count} of {len(part.images)} images of {part.label} copy a patient, where {gate.copies:.0%} may: the "
                 f"cohort is not written, and they lie in {quarantine}; choose another sampler, or give --gate copies=... with a --reason."
             )
-
-
-def _set_aside(folder: Path, quarantine: Path, reasons: Mapping[str, str]) -> None:
-    with whole_folder(quarantine, force=True) as aside:
-        set_aside(folder, aside, reasons)
-    console.warn(f"{len(reasons)} images copy a patient and were set aside in {quarantine}, whose participants.tsv says why.")
 
 
 def _unfinished(out: Path, label: str) -> Path:
@@ -441,7 +455,7 @@ def _training_images(model: FittedModel, moved: Mapping[str, Any]) -> tuple[Imag
     except (TinycohortError, OSError, TypeError) as error:
         console.warn(
             f"{label}: the training images cannot be read again ({error}); no distances to them are given. "
-            "Name them with --data to have them."
+            "Name them with --data (and --table) to have them."
         )
         return None, []
 

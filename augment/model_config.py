@@ -11,6 +11,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from ..datasets.benchmarks import PUBLICATIONS
 from ..datasets.custody import MANIFEST, is_sealed
 from ..datasets.errors import DataError, TinycohortError, UsageError
 from ..datasets.readers import Source
@@ -158,9 +159,15 @@ class ModelConfig:
         Parameters
         ----------
         moved : mapping
-            Arguments of ``Source`` that are others than they were then: where the cohort lies by now.
+            Arguments of ``Source`` that are others than they were then: where the cohort lies by now. Where ``data`` is among them, a
+            table that is no longer there, and the root of a benchmark that it is not, are left out.
         """
-        return replace(Source(**self.data["read_as"]), **moved)
+        source = replace(Source(**self.data["read_as"]), **moved)
+        if "data" in moved and "root" not in moved and source.data not in PUBLICATIONS:
+            source = replace(source, root=None)
+        if "data" in moved and "table" not in moved and source.table is not None and not Path(source.table).is_file():
+            source = replace(source, table=None)
+        return source
 
     @classmethod
     def read(cls, folder: Path) -> "ModelConfig":

@@ -237,7 +237,7 @@ def _repeats(report: _Report, looks: Sequence[Look | None]) -> None:
             f"the same image as {others}, in {' and '.join(sorted(sides))}, labelled {' and '.join(sorted(labels))}",
             "give --drop-copies, which leaves out what is in two sides, may come to be, or bears two labels",
         )
-        if len(labels) == 1 and (people == 1 or len(sides - sides_drawn_apart(report.sides)) == len(sides) == 1):
+        if len(labels) == len(sides) == 1 and (people == 1 or not sides & sides_drawn_apart(report.sides)):
             report.remarks.append(replace(found, mend="nothing: within a side a copy leaks nothing"))
         else:
             report.problems.append(found)

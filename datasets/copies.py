@@ -31,7 +31,7 @@ def without_copies(cohort: Cohort) -> Cohort:
         raise UsageError(
             f"--drop-copies is for benchmarks with official sides; of {cohort.name}, mend the files that `augment check` names."
         )
-    labels = cohort.table["label"].tolist()
+    labels, people = cohort.table["label"].tolist(), cohort.table["participant_id"].tolist()
     apart = sides_drawn_apart(sides)
     groups: dict[str, list[int]] = {}
     for row, image in enumerate(cohort.table["image"]):
@@ -48,7 +48,7 @@ def without_copies(cohort: Cohort) -> Cohort:
             keep[rows] = False
         else:
             keep[[row for row in rows if SIDES.index(sides[row]) < last]] = False
-            if SIDES[last] in apart:
+            if SIDES[last] in apart and len({people[row] for row in rows}) > 1:
                 keep[rows[1:]] = False
     left_out = int((~keep).sum())
     told = Problem(cohort.name, cohort.source, f"{left_out} copies left out", "leave out --drop-copies to see which")

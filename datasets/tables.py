@@ -100,6 +100,7 @@ def read_table(path: Path) -> Columns:
         # Spreadsheets write semicolons where the comma is the decimal sign.
         separator = max("\t,;", key=text.partition("\n")[0].count)
         # Strict: a quotation mark that is no field's would take the lines up to the next one into its own.
+        text = re.sub(rf'" +(?={separator}|\r?\n|$)', '"', text)
         reader = csv.reader(io.StringIO(text), delimiter=separator, strict=True)
         rows = [(reader.line_num, [field.strip() for field in row]) for row in reader if any(row)]
     except (OSError, ValueError, csv.Error) as error:
@@ -110,12 +111,12 @@ def read_table(path: Path) -> Columns:
     if len(rows) < 2:
         raise DataError(f"The table {path} has no rows; it needs a header, and one row per participant.")
     (_, header), *rows = rows
-    twice = sorted({name for name in header if name and header.count(name) > 1})
-    if twice:
-        raise DataError(f"The table {path} has two columns {', '.join(twice)}; keep one of each.")
     for line, row in rows:
         if len(row) < len(header) or any(row[len(header) :]):
             raise DataError(f"Line {line} of {path} has {len(row)} fields, where the header has {len(header)}; mend the line.")
+        for name, own in zip(header, row, strict=False):
+            if name and own != row[header.index(name)]:
+                raise DataError(f"The table {path} has two columns {name} that differ in line {line}; keep one of them.")
     return {name: [None if row[place] in _MISSING else row[place] for _, row in rows] for place, name in enumerate(header) if name}
 
 

@@ -296,7 +296,11 @@ def test_misuse_is_refused(study, synthetic, fakes, studies, tmp_path):
     description = json.loads((folder / "dataset_description.json").read_text())
     (tmp_path / "unmarked/dataset_description.json").write_text(json.dumps(description | {"Synthetic": False}))
     refused = [
-        ({"moved": {"data": str(tmp_path / "other.npz")}}, DataError, r"other\.npz is not, to the last voxel and label, the cohort"),
+        (
+            {"moved": {"data": str(tmp_path / "other.npz")}},
+            DataError,
+            r"other\.npz is not, to the last voxel, header and label, the cohort",
+        ),
         ({"moved": {"data": str(tmp_path / "altered.npz")}}, DataError, r"altered\.npz is not.*42 of its 42 training images are there"),
         ({"moved": {"data": str(folder)}}, UsageError, "is synthetic; --data is the real cohort"),
         ({"models": studies["pictures"].models}, DataError, "was not drawn from this model of AD"),

@@ -452,3 +452,13 @@ def test_a_header_that_changes_is_another_cohort_and_the_same_content(fakes, tmp
     # A rounding of the header is none.
     fakes.volume(image, fakes.voxels(2), np.diag([1.0 + 1e-5, 1.0, 1.0, 1.0]))
     assert examine(cohort).digest == before.digest
+
+
+def test_one_person_s_image_on_two_official_sides_is_a_problem(fakes, tmp_path):
+    images = fakes.voxels(1, (6, 8, 9))
+    images[5] = images[0]
+    columns = {"image": [f"{i}.png" for i in range(6)], "participant_id": ["a", "b", "c", "d", "e", "a"], "label": list("010100")}
+    for i, image in enumerate(images):
+        Image.fromarray(image.astype(np.uint8)).save(tmp_path / f"{i}.png")
+    fakes.table(tmp_path / "people.csv", columns | {"split": ["train"] * 4 + ["test"] * 2})
+    assert ["in test and train" in one.what for one in examine(read_cohort(tmp_path / "people.csv")).problems] == [True]

@@ -306,6 +306,10 @@ def test_where_the_training_images_are_may_be_said_in_part(augment, fakes, tmp_p
     assert augment(*words, "--data", moved).code == 0
     assert (tmp_path / "syn.audit.csv").is_file()
     assert "no column 'none'" in augment(*words, "--data", moved, "--label", "none").words
+    # A table that has gone with the data is not looked for where it was; the labels are then the file's own.
+    table.rename(tmp_path / "people-too.tsv")
+    answer = augment(*words, "--data", moved, "--label", "labels")
+    assert "cannot be read again" not in answer.words, answer.words
 
 
 def test_a_folder_may_be_the_one_that_one_is_in(augment, studies, tmp_path, monkeypatch):

@@ -12,6 +12,8 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from tinycohort.augment import commands
+from tinycohort.augment.fitting import FitSettings
+from tinycohort.augment.training import TrainingSettings
 from tinycohort.classifiers.network import CNN
 from tinycohort.classifiers.training import ClassifierSettings
 from tinycohort.datasets.errors import DataError, LeakageError, UsageError
@@ -512,26 +514,45 @@ def test_the_command_line(fakes, tmp_path, corners, monkeypatch, capsys):
     assert {(line["class"], line["measure"]) for line in content["scores"]} == {("CN", f"Fréchet distance of {corners}"), ("CN", "ms-ssim")}
 
 
-def generated(studies, tmp_path, name: str) -> Path:
-    out = tmp_path / name
-    commands.generate(studies["pictures"].models, [], out, n=25, sampler="normal")
-    return out
+@pytest.fixture(scope="module")
+def fitted(fakes, tmp_path_factory) -> Path:
+    """A folder with a cohort, models of it, and what they generate."""
+    root = tmp_path_factory.mktemp("fitted")
+    study(root / "real.npz", fakes, 1, {"AD": 100, "CN": 110})
+    training = TrainingSettings(epochs=1, precision="fp32", device="cpu")
+    commands.fit(Source(str(root / "real.npz")), [], FitSettings(latent_dim=2, channels=2, training=training), root / "models")
+    commands.generate(root / "models", [], root / "made", n=25, sampler="normal")
+    return root
 
 
-def test_generators_that_know_the_real_people_are_told_and_those_of_another_split_refused(studies, tmp_path, corners, monkeypatch, fakes):
+@pytest.mark.parametrize("named", ["made", "made/participants.tsv"])
+def test_generators_that_know_the_real_people_are_told_and_those_of_another_split_refused(fitted, tmp_path, corners, monkeypatch, named):
     said = []
     monkeypatch.setattr("tinycohort.augment.console.warn", said.append)
-    made, real = generated(studies, tmp_path, "made"), study(tmp_path / "real.npz", fakes, 1, {"AD": 40, "CN": 60})
-    compare(request(real, made, extractor=corners), tmp_path / "scores.json")
+    asked = request(fitted / "real.npz", fitted / named, extractor=corners)
+    compare(asked, tmp_path / "scores.json")
     assert any("known to the generators of" in text and "--split" in text for text in said)
-    assert json.loads((tmp_path / "scores.json").read_text())["knew_the_real_people"] == [str(made)]
-    split_cohort(Source(str(real)).read(), seed=7).save(tmp_path / "other.json")
+    assert json.loads((tmp_path / "scores.json").read_text())["knew_the_real_people"] == [str(fitted / named)]
+    said.clear()
+    compare(replace(asked, split=fitted / "models/split.json"))
+    assert said == []
+    split_cohort(asked.real.read(), seed=7).save(tmp_path / "other.json")
     with pytest.raises(LeakageError, match=r"fitted on another split than .*other\.json"):
-        compare(request(real, made, extractor=corners, split=tmp_path / "other.json"))
+        compare(replace(asked, split=tmp_path / "other.json"))
 
 
-def test_the_real_cohort_s_options_are_not_those_of_a_synthetic_one(augment, studies, fakes, tmp_path, corners):
-    made, real = generated(studies, tmp_path, "made"), tmp_path / "real.npz"
+def test_generators_know_nobody_of_another_cohort(fitted, fakes, tmp_path, corners, monkeypatch):
+    said = []
+    monkeypatch.setattr("tinycohort.augment.console.warn", said.append)
+    asked = request(study(tmp_path / "real.npz", fakes, 9, {"AD": 100, "CN": 110}), fitted / "made", extractor=corners)
+    compare(asked)
+    split_cohort(asked.real.read(), seed=7).save(tmp_path / "its.json")
+    compare(replace(asked, split=tmp_path / "its.json"))
+    assert said == []
+
+
+def test_the_real_cohort_s_options_are_not_those_of_a_synthetic_one(augment, fitted, fakes, tmp_path, corners):
+    made, real = fitted / "made", tmp_path / "real.npz"
     fakes.study(real, counts={"AD": 40, "CN": 40})
     with np.load(real) as content:
         people, labels = content["participants"], content["labels"]

@@ -15,7 +15,7 @@ from tinycohort.augment.diagnostics import Diagnostics
 from tinycohort.augment.gate import Gate
 from tinycohort.augment.generation import Generated, write_cohort
 from tinycohort.augment.quarantine import already_set_aside, apply_gate, quarantine_of
-from tinycohort.datasets.errors import DataError, GateError
+from tinycohort.datasets.errors import DataError, GateError, UsageError
 from tinycohort.datasets.readers import read_cohort
 from tinycohort.datasets.transforms import Images, Preparation, prepare
 
@@ -205,3 +205,26 @@ def test_a_cohort_that_is_refused_leaves_the_one_that_it_would_have_replaced(stu
     after = tree(tmp_path)
     assert {name: content for name, content in after.items() if not name.startswith("syn.refused.quarantine")} == before
     assert set(pixels(tmp_path / "syn.refused.quarantine")) == {f"synAD000{i}" for i in range(1, 6)}
+
+
+def test_a_cohort_that_cannot_be_written_leaves_the_old_one(studies, tmp_path, copying, monkeypatch):
+    copying(1)
+    generate(studies, tmp_path / "syn")
+    before = tree(tmp_path)
+
+    def full(*args):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(commands, "record", full)
+    with pytest.raises(OSError, match="No space left"):
+        generate(studies, tmp_path / "syn", force=True, seed=1)
+    assert tree(tmp_path) == before
+
+
+def test_nobody_else_s_folder_is_replaced_by_what_is_refused(studies, tmp_path, copying):
+    (tmp_path / "syn.refused.quarantine").mkdir()
+    (tmp_path / "syn.refused.quarantine/thesis.txt").write_text("mine")
+    copying(5)
+    with pytest.raises(UsageError, match=r"syn\.refused\.quarantine is nothing that this command makes"):
+        generate(studies, tmp_path / "syn")
+    assert sorted(tree(tmp_path)) == ["syn.refused.quarantine", "syn.refused.quarantine/thesis.txt"]

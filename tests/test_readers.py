@@ -484,7 +484,7 @@ TABLE = "participant_id\timage\tdiagnosis\tnote\n"
         # A quotation mark that opens a field and is closed in another row swallows those between.
         (TABLE + '1\t1.png\tAD\t"head motion\n2\t2.png\tCN\tgood\n3\t3.png\tCN\tsee "B"\n', "quotation marks around whole fields"),
         (TABLE + '1\t1.png\tAD\t"head motion\n2\t2.png\tCN\tgood\n', "quotation marks around whole fields"),
-        (TABLE.replace("note", "diagnosis") + "1\t1.png\tAD\tCN\n", "two columns diagnosis; keep one of each"),
+        (TABLE.replace("note", "diagnosis") + "1\t1.png\tAD\tCN\n", "two columns diagnosis that differ in line 2; keep one of them"),
     ],
 )
 def test_a_table_loses_no_row_and_no_column_in_silence(tmp_path, text, says):
@@ -496,7 +496,8 @@ def test_a_table_loses_no_row_and_no_column_in_silence(tmp_path, text, says):
 def test_quoted_fields_and_codes(fakes, tmp_path):
     for name in "ab":
         fakes.picture(tmp_path / f"{name}.png", ord(name))
-    (tmp_path / "people.csv").write_text('participant_id,image,label,site,note\n1,a.png,AD,1_2,"moved, twice"\n2,b.png,CN,3_4,a "word"\n')
+    text = 'participant_id,image,label,site,note,x,x\n1,a.png,AD,1_2,"moved, twice" ,,\n2,b.png,CN,3_4,a "word",,\n'
+    (tmp_path / "people.csv").write_text(text)
     table = read_cohort(tmp_path / "people.csv").table
     assert table["note"].tolist() == ["moved, twice", 'a "word"']
     assert table["site"].tolist() == ["1_2", "3_4"]

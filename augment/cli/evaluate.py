@@ -120,7 +120,7 @@ def evaluate_command(
             # Volumes at full length would take hours, which nobody wants who tries this out.
             if not given.keys() & {"size", "plane", "position"}:
                 plane, position = demo.PREPARATION.plane, demo.PREPARATION.position
-            steps = demo.STEPS if steps is None else steps
+            steps = demo.STEPS if steps is None and "preset" not in given else steps
             least_steps = least_steps if "least_steps" in given else demo.LEAST_STEPS
         settings = changed(
             lasting(preset_settings(preset), None, steps),

@@ -63,7 +63,7 @@ def fidelity_command(
     settings = changed(FitSettings(), preparation=preparation_of(size, plane, position, fit, scaling))
     request = compare.Request(
         real=source,
-        synthetic=tuple(source_of(path, replace(source, table=None)) for path in synthetic),
+        synthetic=tuple(source_of(path, replace(source, table=None, drop_copies=None)) for path in synthetic),
         preparation=settings.preparation,
         extractor=extractor,
         weights=weights,

@@ -69,7 +69,7 @@ def read_real(source: Source, models: Mapping[str, FittedModel]) -> tuple[Cohort
         trained_on = np.array([model.config.participants.trained_on(who) for who in members.table["participant_id"]], dtype=bool)
         if trained_on.sum() != data["n_train"] or data.get("digest", digest) not in (digest, ""):
             raise DataError(
-                f"{source.data} is not, to the last voxel and label, the cohort that the model of {label} was fitted on "
+                f"{source.data} is not, to the last voxel, header and label, the cohort that the model of {label} was fitted on "
                 f"({trained_on.sum()} of its {data['n_train']} training images are there); give --data that cohort, read as it was then."
             )
         parts = [members.where(rows) for rows in (trained_on, ~trained_on)]

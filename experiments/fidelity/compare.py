@@ -11,14 +11,14 @@ import torch
 from torch import Tensor
 
 from ...augment import console
-from ...augment.commands import splits_of
+from ...augment.commands import fitted_on
 from ...datasets.check import require_sound
 from ...datasets.cohort import Cohort, CohortError
 from ...datasets.errors import DataError, LeakageError, UsageError
 from ...datasets.files import refuse_existing, write_json
 from ...datasets.readers import Source
 from ...datasets.seeds import derived_seed
-from ...datasets.splits import Split, split_cohort
+from ...datasets.splits import Split, official_sides, split_cohort
 from ...datasets.transforms import Preparation, prepare
 from .features import Extractor, Gathered, cohort_extractor, cohort_settings, custom_extractor, inception_of_name, sliced
 from .scores import FEWEST, MEASURES, Estimate, Sample, Score, ranking, score
@@ -93,12 +93,12 @@ def compare(request: Request, out: Path | None = None, *, force: bool = False) -
     real = request.real.read()
     if real.synthetic:
         raise UsageError(f"{request.real.data} is synthetic; the first cohort is the real one that the others are compared with.")
-    require_sound(real, sized=True, minimum=1, progress=console.tracked("checking"))
+    digest = require_sound(real, sized=True, minimum=1, progress=console.tracked("checking")).digest
     cohorts = {source.data: _readable(source.read()) for source in request.synthetic}
     labels = _shared_labels(real, cohorts, request.labels)
     preparation = _sized(request.preparation, real, cohorts)
     split = None if request.split is None else Split.load(request.split, real)
-    known = _known_to_generators(request, split)
+    known = _known_to_generators(request, split, real, digest)
     _require_enough(real if split is None else split.side(real, "test"), cohorts, labels)
     if split is None and request.extractor == "cohort":
         split = split_cohort(real, fractions=FRACTIONS, seed=request.seed)
@@ -126,24 +126,25 @@ def compare(request: Request, out: Path | None = None, *, force: bool = False) -
     return results
 
 
-def _known_to_generators(request: Request, split: Split | None) -> list[str]:
+def _known_to_generators(request: Request, split: Split | None, real: Cohort, digest: str) -> list[str]:
     """The cohorts whose generators were fitted on people whom they are compared with, as their descriptions have it.
 
     Raises
     ------
     LeakageError
-        If a cohort's models were fitted on another split than the one given.
+        If a cohort's models were fitted on the real cohort, of this ``digest``, by another split than the one given.
     """
     known = []
     for source in request.synthetic:
-        fitted_on = splits_of(Path(source.data))
-        if split is None and fitted_on:
-            known.append(source.data)
-        elif split is not None and fitted_on - {split.digest}:
+        splits = {split_digest for data_digest, split_digest in fitted_on(source.data) if data_digest == digest}
+        if split is not None and splits - {split.digest}:
             raise LeakageError(
                 f"The models of {source.data} were fitted on another split than {request.split}, and may have seen its test side; give the "
                 "split.json that lies beside them."
             )
+        # Where the sides are official, the classifier of the features leaves the test side to the comparison.
+        apart = split is not None or (request.extractor == "cohort" and official_sides(real) is not None)
+        known += [source.data] if splits and not apart else []
     return known
 
 

@@ -191,6 +191,8 @@ def latents_of(system: System, model: FittedModel, n: int, seed: int) -> tuple[T
     """Latents ``(n, D)`` of a system, and what its sampler tells; of reconstructions the codes of training images, in random order."""
     if system.sampler == RECONSTRUCTION:
         order = torch.randperm(len(model.codes), generator=seeded_generator(seed, model.config.label, RECONSTRUCTION))
+        if n > len(order):
+            raise UsageError(f"There are {len(order)} training images to reconstruct, and {n} cannot be scored; ask for fewer samples.")
         return model.codes[order[:n]], {}
     latents, diagnostics = draw_latents(model, n, sampler=system.sampler, seed=seed, **system.sampler_settings)
     return latents, diagnostics.as_dict() | {"warnings": diagnostics.warnings()}

@@ -106,9 +106,10 @@ def configuration_of(request: Request) -> dict[str, Any]:
 
 def _require_reconstructions(drawn: Mapping[str, int], sides: Sequence[Cohort]) -> None:
     """Raise a ``UsageError`` if there are fewer training images than images to score: repeated, they would score as no sample does."""
-    most = min(int((side.table["label"] == label).sum()) for side in sides for label in drawn)
-    if max(drawn.values()) > most:
-        raise UsageError(f"There are {most} training images to reconstruct, and more cannot be scored: give --samples {most} or less.")
+    for label, n in drawn.items():
+        most = min(int((side.table["label"] == label).sum()) for side in sides)
+        if n > most:
+            raise UsageError(f"There are {most} training images to reconstruct, and more cannot be scored: give --samples {most} or less.")
 
 
 def read_configuration(path: Path, *, root: str | None = None, weights: str | None = None, device: str | None = None) -> dict[str, Any]:
