@@ -75,12 +75,13 @@ def whoami(key, seed, folder):
     return {"pid": os.getpid()}
 """
 ENGINE = """
-import sys
+import signal, sys
 from pathlib import Path
 from tinycohort.experiments.engine.runs import Study, grid, run_study
 
 if __name__ == "__main__":
     job, folder, n, jobs = sys.argv[1:]
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # also where the tests run in the background, which ignores it
     try:
         outcome = run_study(Study(Path(folder), job, grid(run=range(int(n))), {"seed": 7}), jobs=int(jobs))
     except KeyboardInterrupt:
