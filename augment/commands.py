@@ -1,6 +1,5 @@
 """What the commands do, once their options are read: whole jobs on folders, with progress on the terminal."""
 
-import os
 import re
 import shutil
 from collections.abc import Mapping, Sequence
@@ -17,7 +16,7 @@ from ..datasets.check import Examination, examine, require_sound
 from ..datasets.cohort import Cohort
 from ..datasets.compute import choose_device
 from ..datasets.errors import DataError, GateError, TinycohortError, UsageError
-from ..datasets.files import named, refuse_existing, whole_file, whole_folder
+from ..datasets.files import expanded, named, refuse_existing, whole_file, whole_folder
 from ..datasets.ids import participant_of
 from ..datasets.readers import Source
 from ..datasets.splits import Split, split_cohort
@@ -283,7 +282,7 @@ def fitted_on(path: str) -> set[tuple[str, str]]:
 
 def _description_of_ours(path: str) -> dict[str, Any]:
     """The description of a synthetic cohort that we have written, by its folder or a file in it; of anything else, an empty one."""
-    place = Path(os.path.expandvars(path)).expanduser()
+    place = expanded(path)
     folder = place if place.is_dir() else place.parent
     try:
         content = read_json(folder / "dataset_description.json")

@@ -91,8 +91,10 @@ class Hooks:
 
 
 def plan_digest(settings: FitSettings, label: str, data_digest: str, split: Split) -> str:
-    """What makes two fits the same fit: settings, class, images and split. A resume point is only taken up by the same plan."""
-    plan = {"settings": settings.as_dict(), "label": label, "data": data_digest, "split": split.digest, "version": version("tinycohort")}
+    """What makes two fits the same fit, on whatever device: settings, class, images, split. Only the same plan takes up a resume point."""
+    content = settings.as_dict()
+    content["training"].pop("device")
+    plan = {"settings": content, "label": label, "data": data_digest, "split": split.digest, "version": version("tinycohort")}
     return hashlib.sha256(json.dumps(plan, sort_keys=True).encode()).hexdigest()
 
 

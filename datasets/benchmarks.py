@@ -2,7 +2,6 @@
 
 import hashlib
 import http.client
-import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +14,7 @@ from .arrays import as_grey
 from .benchmark_files import Content, from_openml, read_celeba_folder, read_cifar_folder, read_idx_folder, read_svhn_folder
 from .cohort import Cohort, Problem
 from .errors import DataError, UsageError
+from .files import expanded
 from .rings import rings_and_discs
 from .rows import cohort_table
 
@@ -169,7 +169,7 @@ def read_benchmark(
         content = _fetched(name, published, fetch)
         source = f"OpenML {published.openml}"
     else:
-        folder = Path(os.path.expandvars(root)).expanduser()
+        folder = expanded(root)
         if not folder.is_dir():
             raise DataError(f"There is no folder {folder}; put {published.download} in it, or give another --root.")
         try:

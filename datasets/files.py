@@ -83,6 +83,11 @@ def named(path: Path) -> Path:
     return path if path.name not in ("", "..") else path.absolute().resolve()
 
 
+def expanded(path: str | os.PathLike[str]) -> Path:
+    """``path`` with the variables of the environment and the ``~`` in it filled in, wherever it was written: options, configurations."""
+    return Path(os.path.expandvars(path)).expanduser()
+
+
 def refuse_existing(path: Path, *, force: bool, ours: Callable[[Path], bool] = lambda path: True) -> None:
     """Raise a ``UsageError`` if ``path`` exists, unless ``force`` is set and it is ``ours`` to replace; an empty folder does not count.
 

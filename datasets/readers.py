@@ -1,6 +1,5 @@
 """Reading a cohort, whatever its layout: the one entry is ``read_cohort``."""
 
-import os
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
@@ -12,6 +11,7 @@ from .cohort import Cohort, Problem
 from .copies import without_copies
 from .custody import is_inside, require_intact
 from .errors import DataError, UsageError
+from .files import expanded
 from .images import files_of
 
 
@@ -104,7 +104,7 @@ def _read(data: str | Path, table: str | Path | None, label: str | None, plane: 
         if table is not None:
             raise UsageError(f"The cohort '{data}' has its own table; leave out --table {table}.")
         return NAMES[data](label, root)
-    path = Path(os.path.expandvars(data)).expanduser()
+    path = expanded(data)
     if not path.exists():
         raise DataError(f"There is no file or folder {path}, and no cohort of that name; the names are: {', '.join(NAMES)}.")
     layout = next((layout for layout in LAYOUTS if layout.recognises(path)), None)
@@ -173,6 +173,6 @@ class Source:
 
     def resolved(self) -> "Source":
         """The same source from whatever folder it is read: its paths are absolute."""
-        data = self.data if self.data in NAMES else str(Path(os.path.expandvars(self.data)).expanduser().resolve())
-        root = None if self.root is None else str(Path(os.path.expandvars(self.root)).expanduser().resolve())
+        data = self.data if self.data in NAMES else str(expanded(self.data).resolve())
+        root = None if self.root is None else str(expanded(self.root).resolve())
         return replace(self, data=data, table=None if self.table is None else str(Path(self.table).expanduser().resolve()), root=root)

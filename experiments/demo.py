@@ -18,6 +18,7 @@ from .augmentation_study import command as evaluate
 from .augmentation_study.protocols import DEFAULT_MODE, Protocols
 from .engine.folder import read_config
 from .engine.page import markdown_table
+from .engine.starting import HowToRun
 
 SOURCE = Source("demo")
 # A coronal slice through the ventricles and the hippocampi, which shrink in AD.
@@ -69,7 +70,7 @@ def run_demo(out: Path, *, steps: int, force: bool) -> None:
         temporary.write_text(f"# Demo\n\n{markdown_table(pd.DataFrame(rows))}\n", encoding="utf-8")
     # One that is there would be taken up, and not replaced.
     shutil.rmtree(study, ignore_errors=True)
-    evaluate.evaluate(study_configuration(min(steps, STUDY_STEPS)), study, jobs=STUDY_RUNS)
+    evaluate.evaluate(study_configuration(min(steps, STUDY_STEPS)), study, HowToRun(jobs=STUDY_RUNS))
     console.say(
         f"The contact sheet is {out / 'contact-sheet.png'}, the summary {out / 'summary.md'}, the synthetic cohort {out / 'synthetic'}, "
         f"and the report of a small study, whether it helps a classifier, {study / 'report.html'}."

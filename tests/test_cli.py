@@ -12,6 +12,7 @@ from typer.main import get_command
 
 from tinycohort.augment import cli, commands
 from tinycohort.datasets.readers import read_cohort
+from tinycohort.experiments.engine.starting import HowToRun
 
 QUICK = ("--epochs", "2", "--channels", "2", "--latent-dim", "2", "--batch-size", "5", "--precision", "fp32", "--device", "cpu")
 COMMANDS = list(get_command(cli.app).commands)
@@ -149,12 +150,12 @@ def test_a_study_has_the_paper_s_settings_of_a_benchmark(augment, monkeypatch, w
         "cohort,inception-768",
     )
     assert augment("study", "benchmark", *words, *more, "--jobs", "2").code == 0
-    request, ((_, folder), options) = asked
+    request, ((_, folder, how), _) = asked
     assert request.plan == "benchmark"
     assert request.systems == ("vae:normal", "ae:gmm", "vae:riemannian rho_scale=2")
     assert request.sizes == (50, 0)
     assert (request.scoring.features, request.scoring.measures) == (("cohort", "inception-768"), ("frechet", "kid", "prd"))
-    assert (folder, options["jobs"], options["slurm"]) == (Path("studies/x"), 2, None)
+    assert (folder, how) == (Path("studies/x"), HowToRun(jobs=2))
     fit = request.fit
     assert (fit.arch, fit.channels, fit.training.epochs, fit.training.steps) == (arch, channels, epochs, steps)
     assert (fit.model_settings.get("beta"), fit.latent_dim) == (beta, latent_dim)

@@ -39,6 +39,7 @@ from tinycohort.experiments.augmentation_study.results import Section, reservati
 from tinycohort.experiments.engine.folder import all_runs, claim, seed_of, write_run
 from tinycohort.experiments.engine.generators import check_no_leakage, generator_of
 from tinycohort.experiments.engine.prepared import Prepared, stratum
+from tinycohort.experiments.engine.settings import classifier_settings_of, content_of_classifier
 from tinycohort.experiments.engine.statistics import corrected_t_test, paired_differences
 from tinycohort.experiments.engine.systems import System
 
@@ -165,8 +166,8 @@ def test_published_results_stay_those_of_their_configuration(name: str, tmp_path
     folder = shutil.copytree(RESULTS / name, tmp_path / name)
     config = evaluate.read_configuration(folder / "config.toml", None)
     # As this version would resolve it: an option that a study does not use must leave no trace.
-    protocols, classifier = Protocols(**config["protocols"]), ClassifierSettings(**config["classifier"])
-    config |= {"protocols": asdict(protocols), "classifier": asdict(classifier), "generators": None}
+    protocols, classifier = Protocols(**config["protocols"]), classifier_settings_of(config)
+    config |= {"protocols": asdict(protocols), "classifier": content_of_classifier(classifier), "generators": None}
     digest = claim(folder, config)
     assert {run["configuration"] for run in all_runs(folder)} == {digest}
     write_report(folder)

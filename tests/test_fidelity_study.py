@@ -20,6 +20,7 @@ from tinycohort.datasets.errors import DataError, GateError, UsageError
 from tinycohort.datasets.readers import Source
 from tinycohort.datasets.transforms import ImageSpace, Preparation
 from tinycohort.experiments.engine.folder import all_runs, claim, read_config, run_path, seed_of, write_run
+from tinycohort.experiments.engine.settings import fit_settings_of
 from tinycohort.experiments.fidelity import features
 from tinycohort.experiments.fidelity_study import command, data
 from tinycohort.experiments.fidelity_study.cell import (
@@ -32,7 +33,7 @@ from tinycohort.experiments.fidelity_study.cell import (
     run_cell,
     split_of,
 )
-from tinycohort.experiments.fidelity_study.data import StudyData, load_extractor
+from tinycohort.experiments.fidelity_study.data import StudyData, inception, load_extractor
 from tinycohort.experiments.fidelity_study.figures import _pictures, draw_samples, draw_scores
 from tinycohort.experiments.fidelity_study.plans import RECONSTRUCTIONS, plan_of, systems_of
 from tinycohort.experiments.fidelity_study.report import _tables, write_report
@@ -321,9 +322,16 @@ def test_a_configuration_is_taken_elsewhere(study: Path, tmp_path):
     assert (moved["where"]["weights"], moved["where"]["device"]) == (str(Path("w.pth").resolve()), "gpu")
     # Where things are does not bind a study: the folder goes on.
     assert claim(study, moved) == claim(study, plain)
+    assert fit_settings_of(moved).training.device == "gpu"
     (tmp_path / "config.toml").write_text("seed = 1\n")
     with pytest.raises(DataError, match="lacks data, where, scoring, fit, grid"):
         command.read_configuration(tmp_path / "config.toml")
+
+
+def test_a_published_configuration_names_the_weights_by_a_variable(tmp_path, monkeypatch):
+    monkeypatch.setenv("INCEPTION", str(tmp_path / "inception.safetensors"))
+    with pytest.raises(DataError, match=f"no weights of InceptionV3 at {tmp_path}/inception.safetensors"):
+        inception("inception-768", "$INCEPTION")
 
 
 def test_a_model_that_has_learnt_nothing_is_told(study: Path):
@@ -514,6 +522,6 @@ def test_the_classifier_of_the_features_shares_nobody_with_what_chooses_its_epoc
         return data.CNN((8, 8), 2)
 
     monkeypatch.setattr(data, "cohort_classifier", trained)
-    data._classifier(tmp_path, {"seed": 0, "data": {"preparation": {"size": [8, 8]}}})
+    data._classifier(tmp_path, {"seed": 0, "data": {"preparation": {"size": [8, 8]}}, "where": {}})
     assert seen["training"].isdisjoint(seen["held out"])
     assert (len(seen["training"]), len(seen["held out"])) == (16, 4)

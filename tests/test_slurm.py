@@ -46,7 +46,7 @@ from tinycohort.experiments.engine.slurm import sbatch_script, submit
 script, folder = sys.argv[1:]
 logs = f"{folder}/slurm"
 for _ in range(2):  # the second finds everything done
-    job = submit(sbatch_script([sys.executable, script, folder], 3, logs=logs, time="5"), logs=logs)
+    job = submit(sbatch_script([sys.executable, script, folder], 3, logs=logs, options=["--time=5"]), logs=logs)
     while subprocess.run(["squeue", "--noheader", "--job", job], capture_output=True, text=True, check=True).stdout.strip():
         time.sleep(0.2)
     print(job)
@@ -59,22 +59,17 @@ def test_the_script_says_what_each_task_does():
         4,
         logs="studies/a 100%/slurm",
         cpus=2,
-        memory="8G",
-        time="02:00:00",
-        options=["--partition=gpu"],
-        setup=["module load python"],
+        options=["--mem=8G", "--time=02:00:00"],
     )
     assert script.splitlines() == [
         "#!/bin/sh",
-        '#SBATCH --job-name="tinycohort"',
+        "#SBATCH --job-name=tinycohort",
         "#SBATCH --array=1-4",
         "#SBATCH --cpus-per-task=2",
         '#SBATCH --output="studies/a 100%%/slurm/%A_%a.log"',
         "#SBATCH --mem=8G",
         "#SBATCH --time=02:00:00",
-        "#SBATCH --partition=gpu",
         "",
-        "module load python",
         "exec augment evaluate --data 'my data' --shard \"$SLURM_ARRAY_TASK_ID/4\"",
     ]
 
@@ -88,10 +83,30 @@ def test_the_script_is_one_that_a_shell_runs():
     assert answer.stdout.strip() == str([*words, "--shard", "3/4"])
 
 
-@pytest.mark.parametrize("wrong", [{"shards": 0}, {"shards": 2, "cpus": 0}, {"shards": 2, "options": ["--mem=1G\nrm -rf"]}])
-def test_no_script(wrong):
-    with pytest.raises(UsageError):
+@pytest.mark.parametrize(
+    ("wrong", "says"),
+    [
+        ({"shards": 0}, "Shards and cores are 1 or more"),
+        ({"shards": 2, "cpus": 0}, "Shards and cores are 1 or more"),
+        ({"shards": 2, "options": ["--mem=1G\nrm -rf"]}, "one line such as --gres=gpu:1"),
+        ({"shards": 2, "options": ["gpu:1"]}, "one line such as --gres=gpu:1, not 'gpu:1'"),
+    ],
+)
+def test_no_script(wrong, says):
+    with pytest.raises(UsageError, match=says):
         sbatch_script(["augment"], **wrong, logs="logs")
+
+
+def test_the_command_hands_on_what_it_is_told(fakes, augment, tmp_path):
+    data, out = fakes.study(tmp_path / "study.npz", counts={"AD": 20, "CN": 20}), tmp_path / "study"
+    answer = augment("evaluate", "--data", data, "--slurm", 2, "--jobs", 3, "--sbatch", "--gres=gpu:1", "--sbatch=-t 60", "--out", out)
+    assert answer.code == 0
+    lines = answer.out.splitlines()
+    assert lines[2:4] + lines[5:7] == ["#SBATCH --array=1-2", "#SBATCH --cpus-per-task=3", "#SBATCH --gres=gpu:1", "#SBATCH -t 60"]
+    assert lines[-1].startswith("exec augment evaluate --config")
+    refused = augment("evaluate", "--data", data, "--sbatch", "--gres=gpu:1", "--out", tmp_path / "other")
+    assert refused.code == 2
+    assert "--sbatch goes with --slurm N" in refused.err
 
 
 def test_without_sbatch_or_refused_by_it(tmp_path, monkeypatch):

@@ -402,6 +402,14 @@ def test_a_default_width_and_its_number_are_the_same_fit(study, arch, written, o
     assert settings.as_dict() == asdict(settings) | {"channels": written}
 
 
+def test_a_fit_is_the_same_on_another_device(study):
+    _, split = study
+    elsewhere = replace(SMALL, training=replace(SMALL.training, device="gpu"))
+    assert plan_digest(elsewhere, "AD", "", split) == plan_digest(SMALL, "AD", "", split)
+    longer = replace(SMALL, training=replace(SMALL.training, epochs=4))
+    assert plan_digest(longer, "AD", "", split) != plan_digest(SMALL, "AD", "", split)
+
+
 def test_a_resume_point_of_another_plan_is_refused(study, tmp_path):
     folder = tmp_path / "resume"
     fit_class(*study, "AD", SMALL, resume_folder=folder)

@@ -5,8 +5,29 @@ from typing import Annotated
 
 import typer
 
-from .options import Data, DropCopies, Fit, Label, Plane, Position, Root, Scaling, Seed, Size, Suffix, Table
-from .reading import HOW_TO_RUN, changed, command_line, given_options, lasting, parts_of, preparation_of, preset_settings
+from .options import (
+    Config,
+    Data,
+    Device,
+    DropCopies,
+    Fit,
+    Jobs,
+    Label,
+    Plane,
+    Position,
+    Root,
+    Sbatch,
+    Scaling,
+    Seed,
+    Shard,
+    Size,
+    Slurm,
+    Submit,
+    Suffix,
+    Table,
+    Threads,
+)
+from .reading import HOW_TO_RUN, WHERE_THINGS_ARE, changed, command_line, given_options, lasting, parts_of, preparation_of, preset_settings
 
 OF_GENERATORS = {"preset", "steps", "latent_dim", "channels", "beta"}
 
@@ -79,16 +100,14 @@ def evaluate_command(
         str | None, typer.Option("--network", help="Your own classifier: package.module:function, called with shape and number of classes.")
     ] = None,
     seed: Seed = 0,
-    jobs: Annotated[int, typer.Option("--jobs", min=1, help="Runs computed at a time.")] = 1,
-    threads: Annotated[int, typer.Option("--threads", min=1, help="Threads of each.")] = 1,
-    shard: Annotated[
-        str | None, typer.Option("--shard", help="Compute only this part, as 2/8: for several machines on one folder.")
-    ] = None,
-    slurm: Annotated[int | None, typer.Option("--slurm", help="Print a SLURM job array of so many shards instead.")] = None,
-    submit: Annotated[bool, typer.Option("--submit", help="With --slurm: submit it.")] = False,
-    config: Annotated[
-        Path | None, typer.Option("--config", help="Repeat the study with this config.toml; only --out and how to run are taken from here.")
-    ] = None,
+    device: Device = None,
+    jobs: Jobs = 1,
+    threads: Threads = 1,
+    shard: Shard = None,
+    slurm: Slurm = None,
+    submit: Submit = False,
+    sbatch: Sbatch = None,
+    config: Config = None,
     out: Annotated[Path, typer.Option("--out", help="Folder of the study; one that is there is taken up again.")] = Path(
         "studies/evaluation"
     ),
@@ -103,15 +122,15 @@ def evaluate_command(
     from ...experiments import demo
     from ...experiments.augmentation_study import command as evaluate
     from ...experiments.augmentation_study.protocols import DEFAULT_MODE, Protocols
+    from ...experiments.engine.starting import HowToRun
 
-    if submit and slurm is None:
-        raise UsageError("--submit goes with --slurm N, the number of shards.")
+    how = HowToRun(jobs, threads, shard, slurm, submit, tuple(sbatch or ()))
     given = given_options(context)
     if config is not None:
-        ignored = [option for name, option in given.items() if name not in HOW_TO_RUN]
+        ignored = [option for name, option in given.items() if name not in HOW_TO_RUN | WHERE_THINGS_ARE]
         if ignored:
             raise UsageError(f"With --config the study is what {config} says: leave out {', '.join(ignored)}, or --config.")
-        resolved = evaluate.read_configuration(config, network)
+        resolved = evaluate.read_configuration(config, network, root=root, device=device)
     else:
         unused = [option for name, option in given.items() if name in OF_GENERATORS] if generators else []
         if unused:
@@ -127,6 +146,7 @@ def evaluate_command(
             latent_dim=latent_dim,
             channels=channels,
             model_settings={"beta": beta},
+            training={"device": device},
             preparation=preparation_of(size, plane, position, fit, scaling),
         )
         request = evaluate.Request(
@@ -144,7 +164,7 @@ def evaluate_command(
             generators=generators,
         )
         resolved = evaluate.configuration_of(request)
-    evaluate.evaluate(resolved, out, jobs=jobs, threads=threads, shard=shard, slurm=slurm, send=submit)
+    evaluate.evaluate(resolved, out, how)
 
 
 def _parse_limits(texts: list[str]) -> dict[str, int]:

@@ -1,5 +1,6 @@
 """The options that several commands have."""
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -39,4 +40,17 @@ Classes = Annotated[list[str] | None, typer.Option("--class", help="Class; may b
 Seed = Annotated[int, typer.Option("--seed", help="Same seed, same result, on the same machine.")]
 Force = Annotated[bool, typer.Option("--force", help="Replace what is there.")]
 Reason = Annotated[str, typer.Option("--reason", help="Why a threshold was changed; the cohort's description keeps it.")]
+Jobs = Annotated[int, typer.Option("--jobs", min=1, help="Runs computed at a time.")]
+Threads = Annotated[int, typer.Option("--threads", min=1, help="Threads of each.")]
+Shard = Annotated[str | None, typer.Option("--shard", help="Compute only this part, as 2/8: for several machines on one folder.")]
+Slurm = Annotated[int | None, typer.Option("--slurm", help="Print a SLURM job array of so many shards instead.")]
+Submit = Annotated[bool, typer.Option("--submit", help="With --slurm: submit it.")]
+Sbatch = Annotated[
+    list[str] | None,
+    typer.Option("--sbatch", help="With --slurm: an option of sbatch, as --sbatch=--gres=gpu:1; may be given again."),
+]
+Config = Annotated[
+    Path | None,
+    typer.Option("--config", help="Repeat the study with this config.toml; only where things are, and how to run, is taken from here."),
+]
 Device = Annotated[str | None, typer.Option("--device", help="auto, cpu or gpu.")]

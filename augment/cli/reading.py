@@ -11,7 +11,8 @@ if TYPE_CHECKING:
     from ..fitting import FitSettings
 
 # Options of a study that are no part of its configuration; a network is, and is confirmed on the command line.
-HOW_TO_RUN = {"config", "out", "jobs", "threads", "shard", "slurm", "submit", "network"}
+HOW_TO_RUN = {"config", "out", "jobs", "threads", "shard", "slurm", "submit", "sbatch", "network"}
+WHERE_THINGS_ARE = {"root", "weights", "device"}  # of a study that is repeated elsewhere
 
 
 def command_line() -> str:

@@ -6,10 +6,28 @@ from typing import Annotated
 
 import typer
 
-from .options import Data, Device, DropCopies, Fit, Label, Plane, Position, Root, Seed, Size, Suffix, Table
-from .reading import HOW_TO_RUN, changed, command_line, given_options, lasting, parts_of, preparation_of, preset_settings
-
-WHERE_THINGS_ARE = {"root", "weights", "device"}  # of a study that is repeated elsewhere
+from .options import (
+    Config,
+    Data,
+    Device,
+    DropCopies,
+    Fit,
+    Jobs,
+    Label,
+    Plane,
+    Position,
+    Root,
+    Sbatch,
+    Seed,
+    Shard,
+    Size,
+    Slurm,
+    Submit,
+    Suffix,
+    Table,
+    Threads,
+)
+from .reading import HOW_TO_RUN, WHERE_THINGS_ARE, changed, command_line, given_options, lasting, parts_of, preparation_of, preset_settings
 
 app = typer.Typer()
 
@@ -78,27 +96,23 @@ def study_command(
     batch_size: Annotated[int | None, typer.Option("--batch-size", help="Images a step.")] = None,
     seed: Seed = 0,
     device: Device = None,
-    jobs: Annotated[int, typer.Option("--jobs", min=1, help="Processes; what shares a model is done by one of them.")] = 1,
-    threads: Annotated[int, typer.Option("--threads", min=1, help="Threads of each.")] = 1,
-    shard: Annotated[
-        str | None, typer.Option("--shard", help="Compute only this part, as 2/8: for several machines on one folder.")
-    ] = None,
-    slurm: Annotated[int | None, typer.Option("--slurm", help="Print a SLURM job array of so many shards instead.")] = None,
-    submit: Annotated[bool, typer.Option("--submit", help="With --slurm: submit it.")] = False,
-    config: Annotated[
-        Path | None,
-        typer.Option("--config", help="Repeat the study with this config.toml; only where things are, and how to run, is taken from here."),
-    ] = None,
+    jobs: Jobs = 1,
+    threads: Threads = 1,
+    shard: Shard = None,
+    slurm: Slurm = None,
+    submit: Submit = False,
+    sbatch: Sbatch = None,
+    config: Config = None,
     out: Annotated[Path | None, typer.Option("--out", help="Folder of the study; one that is there is taken up again.")] = None,
 ) -> None:
     """Measure how good samples are, over models, samplers, settings and training sizes: the paper's tables and figures, resumable."""
     from ...datasets.errors import UsageError
     from ...datasets.readers import Source
+    from ...experiments.engine.starting import HowToRun
     from ...experiments.fidelity_study import command as studies
     from ...experiments.fidelity_study.cell import Scoring
 
-    if submit and slurm is None:
-        raise UsageError("--submit goes with --slurm N, the number of shards.")
+    how = HowToRun(jobs, threads, shard, slurm, submit, tuple(sbatch or ()))
     given = given_options(context)
     if config is not None:
         ignored = [option for parameter, option in given.items() if parameter not in HOW_TO_RUN | WHERE_THINGS_ARE]
@@ -127,12 +141,11 @@ def study_command(
             runs=runs,
             seed=seed,
             weights=weights,
-            device=device or "cpu",
             command=command_line(),
         )
         resolved = studies.configuration_of(request)
     folder = out or Path("studies") / resolved["grid"]["plan"]
-    studies.run(resolved, folder, jobs=jobs, threads=threads, shard=shard, slurm=slurm, send=submit)
+    studies.run(resolved, folder, how)
 
 
 @app.command("studies", epilog="Example: augment studies")

@@ -32,6 +32,7 @@ from ...datasets.splits import Split
 from ..engine.folder import read_config, seed_of
 from ..engine.generators import check_no_leakage, generator_of
 from ..engine.prepared import Part, Prepared, stratum
+from ..engine.settings import classifier_settings_of
 from ..engine.systems import System
 from .protocols import Protocols, split_of_run
 
@@ -88,7 +89,7 @@ def _train(training: TrainingSet, validation: Part, config: Mapping[str, Any], *
         training.labels,
         validation.images,
         validation.labels,
-        lengthened(ClassifierSettings(**config["classifier"]), len(training.images), config["protocols"]["least_steps"]),
+        lengthened(classifier_settings_of(config), len(training.images), config["protocols"]["least_steps"]),
         n_classes=n_classes,
         seed=seed,
         class_weights=training.class_weights,

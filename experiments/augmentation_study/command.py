@@ -12,6 +12,7 @@ from ...classifiers.covariates import CATEGORICAL, NUMERIC, available
 from ...classifiers.network import load_network
 from ...classifiers.training import ClassifierSettings
 from ...datasets.cohort import Cohort
+from ...datasets.compute import choose_device
 from ...datasets.errors import DataError, UsageError
 from ...datasets.readers import Source
 from ...datasets.splits import Split
@@ -19,7 +20,8 @@ from ..engine import starting
 from ..engine.generators import check_no_leakage, describe_given
 from ..engine.prepared import TEST, Prepared, columns_of, describe, stratum
 from ..engine.runs import Study
-from ..engine.settings import fit_settings_from
+from ..engine.settings import classifier_settings_of, fit_settings_of
+from ..engine.starting import HERE, HowToRun
 from .cell import run_cell
 from .protocols import DEFAULT_METHODS, Protocols, cells_of, require_splits, split_of, staggered, study_config
 from .report import write_report
@@ -46,6 +48,7 @@ class Request:
 def configuration_of(request: Request) -> dict[str, Any]:
     """Check everything that can be checked before a run, and return the resolved configuration."""
     cells_of(request.methods, request.modes, request.runs)
+    choose_device(request.fit.training.device)
     _check_protocols(request.protocols, external=request.test_source is not None, generators=request.generators is not None)
     if request.network:
         load_network(request.network)
@@ -108,8 +111,16 @@ def _check_given(folder: Path, cohort: Cohort, external: Cohort | None, protocol
         check_no_leakage(model, split, [] if external is None else external.table["participant_id"])
 
 
-def read_configuration(path: Path, network: str | None) -> dict[str, Any]:
+def read_configuration(path: Path, network: str | None, **here: str | None) -> dict[str, Any]:
     """A study's configuration from a file, such as the ``config.toml`` of another study.
+
+    Parameters
+    ----------
+    path : Path
+    network : str or None
+        That the command line names.
+    **here
+        Where things are here, as for ``starting.moved``.
 
     Raises
     ------
@@ -120,9 +131,10 @@ def read_configuration(path: Path, network: str | None) -> dict[str, Any]:
     """
     config = starting.read_configuration(path, ("seed", "data", "where", "protocols", "fit", "classifier", "grid"))
     try:
+        config = starting.moved(config, **here)
         Source(**config["data"]["source"], **config["where"]["source"])
-        fit_settings_from(config["fit"])
-        ClassifierSettings(**config["classifier"])
+        fit_settings_of(config)
+        classifier_settings_of(config)
         cells_of(**config["grid"])
         protocols = Protocols(**config["protocols"])
         _check_protocols(protocols, external="test_source" in config["data"], generators="generators" in config)
@@ -133,17 +145,8 @@ def read_configuration(path: Path, network: str | None) -> dict[str, Any]:
     return config
 
 
-def evaluate(
-    config: Mapping[str, Any],
-    out: Path,
-    *,
-    jobs: int = 1,
-    threads: int = 1,
-    shard: str | None = None,
-    slurm: int | None = None,
-    send: bool = False,
-) -> None:
-    """Run what is missing of a study, and write its report.
+def evaluate(config: Mapping[str, Any], out: Path, how: HowToRun = HERE) -> None:
+    """Run what is missing of a study, and write its report; see ``starting.start`` for the errors.
 
     Parameters
     ----------
@@ -151,22 +154,17 @@ def evaluate(
         Resolved.
     out : Path
         Folder of the study.
-    jobs, threads, shard, slurm, send
-        As for ``starting.start``, which raises the errors.
+    how : HowToRun
     """
     cells = cells_of(**config["grid"])
     starting.start(
         Study(out, run_cell, staggered(cells) if config["protocols"]["protocol"] == "paper" else cells, config),
+        how,
         command=["augment", "evaluate", *(["--network", config["network"]] if config.get("network") else [])],
         report=report,
         # Data that are not there, or not those of the study, are told once, and not by every run.
         prepare=lambda: Prepared.load(out, config),
         together=("run",),
-        jobs=jobs,
-        threads=threads,
-        shard=shard,
-        slurm=slurm,
-        send=send,
     )
 
 

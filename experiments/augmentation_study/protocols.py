@@ -19,6 +19,7 @@ from ...datasets.subsets import LEFT_OUT
 from ..engine.folder import seed_of
 from ..engine.generators import split_of_given
 from ..engine.prepared import TEST, without_places
+from ..engine.settings import content_of_classifier, content_of_fit
 from ..engine.systems import System
 
 BASELINES = ("original", "resampled", "weighted", "classical", "covariates")
@@ -176,7 +177,7 @@ def study_config(
     the command line, which may differ in how many jobs there are.
     """
     bound, places = without_places(data)
-    where: dict[str, Any] = {"command": command or None}
+    where: dict[str, Any] = {"command": command or None, "device": fit.training.device}
     if generators is not None:
         generators, where["generators"] = generators["digests"], generators["folder"]
     where |= places
@@ -185,8 +186,8 @@ def study_config(
         "data": bound,
         "where": where,
         "protocols": asdict(protocols),
-        "fit": fit.as_dict(),
-        "classifier": asdict(classifier),
+        "fit": content_of_fit(fit),
+        "classifier": content_of_classifier(classifier),
         "network": network,
         "generators": generators,
         "grid": {"methods": list(methods), "modes": list(modes), "runs": runs},

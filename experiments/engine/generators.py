@@ -19,7 +19,7 @@ from ...datasets.splits import Split
 from ...datasets.transforms import Preparation
 from .folder import digest, seed_of
 from .prepared import Prepared, make_once
-from .settings import fit_settings_from
+from .settings import fit_settings_of
 from .systems import System
 
 
@@ -95,9 +95,7 @@ def generator_of(
     if config.get("generators"):
         return given_generator(label, config)
     place = place_of_fitted(folder, run, system, data.classes.index(label))
-    settings = replace(
-        system.fit_settings(fit_settings_from(config["fit"])), seed=seed_of(config["seed"], {"run": run, "of": "generators"})
-    )
+    settings = replace(system.fit_settings(fit_settings_of(config)), seed=seed_of(config["seed"], {"run": run, "of": "generators"}))
     return fitted_once(place, data.cohort, split, label, settings, config["data"]["digest"])
 
 

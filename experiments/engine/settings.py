@@ -1,23 +1,54 @@
-"""A generator's settings as a study's configuration holds them."""
+"""A study's settings of its generators and classifiers, as its configuration holds them.
+
+The device is none of them: it stands with where the data lie, so that a study begun on one machine goes on on another.
+"""
 
 from collections.abc import Mapping
+from dataclasses import asdict
 from typing import Any
 
 from ...augment.fitting import FitSettings
 from ...augment.model_config import MetricSettings
 from ...augment.training import TrainingSettings
+from ...classifiers.training import ClassifierSettings
 from ...datasets.transforms import Preparation
 
 
-def fit_settings_from(content: Mapping[str, Any]) -> FitSettings:
-    """Rebuild ``FitSettings(...).as_dict()`` from TOML, which leaves out what is ``None`` and knows no tuples.
+def device_of(config: Mapping[str, Any]) -> str:
+    """On what a study computes: ``auto``, ``cpu`` or ``gpu``."""
+    return config["where"].get("device", "auto")
+
+
+def content_of_fit(settings: FitSettings) -> dict[str, Any]:
+    """What a configuration says of the generators' settings."""
+    content = settings.as_dict()
+    return content | {"training": _without_device(content["training"])}
+
+
+def content_of_classifier(settings: ClassifierSettings) -> dict[str, Any]:
+    """What a configuration says of the classifiers' settings."""
+    return _without_device(asdict(settings))
+
+
+def fit_settings_of(config: Mapping[str, Any]) -> FitSettings:
+    """The generators' settings, from a configuration that may come from TOML, which leaves out what is ``None`` and knows no tuples.
 
     The images of a study are prepared already: nothing more is done to them.
     """
+    content = config["fit"]
     parts = {name: value for name, value in content.items() if name not in ("preparation", "training", "metric")}
     return FitSettings(
         **parts,
         preparation=Preparation(size=tuple(content["preparation"]["size"]), scaling="none"),
-        training=TrainingSettings(**content["training"]),
+        training=TrainingSettings(**content["training"], device=device_of(config)),  # type: ignore[arg-type]
         metric=MetricSettings(**content["metric"]),
     )
+
+
+def classifier_settings_of(config: Mapping[str, Any]) -> ClassifierSettings:
+    """The classifiers' settings, from a configuration."""
+    return ClassifierSettings(**config["classifier"], device=device_of(config))  # type: ignore[arg-type]
+
+
+def _without_device(content: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in content.items() if name != "device"}

@@ -13,12 +13,8 @@ def sbatch_script(
     shards: int,
     *,
     logs: str | Path,
-    name: str = "tinycohort",
     cpus: int = 1,
-    memory: str | None = None,
-    time: str | None = None,
     options: Sequence[str] = (),
-    setup: Sequence[str] = (),
 ) -> str:
     """The text of a job array that runs ``command --shard i/shards`` for every i.
 
@@ -32,16 +28,10 @@ def sbatch_script(
         Number of tasks.
     logs : str or Path
         Folder that the tasks' output goes to. ``submit`` makes it: where it is missing, SLURM ends a job without a word.
-    name : str
-        Of the array, as ``squeue`` shows it.
     cpus : int
         Cores a task: jobs times threads.
-    memory, time : str, optional
-        As sbatch takes them: ``"8G"``, ``"02:00:00"``.
     options : sequence of str
-        Other options of sbatch, each as one text: ``"--partition=gpu"``, ``"--gres=gpu:1"``.
-    setup : sequence of str
-        Lines of shell to run before the command: ``"module load python"``.
+        Other options of sbatch, each as one text: ``"--time=02:00:00"``, ``"--gres=gpu:1"``.
 
     Raises
     ------
@@ -52,16 +42,14 @@ def sbatch_script(
         raise UsageError(f"Shards and cores are 1 or more, not {shards} and {cpus}.")
     # In a file's name SLURM replaces what follows a %: its own patterns are meant, those in the folder's name are not.
     output = f"{str(logs).replace('%', '%%')}/%A_%a.log"
-    directives = [f"--job-name={_quoted(name)}", f"--array=1-{shards}", f"--cpus-per-task={cpus}", f"--output={_quoted(output)}"]
-    directives += [f"--mem={memory}"] if memory else []
-    directives += [f"--time={time}"] if time else []
+    directives = ["--job-name=tinycohort", f"--array=1-{shards}", f"--cpus-per-task={cpus}", f"--output={_quoted(output)}"]
     directives += options
-    if any("\n" in directive for directive in directives):
-        raise UsageError("An option of sbatch has a line break in it.")
+    if any("\n" in option or not option.startswith("-") for option in options):
+        raise UsageError(f"An option of sbatch is one line such as --gres=gpu:1, not '{' '.join(options)}'.")
     # exec: a signal for the job is one for the command. The number of shards is fixed here: of a part of the array that is submitted
     # again (--array=3), SLURM would count that part.
     run = f'exec {shlex.join(command)} --shard "$SLURM_ARRAY_TASK_ID/{shards}"'
-    return "\n".join(["#!/bin/sh", *(f"#SBATCH {directive}" for directive in directives), "", *setup, run]) + "\n"
+    return "\n".join(["#!/bin/sh", *(f"#SBATCH {directive}" for directive in directives), "", run]) + "\n"
 
 
 def submit(script: str, *, logs: str | Path) -> str:

@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -10,30 +11,68 @@ from rich.progress import Progress as Bars
 
 from ...augment import console
 from ...datasets.errors import DataError, GateError, LeakageError, TinycohortError, UsageError
+from ...datasets.files import expanded
 from ...datasets.texts import read_toml
 from .folder import Failure, canonical, claim, run_path
 from .runs import Progress, Shard, Study, run_study
 from .slurm import sbatch_script, submit
 
 
+@dataclass(frozen=True)
+class HowToRun:
+    """Which machines and processes compute a study.
+
+    Parameters
+    ----------
+    jobs, threads : int
+        Processes, and threads of each.
+    shard : str, optional
+        ``i/n``: only this part, and no report.
+    slurm : int, optional
+        Print a SLURM job array of so many shards instead.
+    submit : bool
+        Submit it.
+    sbatch : tuple of str
+        Options of sbatch for it, such as ``"--gres=gpu:1"``.
+
+    Raises
+    ------
+    UsageError
+        If these do not go together.
+    """
+
+    jobs: int = 1
+    threads: int = 1
+    shard: str | None = None
+    slurm: int | None = None
+    submit: bool = False
+    sbatch: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.slurm is None and (self.submit or self.sbatch):
+            raise UsageError(f"{'--submit' if self.submit else '--sbatch'} goes with --slurm N, the number of shards.")
+        if self.slurm is not None and self.shard is not None:
+            raise UsageError("--slurm makes the shards itself; leave out --shard.")
+
+
+HERE = HowToRun()  # one run after the other
+
+
 def start(
     study: Study,
+    how: HowToRun,
     *,
     command: Sequence[str],
     report: Callable[[Path], None],
     together: Sequence[str],
     prepare: Callable[[], object] = lambda: None,
-    jobs: int = 1,
-    threads: int = 1,
-    shard: str | None = None,
-    slurm: int | None = None,
-    send: bool = False,
 ) -> None:
     """Run what is missing of a study, and write its report.
 
     Parameters
     ----------
     study : Study
+    how : HowToRun
     command : sequence of str
         What starts it, before ``--config``: ``augment evaluate``.
     report : callable
@@ -42,12 +81,6 @@ def start(
         As for ``run_study``.
     prepare : callable
         Called before the workers start, where a cell has no result yet.
-    jobs, threads : int
-        Processes, and threads of each.
-    shard : str, optional
-        ``i/n``: only this part, and no report.
-    slurm : int, optional
-        Print (or, with ``send``, submit) a job array of so many shards instead.
 
     Raises
     ------
@@ -58,20 +91,18 @@ def start(
     UsageError
         If there can be no such shard or job array.
     """
-    if slurm is not None and shard is not None:
-        raise UsageError("--slurm makes the shards itself; leave out --shard.")
-    if slurm is not None:
-        _to_slurm(study, command, jobs, threads, slurm, send)
+    if how.slurm is not None:
+        _to_slurm(study, command, how, how.slurm)
         return
-    part = Shard.parse(shard) if shard else None
+    part = Shard.parse(how.shard) if how.shard else None
     if not all(run_path(study.folder, key).exists() for key in study.cells):
         claim(study.folder, study.config)
         prepare()
     with _Bar() as progress:
-        outcome = run_study(study, jobs=jobs, threads=threads, shard=part, together=together, progress=progress)
+        outcome = run_study(study, jobs=how.jobs, threads=how.threads, shard=part, together=together, progress=progress)
     for failure in outcome.failures:
         console.warn(str(failure))
-    if shard is None and outcome.computed + outcome.found:
+    if part is None and outcome.computed + outcome.found:
         try:
             report(study.folder)
         except TinycohortError as error:
@@ -108,13 +139,25 @@ def read_configuration(path: Path, needed: Sequence[str]) -> dict[str, Any]:
     return config
 
 
-def _to_slurm(study: Study, command: Sequence[str], jobs: int, threads: int, shards: int, send: bool) -> None:
+def moved(config: Mapping[str, Any], *, root: str | None = None, weights: str | None = None, device: str | None = None) -> dict[str, Any]:
+    """The configuration with another place of a benchmark's files or of InceptionV3's weights, or another device, where they are given."""
+    where = dict(config["where"])
+    if root is not None:
+        where["source"] = where["source"] | {"root": str(expanded(root).resolve())}
+    if weights is not None:
+        where["weights"] = str(expanded(weights).resolve())
+    if device is not None:
+        where["device"] = device
+    return {**config, "where": where}
+
+
+def _to_slurm(study: Study, command: Sequence[str], how: HowToRun, shards: int) -> None:
     """The shards take up the configuration that is written here, so the folder is on a disk that all nodes see."""
     out = study.folder
-    how = ["--config", str(out / "config.toml"), "--out", str(out), "--jobs", str(jobs), "--threads", str(threads)]
-    script = sbatch_script([*command, *how], shards, logs=out / "logs", cpus=jobs * threads)
+    words = [*command, "--config", str(out / "config.toml"), "--out", str(out), "--jobs", str(how.jobs), "--threads", str(how.threads)]
+    script = sbatch_script(words, shards, logs=out / "logs", cpus=how.jobs * how.threads, options=how.sbatch)
     claim(out, study.config)
-    if send:
+    if how.submit:
         console.say(f"Submitted as job {submit(script, logs=out / 'logs')}; when it is done: augment report {out}")
     else:
         (out / "logs").mkdir(exist_ok=True)

@@ -25,7 +25,7 @@ from ...datasets.subsets import of_training_size
 from ...datasets.transforms import ImageSpace
 from ..engine.folder import read_config, seed_of, slug
 from ..engine.generators import fitted_once
-from ..engine.settings import fit_settings_from
+from ..engine.settings import device_of, fit_settings_of
 from ..engine.systems import RECONSTRUCTION, System
 from ..fidelity.compare import TOGETHER
 from ..fidelity.features import Extractor, Gathered
@@ -122,7 +122,7 @@ def run_cell(key: Mapping[str, Any], seed: int, folder: Path) -> dict[str, Any]:
         images, labels = data.real(HELD_OUT)
         _keep_pictures(folder, key, {label: {"samples": images[labels == label][:SHOWN]} for label in data.sizes}, data.prepared.space)
         return _scored(real(HELD_OUT), {REFERENCE: real(REFERENCE)}, data, scoring, config)
-    system, device = System.of_key(key), choose_device(config["where"].get("device", "cpu"))
+    system, device = System.of_key(key), choose_device(device_of(config))
     split = split_of(key, data, config)
     samples, reconstructed = _Samples(extractors), _Samples(extractors)
     notes, pictures = {}, {}
@@ -180,7 +180,7 @@ def fitted_model(
 ) -> FittedModel:
     """The model of a class: fitted once, shared by all systems that train alike, and with the metric that this one asks for."""
     shared = {"run": key["run"], "n": key["n"], "model": key["model"]}
-    settings = replace(system.fit_settings(fit_settings_from(config["fit"])), seed=seed_of(config["seed"], {**shared, "of": "generators"}))
+    settings = replace(system.fit_settings(fit_settings_of(config)), seed=seed_of(config["seed"], {**shared, "of": "generators"}))
     name = slug({**shared, "class": label})
     unfinished = folder / "models" / f".fitting-{name}"
     model = fitted_once(folder / "models" / name, data.cohort, split, label, settings, config["data"]["digest"], unfinished)

@@ -1,6 +1,5 @@
 """The command ``augment study``: resolve a plan on a cohort, compute what is missing of it, and report."""
 
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -11,6 +10,7 @@ from ...augment.fitting import FitSettings
 from ...datasets.cohort import Cohort
 from ...datasets.compute import choose_device
 from ...datasets.errors import DataError, UsageError
+from ...datasets.files import expanded
 from ...datasets.readers import Source
 from ...datasets.splits import split_cohort
 from ...datasets.subsets import of_training_size
@@ -18,7 +18,8 @@ from ..engine import starting
 from ..engine.folder import seed_of
 from ..engine.prepared import describe, without_places
 from ..engine.runs import Study
-from ..engine.settings import fit_settings_from
+from ..engine.settings import content_of_fit, fit_settings_of
+from ..engine.starting import HERE, HowToRun
 from ..engine.systems import RECONSTRUCTION, System
 from .cell import Scoring, cells_of_grid, run_cell
 from .data import HELD_OUT, REFERENCE, StudyData, in_one_class, inception, load_extractor, real_sample, sizes_of
@@ -49,7 +50,6 @@ class Request:
     runs: int | None = None
     seed: int = 0
     weights: str | None = None
-    device: str = "cpu"
     command: str = ""
 
 
@@ -66,12 +66,12 @@ def configuration_of(request: Request) -> dict[str, Any]:
         raise UsageError(f"--runs is 1 or more, not {runs}.")
     if VALIDATION in plan.sides and "frechet" not in request.scoring.measures:
         raise UsageError(f"The study {request.plan} chooses settings by the Fréchet distance: leave frechet among the --measures.")
-    choose_device(request.device)
+    choose_device(request.fit.training.device)
     scoring = replace(request.scoring, sides=plan.sides)
-    weights = None if request.weights is None else _absolute(request.weights)
+    weights = None if request.weights is None else str(expanded(request.weights).resolve())
     for name in scoring.features:
         if name != "cohort":
-            scoring = replace(scoring, weights=inception(name, weights).passport.weights)
+            scoring = replace(scoring, weights=inception(name, weights, request.fit.training.device).passport.weights)
     cohort = request.source.read()
     if len(cohort.labels) < 2 and "cohort" in scoring.features:
         raise UsageError(
@@ -92,9 +92,9 @@ def configuration_of(request: Request) -> dict[str, Any]:
     return {
         "seed": request.seed,
         "data": data | {"n_train": n_train},
-        "where": where | {"weights": weights, "device": request.device, "command": request.command or None},
+        "where": where | {"weights": weights, "device": request.fit.training.device, "command": request.command or None},
         "scoring": asdict(scoring),
-        "fit": replace(request.fit, preparation=settled).as_dict(),
+        "fit": content_of_fit(replace(request.fit, preparation=settled)),
         "grid": {
             "plan": request.plan,
             "sizes": sorted(sizes, key=lambda size: (size == ALL, size)),
@@ -112,8 +112,14 @@ def _require_reconstructions(drawn: Mapping[str, int], sides: Sequence[Cohort]) 
             raise UsageError(f"There are {most} training images to reconstruct, and more cannot be scored: give --samples {most} or less.")
 
 
-def read_configuration(path: Path, *, root: str | None = None, weights: str | None = None, device: str | None = None) -> dict[str, Any]:
-    """A study's configuration from a file, such as the ``config.toml`` of another study; what is given says where things are here.
+def read_configuration(path: Path, **here: str | None) -> dict[str, Any]:
+    """A study's configuration from a file, such as the ``config.toml`` of another study.
+
+    Parameters
+    ----------
+    path : Path
+    **here
+        Where things are here, as for ``starting.moved``.
 
     Raises
     ------
@@ -122,26 +128,20 @@ def read_configuration(path: Path, *, root: str | None = None, weights: str | No
     """
     config = starting.read_configuration(path, ("seed", "data", "where", "scoring", "fit", "grid"))
     try:
+        config = starting.moved(config, **here)
         grid = config["grid"]
         Source(**config["data"]["source"], **config["where"]["source"])
-        fit_settings_from(config["fit"])
+        fit_settings_of(config)
         Scoring.of(config)
         plan_of(grid["plan"])
         cells_of_grid(grid)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise DataError(f"{path} is no configuration of such a study ({error}); give the config.toml of one.") from error
-    where = config["where"]
-    source = where["source"] | ({} if root is None else {"root": _absolute(root)})
-    moved = ({} if weights is None else {"weights": _absolute(weights)}) | ({} if device is None else {"device": device})
-    return config | {"where": where | moved | {"source": source}}
+    return config
 
 
-def _absolute(path: str) -> str:
-    return str(Path(os.path.expandvars(path)).expanduser().resolve())
-
-
-def run(config: Mapping[str, Any], out: Path, **how: Any) -> None:
-    """Run what is missing of a study, and write its report.
+def run(config: Mapping[str, Any], out: Path, how: HowToRun = HERE) -> None:
+    """Run what is missing of a study, and write its report; see ``starting.start`` for the errors.
 
     Parameters
     ----------
@@ -149,14 +149,13 @@ def run(config: Mapping[str, Any], out: Path, **how: Any) -> None:
         Resolved.
     out : Path
         Folder of the study.
-    **how
-        As for ``starting.start``, which raises the errors.
+    how : HowToRun
     """
     grid = config["grid"]
     study = Study(out, run_cell, cells_of_grid(grid), config)
     # One process does what shares a model: another would train the same at the same time.
     start = {"command": ["augment", "study"], "together": ("run", "n", "model"), "report": report}
-    starting.start(study, **start, prepare=lambda: prepare_real_side(out, config), **how)
+    starting.start(study, how, **start, prepare=lambda: prepare_real_side(out, config))
 
 
 def prepare_real_side(folder: Path, config: Mapping[str, Any]) -> None:

@@ -20,10 +20,12 @@ from torch import Tensor
 from ...classifiers.network import CNN
 from ...datasets.cohort import Cohort
 from ...datasets.errors import DataError, UsageError
+from ...datasets.files import expanded
 from ...datasets.seeds import derived_seed
 from ...datasets.splits import Split, split_cohort
 from ..engine.folder import canonical, digest, seed_of
 from ..engine.prepared import Prepared, make_once
+from ..engine.settings import device_of
 from ..fidelity.features import (
     BF16,
     Extractor,
@@ -134,7 +136,7 @@ def _extractor(name: str, folder: Path, configuration: str) -> Extractor:
     config = json.loads(configuration)
     if name == "cohort":
         return _classifier(folder, config)
-    extractor = inception(name, config["where"].get("weights"), config["where"].get("device", "cpu"))
+    extractor = inception(name, config["where"].get("weights"), device_of(config))
     if extractor.passport.weights != config["scoring"]["weights"]:
         raise DataError(f"{config['where']['weights']} is not the file of weights that the study was started with; restore it.")
     return sliced(extractor) if len(config["data"]["preparation"]["size"]) == 3 else extractor
@@ -149,7 +151,7 @@ def inception(name: str, weights: str | None, device: str = "cpu") -> Extractor:
         If there are no such features, or no weights.
     """
     # One name for the same features: the abbreviation 'inception' is none here.
-    extractor = inception_of_name(name, None if weights is None else Path(weights), device=device) if name in FEATURES else None
+    extractor = inception_of_name(name, None if weights is None else expanded(weights), device=device) if name in FEATURES else None
     if extractor is None:
         raise UsageError(f"There are no features '{name}'; choose among: {', '.join(FEATURES)}.")
     return extractor
@@ -171,9 +173,8 @@ def _classifier(folder: Path, config: Mapping[str, Any]) -> Extractor:
         selects = place[order] <= place[order[max(len(order) // 5, 1) - 1]]
         chosen, selecting = order[~selects], order[selects]
         training, held_out = ((part.images[rows], part.labels[rows]) for rows in (chosen, selecting))
-        save_file(
-            cohort_classifier(*training, *held_out, cohort_settings(len(chosen)), seed=seed).state_dict(), temporary / "model.safetensors"
-        )
+        settings = replace(cohort_settings(len(chosen)), device=device_of(config))  # type: ignore[arg-type]
+        save_file(cohort_classifier(*training, *held_out, settings, seed=seed).state_dict(), temporary / "model.safetensors")
 
     make_once(place, train)
     network = CNN(shape, n_classes)

@@ -87,6 +87,7 @@ def _against_settings(cases: Sequence[_Case], panels: Sequence[Panel]) -> Figure
         told = "".join(f"; {FLOOR}: {value:.3g}" for value in case.floor)
         values = case.scores[["value", "low", "high"]].to_numpy(dtype=float)
         least, most = np.nanmin(values), np.nanmax(values)
+        margin = 0.05 * (most - least) or 1.0  # of scores that are all one number
         for axis, panel in zip(axes[number * len(panels) :], panels, strict=False):
             for title, line in panel.lines.items():
                 place = {row: value for value, row in line.items()}
@@ -94,7 +95,7 @@ def _against_settings(cases: Sequence[_Case], panels: Sequence[Panel]) -> Figure
                 _line(axis, part.assign(place=part["row"].map(place)), order.index(title), title, connected=panel.ordered)
             ticks = sorted({value for line in panel.lines.values() for value in line})
             _label(axis, f"{case.name}{told}", panel.title, ticks, [f"{tick:g}" for tick in ticks], log=panel.ordered)
-            axis.set_ylim(least - 0.05 * (most - least), most + 0.05 * (most - least))
+            axis.set_ylim(least - margin, most + margin)
             axis.legend(fontsize=7, frameon=False)
     figure.tight_layout()
     return figure
