@@ -11,17 +11,15 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from ..datasets.benchmarks import PUBLICATIONS
 from ..datasets.check import Examination, examine, require_sound
 from ..datasets.cohort import Cohort
 from ..datasets.compute import choose_device
 from ..datasets.errors import DataError, GateError, TinycohortError, UsageError
-from ..datasets.files import expanded, named, refuse_existing, whole_file, whole_folder
+from ..datasets.files import named, refuse_existing, whole_file, whole_folder
 from ..datasets.ids import participant_of
 from ..datasets.readers import Source
 from ..datasets.splits import Split, split_cohort
-from ..datasets.texts import read_json
-from ..datasets.transforms import Images, Preparation, prepare
+from ..datasets.transforms import Images, Preparation, prepare, require_memory, space_of
 from . import console
 from .autoencoders import AUTOENCODERS, defaults
 from .card import model_card
@@ -34,6 +32,7 @@ from .model import FittedModel
 from .model_config import ModelConfig
 from .quarantine import PARTICIPANTS, quarantine_of, read_participants, record, set_aside
 from .samplers import DEFAULT_SAMPLER, SAMPLERS, samplers_for
+from .stored import is_model, is_synthetic, load_models, model_folders, source_of
 from .training import RESUME_POINT, Record
 
 _SET_ASIDE = "{} images copy a patient and were set aside in {}, whose participants.tsv says why."
@@ -85,9 +84,9 @@ def fit(
     cohort = found.bound(cohort)
     # All that can be refused is refused here: before anything is written, and hours before the end of training.
     split = _split(cohort, out, split_file, split_seed)
-    for label in labels:
-        training_sides(cohort, split, label)
-    shape = prepare(cohort.where(np.arange(len(cohort)) == 0), settings.preparation).space.shape
+    n_at_once = max(sum(len(side) for side in training_sides(cohort, split, label).values()) for label in labels)
+    shape = space_of(cohort, settings.preparation).shape
+    require_memory(n_at_once, shape)
     n_parameters = count_parameters(settings, shape)
     finished = {label: _finished(out, label, settings, found, split) for label in labels} if resume else {}
     for label in labels:
@@ -177,10 +176,10 @@ def generate(
         if reasons:
             set_aside(folder, aside, reasons)
         record(folder, entry)
-        if force:
-            # What belongs to the cohort that is replaced names participants by the same synthetic ids.
-            audit_file.unlink(missing_ok=True)
-            shutil.rmtree(refused, ignore_errors=True)
+    if force:
+        # What belonged to the cohort that was replaced names participants by the same synthetic ids.
+        audit_file.unlink(missing_ok=True)
+        shutil.rmtree(refused, ignore_errors=True)
     if reasons:
         console.warn(_SET_ASIDE.format(len(reasons), quarantine))
     else:
@@ -231,77 +230,6 @@ def show(
             rows.append(SheetRow(title, images))
     save_contact_sheet(out, rows, columns=columns)
     console.say(f"Wrote a contact sheet of {len(rows)} row{'s' if len(rows) != 1 else ''} to {out}.")
-
-
-def model_folders(folder: Path) -> list[Path]:
-    """The model folders in a folder, or the folder itself if it is one."""
-    if (folder / "config.json").is_file():
-        return [folder]
-    return sorted(path.parent for path in folder.glob("*/config.json") if not path.parent.name.startswith("."))
-
-
-def load_models(folder: Path, labels: Sequence[str] = ()) -> dict[str, FittedModel]:
-    """The models in a folder of model folders (or the one that is a model folder), by label.
-
-    Raises
-    ------
-    DataError
-        If there is none, or not of each label.
-    """
-    folders = model_folders(folder)
-    if not folders:
-        raise DataError(f"There is no fitted model in {folder}; fit one with `augment fit --out {folder}`.")
-    models: dict[str, FittedModel] = {}
-    for path in folders:
-        model = FittedModel.load(path)
-        if model.config.label in models:
-            raise DataError(f"{folder} holds two models of class {model.config.label}, one in {path}; keep one, or give it as --models.")
-        models[model.config.label] = model
-    missing = [label for label in labels if label not in models]
-    if missing:
-        raise DataError(
-            f"{folder} has no model of class {', '.join(missing)}, only of {', '.join(models)}; fit it with `augment fit --class`."
-        )
-    return {label: models[label] for label in (labels or models)}
-
-
-def source_of(path: str, like: Source) -> Source:
-    """How a cohort beside another is read: alike, but for one of ours, which has our columns and names whatever the other has."""
-    if _description_of_ours(path):
-        return Source(path)
-    # A root is of the benchmark among them.
-    return replace(like, data=path, root=like.root if path in PUBLICATIONS else None)
-
-
-def fitted_on(path: str) -> set[tuple[str, str]]:
-    """The digests of the data, and of their split, that the models of a synthetic cohort of ours were fitted on; of anything else, none."""
-    classes = _description_of_ours(path).get("Classes", {})
-    parts = classes.values() if isinstance(classes, dict) else []
-    return {(part["data"], part["split"]) for part in parts if isinstance(part, dict) and part.get("data") and part.get("split")}
-
-
-def _description_of_ours(path: str) -> dict[str, Any]:
-    """The description of a synthetic cohort that we have written, by its folder or a file in it; of anything else, an empty one."""
-    place = expanded(path)
-    folder = place if place.is_dir() else place.parent
-    try:
-        content = read_json(folder / "dataset_description.json")
-        return content if content["Synthetic"] is True and content["GeneratedBy"][0]["Name"] == "tinycohort" else {}
-    except (OSError, ValueError, LookupError, TypeError):
-        return {}
-
-
-def is_synthetic(folder: Path) -> bool:
-    """Whether a folder is a synthetic cohort of ours: what ``--force`` may replace."""
-    try:
-        return read_json(folder / "dataset_description.json")["Synthetic"] is True
-    except (OSError, ValueError, KeyError, TypeError):
-        return False
-
-
-def is_model(folder: Path) -> bool:
-    """Whether a folder is a model of ours: what ``--force`` may replace."""
-    return (folder / "config.json").is_file() and (folder / "model.safetensors").is_file()
 
 
 def folder_name(label: str) -> str:

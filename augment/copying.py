@@ -27,6 +27,7 @@ FEWEST_PEOPLE = 3  # with fewer, nobody has two others to compare
 # Of the real ratios the smallest tenth is only counted as being small: a pair of twins among the patients would else blunt the test.
 CENSORED = 0.1
 EXAMPLES = 1000  # people whose ratios among all others tell what is usual; of more, as many spread evenly over them
+CANCELLED = 1e-3  # squared distances below it have lost three digits and more
 CHUNK = 256  # images, or people, that are compared with all others at a time
 
 
@@ -77,7 +78,12 @@ def aligned_distances(some: NDArray[np.float32], others: NDArray[np.float32]) ->
     It is the Euclidean distance with scale and offset regressed out of both, sqrt(2 (1 - r)) with Pearson's correlation r: symmetric, and
     bound to the triangle inequality, which residuals of a regression of one image on the other are not.
     """
-    return np.sqrt(np.clip(2 - 2 * some @ others.T, 0, 4))
+    squares = np.clip(2 - 2 * some @ others.T, 0, 4)
+    # The products of float32 leave of a copy's distance what the machine rounds; the differences do not.
+    for row, near in enumerate(squares < CANCELLED):
+        if near.any():
+            squares[row, near] = np.square(others[near] - some[row]).sum(axis=1, dtype=np.float64)
+    return np.sqrt(squares)
 
 
 def per_person(distances: ArrayLike, people: ArrayLike) -> tuple[NDArray[np.floating], list[str]]:

@@ -120,6 +120,8 @@ def interpolate_class(
         raise UsageError(f"A curve has 2 images or more, not {n_steps}; change --steps.")
     if file_format == "png" and len(model.config.space.shape) == 3:
         raise UsageError("Volumes cannot be written as PNG; choose --format nifti.")
+    if named is None and moved:
+        raise UsageError("Where the data lie now goes with --from and --to: without them, the codes that the model keeps are the ends.")
     if named is None:
         ends = training_ends(model, n_pairs, seed)
     else:

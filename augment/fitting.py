@@ -19,7 +19,7 @@ from ..datasets.errors import DataError, UsageError
 from ..datasets.files import write_json
 from ..datasets.seeds import derived_seed
 from ..datasets.splits import Split
-from ..datasets.transforms import Images, ImageSpace, Preparation, prepare
+from ..datasets.transforms import Images, ImageSpace, Preparation, prepare, space_of
 from .autoencoders import Autoencoder, GaussianAutoencoder, build_autoencoder
 from .model import FittedModel, build_metric, decode, encode
 from .model_config import MetricSettings, ModelConfig, Participants, installed_versions
@@ -151,8 +151,8 @@ def fit_class(
     if resume_folder is not None:
         _claim(resume_folder, plan)
 
-    # One grid for all classes, whichever of them are fitted: that of the cohort's first image.
-    like = prepare(cohort.where(np.arange(len(cohort)) == 0), settings.preparation).space
+    # One grid for all classes, whichever of them are fitted.
+    like = space_of(cohort, settings.preparation)
     images = _prepare_together(sides, settings.preparation, like, hooks)
     architecture = Architecture(settings.arch, images["train"].space.shape, settings.latent_dim, settings.channels)
     autoencoder = _initialise(settings, architecture, label)

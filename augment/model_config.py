@@ -5,13 +5,12 @@ import math
 import platform
 import secrets
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, field, fields
 from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from ..datasets.benchmarks import PUBLICATIONS
 from ..datasets.custody import MANIFEST, is_sealed
 from ..datasets.errors import DataError, TinycohortError, UsageError
 from ..datasets.readers import Source
@@ -154,20 +153,8 @@ class ModelConfig:
     command: str = ""
 
     def source(self, moved: Mapping[str, Any]) -> Source:
-        """How the images are read again that the model was fitted on.
-
-        Parameters
-        ----------
-        moved : mapping
-            Arguments of ``Source`` that are others than they were then: where the cohort lies by now. Where ``data`` is among them, a
-            table that is no longer there, and the root of a benchmark that it is not, are left out.
-        """
-        source = replace(Source(**self.data["read_as"]), **moved)
-        if "data" in moved and "root" not in moved and source.data not in PUBLICATIONS:
-            source = replace(source, root=None)
-        if "data" in moved and "table" not in moved and source.table is not None and not Path(source.table).is_file():
-            source = replace(source, table=None)
-        return source
+        """How the images are read again that the model was fitted on; ``moved`` as for ``Source.moved``."""
+        return Source(**self.data["read_as"]).moved(moved)
 
     @classmethod
     def read(cls, folder: Path) -> "ModelConfig":

@@ -56,7 +56,7 @@ def look_at(array: np.ndarray, affine: np.ndarray | None) -> Look:
         faults.append((f"{finite.size - int(finite.sum())} voxels NaN or infinite", "convert the image again, or replace them"))
     elif content.min() == content.max():
         faults.append((f"constant: every voxel is {content.flat[0]:g}", "replace the empty image, or remove its row"))
-    look = Look(shape, flat_axis, digest, scan_digest(content, affine), tuple(faults))
+    look = Look(shape, flat_axis, digest, _of_scan(digest, affine), tuple(faults))
     if look.one_image:
         return look
     times = " x ".join(str(side) for side in array.shape)
@@ -73,11 +73,15 @@ def content_digest(array: np.ndarray) -> str:
 
 
 def scan_digest(array: np.ndarray, affine: np.ndarray | None) -> str:
-    """SHA-256 of an image's shape, voxels and affine, to a thousandth of a millimetre; of what has no affine, ``content_digest``."""
-    content = content_digest(array)
+    """SHA-256 of an image's shape, voxels and affine, its numbers to a thousandth; of what has no affine, ``content_digest``."""
+    return _of_scan(content_digest(array), affine)
+
+
+def _of_scan(content: str, affine: np.ndarray | None) -> str:
     if affine is None:
         return content
-    rounded = np.round(np.asarray(affine, dtype=np.float64), 3) + 0.0  # which makes -0 a 0
+    # Not by halves: 240 mm in 256 voxels is 0.9375, where the last digits of a header would decide.
+    rounded = np.floor(np.asarray(affine, dtype=np.float64) * 1000 + 0.55) / 1000 + 0.0  # which makes -0 a 0
     return hashlib.sha256(f"{content}\n{rounded.tolist()}".encode()).hexdigest()
 
 

@@ -1,9 +1,10 @@
 """Reading a cohort, whatever its layout: the one entry is ``read_cohort``."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from . import arrays, bids, folder, oasis
 from .benchmarks import BENCHMARKS, PUBLICATIONS, read_cohort_of
@@ -111,9 +112,9 @@ def _read(data: str | Path, table: str | Path | None, label: str | None, plane: 
     if layout is None:
         raise DataError(f"{path} is no cohort; give a folder, a table (.csv, .tsv) that names the images, or an .npz.")
     folder = path if path.is_dir() else path.parent
-    for place in {folder, *([] if table is None else [Path(table).parent])}:
+    for place in {folder, *([] if table is None else [expanded(table).parent])}:
         require_intact(place)
-    given = {"table": None if table is None else Path(table), "label": label, "plane": plane, "suffix": suffix}
+    given = {"table": None if table is None else expanded(table), "label": label, "plane": plane, "suffix": suffix}
     cohort = _unmixed(layout.read(path, **{option: given[option] for option in layout.options}))
     return cohort if table is not None or path.is_file() else _kept_inside(cohort, folder)
 
@@ -171,8 +172,24 @@ class Source:
             drop_copies=bool(self.drop_copies),
         )
 
+    def moved(self, changes: Mapping[str, Any]) -> "Source":
+        """The same cohort where it lies by now.
+
+        Parameters
+        ----------
+        changes : mapping
+            Arguments that are others than they were. Where ``data`` is among them, a table that is no longer there, and the root of a
+            benchmark that it is not, are left out.
+        """
+        source = replace(self, **changes)
+        if "data" in changes and "root" not in changes and source.data not in PUBLICATIONS:
+            source = replace(source, root=None)
+        if "data" in changes and "table" not in changes and source.table is not None and not Path(source.table).is_file():
+            source = replace(source, table=None)
+        return source
+
     def resolved(self) -> "Source":
         """The same source from whatever folder it is read: its paths are absolute."""
         data = self.data if self.data in NAMES else str(expanded(self.data).resolve())
         root = None if self.root is None else str(expanded(self.root).resolve())
-        return replace(self, data=data, table=None if self.table is None else str(Path(self.table).expanduser().resolve()), root=root)
+        return replace(self, data=data, table=None if self.table is None else str(expanded(self.table).resolve()), root=root)

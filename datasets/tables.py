@@ -102,7 +102,7 @@ def read_table(path: Path) -> Columns:
         # Strict: a quotation mark that is no field's would take the lines up to the next one into its own.
         text = re.sub(rf'" +(?={separator}|\r?\n|$)', '"', text)
         reader = csv.reader(io.StringIO(text), delimiter=separator, strict=True)
-        rows = [(reader.line_num, [field.strip() for field in row]) for row in reader if any(row)]
+        rows = [(reader.line_num, row) for row in reader if any(row)]
     except (OSError, ValueError, csv.Error) as error:
         raise DataError(
             f"The table {path} cannot be read ({error}); save it as UTF-8 text, one row per participant, with quotation marks around whole "
@@ -110,13 +110,20 @@ def read_table(path: Path) -> Columns:
         ) from error
     if len(rows) < 2:
         raise DataError(f"The table {path} has no rows; it needs a header, and one row per participant.")
-    (_, header), *rows = rows
+    spread = next((line - field.count("\n") for line, row in rows for field in row if "\n" in field), None)
+    if spread is not None:
+        raise DataError(
+            f"A field that begins in line {spread} of {path} goes over several lines, as a stray quotation mark makes it; write it on one "
+            "line."
+        )
+    (_, header), *rows = [(line, [field.strip() for field in row]) for line, row in rows]
+    repeated = [(place, header.index(name)) for place, name in enumerate(header) if name and header.index(name) != place]
     for line, row in rows:
         if len(row) < len(header) or any(row[len(header) :]):
             raise DataError(f"Line {line} of {path} has {len(row)} fields, where the header has {len(header)}; mend the line.")
-        for name, own in zip(header, row, strict=False):
-            if name and own != row[header.index(name)]:
-                raise DataError(f"The table {path} has two columns {name} that differ in line {line}; keep one of them.")
+        for place, first in repeated:
+            if row[place] != row[first]:
+                raise DataError(f"The table {path} has two columns {header[place]} that differ in line {line}; keep one of them.")
     return {name: [None if row[place] in _MISSING else row[place] for _, row in rows] for place, name in enumerate(header) if name}
 
 

@@ -4,8 +4,9 @@ Volumes are brought to RAS orientation and keep the array's axis order: ``(X, Y,
 ``(Y, Z)``. Pictures and arrays keep theirs: ``(rows, columns)``.
 """
 
+import itertools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -17,6 +18,7 @@ from monai.transforms.compose import Compose
 from monai.transforms.croppad.array import ResizeWithPadOrCrop, SpatialCrop
 from monai.transforms.intensity.array import ScaleIntensity, ScaleIntensityRange
 from monai.transforms.spatial.array import Orientation, Resize
+from nibabel.affines import apply_affine
 
 from .cohort import Cohort
 from .errors import DataError, UsageError
@@ -29,6 +31,7 @@ PLANES = {"sagittal": 0, "coronal": 1, "axial": 2}  # the RAS axis that a plane 
 LONGEST_SIDE = {2: 96, 3: 48}  # of the default size: what two CPU cores can train on
 PERCENTILES = (0.5, 99.5)
 ASPECT_TOLERANCE = 0.1
+SAME_PLACE = 0.1  # mm
 _AT_ONCE = 5_000  # images, so that what lies beside the result stays small
 
 
@@ -101,8 +104,16 @@ class ImageSpace:
             raise ValueError(f"there is no axis {self.flat_axis}, or aligned is neither true nor false")
 
     def is_like(self, other: "ImageSpace") -> bool:
-        """Whether images of both have the same sides, and lie in the same place to a hundredth of a millimetre."""
-        return (self.shape, self.flat_axis) == (other.shape, other.flat_axis) and is_same_place(self.affine, other.affine)
+        """Whether images of both have the same sides, and lie in the same place to a tenth of a millimetre."""
+        if (self.shape, self.flat_axis) != (other.shape, other.flat_axis) or (self.affine is None) != (other.affine is None):
+            return False
+        return self.affine is None or bool(np.allclose(self.corners, other.corners, rtol=0, atol=SAME_PLACE))
+
+    @property
+    def corners(self) -> np.ndarray:
+        """``(8, 3)``: where the outermost voxels lie, in mm; of images with an affine."""
+        ends = np.array(list(itertools.product(*((0, side - 1) for side in self.volume_shape))))
+        return apply_affine(np.asarray(self.affine, dtype=float), ends)
 
     @property
     def volume_shape(self) -> tuple[int, ...]:
@@ -125,13 +136,6 @@ class Images:
 
     def __getitem__(self, index: Any) -> "Images":
         return Images(self.pixels[index], self.space)
-
-
-def is_same_place(affine: Any, other: Any) -> bool:
-    """Whether two affines (either may be ``None``) place voxels alike, to a hundredth of a millimetre."""
-    if affine is None or other is None:
-        return affine is other
-    return bool(np.allclose(affine, other, atol=1e-2))
 
 
 def parse_position(position: str) -> tuple[float, bool]:
@@ -191,7 +195,8 @@ def prepare(
     at_once = _prepare_at_once(cohort, preparation, on_image)
     if at_once is not None:
         return at_once
-    flat_axes, affines, pixels = set(), [], []
+    flat_axes: set[int | None] = set()
+    spaces, pixels = [], []
     for row in cohort.table["image"]:
         image, flat_axis = _load(cohort, row, preparation)
         if preparation.size is None:
@@ -199,11 +204,10 @@ def prepare(
             preparation = replace(preparation, size=default_size(shape) if preparation.fit == "resize" else shape)
         if not pixels:
             _check_size(image, flat_axis, preparation, on_warning)
-            _check_memory(len(cohort), preparation)
+            assert preparation.size is not None
+            require_memory(len(cohort), preparation.size)
         image = _fit(image, flat_axis, preparation)
         flat_axes.add(flat_axis)
-        if isinstance(row, str) and not row.lower().endswith(PICTURES):
-            affines.append(np.asarray(image.affine, dtype=float))
         plain = image.as_tensor().to(torch.float32)
         if preparation.scaling == "none" and not (plain.min() >= 0 and plain.max() <= 1):
             where = row if isinstance(row, str) else f"image {row} of {cohort.name}"
@@ -212,18 +216,26 @@ def prepare(
                 "choose percentile or minmax."
             )
         pixels.append(plain if flat_axis is None else plain.squeeze(1 + flat_axis))
+        if isinstance(row, str) and not row.lower().endswith(PICTURES):
+            affine = tuple(tuple(float(number) for number in line) for line in image.affine)
+            spaces.append(ImageSpace(tuple(pixels[-1].shape[1:]), affine, flat_axis))
         on_image()
     if len(flat_axes) > 1:
         raise DataError(f"The images of {cohort.name} are cut along different planes; give --plane, or mend the cohort.")
-    reference = np.asarray(like.affine) if like is not None and like.affine is not None else affines[0] if affines else None
-    aligned = all(is_same_place(affine, reference) for affine in affines)
+    if not spaces:
+        return Images(torch.stack(pixels), ImageSpace(tuple(pixels[0].shape[1:])))
+    reference = like if like is not None and like.affine is not None else spaces[0]
+    aligned = all(space.is_like(reference) for space in spaces)
     if not aligned:
         on_warning(
             f"The images of {cohort.name} lie in different spaces (their affines differ): register them first, or the model learns poses."
         )
-    affine = None if reference is None or not affines else tuple(tuple(float(v) for v in line) for line in reference)
-    space = ImageSpace(tuple(pixels[0].shape[1:]), affine, flat_axes.pop() if affines else None, aligned)
-    return Images(torch.stack(pixels), space)
+    return Images(torch.stack(pixels), replace(spaces[0], affine=reference.affine, aligned=aligned))
+
+
+def space_of(cohort: Cohort, preparation: Preparation, on_warning: Callable[[str], None] = lambda text: None) -> ImageSpace:
+    """The space of a cohort's prepared images, which its first one sets for all; raises as ``prepare`` does."""
+    return prepare(cohort.where(np.arange(len(cohort)) == 0), preparation, on_warning=on_warning).space
 
 
 def _prepare_at_once(cohort: Cohort, preparation: Preparation, on_image: Callable[[], None]) -> Images | None:
@@ -327,10 +339,8 @@ def _check_size(image: MetaTensor, flat_axis: int | None, preparation: Preparati
         on_warning(f"Resizing {_times(shape)} to {_times(size)} distorts the images; keep the proportions, or use --fit crop.")
 
 
-def _check_memory(n: int, preparation: Preparation) -> None:
-    """Raise if so many images are more than half of the memory: the other half is taken while they become one tensor."""
-    size = preparation.size
-    assert size is not None
+def require_memory(n: int, size: Sequence[int]) -> None:
+    """Raise a ``UsageError`` if ``n`` images are more than half of the memory: the other half is taken while they become one tensor."""
     if is_too_much(4 * n * math.prod(size)):
         raise UsageError(f"For {n} images of {_times(size)} this machine has no memory; choose a smaller --size.")
 
@@ -366,5 +376,5 @@ def _as_meta(image: Any) -> MetaTensor:
     return image
 
 
-def _times(shape: tuple[int, ...]) -> str:
+def _times(shape: Sequence[int]) -> str:
     return " x ".join(str(side) for side in shape)

@@ -5,7 +5,6 @@ It finds accidents. It is no signature: who alters a folder on purpose can write
 
 import io
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -13,9 +12,9 @@ import numpy as np
 import pandas as pd
 
 from ..augment import console
-from ..augment.commands import model_folders
 from ..augment.model import FittedModel
 from ..augment.model_config import ModelConfig
+from ..augment.stored import model_folders
 from ..datasets.check import examine
 from ..datasets.cohort import Cohort
 from ..datasets.custody import MANIFEST, differences, is_sealed
@@ -27,7 +26,7 @@ from ..datasets.tables import read_table
 from ..datasets.texts import read_json
 from .augmentation_study.protocols import cells_of
 from .augmentation_study.results import tidy_results
-from .engine.folder import all_runs, planned_runs, read_config
+from .engine.folder import all_runs, is_study, planned_runs, read_config
 from .fidelity_study.cell import cells_of_grid
 from .fidelity_study.report import tidy_scores
 from .fidelity_study.results import results_of
@@ -80,7 +79,7 @@ def findings_of(path: Path, *, models: Path | None = None, data: str | None = No
     DataError
         If the folder is nothing that tinycohort writes.
     """
-    if (path / "config.toml").is_file():
+    if is_study(path):
         yield from _of_study(path, data)
     elif folders := model_folders(path):
         for folder in folders:
@@ -154,7 +153,7 @@ def _of_data(place: str, read_as: Mapping[str, Any], digest: str | None, data: s
     if data is None or not digest:
         return Finding(place, "data", "name the data with --data to have their digest computed again", None)
     try:
-        cohort = replace(Source(**read_as), data=data).read()
+        cohort = Source(**read_as).moved({"data": data}).read()
         found = examine(cohort, progress=console.tracked(f"reading {cohort.name}")).digest
     except (TinycohortError, TypeError) as error:
         return Finding(place, "data", str(error), False)

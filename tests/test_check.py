@@ -449,9 +449,16 @@ def test_a_header_that_changes_is_another_cohort_and_the_same_content(fakes, tmp
     assert after.contents == before.contents
     assert [a == b for a, b in zip(after.digests, before.digests, strict=True)] == [True, True, False, True, True, True]
     assert after.digest != before.digest
-    # A rounding of the header is none.
-    fakes.volume(image, fakes.voxels(2), np.diag([1.0 + 1e-5, 1.0, 1.0, 1.0]))
-    assert examine(cohort).digest == before.digest
+
+
+@pytest.mark.parametrize("side", [1.0, 0.9375, 0.46875, 1.0625])  # 240 mm in 256 or 512 voxels, 272 mm in 256
+def test_a_rounding_of_the_header_makes_no_other_cohort(fakes, tmp_path, side):
+    cohort = read_cohort(fakes.bids(tmp_path))
+    digests = set()
+    for moved in (0.0, 1e-6, -1e-6):
+        fakes.volume(Path(cohort.table["image"][2]), fakes.voxels(2), np.diag([side + moved, side, side, 1.0]))
+        digests.add(examine(cohort).digest)
+    assert len(digests) == 1
 
 
 def test_one_person_s_image_on_two_official_sides_is_a_problem(fakes, tmp_path):

@@ -10,7 +10,7 @@ from folders import tree
 from PIL import Image
 from typer.main import get_command
 
-from tinycohort.augment import cli, commands
+from tinycohort.augment import cli, commands, stored
 from tinycohort.datasets.readers import read_cohort
 from tinycohort.experiments.engine.starting import HowToRun
 
@@ -235,7 +235,7 @@ def test_a_dry_run_writes_nothing(augment, fakes, tmp_path, existing):
 
 def fitted_parameters(augment, data, tmp_path):
     assert augment("fit", "--data", data, "--class", "AD", "--out", tmp_path / "real", *QUICK).code == 0
-    model = commands.load_models(tmp_path / "real")["AD"]
+    model = stored.load_models(tmp_path / "real")["AD"]
     return list(model.autoencoder.parameters())
 
 

@@ -8,12 +8,13 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from tinycohort.augment import commands
+from tinycohort.augment import commands, stored
 from tinycohort.augment.fitting import PRESETS, FitSettings
 from tinycohort.augment.training import TrainingSettings
 from tinycohort.datasets.cohort import Cohort
 from tinycohort.datasets.errors import DataError, UsageError
 from tinycohort.datasets.readers import Source, read_cohort
+from tinycohort.datasets.splits import Split
 from tinycohort.datasets.transforms import Preparation, prepare
 
 QUICK = FitSettings(latent_dim=2, channels=2, training=TrainingSettings(epochs=1, batch_size=5, precision="fp32", device="cpu"))
@@ -29,6 +30,31 @@ def test_force_does_not_replace_what_is_not_a_synthetic_cohort(fakes, studies, t
     with pytest.raises(UsageError, match="nothing that this command makes"):
         commands.generate(studies["volumes"].models, [], real, n=2, force=True)
     assert content(real) == before
+
+
+def test_force_does_not_replace_what_others_have_synthesised(fakes, studies, tmp_path):
+    theirs = fakes.bids(tmp_path / "theirs")
+    (theirs / "dataset_description.json").write_text('{"Name": "x", "Synthetic": true, "GeneratedBy": [{"Name": "SynthSeg"}]}')
+    before = content(theirs)
+    with pytest.raises(UsageError, match="nothing that this command makes"):
+        commands.generate(studies["volumes"].models, [], theirs, n=2, force=True)
+    assert content(theirs) == before
+
+
+def test_a_class_that_no_memory_holds_is_told_before_another_is_trained(studies, tmp_path, monkeypatch):
+    source, split_file = Source(str(studies["volumes"].data)), studies["volumes"].models / "split.json"
+    n_largest = max(len(side) for side in training_sizes(source, split_file))
+    monkeypatch.setattr("tinycohort.datasets.transforms.is_too_much", lambda n_bytes: n_bytes >= 4 * n_largest * 10 * 12 * 10)
+    with pytest.raises(UsageError, match=rf"For {n_largest} images of 10 x 12 x 10 this machine has no memory"):
+        commands.fit(source, [], QUICK, tmp_path / "models", split_file=split_file)
+    assert not (tmp_path / "models").exists()
+
+
+def training_sizes(source: Source, split_file: Path) -> list[list[str]]:
+    cohort = source.read()
+    sides = Split.load(split_file, cohort).sides
+    seen = [who for who, side in sides.items() if side in ("train", "validation")]
+    return [[who for who in cohort.of_class(label).table["participant_id"] if who in seen] for label in cohort.labels]
 
 
 def test_force_does_not_replace_what_is_not_a_model(studies, tmp_path):
@@ -114,7 +140,7 @@ def test_classes_that_were_fitted_together_are_generated_together(fakes, tmp_pat
         image = nib.load(path)
         fakes.volume(path, np.asarray(image.dataobj), image.affine + 1e-4 * number * np.eye(4)[:, :1] @ np.eye(4)[3:])
     commands.fit(Source(str(data)), [], QUICK, tmp_path / "models")
-    spaces = [model.config.space for model in commands.load_models(tmp_path / "models").values()]
+    spaces = [model.config.space for model in stored.load_models(tmp_path / "models").values()]
     assert spaces[0] == spaces[1]
     commands.generate(tmp_path / "models", [], tmp_path / "syn", n=2, sampler="normal")
     assert read_cohort(tmp_path / "syn").counts() == {"AD": 2, "CN": 2}
@@ -143,4 +169,4 @@ def test_a_split_that_is_lost_is_not_drawn_anew_beside_models(studies, tmp_path)
         commands.fit(source, ["CN"], QUICK, models, split_seed=5)
     assert not (models / "split.json").exists()
     commands.fit(source, ["CN"], QUICK, models, split_file=tmp_path / "split.json")
-    assert sorted(commands.load_models(models)) == ["AD", "CN"]
+    assert sorted(stored.load_models(models)) == ["AD", "CN"]

@@ -52,6 +52,10 @@ def test_the_aligned_distance_is_what_is_left_when_scale_and_offset_are_regresse
 def test_brightness_and_contrast_do_not_count_and_a_constant_image_is_near_nobody():
     some = images(3)
     assert np.diag(aligned(0.4 * some + 0.3, some)).max() < 1e-3
+    assert not np.diag(aligned(some, some)).any()
+    near = some + 1e-4 * images(3, seed=1)
+    slow = np.linalg.norm(standardised(near.numpy()).astype(float) - standardised(some.numpy()).astype(float), axis=1)
+    assert np.diag(aligned(near, some)) == pytest.approx(slow, rel=1e-5)
     assert np.diag(aligned(1 - some, some)) == pytest.approx(2)
     grey = torch.full((1, 1, 9, 7), 0.3)
     assert not standardised(grey.numpy()).any()

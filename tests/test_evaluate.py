@@ -706,3 +706,7 @@ def test_a_study_does_not_go_on_with_another_column_that_decides(cohort: Path, t
     content.to_csv(table, sep="\t" if table.suffix == ".tsv" else ",", index=False)
     with pytest.raises(DataError, match=f"The column {column} of .* has changed since the study began"):
         Prepared.load(folder, config)
+    if column == "split":
+        return  # the command itself would refuse to begin such a study
+    with pytest.raises(DataError, match=rf"has other content \({column}\) than when the study began"):
+        evaluate.evaluate(evaluate.configuration_of(request(mine, runs=1)), folder)

@@ -23,7 +23,7 @@ import torch
 from folders import assert_same_model, results_of, tree, visible
 from torch import nn
 
-from tinycohort.augment import commands
+from tinycohort.augment import commands, stored
 from tinycohort.augment.autoencoders import VAE
 from tinycohort.augment.model import FittedModel, decode, encode
 from tinycohort.classifiers.training import predict_probabilities
@@ -171,7 +171,7 @@ def assert_whole(folder: Path) -> None:
     """All that is visible can be read: nothing is half there."""
     if (folder / "split.json").exists():
         Split.load(folder / "split.json")
-    for model in commands.model_folders(folder):
+    for model in stored.model_folders(folder):
         FittedModel.load(model)
     if (folder / "config.toml").exists():
         all_runs(folder)

@@ -531,7 +531,7 @@ def test_generators_that_know_the_real_people_are_told_and_those_of_another_spli
     monkeypatch.setattr("tinycohort.augment.console.warn", said.append)
     asked = request(fitted / "real.npz", fitted / named, extractor=corners)
     compare(asked, tmp_path / "scores.json")
-    assert any("known to the generators of" in text and "--split" in text for text in said)
+    assert any("know real people of this comparison" in text and "--split" in text for text in said)
     assert json.loads((tmp_path / "scores.json").read_text())["knew_the_real_people"] == [str(fitted / named)]
     said.clear()
     compare(replace(asked, split=fitted / "models/split.json"))
@@ -541,13 +541,28 @@ def test_generators_that_know_the_real_people_are_told_and_those_of_another_spli
         compare(replace(asked, split=tmp_path / "other.json"))
 
 
-def test_generators_know_nobody_of_another_cohort(fitted, fakes, tmp_path, corners, monkeypatch):
+def test_whom_the_generators_of_other_data_know_their_models_tell(fitted, fakes, tmp_path, corners, monkeypatch):
     said = []
     monkeypatch.setattr("tinycohort.augment.console.warn", said.append)
+    # The same people, of whom one image is another.
     asked = request(study(tmp_path / "real.npz", fakes, 9, {"AD": 100, "CN": 110}), fitted / "made", extractor=corners)
-    compare(asked)
     split_cohort(asked.real.read(), seed=7).save(tmp_path / "its.json")
-    compare(replace(asked, split=tmp_path / "its.json"))
+    for source in (asked, replace(asked, split=tmp_path / "its.json")):
+        said.clear()
+        compare(source, tmp_path / "scores.json", force=True)
+        assert [text for text in said if "cannot be told. Give --models" in text] == said != []
+        assert json.loads((tmp_path / "scores.json").read_text())["may_know_the_real_people"] == [str(fitted / "made")]
+    said.clear()
+    compare(replace(asked, models=(fitted / "models",)))
+    assert any("know real people of this comparison" in text for text in said)
+    with pytest.raises(LeakageError, match="fitted on another split"):
+        compare(replace(asked, split=tmp_path / "its.json", models=(fitted / "models",)))
+    # Other people, as their names say.
+    with np.load(asked.real.data) as content:
+        arrays = {**content, "participants": np.array([f"other{who}" for who in content["participants"]])}
+    np.savez(tmp_path / "others.npz", **arrays)
+    said.clear()
+    compare(replace(asked, real=Source(str(tmp_path / "others.npz")), models=(fitted / "models",)))
     assert said == []
 
 

@@ -248,6 +248,8 @@ def test_per_class_and_against_reconstructions(tmp_path):
 def test_more_reconstructions_than_there_are_training_images_are_refused():
     with pytest.raises(UsageError, match=r"There are 32 training images to reconstruct, .* give --samples 32 or less"):
         command.configuration_of(request(systems=("vae:reconstruction",), sizes=(40, 80)))
+    with pytest.raises(UsageError, match=r"There are 16 training images to reconstruct, .* larger --sizes"):
+        command.configuration_of(request(systems=("vae:reconstruction",), sizes=(20, 80)))
 
 
 def test_a_cell_that_fails_is_told_and_stops_no_other(tmp_path):

@@ -11,7 +11,7 @@ import pytest
 import torch
 from PIL import Image
 
-from tinycohort.augment import commands
+from tinycohort.augment import commands, stored
 from tinycohort.augment.autoencoders.vae import VAE
 from tinycohort.augment.diagnostics import Diagnostics
 from tinycohort.augment.generation import Generated, generate_class, top_up, write_cohort
@@ -31,7 +31,7 @@ each_case = pytest.mark.parametrize(("name", "file_format"), CASES)
 
 
 def models_of(studies, name):
-    return commands.load_models(studies[name].models)
+    return stored.load_models(studies[name].models)
 
 
 def drawn(models, n=3, **options):

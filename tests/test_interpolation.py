@@ -12,7 +12,6 @@ from PIL import Image
 
 from tinycohort.augment import decoded_paths
 from tinycohort.augment.autoencoders import InverseAutoregressiveVAE
-from tinycohort.augment.commands import load_models
 from tinycohort.augment.decoded_paths import decode_codes, interpolate_class, named_ends, training_ends
 from tinycohort.augment.figures import PathRow, save_paths
 from tinycohort.augment.fitting import posterior_of
@@ -22,6 +21,7 @@ from tinycohort.augment.interpolation import KINDS, interpolate, outside_support
 from tinycohort.augment.metric import RiemannianMetric
 from tinycohort.augment.networks import Architecture
 from tinycohort.augment.riemannian import off_manifold
+from tinycohort.augment.stored import load_models
 from tinycohort.datasets.errors import UsageError
 from tinycohort.datasets.readers import read_cohort
 from tinycohort.datasets.transforms import Images, ImageSpace, prepare

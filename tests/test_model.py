@@ -11,10 +11,10 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from tinycohort.augment.card import model_card
-from tinycohort.augment.commands import load_models
 from tinycohort.augment.fitting import PRESETS
 from tinycohort.augment.model import FittedModel
 from tinycohort.augment.model_config import MetricSettings, ModelConfig, Participants
+from tinycohort.augment.stored import load_models
 from tinycohort.datasets.custody import MANIFEST, seal
 from tinycohort.datasets.errors import DataError, UsageError
 

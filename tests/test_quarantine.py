@@ -10,7 +10,7 @@ import pytest
 import torch
 from folders import tree
 
-from tinycohort.augment import commands, generation
+from tinycohort.augment import commands, generation, stored
 from tinycohort.augment.diagnostics import Diagnostics
 from tinycohort.augment.gate import Gate
 from tinycohort.augment.generation import Generated, write_cohort
@@ -26,7 +26,7 @@ each_format = pytest.mark.parametrize("file_format", ["nifti", "png", "npz"])
 
 @pytest.fixture
 def models(studies):
-    return commands.load_models(studies["pictures"].models)
+    return stored.load_models(studies["pictures"].models)
 
 
 def invented(models, n=3):
@@ -207,7 +207,8 @@ def test_a_cohort_that_is_refused_leaves_the_one_that_it_would_have_replaced(stu
     assert set(pixels(tmp_path / "syn.refused.quarantine")) == {f"synAD000{i}" for i in range(1, 6)}
 
 
-def test_a_cohort_that_cannot_be_written_leaves_the_old_one(studies, tmp_path, copying, monkeypatch):
+@pytest.mark.parametrize("when", ["tinycohort.augment.commands.record", "tinycohort.datasets.files.os.replace"])
+def test_a_cohort_that_cannot_be_written_leaves_the_old_one(studies, tmp_path, copying, monkeypatch, when):
     copying(1)
     generate(studies, tmp_path / "syn")
     before = tree(tmp_path)
@@ -215,7 +216,7 @@ def test_a_cohort_that_cannot_be_written_leaves_the_old_one(studies, tmp_path, c
     def full(*args):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(commands, "record", full)
+    monkeypatch.setattr(when, full)
     with pytest.raises(OSError, match="No space left"):
         generate(studies, tmp_path / "syn", force=True, seed=1)
     assert tree(tmp_path) == before

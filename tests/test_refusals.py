@@ -233,6 +233,7 @@ REFUSED = {
         "'ae' has no Gaussian posterior.*--model vae, vamp, ",
     ),
     "interpolation of several classes": (("interpolate", "{models-pictures}", "--out", "{out}"), 2, "choose one with --class"),
+    "interpolation of where no end is named": ((*INTERPOLATE, "--data", "{study.npz}"), 2, "goes with --from and --to"),
     "interpolation of no model": (("interpolate", "{nothing}", "--out", "{out}"), 3, "no fitted model"),
     "interpolation from nobody": ((*INTERPOLATE, "--from", "nobody", "--to", "001"), 2, "no participant or image 'nobody'"),
     "interpolation from here to nowhere": ((*INTERPOLATE, "--from", "001"), 2, "--from and --to go together"),

@@ -19,6 +19,7 @@ from tinycohort.experiments.engine.folder import all_runs, collect_failures, rea
 from tinycohort.experiments.engine.runs import Progress, Shard, Study, _groups, grid, run_study
 from tinycohort.experiments.engine.workers import name_of
 
+CELLS = grid(run=range(4))
 # Workers import jobs by name, and a test's own module has none.
 JOBS = """
 import os, signal, time
@@ -223,16 +224,17 @@ def test_failing_runs_do_not_lose_the_others(tmp_path, undisturbed):
         1: ("WorkerDied", "signal 9 (SIGKILL)"),
         2: ("WorkerDied", "exited with code 7"),
     }
-    for failures in (outcome.failures, collect_failures(tmp_path)):
+    for failures in (outcome.failures, collect_failures(tmp_path, CELLS)):
         assert {failure.key["run"]: failure.type for failure in failures} == {run: kind for run, (kind, _) in causes.items()}
         assert all(causes[failure.key["run"]][1] in str(failure) for failure in failures)
-    assert "in failing" in collect_failures(tmp_path)[0].traceback
-    assert [failure.exit_code for failure in collect_failures(tmp_path)] == [4, 1, 1]
+    assert "in failing" in collect_failures(tmp_path, CELLS)[0].traceback
+    assert [failure.exit_code for failure in collect_failures(tmp_path, CELLS)] == [4, 1, 1]
+    assert [failure.key for failure in collect_failures(tmp_path, grid(run=range(2, 9)))] == [{"run": 2}]  # of another grid none is told
     assert [row["run"] for row in scores_of(tmp_path)] == [3]
     (tmp_path / "mended").touch()
     again = run_study(study(tmp_path, "failing"), jobs=2)
     assert (again.computed, again.found, again.failures) == (3, 1, ())
-    assert collect_failures(tmp_path) == []
+    assert collect_failures(tmp_path, CELLS) == []
     assert scores_of(tmp_path) == scores_of(undisturbed)
 
 
@@ -244,7 +246,7 @@ def test_worker_killed_from_outside(tmp_path, undisturbed):
     (tmp_path / "go").touch()
     process.communicate()
     assert process.returncode == 1
-    assert [failure.key for failure in collect_failures(tmp_path)] == [{"run": 2}]
+    assert [failure.key for failure in collect_failures(tmp_path, CELLS)] == [{"run": 2}]
     assert run_study(study(tmp_path, "blocked")).computed == 1
     assert scores_of(tmp_path) == scores_of(undisturbed)
 

@@ -245,6 +245,14 @@ def test_images_in_different_spaces_are_told(fakes, tmp_path, shift):
     assert np.array_equal(np.array(images.space.affine), np.eye(4))
 
 
+@pytest.mark.parametrize(("spacing", "alike"), [(1.0001, True), (1.009, False)])
+def test_a_place_is_that_of_the_corners(spacing, alike):
+    """Of 256 voxels of 1.009 mm the last lies 2.3 mm beside that of 1 mm."""
+    spaces = [ImageSpace((256, 256), tuple(map(tuple, np.diag([side, 1.0, side, 1.0]).tolist())), flat_axis=1) for side in (1.0, spacing)]
+    assert spaces[0].is_like(spaces[1]) is alike
+    assert not spaces[0].is_like(ImageSpace((256, 256), None, None))
+
+
 @pytest.mark.parametrize(
     ("size", "fit", "told"), [((20, 24), "resize", 0), ((10, 13), "resize", 0), ((20, 12), "resize", 1), ((20, 12), "crop", 0)]
 )

@@ -134,9 +134,9 @@ def interpolate_command(
 ) -> None:
     """Decode along curves between two people's codes: straight, geodesic, and through the data."""
     from ...datasets.errors import UsageError
-    from .. import commands
     from ..decoded_paths import interpolate_class
     from ..interpolation import KINDS
+    from ..stored import load_models
 
     if (start is None) != (end is None):
         raise UsageError("--from and --to go together.")
@@ -145,7 +145,7 @@ def interpolate_command(
         raise UsageError(f"There is no curve '{unknown[0]}'; choose among: {', '.join(KINDS)}.")
     if file_format not in (None, "nifti", "png"):
         raise UsageError(f"--format is nifti or png, not '{file_format}'.")
-    models = commands.load_models(model, [] if label_of_model is None else [label_of_model])
+    models = load_models(model, [] if label_of_model is None else [label_of_model])
     if len(models) > 1:
         raise UsageError(f"{model} holds models of the classes {', '.join(models)}; choose one with --class.")
     interpolate_class(

@@ -36,6 +36,12 @@ def fidelity_command(
     split: Annotated[
         Path | None, typer.Option("--split", help="Split of the real cohort, as models/split.json: compare with its test side alone.")
     ] = None,
+    models: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "--model", "--models", help="Models that a synthetic cohort was drawn from: tells whether they know the people compared with."
+        ),
+    ] = None,
     classes: Classes = None,
     root: Root = None,
     table: Table = None,
@@ -56,8 +62,8 @@ def fidelity_command(
     """Measure how good synthetic images are: Fréchet distance, KID, PRD and others, beside what real images score."""
     from ...datasets.readers import Source
     from ...experiments.fidelity import compare
-    from ..commands import source_of
     from ..fitting import FitSettings
+    from ..stored import source_of
 
     source = Source(real, table, label, plane, suffix, root, drop_copies or None)
     settings = changed(FitSettings(), preparation=preparation_of(size, plane, position, fit, scaling))
@@ -69,6 +75,7 @@ def fidelity_command(
         weights=weights,
         labels=tuple(classes or []),
         split=split,
+        models=tuple(models or []),
         seed=seed,
         device=device or "cpu",
     )

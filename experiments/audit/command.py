@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from ...augment import console
-from ...augment.commands import load_models
 from ...augment.gate import Gate
 from ...augment.model import FittedModel
 from ...augment.quarantine import already_set_aside, apply_gate, quarantine_of
+from ...augment.stored import load_models
 from ...datasets.cohort import Cohort
 from ...datasets.errors import DataError, GateError, UsageError
 from ...datasets.files import named, refuse_existing, whole_folder

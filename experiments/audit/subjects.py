@@ -7,10 +7,10 @@ from pathlib import Path
 import numpy as np
 
 from ...augment import console
-from ...augment.commands import is_synthetic
 from ...augment.copying import FEWEST_PEOPLE
 from ...augment.model import FittedModel
 from ...augment.quarantine import PARTICIPANTS, read_participants
+from ...augment.stored import is_synthetic
 from ...datasets.check import require_sound
 from ...datasets.cohort import Cohort, CohortError
 from ...datasets.errors import DataError, UsageError

@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from ...augment import console
-from ...augment.commands import load_models
 from ...augment.fitting import FitSettings
+from ...augment.stored import load_models
 from ...classifiers.covariates import CATEGORICAL, NUMERIC, available
 from ...classifiers.network import load_network
 from ...classifiers.training import ClassifierSettings

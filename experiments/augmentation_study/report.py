@@ -37,17 +37,18 @@ def write_report(folder: Path) -> pd.DataFrame:
         ``results.csv``: one row a run, mode and test set.
     """
     config = read_config(folder)
-    runs, left_out = planned_runs(all_runs(folder), cells_of(**config["grid"]))
+    cells = cells_of(**config["grid"])
+    runs, left_out = planned_runs(all_runs(folder), cells)
     if not runs:
         raise DataError(f"{folder} has no finished run yet; start it with `augment evaluate --out {folder}`.")
     results = tidy_results(runs)
     sections = sections_of(results, config)
     reserved = [*left_out, *several_versions(runs), *reservations(runs, results, config)]
-    data = _prepared(folder, config)
+    data, failures = _prepared(folder, config), [str(failure) for failure in collect_failures(folder, cells)]
     texts = {
         "results.csv": lambda: results.to_csv(index=False),
-        "table.md": lambda: _markdown(sections, folder, config, reserved),
-        "report.html": lambda: _html(sections, runs, folder, config, reserved, data),
+        "table.md": lambda: _markdown(sections, config, reserved, failures),
+        "report.html": lambda: _html(sections, runs, folder, config, reserved, failures, data),
     }
     if data is not None:
         texts["predictions.csv"] = lambda: tidy_predictions(runs, data).to_csv(index=False)
@@ -70,7 +71,7 @@ def _comparison_rows(comparison: pd.DataFrame) -> list[tuple[str, str]]:
     return [(str(method), str(verdict)) for method, verdict in zip(comparison["method"], comparison["verdict"], strict=True)]
 
 
-def _markdown(sections: Sequence[Section], folder: Path, config: Mapping[str, Any], reserved: Sequence[str]) -> str:
+def _markdown(sections: Sequence[Section], config: Mapping[str, Any], reserved: Sequence[str], failures: Sequence[str]) -> str:
     lines = [f"# {_title(config)}", "", f"Mean ± standard deviation over runs, in percent; protocol {config['protocols']['protocol']}.", ""]
     for line in reserved:
         lines += [line, ""]
@@ -79,7 +80,6 @@ def _markdown(sections: Sequence[Section], folder: Path, config: Mapping[str, An
         for reference, comparison in section.comparisons.items():
             lines += [f"Against `{reference}`:", ""]
             lines += [f"- `{method}`: {verdict}" for method, verdict in _comparison_rows(comparison)] + [""]
-    failures = collect_failures(folder)
     if failures:
         lines += ["## Runs that failed", "", *(f"- {failure}" for failure in failures), ""]
     return "\n".join(lines)
@@ -91,6 +91,7 @@ def _html(
     folder: Path,
     config: Mapping[str, Any],
     reserved: Sequence[str],
+    failures: Sequence[str],
     data: Prepared | None,
 ) -> str:
     return render(
@@ -112,7 +113,7 @@ def _html(
         sheets=[(title, as_data(figure)) for title, figure in _sheets(folder, config, data)],
         curves=as_data(_plot_curves(runs)),
         sampling=_sampling_rows(runs),
-        failures=[str(failure) for failure in collect_failures(folder)],
+        failures=failures,
         command=config["where"].get("command", ""),
         config=json.dumps(config, indent=1, default=str),
         records=with_what(runs),

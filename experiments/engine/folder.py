@@ -58,8 +58,9 @@ def run_path(folder: Path, key: Key) -> Path:
     return folder / "runs" / f"{slug(key)}.json"
 
 
-def collect_failures(folder: str | Path) -> list[Failure]:
-    """The cells that failed and have had no result since, of all starts and shards."""
+def collect_failures(folder: str | Path, cells: Iterable[Key]) -> list[Failure]:
+    """Those of ``cells`` that failed and have had no result since, of all starts and shards."""
+    planned = {canonical(key) for key in cells}
     contents = []
     for path in _json_files(Path(folder) / "failures"):
         try:
@@ -69,7 +70,12 @@ def collect_failures(folder: str | Path) -> list[Failure]:
             continue  # mended by another process in between
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise DataError(f"{path} is no failure that a study noted, or is damaged; delete it.") from error
-    return sorted(contents, key=lambda failure: _order(failure.key))
+    return sorted((failure for failure in contents if canonical(failure.key) in planned), key=lambda failure: _order(failure.key))
+
+
+def is_study(folder: Path) -> bool:
+    """Whether a study has been started in ``folder``."""
+    return _config_path(folder).is_file()
 
 
 def read_config(folder: str | Path) -> dict[str, Any]:
@@ -107,7 +113,7 @@ def claim(folder: Path, config: Mapping[str, Any]) -> str:
         If it differs.
     """
     config = _without_none(config)
-    kept = read_config(folder) if _config_path(folder).exists() else None
+    kept = read_config(folder) if is_study(folder) else None
     if kept is not None:
         ours, theirs = (dict(_flat(_bound(content))) for content in (config, kept))
         names = [name for name in theirs | ours if canonical(ours.get(name)) != canonical(theirs.get(name))]

@@ -10,9 +10,9 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from ...augment.commands import load_models
 from ...augment.fitting import FitSettings, fit_class, plan_digest
 from ...augment.model import FittedModel
+from ...augment.stored import load_models
 from ...datasets.cohort import Cohort
 from ...datasets.errors import DataError, LeakageError, UsageError
 from ...datasets.splits import Split

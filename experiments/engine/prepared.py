@@ -19,7 +19,7 @@ from ...datasets.files import whole_folder, write_json
 from ...datasets.readers import Source
 from ...datasets.splits import Split, check_disjoint
 from ...datasets.texts import read_json
-from ...datasets.transforms import ImageSpace, Preparation, prepare
+from ...datasets.transforms import ImageSpace, Preparation, prepare, space_of
 
 TEST, EXTERNAL = "test", "external: "  # names of test sets: a side of the split, and what a cohort's name follows
 FEWEST_IMAGES = 10  # of a class: 7 to train on, 1 to select by, 2 to test on
@@ -145,8 +145,7 @@ def describe(
     """
     cohort, found = _sound(source, preparation, FEWEST_IMAGES, progress)
     if preparation.size is None:
-        first = cohort.where(np.arange(len(cohort)) == 0)
-        preparation = replace(preparation, size=prepare(first, preparation).space.shape)
+        preparation = replace(preparation, size=space_of(cohort, preparation).shape)
     data = {"source": _as_dict(source), "preparation": _as_dict(preparation), "digest": found.digest, "classes": cohort.labels}
     data["columns"] = {name: _column_digest(cohort, name) for name in columns}
     if test_source is None:
@@ -176,6 +175,24 @@ def _require_columns(cohort: Cohort, digests: Mapping[str, str]) -> None:
     other = [name for name, digest in digests.items() if _column_digest(cohort, name) != digest]
     if other:
         raise DataError(f"The column {', '.join(other)} of {cohort.source} has changed since the study began; restore it, or start anew.")
+
+
+def require_same_data(began: Mapping[str, Any], now: Mapping[str, Any]) -> None:
+    """Raise a ``DataError`` if a study that was begun with one configuration shall go on with another's data.
+
+    ``folder.claim`` would tell it by two digests.
+    """
+    theirs, ours = began.get("data", {}), now.get("data", {})
+    for tests in ("", "test_"):
+        columns, its = theirs.get(f"{tests}columns", {}), ours.get(f"{tests}columns", {})
+        other = [name for name in columns if name in its and its[name] != columns[name]]
+        if theirs.get(f"{tests}digest") != ours.get(f"{tests}digest"):
+            other = ["images, labels or participants"]
+        if other:
+            which = "test cohort" if tests else "cohort"
+            raise DataError(
+                f"The {which} has other content ({', '.join(other)}) than when the study began; restore it, or choose another --out."
+            )
 
 
 def without_places(data: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:

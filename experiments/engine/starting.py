@@ -13,7 +13,8 @@ from ...augment import console
 from ...datasets.errors import DataError, GateError, LeakageError, TinycohortError, UsageError
 from ...datasets.files import expanded
 from ...datasets.texts import read_toml
-from .folder import Failure, canonical, claim, run_path
+from .folder import Failure, canonical, claim, is_study, read_config, run_path
+from .prepared import require_same_data
 from .runs import Progress, Shard, Study, run_study
 from .slurm import sbatch_script, submit
 
@@ -91,6 +92,8 @@ def start(
     UsageError
         If there can be no such shard or job array.
     """
+    if is_study(study.folder):
+        require_same_data(read_config(study.folder), study.config)
     if how.slurm is not None:
         _to_slurm(study, command, how, how.slurm)
         return

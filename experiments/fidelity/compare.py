@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from ...augment import console
-from ...augment.commands import fitted_on
+from ...augment.stored import drawn_from, load_models
 from ...datasets.check import require_sound
 from ...datasets.cohort import Cohort, CohortError
 from ...datasets.errors import DataError, LeakageError, UsageError
@@ -19,7 +19,7 @@ from ...datasets.files import refuse_existing, write_json
 from ...datasets.readers import Source
 from ...datasets.seeds import derived_seed
 from ...datasets.splits import Split, official_sides, split_cohort
-from ...datasets.transforms import Preparation, prepare
+from ...datasets.transforms import Preparation, prepare, space_of
 from .features import Extractor, Gathered, cohort_extractor, cohort_settings, custom_extractor, inception_of_name, sliced
 from .scores import FEWEST, MEASURES, Estimate, Sample, Score, ranking, score
 
@@ -28,8 +28,12 @@ CHUNK = 256  # images prepared at a time
 # Of the real participants, where the classifier must be trained on some and no split says on which.
 FRACTIONS = {"train": 0.4, "validation": 0.1, "test": 0.5}
 KNOWN = (
-    "Most of these real people are known to the generators of {}: who copies them may score better than the floor. Give --split, the "
+    "The generators of {} know real people of this comparison: who copies them may score better than the floor. Give --split, the "
     "split.json that lies beside the models, to compare with the test side alone."
+)
+UNCLEAR = (
+    "The generators of {} were fitted on other data, or on these as they were then: whether they know these people cannot be told. Give "
+    "--models, the folder that they lie in."
 )
 
 
@@ -56,6 +60,8 @@ class Request:
         Classes to compare; empty for all that the cohorts share.
     split : Path, optional
         Of the real cohort: its test side alone is compared.
+    models : tuple of Path
+        Folders of the models that the synthetic cohorts were drawn from, which know whom they have seen.
     seed : int
         Of all that is drawn.
     device : {"auto", "cpu", "gpu"}
@@ -70,6 +76,7 @@ class Request:
     measures: tuple[str, ...] = tuple(MEASURES)
     labels: tuple[str, ...] = ()
     split: Path | None = None
+    models: tuple[Path, ...] = ()
     seed: int = 0
     device: str = "cpu"
 
@@ -98,7 +105,7 @@ def compare(request: Request, out: Path | None = None, *, force: bool = False) -
     labels = _shared_labels(real, cohorts, request.labels)
     preparation = _sized(request.preparation, real, cohorts)
     split = None if request.split is None else Split.load(request.split, real)
-    known = _known_to_generators(request, split, real, digest)
+    known, unclear = _known_to_generators(request, split, real, digest)
     _require_enough(real if split is None else split.side(real, "test"), cohorts, labels)
     if split is None and request.extractor == "cohort":
         split = split_cohort(real, fractions=FRACTIONS, seed=request.seed)
@@ -120,32 +127,51 @@ def compare(request: Request, out: Path | None = None, *, force: bool = False) -
     _show(results, extractor, request)
     if known:
         console.warn(KNOWN.format(", ".join(known)))
+    if unclear:
+        console.warn(UNCLEAR.format(", ".join(unclear)))
     if out is not None:
-        write_json(out, _as_json(results, extractor, request, preparation) | {"knew_the_real_people": known})
+        told = {"knew_the_real_people": known, "may_know_the_real_people": unclear}
+        write_json(out, _as_json(results, extractor, request, preparation) | told)
         console.say(f"Wrote {out}.")
     return results
 
 
-def _known_to_generators(request: Request, split: Split | None, real: Cohort, digest: str) -> list[str]:
-    """The cohorts whose generators were fitted on people whom they are compared with, as their descriptions have it.
+def _known_to_generators(request: Request, split: Split | None, real: Cohort, digest: str) -> tuple[list[str], list[str]]:
+    """The synthetic cohorts whose generators have seen people whom they are compared with, and those of which that cannot be told.
+
+    The models tell it for sure. Without them, the description of a cohort of ours tells the data and the split that they were fitted on.
 
     Raises
     ------
     LeakageError
-        If a cohort's models were fitted on the real cohort, of this ``digest``, by another split than the one given.
+        If a cohort's models have seen the test side of the split that was given.
     """
-    known = []
+    models = [model for folder in request.models for model in load_models(folder).values()]
+    people_of = {model.config.participants.digest: model.config.participants for model in models}
+    compared = real if split is None else split.side(real, "test")
+    # Where the sides are official, the classifier of the features leaves the test side to the comparison.
+    apart = split is None and request.extractor == "cohort" and official_sides(real) is not None
+    known, unclear = [], []
     for source in request.synthetic:
-        splits = {split_digest for data_digest, split_digest in fitted_on(source.data) if data_digest == digest}
-        if split is not None and splits - {split.digest}:
+        origins = drawn_from(source.data)
+        seen_by = [people_of.get(origin["participants"]) for origin in origins]
+        of_these, splits = digest in {origin["data"] for origin in origins}, {origin["split"] for origin in origins}
+        if not origins or (split is not None and splits == {split.digest}) or (apart and of_these):
+            continue
+        if None not in seen_by:
+            knows = any(people.seen(who) for people in seen_by if people for who in compared.table["participant_id"])
+        elif of_these:
+            knows = True
+        else:
+            unclear.append(source.data)
+            continue
+        if knows and split is not None:
             raise LeakageError(
                 f"The models of {source.data} were fitted on another split than {request.split}, and may have seen its test side; give the "
                 "split.json that lies beside them."
             )
-        # Where the sides are official, the classifier of the features leaves the test side to the comparison.
-        apart = split is not None or (request.extractor == "cohort" and official_sides(real) is not None)
-        known += [source.data] if splits and not apart else []
-    return known
+        known += [source.data] if knows else []
+    return known, unclear
 
 
 def build_extractor(request: Request, real: Cohort, preparation: Preparation, split: Split | None) -> Extractor:
@@ -190,21 +216,17 @@ def _readable(cohort: Cohort) -> Cohort:
 def _sized(preparation: Preparation, real: Cohort, cohorts: Mapping[str, Cohort]) -> Preparation:
     """With the size at which all are compared: where none is asked for, the synthetic images' own, which real ones are then brought to."""
     if preparation.size is not None:
-        prepare(_first(real), preparation, on_warning=console.warn)
+        space_of(real, preparation, console.warn)
         return preparation
-    sizes = {name: prepare(_first(cohort), replace(preparation, scaling="none")).space.shape for name, cohort in cohorts.items()}
+    sizes = {name: space_of(cohort, replace(preparation, scaling="none")).shape for name, cohort in cohorts.items()}
     told = {name: " x ".join(map(str, size)) for name, size in sizes.items()}
     if len(set(sizes.values())) > 1:
         listed = ", ".join(f"{name}: {size}" for name, size in told.items())
         raise UsageError(f"The synthetic cohorts have images of different sizes ({listed}); say with --size at which to compare them.")
     found = replace(preparation, size=next(iter(sizes.values())))
-    prepare(_first(real), found, on_warning=console.warn)
+    space_of(real, found, console.warn)
     console.say(f"All images are compared at {next(iter(told.values()))}, the size of the synthetic ones.")
     return found
-
-
-def _first(cohort: Cohort) -> Cohort:
-    return cohort.where(np.arange(len(cohort)) == 0)
 
 
 def _require_enough(real: Cohort, cohorts: Mapping[str, Cohort], labels: Sequence[str]) -> None:

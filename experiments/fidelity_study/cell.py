@@ -38,6 +38,7 @@ FLOOR_KEY = {"run": 0, "n": 0, "model": REAL, "sampler": HELD_OUT}
 SHOWN, AUDITED = 12, 500  # samples of a class that are kept as pictures, and whose nearest training images are looked for
 NEAREST_TRAINING = "nearest\ntraining image"
 AFFINE = "affine"  # the name of it among a cell's pictures, which have a class and a slash in theirs
+FEWEST_SAMPLES = 20
 FEW_CENTROIDS = 4  # so few are kept as pictures too (Fig. 13)
 EXAMINED = tuple(name for name in MEASURES if name != "ms-ssim")  # what looks at features
 
@@ -73,8 +74,8 @@ class Scoring:
         unknown = [name for name in self.measures if name not in EXAMINED]
         if unknown:
             raise UsageError(f"A study has no measure '{unknown[0]}'; choose among: {', '.join(EXAMINED)}.")
-        if self.n_samples < 20:
-            raise UsageError(f"--samples is 20 or more, not {self.n_samples}.")
+        if self.n_samples < FEWEST_SAMPLES:
+            raise UsageError(f"--samples is {FEWEST_SAMPLES} or more, not {self.n_samples}.")
 
     @classmethod
     def of(cls, config: Mapping[str, Any]) -> "Scoring":

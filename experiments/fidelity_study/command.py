@@ -21,7 +21,7 @@ from ..engine.runs import Study
 from ..engine.settings import content_of_fit, fit_settings_of
 from ..engine.starting import HERE, HowToRun
 from ..engine.systems import RECONSTRUCTION, System
-from .cell import Scoring, cells_of_grid, run_cell
+from .cell import FEWEST_SAMPLES, Scoring, cells_of_grid, run_cell
 from .data import HELD_OUT, REFERENCE, StudyData, in_one_class, inception, load_extractor, real_sample, sizes_of
 from .plans import ALL, PLANS, VALIDATION, Plan, plan_of, systems_of
 from .report import write_report
@@ -106,10 +106,11 @@ def configuration_of(request: Request) -> dict[str, Any]:
 
 def _require_reconstructions(drawn: Mapping[str, int], sides: Sequence[Cohort]) -> None:
     """Raise a ``UsageError`` if there are fewer training images than images to score: repeated, they would score as no sample does."""
-    for label, n in drawn.items():
-        most = min(int((side.table["label"] == label).sum()) for side in sides)
-        if n > most:
-            raise UsageError(f"There are {most} training images to reconstruct, and more cannot be scored: give --samples {most} or less.")
+    there = {label: min(int((side.table["label"] == label).sum()) for side in sides) for label in drawn}
+    least = min(there.values())
+    if any(n > there[label] for label, n in drawn.items()):
+        mend = f"give --samples {least} or less" if least >= FEWEST_SAMPLES else "larger --sizes"
+        raise UsageError(f"There are {least} training images to reconstruct, and more cannot be scored: {mend}.")
 
 
 def read_configuration(path: Path, **here: str | None) -> dict[str, Any]:

@@ -37,7 +37,9 @@ def write_report(folder: Path) -> pd.DataFrame:
     """
     config = read_config(folder)
     grid = config["grid"]
-    runs, left_out = planned_runs(all_runs(folder), cells_of_grid(grid))
+    cells = cells_of_grid(grid)
+    runs, left_out = planned_runs(all_runs(folder), cells)
+    failures = [str(failure) for failure in collect_failures(folder, cells)]
     results = results_of(runs, grid["rows"])
     if results.scores.empty:
         raise DataError(f"{folder} has no finished run of a generator yet; the command that started it goes on with it.")
@@ -50,8 +52,8 @@ def write_report(folder: Path) -> pd.DataFrame:
     table = tidy_scores(results)
     texts = {
         "results.csv": table.to_csv(index=False),
-        "table.md": _markdown(tables, notes, folder, config, missing),
-        "report.html": _html(tables, notes, figure, sheets, runs, folder, config, results, missing),
+        "table.md": _markdown(tables, notes, config, missing, failures),
+        "report.html": _html(tables, notes, figure, sheets, runs, config, results, missing, failures),
     }
     for name, text in texts.items():
         with whole_file(folder / name) as temporary:
@@ -189,14 +191,17 @@ def _sampling(runs: Sequence[Mapping[str, Any]], results: Results, n_train: int)
 
 
 def _markdown(
-    tables: Sequence[tuple[str, pd.DataFrame]], notes: Sequence[str], folder: Path, config: Mapping[str, Any], missing: Sequence[str]
+    tables: Sequence[tuple[str, pd.DataFrame]],
+    notes: Sequence[str],
+    config: Mapping[str, Any],
+    missing: Sequence[str],
+    failures: Sequence[str],
 ) -> str:
     lines = [f"# {_title(config)}", "", *(f"{note}\n" for note in notes)]
     for title, table in tables:
         lines += [f"## {title}", "", markdown_table(table), ""]
     if missing:
         lines += [f"## Not there yet: {len(missing)} cells", "", *(f"- {cell}" for cell in missing), ""]
-    failures = collect_failures(folder)
     if failures:
         lines += ["## Runs that failed", "", *(f"- {failure}" for failure in failures), ""]
     return "\n".join(lines)
@@ -214,10 +219,10 @@ def _html(
     figure: Figure,
     sheets: Mapping[int, Figure],
     runs: Sequence[Mapping[str, Any]],
-    folder: Path,
     config: Mapping[str, Any],
     results: Results,
     missing: Sequence[str],
+    failures: Sequence[str],
 ) -> str:
     n_train = config["data"]["n_train"]
     sampling = _sampling(runs, results, n_train)
@@ -232,7 +237,7 @@ def _html(
         sheets=[(size_title(n, n_train), as_data(sheet)) for n, sheet in sheets.items()],
         sampling=(list(sampling.columns), sampling.to_numpy().tolist()),
         classes=f"; of each class some: {', '.join(config['data']['classes'])}" if config["scoring"].get("per_class") else "",
-        failures=[str(failure) for failure in collect_failures(folder)],
+        failures=failures,
         command=config["where"].get("command", ""),
         passports=json.dumps({name: asdict(passport) for name, passport in results.passports.items()}, indent=1),
         config=json.dumps(config, indent=1, default=str),
