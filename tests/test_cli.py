@@ -2,6 +2,7 @@
 
 import json
 import re
+from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
@@ -122,6 +123,11 @@ def test_a_study_of_the_demo_cohort_takes_minutes_by_default(augment, monkeypatc
     assert (request.fit.preparation.plane, request.protocols.least_steps) == (plane, least_steps)
     assert (request.fit.training.steps or 3000) == steps
     assert request.command == " ".join(["augment evaluate", *words])
+
+
+def test_the_version(augment):
+    answer = augment("--version")
+    assert (answer.code, answer.out) == (0, f"tinycohort {version('tinycohort')}\n")
 
 
 @pytest.mark.parametrize(

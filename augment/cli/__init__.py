@@ -3,6 +3,8 @@
 import sys
 import tempfile
 import traceback
+from importlib.metadata import version
+from typing import Annotated
 
 import typer
 
@@ -23,6 +25,21 @@ app = typer.Typer(
 )
 for group in (fit, generate, show, evaluate, study, judging, folders, demo):
     app.add_typer(group.app)
+
+
+def _show_version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"tinycohort {version('tinycohort')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _of_all(
+    show_version: Annotated[  # typer reads it by its callback
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="The version, and nothing else.")
+    ] = False,
+) -> None:
+    """Options of the command itself."""
 
 
 def main() -> None:
