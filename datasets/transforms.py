@@ -18,7 +18,7 @@ from monai.transforms.compose import Compose
 from monai.transforms.croppad.array import ResizeWithPadOrCrop, SpatialCrop
 from monai.transforms.intensity.array import ScaleIntensity, ScaleIntensityRange
 from monai.transforms.spatial.array import Orientation, Resize
-from nibabel.affines import apply_affine
+from nibabel.affines import apply_affine, voxel_sizes
 
 from .cohort import Cohort
 from .errors import DataError, UsageError
@@ -156,10 +156,21 @@ def parse_position(position: str) -> tuple[float, bool]:
     return value, in_mm
 
 
-def default_size(shape: tuple[int, ...]) -> tuple[int, ...]:
-    """``shape`` ``(X, Y)`` or ``(X, Y, Z)``, shrunk until its longest side is what two CPU cores can train on."""
-    factor = min(1.0, LONGEST_SIDE[len(shape)] / max(shape))
-    return tuple(max(8, round(side * factor)) for side in shape)
+def default_size(shape: tuple[int, ...], spacing: Sequence[float] | None = None) -> tuple[int, ...]:
+    """The size at which two CPU cores can train on images of ``shape``: shrunk if a side is too long, towards voxels that are cubes.
+
+    Parameters
+    ----------
+    shape : tuple of int
+        ``(X, Y)`` or ``(X, Y, Z)``.
+    spacing : sequence of float, optional
+        Of the voxels, in mm; by default the same along all sides. Thick slices are not made fewer than cubes ask for.
+    """
+    longest = LONGEST_SIDE[len(shape)]
+    if max(shape) <= longest:
+        return tuple(max(8, side) for side in shape)
+    lengths = [side * step for side, step in zip(shape, spacing or (1,) * len(shape), strict=True)]
+    return tuple(max(8, min(side, round(length * longest / max(lengths)))) for side, length in zip(shape, lengths, strict=True))
 
 
 def prepare(
@@ -200,8 +211,8 @@ def prepare(
     for row in cohort.table["image"]:
         image, flat_axis = _load(cohort, row, preparation)
         if preparation.size is None:
-            shape = tuple(side for axis, side in enumerate(image.shape[1:]) if axis != flat_axis)
-            preparation = replace(preparation, size=default_size(shape) if preparation.fit == "resize" else shape)
+            shape, spacing = _sides(image, flat_axis)
+            preparation = replace(preparation, size=default_size(shape, spacing) if preparation.fit == "resize" else shape)
         if not pixels:
             _check_size(image, flat_axis, preparation, on_warning)
             assert preparation.size is not None
@@ -328,15 +339,30 @@ def _plane_index(image: MetaTensor, axis: int, preparation: Preparation, where: 
 
 
 def _check_size(image: MetaTensor, flat_axis: int | None, preparation: Preparation, on_warning: Callable[[str], None]) -> None:
-    shape = tuple(side for axis, side in enumerate(image.shape[1:]) if axis != flat_axis)
+    shape, spacing = _sides(image, flat_axis)
     size = preparation.size
     assert size is not None
     if len(size) != len(shape):
         kind = "slices" if len(shape) == 2 else "volumes"
         raise UsageError(f"--size has {len(size)} numbers, and the images are {kind} of {_times(shape)}; give {len(shape)}, or --plane.")
-    ratios = [new / old for new, old in zip(size, shape, strict=True)]
-    if preparation.fit == "resize" and max(ratios) / min(ratios) > 1 + ASPECT_TOLERANCE:
+    if preparation.fit == "resize" and _distorts(shape, size, spacing):
         on_warning(f"Resizing {_times(shape)} to {_times(size)} distorts the images; keep the proportions, or use --fit crop.")
+
+
+def _distorts(shape: Sequence[int], size: Sequence[int], spacing: Sequence[float]) -> bool:
+    """Whether proportions change, but for voxels that are no cubes and come nearer to be some."""
+    old = np.log(np.asarray(spacing, dtype=float))
+    new = old + np.log(np.asarray(shape, dtype=float) / np.asarray(size, dtype=float))
+    before, after = (steps[:, None] - steps for steps in (old, new))
+    tolerance = math.log(1 + ASPECT_TOLERANCE)
+    return bool(((after > np.maximum(before, 0) + tolerance) | (after < np.minimum(before, 0) - tolerance)).any())
+
+
+def _sides(image: MetaTensor, flat_axis: int | None) -> tuple[tuple[int, ...], tuple[float, ...]]:
+    """The sides of an image ``(1, ...)`` in voxels, without a flat one, and how long a voxel is along each (1 in a picture)."""
+    steps = voxel_sizes(np.asarray(image.affine, dtype=float)) if image.ndim == 4 else (1.0, 1.0)
+    sides = [(int(side), float(step)) for axis, (side, step) in enumerate(zip(image.shape[1:], steps, strict=True)) if axis != flat_axis]
+    return tuple(side for side, _ in sides), tuple(step for _, step in sides)
 
 
 def require_memory(n: int, size: Sequence[int]) -> None:

@@ -34,12 +34,28 @@ def test_scaled_networks_return_the_shape_they_were_made_for(name, image_channel
         assert 4 <= min(grid) <= 7, shape
 
 
-@pytest.mark.parametrize(("shape", "stages"), [((8, 8), 1), ((15, 40), 1), ((16, 16), 2), ((80, 96), 4), ((400, 400), 6)])
+@pytest.mark.parametrize(("shape", "stages"), [((8, 8), 1), ((15, 30), 1), ((16, 16), 2), ((80, 96), 4), ((400, 400), 6)])
 def test_conv_halves_until_the_shortest_side_is_small(shape, stages):
     encoder = Architecture("conv", shape, channels=2).encoder(1)
     convolutions = [module for module in encoder.modules() if isinstance(module, nn.Conv2d)]
     assert [module.out_channels for module in convolutions] == [2, 4, 8, 16, 16, 16][:stages]
     assert encoder.heads[0].in_features == convolutions[-1].out_channels * math.prod(side // 2**stages for side in shape)
+
+
+@pytest.mark.parametrize(
+    ("shape", "grid", "kernels"),
+    [
+        ((15, 40), (7, 10), [(4, 4), (3, 4)]),
+        ((48, 48, 24), (12, 12, 6), [(4, 4, 4)] * 2),
+        ((97, 130, 9), (12, 8, 4), [(4, 4, 4), (4, 4, 3), (4, 4, 3), (3, 4, 3)]),
+    ],
+)
+def test_sides_that_are_much_longer_are_halved_further(shape, grid, kernels):
+    architecture = Architecture("conv", shape, channels=2)
+    encoder, decoder = architecture.encoder(1), architecture.decoder()
+    assert [module.kernel_size for module in encoder.modules() if isinstance(module, nn.Conv2d | nn.Conv3d)] == kernels
+    assert tuple(decoder.body[1](decoder.body[0](torch.zeros(1, architecture.latent_dim))).shape[2:]) == grid
+    assert tuple(decoder(torch.zeros(1, architecture.latent_dim)).shape[2:]) == shape
 
 
 def test_conv_has_as_many_weights_as_written_down():

@@ -245,6 +245,35 @@ def test_images_in_different_spaces_are_told(fakes, tmp_path, shift):
     assert np.array_equal(np.array(images.space.affine), np.eye(4))
 
 
+@pytest.mark.parametrize(
+    ("shape", "spacing", "size"),
+    [
+        ((256, 256, 24), (0.9375, 0.9375, 6.0), (48, 48, 24)),  # 5 mm, in slices of 6 mm
+        ((256, 256, 120), (0.9375, 0.9375, 1.5), (48, 48, 36)),
+        ((176, 208, 176), (1.0, 1.0, 1.0), (41, 48, 41)),
+        ((40, 40, 10), (1.0, 1.0, 5.0), (40, 40, 10)),
+    ],
+)
+def test_thick_slices_are_brought_towards_cubes_and_not_made_fewer(fakes, tmp_path, shape, spacing, size):
+    assert default_size(shape, spacing) == size
+    warnings = []
+    path = fakes.volume(tmp_path / "a.nii", fakes.voxels(0, shape), np.diag([*spacing, 1.0]))
+    assert prepare(cohort_of([path]), Preparation(), on_warning=warnings.append).space.shape == size
+    assert warnings == []
+    plane = prepare(cohort_of([path]), Preparation(plane="coronal"), on_warning=warnings.append)
+    assert plane.space.shape == default_size((shape[0], shape[2]), (spacing[0], spacing[2]))
+
+
+@pytest.mark.parametrize(
+    ("size", "told"), [((40, 40, 10), 0), ((20, 20, 20), 0), ((20, 20, 10), 0), ((40, 40, 8), 1), ((40, 20, 10), 1), ((10, 10, 20), 1)]
+)
+def test_voxels_that_are_no_cubes_may_come_nearer_to_be_some(fakes, tmp_path, size, told):
+    warnings = []
+    path = fakes.volume(tmp_path / "a.nii", fakes.voxels(0, (40, 40, 10)), np.diag([1.0, 1.0, 4.0, 1.0]))
+    prepare(cohort_of([path]), Preparation(size), on_warning=warnings.append)
+    assert len(warnings) == told
+
+
 @pytest.mark.parametrize(("spacing", "alike"), [(1.0001, True), (1.009, False)])
 def test_a_place_is_that_of_the_corners(spacing, alike):
     """Of 256 voxels of 1.009 mm the last lies 2.3 mm beside that of 1 mm."""

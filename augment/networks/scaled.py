@@ -1,4 +1,5 @@
-"""Networks for images and volumes of any size from 8 voxels a side on: stages that halve every side until the shortest is 4 to 7 voxels.
+"""Networks for images and volumes of any size from 8 voxels a side on: stages that halve every side until the shortest is 4 to 7 voxels,
+and then those that are much longer, as in volumes of thick slices.
 
 Channels double at each stage, up to eight times ``width``, those of the first.
 """
@@ -38,13 +39,19 @@ def _scaled(name: str, shape: tuple[int, ...], image_channels: int, latent_dim: 
     def residual_unit(c: int) -> list[nn.Module]:
         return [ResidualUnit(dims, c, c, norm="BATCH", act=LEAKY)] if residual else []
 
-    sizes = [shape]
-    while min(sizes[-1]) >= 2 * SMALLEST_GRID:
-        sizes.append(tuple(side // 2 for side in sizes[-1]))
-    channels = [width * 2 ** min(stage, 3) for stage in range(len(sizes) - 1)]
-    block = {"spatial_dims": dims, "kernel_size": 4, "strides": 2, "padding": 1, "norm": "BATCH", "act": LEAKY, "adn_ordering": "NA"}
+    sizes, strides = [shape], list[tuple[int, ...]]()
+    while stride := _stride(sizes[-1]):
+        strides.append(stride)
+        sizes.append(tuple(side // step for side, step in zip(sizes[-1], stride, strict=True)))
+    channels = [width * 2 ** min(stage, 3) for stage in range(len(strides))]
+    # Where a side is kept, three wide: a kernel of even width would take a voxel off it.
+    blocks = [
+        {"spatial_dims": dims, "kernel_size": tuple(2 + step for step in stride), "strides": stride, "padding": 1}
+        | {"norm": "BATCH", "act": LEAKY, "adn_ordering": "NA"}
+        for stride in strides
+    ]
     encoder: list[nn.Module] = []
-    for c_in, c in zip([image_channels, *channels], channels, strict=False):
+    for block, c_in, c in zip(blocks, [image_channels, *channels], channels, strict=False):
         encoder += [Convolution(in_channels=c_in, out_channels=c, **block), *residual_unit(c)]
     decoder: list[nn.Module] = [
         nn.Linear(latent_dim, channels[-1] * prod(sizes[-1])),
@@ -53,11 +60,20 @@ def _scaled(name: str, shape: tuple[int, ...], image_channels: int, latent_dim: 
     ]
     for stage in reversed(range(1, len(channels) + 1)):
         # Halving rounds down: an output padding of 1 gives back the odd voxel.
-        grown = tuple(old - 2 * new for old, new in zip(sizes[stage - 1], sizes[stage], strict=True))
+        grown = tuple(old - step * new for old, step, new in zip(sizes[stage - 1], strides[stage - 1], sizes[stage], strict=True))
         c_in, c = channels[stage - 1], channels[max(stage - 2, 0)]
         decoder += residual_unit(c_in)
-        doubling = Convolution(in_channels=c_in, out_channels=c, is_transposed=True, output_padding=grown, **block)
+        doubling = Convolution(in_channels=c_in, out_channels=c, is_transposed=True, output_padding=grown, **blocks[stage - 1])
         with_even_outputs(doubling.conv)  # type: ignore[arg-type]
         decoder.append(doubling)
     decoder.append(Convolution(dims, channels[0], image_channels, kernel_size=3, conv_only=True))
     return nn.Sequential(*encoder), nn.Sequential(*decoder)
+
+
+def _stride(sides: tuple[int, ...]) -> tuple[int, ...]:
+    """Of the next halving, 1 along what is kept; nothing if there is none."""
+    if min(sides) >= 2 * SMALLEST_GRID:
+        return (2,) * len(sides)
+    if max(sides) < 4 * SMALLEST_GRID:
+        return ()
+    return tuple(2 if side >= 4 * SMALLEST_GRID else 1 for side in sides)
