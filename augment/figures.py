@@ -15,6 +15,7 @@ from .model import FittedModel
 
 DPI = 120
 ROW_INCHES = 1.25
+LONG_VOXELS = 1.1  # times the shortest side
 
 
 @dataclass(frozen=True, eq=False)
@@ -125,7 +126,7 @@ def draw_paths(canvas: Figure | SubFigure, rows: Sequence[PathRow]) -> None:
 
 def _tile(images: Images, index: int, *, below: bool = False) -> np.ndarray:
     """One image as rows and columns, upright; a volume's three middle slices beside each other, or below."""
-    array = images.pixels[index, 0].numpy()
+    array = _in_proportion(images.pixels[index, 0].numpy(), images.space.spacing)
     if array.ndim == 2:
         return _upright(array, images.space.affine is not None)
     slices = [_upright(np.take(array, side // 2, axis=axis), True) for axis, side in enumerate(array.shape)]
@@ -136,6 +137,17 @@ def _tile(images: Images, index: int, *, below: bool = False) -> np.ndarray:
     pads = [(lack // 2, lack - lack // 2) if below else (0, lack) for lack in lacks]
     padded = [np.pad(part, [pad if axis == across else (0, 0) for axis in (0, 1)]) for part, pad in zip(slices, pads, strict=True)]
     return np.concatenate(padded, axis=along)
+
+
+def _in_proportion(array: np.ndarray, spacing: Sequence[float]) -> np.ndarray:
+    """Voxels that are much longer one way are repeated along it, so that thick slices show a body as it is."""
+    if max(spacing) < LONG_VOXELS * min(spacing):
+        return array
+    for axis, step in enumerate(spacing):
+        side = array.shape[axis]
+        length = round(side * step / min(spacing))
+        array = np.take(array, np.arange(length) * side // length, axis=axis)
+    return array
 
 
 def _upright(array: np.ndarray, in_world: bool) -> np.ndarray:

@@ -110,6 +110,14 @@ class ImageSpace:
         return self.affine is None or bool(np.allclose(self.corners, other.corners, rtol=0, atol=SAME_PLACE))
 
     @property
+    def spacing(self) -> tuple[float, ...]:
+        """Of voxels along each side, in mm; 1 in pictures and arrays."""
+        if self.affine is None:
+            return (1.0,) * len(self.shape)
+        steps = voxel_sizes(np.asarray(self.affine, dtype=float))
+        return tuple(float(step) for step, side in zip(steps, self.volume_shape, strict=True) if len(self.shape) == 3 or side != 1)
+
+    @property
     def corners(self) -> np.ndarray:
         """``(8, 3)``: where the outermost voxels lie, in mm; of images with an affine."""
         ends = np.array(list(itertools.product(*((0, side - 1) for side in self.volume_shape))))

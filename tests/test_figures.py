@@ -48,6 +48,18 @@ def test_a_volume_shows_its_three_middle_slices():
     assert np.all(tile[:12, 20:] >= 0.5)
 
 
+def test_thick_slices_are_shown_in_proportion():
+    affine = tuple(map(tuple, np.diag([2.0, 2.0, 5.0, 1.0]).tolist()))
+    volume = torch.zeros(1, 1, 8, 12, 4)
+    volume[..., -1] = 1
+    tile = _tile(row("", volume, affine).images, 0)
+    assert tile.shape == (12, 12 + 8 + 8)  # 4 slices of 5 mm are as long as 10 of 2 mm
+    assert np.all(tile[:2, :20] == 1)
+    assert not tile[3:10, :20].any()
+    assert _tile(row("", volume[..., 1, :], affine, 1).images, 0).shape == (10, 8)
+    assert _tile(row("", volume[..., 1, :]).images, 0).shape == (8, 4)
+
+
 @pytest.mark.parametrize("shape", [(12, 16), (16, 12), (8, 12, 16)])
 def test_contact_sheets(tmp_path, shape):
     rows = [row("AD [1]", torch.ones(2, 1, *shape), AFFINE), row("CN", torch.zeros(5, 1, *shape), AFFINE)]
