@@ -5,6 +5,7 @@ import shutil
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,7 @@ from .copying import screen_images, screen_latents
 from .figures import SheetRow, save_contact_sheet, save_latent_map, save_loss_curve
 from .fitting import FEWEST_IMAGES, FitSettings, Hooks, count_parameters, fit_class, fit_warnings, plan_digest, training_sides
 from .gate import OF_GENERATION, Gate
-from .generation import Format, Generated, build_sampler, generate_class, top_up, write_cohort
+from .generation import Format, Generated, generate_class, top_up, write_cohort
 from .model import FittedModel
 from .model_config import ModelConfig
 from .quarantine import PARTICIPANTS, quarantine_of, read_participants, record, set_aside
@@ -285,8 +286,8 @@ def _fit_one(
 
 def _generate_one(model: FittedModel, n: int, sampler: str, seed: int, device: Any, settings: dict[str, Any]) -> Generated:
     label = model.config.label
-    with console.progress(f"sampling {label}", build_sampler(model, sampler, seed=seed, **settings).n_steps) as advance:
-        part = generate_class(model, n, sampler=sampler, seed=seed, device=device, on_iteration=advance, **settings)
+    progress = partial(console.progress, f"sampling {label}")
+    part = generate_class(model, n, sampler=sampler, seed=seed, device=device, progress=progress, **settings)
     for message in part.diagnostics.warnings():
         console.warn(f"{label}: {message}")
     return part

@@ -3,7 +3,8 @@
 import itertools
 import json
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -30,6 +31,12 @@ from .samplers import DEFAULT_SAMPLER, SAMPLERS, Sampler, fit_sampler
 
 FileFormat = Literal["nifti", "png"]  # of an image by itself
 Format = Literal[FileFormat, "npz"]
+Progress = Callable[[int], AbstractContextManager[Callable[[], None]]]
+
+
+@contextmanager
+def _unseen(_n_steps: int) -> Iterator[Callable[[], None]]:
+    yield lambda: None
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,7 +85,7 @@ def generate_class(
     sampler: str = DEFAULT_SAMPLER,
     seed: int = 0,
     device: torch.device | None = None,
-    on_iteration: Callable[[], None] = lambda: None,
+    progress: Progress = _unseen,
     **settings: Any,
 ) -> Generated:
     """Draw ``n`` images of a model's class.
@@ -95,12 +102,12 @@ def generate_class(
         Same seed, same images, on the same machine.
     device : torch.device, optional
         Where to decode; the chains run on the CPU.
-    on_iteration : callable
-        Called after each transition of the chains.
+    progress : callable
+        Of the number of the sampler's steps: a context that gives what is called after each.
     **settings
         Of the sampler.
     """
-    latents, diagnostics = draw_latents(model, n, sampler=sampler, seed=seed, on_iteration=on_iteration, **settings)
+    latents, diagnostics = draw_latents(model, n, sampler=sampler, seed=seed, progress=progress, **settings)
     place = device or torch.device("cpu")
     pixels = decode(model.autoencoder.to(place), latents.to(place)).cpu()
     model.autoencoder.cpu()
@@ -113,14 +120,15 @@ def draw_latents(
     *,
     sampler: str = DEFAULT_SAMPLER,
     seed: int = 0,
-    on_iteration: Callable[[], None] = lambda: None,
+    progress: Progress = _unseen,
     **settings: Any,
 ) -> tuple[Tensor, Diagnostics]:
     """The latents ``(n, D)`` that ``generate_class`` decodes, and how they were drawn; arguments as there."""
     if n < 1:
         raise UsageError(f"The number of images must be 1 or more, not {n}.")
     fitted = build_sampler(model, sampler, seed=seed, **settings)
-    latents, diagnostics = fitted.sample(n, seeded_generator(seed, model.config.label, sampler), on_iteration)
+    with progress(fitted.n_steps) as advance:
+        latents, diagnostics = fitted.sample(n, seeded_generator(seed, model.config.label, sampler), advance)
     if SAMPLERS[sampler].in_base_space:
         assert isinstance(model.autoencoder, GaussianAutoencoder)
         with torch.no_grad():

@@ -51,15 +51,16 @@ def run_demo(out: Path, *, steps: int, force: bool) -> None:
     commands.check(SOURCE, sized=False)
     settings = demo_settings(steps)
     models = commands.fit(SOURCE, [], settings, out / "models", force=force, command=f"augment demo --steps {steps}")
-    generated = commands.generate(
+    commands.generate(
         out / "models", [], out / "synthetic", balance=True, n=max(_counts(models).values()) + 30, force=force, command="augment demo"
     )
     commands.show(["demo", str(out / "synthetic")], SOURCE, PREPARATION, out / "contact-sheet.png", columns=8, labels=[], force=force)
+    made = Source(str(out / "synthetic")).read().counts()  # without the copies that were set aside
     rows = [
         {
             "class": label,
             "real (training)": _counts(models)[label],
-            "synthetic": next((len(part.images) for part in generated if part.label == label), 0),
+            "synthetic": made.get(label, 0),
             "explained, training": f"{model.config.diagnostics['explained_train']:.0%}",
             "explained, held out": f"{model.config.diagnostics['explained_validation']:.0%}",
             "active units": model.config.diagnostics["active_units"],

@@ -8,8 +8,9 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from tinycohort.augment import commands, stored
+from tinycohort.augment import commands, generation, stored
 from tinycohort.augment.fitting import PRESETS, FitSettings
+from tinycohort.augment.gate import Gate
 from tinycohort.augment.training import TrainingSettings
 from tinycohort.datasets.cohort import Cohort
 from tinycohort.datasets.errors import DataError, UsageError
@@ -170,3 +171,13 @@ def test_a_split_that_is_lost_is_not_drawn_anew_beside_models(studies, tmp_path)
     assert not (models / "split.json").exists()
     commands.fit(source, ["CN"], QUICK, models, split_file=tmp_path / "split.json")
     assert sorted(stored.load_models(models)) == ["AD", "CN"]
+
+
+def test_a_sampler_is_fitted_once_a_class(studies, tmp_path, monkeypatch):
+    fitted = []
+    fit_sampler = generation.fit_sampler
+    monkeypatch.setattr(
+        generation, "fit_sampler", lambda name, *args, **options: fitted.append(name) or fit_sampler(name, *args, **options)
+    )
+    commands.generate(studies["pictures"].models, [], tmp_path / "syn", n=3, sampler="gmm", gate=Gate.parse(["copies=1"], "few", "--gate"))
+    assert fitted == ["gmm", "gmm"]

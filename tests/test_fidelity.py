@@ -13,7 +13,7 @@ from tinycohort.experiments.fidelity.diversity import LEAST_SIDES, ms_ssim_of_pa
 from tinycohort.experiments.fidelity.features import Passport
 from tinycohort.experiments.fidelity.frechet import Moments, frechet_distance, frechet_distance_of_features
 from tinycohort.experiments.fidelity.kernel import kernel_distance
-from tinycohort.experiments.fidelity.neighbours import density_coverage, expected_coverage, precision_recall
+from tinycohort.experiments.fidelity.neighbours import density_coverage, precision_recall
 from tinycohort.experiments.fidelity.prd import prd_curve, prd_of_histograms
 from tinycohort.experiments.fidelity.scores import Estimate, Sample, Score, ranking, score, score_against
 
@@ -187,8 +187,10 @@ def test_missing_modes_cost_recall_and_coverage_junk_costs_precision_and_density
 
 @pytest.mark.parametrize(("n", "m"), [(30, 30), (30, 60)])
 def test_density_and_coverage_of_equal_laws_are_what_they_are_expected_to_be(n, m):
+    # Naeem et al. 2020, Lemma 1: no synthetic image is in a ball where the k = 5 nearest of the other n - 1 + m images are all real.
+    expected_coverage = 1 - math.prod((n - i) / (n + m - i) for i in range(1, 6))
     values = np.array([density_coverage(draws(2 * i, n, 4), draws(2 * i + 1, m, 4)) for i in range(500)])
-    wanted = (1.0, expected_coverage(n, m))
+    wanted = (1.0, expected_coverage)
     assert (np.abs(values.mean(axis=0) - wanted) < 3.5 * values.std(axis=0) / math.sqrt(len(values))).all()
 
 

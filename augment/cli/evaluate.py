@@ -52,7 +52,7 @@ def evaluate_command(
         typer.Option(
             "--mode",
             help="resampled+synthetic (real images resampled to balance, and as many synthetic ones in each class), real+synthetic (the "
-            "real ones topped up) or synthetic-only (the paper's); may be given again. \\[default: resampled+synthetic]",
+            "real ones topped up) or synthetic-only (the paper's); several with commas, or given again. \\[default: resampled+synthetic]",
         ),
     ] = None,
     protocol: Annotated[
@@ -153,7 +153,7 @@ def evaluate_command(
             source=Source(data, table, label, plane, suffix, root, drop_copies or None),
             test_source=None if test_data is None else Source(test_data, None, label, plane, suffix),
             methods=parts_of(methods),
-            modes=tuple(modes or [DEFAULT_MODE]),
+            modes=parts_of(modes) or (DEFAULT_MODE,),
             runs=runs,
             protocols=Protocols(protocol, n_synthetic, enlarge, _parse_limits(limit or []), least_steps, stratum, external_only or None),  # type: ignore[arg-type]
             fit=settings,

@@ -37,7 +37,7 @@ def density_coverage(real: np.ndarray, synthetic: np.ndarray, k: int = 5) -> tup
     Returns
     -------
     tuple of float
-        Of equal laws density is 1 on average, and coverage ``expected_coverage``; density may exceed 1.
+        Of equal laws density is 1 on average, and may exceed it.
     """
     real, synthetic = _centred(real, synthetic)
     radii = _radii(real, k)
@@ -47,14 +47,6 @@ def density_coverage(real: np.ndarray, synthetic: np.ndarray, k: int = 5) -> tup
         inside += int(held.sum())
         covered += int(held.any(axis=1).sum())
     return inside / (k * len(synthetic)), covered / len(real)
-
-
-def expected_coverage(n: int, m: int, k: int = 5) -> float:
-    """The mean coverage of ``n`` real by ``m`` synthetic images of the same law (Naeem et al. 2020, Lemma 1).
-
-    No synthetic image is in a ball where the k nearest of the other n - 1 + m images are all real.
-    """
-    return 1 - float(np.prod([(n - i) / (n + m - i) for i in range(1, k + 1)]))
 
 
 def _share_inside(some: np.ndarray, references: np.ndarray, k: int) -> float:
