@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from .options import Classes, Device, DropCopies, Force, Label, Plane, Reason, Root, Seed, Suffix, Table
+from .options import Classes, DeviceOfNetworks, DropCopies, Force, Label, Plane, Reason, Root, Seed, Suffix, Table
 from .reading import command_line, given_source
 
 app = typer.Typer()
@@ -58,7 +58,7 @@ def generate_command(
         ),
     ] = None,
     reason: Reason = "",
-    device: Device = None,
+    device: DeviceOfNetworks = "cpu",
     force: Force = False,
 ) -> None:
     """Draw a synthetic cohort from fitted models; images that copy a patient are set aside beside it."""
@@ -93,7 +93,7 @@ def generate_command(
         seed=seed,
         file_format=file_format,  # type: ignore[arg-type]
         moved=given_source(context),
-        device=device or "cpu",
+        device=device,
         gate=Gate.parse(gate or [], reason, "--gate", OF_GENERATION),
         force=force,
         command=command_line(),

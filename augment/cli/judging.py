@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from .options import Classes, Device, DropCopies, Fit, Force, Label, Plane, Position, Reason, Root, Scaling, Seed, Suffix, Table
+from .options import Classes, DeviceOfNetworks, DropCopies, Fit, Force, Label, Plane, Position, Reason, Root, Scaling, Seed, Suffix, Table
 from .reading import changed, command_line, given_source, parts_of, preparation_of
 
 app = typer.Typer()
@@ -56,7 +56,7 @@ def fidelity_command(
     fit: Fit = None,
     scaling: Scaling = None,
     seed: Seed = 0,
-    device: Device = None,
+    device: DeviceOfNetworks = "cpu",
     force: Force = False,
 ) -> None:
     """Measure how good synthetic images are: Fréchet distance, KID, PRD and others, beside what real images score."""
@@ -77,7 +77,7 @@ def fidelity_command(
         split=split,
         models=tuple(models or []),
         seed=seed,
-        device=device or "cpu",
+        device=device,
     )
     if measures:
         request = replace(request, measures=parts_of(measures))

@@ -53,4 +53,5 @@ Config = Annotated[
     Path | None,
     typer.Option("--config", help="Repeat the study with this config.toml; only where things are, and how to run, is taken from here."),
 ]
-Device = Annotated[str | None, typer.Option("--device", help="auto, cpu or gpu.")]
+Device = Annotated[str | None, typer.Option("--device", help="auto (a GPU where there is one), cpu or gpu. \\[default: auto]")]
+DeviceOfNetworks = Annotated[str, typer.Option("--device", help="auto (a GPU where there is one), cpu or gpu: where networks compute.")]
