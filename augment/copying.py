@@ -28,6 +28,7 @@ FEWEST_PEOPLE = 3  # with fewer, nobody has two others to compare
 CENSORED = 0.1
 EXAMPLES = 1000  # people whose ratios among all others tell what is usual; of more, as many spread evenly over them
 CANCELLED = 1e-3  # squared distances below it have lost three digits and more
+NEAREST = 8  # of these the distances are taken again
 CHUNK = 256  # images, or people, that are compared with all others at a time
 
 
@@ -80,9 +81,11 @@ def aligned_distances(some: NDArray[np.float32], others: NDArray[np.float32]) ->
     """
     squares = np.clip(2 - 2 * some @ others.T, 0, 4)
     # The products of float32 leave of a copy's distance what the machine rounds; the differences do not.
-    for row, near in enumerate(squares < CANCELLED):
-        if near.any():
-            squares[row, near] = np.square(others[near] - some[row]).sum(axis=1, dtype=np.float64)
+    for row in np.flatnonzero((squares < CANCELLED).any(axis=1)):
+        # Of many that are nearly the same, as a collapsed model draws them, the nearest few.
+        near = np.argpartition(squares[row], min(NEAREST, len(others)) - 1)[:NEAREST]
+        near = near[squares[row, near] < CANCELLED]
+        squares[row, near] = np.square(others[near] - some[row]).sum(axis=1, dtype=np.float64)
     return np.sqrt(squares)
 
 

@@ -318,7 +318,7 @@ def _claim(resume_folder: Path, plan: str) -> None:
     if marker.exists():
         if json.loads(marker.read_text(encoding="utf-8")).get("plan") != plan:
             raise UsageError(
-                f"{resume_folder} holds an unfinished fit with other settings, data or split; "
+                f"{resume_folder} holds an unfinished fit with other settings, data, split or version of tinycohort; "
                 "repeat those settings, or leave out --resume to start anew."
             )
         return

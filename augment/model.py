@@ -8,6 +8,7 @@ import io
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
+from importlib.metadata import version
 from pathlib import Path
 
 import pandas as pd
@@ -186,7 +187,11 @@ def _require_room(config: ModelConfig, folder: Path) -> None:
         shapes = {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
     differing = [name for name in claimed | shapes if name not in claimed or shapes.get(name) != tuple(claimed[name].shape)]
     if differing:
-        raise ValueError(f"the weights are not those of the model '{config.model}': {differing[0]} differs")
+        made = config.versions.get("tinycohort", "an unknown version")
+        raise ValueError(
+            f"the weights are not those of the model '{config.model}' of tinycohort {version('tinycohort')}: {differing[0]} differs; it is "
+            f"of {made}"
+        )
 
 
 def _load_metric(path: Path) -> RiemannianMetric:

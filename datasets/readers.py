@@ -184,7 +184,7 @@ class Source:
         source = replace(self, **changes)
         if "data" in changes and "root" not in changes and source.data not in PUBLICATIONS:
             source = replace(source, root=None)
-        if "data" in changes and "table" not in changes and source.table is not None and not Path(source.table).is_file():
+        if "data" in changes and "table" not in changes and source.table is not None and not expanded(source.table).is_file():
             source = replace(source, table=None)
         return source
 

@@ -110,11 +110,11 @@ def read_table(path: Path) -> Columns:
         ) from error
     if len(rows) < 2:
         raise DataError(f"The table {path} has no rows; it needs a header, and one row per participant.")
-    spread = next((line - field.count("\n") for line, row in rows for field in row if "\n" in field), None)
+    spread = next((line - "".join(row).count("\n") for line, row in rows if "\n" in "".join(row)), None)
     if spread is not None:
         raise DataError(
-            f"A field that begins in line {spread} of {path} goes over several lines, as a stray quotation mark makes it; write it on one "
-            "line."
+            f"A field of the row that begins in line {spread} of {path} goes over several lines, as a stray quotation mark makes it; write "
+            "it on one line."
         )
     (_, header), *rows = [(line, [field.strip() for field in row]) for line, row in rows]
     repeated = [(place, header.index(name)) for place, name in enumerate(header) if name and header.index(name) != place]

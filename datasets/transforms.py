@@ -42,8 +42,8 @@ class Preparation:
     Parameters
     ----------
     size : tuple of int, optional
-        Of the result; by default the first image's own, shrunk (unless they are cropped) until the longest side is 96 (slices) or 48
-        (volumes).
+        Of the result; by default ``default_size`` of the first image's own (which is kept if they are cropped): sides of at most 96
+        (slices) or 48 (volumes).
     plane : {"sagittal", "coronal", "axial"}, optional
         Cut this slice out of volumes.
     position : str
@@ -165,20 +165,19 @@ def parse_position(position: str) -> tuple[float, bool]:
 
 
 def default_size(shape: tuple[int, ...], spacing: Sequence[float] | None = None) -> tuple[int, ...]:
-    """The size at which two CPU cores can train on images of ``shape``: shrunk if a side is too long, towards voxels that are cubes.
+    """The size at which two CPU cores can train on images of ``shape``: in proportion, its longest side what they can.
 
     Parameters
     ----------
     shape : tuple of int
         ``(X, Y)`` or ``(X, Y, Z)``.
     spacing : sequence of float, optional
-        Of the voxels, in mm; by default the same along all sides. Thick slices are not made fewer than cubes ask for.
+        Of the voxels, in mm; by default the same along all sides. Slices that are thicker than the shrunk voxels are long stay as many.
     """
-    longest = LONGEST_SIDE[len(shape)]
-    if max(shape) <= longest:
-        return tuple(max(8, side) for side in shape)
-    lengths = [side * step for side, step in zip(shape, spacing or (1,) * len(shape), strict=True)]
-    return tuple(max(8, min(side, round(length * longest / max(lengths)))) for side, length in zip(shape, lengths, strict=True))
+    longest, steps = LONGEST_SIDE[len(shape)], spacing or (1.0,) * len(shape)
+    factor = min(1.0, longest / max(shape))
+    finest = min(steps) / factor
+    return tuple(max(8, min(side, longest, round(side * step / finest))) for side, step in zip(shape, steps, strict=True))
 
 
 def prepare(

@@ -36,10 +36,12 @@ from tinycohort.experiments.augmentation_study.protocols import (
 )
 from tinycohort.experiments.augmentation_study.report import write_report
 from tinycohort.experiments.augmentation_study.results import Section, reservations, sections_of, tidy_results
-from tinycohort.experiments.engine.folder import all_runs, claim, seed_of, write_run
+from tinycohort.experiments.engine.folder import all_runs, claim, read_config, seed_of, write_run
 from tinycohort.experiments.engine.generators import check_no_leakage, generator_of
 from tinycohort.experiments.engine.prepared import Prepared, stratum
+from tinycohort.experiments.engine.runs import Outcome
 from tinycohort.experiments.engine.settings import classifier_settings_of, content_of_classifier
+from tinycohort.experiments.engine.starting import HowToRun
 from tinycohort.experiments.engine.statistics import corrected_t_test, paired_differences
 from tinycohort.experiments.engine.systems import System
 
@@ -617,6 +619,33 @@ def test_a_configuration_that_cannot_be_is_refused_before_anything_is_written(
     (tmp_path / "config.toml").write_text(text.replace(old, new, 1), encoding="utf-8")
     with pytest.raises(error, match=says):
         evaluate.read_configuration(tmp_path / "config.toml", None)
+
+
+def test_where_the_data_lie_is_written_when_they_are_there(study: Path, tmp_path: Path):
+    copy = shutil.copytree(study, tmp_path / "copy", ignore=shutil.ignore_patterns("cache", "*.html"))
+    next((copy / "runs").iterdir()).unlink()
+    before = (copy / "config.toml").read_bytes()
+    with pytest.raises(DataError, match="nowhere"):
+        evaluate.evaluate(evaluate.read_configuration(copy / "config.toml", None, {"data": str(tmp_path / "nowhere")}), copy)
+    assert (copy / "config.toml").read_bytes() == before
+    with pytest.raises(UsageError, match="leave out --test-data"):
+        evaluate.read_configuration(copy / "config.toml", None, {"test_data": "x"})
+
+
+def test_each_start_has_its_own_device(study: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    told = []
+    monkeypatch.setattr(
+        "tinycohort.experiments.engine.starting.run_study", lambda study, **how: told.append(study.options) or Outcome(0, 0, ())
+    )
+    config = read_config(study)
+    evaluate.evaluate(config, study, HowToRun(device="cpu"))
+    assert told == [{"device": "cpu"}]
+    assert "device" not in (study / "config.toml").read_text()
+    with pytest.raises(UsageError, match="No GPU that torch can use"):
+        HowToRun(device="gpu")
+    HowToRun(device="gpu", slurm=2)  # for nodes that have one
+    with pytest.raises(UsageError, match="auto, cpu or gpu, not 'tpu'"):
+        HowToRun(device="tpu")
 
 
 def test_data_that_are_gone_are_told_once(study: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

@@ -541,7 +541,7 @@ def test_generators_that_know_the_real_people_are_told_and_those_of_another_spli
         compare(replace(asked, split=tmp_path / "other.json"))
 
 
-def test_whom_the_generators_of_other_data_know_their_models_tell(fitted, fakes, tmp_path, corners, monkeypatch):
+def test_whom_the_generators_of_other_data_know_their_models_tell(fitted, studies, fakes, tmp_path, corners, monkeypatch):
     said = []
     monkeypatch.setattr("tinycohort.augment.console.warn", said.append)
     # The same people, of whom one image is another.
@@ -557,6 +557,11 @@ def test_whom_the_generators_of_other_data_know_their_models_tell(fitted, fakes,
     assert any("know real people of this comparison" in text for text in said)
     with pytest.raises(LeakageError, match="fitted on another split"):
         compare(replace(asked, split=tmp_path / "its.json", models=(fitted / "models",)))
+    # One class's model is enough, if it has seen somebody; of another study's nothing can be told.
+    with pytest.raises(LeakageError, match="fitted on another split"):
+        compare(replace(asked, split=tmp_path / "its.json", models=(fitted / "models/AD",)))
+    with pytest.raises(UsageError, match="None of the synthetic cohorts was drawn from the models in"):
+        compare(replace(asked, models=(studies["pictures"].models,)))
     # Other people, as their names say.
     with np.load(asked.real.data) as content:
         arrays = {**content, "participants": np.array([f"other{who}" for who in content["participants"]])}

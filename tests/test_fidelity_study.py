@@ -20,7 +20,7 @@ from tinycohort.datasets.errors import DataError, GateError, UsageError
 from tinycohort.datasets.readers import Source
 from tinycohort.datasets.transforms import ImageSpace, Preparation
 from tinycohort.experiments.engine.folder import all_runs, claim, read_config, run_path, seed_of, write_run
-from tinycohort.experiments.engine.settings import fit_settings_of
+from tinycohort.experiments.engine.settings import fit_settings_of, on_device
 from tinycohort.experiments.fidelity import features
 from tinycohort.experiments.fidelity_study import command, data
 from tinycohort.experiments.fidelity_study.cell import (
@@ -218,7 +218,8 @@ def test_too_few_to_score_by_is_told_before_there_is_a_folder(fakes, tmp_path):
 def test_pictures_of_slices_are_upright(tmp_path):
     images = torch.zeros((1, 1, 4, 6))
     images[..., -1] = 1  # the top, in a world whose second axis points upwards
-    for name, space in (("world", ImageSpace((4, 6), tuple(map(tuple, np.eye(4).tolist())))), ("picture", ImageSpace((4, 6)))):
+    affine = tuple(map(tuple, np.diag([1.8, 1.0, 1.8, 1.0]).tolist()))  # of a coronal slice: its own voxels are squares
+    for name, space in (("world", ImageSpace((4, 6), affine, flat_axis=1)), ("picture", ImageSpace((4, 6)))):
         _keep_pictures(tmp_path / name, FLOOR_KEY, {"all": {"samples": images}}, space)
         (found,) = _pictures(tmp_path / name, FLOOR_KEY).values()
         assert torch.equal(found.pixels, images)
@@ -319,12 +320,16 @@ def test_a_configuration_is_taken_elsewhere(study: Path, tmp_path):
     path = study / "config.toml"
     plain = command.read_configuration(path)
     assert plain == read_config(study)
-    moved = command.read_configuration(path, root="elsewhere", weights="w.pth", device="gpu")
-    assert moved["where"]["source"]["root"] == str(Path("elsewhere").resolve())
-    assert (moved["where"]["weights"], moved["where"]["device"]) == (str(Path("w.pth").resolve()), "gpu")
+    with pytest.raises(UsageError, match="The study uses no weights: leave out --weights"):
+        command.read_configuration(path, {"weights": "w.pth"})
+    path = tmp_path / "with-weights.toml"
+    path.write_text((study / "config.toml").read_text().replace("[where]\n", '[where]\nweights = "$INCEPTION"\n', 1))
+    moved = command.read_configuration(path, {"data": "mnist", "root": "elsewhere", "weights": "w.pth"})
+    assert moved["where"]["source"] == {"data": "mnist", "root": str(Path("elsewhere").resolve())}
+    assert moved["where"]["weights"] == str(Path("w.pth").resolve())
     # Where things are does not bind a study: the folder goes on.
     assert claim(study, moved) == claim(study, plain)
-    assert fit_settings_of(moved).training.device == "gpu"
+    assert [fit_settings_of(config).training.device for config in (moved, on_device(moved, "gpu"))] == ["auto", "gpu"]
     (tmp_path / "config.toml").write_text("seed = 1\n")
     with pytest.raises(DataError, match="lacks data, where, scoring, fit, grid"):
         command.read_configuration(tmp_path / "config.toml")

@@ -486,7 +486,7 @@ TABLE = "participant_id\timage\tdiagnosis\tnote\n"
         (TABLE + '1\t1.png\tAD\t"head motion\n2\t2.png\tCN\tgood\n', "quotation marks around whole fields"),
         (
             TABLE + '1\t1.png\tAD\t"head motion\n2\t2.png\tCN\t\n3\t3.png\tCN\theight 5\'10"\n',
-            "begins in line 2 of .* goes over several lines",
+            "row that begins in line 2 of .* goes over several lines",
         ),
         (TABLE.replace("note", "diagnosis") + "1\t1.png\tAD\tCN\n", "two columns diagnosis that differ in line 2; keep one of them"),
     ],

@@ -99,11 +99,14 @@ def test_no_script(wrong, says):
 
 def test_the_command_hands_on_what_it_is_told(fakes, augment, tmp_path):
     data, out = fakes.study(tmp_path / "study.npz", counts={"AD": 20, "CN": 20}), tmp_path / "study"
-    answer = augment("evaluate", "--data", data, "--slurm", 2, "--jobs", 3, "--sbatch", "--gres=gpu:1", "--sbatch=-t 60", "--out", out)
+    answer = augment(
+        "evaluate", "--data", data, "--slurm", 2, "--jobs", 3, "--sbatch", "--gres=gpu:1", "--sbatch=-t 60", "--device", "gpu", "--out", out
+    )
     assert answer.code == 0
     lines = answer.out.splitlines()
     assert lines[2:4] + lines[5:7] == ["#SBATCH --array=1-2", "#SBATCH --cpus-per-task=3", "#SBATCH --gres=gpu:1", "#SBATCH -t 60"]
     assert lines[-1].startswith("exec augment evaluate --config")
+    assert " --device gpu --shard " in lines[-1]
     refused = augment("evaluate", "--data", data, "--sbatch", "--gres=gpu:1", "--out", tmp_path / "other")
     assert refused.code == 2
     assert "--sbatch goes with --slurm N" in refused.err

@@ -27,7 +27,18 @@ from .options import (
     Table,
     Threads,
 )
-from .reading import HOW_TO_RUN, WHERE_THINGS_ARE, changed, command_line, given_options, lasting, parts_of, preparation_of, preset_settings
+from .reading import (
+    HOW_TO_RUN,
+    WHERE_THINGS_ARE,
+    changed,
+    command_line,
+    given_options,
+    given_places,
+    lasting,
+    parts_of,
+    preparation_of,
+    preset_settings,
+)
 
 OF_GENERATORS = {"preset", "steps", "latent_dim", "channels", "beta"}
 
@@ -124,13 +135,13 @@ def evaluate_command(
     from ...experiments.augmentation_study.protocols import DEFAULT_MODE, Protocols
     from ...experiments.engine.starting import HowToRun
 
-    how = HowToRun(jobs, threads, shard, slurm, submit, tuple(sbatch or ()))
+    how = HowToRun(jobs, threads, shard, slurm, submit, tuple(sbatch or ()), device or "auto")
     given = given_options(context)
     if config is not None:
         ignored = [option for name, option in given.items() if name not in HOW_TO_RUN | WHERE_THINGS_ARE]
         if ignored:
             raise UsageError(f"With --config the study is what {config} says: leave out {', '.join(ignored)}, or --config.")
-        resolved = evaluate.read_configuration(config, network, root=root, device=device)
+        resolved = evaluate.read_configuration(config, network, given_places(context))
     else:
         unused = [option for name, option in given.items() if name in OF_GENERATORS] if generators else []
         if unused:
@@ -146,7 +157,6 @@ def evaluate_command(
             latent_dim=latent_dim,
             channels=channels,
             model_settings={"beta": beta},
-            training={"device": device},
             preparation=preparation_of(size, plane, position, fit, scaling),
         )
         request = evaluate.Request(

@@ -11,8 +11,8 @@ if TYPE_CHECKING:
     from ..fitting import FitSettings
 
 # Options of a study that are no part of its configuration; a network is, and is confirmed on the command line.
-HOW_TO_RUN = {"config", "out", "jobs", "threads", "shard", "slurm", "submit", "sbatch", "network"}
-WHERE_THINGS_ARE = {"root", "weights", "device"}  # of a study that is repeated elsewhere
+HOW_TO_RUN = {"config", "out", "jobs", "threads", "shard", "slurm", "submit", "sbatch", "device", "network"}
+WHERE_THINGS_ARE = {"data", "table", "root", "test_data", "generators", "weights"}  # of a study that is repeated elsewhere
 
 
 def command_line() -> str:
@@ -25,6 +25,11 @@ def given_options(context: typer.Context) -> dict[str, str]:
     parameters = {parameter.name or "": parameter.opts[0] for parameter in context.command.params}
     sources = {name: context.get_parameter_source(name) for name in parameters}
     return {name: option for name, option in parameters.items() if (source := sources[name]) and source.name == "COMMANDLINE"}
+
+
+def given_places(context: typer.Context) -> dict[str, str]:
+    """The options on the command line that say where things are, by the names of their parameters."""
+    return {name: str(context.params[name]) for name in given_options(context) if name in WHERE_THINGS_ARE}
 
 
 def given_source(context: typer.Context) -> dict[str, Any]:

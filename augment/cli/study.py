@@ -27,7 +27,18 @@ from .options import (
     Table,
     Threads,
 )
-from .reading import HOW_TO_RUN, WHERE_THINGS_ARE, changed, command_line, given_options, lasting, parts_of, preparation_of, preset_settings
+from .reading import (
+    HOW_TO_RUN,
+    WHERE_THINGS_ARE,
+    changed,
+    command_line,
+    given_options,
+    given_places,
+    lasting,
+    parts_of,
+    preparation_of,
+    preset_settings,
+)
 
 app = typer.Typer()
 
@@ -112,13 +123,13 @@ def study_command(
     from ...experiments.fidelity_study import command as studies
     from ...experiments.fidelity_study.cell import Scoring
 
-    how = HowToRun(jobs, threads, shard, slurm, submit, tuple(sbatch or ()))
+    how = HowToRun(jobs, threads, shard, slurm, submit, tuple(sbatch or ()), device or "auto")
     given = given_options(context)
     if config is not None:
         ignored = [option for parameter, option in given.items() if parameter not in HOW_TO_RUN | WHERE_THINGS_ARE]
         if ignored:
             raise UsageError(f"With --config the study is what {config} says: leave out {', '.join(ignored)}, or --config.")
-        resolved = studies.read_configuration(config, root=root, weights=weights, device=device)
+        resolved = studies.read_configuration(config, given_places(context))
     else:
         chosen = lasting(preset_settings(preset or studies.PRESET_OF.get(data, "default")), epochs, steps)
         scoring = Scoring(samples, per_class=per_class or None)
@@ -133,7 +144,7 @@ def study_command(
                 channels=channels,
                 model_settings={"beta": beta},
                 preparation=preparation_of(size, plane, position, fit, scaling),
-                training={"learning_rate": learning_rate, "batch_size": batch_size, "device": device},
+                training={"learning_rate": learning_rate, "batch_size": batch_size},
             ),
             scoring=replace(scoring, **{key: parts for key, parts in asked.items() if parts}),
             systems=parts_of(systems),

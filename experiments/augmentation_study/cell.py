@@ -32,7 +32,7 @@ from ...datasets.splits import Split
 from ..engine.folder import read_config, seed_of
 from ..engine.generators import check_no_leakage, generator_of
 from ..engine.prepared import Part, Prepared, stratum
-from ..engine.settings import classifier_settings_of
+from ..engine.settings import classifier_settings_of, on_device
 from ..engine.systems import System
 from .protocols import Protocols, split_of_run
 
@@ -48,7 +48,7 @@ class TrainingSet:
     notes: dict[str, Any] = field(default_factory=dict)
 
 
-def run_cell(key: Mapping[str, Any], seed: int, folder: Path) -> dict[str, Any]:
+def run_cell(key: Mapping[str, Any], seed: int, folder: Path, *, device: str = "auto") -> dict[str, Any]:
     """Compute one cell of the grid method x run x mode: train, score, and tell how it came about.
 
     Parameters
@@ -59,8 +59,10 @@ def run_cell(key: Mapping[str, Any], seed: int, folder: Path) -> dict[str, Any]:
         Of this cell.
     folder : Path
         Of the study.
+    device : {"auto", "cpu", "gpu"}
+        Where networks compute.
     """
-    config = read_config(folder)
+    config = on_device(read_config(folder), device)
     protocols = Protocols(**config["protocols"])
     data = Prepared.load(folder, config)
     # What all methods of a run share, its split and its generators, all runs of the paper's protocol do.

@@ -12,7 +12,6 @@ from ...classifiers.covariates import CATEGORICAL, NUMERIC, available
 from ...classifiers.network import load_network
 from ...classifiers.training import ClassifierSettings
 from ...datasets.cohort import Cohort
-from ...datasets.compute import choose_device
 from ...datasets.errors import DataError, UsageError
 from ...datasets.readers import Source
 from ...datasets.splits import Split
@@ -21,7 +20,7 @@ from ..engine.generators import check_no_leakage, describe_given
 from ..engine.prepared import TEST, Prepared, columns_of, describe, stratum
 from ..engine.runs import Study
 from ..engine.settings import classifier_settings_of, fit_settings_of
-from ..engine.starting import HERE, HowToRun
+from ..engine.starting import HERE, NOWHERE_ELSE, HowToRun
 from .cell import run_cell
 from .protocols import DEFAULT_METHODS, Protocols, cells_of, require_splits, split_of, staggered, study_config
 from .report import write_report
@@ -48,7 +47,6 @@ class Request:
 def configuration_of(request: Request) -> dict[str, Any]:
     """Check everything that can be checked before a run, and return the resolved configuration."""
     cells_of(request.methods, request.modes, request.runs)
-    choose_device(request.fit.training.device)
     _check_protocols(request.protocols, external=request.test_source is not None, generators=request.generators is not None)
     if request.network:
         load_network(request.network)
@@ -111,7 +109,7 @@ def _check_given(folder: Path, cohort: Cohort, external: Cohort | None, protocol
         check_no_leakage(model, split, [] if external is None else external.table["participant_id"])
 
 
-def read_configuration(path: Path, network: str | None, **here: str | None) -> dict[str, Any]:
+def read_configuration(path: Path, network: str | None, here: Mapping[str, str] = NOWHERE_ELSE) -> dict[str, Any]:
     """A study's configuration from a file, such as the ``config.toml`` of another study.
 
     Parameters
@@ -119,7 +117,7 @@ def read_configuration(path: Path, network: str | None, **here: str | None) -> d
     path : Path
     network : str or None
         That the command line names.
-    **here
+    here : mapping
         Where things are here, as for ``starting.moved``.
 
     Raises
@@ -131,7 +129,7 @@ def read_configuration(path: Path, network: str | None, **here: str | None) -> d
     """
     config = starting.read_configuration(path, ("seed", "data", "where", "protocols", "fit", "classifier", "grid"))
     try:
-        config = starting.moved(config, **here)
+        config = starting.moved(config, here)
         Source(**config["data"]["source"], **config["where"]["source"])
         fit_settings_of(config)
         classifier_settings_of(config)
@@ -158,7 +156,7 @@ def evaluate(config: Mapping[str, Any], out: Path, how: HowToRun = HERE) -> None
     """
     cells = cells_of(**config["grid"])
     starting.start(
-        Study(out, run_cell, staggered(cells) if config["protocols"]["protocol"] == "paper" else cells, config),
+        Study(out, run_cell, staggered(cells) if config["protocols"]["protocol"] == "paper" else cells, config, {"device": how.device}),
         how,
         command=["augment", "evaluate", *(["--network", config["network"]] if config.get("network") else [])],
         report=report,

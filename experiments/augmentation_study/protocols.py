@@ -177,7 +177,7 @@ def study_config(
     the command line, which may differ in how many jobs there are.
     """
     bound, places = without_places(data)
-    where: dict[str, Any] = {"command": command or None, "device": fit.training.device}
+    where: dict[str, Any] = {"command": command or None}
     if generators is not None:
         generators, where["generators"] = generators["digests"], generators["folder"]
     where |= places

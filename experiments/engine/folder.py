@@ -112,18 +112,23 @@ def claim(folder: Path, config: Mapping[str, Any]) -> str:
     UsageError
         If it differs.
     """
+    require_claimable(folder, config)
     config = _without_none(config)
-    kept = read_config(folder) if is_study(folder) else None
-    if kept is not None:
-        ours, theirs = (dict(_flat(_bound(content))) for content in (config, kept))
-        names = [name for name in theirs | ours if canonical(ours.get(name)) != canonical(theirs.get(name))]
-        if names:
-            told = [f"{name} was {theirs.get(name, 'not set')}, is {ours.get(name, 'not set')}" for name in names]
-            raise UsageError(f"{folder} was started with other settings: {_some(told)}; choose another folder, or those settings.")
-    if kept is None or canonical(kept) != canonical(config):
+    if not is_study(folder) or canonical(read_config(folder)) != canonical(config):
         with whole_file(_config_path(folder)) as temporary:
             temporary.write_text(tomli_w.dumps(config), encoding="utf-8")
     return digest(_bound(config))
+
+
+def require_claimable(folder: Path, config: Mapping[str, Any]) -> None:
+    """Raise a ``UsageError`` if ``folder`` holds a study with other settings."""
+    if not is_study(folder):
+        return
+    ours, theirs = (dict(_flat(_bound(content))) for content in (_without_none(config), read_config(folder)))
+    names = [name for name in theirs | ours if canonical(ours.get(name)) != canonical(theirs.get(name))]
+    if names:
+        told = [f"{name} was {theirs.get(name, 'not set')}, is {ours.get(name, 'not set')}" for name in names]
+        raise UsageError(f"{folder} was started with other settings: {_some(told)}; choose another folder, or those settings.")
 
 
 def write_run(folder: Path, configuration: str, key: Key, seed: int, answer: Mapping[str, Any]) -> None:

@@ -10,7 +10,7 @@ import itertools
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -28,20 +28,23 @@ class Study:
     folder : Path
         Of this study alone: ``config.toml``, ``runs/*.json``, ``failures/*.json``, and what its jobs write.
     job : callable or str
-        A function at the top of a module, or its name ``"module:function"``; called as ``job(key, seed, folder)`` in another process. It
-        returns a dict of scores: numbers, texts, or lists and dicts of them (a number that is not finite is kept as ``None``).
+        A function at the top of a module, or its name ``"module:function"``; called as ``job(key, seed, folder, **options)`` in another
+        process. It returns a dict of scores: numbers, texts, or lists and dicts of them (a number that is not finite is kept as ``None``).
     cells : sequence of mappings
         The keys: short texts and numbers by name. No two are equal.
     config : mapping
         The study's ``seed``, and everything else that a score depends on, as TOML can hold it (a ``None`` is left out). Its table
         ``grid``, if it has one, says which cells there are, and ``where`` where its data lies: both may differ from start to start, so that
         a study can be enlarged, or go on elsewhere.
+    options : mapping
+        What the job is told by this start alone, and no score shall depend on: the device.
     """
 
     folder: Path
     job: Job | str
     cells: Sequence[Key]
     config: Mapping[str, Any]
+    options: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -151,7 +154,7 @@ def run_study(
 
     computed, failures = 0, []
     tasks = [[(key, seed_of(seed, key)) for key in group] for group in groups]
-    with closing(do_jobs(job, folder, tasks, jobs=jobs, threads=threads, wanted=wanted)) as answers:
+    with closing(do_jobs(job, folder, tasks, jobs=jobs, threads=threads, options=study.options, wanted=wanted)) as answers:
         for (key, key_seed), answer in answers:
             if "error" in answer:
                 failures.append(write_failure(folder, key, key_seed, answer))

@@ -1,6 +1,6 @@
 """A study's settings of its generators and classifiers, as its configuration holds them.
 
-The device is none of them: it stands with where the data lie, so that a study begun on one machine goes on on another.
+The device is none of them: each start says its own, so that a study begun on one machine goes on on another, or on several at a time.
 """
 
 from collections.abc import Mapping
@@ -14,9 +14,14 @@ from ...classifiers.training import ClassifierSettings
 from ...datasets.transforms import Preparation
 
 
+def on_device(config: Mapping[str, Any], device: str) -> dict[str, Any]:
+    """The configuration as what computes takes it; ``device_of`` gives the device back. It is not written."""
+    return {**config, "device": device}
+
+
 def device_of(config: Mapping[str, Any]) -> str:
-    """On what a study computes: ``auto``, ``cpu`` or ``gpu``."""
-    return config["where"].get("device", "auto")
+    """On what this process computes: ``auto``, ``cpu`` or ``gpu``."""
+    return config.get("device", "auto")
 
 
 def content_of_fit(settings: FitSettings) -> dict[str, Any]:

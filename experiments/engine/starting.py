@@ -10,10 +10,12 @@ from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsed
 from rich.progress import Progress as Bars
 
 from ...augment import console
+from ...datasets.compute import choose_device
 from ...datasets.errors import DataError, GateError, LeakageError, TinycohortError, UsageError
 from ...datasets.files import expanded
+from ...datasets.readers import Source
 from ...datasets.texts import read_toml
-from .folder import Failure, canonical, claim, is_study, read_config, run_path
+from .folder import Failure, canonical, claim, is_study, read_config, require_claimable, run_path
 from .prepared import require_same_data
 from .runs import Progress, Shard, Study, run_study
 from .slurm import sbatch_script, submit
@@ -35,6 +37,8 @@ class HowToRun:
         Submit it.
     sbatch : tuple of str
         Options of sbatch for it, such as ``"--gres=gpu:1"``.
+    device : {"auto", "cpu", "gpu"}
+        Where networks compute.
 
     Raises
     ------
@@ -48,14 +52,18 @@ class HowToRun:
     slurm: int | None = None
     submit: bool = False
     sbatch: tuple[str, ...] = ()
+    device: str = "auto"
 
     def __post_init__(self) -> None:
         if self.slurm is None and (self.submit or self.sbatch):
             raise UsageError(f"{'--submit' if self.submit else '--sbatch'} goes with --slurm N, the number of shards.")
         if self.slurm is not None and self.shard is not None:
             raise UsageError("--slurm makes the shards itself; leave out --shard.")
+        if self.slurm is None:
+            choose_device(self.device)  # of SLURM's nodes, these know what they have
 
 
+NOWHERE_ELSE: Mapping[str, str] = {}
 HERE = HowToRun()  # one run after the other
 
 
@@ -90,7 +98,7 @@ def start(
     LeakageError
         If one of them failed because a generator had seen a participant that is tested.
     UsageError
-        If there can be no such shard or job array.
+        If there can be no such shard or job array, or the folder holds another study.
     """
     if is_study(study.folder):
         require_same_data(read_config(study.folder), study.config)
@@ -98,9 +106,9 @@ def start(
         _to_slurm(study, command, how, how.slurm)
         return
     part = Shard.parse(how.shard) if how.shard else None
+    require_claimable(study.folder, study.config)
     if not all(run_path(study.folder, key).exists() for key in study.cells):
-        claim(study.folder, study.config)
-        prepare()
+        prepare()  # before anything is written of where the data lie: they may not be there
     with _Bar() as progress:
         outcome = run_study(study, jobs=how.jobs, threads=how.threads, shard=part, together=together, progress=progress)
     for failure in outcome.failures:
@@ -142,15 +150,36 @@ def read_configuration(path: Path, needed: Sequence[str]) -> dict[str, Any]:
     return config
 
 
-def moved(config: Mapping[str, Any], *, root: str | None = None, weights: str | None = None, device: str | None = None) -> dict[str, Any]:
-    """The configuration with another place of a benchmark's files or of InceptionV3's weights, or another device, where they are given."""
+def moved(config: Mapping[str, Any], here: Mapping[str, str]) -> dict[str, Any]:
+    """The configuration of a study whose data, known by their digests, lie elsewhere here.
+
+    Parameters
+    ----------
+    config : mapping
+    here : mapping
+        Of ``data``, ``table`` and ``root`` (as ``Source.moved``), ``test_data``, ``generators`` and ``weights`` those that are elsewhere.
+
+    Raises
+    ------
+    UsageError
+        If the study has no such part.
+    """
     where = dict(config["where"])
-    if root is not None:
-        where["source"] = where["source"] | {"root": str(expanded(root).resolve())}
-    if weights is not None:
-        where["weights"] = str(expanded(weights).resolve())
-    if device is not None:
-        where["device"] = device
+    for name, changes in (
+        ("source", {name: here[name] for name in ("data", "table", "root") if name in here}),
+        ("test_source", {"data": here["test_data"]} if "test_data" in here else {}),
+    ):
+        if changes:
+            if name not in where:
+                raise UsageError("The study has no test cohort of its own: leave out --test-data.")
+            source = Source(**config["data"][name], **where[name]).moved(changes).resolved()
+            places = {part: getattr(source, part) for part in ("data", "table", "root")}
+            where[name] = {part: place for part, place in places.items() if place is not None}
+    for name in ("generators", "weights"):
+        if name in here:
+            if name not in where:
+                raise UsageError(f"The study uses no {name}: leave out --{name}.")
+            where[name] = str(expanded(here[name]).resolve())
     return {**config, "where": where}
 
 
@@ -158,6 +187,7 @@ def _to_slurm(study: Study, command: Sequence[str], how: HowToRun, shards: int) 
     """The shards take up the configuration that is written here, so the folder is on a disk that all nodes see."""
     out = study.folder
     words = [*command, "--config", str(out / "config.toml"), "--out", str(out), "--jobs", str(how.jobs), "--threads", str(how.threads)]
+    words += ["--device", how.device] if how.device != HERE.device else []
     script = sbatch_script(words, shards, logs=out / "logs", cpus=how.jobs * how.threads, options=how.sbatch)
     claim(out, study.config)
     if how.submit:

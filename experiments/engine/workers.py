@@ -34,12 +34,13 @@ import torch
 from ...datasets.compute import hardware
 
 Key = Mapping[str, str | int | float]
-Job = Callable[[Key, int, Path], Mapping[str, Any]]
+Job = Callable[..., Mapping[str, Any]]
 Task = tuple[Key, int]
 
 _RECORDED = ("tinycohort", "torch", "monai", "lightning", "numpy", "scikit-learn")
 _THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 _SECONDS_TO_LEAVE = 5
+_NONE: Mapping[str, str] = {}
 
 
 @dataclass
@@ -57,6 +58,7 @@ def do_jobs(
     *,
     jobs: int,
     threads: int,
+    options: Mapping[str, str] = _NONE,
     wanted: Callable[[Task], bool] = lambda _: True,
 ) -> Generator[tuple[Task, dict[str, Any]]]:
     """Do every task of every group, and yield each with its answer as it ends.
@@ -64,7 +66,7 @@ def do_jobs(
     Parameters
     ----------
     job : str
-        ``"module:function"``, called as ``job(key, seed, folder)``.
+        ``"module:function"``, called as ``job(key, seed, folder, **options)``.
     folder : Path
     groups : iterable of sequences of (key, seed)
         The tasks of a group are done in turn by one worker.
@@ -72,6 +74,8 @@ def do_jobs(
         Number of workers.
     threads : int
         Of torch and of the linear algebra below NumPy, in each worker.
+    options : mapping
+        Of every call.
     wanted : callable
         Called with a task that is about to be handed out; where it returns ``False`` the task is left out.
 
@@ -87,7 +91,7 @@ def do_jobs(
     try:
         while True:
             while len(workers) < jobs and (taken := _take(deque(), waiting, wanted)):
-                workers.append(_hire(job, folder, threads, *taken))
+                workers.append(_hire(job, folder, threads, options, *taken))
             if not workers:
                 return
             wait([source for worker in workers for source in (worker.connection, worker.process.sentinel)])
@@ -145,11 +149,11 @@ def _take(group: deque[Task], waiting: deque[deque[Task]], wanted: Callable[[Tas
         group = waiting.popleft()
 
 
-def _hire(job: str, folder: Path, threads: int, task: Task, group: deque[Task]) -> _Worker:
+def _hire(job: str, folder: Path, threads: int, options: Mapping[str, str], task: Task, group: deque[Task]) -> _Worker:
     context = multiprocessing.get_context("spawn")
     ours, theirs = context.Pipe()
     # A daemon: at the latest it is ended when this process exits, be it by a second Ctrl-C amid the clearing up.
-    process = context.Process(target=_work, args=(theirs, job, str(folder), threads), daemon=True)
+    process = context.Process(target=_work, args=(theirs, job, str(folder), threads, dict(options)), daemon=True)
     with _inherited(threads):
         process.start()
     # With their end open in this process too, a dead worker would never read as the end of the pipe.
@@ -215,7 +219,7 @@ def _inherited(threads: int) -> Iterator[None]:
                 os.environ[name] = value
 
 
-def _work(connection: Connection, job: str, folder: str, threads: int) -> None:
+def _work(connection: Connection, job: str, folder: str, threads: int, options: Mapping[str, str]) -> None:
     """What a worker does all its life."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_end_with_starter, daemon=True).start()
@@ -225,7 +229,7 @@ def _work(connection: Connection, job: str, folder: str, threads: int) -> None:
             key, seed = json.loads(connection.recv_bytes())
         except (EOFError, OSError):
             return
-        connection.send_bytes(json.dumps(_attempt(job, key, seed, Path(folder), threads), allow_nan=False).encode())
+        connection.send_bytes(json.dumps(_attempt(job, key, seed, Path(folder), threads, options), allow_nan=False).encode())
 
 
 def _end_with_starter() -> None:
@@ -236,14 +240,14 @@ def _end_with_starter() -> None:
         os._exit(1)
 
 
-def _attempt(job: str, key: Key, seed: int, folder: Path, threads: int) -> dict[str, Any]:
+def _attempt(job: str, key: Key, seed: int, folder: Path, threads: int, options: Mapping[str, str]) -> dict[str, Any]:
     started, clock = datetime.now(UTC), time.perf_counter()
     try:
         # What draws from a global generator must not depend on what this worker did before.
         random.seed(seed)
         np.random.seed(seed % 2**32)  # noqa: NPY002
         torch.manual_seed(seed)
-        result = _resolve(job)(key, seed, folder)
+        result = _resolve(job)(key, seed, folder, **options)
         repeated = sorted(set(result) & set(key))
         if repeated:
             raise ValueError(f"the result of {job} repeats names of the key: {', '.join(repeated)}")

@@ -1,7 +1,7 @@
 """The command: synthetic cohorts against a real one, per class and together, as a table and as JSON."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from ...augment import console
+from ...augment.model_config import Participants
 from ...augment.stored import drawn_from, load_models
 from ...datasets.check import require_sound
 from ...datasets.cohort import Cohort, CohortError
@@ -105,7 +106,7 @@ def compare(request: Request, out: Path | None = None, *, force: bool = False) -
     labels = _shared_labels(real, cohorts, request.labels)
     preparation = _sized(request.preparation, real, cohorts)
     split = None if request.split is None else Split.load(request.split, real)
-    known, unclear = _known_to_generators(request, split, real, digest)
+    known, unclear = _known_to_generators(request, split, real, labels, digest)
     _require_enough(real if split is None else split.side(real, "test"), cohorts, labels)
     if split is None and request.extractor == "cohort":
         split = split_cohort(real, fractions=FRACTIONS, seed=request.seed)
@@ -136,7 +137,9 @@ def compare(request: Request, out: Path | None = None, *, force: bool = False) -
     return results
 
 
-def _known_to_generators(request: Request, split: Split | None, real: Cohort, digest: str) -> tuple[list[str], list[str]]:
+def _known_to_generators(
+    request: Request, split: Split | None, real: Cohort, labels: Sequence[str], digest: str
+) -> tuple[list[str], list[str]]:
     """The synthetic cohorts whose generators have seen people whom they are compared with, and those of which that cannot be told.
 
     The models tell it for sure. Without them, the description of a cohort of ours tells the data and the split that they were fitted on.
@@ -145,33 +148,41 @@ def _known_to_generators(request: Request, split: Split | None, real: Cohort, di
     ------
     LeakageError
         If a cohort's models have seen the test side of the split that was given.
+    UsageError
+        If models are given that none of the cohorts was drawn from.
     """
-    models = [model for folder in request.models for model in load_models(folder).values()]
-    people_of = {model.config.participants.digest: model.config.participants for model in models}
-    compared = real if split is None else split.side(real, "test")
     # Where the sides are official, the classifier of the features leaves the test side to the comparison.
-    apart = split is None and request.extractor == "cohort" and official_sides(real) is not None
+    official = split is None and request.extractor == "cohort" and official_sides(real) is not None
+    used = split_cohort(real, fractions=FRACTIONS, seed=request.seed) if official else split
+    table = (real if used is None else used.side(real, "test")).table
+    compared = set(table.loc[table["label"].isin(list(labels)), "participant_id"])
+    origins = {source.data: drawn_from(source.data) for source in request.synthetic}
+    people = _people_of(request.models, {origin["participants"] for found in origins.values() for origin in found})
     known, unclear = [], []
-    for source in request.synthetic:
-        origins = drawn_from(source.data)
-        seen_by = [people_of.get(origin["participants"]) for origin in origins]
-        of_these, splits = digest in {origin["data"] for origin in origins}, {origin["split"] for origin in origins}
-        if not origins or (split is not None and splits == {split.digest}) or (apart and of_these):
-            continue
-        if None not in seen_by:
-            knows = any(people.seen(who) for people in seen_by if people for who in compared.table["participant_id"])
-        elif of_these:
-            knows = True
-        else:
-            unclear.append(source.data)
-            continue
-        if knows and split is not None:
-            raise LeakageError(
-                f"The models of {source.data} were fitted on another split than {request.split}, and may have seen its test side; give the "
-                "split.json that lies beside them."
-            )
-        known += [source.data] if knows else []
+    for name, found in origins.items():
+        untold = [one for one in found if one["participants"] not in people and (used is None or one["split"] != used.digest)]
+        told = [people[one["participants"]] for one in found if one["participants"] in people]
+        if any(one.seen(who) for one in told for who in compared) or any(one["data"] == digest for one in untold):
+            known.append(name)
+        elif untold:
+            unclear.append(name)
+    if known and split is not None:
+        raise LeakageError(
+            f"The models of {', '.join(known)} were fitted on another split than {request.split}, and may have seen its test side; give "
+            "the split.json that lies beside them."
+        )
     return known, unclear
+
+
+def _people_of(folders: Sequence[Path], wanted: Collection[str]) -> dict[str, Participants]:
+    """Whom the models in ``folders`` have seen, by the digest of that record; each folder must have some that is ``wanted``."""
+    people: dict[str, Participants] = {}
+    for folder in folders:
+        found = {model.config.participants.digest: model.config.participants for model in load_models(folder).values()}
+        if not found.keys() & set(wanted):
+            raise UsageError(f"None of the synthetic cohorts was drawn from the models in {folder}; give those that they were drawn from.")
+        people |= found
+    return people
 
 
 def build_extractor(request: Request, real: Cohort, preparation: Preparation, split: Split | None) -> Extractor:

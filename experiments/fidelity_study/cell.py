@@ -25,7 +25,7 @@ from ...datasets.subsets import of_training_size
 from ...datasets.transforms import ImageSpace
 from ..engine.folder import read_config, seed_of, slug
 from ..engine.generators import fitted_once
-from ..engine.settings import device_of, fit_settings_of
+from ..engine.settings import fit_settings_of, on_device
 from ..engine.systems import RECONSTRUCTION, System
 from ..fidelity.compare import TOGETHER
 from ..fidelity.features import Extractor, Gathered
@@ -37,7 +37,7 @@ REAL = "real"  # the "model" of the floor
 FLOOR_KEY = {"run": 0, "n": 0, "model": REAL, "sampler": HELD_OUT}
 SHOWN, AUDITED = 12, 500  # samples of a class that are kept as pictures, and whose nearest training images are looked for
 NEAREST_TRAINING = "nearest\ntraining image"
-AFFINE = "affine"  # the name of it among a cell's pictures, which have a class and a slash in theirs
+AFFINE, FLAT_AXIS = "affine", "flat_axis"  # names of these among a cell's pictures, which have a class and a slash in theirs
 FEWEST_SAMPLES = 20
 FEW_CENTROIDS = 4  # so few are kept as pictures too (Fig. 13)
 EXAMINED = tuple(name for name in MEASURES if name != "ms-ssim")  # what looks at features
@@ -99,7 +99,7 @@ def cells_of_grid(grid: Mapping[str, Any]) -> list[dict[str, Any]]:
     return cells_of(systems_of(grid["rows"]), grid["sizes"], grid["runs"])
 
 
-def run_cell(key: Mapping[str, Any], seed: int, folder: Path) -> dict[str, Any]:
+def run_cell(key: Mapping[str, Any], seed: int, folder: Path, *, device: str = "auto") -> dict[str, Any]:
     """Compute one cell: score the samples of a system, or the real images that set the floor.
 
     Parameters
@@ -111,8 +111,10 @@ def run_cell(key: Mapping[str, Any], seed: int, folder: Path) -> dict[str, Any]:
         Of this cell.
     folder : Path
         Of the study.
+    device : {"auto", "cpu", "gpu"}
+        Where networks compute.
     """
-    config = read_config(folder)
+    config = on_device(read_config(folder), device)
     scoring, data = Scoring.of(config), StudyData.load(folder, config)
     extractors = {name: load_extractor(name, folder, config) for name in scoring.features}
 
@@ -123,20 +125,20 @@ def run_cell(key: Mapping[str, Any], seed: int, folder: Path) -> dict[str, Any]:
         images, labels = data.real(HELD_OUT)
         _keep_pictures(folder, key, {label: {"samples": images[labels == label][:SHOWN]} for label in data.sizes}, data.prepared.space)
         return _scored(real(HELD_OUT), {REFERENCE: real(REFERENCE)}, data, scoring, config)
-    system, device = System.of_key(key), choose_device(device_of(config))
+    system, place = System.of_key(key), choose_device(device)
     split = split_of(key, data, config)
     samples, reconstructed = _Samples(extractors), _Samples(extractors)
     notes, pictures = {}, {}
     for label, n in data.sizes.items():
         model = fitted_model(system, label, split, key, data, config, folder)
         latents, sampling = latents_of(system, model, n, seed)
-        images = samples.add(label, decoded(model, latents, device))
+        images = samples.add(label, decoded(model, latents, place))
         references = {NEAREST_TRAINING: data.training_images(split, label)}
         notes[label] = {"sampling": sampling, **_audited(images, references[NEAREST_TRAINING], model)}
         if RECONSTRUCTIONS in scoring.sides:
             codes = model.codes[torch.randperm(len(model.codes), generator=seeded_generator(seed, label, RECONSTRUCTIONS))[:n]]
-            reconstructed.add(label, decoded(model, codes, device))
-            references["nearest\nreconstruction"] = torch.cat(list(decoded(model, model.codes, device)))
+            reconstructed.add(label, decoded(model, codes, place))
+            references["nearest\nreconstruction"] = torch.cat(list(decoded(model, model.codes, place)))
         pictures[label] = _pictures(images, references, model)
     against = {side: reconstructed.samples() if side == RECONSTRUCTIONS else real(side) for side in scoring.sides}
     _keep_pictures(folder, key, pictures, data.prepared.space)
@@ -233,7 +235,7 @@ def _pictures(images: Tensor, references: Mapping[str, Tensor], model: FittedMod
 
 
 def _keep_pictures(folder: Path, key: Mapping[str, Any], pictures: Mapping[str, Mapping[str, Tensor]], space: ImageSpace) -> None:
-    """Write pictures by class and name, 8 bit, and the affine of those that lie in a world: it tells which side is up."""
+    """Write pictures by class and name, 8 bit, and, of those that lie in a world, what tells which side is up and how long a voxel is."""
     arrays = {
         f"{label}/{name}": (255 * images[:, 0]).round().to(torch.uint8).numpy()
         for label, named in pictures.items()
@@ -241,12 +243,14 @@ def _keep_pictures(folder: Path, key: Mapping[str, Any], pictures: Mapping[str, 
     }
     if space.affine is not None:
         arrays[AFFINE] = np.asarray(space.affine)
+    if space.flat_axis is not None:
+        arrays[FLAT_AXIS] = np.asarray(space.flat_axis)
     with whole_file(pictures_path(folder, key)) as temporary:
         np.savez_compressed(temporary, **arrays)  # type: ignore[arg-type]
 
 
 def pictures_path(folder: Path, key: Mapping[str, Any]) -> Path:
-    """Where a cell keeps some of its images: an ``.npz`` of arrays ``class/name``, and their affine if they have one."""
+    """Where a cell keeps some of its images: an ``.npz`` of arrays ``class/name``, and their affine and flat axis if they have them."""
     return folder / "pictures" / f"{slug(key)}.npz"
 
 

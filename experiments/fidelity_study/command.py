@@ -8,7 +8,6 @@ from typing import Any
 from ...augment import console
 from ...augment.fitting import FitSettings
 from ...datasets.cohort import Cohort
-from ...datasets.compute import choose_device
 from ...datasets.errors import DataError, UsageError
 from ...datasets.files import expanded
 from ...datasets.readers import Source
@@ -18,8 +17,8 @@ from ..engine import starting
 from ..engine.folder import seed_of
 from ..engine.prepared import describe, without_places
 from ..engine.runs import Study
-from ..engine.settings import content_of_fit, fit_settings_of
-from ..engine.starting import HERE, HowToRun
+from ..engine.settings import content_of_fit, fit_settings_of, on_device
+from ..engine.starting import HERE, NOWHERE_ELSE, HowToRun
 from ..engine.systems import RECONSTRUCTION, System
 from .cell import FEWEST_SAMPLES, Scoring, cells_of_grid, run_cell
 from .data import HELD_OUT, REFERENCE, StudyData, in_one_class, inception, load_extractor, real_sample, sizes_of
@@ -66,12 +65,11 @@ def configuration_of(request: Request) -> dict[str, Any]:
         raise UsageError(f"--runs is 1 or more, not {runs}.")
     if VALIDATION in plan.sides and "frechet" not in request.scoring.measures:
         raise UsageError(f"The study {request.plan} chooses settings by the Fréchet distance: leave frechet among the --measures.")
-    choose_device(request.fit.training.device)
     scoring = replace(request.scoring, sides=plan.sides)
     weights = None if request.weights is None else str(expanded(request.weights).resolve())
     for name in scoring.features:
         if name != "cohort":
-            scoring = replace(scoring, weights=inception(name, weights, request.fit.training.device).passport.weights)
+            scoring = replace(scoring, weights=inception(name, weights).passport.weights)
     cohort = request.source.read()
     if len(cohort.labels) < 2 and "cohort" in scoring.features:
         raise UsageError(
@@ -92,7 +90,7 @@ def configuration_of(request: Request) -> dict[str, Any]:
     return {
         "seed": request.seed,
         "data": data | {"n_train": n_train},
-        "where": where | {"weights": weights, "device": request.fit.training.device, "command": request.command or None},
+        "where": where | {"weights": weights, "command": request.command or None},
         "scoring": asdict(scoring),
         "fit": content_of_fit(replace(request.fit, preparation=settled)),
         "grid": {
@@ -113,13 +111,13 @@ def _require_reconstructions(drawn: Mapping[str, int], sides: Sequence[Cohort]) 
         raise UsageError(f"There are {least} training images to reconstruct, and more cannot be scored: {mend}.")
 
 
-def read_configuration(path: Path, **here: str | None) -> dict[str, Any]:
+def read_configuration(path: Path, here: Mapping[str, str] = NOWHERE_ELSE) -> dict[str, Any]:
     """A study's configuration from a file, such as the ``config.toml`` of another study.
 
     Parameters
     ----------
     path : Path
-    **here
+    here : mapping
         Where things are here, as for ``starting.moved``.
 
     Raises
@@ -129,7 +127,7 @@ def read_configuration(path: Path, **here: str | None) -> dict[str, Any]:
     """
     config = starting.read_configuration(path, ("seed", "data", "where", "scoring", "fit", "grid"))
     try:
-        config = starting.moved(config, **here)
+        config = starting.moved(config, here)
         grid = config["grid"]
         Source(**config["data"]["source"], **config["where"]["source"])
         fit_settings_of(config)
@@ -153,10 +151,10 @@ def run(config: Mapping[str, Any], out: Path, how: HowToRun = HERE) -> None:
     how : HowToRun
     """
     grid = config["grid"]
-    study = Study(out, run_cell, cells_of_grid(grid), config)
+    study = Study(out, run_cell, cells_of_grid(grid), config, {"device": how.device})
     # One process does what shares a model: another would train the same at the same time.
     start = {"command": ["augment", "study"], "together": ("run", "n", "model"), "report": report}
-    starting.start(study, how, **start, prepare=lambda: prepare_real_side(out, config))
+    starting.start(study, how, **start, prepare=lambda: prepare_real_side(out, on_device(config, how.device)))
 
 
 def prepare_real_side(folder: Path, config: Mapping[str, Any]) -> None:

@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from ...augment.figures import SheetRow, contact_sheet
 from ...datasets.transforms import Images, ImageSpace
 from ..engine.systems import System
-from .cell import AFFINE, FLOOR_KEY, NEAREST_TRAINING, SHOWN, pictures_path
+from .cell import AFFINE, FLAT_AXIS, FLOOR_KEY, NEAREST_TRAINING, SHOWN, pictures_path
 from .data import EVERYTHING
 from .plans import ALL, TEST, Panel, Plan
 from .results import FLOOR, ONE_SCORE, Results
@@ -192,9 +192,10 @@ def _pictures(folder: Path, key: Mapping[str, Any]) -> dict[str, Images]:
     with np.load(path, allow_pickle=False) as content:
         arrays = {(name.rpartition("/")[0], name.rpartition("/")[2]): content[name] for name in content.files if "/" in name}
         affine = tuple(map(tuple, content[AFFINE].tolist())) if AFFINE in content.files else None
+        flat_axis = int(content[FLAT_AXIS]) if FLAT_AXIS in content.files else None
     labels = list(dict.fromkeys(label for label, _ in arrays))
     found = {}
     for name in dict.fromkeys(name for _, name in arrays):
         chosen = np.concatenate([arrays[label, name][: -(-SHOWN // len(labels))] for label in labels if (label, name) in arrays])[:SHOWN]
-        found[name] = Images(torch.from_numpy(chosen)[:, None].float() / 255, ImageSpace(tuple(chosen.shape[1:]), affine))
+        found[name] = Images(torch.from_numpy(chosen)[:, None].float() / 255, ImageSpace(tuple(chosen.shape[1:]), affine, flat_axis))
     return found
