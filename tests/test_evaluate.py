@@ -634,6 +634,7 @@ def test_where_the_data_lie_is_written_when_they_are_there(study: Path, tmp_path
 
 def test_each_start_has_its_own_device(study: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     told = []
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
     monkeypatch.setattr(
         "tinycohort.experiments.engine.starting.run_study", lambda study, **how: told.append(study.options) or Outcome(0, 0, ())
     )
