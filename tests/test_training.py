@@ -415,7 +415,7 @@ def test_a_resume_point_of_another_plan_is_refused(study, tmp_path):
     fit_class(*study, "AD", SMALL, resume_folder=folder)
     fit_class(*study, "AD", SMALL, resume_folder=folder)
     for other, digest in ((FitSettings(**(vars(SMALL) | {"seed": 1})), ""), (SMALL, "other data")):
-        with pytest.raises(UsageError, match="unfinished fit with other settings, data or split"):
+        with pytest.raises(UsageError, match="unfinished fit with other settings, data, split or version"):
             fit_class(*study, "AD", other, data_digest=digest, resume_folder=folder)
     with pytest.raises(UsageError, match="unfinished fit"):
         fit_class(*study, "CN", SMALL, resume_folder=folder)
