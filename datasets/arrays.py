@@ -205,7 +205,7 @@ def _refuse_hostile(stream: Any, member: zipfile.ZipInfo, file: Path) -> None:
 def _checked(images: np.ndarray, file: Path, key: str) -> np.ndarray:
     if images.ndim not in (3, 4) or images.dtype.kind not in "biuf":
         raise DataError(f"'{key}' in {file} is {images.dtype} of shape {images.shape}; it must be numbers, (n, X, Y) or (n, X, Y, Z).")
-    if len(images) == 0:
+    if images.size == 0:
         raise DataError(f"'{key}' in {file} holds no image; obtain the file anew.")
     return images
 

@@ -157,8 +157,8 @@ def _fitted(cohort: Cohort, split: Split, settings: FitSettings, out: Path, forc
         hooks = Hooks(on_epoch=on_epoch, on_warning=console.warn)
         model = fit_class(cohort, split, BOTH, settings, resume_folder=unfinished, command="augment toy", hooks=hooks)
     with whole_folder(folder, force=force) as temporary:
-        model.save(temporary)
         save_loss_curve(temporary / "loss.png", model.history, model.config.diagnostics["best_epoch"])
+        model.save(temporary)  # last, because it seals the folder
     shutil.rmtree(unfinished)
     return model
 

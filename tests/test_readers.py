@@ -369,6 +369,7 @@ def npz(**content) -> bytes:
         (npz(images=np.zeros((2, 8, 8)), labels=np.zeros(3)), "shape \\(3,\\); it must be \\(2,\\)"),
         (npz(images=np.zeros((2, 8)), labels=np.zeros(2)), "must be numbers, \\(n, X, Y\\)"),
         (npz(images=np.zeros((0, 8, 8)), labels=np.zeros(0)), "holds no image"),
+        (npz(images=np.zeros((1, 0, 8)), labels=np.zeros(1)), "holds no image"),
         (npz(images=np.array([["a"]]), labels=np.zeros(1)), "must be numbers"),
         (npz(images=np.zeros((2, 8, 8)), labels=np.array([{}, []], dtype=object)), "Python objects, which are never unpickled"),
         (npz(train_images=np.zeros((2, 8, 8))), "no train_labels"),
