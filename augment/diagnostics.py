@@ -42,6 +42,10 @@ class Diagnostics:
         Smallest effective sample size over latent dimensions, of ``traced`` chains together.
     traced : int, optional
         Number of chains that ``r_hat`` and ``ess`` were computed from.
+    effective_centroids : float, optional
+        About how many centroids each draw is near to: exp of the entropy of their weights omega, averaged over the draws.
+    home : float, optional
+        Share of the chains that end nearest to the centroid that they began at.
     """
 
     sampler: str
@@ -54,6 +58,8 @@ class Diagnostics:
     r_hat: float | None = None
     ess: float | None = None
     traced: int | None = None
+    effective_centroids: float | None = None
+    home: float | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """Plain numbers for JSON; what does not apply is left out, and what is not finite is ``None``."""

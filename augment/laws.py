@@ -1,0 +1,231 @@
+"""Latent laws with a density, fitted on the codes of the training images: one Gaussian, kernels, a mixture.
+
+All three see the codes in the coordinates of their shrunk covariance (``Whitening``), in which a law needs few numbers, and is never singular.
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..datasets.errors import UsageError
+from .diagnostics import Diagnostics
+
+RIDGE = 1e-6  # of the mean variance: codes that all lie in a plane have a covariance of full rank all the same
+SHRUNK_BY = 0.1  # of the whole variance, added to each component's: so that none of a few codes is singular
+CHUNK = 2**22  # distances held at once: 32 MiB
+
+Tick = Callable[[], None]
+
+
+@dataclass(frozen=True, eq=False)
+class Whitening:
+    """The coordinates y = L^-1 (z - mean), in which codes have the identity for a covariance, in float64.
+
+    Parameters
+    ----------
+    mean : torch.Tensor
+        ``(D,)``.
+    factor : torch.Tensor
+        ``(D, D)``: L, the lower Cholesky factor of the covariance S.
+    """
+
+    mean: Tensor
+    factor: Tensor
+
+    @classmethod
+    def of(cls, codes: Tensor, variances: Tensor | None = None) -> "Whitening":
+        """Of codes ``(n, D)``, by the covariance that Ledoit and Wolf 2004 shrink; ``variances`` ``(n, D)``, the posteriors', are added.
+
+        With them S is the covariance of the aggregated posterior, by the law of total covariance.
+        """
+        from sklearn.covariance import ledoit_wolf
+
+        points = codes.double()
+        shrunk, _ = ledoit_wolf(points.cpu().numpy())
+        covariance = torch.as_tensor(shrunk, device=codes.device)
+        if variances is not None:
+            covariance = covariance + torch.diag(variances.double().mean(dim=0))
+        ridge = RIDGE * float(covariance.diagonal().mean()) + torch.finfo(torch.float32).tiny
+        eye = torch.eye(codes.shape[1], dtype=torch.float64, device=codes.device)
+        return cls(points.mean(dim=0), torch.linalg.cholesky(covariance + ridge * eye))
+
+    @property
+    def log_det(self) -> float:
+        """log |det L|: what a log density of y loses as one of z."""
+        return float(self.factor.diagonal().log().sum())
+
+    def to(self, z: Tensor) -> Tensor:
+        """Whitened coordinates ``(n, D)`` of codes ``(n, D)``."""
+        return torch.linalg.solve_triangular(self.factor, (z.double() - self.mean).T, upper=False).T
+
+    def back(self, y: Tensor) -> Tensor:
+        """Codes ``(n, D)`` of whitened coordinates ``(n, D)``."""
+        return self.mean + y @ self.factor.T
+
+
+@dataclass(frozen=True, eq=False)
+class Gaussian:
+    """One Gaussian, with the codes' mean and shrunk covariance."""
+
+    whitening: Whitening
+    dtype: torch.dtype = torch.float32
+
+    name = "gaussian"
+    n_steps = 1
+
+    @classmethod
+    def fit(cls, codes: Tensor) -> "Gaussian":
+        """Of codes ``(n, D)``."""
+        return cls(Whitening.of(codes), codes.dtype)
+
+    def log_density(self, z: Tensor) -> Tensor:
+        """log p(z) in nats, ``(n,)`` in float64."""
+        return log_normal(self.whitening.to(z)) - self.whitening.log_det
+
+    def sample(self, n: int, generator: torch.Generator, on_iteration: Tick = lambda: None) -> tuple[Tensor, Diagnostics]:
+        """Draw ``n`` latents ``(n, D)``."""
+        z = self.whitening.back(_noise(n, self.whitening, generator))
+        on_iteration()
+        return z.to(self.dtype), Diagnostics(self.name, n)
+
+
+@dataclass(frozen=True, eq=False)
+class Kernels:
+    """A Gaussian around every code, all of the codes' shrunk covariance, ``width`` times as wide.
+
+    Parameters
+    ----------
+    whitening : Whitening
+        Of the codes.
+    centres : torch.Tensor
+        ``(n, D)``: the codes, whitened.
+    width : float
+        Of a kernel, in standard deviations of the codes.
+    dtype : torch.dtype
+        Of the draws.
+    """
+
+    whitening: Whitening
+    centres: Tensor
+    width: float
+    dtype: torch.dtype = torch.float32
+
+    name = "kde"
+    n_steps = 1
+
+    def __post_init__(self) -> None:
+        if not 0 < self.width < math.inf:
+            raise UsageError(f"The kernels' width is a finite number above 0, not {self.width}.")
+
+    @classmethod
+    def fit(cls, codes: Tensor, *, width: float) -> "Kernels":
+        """Of codes ``(n, D)``."""
+        whitening = Whitening.of(codes)
+        return cls(whitening, whitening.to(codes), width, codes.dtype)
+
+    def log_density(self, z: Tensor) -> Tensor:
+        """log p(z) in nats, ``(n,)`` in float64."""
+        dim = self.centres.shape[1]
+        norm = math.log(len(self.centres)) + 0.5 * dim * math.log(2 * math.pi * self.width**2) + self.whitening.log_det
+        return log_sum_of_kernels(self.whitening.to(z), self.centres, self.width) - norm
+
+    def sample(self, n: int, generator: torch.Generator, on_iteration: Tick = lambda: None) -> tuple[Tensor, Diagnostics]:
+        """Draw ``n`` latents ``(n, D)``."""
+        index = torch.randint(len(self.centres), (n,), generator=generator, device=self.centres.device)
+        z = self.whitening.back(self.centres[index] + self.width * _noise(n, self.whitening, generator))
+        on_iteration()
+        return z.to(self.dtype), Diagnostics(self.name, n)
+
+
+@dataclass(frozen=True, eq=False)
+class Mixture:
+    """A Gaussian mixture whose components are shrunk towards the codes' covariance.
+
+    Parameters
+    ----------
+    whitening : Whitening
+        Of the codes.
+    weights, means, cholesky : torch.Tensor
+        ``(m,)``, ``(m, D)`` and ``(m, D, D)``: the components, whitened, with their covariances' lower Cholesky factors.
+    dtype : torch.dtype
+        Of the draws.
+    """
+
+    whitening: Whitening
+    weights: Tensor
+    means: Tensor
+    cholesky: Tensor
+    dtype: torch.dtype = torch.float32
+
+    name = "mixture"
+    n_steps = 1
+
+    @classmethod
+    def fit(cls, codes: Tensor, *, n_components: int, covariance: str = "full", seed: int = 0) -> "Mixture":
+        """Of codes ``(n, D)``, by EM.
+
+        Raises
+        ------
+        UsageError
+            If there are fewer codes than components, or no such kind of ``covariance`` (``full`` or ``diag``, whitened).
+        """
+        from sklearn.mixture import GaussianMixture
+
+        if covariance not in ("full", "diag"):
+            raise UsageError(f"The covariance of a mixture's components is full or diag, not '{covariance}'.")
+        if not 1 <= n_components <= len(codes):
+            raise UsageError(f"A mixture fitted on {len(codes)} images has from 1 to {len(codes)} components, not {n_components}.")
+        whitening = Whitening.of(codes)
+        fitted = GaussianMixture(n_components, covariance_type=covariance, reg_covar=SHRUNK_BY, random_state=seed % 2**32)
+        fitted.fit(whitening.to(codes).cpu().numpy())
+        covariances = np.asarray(fitted.covariances_)
+        cholesky = np.linalg.cholesky(covariances) if covariance == "full" else np.sqrt(covariances)[..., None] * np.eye(codes.shape[1])
+        parts = (torch.as_tensor(np.asarray(part), device=codes.device) for part in (fitted.weights_, fitted.means_, cholesky))
+        return cls(whitening, *parts, dtype=codes.dtype)
+
+    def log_density(self, z: Tensor) -> Tensor:
+        """log p(z) in nats, ``(n,)`` in float64."""
+        y = self.whitening.to(z)
+        return log_mixture(y, self.weights, self.means, self.cholesky) - self.whitening.log_det
+
+    def sample(self, n: int, generator: torch.Generator, on_iteration: Tick = lambda: None) -> tuple[Tensor, Diagnostics]:
+        """Draw ``n`` latents ``(n, D)``, in random order of components."""
+        component = torch.multinomial(self.weights, n, replacement=True, generator=generator)
+        noise = torch.einsum("nij,nj->ni", self.cholesky[component], _noise(n, self.whitening, generator))
+        z = self.whitening.back(self.means[component] + noise)
+        on_iteration()
+        return z.to(self.dtype), Diagnostics(self.name, n)
+
+
+def log_normal(y: Tensor) -> Tensor:
+    """log N(y; 0, I), ``(n,)`` of ``(n, D)``."""
+    return -0.5 * (y.square().sum(dim=1) + y.shape[1] * math.log(2 * math.pi))
+
+
+def log_mixture(z: Tensor, weights: Tensor, means: Tensor, cholesky: Tensor) -> Tensor:
+    """log sum_m w_m N(z; mean_m, L_m L_m^T), ``(n,)`` of ``(n, D)``."""
+    parts = []
+    for weight, mean, factor in zip(weights, means, cholesky, strict=True):
+        y = torch.linalg.solve_triangular(factor, (z - mean).T, upper=False).T
+        parts.append(weight.log() + log_normal(y) - factor.diagonal().log().sum())
+    return torch.stack(parts).logsumexp(dim=0)
+
+
+def squared_distances(y: Tensor, centres: Tensor) -> Tensor:
+    """``(n, k)`` of ``(n, D)`` and ``(k, D)``, by the expanded square: of whitened coordinates, which are of the size of 1."""
+    squares = y.square().sum(dim=1, keepdim=True) + centres.square().sum(dim=1)
+    return torch.addmm(squares, y, centres.T, alpha=-2).clamp_(min=0)
+
+
+def log_sum_of_kernels(y: Tensor, centres: Tensor, width: float) -> Tensor:
+    """log sum_i exp(-|y - c_i|^2 / (2 width^2)), ``(n,)`` of ``(n, D)`` and ``(k, D)``; bounded memory."""
+    rows = y.split(max(1, CHUNK // len(centres)))
+    return torch.cat([torch.logsumexp(squared_distances(part, centres) * (-0.5 / width**2), dim=1) for part in rows])
+
+
+def _noise(n: int, whitening: Whitening, generator: torch.Generator) -> Tensor:
+    return torch.randn((n, len(whitening.mean)), generator=generator, dtype=torch.float64, device=whitening.mean.device)

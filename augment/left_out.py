@@ -1,0 +1,140 @@
+"""Latent laws on codes that are left out: how probable each is under a law fitted on the rest, and the settings that are best for them.
+
+No code takes part in the choice that it is scored by: with each, those settings are taken that are best on all others.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from .laws import Kernels, Mixture, Whitening
+from .manifold import HOLDS, Manifold
+from .posterior import Posterior
+
+ONE_BY_ONE = 200  # codes; of more, folds
+FOLDS, FEW_FOLDS = 20, 5  # the few of laws that are fitted by EM
+MOST_SCORED = 2000  # codes are left out, of however many
+MOST_FITTED = 4000  # codes that EM sees while settings are chosen
+SELECTION_PROPOSALS = 2000
+WIDTHS = (0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
+COMPONENTS = (1, 2, 3, 5, 10, 20)
+FEWEST_OF_A_COMPONENT = 12  # codes
+
+Array = NDArray[np.float64]
+Rows = NDArray[np.int64]
+Settings = dict[str, Any]
+Score = Callable[[Rows, Rows], Array]  # (candidates, out): log densities of the rows that are left out, under laws fitted on those that are kept
+
+
+@dataclass(frozen=True, eq=False)
+class Choice:
+    """Settings of a law, and how it does.
+
+    Parameters
+    ----------
+    settings : dict
+        Best on the codes left out.
+    scores : array (s,)
+        Log density of each code of ``scored_rows``, under the law with the settings that the others choose, fitted without it.
+    """
+
+    settings: Settings
+    scores: Array
+
+
+def scored_rows(n: int) -> Rows:
+    """Which of ``n`` codes are left out: all, or of many a sample that is the same for every law."""
+    return np.random.default_rng(0).permutation(n)[:MOST_SCORED]
+
+
+def left_out(n: int, score: Score, *, n_folds: int | None = None, most: int | None = None) -> Array:
+    """Log densities ``(candidates, s)`` of the ``scored_rows``, each under laws fitted without it, or without its fold.
+
+    Parameters
+    ----------
+    n : int
+        Number of codes.
+    score : callable
+        From the rows that are kept, at most ``most`` of them, and those that are left out.
+    n_folds : int, optional
+        At most so many fits; by default one for each code, and ``FOLDS`` where there are more than ``ONE_BY_ONE``.
+    """
+    rows = scored_rows(n)
+    n_folds = n_folds or (n if n <= ONE_BY_ONE else FOLDS)
+    scores: list[Array] = []
+    for part in np.array_split(rows, min(n_folds, len(rows))):
+        kept = np.setdiff1d(np.arange(n), part)
+        if most is not None and len(kept) > most:
+            kept = kept[:: math.ceil(len(kept) / most)]
+        scores.append(score(kept, part))
+    return np.concatenate(scores, axis=1)
+
+
+def chosen_by_others(scores: Array) -> tuple[int, Array]:
+    """The best of the candidates ``(c, s)`` on average, and for each code the score of the one that is best on all others ``(s,)``."""
+    others = scores.sum(axis=1, keepdims=True) - scores
+    return int(scores.mean(axis=1).argmax()), np.take_along_axis(scores, others.argmax(axis=0)[None], axis=0)[0]
+
+
+def choose_kernels(codes: Tensor) -> Choice:
+    """The width of kernels around codes ``(n, D)``."""
+
+    def score(kept: Rows, out: Rows) -> Array:
+        narrow = Kernels.fit(codes[kept], width=1.0)
+        return _stacked([replace(narrow, width=width).log_density(codes[out]) for width in WIDTHS])
+
+    best, scores = chosen_by_others(left_out(len(codes), score))
+    return Choice({"width": WIDTHS[best]}, scores)
+
+
+def choose_mixture(codes: Tensor, *, seed: int = 0) -> Choice:
+    """Number of components of a mixture fitted on codes ``(n, D)``, and kind of their covariances."""
+    most = (len(codes) - 1) // FEWEST_OF_A_COMPONENT
+    several = [{"n_components": k, "covariance": kind} for k in COMPONENTS if k <= most for kind in ("full", "diag")]
+    candidates: list[Settings] = [{"n_components": 1, "covariance": "full"}, *several]
+
+    def score(kept: Rows, out: Rows) -> Array:
+        return _stacked([Mixture.fit(codes[kept], **settings, seed=seed).log_density(codes[out]) for settings in candidates])
+
+    best, scores = chosen_by_others(left_out(len(codes), score, n_folds=FEW_FOLDS, most=MOST_FITTED))
+    return Choice(candidates[best], scores)
+
+
+def choose_manifold(base: Posterior, centroids: Tensor, *, holds: float = HOLDS) -> Choice:
+    """Crowding, width and threshold of the manifold of posteriors ``(n, D)`` with some or all of their means as ``centroids`` ``(k, D)``.
+
+    The scores are of the law before it is cut: people beside the manifold have the density that its volume would go on with.
+    """
+    n, dim = base.mean.shape
+    # Which code each centroid is: it is left out with it.
+    owner = np.concatenate([torch.cdist(rows, base.mean).argmin(dim=1).cpu().numpy() for rows in centroids.split(256)])
+    # At a square of 1 the law of Gaussian codes has their own variance.
+    squares = {2: (0.6, 0.8, 1.0, 1.3), 4: (0.9, 1.1), max(5, round(dim / 2)): (0.9, 1.0, 1.15)}
+    candidates: list[Settings] = [{"crowding": m, "width": math.sqrt(s * (m - 1))} for m, shares in squares.items() for s in shares]
+
+    def score(kept: Rows, out: Rows) -> Array:
+        whitening = Whitening.of(base.mean[kept], base.std[kept].square())
+        own = whitening.to(centroids[torch.as_tensor(np.isin(owner, kept))])
+        laws = [Manifold.over(whitening, own, **settings, n_proposals=SELECTION_PROPOSALS) for settings in candidates]
+        return _stacked([law.log_whole(base.mean[out]) for law in laws])
+
+    matrix = left_out(n, score, n_folds=n if n <= ONE_BY_ONE / 4 else FOLDS)
+    best, scores = chosen_by_others(matrix)
+    return Choice({**candidates[best], "log_threshold": conformal_threshold(matrix[best], holds), "holds": holds}, scores)
+
+
+def conformal_threshold(scores: Array, holds: float) -> float:
+    """What a new person's score reaches with probability ``holds``, as those left out ``(s,)`` tell: -inf if they are too few to tell."""
+    # Of n + 1 exchangeable scores the last is among the k lowest with probability k / (n + 1).
+    below = math.floor((1 - holds) * (len(scores) + 1))
+    return float(np.sort(scores)[below - 1]) if below else -math.inf
+
+
+def _stacked(densities: Sequence[Tensor]) -> Array:
+    return torch.stack([density.double() for density in densities]).cpu().numpy()
