@@ -38,7 +38,7 @@ READ_IF_THERE: dict[str, dict[str, type]] = {
     "data": {"licence": str, "digest": str},
     "split": {"digest": str},
 }
-REPORTED_VERSIONS = ("tinycohort", "torch", "monai", "lightning", "numpy", "nibabel", "scikit-learn", "kmedoids")
+REPORTED_VERSIONS = ("tinycohort", "torch", "monai", "lightning", "numpy", "nibabel", "scikit-learn")
 DAMAGES = (ArithmeticError, AttributeError, LookupError, MemoryError, OSError, RuntimeError, TypeError, ValueError)
 
 
