@@ -11,16 +11,18 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ..datasets.errors import UsageError
+from .medoids import faster_pam
 
 EXACT_POINTS = 5_000  # up to here k-medoids sees every point: its float32 distance matrix takes 100 MB
 MATRIX_POINTS = 20_000  # no distance matrix is made of more: 1.6 GB
 DRAWS = 5  # Kaufman & Rousseeuw 1990, Ch. 3: CLARA keeps the best of five
+MANY = 100  # of so many medoids on, totals of starts on all points differ by some tenths of a percent, and one start is enough
 CHUNK_DISTANCES = 2**22  # held at once outside of k-medoids: 32 MiB in float64
 
 
 @runtime_checkable
 class MedoidEstimator(Protocol):
-    """What ``kmedoids.KMedoids`` and ``sklearn_extra.cluster.KMedoids`` have in common: ``fit(X)`` sets ``medoid_indices_``."""
+    """What ``sklearn_extra.cluster.KMedoids`` and its like have in common: ``fit(X)`` sets ``medoid_indices_``."""
 
     def fit(self, X: Any) -> Any:
         """Choose the medoids of ``X``, ``(n, D)`` points or, if ``metric`` is "precomputed", their ``(n, n)`` distances."""
@@ -46,9 +48,9 @@ def choose_centroids(
     method : str or estimator
         ``"k-medoids"``
             Least total Euclidean distance from each mean to its nearest centroid: FasterPAM (Schubert & Rousseeuw 2021), the best of
-            five starts. Above ``exact_points`` means, each start sees a random subsample only (``exact_points`` of them, or ``2 k``
-            where that is more), and the medoids with the least total distance over *all* means are kept (CLARA, Kaufman & Rousseeuw
-            1990). Memory is that of the subsample's distance matrix, time is linear in n.
+            five starts; of 100 centroids and more, one start. Above ``exact_points`` means, five starts see a random subsample each
+            (``exact_points`` of them, or ``2 k`` where that is more), and the medoids with the least total distance over *all* means
+            are kept (CLARA, Kaufman & Rousseeuw 1990). Memory is that of the subsample's distance matrix, time is linear in n.
         ``"random"``
             Uniformly, without replacement.
         ``"first"``
@@ -121,8 +123,6 @@ def _checked(means: ArrayLike) -> NDArray[np.float64]:
 
 
 def _k_medoids(points: NDArray[np.float64], k: int, generator: np.random.Generator, exact_points: int) -> NDArray[np.integer]:
-    import kmedoids  # here, because it takes scikit-learn along: 0.8 s
-
     n = len(points)
     size = n if n <= exact_points else min(n, max(exact_points, 2 * k))
     if size > MATRIX_POINTS:
@@ -132,13 +132,9 @@ def _k_medoids(points: NDArray[np.float64], k: int, generator: np.random.Generat
         )
     best, least = np.arange(k), np.inf
     distances = _distances(points) if size == n else None
-    for _ in range(DRAWS):
+    for _ in range(1 if size == n and k >= MANY else DRAWS):
         subset = np.arange(n) if size == n else generator.choice(n, size=size, replace=False)
-        # One thread: with several, FasterPAM visits the points in another order, and the result would depend on the machine.
-        result = kmedoids.fasterpam(
-            _distances(points[subset]) if distances is None else distances, k, random_state=int(generator.integers(2**31)), n_cpu=1
-        )
-        medoids = subset[result.medoids.astype(np.int64)]
+        medoids = subset[faster_pam(_distances(points[subset]) if distances is None else distances, k, generator)]
         total = total_distance(points, medoids)
         if total < least:
             best, least = medoids, total

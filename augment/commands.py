@@ -30,7 +30,7 @@ from .fitting import FEWEST_IMAGES, FitSettings, Hooks, count_parameters, fit_cl
 from .gate import OF_GENERATION, Gate
 from .generation import Format, Generated, generate_class, top_up, write_cohort
 from .model import FittedModel
-from .model_config import ModelConfig
+from .model_config import ModelConfig, poor_fit_warnings
 from .quarantine import PARTICIPANTS, quarantine_of, read_participants, record, set_aside
 from .samplers import DEFAULT_SAMPLER, SAMPLERS, samplers_for
 from .stored import is_model, is_synthetic, load_models, model_folders, source_of
@@ -106,6 +106,8 @@ def fit(
         done = finished.get(label)
         if done is not None:
             console.say(f"{label}: fitted already, in {out / folder_name(label)}.")
+            for message in poor_fit_warnings(done.config.diagnostics):
+                console.warn(f"{label}: {message}")
         fitted[label] = done or _fit_one(source, cohort, split, label, settings, out, found.digest, resume, force, command)
     return fitted
 
@@ -288,7 +290,7 @@ def _generate_one(model: FittedModel, n: int, sampler: str, seed: int, device: A
     label = model.config.label
     progress = partial(console.progress, f"sampling {label}")
     part = generate_class(model, n, sampler=sampler, seed=seed, device=device, progress=progress, **settings)
-    for message in part.diagnostics.warnings():
+    for message in [*poor_fit_warnings(model.config.diagnostics), *part.diagnostics.warnings()]:
         console.warn(f"{label}: {message}")
     return part
 

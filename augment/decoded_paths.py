@@ -26,6 +26,7 @@ from .fitting import posterior_of
 from .generation import FileFormat, default_format, write_image
 from .interpolation import COLOURS, KINDS, NOT_FOUND, TITLES, Cost, Interpolation, interpolate, outside_support
 from .model import FittedModel, decode
+from .model_config import poor_fit_warnings
 
 ALIKE = 0.02  # of the distance of the ends: curves that differ by less share a row of the figure
 
@@ -126,6 +127,8 @@ def interpolate_class(
         ends = training_ends(model, n_pairs, seed)
     else:
         ends = named_ends(model, model.config.source(moved or {}).read(), *named)
+    for message in poor_fit_warnings(model.config.diagnostics):
+        console.warn(f"{model.config.label}: {message}")
     assert model.metric is not None
     found = interpolate(model.metric, ends.starts, ends.ends, kinds, seed=seed, on_curve=console.say)
     latents = found.steps(n_steps)

@@ -22,7 +22,7 @@ from ..datasets.splits import Split
 from ..datasets.transforms import Images, ImageSpace, Preparation, prepare, space_of
 from .autoencoders import Autoencoder, GaussianAutoencoder, build_autoencoder
 from .model import FittedModel, build_metric, decode, encode
-from .model_config import MetricSettings, ModelConfig, Participants, installed_versions
+from .model_config import EXPLAINS_LITTLE, MetricSettings, ModelConfig, Participants, installed_versions, poor_fit_warnings
 from .nearest import explained_variance, nearest_images
 from .networks import Architecture, default_channels
 from .posterior import Posterior
@@ -274,7 +274,7 @@ def assess(autoencoder: Autoencoder, train_images: Images, validation_images: Im
 
 def fit_warnings(diagnostics: dict[str, Any], settings: FitSettings) -> list[str]:
     """What a user must know before using the model, in plain words; empty if all is well."""
-    found = []
+    found = poor_fit_warnings(diagnostics)
     if diagnostics.get("active_units", 1) == 0:
         calibrated = settings.model_settings.get("likelihood", "calibrated") == "calibrated"
         mend = "Train for more --steps, or lower --beta." if calibrated else "Lower --beta, or use --likelihood calibrated."
@@ -287,12 +287,11 @@ def fit_warnings(diagnostics: dict[str, Any], settings: FitSettings) -> list[str
             else f"explain {share:.0%} of the variance"
         )
         found.append(f"reconstructions of the training images {than}. Train for more --steps, raise --learning-rate, or lower --beta.")
-    elif diagnostics["explained_validation"] < EXPLAINS_NOTHING:
+    elif found and diagnostics["explained_train"] >= 2 * EXPLAINS_LITTLE:
         more = "" if settings.training.jitter else ", train with --jitter 1"
         found.append(
-            f"the reconstruction explains {diagnostics['explained_train']:.0%} of the training images' variance and "
-            f"{diagnostics['explained_validation']:.0%} of held-out images': the model has learnt its images by heart, and samples may be "
-            f"close to them. Add images, lower --latent-dim{more}."
+            f"of the training images' variance it explains {diagnostics['explained_train']:.0%}: the model has learnt its images by heart, "
+            f"and samples may be close to them. Add images, lower --latent-dim{more}."
         )
     return found
 

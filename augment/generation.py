@@ -25,7 +25,7 @@ from ..datasets.transforms import Images, ImageSpace
 from .autoencoders import GaussianAutoencoder
 from .diagnostics import Diagnostics
 from .model import FittedModel, decode
-from .model_config import ModelConfig, installed_versions
+from .model_config import ModelConfig, installed_versions, poor_fit_warnings
 from .nearest import nearest_images
 from .samplers import DEFAULT_SAMPLER, SAMPLERS, Sampler, fit_sampler
 
@@ -309,7 +309,7 @@ def _description(generated: Sequence[Generated], models: Mapping[str, FittedMode
                 "model": part.model_digest,
                 **_origin(models[part.label].config),
                 "sampling": part.diagnostics.as_dict(),
-                "warnings": part.diagnostics.warnings(),
+                "warnings": [*poor_fit_warnings(models[part.label].config.diagnostics), *part.diagnostics.warnings()],
             }
             for part in generated
         },

@@ -38,7 +38,8 @@ READ_IF_THERE: dict[str, dict[str, type]] = {
     "data": {"licence": str, "digest": str},
     "split": {"digest": str},
 }
-REPORTED_VERSIONS = ("tinycohort", "torch", "monai", "lightning", "numpy", "nibabel", "scikit-learn", "kmedoids")
+REPORTED_VERSIONS = ("tinycohort", "torch", "monai", "lightning", "numpy", "nibabel", "scikit-learn")
+EXPLAINS_LITTLE = 0.1  # of the variance of images that a model was not fitted on
 DAMAGES = (ArithmeticError, AttributeError, LookupError, MemoryError, OSError, RuntimeError, TypeError, ValueError)
 
 
@@ -225,6 +226,18 @@ def _require_type(value: Any, kind: type, name: str) -> None:
     kinds = (int, float) if kind is float else (kind,)
     if not isinstance(value, kinds) or (isinstance(value, bool) and kind is not bool):
         raise TypeError(f"{name} in config.json is not of type {kind.__name__}")
+
+
+def poor_fit_warnings(diagnostics: Mapping[str, Any]) -> list[str]:
+    """What whoever uses a model must know of its fit, by the fit's ``explained_validation``: a sentence, or nothing if that is enough."""
+    share = diagnostics["explained_validation"]
+    if share >= EXPLAINS_LITTLE:
+        return []
+    explained = f"{share:.0%}" if share > 0 else f"none ({share:.0%})"
+    return [
+        f"the model hardly knows its class: its reconstructions explain {explained} of the variance of images that it was not fitted on, "
+        "so what it draws says little of how people differ. Fit it on more images, for more --steps, or with other settings."
+    ]
 
 
 def installed_versions() -> dict[str, str]:

@@ -31,7 +31,7 @@ STUDIES = {  # the packages of experiments/, of each other
     "fidelity_study": {"engine", "fidelity"},
 }
 COMPOSITION_ROOT = "augment/cli/"  # may import everything, but only inside functions: `augment --help` must be quick
-HEAVY = ("torch", "monai", "sklearn", "scipy", "nibabel", "pandas", "lightning", "matplotlib", "nilearn", "kmedoids")
+HEAVY = ("torch", "monai", "sklearn", "scipy", "nibabel", "pandas", "lightning", "matplotlib", "nilearn")
 PICKLERS = {"pickle", "_pickle", "dill", "cloudpickle", "shelve", "marshal"}
 HIDDEN_PICKLES = {"torch.load", "torch.save", "joblib.load", "joblib.dump", "pandas.read_pickle"}
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))

@@ -143,6 +143,16 @@ def test_new_people_pass(augment, study, synthetic, tmp_path, pictures):
     assert set(re.findall(r'(?:src|href)="(\w+):', page)) == {"data"}
 
 
+@pytest.mark.parametrize(("enough", "told"), [(1.1, 1), (-1e9, 0)])
+def test_a_poor_fit_is_told(augment, study, synthetic, tmp_path, monkeypatch, enough, told):
+    monkeypatch.setattr("tinycohort.augment.model_config.EXPLAINS_LITTLE", enough)
+    answer = augment("audit", synthetic(), "--model", study / "models", "--extractor", "none")
+    assert answer.words.count("AD: the model hardly knows its class") == told
+    assert "CN: the model" not in answer.words
+    for name in ("report.html", "table.md", "audit.json"):
+        assert (tmp_path / "syn.audit" / name).read_text().count("the model hardly knows its class") == told, name
+
+
 def test_the_table_names_each_image_s_nearest_patient(study, synthetic, patients, tmp_path):
     folder = synthetic()
     audit(study, folder)

@@ -12,6 +12,7 @@ from tinycohort.augment.centroids import choose_centroids, total_distance
 from tinycohort.datasets.errors import UsageError
 
 NAMES = ("k-medoids", "random", "first")
+NO_EXTRA = "scikit-learn-extra needs numpy below 2: `make test-sklearn-extra` tests it in an environment of its own"
 
 
 def gaussian(n: int, dim: int = 2, seed: int = 0) -> np.ndarray:
@@ -182,6 +183,17 @@ def test_subsampling_keeps_the_draw_that_is_best_over_all_means(monkeypatch):
     assert real(points, medoids) == pytest.approx(min(totals))
 
 
+@pytest.mark.parametrize(("k", "starts"), [(10, centroids.DRAWS), (centroids.MANY, 1)])
+def test_the_best_start_is_kept_and_many_centroids_need_but_one(k, starts, monkeypatch):
+    points = gaussian(centroids.MANY + 50)
+    totals = []
+    real = centroids.total_distance
+    monkeypatch.setattr(centroids, "total_distance", lambda *given: totals.append(real(*given)) or totals[-1])
+    medoids = choose_centroids(points, k)
+    assert len(totals) == starts
+    assert real(points, medoids) == pytest.approx(min(totals))
+
+
 def test_more_centroids_than_the_subsample_holds_enlarge_it():
     assert len(choose_centroids(gaussian(300), 120, exact_points=50)) == 120
 
@@ -194,24 +206,21 @@ def test_any_estimator_with_medoid_indices_plugs_in(metric):
     assert not hasattr(estimator, "medoid_indices_")  # the caller's object is left alone
 
 
-def test_the_kmedoids_estimator_plugs_in():
-    kmedoids = pytest.importorskip("kmedoids", reason="the package kmedoids is not installed")
-    points = blobs(60, 3, 4)
-    for estimator in (kmedoids.KMedoids(4, random_state=0), kmedoids.KMedoids(4, metric="euclidean", random_state=0)):
-        assert sorted(choose_centroids(points, 4, method=estimator) % 4) == [0, 1, 2, 3]
-
-
 @pytest.mark.parametrize("metric", ["euclidean", "precomputed"])
 @pytest.mark.parametrize("algorithm", ["pam", "alternate"])
 def test_the_scikit_learn_extra_estimator_plugs_in(metric, algorithm):
-    cluster = pytest.importorskip(
-        "sklearn_extra.cluster",
-        reason="scikit-learn-extra needs numpy below 2: `make test-sklearn-extra` tests it in an environment of its own",
-        exc_type=ImportError,
-    )
+    cluster = pytest.importorskip("sklearn_extra.cluster", reason=NO_EXTRA, exc_type=ImportError)
     points = blobs(60, 3, 4)
     estimator = cluster.KMedoids(4, metric=metric, method=algorithm, init="k-medoids++", random_state=0)
     assert sorted(choose_centroids(points, 4, method=estimator) % 4) == [0, 1, 2, 3]
+
+
+@pytest.mark.parametrize("k", [2, 10, 120])
+def test_medoids_are_as_good_as_those_of_scikit_learn_extra(k):
+    cluster = pytest.importorskip("sklearn_extra.cluster", reason=NO_EXTRA, exc_type=ImportError)
+    points = gaussian(400, 8)
+    theirs = cluster.KMedoids(k, method="pam", init="build").fit(points).medoid_indices_
+    assert total_distance(points, choose_centroids(points, k)) < 1.01 * total_distance(points, theirs)
 
 
 NAN = np.array([[0.0, 1.0], [np.nan, 0.0], [2.0, 3.0]])

@@ -1,5 +1,6 @@
 """What whole jobs on folders refuse, because it would lose data or mix things up."""
 
+import json
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -8,7 +9,8 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from tinycohort.augment import commands, generation, stored
+from tinycohort.augment import commands, generation, model_config, stored
+from tinycohort.augment.decoded_paths import interpolate_class
 from tinycohort.augment.fitting import PRESETS, FitSettings
 from tinycohort.augment.gate import Gate
 from tinycohort.augment.training import TrainingSettings
@@ -171,6 +173,30 @@ def test_a_split_that_is_lost_is_not_drawn_anew_beside_models(studies, tmp_path)
     assert not (models / "split.json").exists()
     commands.fit(source, ["CN"], QUICK, models, split_file=tmp_path / "split.json")
     assert sorted(stored.load_models(models)) == ["AD", "CN"]
+
+
+@pytest.mark.parametrize(("enough", "poor"), [(1.1, ["AD", "CN"]), (-1e9, [])])
+def test_a_poor_fit_is_told_wherever_the_model_is_used(studies, tmp_path, monkeypatch, enough, poor):
+    monkeypatch.setattr(model_config, "EXPLAINS_LITTLE", enough)
+    told: list[str] = []
+    monkeypatch.setattr(commands.console, "warn", told.append)
+
+    def named() -> list[str]:
+        found = [message.split(":")[0] for message in told if "hardly knows its class" in message]
+        told.clear()
+        return found
+
+    source, models, out = Source(str(studies["pictures"].data)), tmp_path / "models", tmp_path / "syn"
+    for _ in range(2):  # fitted, and there already
+        commands.fit(source, [], QUICK, models, resume=True)
+        assert named() == poor
+    assert [label for label in ("AD", "CN") if "hardly knows" in (models / label / "README.md").read_text()] == poor
+    commands.generate(models, [], out, n=3, sampler="gmm", gate=Gate.parse(["copies=1"], "few", "--gate"))
+    assert named() == poor
+    classes = json.loads((out / "dataset_description.json").read_text())["Classes"]
+    assert [label for label, part in classes.items() if any("hardly knows" in text for text in part["warnings"])] == poor
+    interpolate_class(stored.load_models(models)["CN"], tmp_path / "paths", n_pairs=1, n_steps=2)
+    assert named() == poor[1:]
 
 
 def test_a_sampler_is_fitted_once_a_class(studies, tmp_path, monkeypatch):

@@ -35,7 +35,8 @@ from tinycohort.experiments.augmentation_study.protocols import (
     study_config,
 )
 from tinycohort.experiments.augmentation_study.report import write_report
-from tinycohort.experiments.augmentation_study.results import Section, reservations, sections_of, tidy_results
+from tinycohort.experiments.augmentation_study.results import Section, explained, reservations, sections_of, tidy_results
+from tinycohort.experiments.engine import page
 from tinycohort.experiments.engine.folder import all_runs, claim, read_config, seed_of, write_run
 from tinycohort.experiments.engine.generators import check_no_leakage, generator_of
 from tinycohort.experiments.engine.prepared import Prepared, stratum
@@ -148,6 +149,38 @@ def test_the_report_stands_by_itself(study: Path):
     assert "synthetic-only" in page
     table = (study / "table.md").read_text(encoding="utf-8")
     assert "Against `original`" in table
+
+
+@pytest.mark.parametrize("enough", [1.1, -1e9])
+def test_the_report_tells_poor_fits_under_the_tables_of_their_methods(study: Path, tmp_path: Path, monkeypatch, enough: float):
+    copy = shutil.copytree(study, tmp_path / "copy", ignore=shutil.ignore_patterns("cache", "generators"))
+    monkeypatch.setattr(page, "EXPLAINS_LITTLE", enough)
+    write_report(copy)
+    sections = {
+        "table.md": (copy / "table.md").read_text(encoding="utf-8").split("\n## "),
+        "report.html": (copy / "report.html").read_text(encoding="utf-8").split("<h2>"),
+    }
+    for name, parts in sections.items():
+        tables = [part for part in parts if part.startswith("test: ")]
+        assert len(tables) == 2, name
+        for part in tables:
+            before, *after = part.split("Poor fits: ")
+            assert len(after) == (enough > 1), name
+            if after:
+                assert "vae:riemannian" in before, "the table comes first"
+                assert re.search(r"vae:riemannian of AD \(2 of 2 fits, down to -?\d+%\), vae:riemannian of CN \(2 of 2", after[0])
+
+
+def test_only_methods_of_a_table_and_poor_fits_are_told():
+    def run(method: str, number: int, **shares: float) -> dict:
+        notes = {"generators": {label: {"explained_validation": share} for label, share in shares.items()}} if shares else {}
+        return {"key": {"method": method, "run": number}, "result": {"notes": notes}}
+
+    runs = [run("original", 0), run("a", 0, AD=0.03, CN=0.4), run("a", 1, AD=0.2, CN=0.5), run("b", 0, AD=-0.2), run("b", 1, AD=-0.2)]
+    assert explained(runs, {"original", "a"}) == {"a of AD": {0.03, 0.2}, "a of CN": {0.4, 0.5}}
+    (sentence,) = page.poor_fits(explained(runs, {"a", "b"}))
+    assert "those of a of AD (1 of 2 fits, down to 3%), b of AD (down to -20%)." in sentence
+    assert page.poor_fits({"a": {0.1, 0.9}}) == page.poor_fits({}) == []
 
 
 def test_the_report_tells_the_command_and_is_no_other_study_for_it(study: Path, tmp_path: Path):

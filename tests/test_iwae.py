@@ -4,13 +4,15 @@ import math
 
 import pytest
 import torch
+from scipy.optimize import minimize_scalar
 from scipy.stats import norm
 from torch import Tensor
 from torch.distributions import Normal
 
 from tinycohort.augment.autoencoders.iwae import IWAE
+from tinycohort.augment.autoencoders.likelihood import importance_weighted_error, loss_of_error, reconstruction_loss
 from tinycohort.augment.networks import Architecture
-from tinycohort.augment.posterior import Posterior
+from tinycohort.augment.posterior import Posterior, log_standard_normal
 from tinycohort.datasets.errors import UsageError
 
 FAILS = 1e-4  # a right model fails a test once in so many seeds; seeds are fixed
@@ -32,6 +34,65 @@ def images(n: int = 5) -> Tensor:
     return torch.rand((n, 1, 8, 9), generator=seeded(7), dtype=torch.float64)
 
 
+def loss_at(variance: Tensor, error: Tensor, kl: Tensor, voxels: int) -> Tensor:
+    """-log 1/K sum_k N(x; x_k, variance) exp(-kl_k), the mean over images."""
+    log_weights = -error / (2 * variance) - voxels / 2 * torch.log(2 * math.pi * variance) - kl
+    return -(log_weights.logsumexp(0) - math.log(len(error))).mean()
+
+
+def optimum(error: Tensor, kl: Tensor, voxels: int) -> Tensor:
+    """The variance of the least loss, by search."""
+    ends = [math.log(error.min() / voxels) - 0.1, math.log(error.max() / voxels) + 0.1]
+    found = minimize_scalar(
+        lambda x: float(loss_at(torch.tensor(math.exp(x), dtype=torch.float64), error, kl, voxels)),
+        bounds=ends,
+        method="bounded",
+        options={"xatol": 1e-10},
+    )
+    return torch.tensor(math.exp(found.x), dtype=torch.float64)
+
+
+def some_draws(samples: int, voxels: int, spread: float) -> tuple[Tensor, Tensor]:
+    """Squared errors of about 0.01 a voxel, and KL terms, of draws of eight images."""
+    shape = (samples, 8)
+    error = 0.01 * voxels * (1 + spread * torch.randn(shape, generator=seeded(1), dtype=torch.float64)).clamp(min=0.05)
+    return error, 20 + 3 * torch.randn(shape, generator=seeded(2), dtype=torch.float64)
+
+
+@pytest.mark.parametrize("samples", [2, 5, 50])
+@pytest.mark.parametrize("voxels", [72, 7680])
+@pytest.mark.parametrize("spread", [0.01, 0.1, 0.3])
+def test_the_calibrated_variance_is_the_optimum_of_the_bound(samples, voxels, spread):
+    error, kl = some_draws(samples, voxels, spread)
+    mean = importance_weighted_error(error, kl, voxels)
+    log_variance = (mean / voxels).log().requires_grad_()
+    loss, best = loss_at(log_variance.exp(), error, kl, voxels), optimum(error, kl, voxels)
+    (gradient,) = torch.autograd.grad(loss, log_variance)
+    # At the optimum it is the difference of two terms that are voxels / 2 each.
+    assert abs(gradient) < 1e-5 * voxels / 2
+    assert loss <= loss_at(best, error, kl, voxels) + 1e-6
+    assert float(mean) / voxels == pytest.approx(float(best), rel=1e-5)
+    log_weights = -loss_of_error(error, voxels, "calibrated", mean) - kl
+    torch.testing.assert_close(math.log(samples) - log_weights.logsumexp(0).mean(), loss.detach(), rtol=1e-12, atol=0)
+
+
+def test_the_plain_mean_of_the_errors_would_cost_nats():
+    error, kl = some_draws(5, 7680, 0.02)
+    weighted, plain = (loss_at(mean / 7680, error, kl, 7680) for mean in (importance_weighted_error(error, kl, 7680), error.mean()))
+    assert plain - weighted > 0.5
+
+
+@torch.no_grad()
+def test_one_draw_is_a_vae_to_the_digit():
+    model, x = built(samples=1), images()
+    posterior = model.posterior(x)
+    z = posterior.sample(seeded(1))
+    reconstruction = reconstruction_loss(x, model.decode(z), "calibrated")
+    terms = model.loss(x, seeded(1))
+    assert terms["reconstruction"] == reconstruction.mean()
+    assert terms["loss"] == (reconstruction + (posterior.log_prob(z) - log_standard_normal(z))).mean()
+
+
 @pytest.mark.parametrize("samples", [1, 4])
 @pytest.mark.parametrize("likelihood", ["fixed", "calibrated"])
 @torch.no_grad()
@@ -42,12 +103,13 @@ def test_the_loss_is_its_equation(samples, likelihood):
     draws = [torch.randn((5, 3), generator=generator, dtype=torch.float64) for _ in range(samples)]
     z = [posterior.mean + posterior.std * draw for draw in draws]
     decoded = [model.decode(part) for part in z]
-    variance = torch.stack([(x - part).square().mean() for part in decoded]).mean() if likelihood == "calibrated" else torch.tensor(0.5)
+    log_prior = torch.stack([Normal(0.0, 1.0).log_prob(part).sum(1) for part in z])
+    log_q = torch.stack([Normal(posterior.mean, posterior.std).log_prob(part).sum(1) for part in z])
+    error = torch.stack([(x - part).square().sum((1, 2, 3)) for part in decoded])
+    variance = optimum(error, log_q - log_prior, 72) if likelihood == "calibrated" else torch.tensor(0.5)
     # Of variance 1/2 the log-density is minus the squared error and a constant, which is left out.
     constant = 0 if likelihood == "calibrated" else 0.5 * 72 * math.log(math.pi)
     log_likelihood = torch.stack([Normal(part, variance.sqrt()).log_prob(x).sum((1, 2, 3)) + constant for part in decoded])
-    log_prior = torch.stack([Normal(0.0, 1.0).log_prob(part).sum(1) for part in z])
-    log_q = torch.stack([Normal(posterior.mean, posterior.std).log_prob(part).sum(1) for part in z])
     # Weights relative to the best, so that none underflows; not by torch's logsumexp.
     log_weights = log_likelihood + log_prior - log_q
     best = log_weights.amax(0)

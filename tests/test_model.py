@@ -1,6 +1,7 @@
 """A model folder: what is saved is loaded, and what is no model folder is a DataError, never a crash or foreign code that runs."""
 
 import json
+import re
 import shutil
 from dataclasses import replace
 
@@ -13,7 +14,7 @@ from safetensors.torch import load_file, save_file
 from tinycohort.augment.card import model_card
 from tinycohort.augment.fitting import PRESETS
 from tinycohort.augment.model import FittedModel
-from tinycohort.augment.model_config import MetricSettings, ModelConfig, Participants
+from tinycohort.augment.model_config import MetricSettings, ModelConfig, Participants, poor_fit_warnings
 from tinycohort.augment.stored import load_models
 from tinycohort.datasets.custody import MANIFEST, seal
 from tinycohort.datasets.errors import DataError, UsageError
@@ -348,6 +349,25 @@ def test_metrics_that_cannot_be_are_refused_before_training(wrong):
     with pytest.raises(UsageError):
         MetricSettings(**wrong)
     MetricSettings(n_centroids=1, rho=1.0)
+
+
+@pytest.mark.parametrize(
+    ("share", "says"),
+    [
+        (0.0999, "explain 10%"),
+        (0.04, "explain 4%"),
+        (0.0, r"explain none \(0%\)"),
+        (-0.31, r"explain none \(-31%\)"),
+        (0.1, None),
+        (1.0, None),
+    ],
+)
+def test_a_model_that_hardly_knows_its_class_is_told_by_its_record(share, says):
+    found = poor_fit_warnings({"explained_validation": share})
+    assert len(found) == (says is not None)
+    assert says is None or re.search(
+        f"hardly knows its class: its reconstructions {says} of the variance of images that it was not", found[0]
+    )
 
 
 @pytest.mark.parametrize("name", EACH)

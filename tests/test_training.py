@@ -365,12 +365,18 @@ def test_what_a_fit_records(study):
         ({"active_units": 0, "explained_train": 0.9, "explained_validation": 0.9}, "collapsed.*Train for more --steps, or lower --beta"),
         ({"active_units": 2, "explained_train": 0.01, "explained_validation": 0.9}, "explain 1%.*Train for more --steps"),
         ({"explained_train": -3.0, "explained_validation": 0.9}, "no better than their mean image .-300%"),
-        ({"active_units": 2, "explained_train": 0.9, "explained_validation": 0.0}, "learnt its images by heart"),
+        ({"active_units": 2, "explained_train": 0.15, "explained_validation": 0.07}, "hardly knows its class.*explain 7%"),
     ],
 )
 def test_fits_that_are_worth_little_say_so(diagnostics, says):
     (warning,) = fit_warnings(diagnostics, SMALL)
     assert re.search(says, warning)
+
+
+def test_images_that_were_learnt_by_heart_are_told_by_both_shares():
+    poor, by_heart = fit_warnings({"active_units": 2, "explained_train": 0.9, "explained_validation": -0.02}, SMALL)
+    assert re.search("hardly knows its class.*explain none .-2%. of the variance", poor)
+    assert re.search("of the training images' variance it explains 90%.*learnt its images by heart", by_heart)
 
 
 def test_a_good_fit_is_silent_and_a_fixed_likelihood_gets_another_advice():

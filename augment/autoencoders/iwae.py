@@ -8,7 +8,7 @@ from torch import Tensor
 from ...datasets.errors import UsageError
 from ..networks import Architecture
 from ..posterior import log_standard_normal
-from .likelihood import Likelihood, reconstruction_loss
+from .likelihood import Likelihood, importance_weighted_error, loss_of_error, squared_error
 from .vae import VAE
 
 
@@ -18,9 +18,10 @@ class IWAE(VAE):
     This bounds -log p(x) the tighter the larger K is, and K = 1 is the VAE. The Gaussian q(z|x), of which the metric is built, is the
     proposal: with K it may grow wider than the posterior that it stands for.
 
-    There is no beta: a weight on one part of the logarithm's argument would leave no bound. The calibrated variance is the mean of all
-    draws' squared errors, at which the bound, in nats, holds for any K. ``fixed`` stands for a variance of 1/2, its constant left out.
-    The terms ``reconstruction`` and ``kl`` are those of a VAE, means over the draws: their sum less ``loss`` is what the K draws gain.
+    There is no beta: a weight on one part of the logarithm's argument would leave no bound. The calibrated variance is
+    where the bound is tightest: the mean of squared errors in which each draw weighs as it does in the bound
+    (``likelihood.importance_weighted_error``). ``fixed`` stands for a variance of 1/2, its constant left out. The terms
+    ``reconstruction`` and ``kl`` are those of a VAE of this variance, means over the draws: their sum less ``loss`` is what K draws gain.
 
     Parameters
     ----------
@@ -45,7 +46,9 @@ class IWAE(VAE):
         posterior = self.posterior(x)
         z = torch.stack([posterior.sample(generator) for _ in range(self.samples)])
         repeated = x.expand(self.samples, *x.shape).flatten(0, 1)
-        reconstruction = reconstruction_loss(repeated, self.decode(z.flatten(0, 1)), self.likelihood).unflatten(0, z.shape[:2])
+        error = squared_error(repeated, self.decode(z.flatten(0, 1))).unflatten(0, z.shape[:2])
         kl = posterior.log_prob(z) - log_standard_normal(z)
+        voxels = x[0].numel()
+        reconstruction = loss_of_error(error, voxels, self.likelihood, importance_weighted_error(error, kl, voxels))
         bound = (-reconstruction - kl).logsumexp(0) - math.log(self.samples)
         return {"loss": -bound.mean(), "reconstruction": reconstruction.mean(), "kl": kl.mean()}

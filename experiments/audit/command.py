@@ -9,6 +9,7 @@ from typing import Any
 from ...augment import console
 from ...augment.gate import Gate
 from ...augment.model import FittedModel
+from ...augment.model_config import poor_fit_warnings
 from ...augment.quarantine import already_set_aside, apply_gate, quarantine_of
 from ...augment.stored import load_models
 from ...datasets.cohort import Cohort
@@ -80,6 +81,9 @@ def audit(request: Request, out: Path | None = None, *, force: bool = False) -> 
     models = load_models(request.models)
     cohorts = {folder: read_synthetic(folder, models) for folder in request.synthetic}
     models = {label: model for label, model in models.items() if any(label in found for found in cohorts.values())}
+    for label, model in models.items():
+        for message in poor_fit_warnings(model.config.diagnostics):
+            console.warn(f"{label}: {message}")
     if len({model.config.preparation for model in models.values()}) > 1:
         raise DataError(f"The models in {request.models} prepare images in different ways; audit their classes one by one.")
     source = _source(next(iter(models.values())), request.moved)

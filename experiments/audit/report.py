@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 
 from ...augment.figures import SheetRow, contact_sheet
 from ...augment.gate import Gate
+from ...augment.model_config import poor_fit_warnings
 from ...datasets.transforms import Images
 from ..engine.page import STYLE, as_data, markdown_table, render
 from .audit import Finding
@@ -126,6 +127,7 @@ def _html(verdicts: Sequence[Verdict], gate: Gate, record: Mapping[str, Any]) ->
             classes.append(
                 {
                     "label": subject.label,
+                    "poor_fit": poor_fit_warnings(subject.model.config.diagnostics),
                     "n": len(subject.synthetic.participants),
                     "training": len(set(subject.training.participants)),
                     "held_out": len(set(subject.held_out.participants)),
@@ -155,6 +157,7 @@ def _markdown(verdicts: Sequence[Verdict]) -> str:
         lines += [f"## {verdict.cohort}", "", verdict.sentence, ""]
         for finding in verdict.findings:
             lines += [f"### {finding.subject.label}", "", markdown_table(measures_table(finding)), ""]
+            lines += [f"Poor fit: {warning}\n" for warning in poor_fit_warnings(finding.subject.model.config.diagnostics)]
             lines += [markdown_table(power_table(finding)), ""]
     return "\n".join(lines)
 
@@ -168,6 +171,7 @@ def _as_json(verdict: Verdict) -> dict[str, Any]:
             {
                 "Class": finding.subject.label,
                 "Model": finding.subject.model.digest,
+                "Warnings": poor_fit_warnings(finding.subject.model.config.diagnostics),
                 "Images": len(finding.subject.synthetic.participants),
                 "TrainingParticipants": len(set(finding.subject.training.participants)),
                 "HeldOutParticipants": len(set(finding.subject.held_out.participants)),
@@ -220,6 +224,7 @@ Thresholds: {% for name, value in thresholds.items() %}{{ name }} {{ value }}{{ 
 {% for part in section.classes %}
 <h2>{{ section.cohort }}: {{ part.label }}</h2>
 <p>{{ part.n }} synthetic images; {{ part.training }} people were trained on, {{ part.held_out }} were not.</p>
+{% for warning in part.poor_fit %}<p><b>Poor fit: {{ warning }}</b></p>{% endfor %}
 <img alt="The closest pairs" src="{{ part.pairs }}">
 <p class="note">The images closest to one patient, from the left; difference: grey where both are equal. Ratios of the distance to
 this patient over that to the next: {{ part.ratios }}.</p>

@@ -19,13 +19,13 @@ from ...datasets.files import whole_file
 from ...datasets.transforms import Images
 from ..engine.folder import all_runs, collect_failures, planned_runs, read_config
 from ..engine.generators import given_generator, place_of_fitted
-from ..engine.page import STYLE, as_data, markdown_table, render, several_versions, with_what
+from ..engine.page import STYLE, as_data, markdown_table, poor_fits, render, several_versions, with_what
 from ..engine.prepared import Prepared
 from ..engine.statistics import paired_differences
 from ..engine.systems import System
 from .cell import seed_of_samples
 from .protocols import REAL, cells_of, split_of_run
-from .results import MAIN, Section, reservations, sections_of, tidy_predictions, tidy_results
+from .results import MAIN, Section, explained, reservations, sections_of, tidy_predictions, tidy_results
 
 
 def write_report(folder: Path) -> pd.DataFrame:
@@ -47,7 +47,7 @@ def write_report(folder: Path) -> pd.DataFrame:
     data, failures = _prepared(folder, config), [str(failure) for failure in collect_failures(folder, cells)]
     texts = {
         "results.csv": lambda: results.to_csv(index=False),
-        "table.md": lambda: _markdown(sections, config, reserved, failures),
+        "table.md": lambda: _markdown(sections, runs, config, reserved, failures),
         "report.html": lambda: _html(sections, runs, folder, config, reserved, failures, data),
     }
     if data is not None:
@@ -71,12 +71,22 @@ def _comparison_rows(comparison: pd.DataFrame) -> list[tuple[str, str]]:
     return [(str(method), str(verdict)) for method, verdict in zip(comparison["method"], comparison["verdict"], strict=True)]
 
 
-def _markdown(sections: Sequence[Section], config: Mapping[str, Any], reserved: Sequence[str], failures: Sequence[str]) -> str:
+def _poor_fits(section: Section, runs: Sequence[Mapping[str, Any]]) -> list[str]:
+    return poor_fits(explained(runs, set(section.table["method"])))
+
+
+def _markdown(
+    sections: Sequence[Section],
+    runs: Sequence[Mapping[str, Any]],
+    config: Mapping[str, Any],
+    reserved: Sequence[str],
+    failures: Sequence[str],
+) -> str:
     lines = [f"# {_title(config)}", "", f"Mean ± standard deviation over runs, in percent; protocol {config['protocols']['protocol']}.", ""]
     for line in reserved:
         lines += [line, ""]
     for section in sections:
-        lines += [f"## {section.title}", "", markdown_table(section.layout), ""]
+        lines += [f"## {section.title}", "", markdown_table(section.layout), "", *(f"{line}\n" for line in _poor_fits(section, runs))]
         for reference, comparison in section.comparisons.items():
             lines += [f"Against `{reference}`:", ""]
             lines += [f"- `{method}`: {verdict}" for method, verdict in _comparison_rows(comparison)] + [""]
@@ -105,6 +115,7 @@ def _html(
                 "title": section.title,
                 "header": list(section.layout.columns),
                 "rows": section.layout.to_numpy().tolist(),
+                "poor_fits": _poor_fits(section, runs),
                 "plot": as_data(_plot_runs(section)),
                 "comparisons": {name: _comparison_rows(found) for name, found in section.comparisons.items()},
             }
@@ -242,6 +253,7 @@ Verdicts: corrected resampled t-test (Nadeau and Bengio 2003) on paired differen
 <table><tr>{% for name in section.header %}<th>{{ name }}</th>{% endfor %}</tr>
 {% for row in section.rows %}<tr>{% for cell in row %}<td>{{ cell }}</td>{% endfor %}</tr>
 {% endfor %}</table>
+{% for line in section.poor_fits %}<p><b>{{ line }}</b></p>{% endfor %}
 {% for reference, rows in section.comparisons.items() %}
 <h3>Against {{ reference }}</h3>
 <ul>{% for method, verdict in rows %}<li><b>{{ method }}</b>: {{ verdict | replace("`", "") }}</li>{% endfor %}</ul>

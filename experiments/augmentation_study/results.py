@@ -1,6 +1,6 @@
 """A study's finished runs as tables: one row a run, one row a prediction, and Table 2 with its comparisons for each test set and mode."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -72,6 +72,16 @@ def tidy_predictions(runs: Sequence[Mapping[str, Any]], data: Prepared) -> pd.Da
             parts.append(means.assign(**run["key"], test_set=test_set))
     found = pd.concat(parts, ignore_index=True).round(4)
     return found[[*runs[0]["key"], "test_set", "participant_id", "label", "n_images", *columns]]
+
+
+def explained(runs: Sequence[Mapping[str, Any]], methods: Collection[str]) -> dict[str, set[float]]:
+    """How much of held-out images' variance the fits of methods explain, by method and class; a fit that runs share has one number."""
+    found: dict[str, set[float]] = {}
+    for run in runs:
+        if run["key"]["method"] in methods:
+            for label, notes in run["result"]["notes"].get("generators", {}).items():
+                found.setdefault(f"{run['key']['method']} of {label}", set()).add(notes["explained_validation"])
+    return found
 
 
 def reservations(runs: Sequence[Mapping[str, Any]], results: pd.DataFrame, config: Mapping[str, Any]) -> list[str]:

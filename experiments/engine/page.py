@@ -4,12 +4,14 @@ import base64
 import io
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import jinja2
 import pandas as pd
 from matplotlib.figure import Figure
+
+from ...augment.model_config import EXPLAINS_LITTLE
 
 STYLE = """
 body { font: 15px/1.45 system-ui, sans-serif; max-width: 1100px; margin: 2rem auto; padding: 0 1rem; color: #222 }
@@ -46,6 +48,22 @@ def several_versions(runs: Sequence[Mapping[str, Any]]) -> list[str]:
             found.setdefault(name, set()).add(str(version))
     mixed = [f"{name} {' and '.join(sorted(versions))}" for name, versions in sorted(found.items()) if len(versions) > 1]
     return [f"The runs were computed with different versions: {'; '.join(mixed)}."] if mixed else []
+
+
+def poor_fits(shares: Mapping[str, Collection[float]]) -> list[str]:
+    """A sentence on generators of which a fit hardly explains held-out images; ``shares`` are their fits' ``explained_validation``."""
+    told = []
+    for name, found in shares.items():
+        poor = [share for share in found if share < EXPLAINS_LITTLE]
+        if poor:
+            told.append(f"{name} ({f'{len(poor)} of {len(found)} fits, ' if len(found) > 1 else ''}down to {min(poor):.0%})")
+    if not told:
+        return []
+    return [
+        f"Poor fits: reconstructions explain less than {EXPLAINS_LITTLE:.0%} of held-out images' variance, those of {', '.join(told)}. "
+        "These models hardly know their classes, and their rows tell of that before anything else: fit them on more images, for more "
+        "--steps, or with other settings."
+    ]
 
 
 def with_what(runs: Sequence[Mapping[str, Any]]) -> list[str]:

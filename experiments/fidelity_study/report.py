@@ -14,11 +14,10 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from ...augment.figures import save_figure
-from ...augment.fitting import EXPLAINS_NOTHING
 from ...datasets.errors import DataError
 from ...datasets.files import whole_file
 from ..engine.folder import all_runs, canonical, collect_failures, planned_runs, read_config
-from ..engine.page import STYLE, as_data, markdown_table, render, several_versions, with_what
+from ..engine.page import STYLE, as_data, markdown_table, poor_fits, render, several_versions, with_what
 from ..fidelity.features import Passport
 from .cell import cells_of_grid
 from .data import EVERYTHING
@@ -142,7 +141,7 @@ def _notes(config: Mapping[str, Any], results: Results, runs: Sequence[Mapping[s
         f"{passport.frechet} of {passport.extractor} (weights {passport.weights[:12]})" for passport in results.passports.values()
     )
     return [
-        *_unfinished(runs, config["data"]["n_train"]),
+        *poor_fits(_explained(runs, config["data"]["n_train"])),
         f"{spread}; in brackets the rank: 1 more than the number of rows that are better in every run, beyond the noise of "
         "the blocks. Rows that share a rank are a tie.",
         "The last row is the floor: what as many real images score, of the validation side, which a limited training set leaves out. A row "
@@ -151,20 +150,14 @@ def _notes(config: Mapping[str, Any], results: Results, runs: Sequence[Mapping[s
     ]
 
 
-def _unfinished(runs: Sequence[Mapping[str, Any]], n_train: int) -> list[str]:
-    """Which models hardly explain images that they were not trained on: their rows tell of that, and not of their samplers."""
-    found = {
-        f"{run['key']['model']} at {size_title(run['key']['n'], n_train)}"
-        for run in runs
-        for notes in run["result"].get("generators", {}).values()
-        if notes["explained_validation"] < EXPLAINS_NOTHING
-    }
-    if not found:
-        return []
-    return [
-        f"Of held-out images' variance less than {EXPLAINS_NOTHING:.0%} is explained by {', '.join(sorted(found))}: train for longer, or "
-        "with other networks, before these rows are compared with others."
-    ]
+def _explained(runs: Sequence[Mapping[str, Any]], n_train: int) -> dict[str, set[float]]:
+    """How much of held-out images' variance the fits explain, by model and size; a fit that cells share has one number."""
+    found: dict[str, set[float]] = {}
+    for run in runs:
+        for notes in run["result"].get("generators", {}).values():
+            name = f"{run['key']['model']} at {size_title(run['key']['n'], n_train)}"
+            found.setdefault(name, set()).add(notes["explained_validation"])
+    return dict(sorted(found.items()))
 
 
 def _sampling(runs: Sequence[Mapping[str, Any]], results: Results, n_train: int) -> pd.DataFrame:
