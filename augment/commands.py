@@ -28,12 +28,13 @@ from .copying import screen_images, screen_latents
 from .figures import SheetRow, save_contact_sheet, save_latent_map, save_loss_curve
 from .fitting import FEWEST_IMAGES, FitSettings, Hooks, count_parameters, fit_class, fit_warnings, plan_digest, training_sides
 from .gate import OF_GENERATION, Gate
-from .generation import Format, Generated, generate_class, top_up, write_cohort
+from .generation import Generated, generate_class, top_up
 from .model import FittedModel
 from .model_config import ModelConfig
 from .quarantine import PARTICIPANTS, quarantine_of, read_participants, record, set_aside
 from .samplers import DEFAULT_SAMPLER, SAMPLERS, samplers_for
 from .stored import is_model, is_synthetic, load_models, model_folders, source_of
+from .synthetic_cohort import Format, write_cohort
 from .training import RESUME_POINT, Record
 
 _SET_ASIDE = "{} images copy a patient and were set aside in {}, whose participants.tsv says why."

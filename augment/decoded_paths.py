@@ -23,9 +23,9 @@ from . import console
 from .autoencoders import AUTOENCODERS, GaussianAutoencoder
 from .figures import PathRow, save_paths
 from .fitting import posterior_of
-from .generation import FileFormat, default_format, write_image
 from .interpolation import COLOURS, KINDS, NOT_FOUND, TITLES, Cost, Interpolation, interpolate, outside_support
 from .model import FittedModel, decode
+from .synthetic_cohort import FileFormat, default_format, write_image
 
 ALIKE = 0.02  # of the distance of the ends: curves that differ by less share a row of the figure
 
@@ -105,7 +105,7 @@ def interpolate_class(
     moved : mapping, optional
         Where the named images are by now (``ModelConfig.source``).
     file_format : {"nifti", "png"}, optional
-        As ``generation.default_format``.
+        As ``synthetic_cohort.default_format``.
     command : str
         Recorded in the description.
 

@@ -36,7 +36,7 @@ def set_aside(cohort: Path, quarantine: Path, reasons: Mapping[str, str]) -> Non
     Parameters
     ----------
     cohort : Path
-        As ``generation.write_cohort`` leaves it: NIfTI, PNG or ``images.npz``.
+        As ``synthetic_cohort.write_cohort`` leaves it: NIfTI, PNG or ``images.npz``.
     quarantine : Path
         An empty folder, or one that has images in it already.
     reasons : mapping

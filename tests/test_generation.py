@@ -14,10 +14,11 @@ from PIL import Image
 from tinycohort.augment import commands, stored
 from tinycohort.augment.autoencoders.vae import VAE
 from tinycohort.augment.diagnostics import Diagnostics
-from tinycohort.augment.generation import Generated, generate_class, top_up, write_cohort
+from tinycohort.augment.generation import Generated, generate_class, top_up
 from tinycohort.augment.model import FittedModel, decode
 from tinycohort.augment.model_config import installed_versions
 from tinycohort.augment.samplers import samplers_for
+from tinycohort.augment.synthetic_cohort import write_cohort
 from tinycohort.datasets.check import examine
 from tinycohort.datasets.custody import MANIFEST
 from tinycohort.datasets.errors import UsageError
@@ -317,10 +318,10 @@ def test_existing_output_is_kept_unless_forced(studies, tmp_path):
 
 
 def test_a_generation_that_fails_leaves_nothing(studies, tmp_path, monkeypatch):
-    from tinycohort.augment import generation
+    from tinycohort.augment import synthetic_cohort
 
     calls = []
-    write = generation.write_image
+    write = synthetic_cohort.write_image
 
     def fail_at_the_third(*args):
         calls.append(1)
@@ -328,7 +329,7 @@ def test_a_generation_that_fails_leaves_nothing(studies, tmp_path, monkeypatch):
             raise OSError(28, "No space left on device")
         write(*args)
 
-    monkeypatch.setattr(generation, "write_image", fail_at_the_third)
+    monkeypatch.setattr(synthetic_cohort, "write_image", fail_at_the_third)
     with pytest.raises(OSError, match="No space left"):
         generate(studies, "pictures", tmp_path / "out", n=2)
     assert list(tmp_path.iterdir()) == []
