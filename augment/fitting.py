@@ -18,8 +18,9 @@ from ..datasets.cohort import Cohort
 from ..datasets.errors import DataError, UsageError
 from ..datasets.files import write_json
 from ..datasets.seeds import derived_seed
+from ..datasets.spaces import ImageSpace
 from ..datasets.splits import Split
-from ..datasets.transforms import Images, ImageSpace, Preparation, prepare, space_of
+from ..datasets.transforms import Images, Preparation, prepare, space_of
 from .autoencoders import Autoencoder, GaussianAutoencoder, build_autoencoder
 from .model import FittedModel, build_metric, decode, encode
 from .model_config import MetricSettings, ModelConfig, Participants, installed_versions

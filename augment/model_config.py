@@ -14,8 +14,9 @@ from typing import Any
 from ..datasets.custody import MANIFEST, is_sealed
 from ..datasets.errors import DataError, TinycohortError, UsageError
 from ..datasets.readers import Source
+from ..datasets.spaces import ImageSpace
 from ..datasets.texts import read_json
-from ..datasets.transforms import ImageSpace, Preparation
+from ..datasets.transforms import Preparation
 from .centroids import choose_centroids
 from .networks import Architecture
 from .training import TrainingSettings

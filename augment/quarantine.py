@@ -20,6 +20,7 @@ from ..datasets.files import whole_folder, write_json
 from ..datasets.ids import participant_of
 
 DESCRIPTION, PARTICIPANTS, COLUMNS = "dataset_description.json", "participants.tsv", "participants.json"
+PER_IMAGE = ("images", "labels", "participants")  # the arrays of an .npz that have a row an image
 _NOTE = (
     "Synthetic images that a gate has set aside because they may show a patient; participants.tsv has the reasons. Do not hand them on.\n"
 )
@@ -119,7 +120,7 @@ def _move_files(cohort: Path, quarantine: Path, spelled: str) -> None:
 def _move_arrays(source: Path, target: Path, reasons: Mapping[str, str]) -> None:
     content = _load(source)
     owners = content["participants"]
-    per_image = [name for name, array in content.items() if array.shape[:1] == owners.shape]
+    per_image = [name for name in PER_IMAGE if name in content]
     moved = _owned_by(owners, reasons)
     aside = {name: content[name][moved] for name in per_image}
     if target.is_file():

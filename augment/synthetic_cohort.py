@@ -13,11 +13,13 @@ import numpy as np
 import pandas as pd
 import torch
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
 from ..datasets.custody import MANIFEST, seal
 from ..datasets.errors import UsageError
-from ..datasets.marks import MARK
-from ..datasets.transforms import Images, ImageSpace
+from ..datasets.images import MARK, MARK_OF_PICTURE, PNG_AFFINE, PNG_AXES
+from ..datasets.spaces import PLANES, ImageSpace, as_seen, picture_axes
+from ..datasets.transforms import Images
 from .generation import Generated
 from .model import FittedModel
 from .model_config import ModelConfig, installed_versions
@@ -94,9 +96,13 @@ def write_cohort(
                 stem.parent.mkdir(parents=True, exist_ok=True)
                 write_image(stem, pixels[0].numpy(), part.images.space, file_format)
     if file_format == "npz":
+        space = generated[0].images.space
         np.savez_compressed(
             folder / "images.npz",
             images=torch.cat([part.images.pixels for part in generated])[:, 0].numpy(),
+            axes=np.array(list(space.axes)),
+            affine=space.affine_of_axes,
+            classes=np.array([part.label for part in generated]),
             labels=np.array([row["label"] for row in rows]),
             participants=np.array([row["participant_id"] for row in rows]),
             synthetic=np.array(True),
@@ -131,31 +137,32 @@ PARTICIPANTS_COLUMNS = {
 def write_image(stem: Path, array: np.ndarray, space: ImageSpace, file_format: FileFormat) -> None:
     """Write a synthetic image ``(X, Y[, Z])`` in [0, 1], marked as such, to ``stem`` with ``.nii.gz`` and ``.json``, or ``.png``, added.
 
+    NIfTI is in RAS, and a picture a slice of 1 mm in it; PNG shows a slice as it is seen (``datasets/spaces.py``).
+
     Raises
     ------
     UsageError
         If a volume is to be a PNG.
     """
     if file_format == "nifti":
-        affine = np.eye(4) if space.affine is None else np.array(space.affine)
-        image = nib.Nifti1Image(array.reshape(space.volume_shape).astype(np.float32), affine)
+        world = space.in_world
+        volume = (as_seen(array) if space.is_picture else array).reshape(world.volume_shape)
+        image = nib.Nifti1Image(volume.astype(np.float32), np.array(world.affine))
         image.header.set_xyzt_units("mm")
-        image.header["descrip"] = MARK.encode()
+        image.header["descrip"] = (MARK_OF_PICTURE if space.is_picture else MARK).encode()
         nib.save(image, stem.with_name(f"{stem.name}.nii.gz"))
         _write_json(stem.with_name(f"{stem.name}.json"), {"Synthetic": True, "Description": MARK})
         return
     if array.ndim != 2:
         raise UsageError("Volumes cannot be written as PNG; choose --format nifti or npz.")
+    texts = PngInfo()
+    texts.add_text("Description", MARK)
+    if not space.is_picture:
+        array, world = as_seen(array), space.in_world
+        texts.add_text(PNG_AXES, picture_axes(next(plane for plane, axis in PLANES.items() if axis == world.flat_axis)))
+        texts.add_text(PNG_AFFINE, " ".join(map(repr, (np.array(world.affine) @ world.seen).ravel().tolist())))
     grey = Image.fromarray(np.round(255 * array).astype(np.uint8), mode="L")
-    grey.save(stem.with_name(f"{stem.name}.png"), pnginfo=_png_mark())
-
-
-def _png_mark() -> Any:
-    from PIL.PngImagePlugin import PngInfo
-
-    mark = PngInfo()
-    mark.add_text("Description", MARK)
-    return mark
+    grey.save(stem.with_name(f"{stem.name}.png"), pnginfo=texts)
 
 
 def _description(generated: Sequence[Generated], models: Mapping[str, FittedModel], command: str) -> dict[str, Any]:

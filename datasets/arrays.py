@@ -1,7 +1,8 @@
 """Cohorts of arrays in one ``.npz``: ours and MedMNIST's. Nothing is unpickled.
 
 Ours has the keys ``images`` (n, X, Y) or (n, X, Y, Z), ``labels`` (n,) and, unless every image is another participant's,
-``participants`` (n,). MedMNIST's has ``train_images``, ``train_labels`` and the same for ``val`` and ``test``.
+``participants`` (n,); ``axes`` and ``affine`` say how they stand (``spaces.in_ras``), or else ``(n, X, Y)`` are pictures, and
+``(n, X, Y, Z)`` volumes in RAS. MedMNIST's has ``train_images``, ``train_labels`` and the same for ``val`` and ``test``.
 """
 
 import hashlib
@@ -19,6 +20,7 @@ from .ids import participant_of
 from .images import TIGHTEST_DEFLATE
 from .machine import is_too_much
 from .rows import Description, Found, cohort_table, join, place_of, read_description
+from .spaces import ImageSpace, in_ras
 from .tables import Subjects, read_subjects
 
 _OURS = "images.npz"
@@ -56,7 +58,7 @@ def read(path: Path, *, table: Path | None, label: str | None) -> Cohort:
     if table is None and file.name == _OURS and beside.is_file():
         table = beside
     subjects = None if table is None else read_subjects(table, label)
-    content = _load(file)
+    content, space = _load(file), None
     if "train_images" in content:
         if label is not None and subjects is None:
             raise DataError(
@@ -65,6 +67,7 @@ def read(path: Path, *, table: Path | None, label: str | None) -> Cohort:
         images, rows = _medmnist(content, file)
     else:
         images, rows = _ours(content, file, "labels" if label is None or subjects else label)
+        images, space = _as_told(images, content, file)
     if subjects is None:
         rows = [_told_apart(row, images[row["image"]]) if row.pop("made_up") else row for row in rows]
     problems: list[Problem] = []
@@ -76,6 +79,7 @@ def read(path: Path, *, table: Path | None, label: str | None) -> Cohort:
         table=cohort_table(rows),
         source=str(path),
         arrays=images,
+        space=space,
         licence=told.licence,
         synthetic=told.synthetic or _is_marked(content) or (subjects is not None and subjects.synthetic),
         problems=(*(subjects.problems if subjects else ()), *problems),
@@ -117,6 +121,19 @@ def _ours(content: dict[str, np.ndarray], file: Path, labels_key: str) -> tuple[
         name = text or f"image{row}"
         rows.append({"image_id": name, "participant_id": participant_of(name), "image": row, "label": label, "made_up": text is None})
     return images, rows
+
+
+def _as_told(images: np.ndarray, content: dict[str, np.ndarray], file: Path) -> tuple[np.ndarray, ImageSpace | None]:
+    """The images in RAS, and their space, where the file says where their axes lead."""
+    if "axes" not in content:
+        return images, None
+    try:
+        return in_ras(images, [str(letter) for letter in np.atleast_1d(content["axes"])], content.get("affine"))
+    except ValueError as error:
+        raise DataError(
+            f"{file} does not tell how its images stand: {error}; take out 'axes' and 'affine', or write them as "
+            'axes ["R", "A", "S"] and a 4 x 4 matrix from indices to mm.'
+        ) from error
 
 
 def _medmnist(content: dict[str, np.ndarray], file: Path) -> tuple[np.ndarray, list[dict[str, Any]]]:

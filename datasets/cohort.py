@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from .errors import DataError, UsageError
+from .spaces import ImageSpace
 
 REQUIRED_COLUMNS = ("image_id", "participant_id", "image", "label")
 
@@ -53,6 +54,8 @@ class Cohort:
         Where it was read from (a path or a name).
     arrays : numpy.ndarray, optional
         ``(n, X, Y)`` or ``(n, X, Y, Z)``: the images of a cohort that lives in memory.
+    space : ImageSpace, optional
+        Of ``arrays``, where they tell how they stand; else ``(n, X, Y)`` are pictures, and ``(n, X, Y, Z)`` volumes in RAS.
     licence : str
         Licence of the data as its dataset description gives it; empty if it gives none.
     synthetic : bool
@@ -70,6 +73,7 @@ class Cohort:
     table: pd.DataFrame
     source: str
     arrays: np.ndarray | None = None
+    space: ImageSpace | None = None
     licence: str = ""
     synthetic: bool = False
     problems: tuple[Problem, ...] = field(default=())

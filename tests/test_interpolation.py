@@ -24,7 +24,8 @@ from tinycohort.augment.stored import load_models
 from tinycohort.datasets.errors import UsageError
 from tinycohort.datasets.marks import MARK
 from tinycohort.datasets.readers import read_cohort
-from tinycohort.datasets.transforms import Images, ImageSpace, prepare
+from tinycohort.datasets.spaces import ImageSpace
+from tinycohort.datasets.transforms import Images, prepare
 
 
 def ring_of_posteriors(n=40):
