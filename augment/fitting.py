@@ -193,6 +193,8 @@ def fit_class(
             "source": cohort.source,
             "read_as": read_as or {"data": cohort.source},
             "licence": cohort.licence,
+            "label_column": cohort.label_column,
+            **({} if cohort.skull_stripped is None else {"skull_stripped": cohort.skull_stripped}),
             "synthetic": cohort.synthetic,
             "digest": data_digest,
             "counts": split.side(cohort, "train").counts(),

@@ -36,7 +36,7 @@ READ_LATER: dict[str, dict[str, type]] = {
     },
 }
 READ_IF_THERE: dict[str, dict[str, type]] = {
-    "data": {"licence": str, "digest": str},
+    "data": {"licence": str, "digest": str, "label_column": str, "skull_stripped": bool},
     "split": {"digest": str},
 }
 REPORTED_VERSIONS = ("tinycohort", "torch", "monai", "lightning", "numpy", "nibabel", "scikit-learn", "kmedoids")

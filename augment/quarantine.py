@@ -41,14 +41,14 @@ def set_aside(cohort: Path, quarantine: Path, reasons: Mapping[str, str]) -> Non
     quarantine : Path
         An empty folder, or one that has images in it already.
     reasons : mapping
-        From participant to why it is set aside.
+        From participant, however spelled, to why it is set aside.
 
     Raises
     ------
     DataError
         If a participant has no row, or no image of its own.
     """
-    table = read_participants(cohort / PARTICIPANTS)
+    table, reasons = read_participants(cohort / PARTICIPANTS), {participant_of(who): why for who, why in reasons.items()}
     rows = {participant_of(spelled): row for row, spelled in enumerate(table["participant_id"])}
     unknown = [who for who in reasons if who not in rows]
     if unknown:

@@ -19,12 +19,14 @@ from ..datasets.custody import MANIFEST, seal
 from ..datasets.errors import UsageError
 from ..datasets.images import MARK, MARK_OF_PICTURE, PNG_AFFINE, PNG_AXES
 from ..datasets.spaces import PLANES, ImageSpace, as_seen, picture_axes
+from ..datasets.tables import ID_COLUMNS, IMAGE_COLUMNS, SESSION_COLUMNS
 from ..datasets.transforms import Images
 from .generation import Generated
 from .model import FittedModel
 from .model_config import ModelConfig, installed_versions
 from .nearest import nearest_images
 
+SKULL_UNKNOWN = "SkullStripped is false because no voxel was set to zero here; whether the source's images were stripped is not known"
 FileFormat = Literal["nifti", "png"]  # of an image by itself
 Format = Literal[FileFormat, "npz"]
 
@@ -36,6 +38,7 @@ def write_cohort(
     *,
     file_format: Format | None = None,
     training_images: Mapping[str, Images] | None = None,
+    skull_stripped: bool | None = None,
     command: str = "",
 ) -> pd.DataFrame:
     """Write a synthetic cohort into ``folder``, which exists (``files.whole_folder`` makes the writing whole), and seal it.
@@ -52,6 +55,8 @@ def write_cohort(
         By default ``nifti`` where the images have a place in the world, else ``png`` for slices and ``nifti`` for volumes.
     training_images : mapping, optional
         From label to the images that its model was trained on: adds each sample's distance to the nearest.
+    skull_stripped : bool, optional
+        Whether the models' images are; by default what the models know of it.
     command : str
         Recorded in the description.
 
@@ -65,6 +70,7 @@ def write_cohort(
     if file_format == "npz" and len({space.shape for space in spaces}) > 1:
         raise UsageError("The classes have images of different sizes, which one .npz cannot hold; choose --format nifti or png.")
     rows, audit = [], []
+    class_columns = ["label", *_source_columns([models[part.label].config for part in generated])]
     words = _words([part.label for part in generated])
     # One width for all: the class AD with 10001 images and the class AD1 would else share a name.
     digits = max(4, *(len(str(len(part.images))) for part in generated))
@@ -81,7 +87,7 @@ def write_cohort(
         rows += [
             {
                 "participant_id": name,
-                "label": part.label,
+                **dict.fromkeys(class_columns, part.label),
                 "synthetic": "true",
                 "seed": part.seed,
                 "sampler": part.diagnostics.sampler,
@@ -94,7 +100,8 @@ def write_cohort(
             if file_format != "npz":
                 stem = folder / name / "anat" / f"{name}_T1w" if file_format == "nifti" else folder / "images" / name
                 stem.parent.mkdir(parents=True, exist_ok=True)
-                write_image(stem, pixels[0].numpy(), part.images.space, file_format)
+                stripped = models[part.label].config.data.get("skull_stripped") if skull_stripped is None else skull_stripped
+                write_image(stem, pixels[0].numpy(), part.images.space, file_format, skull_stripped=stripped)
     if file_format == "npz":
         space = generated[0].images.space
         np.savez_compressed(
@@ -108,7 +115,8 @@ def write_cohort(
             synthetic=np.array(True),
         )
     pd.DataFrame(rows).to_csv(folder / "participants.tsv", sep="\t", index=False)
-    _write_json(folder / "participants.json", PARTICIPANTS_COLUMNS)
+    told = {name: {"Description": "The class, in the source's own column"} for name in class_columns[1:]}
+    _write_json(folder / "participants.json", PARTICIPANTS_COLUMNS | told)
     _write_json(folder / "dataset_description.json", _description(generated, models, command))
     (folder / "README").write_text(_readme(generated, models), encoding="utf-8")
     # BIDS knows no such file, and its validator is told to pass it over.
@@ -123,6 +131,7 @@ def default_format(space: ImageSpace) -> FileFormat:
 
 
 PARTICIPANTS_COLUMNS = {
+    "participant_id": {"Description": "Name of a synthetic image, which is of no person"},
     "label": {"Description": "Class whose model the image was drawn from"},
     "synthetic": {"Description": "true: the image was generated; there is no such person"},
     "seed": {"Description": "Seed that the draw of this class derives from"},
@@ -134,10 +143,19 @@ PARTICIPANTS_COLUMNS = {
 }
 
 
-def write_image(stem: Path, array: np.ndarray, space: ImageSpace, file_format: FileFormat) -> None:
+def _source_columns(configs: Sequence[ModelConfig]) -> list[str]:
+    """The source's own column of classes, if it is one for all models and no other column of ours or of the readers."""
+    names = {config.data.get("label_column", "label") for config in configs}
+    taken = (*PARTICIPANTS_COLUMNS, *ID_COLUMNS, *IMAGE_COLUMNS, *SESSION_COLUMNS, "split", "reason")
+    return [name for name in names if len(names) == 1 and name.lower() not in taken]
+
+
+def write_image(stem: Path, array: np.ndarray, space: ImageSpace, file_format: FileFormat, *, skull_stripped: bool | None = None) -> None:
     """Write a synthetic image ``(X, Y[, Z])`` in [0, 1], marked as such, to ``stem`` with ``.nii.gz`` and ``.json``, or ``.png``, added.
 
-    NIfTI is in RAS, and a picture a slice of 1 mm in it; PNG shows a slice as it is seen (``datasets/spaces.py``).
+    NIfTI is in RAS, and a picture a slice of 1 mm in it; PNG shows a slice as it is seen (``datasets/spaces.py``). BIDS asks every derived
+    image for ``SkullStripped``, "non-brain voxels set to zero": where nobody knows it of the source, it is false, because nothing was
+    set to zero here, and the description says so.
 
     Raises
     ------
@@ -151,7 +169,9 @@ def write_image(stem: Path, array: np.ndarray, space: ImageSpace, file_format: F
         image.header.set_xyzt_units("mm")
         image.header["descrip"] = (MARK_OF_PICTURE if space.is_picture else MARK).encode()
         nib.save(image, stem.with_name(f"{stem.name}.nii.gz"))
-        _write_json(stem.with_name(f"{stem.name}.json"), {"Synthetic": True, "Description": MARK})
+        told = MARK if skull_stripped is not None else f"{MARK}; {SKULL_UNKNOWN}"
+        content = {"Synthetic": True, "Description": told, "SkullStripped": bool(skull_stripped)}
+        _write_json(stem.with_name(f"{stem.name}.json"), content)
         return
     if array.ndim != 2:
         raise UsageError("Volumes cannot be written as PNG; choose --format nifti or npz.")

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from .cohort import Cohort, Problem
+from .cohort import SPELLED, Cohort, Problem
 from .errors import DataError
 from .ids import participant_of
 from .images import TIGHTEST_DEFLATE
@@ -81,6 +81,8 @@ def read(path: Path, *, table: Path | None, label: str | None) -> Cohort:
         arrays=images,
         space=space,
         licence=told.licence,
+        label_column=subjects.label_column if subjects else label or "label",
+        skull_stripped=told.skull_stripped,
         synthetic=told.synthetic or _is_marked(content) or (subjects is not None and subjects.synthetic),
         problems=(*(subjects.problems if subjects else ()), *problems),
     )
@@ -119,7 +121,9 @@ def _ours(content: dict[str, np.ndarray], file: Path, labels_key: str) -> tuple[
     rows = []
     for row, (text, label) in enumerate(zip(spelled, labels, strict=True)):
         name = text or f"image{row}"
-        rows.append({"image_id": name, "participant_id": participant_of(name), "image": row, "label": label, "made_up": text is None})
+        rows.append(
+            {"image_id": name, "participant_id": participant_of(name), "image": row, "label": label, SPELLED: name, "made_up": text is None}
+        )
     return images, rows
 
 
@@ -172,7 +176,7 @@ def _medmnist(content: dict[str, np.ndarray], file: Path) -> tuple[np.ndarray, l
 def _told_apart(row: dict[str, Any], image: np.ndarray) -> dict[str, Any]:
     """A row with an id that no file gives its image, made of its place and its content: row 0 of another file is somebody else."""
     name = f"{row['image_id']}-{hashlib.sha256(image.tobytes()).hexdigest()[:8]}"
-    return row | {"image_id": name, "participant_id": name}
+    return row | {"image_id": name, "participant_id": name, SPELLED: name}
 
 
 def _with_table(rows: list[dict[str, Any]], subjects: Subjects) -> tuple[list[dict[str, Any]], list[Problem]]:

@@ -119,7 +119,10 @@ def test_everything_says_that_it_is_synthetic(studies, tmp_path, name, file_form
     assert set(table["seed"]) == {"5"}
     assert table["model"].tolist() == [models[label].digest[:16] for label in table["label"]]
     columns = json.loads((folder / "participants.json").read_text(encoding="utf-8"))
-    assert set(columns) == set(table.columns) - {"participant_id"}
+    assert set(columns) == set(table.columns)
+    # The class stands in the source's own column too.
+    assert ("diagnosis" in table) == (name != "pictures")
+    assert table.get("diagnosis", table["label"]).tolist() == table["label"].tolist()
     assert (folder / "README").read_text(encoding="utf-8").startswith("Every image here is synthetic")
     mark = b"synthetic image, tinycohort" + (b", as a picture" if name == "pictures" else b"")
     for person in table["participant_id"]:
