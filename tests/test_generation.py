@@ -328,11 +328,11 @@ def test_a_generation_that_fails_leaves_nothing(studies, tmp_path, monkeypatch):
     calls = []
     write = synthetic_cohort.write_image
 
-    def fail_at_the_third(*args):
+    def fail_at_the_third(*args, **options):
         calls.append(1)
         if len(calls) == 3:
             raise OSError(28, "No space left on device")
-        write(*args)
+        write(*args, **options)
 
     monkeypatch.setattr(synthetic_cohort, "write_image", fail_at_the_third)
     with pytest.raises(OSError, match="No space left"):
