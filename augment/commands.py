@@ -28,12 +28,13 @@ from .copying import screen_images, screen_latents
 from .figures import SheetRow, save_contact_sheet, save_latent_map, save_loss_curve
 from .fitting import FEWEST_IMAGES, FitSettings, Hooks, count_parameters, fit_class, fit_warnings, plan_digest, training_sides
 from .gate import OF_GENERATION, Gate
-from .generation import Format, Generated, generate_class, top_up, write_cohort
+from .generation import Generated, generate_class, top_up
 from .model import FittedModel
 from .model_config import ModelConfig, poor_fit_warnings
 from .quarantine import PARTICIPANTS, quarantine_of, read_participants, record, set_aside
 from .samplers import DEFAULT_SAMPLER, SAMPLERS, samplers_for
 from .stored import is_model, is_synthetic, load_models, model_folders, source_of
+from .synthetic_cohort import Format, write_cohort
 from .training import RESUME_POINT, Record
 
 _SET_ASIDE = "{} images copy a patient and were set aside in {}, whose participants.tsv says why."
@@ -67,11 +68,17 @@ def fit(
     resume: bool = False,
     force: bool = False,
     dry_run: bool = False,
+    skull_stripped: bool | None = None,
     command: str = "",
 ) -> dict[str, FittedModel]:
-    """Fit a model per class into ``out/<class>``, all on the split in ``out/split.json``; the models by label."""
+    """Fit a model per class into ``out/<class>``, all on the split in ``out/split.json``; the models by label.
+
+    ``skull_stripped`` says of the images what the source does not.
+    """
     choose_device(settings.training.device)
     cohort = source.read()
+    if skull_stripped is not None:
+        cohort = replace(cohort, skull_stripped=skull_stripped)
     labels = list(labels) or cohort.labels
     sized = settings.preparation.size is not None
     for label in labels:
@@ -125,6 +132,7 @@ def generate(
     file_format: Format | None = None,
     moved: Mapping[str, Any] | None = None,
     device: str = "cpu",
+    skull_stripped: bool | None = None,
     gate: Gate | None = None,
     force: bool = False,
     command: str = "",
@@ -173,7 +181,9 @@ def generate(
     known = {label: images for label, (images, _) in references.items() if images is not None}
     # The cohort takes its place first: another process may have written one meanwhile, and what lies beside it is then its own.
     with whole_folder(quarantine, force=force) as aside, whole_folder(out, force=force) as folder:
-        audit = write_cohort(folder, generated, models, file_format=file_format, training_images=known, command=command)
+        audit = write_cohort(
+            folder, generated, models, file_format=file_format, training_images=known, skull_stripped=skull_stripped, command=command
+        )
         reasons, entry = _copies(folder, generated, models, references, gate)
         _refuse(folder, refused if is_synthetic(out) else quarantine, generated, reasons, entry, gate)
         if reasons:
@@ -381,7 +391,7 @@ def _training_images(model: FittedModel, moved: Mapping[str, Any]) -> tuple[Imag
         members = members.of_participants([p for p in members.table["participant_id"] if model.config.participants.trained_on(p)])
         if len(members) != model.config.data["n_train"]:
             raise DataError(f"{len(members)} of the {model.config.data['n_train']} images are there")
-        return prepare(members, model.config.preparation), list(members.table["participant_id"])
+        return prepare(members, model.config.preparation), members.people
     except (TinycohortError, OSError, TypeError) as error:
         console.warn(
             f"{label}: the training images cannot be read again ({error}); no distances to them are given. "

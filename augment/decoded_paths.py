@@ -23,10 +23,10 @@ from . import console
 from .autoencoders import AUTOENCODERS, GaussianAutoencoder
 from .figures import PathRow, save_paths
 from .fitting import posterior_of
-from .generation import FileFormat, default_format, write_image
 from .interpolation import COLOURS, KINDS, NOT_FOUND, TITLES, Cost, Interpolation, interpolate, outside_support
 from .model import FittedModel, decode
 from .model_config import poor_fit_warnings
+from .synthetic_cohort import FileFormat, default_format, write_image
 
 ALIKE = 0.02  # of the distance of the ends: curves that differ by less share a row of the figure
 
@@ -106,7 +106,7 @@ def interpolate_class(
     moved : mapping, optional
         Where the named images are by now (``ModelConfig.source``).
     file_format : {"nifti", "png"}, optional
-        As ``generation.default_format``.
+        As ``synthetic_cohort.default_format``.
     command : str
         Recorded in the description.
 
@@ -148,7 +148,8 @@ def interpolate_class(
         names = pd.DataFrame([ends.names[cost.pair] for cost in costs], columns=["from", "to"])
         table = pd.concat([names, pd.DataFrame([asdict(cost) for cost in costs])], axis=1)
         table.assign(pair=table["pair"] + 1).to_csv(folder / "curves.csv", index=False)
-        _write_images(folder / "images", images, n_steps, file_format or default_format(model.config.space))
+        file_format = file_format or default_format(model.config.space)
+        _write_images(folder / "images", images, n_steps, file_format, model.config.data.get("skull_stripped"))
         write_json(folder / "dataset_description.json", _description(model, command))
         (folder / "README.md").write_text(README.format(label=model.config.label, n_steps=n_steps), encoding="utf-8")
     _tell(costs, ends)
@@ -198,7 +199,7 @@ def _row_of(members: Cohort, name: str) -> int:
     table = members.table
     rows = table.index[table["image_id"] == name].tolist() or table.index[table["participant_id"] == participant_of(name)].tolist()
     if not rows:
-        examples = ", ".join(table["participant_id"].unique()[:3])
+        examples = ", ".join(list(dict.fromkeys(members.people))[:3])
         raise UsageError(f"The class {table['label'][0]} of {members.name} has no participant or image '{name}'; it has {examples}, ...")
     if len(rows) > 1:
         ids = ", ".join(table["image_id"][rows])
@@ -217,12 +218,12 @@ def _shown(latents: dict[str, Tensor]) -> list[dict[str, list[str]]]:
     return kept
 
 
-def _write_images(folder: Path, images: dict[str, Images], n_steps: int, file_format: FileFormat) -> None:
+def _write_images(folder: Path, images: dict[str, Images], n_steps: int, file_format: FileFormat, skull_stripped: bool | None) -> None:
     folder.mkdir()
     for kind, decoded in images.items():
         for i, pixels in enumerate(decoded.pixels):
             name = f"pair{i // n_steps + 1}-{kind}-{i % n_steps + 1:02d}"
-            write_image(folder / name, pixels[0].numpy(), decoded.space, file_format)
+            write_image(folder / name, pixels[0].numpy(), decoded.space, file_format, skull_stripped=skull_stripped)
 
 
 def _description(model: FittedModel, command: str) -> dict[str, object]:

@@ -10,6 +10,7 @@ import torch
 from matplotlib.figure import Figure, SubFigure
 
 from ..datasets.files import whole_file
+from ..datasets.spaces import as_seen
 from ..datasets.transforms import Images
 from .model import FittedModel
 
@@ -125,11 +126,11 @@ def draw_paths(canvas: Figure | SubFigure, rows: Sequence[PathRow]) -> None:
 
 
 def _tile(images: Images, index: int, *, below: bool = False) -> np.ndarray:
-    """One image as rows and columns, upright; a volume's three middle slices beside each other, or below."""
+    """One image as rows and columns, as it is seen (``datasets/spaces.py``); a volume's three middle slices beside each other, or below."""
     array = _in_proportion(images.pixels[index, 0].numpy(), images.space.spacing)
     if array.ndim == 2:
-        return _upright(array, images.space.affine is not None)
-    slices = [_upright(np.take(array, side // 2, axis=axis), True) for axis, side in enumerate(array.shape)]
+        return array if images.space.is_picture else as_seen(array)
+    slices = [as_seen(np.take(array, side // 2, axis=axis)) for axis, side in enumerate(array.shape)]
     along, across = (0, 1) if below else (1, 0)
     widest = max(part.shape[across] for part in slices)
     lacks = [widest - part.shape[across] for part in slices]
@@ -148,11 +149,6 @@ def _in_proportion(array: np.ndarray, spacing: Sequence[float]) -> np.ndarray:
         length = round(side * step / min(spacing))
         array = np.take(array, np.arange(length) * side // length, axis=axis)
     return array
-
-
-def _upright(array: np.ndarray, in_world: bool) -> np.ndarray:
-    """A slice of a volume has its first axis to the right and its second upwards; a picture is rows and columns already."""
-    return np.rot90(array) if in_world else array
 
 
 def save_figure(figure: Figure, path: Path) -> None:

@@ -18,8 +18,9 @@ from ..datasets.cohort import Cohort
 from ..datasets.errors import DataError, UsageError
 from ..datasets.files import write_json
 from ..datasets.seeds import derived_seed
+from ..datasets.spaces import ImageSpace
 from ..datasets.splits import Split
-from ..datasets.transforms import Images, ImageSpace, Preparation, prepare, space_of
+from ..datasets.transforms import Images, Preparation, prepare, space_of
 from .autoencoders import Autoencoder, GaussianAutoencoder, build_autoencoder
 from .model import FittedModel, build_metric, decode, encode
 from .model_config import EXPLAINS_LITTLE, MetricSettings, ModelConfig, Participants, installed_versions, poor_fit_warnings
@@ -192,6 +193,8 @@ def fit_class(
             "source": cohort.source,
             "read_as": read_as or {"data": cohort.source},
             "licence": cohort.licence,
+            "label_column": cohort.label_column,
+            **({} if cohort.skull_stripped is None else {"skull_stripped": cohort.skull_stripped}),
             "synthetic": cohort.synthetic,
             "digest": data_digest,
             "counts": split.side(cohort, "train").counts(),

@@ -29,7 +29,9 @@ FEWEST_OF_A_COMPONENT = 12  # codes
 Array = NDArray[np.float64]
 Rows = NDArray[np.int64]
 Settings = dict[str, Any]
-Score = Callable[[Rows, Rows], Array]  # (candidates, out): log densities of the rows that are left out, under laws fitted on those that are kept
+Score = Callable[
+    [Rows, Rows], Array
+]  # (candidates, out): log densities of the rows that are left out, under laws fitted on those that are kept
 
 
 @dataclass(frozen=True, eq=False)

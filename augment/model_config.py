@@ -14,8 +14,9 @@ from typing import Any
 from ..datasets.custody import MANIFEST, is_sealed
 from ..datasets.errors import DataError, TinycohortError, UsageError
 from ..datasets.readers import Source
+from ..datasets.spaces import ImageSpace
 from ..datasets.texts import read_json
-from ..datasets.transforms import ImageSpace, Preparation
+from ..datasets.transforms import Preparation
 from .centroids import choose_centroids
 from .networks import Architecture
 from .training import TrainingSettings
@@ -35,7 +36,7 @@ READ_LATER: dict[str, dict[str, type]] = {
     },
 }
 READ_IF_THERE: dict[str, dict[str, type]] = {
-    "data": {"licence": str, "digest": str},
+    "data": {"licence": str, "digest": str, "label_column": str, "skull_stripped": bool},
     "split": {"digest": str},
 }
 REPORTED_VERSIONS = ("tinycohort", "torch", "monai", "lightning", "numpy", "nibabel", "scikit-learn")

@@ -20,6 +20,7 @@ from ..datasets.files import whole_folder, write_json
 from ..datasets.ids import participant_of
 
 DESCRIPTION, PARTICIPANTS, COLUMNS = "dataset_description.json", "participants.tsv", "participants.json"
+PER_IMAGE = ("images", "labels", "participants")  # the arrays of an .npz that have a row an image
 _NOTE = (
     "Synthetic images that a gate has set aside because they may show a patient; participants.tsv has the reasons. Do not hand them on.\n"
 )
@@ -36,18 +37,18 @@ def set_aside(cohort: Path, quarantine: Path, reasons: Mapping[str, str]) -> Non
     Parameters
     ----------
     cohort : Path
-        As ``generation.write_cohort`` leaves it: NIfTI, PNG or ``images.npz``.
+        As ``synthetic_cohort.write_cohort`` leaves it: NIfTI, PNG or ``images.npz``.
     quarantine : Path
         An empty folder, or one that has images in it already.
     reasons : mapping
-        From participant to why it is set aside.
+        From participant, however spelled, to why it is set aside.
 
     Raises
     ------
     DataError
         If a participant has no row, or no image of its own.
     """
-    table = read_participants(cohort / PARTICIPANTS)
+    table, reasons = read_participants(cohort / PARTICIPANTS), {participant_of(who): why for who, why in reasons.items()}
     rows = {participant_of(spelled): row for row, spelled in enumerate(table["participant_id"])}
     unknown = [who for who in reasons if who not in rows]
     if unknown:
@@ -119,7 +120,7 @@ def _move_files(cohort: Path, quarantine: Path, spelled: str) -> None:
 def _move_arrays(source: Path, target: Path, reasons: Mapping[str, str]) -> None:
     content = _load(source)
     owners = content["participants"]
-    per_image = [name for name, array in content.items() if array.shape[:1] == owners.shape]
+    per_image = [name for name in PER_IMAGE if name in content]
     moved = _owned_by(owners, reasons)
     aside = {name: content[name][moved] for name in per_image}
     if target.is_file():

@@ -1,7 +1,8 @@
 """Cohorts of arrays in one ``.npz``: ours and MedMNIST's. Nothing is unpickled.
 
 Ours has the keys ``images`` (n, X, Y) or (n, X, Y, Z), ``labels`` (n,) and, unless every image is another participant's,
-``participants`` (n,). MedMNIST's has ``train_images``, ``train_labels`` and the same for ``val`` and ``test``.
+``participants`` (n,); ``axes`` and ``affine`` say how they stand (``spaces.in_ras``), or else ``(n, X, Y)`` are pictures, and
+``(n, X, Y, Z)`` volumes in RAS. MedMNIST's has ``train_images``, ``train_labels`` and the same for ``val`` and ``test``.
 """
 
 import hashlib
@@ -13,12 +14,13 @@ from typing import Any
 
 import numpy as np
 
-from .cohort import Cohort, Problem
+from .cohort import SPELLED, Cohort, Problem
 from .errors import DataError
 from .ids import participant_of
 from .images import TIGHTEST_DEFLATE
 from .machine import is_too_much
 from .rows import Description, Found, cohort_table, join, place_of, read_description
+from .spaces import ImageSpace, in_ras
 from .tables import Subjects, read_subjects
 
 _OURS = "images.npz"
@@ -56,7 +58,7 @@ def read(path: Path, *, table: Path | None, label: str | None) -> Cohort:
     if table is None and file.name == _OURS and beside.is_file():
         table = beside
     subjects = None if table is None else read_subjects(table, label)
-    content = _load(file)
+    content, space = _load(file), None
     if "train_images" in content:
         if label is not None and subjects is None:
             raise DataError(
@@ -65,6 +67,7 @@ def read(path: Path, *, table: Path | None, label: str | None) -> Cohort:
         images, rows = _medmnist(content, file)
     else:
         images, rows = _ours(content, file, "labels" if label is None or subjects else label)
+        images, space = _as_told(images, content, file)
     if subjects is None:
         rows = [_told_apart(row, images[row["image"]]) if row.pop("made_up") else row for row in rows]
     problems: list[Problem] = []
@@ -76,7 +79,10 @@ def read(path: Path, *, table: Path | None, label: str | None) -> Cohort:
         table=cohort_table(rows),
         source=str(path),
         arrays=images,
+        space=space,
         licence=told.licence,
+        label_column=subjects.label_column if subjects else label or "label",
+        skull_stripped=told.skull_stripped,
         synthetic=told.synthetic or _is_marked(content) or (subjects is not None and subjects.synthetic),
         problems=(*(subjects.problems if subjects else ()), *problems),
     )
@@ -115,8 +121,23 @@ def _ours(content: dict[str, np.ndarray], file: Path, labels_key: str) -> tuple[
     rows = []
     for row, (text, label) in enumerate(zip(spelled, labels, strict=True)):
         name = text or f"image{row}"
-        rows.append({"image_id": name, "participant_id": participant_of(name), "image": row, "label": label, "made_up": text is None})
+        rows.append(
+            {"image_id": name, "participant_id": participant_of(name), "image": row, "label": label, SPELLED: name, "made_up": text is None}
+        )
     return images, rows
+
+
+def _as_told(images: np.ndarray, content: dict[str, np.ndarray], file: Path) -> tuple[np.ndarray, ImageSpace | None]:
+    """The images in RAS, and their space, where the file says where their axes lead."""
+    if "axes" not in content:
+        return images, None
+    try:
+        return in_ras(images, [str(letter) for letter in np.atleast_1d(content["axes"])], content.get("affine"))
+    except ValueError as error:
+        raise DataError(
+            f"{file} does not tell how its images stand: {error}; take out 'axes' and 'affine', or write them as "
+            'axes ["R", "A", "S"] and a 4 x 4 matrix from indices to mm.'
+        ) from error
 
 
 def _medmnist(content: dict[str, np.ndarray], file: Path) -> tuple[np.ndarray, list[dict[str, Any]]]:
@@ -155,7 +176,7 @@ def _medmnist(content: dict[str, np.ndarray], file: Path) -> tuple[np.ndarray, l
 def _told_apart(row: dict[str, Any], image: np.ndarray) -> dict[str, Any]:
     """A row with an id that no file gives its image, made of its place and its content: row 0 of another file is somebody else."""
     name = f"{row['image_id']}-{hashlib.sha256(image.tobytes()).hexdigest()[:8]}"
-    return row | {"image_id": name, "participant_id": name}
+    return row | {"image_id": name, "participant_id": name, SPELLED: name}
 
 
 def _with_table(rows: list[dict[str, Any]], subjects: Subjects) -> tuple[list[dict[str, Any]], list[Problem]]:

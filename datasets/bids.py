@@ -8,6 +8,7 @@ from .errors import DataError
 from .images import extension, stem
 from .rows import Found, cohort_table, join, read_description
 from .tables import read_subjects
+from .texts import read_json
 
 
 def recognises(path: Path) -> bool:
@@ -45,9 +46,32 @@ def read(path: Path, *, table: Path | None, label: str | None, suffix: str) -> C
         table=cohort_table(rows),
         source=str(path),
         licence=told.licence,
+        label_column=subjects.label_column,
+        skull_stripped=told.skull_stripped if told.skull_stripped is not None else _skull_stripped(path, files, suffix),
         synthetic=subjects.synthetic or told.synthetic,
         problems=(*subjects.problems, *problems),
     )
+
+
+def _skull_stripped(path: Path, files: list[Path], suffix: str) -> bool | None:
+    """What the sidecars say of ``SkullStripped``, one at the top or one an image; ``None`` if they say nothing, or not all the same."""
+    common = _said_of_skulls(path / f"{suffix}.json")
+    said: set[bool | None] = set()
+    for file in files:
+        own = _said_of_skulls(file.with_name(f"{stem(file.name)}.json"))
+        said.add(common if own is None else own)
+        if len(said) > 1 or None in said:
+            return None
+    return said.pop()
+
+
+def _said_of_skulls(sidecar: Path) -> bool | None:
+    try:
+        content = read_json(sidecar)
+    except (OSError, ValueError):
+        return None
+    said = content.get("SkullStripped") if isinstance(content, dict) else None
+    return said if isinstance(said, bool) else None
 
 
 def _images(path: Path, suffix: str) -> list[Path]:

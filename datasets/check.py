@@ -277,7 +277,9 @@ def array_of(cohort: Cohort, image: str | int) -> tuple[np.ndarray, np.ndarray |
     if isinstance(image, str):
         return read_image(image)
     assert cohort.arrays is not None
-    array = cohort.arrays[image]
+    array, space = cohort.arrays[image], cohort.space
+    if space is not None and not space.is_picture:
+        return array.reshape(space.volume_shape), np.asarray(space.in_world.affine)
     # Arrays of three axes are volumes in RAS, those of two are pictures.
     return array, np.eye(4) if array.ndim == 3 else None
 

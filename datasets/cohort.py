@@ -10,8 +10,10 @@ import numpy as np
 import pandas as pd
 
 from .errors import DataError, UsageError
+from .spaces import ImageSpace
 
 REQUIRED_COLUMNS = ("image_id", "participant_id", "image", "label")
+SPELLED = "spelled_id"  # the column of participants' ids as the source spells them, where a reader has kept it
 
 
 @dataclass(frozen=True)
@@ -53,8 +55,14 @@ class Cohort:
         Where it was read from (a path or a name).
     arrays : numpy.ndarray, optional
         ``(n, X, Y)`` or ``(n, X, Y, Z)``: the images of a cohort that lives in memory.
+    space : ImageSpace, optional
+        Of ``arrays``, where they tell how they stand; else ``(n, X, Y)`` are pictures, and ``(n, X, Y, Z)`` volumes in RAS.
     licence : str
         Licence of the data as its dataset description gives it; empty if it gives none.
+    label_column : str
+        The source's own name of the column of labels.
+    skull_stripped : bool, optional
+        Whether what is no brain was set to 0 in the images, as far as it is known (BIDS's ``SkullStripped``).
     synthetic : bool
         True if the images were generated.
     problems : tuple of Problem
@@ -70,7 +78,10 @@ class Cohort:
     table: pd.DataFrame
     source: str
     arrays: np.ndarray | None = None
+    space: ImageSpace | None = None
     licence: str = ""
+    label_column: str = "label"
+    skull_stripped: bool | None = None
     synthetic: bool = False
     problems: tuple[Problem, ...] = field(default=())
     remarks: tuple[Problem, ...] = field(default=())
@@ -88,6 +99,11 @@ class Cohort:
     def labels(self) -> list[str]:
         """The labels that occur, sorted."""
         return sorted(self.table["label"].dropna().unique())
+
+    @property
+    def people(self) -> list[str]:
+        """``people_of`` its table."""
+        return people_of(self.table)
 
     def counts(self) -> dict[str, int]:
         """Number of images per label."""
@@ -112,3 +128,11 @@ class Cohort:
     def of_participants(self, participants: Sequence[str]) -> "Cohort":
         """The images of ``participants``."""
         return self.where(self.table["participant_id"].isin(list(participants)))
+
+
+def people_of(table: pd.DataFrame) -> list[str]:
+    """Whose each image of a cohort's table is, for people to read: spelled as in the source, and always alike, as at first."""
+    names: dict[str, str] = {}
+    for participant, spelled in zip(table["participant_id"], table.get(SPELLED, table["participant_id"]), strict=True):
+        names.setdefault(participant, participant if pd.isna(spelled) else spelled)
+    return [names[participant] for participant in table["participant_id"]]

@@ -40,7 +40,7 @@ import pandas as pd
 from .errors import UsageError
 from .files import whole_folder, write_json
 
-RECIPE = 1  # part of the cache folder's name: to be raised with any change that changes a byte of the cohort
+RECIPE = 2  # part of the cache folder's name: to be raised with any change that changes a byte of the cohort
 SHAPE = (40, 48, 40)
 VOXEL = 4.0  # mm
 FINE = 2.0  # mm: tissues are deformed at this resolution, then averaged to VOXEL, which gives partial volumes
@@ -71,6 +71,7 @@ DATASET_DESCRIPTION = {
     "ReferencesAndLinks": ["https://doi.org/10.1016/j.neuroimage.2010.07.033"],
     "GeneratedBy": [{"Name": "tinycohort", "Description": f"Demo cohort, recipe {RECIPE}: simulated, not measured."}],
 }
+SIDECAR = {"SkullStripped": True, "Description": "Simulated T1-weighted image; 0 outside the brain"}
 COLUMNS = {
     "diagnosis": {"Description": "Simulated diagnosis", "Levels": {"CN": "cognitively normal", "AD": "Alzheimer's disease"}},
     "age": {"Description": "Simulated age", "Units": "year"},
@@ -285,7 +286,7 @@ def demo_cohort_folder(seed: int = 0, participants: int = 120, cache: Path | Non
     Returns
     -------
     Path
-        A folder with ``dataset_description.json``, ``LICENSE``, ``participants.tsv``, ``participants.json`` and
+        A folder with ``dataset_description.json``, ``LICENSE``, ``participants.tsv``, ``participants.json``, ``T1w.json`` and
         ``sub-demoNNNN/anat/sub-demoNNNN_T1w.nii.gz``. The table's last three columns say how much atrophy was simulated.
 
     Raises
@@ -340,6 +341,7 @@ def _write_dataset(folder: Path, people: list[Participant]) -> None:
     pd.DataFrame(rows).to_csv(folder / "participants.tsv", sep="\t", index=False, lineterminator="\n")
     (folder / "LICENSE").write_text(MNI_LICENCE, encoding="utf-8")
     write_json(folder / "participants.json", COLUMNS)
+    write_json(folder / "T1w.json", SIDECAR)
     write_json(folder / "dataset_description.json", DATASET_DESCRIPTION)
 
 

@@ -56,6 +56,8 @@ def read(path: Path, *, table: Path | None, label: str | None, plane: str | None
         table=cohort_table(rows),
         source=str(path),
         licence=told.licence,
+        label_column=subjects.label_column,
+        skull_stripped=told.skull_stripped,
         synthetic=subjects.synthetic or told.synthetic,
         problems=(*subjects.problems, *problems),
     )

@@ -21,6 +21,7 @@ from PIL import Image
 
 from .errors import DataError
 from .machine import is_too_much
+from .spaces import PLANES, ImageSpace, as_seen, is_placement, picture_axes
 
 VOLUMES = (".nii", ".nii.gz", ".hdr", ".img")
 PICTURES = (".png", ".jpg", ".jpeg")
@@ -30,6 +31,9 @@ TIGHTEST_DEFLATE = 1032
 _NIFTI_2 = 540  # bytes of the header of NIfTI-2; that of NIfTI-1 has 348
 _LARGEST_HEADER = 64 * 2**20  # bytes, with extensions
 _JPEG_SCAN, _JPEG_END = b"\xff\xda", b"\xff\xd9"
+MARK = "synthetic image, tinycohort"  # of every synthetic image; in NIfTI headers, whose description holds 79 bytes
+MARK_OF_PICTURE = f"{MARK}, as a picture"  # of a NIfTI whose model was fitted on pictures: it is read as these are
+PNG_AXES, PNG_AFFINE = "tinycohort:axes", "tinycohort:affine"  # texts of a PNG that shows a slice: where these lead, and 16 numbers
 _GREY_MODES = ("L", "I", "F", "I;16", "I;16B", "I;16L", "I;16N")
 _REPLACE = "replace it with an intact copy"
 
@@ -70,7 +74,8 @@ def read_image(path: str | Path) -> tuple[np.ndarray, np.ndarray | None]:
     Returns
     -------
     array : numpy.ndarray of float32
-        A volume as it is stored, intensities scaled as its header says; a picture as (rows, columns), colours read as grey.
+        A volume as it is stored, intensities scaled as its header says; a picture as (rows, columns), colours read as grey. What this
+        program has written is what it was written from: its PNG of a slice is a volume of one plane, its NIfTI of a picture a picture.
     affine : numpy.ndarray of shape (4, 4), or None
         From voxels to mm; ``None`` for a picture.
 
@@ -95,7 +100,9 @@ def read_image(path: str | Path) -> tuple[np.ndarray, np.ndarray | None]:
             return _read_volume(path, files[-1])
         with _intact_picture(path) as picture:
             grey = picture if picture.mode in _GREY_MODES else picture.convert("L")
-            return np.asarray(grey, dtype=np.float32), None
+            array = np.asarray(grey, dtype=np.float32)
+            axes = picture.info.get(PNG_AXES)
+            return (array, None) if axes is None else _slice_shown(array, axes, str(picture.info.get(PNG_AFFINE, "")))
 
 
 def read_colours(path: Path, *, size: tuple[int, int], crop: int, side: int) -> np.ndarray:
@@ -152,7 +159,7 @@ def _told_as_image_errors(path: Path) -> Iterator[None]:
         raise ImageError(path, f"unreadable ({str(error).splitlines()[0] if str(error) else type(error).__name__})") from error
 
 
-def _read_volume(path: Path, data_file: Path) -> tuple[np.ndarray, np.ndarray]:
+def _read_volume(path: Path, data_file: Path) -> tuple[np.ndarray, np.ndarray | None]:
     """Read a volume once its size is known to fit its file and the memory."""
     image: Any
     kind, header = _header_of(path)
@@ -182,7 +189,27 @@ def _read_volume(path: Path, data_file: Path) -> tuple[np.ndarray, np.ndarray]:
         image = nib.load(path)
     with np.errstate(all="ignore"):
         # Values beyond float32 become infinite, which the check reports.
-        return image.get_fdata(dtype=np.float32, caching="unchanged"), image.affine
+        array = image.get_fdata(dtype=np.float32, caching="unchanged")
+    if MARK_OF_PICTURE.encode() in bytes(image.header["descrip"]):
+        return _picture_in(array, image.affine), None
+    return array, image.affine
+
+
+def _picture_in(array: np.ndarray, affine: np.ndarray) -> np.ndarray:
+    """The rows and columns of a picture that was written as a slice of a volume, whichever way that is stored by now."""
+    volume = nib.orientations.apply_orientation(array, nib.orientations.io_orientation(affine))
+    return np.ascontiguousarray(as_seen(volume.squeeze(volume.shape.index(1))))
+
+
+def _slice_shown(array: np.ndarray, axes: str, affine: str) -> tuple[np.ndarray, np.ndarray]:
+    """The volume of one plane, in RAS, that a picture shows, and its affine, from the texts that the picture has of them."""
+    plane = next((plane for plane in PLANES if picture_axes(plane) == axes), None)
+    placed = np.array(affine.split(), dtype=float)
+    if plane is None or placed.size != 16 or not is_placement(placed.reshape(4, 4)):
+        raise ValueError(f"its texts {PNG_AXES} and {PNG_AFFINE} place no slice")
+    height, width = array.shape
+    space = ImageSpace((width, height), flat_axis=PLANES[plane])
+    return np.ascontiguousarray(as_seen(array)).reshape(space.volume_shape), placed.reshape(4, 4) @ np.linalg.inv(space.seen)
 
 
 def _header_of(path: Path) -> tuple[Any, Any]:

@@ -6,6 +6,8 @@ from dataclasses import dataclass, replace
 import nibabel as nib
 import numpy as np
 
+from .spaces import is_placement
+
 # The plane that is flat along each axis of RAS.
 _PLANES = {0: "a sagittal plane", 1: "a coronal plane", 2: "an axial plane"}
 
@@ -46,7 +48,7 @@ def look_at(array: np.ndarray, affine: np.ndarray | None) -> Look:
     affine : numpy.ndarray of shape (4, 4), or None
         ``None`` for a picture, which has no orientation.
     """
-    placed = affine is None or _is_placement(affine)
+    placed = affine is None or is_placement(affine)
     shape, flat_axis = _grid(array.shape, affine if placed else None)
     content = np.ascontiguousarray(array, dtype=np.float32)
     digest = content_digest(content)
@@ -83,14 +85,6 @@ def _of_scan(content: str, affine: np.ndarray | None) -> str:
     # Not by halves: 240 mm in 256 voxels is 0.9375, where the last digits of a header would decide.
     rounded = np.floor(np.asarray(affine, dtype=np.float64) * 1000 + 0.55) / 1000 + 0.0  # which makes -0 a 0
     return hashlib.sha256(f"{content}\n{rounded.tolist()}".encode()).hexdigest()
-
-
-def _is_placement(affine: np.ndarray) -> bool:
-    """Whether an affine maps voxels to the world one to one, in sides from a nanometre to a kilometre."""
-    if not np.isfinite(affine).all():
-        return False
-    sides = np.linalg.svd(affine[:3, :3], compute_uv=False)
-    return bool(sides.min() > 1e-6 and sides.max() < 1e6)
 
 
 def _grid(shape: tuple[int, ...], affine: np.ndarray | None) -> tuple[tuple[int, ...], int | None]:

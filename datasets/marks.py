@@ -6,10 +6,8 @@ from typing import Any
 import nibabel as nib
 from PIL import Image
 
-from .images import PICTURES, VOLUMES, extension, stem
+from .images import MARK, PICTURES, VOLUMES, extension, stem
 from .texts import read_json
-
-MARK = "synthetic image, tinycohort"  # in NIfTI headers, whose description holds 79 bytes
 
 # What is wrong with a marked image in a cohort that does not say that it is synthetic, and the mend.
 UNDECLARED = (

@@ -106,5 +106,7 @@ def _cohort(name: str, source: str, found: list[Found], subjects: Subjects, prob
         table=cohort_table(rows),
         source=source,
         licence=LICENCE,
+        label_column=subjects.label_column,
+        skull_stripped=True,
         problems=(*subjects.problems, *problems, *unmatched),
     )

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
-from .cohort import Problem
+from .cohort import SPELLED, Problem
 from .custody import MANIFEST, is_sealed
 from .errors import DataError
 from .ids import participant_of, scan_of
@@ -43,7 +43,8 @@ def join(found: Sequence[Found], subjects: Subjects) -> tuple[list[dict[str, Any
             participant = participant_of(image.spelled)
             mend = f"add '{image.spelled}' to it, or remove the image"
             problems.append(Problem(participant, place_of(image.image), f"no row in {subjects.path.name}", mend))
-            rows.append({"image_id": image.image_id, "participant_id": participant, "image": image.image, "label": None})
+            row = {"image_id": image.image_id, "participant_id": participant, "image": image.image, "label": None, SPELLED: image.spelled}
+            rows.append(row)
         else:
             used.add(key)
             rows.append(row_of(index[key], image.image, image.image_id))
@@ -56,7 +57,8 @@ def join(found: Sequence[Found], subjects: Subjects) -> tuple[list[dict[str, Any
 
 def row_of(subject: Subject, image: str | int | None, image_id: str) -> dict[str, Any]:
     """Return the row of the cohort's table for a row of the participants table."""
-    return {"image_id": image_id, "participant_id": subject.participant_id, "image": image, "label": subject.label} | subject.covariates
+    row = {"image_id": image_id, "participant_id": subject.participant_id, "image": image, "label": subject.label}
+    return row | subject.covariates | {SPELLED: subject.spelled}
 
 
 def no_image(subject: Subject, table: Path, what: str = "no image found") -> Problem:
@@ -86,6 +88,7 @@ class Description(NamedTuple):
     name: str
     licence: str = ""
     synthetic: bool = False
+    skull_stripped: bool | None = None
 
 
 def read_description(folder: Path) -> Description:
@@ -108,4 +111,6 @@ def read_description(folder: Path) -> Description:
     if content.get("Manifest") == MANIFEST and not is_sealed(folder):
         raise DataError(f"{folder} has lost its {MANIFEST}, so nobody knows whether it was altered; restore it, or make it anew.")
     name = str(content.get("Name") or folder.resolve().name)
-    return Description(name, str(content.get("License") or ""), content.get("Synthetic") is True)
+    stripped = content.get("SkullStripped")
+    licence = str(content.get("License") or "")
+    return Description(name, licence, content.get("Synthetic") is True, stripped if isinstance(stripped, bool) else None)

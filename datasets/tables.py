@@ -43,11 +43,12 @@ class Subject(NamedTuple):
 
 @dataclass(frozen=True)
 class Subjects:
-    """A participants table, understood; ``problems`` are its rows without an id."""
+    """A participants table, understood; ``problems`` are its rows without an id, ``label_column`` its column of labels, as it writes it."""
 
     path: Path
     rows: tuple[Subject, ...]
     problems: tuple[Problem, ...]
+    label_column: str = "label"
 
     @property
     def name_images(self) -> bool:
@@ -129,12 +130,14 @@ def read_table(path: Path) -> Columns:
 
 def understand(table: Columns, path: Path, label: str | None) -> Subjects:
     """Find the ids, the labels and the covariates of a table; ``path`` is for errors."""
+    columns_as_written = list(table)
     table = _one_name_each(table)
     ids = column_of(table, ID_COLUMNS)
     if ids is None:
         has = ", ".join(table)
         raise DataError(f"{path} has no column of participants (it has: {has}); add participant_id, equal for all images of one person.")
-    labels = table[_label_column(table, path, label)]
+    label_column = _label_column(table, path, label)
+    labels = table[label_column]
     nothing: list[str | None] = [None] * len(labels)
     files = column_of(table, IMAGE_COLUMNS)
     sessions = column_of(table, SESSION_COLUMNS)
@@ -157,7 +160,8 @@ def understand(table: Columns, path: Path, label: str | None) -> Subjects:
         )
     if not rows:
         raise DataError(f"No row of {path} has an id in {ids}; fill them in.")
-    return Subjects(path, tuple(rows), tuple(problems))
+    written = next(name for name in columns_as_written if label_column in (name, _SAME_COVARIATE.get(name.lower())))
+    return Subjects(path, tuple(rows), tuple(problems), written)
 
 
 def column_of(table: Columns, names: Iterable[str]) -> str | None:

@@ -4,7 +4,6 @@ Volumes are brought to RAS orientation and keep the array's axis order: ``(X, Y,
 ``(Y, Z)``. Pictures and arrays keep theirs: ``(rows, columns)``.
 """
 
-import itertools
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -18,7 +17,7 @@ from monai.transforms.compose import Compose
 from monai.transforms.croppad.array import ResizeWithPadOrCrop, SpatialCrop
 from monai.transforms.intensity.array import ScaleIntensity, ScaleIntensityRange
 from monai.transforms.spatial.array import Orientation, Resize
-from nibabel.affines import apply_affine, voxel_sizes
+from nibabel.affines import voxel_sizes
 
 from .cohort import Cohort
 from .errors import DataError, UsageError
@@ -26,12 +25,11 @@ from .images import PICTURES, ImageError, read_image
 from .looks import scan_digest
 from .machine import is_too_much
 from .marks import UNDECLARED, is_marked
+from .spaces import PLANES, ImageSpace, to_tuples
 
-PLANES = {"sagittal": 0, "coronal": 1, "axial": 2}  # the RAS axis that a plane cuts
 LONGEST_SIDE = {2: 96, 3: 48}  # of the default size: what two CPU cores can train on
 PERCENTILES = (0.5, 99.5)
 ASPECT_TOLERANCE = 0.1
-SAME_PLACE = 0.1  # mm
 _AT_ONCE = 5_000  # images, so that what lies beside the result stays small
 
 
@@ -71,65 +69,6 @@ class Preparation:
         if self.size is not None and (len(self.size) not in (2, 3) or min(self.size) < 8):
             raise UsageError(f"--size takes two numbers (slices) or three (volumes), each 8 or more, not {self.size}.")
         parse_position(self.position)
-
-
-@dataclass(frozen=True)
-class ImageSpace:
-    """The voxel grid that all images of a prepared cohort share.
-
-    Parameters
-    ----------
-    shape : tuple of int
-        ``(X, Y)`` or ``(X, Y, Z)``.
-    affine : tuple of tuples, optional
-        ``4 x 4``, voxel to world in mm (RAS); ``None`` for pictures and arrays.
-    flat_axis : int, optional
-        For slices of volumes: the axis of the volume that they cut.
-    aligned : bool
-        False if the images' own affines differ: the affine is then the first image's.
-    """
-
-    shape: tuple[int, ...]
-    affine: tuple[tuple[float, ...], ...] | None = None
-    flat_axis: int | None = None
-    aligned: bool = True
-
-    def __post_init__(self) -> None:
-        """Raise a ``TypeError`` or a ``ValueError`` for what is no grid."""
-        if len(self.shape) not in (2, 3) or not all(type(side) is int and side > 0 for side in self.shape):
-            raise ValueError(f"{self.shape} is the shape of neither a slice nor a volume")
-        if self.affine is not None and np.asarray(self.affine, dtype=float).shape != (4, 4):
-            raise ValueError("an affine is of 4 x 4 numbers")
-        if self.flat_axis not in (None, 0, 1, 2) or not isinstance(self.aligned, bool):
-            raise ValueError(f"there is no axis {self.flat_axis}, or aligned is neither true nor false")
-
-    def is_like(self, other: "ImageSpace") -> bool:
-        """Whether images of both have the same sides, and lie in the same place to a tenth of a millimetre."""
-        if (self.shape, self.flat_axis) != (other.shape, other.flat_axis) or (self.affine is None) != (other.affine is None):
-            return False
-        return self.affine is None or bool(np.allclose(self.corners, other.corners, rtol=0, atol=SAME_PLACE))
-
-    @property
-    def spacing(self) -> tuple[float, ...]:
-        """Of voxels along each side, in mm; 1 in pictures and arrays."""
-        if self.affine is None:
-            return (1.0,) * len(self.shape)
-        steps = voxel_sizes(np.asarray(self.affine, dtype=float))
-        return tuple(float(step) for step, side in zip(steps, self.volume_shape, strict=True) if len(self.shape) == 3 or side != 1)
-
-    @property
-    def corners(self) -> np.ndarray:
-        """``(8, 3)``: where the outermost voxels lie, in mm; of images with an affine."""
-        ends = np.array(list(itertools.product(*((0, side - 1) for side in self.volume_shape))))
-        return apply_affine(np.asarray(self.affine, dtype=float), ends)
-
-    @property
-    def volume_shape(self) -> tuple[int, ...]:
-        """``(X, Y, Z)``, with 1 along a slice's flat axis (the last, for pictures)."""
-        if len(self.shape) == 3:
-            return self.shape
-        axis = 2 if self.flat_axis is None else self.flat_axis
-        return (*self.shape[:axis], 1, *self.shape[axis:])
 
 
 @dataclass(frozen=True, eq=False)
@@ -216,7 +155,7 @@ def prepare(
     flat_axes: set[int | None] = set()
     spaces, pixels = [], []
     for row in cohort.table["image"]:
-        image, flat_axis = _load(cohort, row, preparation)
+        image, flat_axis, placed = _load(cohort, row, preparation)
         if preparation.size is None:
             shape, spacing = _sides(image, flat_axis)
             preparation = replace(preparation, size=default_size(shape, spacing) if preparation.fit == "resize" else shape)
@@ -234,14 +173,13 @@ def prepare(
                 "choose percentile or minmax."
             )
         pixels.append(plain if flat_axis is None else plain.squeeze(1 + flat_axis))
-        if isinstance(row, str) and not row.lower().endswith(PICTURES):
-            affine = tuple(tuple(float(number) for number in line) for line in image.affine)
-            spaces.append(ImageSpace(tuple(pixels[-1].shape[1:]), affine, flat_axis))
+        if placed:
+            spaces.append(ImageSpace(tuple(pixels[-1].shape[1:]), to_tuples(np.asarray(image.affine)), flat_axis))
         on_image()
     if len(flat_axes) > 1:
         raise DataError(f"The images of {cohort.name} are cut along different planes; give --plane, or mend the cohort.")
     if not spaces:
-        return Images(torch.stack(pixels), ImageSpace(tuple(pixels[0].shape[1:])))
+        return Images(torch.stack(pixels), _unplaced(cohort, tuple(pixels[0].shape[1:]), preparation, flat_axes.pop()))
     reference = like if like is not None and like.affine is not None else spaces[0]
     aligned = all(space.is_like(reference) for space in spaces)
     if not aligned:
@@ -264,8 +202,9 @@ def _prepare_at_once(cohort: Cohort, preparation: Preparation, on_image: Callabl
     arrays, rows = cohort.arrays, list(cohort.table["image"])
     if arrays is None or arrays.ndim != 3 or not rows or any(isinstance(row, str) for row in rows):
         return None
-    shape = tuple(arrays.shape[1:])
-    if shape != (preparation.size or (default_size(shape) if preparation.fit == "resize" else shape)):
+    shape, space = tuple(arrays.shape[1:]), cohort.space
+    default = default_size(shape, None if space is None else space.spacing) if preparation.fit == "resize" else shape
+    if shape != (preparation.size or default):
         return None
     pixels = torch.empty((len(rows), 1, *shape))
     for start in range(0, len(rows), _AT_ONCE):
@@ -288,15 +227,20 @@ def _prepare_at_once(cohort: Cohort, preparation: Preparation, on_image: Callabl
         pixels[start : start + len(part), 0] = torch.from_numpy(scaled).clip(0, 1)
     for _ in rows:
         on_image()
-    return Images(pixels, ImageSpace(shape))
+    return Images(pixels, space if space is not None and not space.is_picture else _unplaced(cohort, shape, preparation, None))
 
 
-def _load(cohort: Cohort, row: Any, preparation: Preparation) -> tuple[MetaTensor, int | None]:
-    """The image ``(1, ...)`` in RAS, cut to the asked plane, and its flat axis."""
+def _unplaced(cohort: Cohort, shape: tuple[int, ...], preparation: Preparation, flat_axis: int | None) -> ImageSpace:
+    """The space of images that have no affine; pictures have the plane that is asked for, or else the one that the cohort tells."""
+    space = ImageSpace(shape, flat_axis=flat_axis)
+    told = None if cohort.space is None else cohort.space.plane
+    return replace(space, plane=preparation.plane or told) if space.is_picture else space
+
+
+def _load(cohort: Cohort, row: Any, preparation: Preparation) -> tuple[MetaTensor, int | None, bool]:
+    """The image ``(1, ...)`` in RAS, cut to the asked plane, its flat axis, and whether its affine is one."""
     if not isinstance(row, str):
-        assert cohort.arrays is not None
-        scale = _full_scale(cohort) if preparation.scaling == "none" else np.float32(1)
-        image = MetaTensor(torch.from_numpy(np.array(cohort.arrays[row], dtype=np.float32) / scale)[None])
+        image, placed = _from_arrays(cohort, row, preparation)
     else:
         array, affine = read_image(row)
         if not cohort.synthetic and is_marked(Path(row)):
@@ -304,22 +248,34 @@ def _load(cohort: Cohort, row: Any, preparation: Preparation) -> tuple[MetaTenso
             raise ImageError(Path(row), what, mend)
         if row in cohort.digests and cohort.digests[row] != scan_digest(array, affine):
             raise ImageError(Path(row), "changed since the cohort was checked", "repeat the command when nothing writes to the cohort")
+        array, placed = array / 255 if row.lower().endswith(PICTURES) else array, affine is not None
         if affine is None:
-            image = MetaTensor(torch.from_numpy(array)[None] / 255)
+            image = MetaTensor(torch.from_numpy(array)[None])
         else:
             # A file may leave out the third dimension of a plane, or spell out a series of one volume.
             volume = array.reshape((*array.shape, 1)[:3])
             image = _as_meta(Orientation("RAS", labels=None)(MetaTensor(torch.from_numpy(volume)[None], affine=torch.from_numpy(affine))))
     if image.ndim == 3:
-        return image, None
+        return image, None, placed
     flat = [axis for axis in range(3) if image.shape[1 + axis] == 1]
     if preparation.plane is None or flat:
-        return image, flat[0] if flat else None
+        return image, flat[0] if flat else None, placed
     axis = PLANES[preparation.plane]
     index = _plane_index(image, axis, preparation, where=str(row))
     start, end = [0, 0, 0], list(image.shape[1:])
     start[axis], end[axis] = index, index + 1
-    return _as_meta(SpatialCrop(roi_start=start, roi_end=end)(image)), axis
+    return _as_meta(SpatialCrop(roi_start=start, roi_end=end)(image)), axis, placed
+
+
+def _from_arrays(cohort: Cohort, row: int, preparation: Preparation) -> tuple[MetaTensor, bool]:
+    """One of a cohort's arrays ``(1, ...)``, where it lies if that is told, and whether it is."""
+    assert cohort.arrays is not None
+    scale = _full_scale(cohort) if preparation.scaling == "none" else np.float32(1)
+    array, space = np.array(cohort.arrays[row], dtype=np.float32) / scale, cohort.space
+    if space is None or space.is_picture:
+        return MetaTensor(torch.from_numpy(array)[None]), False
+    volume = torch.from_numpy(array.reshape(space.volume_shape))[None]
+    return MetaTensor(volume, affine=torch.tensor(space.in_world.affine, dtype=torch.float64)), space.affine is not None
 
 
 def _full_scale(cohort: Cohort) -> np.float32:

@@ -17,8 +17,9 @@ from tinycohort.augment.commands import fit
 from tinycohort.augment.diagnostics import Diagnostics
 from tinycohort.augment.fitting import FitSettings
 from tinycohort.augment.gate import Gate
-from tinycohort.augment.generation import Generated, write_cohort
+from tinycohort.augment.generation import Generated
 from tinycohort.augment.stored import load_models
+from tinycohort.augment.synthetic_cohort import write_cohort
 from tinycohort.augment.training import TrainingSettings
 from tinycohort.datasets.custody import MANIFEST
 from tinycohort.datasets.errors import DataError, GateError, UsageError

@@ -19,7 +19,8 @@ from tinycohort.augment.model import FittedModel
 from tinycohort.augment.training import TrainingSettings
 from tinycohort.datasets.errors import DataError, GateError, UsageError
 from tinycohort.datasets.readers import Source
-from tinycohort.datasets.transforms import ImageSpace, Preparation
+from tinycohort.datasets.spaces import ImageSpace
+from tinycohort.datasets.transforms import Preparation
 from tinycohort.experiments.engine.folder import all_runs, claim, read_config, run_path, seed_of, write_run
 from tinycohort.experiments.engine.settings import fit_settings_of, on_device
 from tinycohort.experiments.fidelity import features

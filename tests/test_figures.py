@@ -8,7 +8,8 @@ from PIL import Image
 
 from tinycohort.augment.figures import SheetRow, _tile, save_contact_sheet, save_latent_map, save_loss_curve
 from tinycohort.augment.stored import load_models
-from tinycohort.datasets.transforms import Images, ImageSpace
+from tinycohort.datasets.spaces import ImageSpace
+from tinycohort.datasets.transforms import Images
 
 AFFINE = tuple(tuple(float(value) for value in line) for line in np.eye(4))
 
@@ -25,10 +26,10 @@ def row(title, pixels, affine=None, flat_axis=None):
 
 def test_a_slice_of_a_volume_stands_upright_and_a_picture_as_it_is():
     pixels = torch.zeros(1, 1, 10, 20)
-    pixels[0, 0, 2, 17] = 1  # left, and near the top where the second axis goes up
+    pixels[0, 0, 2, 17] = 1  # at the patient's left, and near the top
     upright = _tile(row("", pixels, AFFINE, 1).images, 0)
     assert upright.shape == (20, 10)
-    assert upright[19 - 17, 2] == 1
+    assert upright[19 - 17, 9 - 2] == 1
     picture = _tile(row("", pixels).images, 0)
     assert picture.shape == (10, 20)
     assert picture[2, 17] == 1

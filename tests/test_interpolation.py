@@ -15,7 +15,6 @@ from tinycohort.augment.autoencoders import InverseAutoregressiveVAE
 from tinycohort.augment.decoded_paths import decode_codes, interpolate_class, named_ends, training_ends
 from tinycohort.augment.figures import PathRow, save_paths
 from tinycohort.augment.fitting import posterior_of
-from tinycohort.augment.generation import MARK
 from tinycohort.augment.geodesics import curve_length, flat
 from tinycohort.augment.interpolation import KINDS, interpolate, outside_support
 from tinycohort.augment.metric import RiemannianMetric
@@ -23,8 +22,10 @@ from tinycohort.augment.networks import Architecture
 from tinycohort.augment.riemannian import off_manifold
 from tinycohort.augment.stored import load_models
 from tinycohort.datasets.errors import UsageError
+from tinycohort.datasets.marks import MARK
 from tinycohort.datasets.readers import read_cohort
-from tinycohort.datasets.transforms import Images, ImageSpace, prepare
+from tinycohort.datasets.spaces import ImageSpace
+from tinycohort.datasets.transforms import Images, prepare
 
 
 def ring_of_posteriors(n=40):

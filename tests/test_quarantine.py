@@ -13,8 +13,9 @@ from folders import tree
 from tinycohort.augment import commands, generation, stored
 from tinycohort.augment.diagnostics import Diagnostics
 from tinycohort.augment.gate import Gate
-from tinycohort.augment.generation import Generated, write_cohort
+from tinycohort.augment.generation import Generated
 from tinycohort.augment.quarantine import already_set_aside, apply_gate, quarantine_of
+from tinycohort.augment.synthetic_cohort import write_cohort
 from tinycohort.datasets.errors import DataError, GateError, UsageError
 from tinycohort.datasets.readers import read_cohort
 from tinycohort.datasets.transforms import Images, Preparation, prepare

@@ -15,7 +15,8 @@ from tinycohort.datasets import transforms
 from tinycohort.datasets.cohort import Cohort
 from tinycohort.datasets.errors import DataError, UsageError
 from tinycohort.datasets.readers import read_cohort
-from tinycohort.datasets.transforms import ImageSpace, Preparation, default_size, parse_position, prepare
+from tinycohort.datasets.spaces import ImageSpace
+from tinycohort.datasets.transforms import Preparation, default_size, parse_position, prepare
 
 CODES = ("RAS", "LIA", "PSR", "ASL", "LPI")
 SHAPE, SIDES, CORNER = (24, 30, 26), (3.0, 2.0, 2.5), (-31.0, -20.0, -28.0)

@@ -6,7 +6,24 @@ from typing import Annotated
 
 import typer
 
-from .options import Classes, Data, Device, DropCopies, Fit, Force, Label, Plane, Position, Root, Scaling, Seed, Size, Suffix, Table
+from .options import (
+    Classes,
+    Data,
+    Device,
+    DropCopies,
+    Fit,
+    Force,
+    Label,
+    Plane,
+    Position,
+    Root,
+    Scaling,
+    Seed,
+    Size,
+    SkullStripped,
+    Suffix,
+    Table,
+)
 from .reading import changed, command_line, lasting, preparation_of, preset_settings
 
 app = typer.Typer()
@@ -101,6 +118,7 @@ def fit_command(
     ] = None,
     rho_scale: Annotated[float | None, typer.Option("--rho-scale", help="Multiplies the default rho. \\[default: 1]")] = None,
     seed: Seed = 0,
+    skull_stripped: SkullStripped = None,
     split: Annotated[Path | None, typer.Option("--split", help="Use this split. \\[default: the one in --out, or a new one]")] = None,
     split_seed: Annotated[
         int | None, typer.Option("--split-seed", min=0, help="Of a new split (70 % train, 10 % validation, 20 % test). \\[default: 0]")
@@ -146,5 +164,6 @@ def fit_command(
         resume=resume,
         force=force,
         dry_run=dry_run,
+        skull_stripped=skull_stripped,
         command=command_line(),
     )

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from .options import Classes, DeviceOfNetworks, DropCopies, Force, Label, Plane, Reason, Root, Seed, Suffix, Table
+from .options import Classes, DeviceOfNetworks, DropCopies, Force, Label, Plane, Reason, Root, Seed, SkullStripped, Suffix, Table
 from .reading import command_line, given_source
 
 app = typer.Typer()
@@ -49,6 +49,7 @@ def generate_command(
     plane: Plane = None,
     suffix: Suffix = "T1w",
     drop_copies: DropCopies = False,
+    skull_stripped: SkullStripped = None,
     gate: Annotated[
         list[str] | None,
         typer.Option(
@@ -94,6 +95,7 @@ def generate_command(
         file_format=file_format,  # type: ignore[arg-type]
         moved=given_source(context),
         device=device,
+        skull_stripped=skull_stripped,
         gate=Gate.parse(gate or [], reason, "--gate", OF_GENERATION),
         force=force,
         command=command_line(),

@@ -36,6 +36,13 @@ Position = Annotated[
 ]
 Fit = Annotated[str | None, typer.Option("--fit", help="resize or crop: how --size is reached.")]
 Scaling = Annotated[str | None, typer.Option("--scaling", help="percentile or minmax: what becomes 0 and 1 in each image.")]
+SkullStripped = Annotated[
+    bool | None,
+    typer.Option(
+        "--skull-stripped/--not-skull-stripped",
+        help="Whether all but the brain was set to 0 in the images, for the sidecars of BIDS. \\[default: as the source says]",
+    ),
+]
 Classes = Annotated[list[str] | None, typer.Option("--class", help="Class; may be given again. \\[default: every class]")]
 Seed = Annotated[int, typer.Option("--seed", help="Same seed, same result, on the same machine.")]
 Force = Annotated[bool, typer.Option("--force", help="Replace what is there.")]

@@ -38,7 +38,7 @@ def show_command(
     scaling: Scaling = None,
     force: Force = False,
 ) -> None:
-    """Draw a contact sheet of cohorts, a row per class."""
+    """Draw a contact sheet of cohorts, a row per class; slices as radiologists see them: the patient's left is on the right."""
     from ...datasets.readers import Source
     from .. import commands
     from ..fitting import FitSettings

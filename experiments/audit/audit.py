@@ -128,7 +128,7 @@ def _plant(subject: Subject, rng: np.random.Generator) -> _Plants:
     _, first = np.unique(subject.training.participants, return_index=True)
     chosen = rng.permutation(first)[: planted.MOST]
     originals, model = subject.training.images[chosen], subject.model.autoencoder
-    kinds = planted.kinds(originals.space.affine is not None, lambda images: decode(model, encode(model, images)))
+    kinds = planted.kinds(not originals.space.is_picture, lambda images: decode(model, encode(model, images)))
     patients = np.array(subject.training.participants)[chosen]
     pixels = torch.cat([copy(originals.pixels, rng) for copy in kinds.values()])
     return _Plants(pixels, np.repeat(list(kinds), len(chosen)), np.tile(patients, len(kinds)))

@@ -23,7 +23,7 @@ class People:
     """Images ``(m, 1, ...)``, and whose each is."""
 
     images: Images
-    participants: tuple[str, ...]
+    participants: tuple[str, ...]  # as the source spells them, which one spelling a person is enough to tell apart
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,7 +78,7 @@ def read_real(source: Source, models: Mapping[str, FittedModel]) -> tuple[Cohort
                 f"{source.data} has {parts[0].table['participant_id'].nunique()} training and {parts[1].table['participant_id'].nunique()} "
                 f"held-out participants of {label}; an audit takes {FEWEST_PEOPLE} and 1 or more."
             )
-        training, held_out = (People(prepare(part, model.config.preparation), tuple(part.table["participant_id"])) for part in parts)
+        training, held_out = (People(prepare(part, model.config.preparation), tuple(part.people)) for part in parts)
         sides[label] = (training, held_out)
     return cohort, sides
 
@@ -112,5 +112,5 @@ def read_synthetic(folder: Path, models: Mapping[str, FittedModel]) -> dict[str,
         members = cohort.of_class(label)
         # A synthetic image has its range already; scaling it anew would show another image.
         images = prepare(members, replace(models[label].config.preparation, scaling="none"))
-        found[label] = People(images, tuple(members.table["participant_id"]))
+        found[label] = People(images, tuple(members.people))
     return found

@@ -6,6 +6,7 @@ from typing import Any
 
 import pandas as pd
 
+from ...datasets.cohort import people_of
 from ..engine.folder import canonical
 from ..engine.prepared import EXTERNAL, TEST, Prepared
 from ..engine.statistics import compare
@@ -60,7 +61,8 @@ def tidy_predictions(runs: Sequence[Mapping[str, Any]], data: Prepared) -> pd.Da
     """One row a run, test set and participant: the run's key, ``test_set``, ``participant_id``, the true ``label``, ``n_images``, and
     the mean over these of each class's probability, ``p_<class>``. Runs know images alone, and whose they are is the cohort's to say."""
     tables = {TEST: data.cohort.table, **{name: part.table for name, part in data.external.items()}}
-    people = {name: table.set_index("image_id")[["participant_id", "label"]] for name, table in tables.items()}
+    named = {name: table.assign(participant_id=people_of(table)) for name, table in tables.items()}
+    people = {name: table.set_index("image_id")[["participant_id", "label"]] for name, table in named.items()}
     columns = [f"p_{label}" for label in data.classes]
     parts = []
     for run in runs:

@@ -17,9 +17,10 @@ from ...datasets.cohort import Cohort
 from ...datasets.errors import DataError, LeakageError, TinycohortError, UsageError
 from ...datasets.files import whole_folder, write_json
 from ...datasets.readers import Source
+from ...datasets.spaces import ImageSpace
 from ...datasets.splits import Split, check_disjoint
 from ...datasets.texts import read_json
-from ...datasets.transforms import ImageSpace, Preparation, prepare, space_of
+from ...datasets.transforms import Preparation, prepare, space_of
 
 TEST, EXTERNAL = "test", "external: "  # names of test sets: a side of the split, and what a cohort's name follows
 FEWEST_IMAGES = 10  # of a class: 7 to train on, 1 to select by, 2 to test on
@@ -259,7 +260,7 @@ def _in_memory(folder: Path, source: Mapping[str, Any], preparation: Mapping[str
     rows = [order.get(tuple(row), -1) for row in _rows(cohort)]
     if -1 in rows or len(rows) != len(order):
         raise _changed(cohort)
-    return replace(cohort, arrays=arrays, table=cohort.table.assign(image=rows)), space
+    return replace(cohort, arrays=arrays, space=None, table=cohort.table.assign(image=rows)), space
 
 
 def _rows(cohort: Cohort) -> list[list[str]]:

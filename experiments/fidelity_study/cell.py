@@ -20,9 +20,9 @@ from ...datasets.compute import choose_device
 from ...datasets.errors import UsageError
 from ...datasets.files import whole_file
 from ...datasets.seeds import seeded_generator
+from ...datasets.spaces import ImageSpace
 from ...datasets.splits import Split
 from ...datasets.subsets import of_training_size
-from ...datasets.transforms import ImageSpace
 from ..engine.folder import read_config, seed_of, slug
 from ..engine.generators import fitted_once
 from ..engine.settings import fit_settings_of, on_device

@@ -13,7 +13,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from ...augment.figures import SheetRow, contact_sheet
-from ...datasets.transforms import Images, ImageSpace
+from ...datasets.spaces import ImageSpace
+from ...datasets.transforms import Images
 from ..engine.systems import System
 from .cell import AFFINE, FLAT_AXIS, FLOOR_KEY, NEAREST_TRAINING, SHOWN, pictures_path
 from .data import EVERYTHING
