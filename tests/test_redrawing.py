@@ -21,7 +21,8 @@ from tinycohort.augment.samplers import Normal
 from tinycohort.augment.screening import screen_of
 from tinycohort.datasets.errors import GateError
 from tinycohort.datasets.readers import read_cohort
-from tinycohort.datasets.transforms import Preparation, prepare
+from tinycohort.datasets.transforms import Images, Preparation, prepare
+from tinycohort.experiments import demo
 
 COPY = "a copy of a training image"
 
@@ -112,19 +113,19 @@ def test_the_error_says_why_and_what_to_change(models, studies):
 # The screen.
 
 
-def test_an_image_is_judged_alike_in_every_round(models, studies):
+def test_an_image_is_judged_alike_in_every_round(models):
     """Whatever else is drawn with it: the level is shared out over the images that were asked for."""
-    model = models["AD"]
-    people, real = training_images(studies, model)
-    noise = torch.rand((200, 1, 16, 16), generator=torch.Generator().manual_seed(1))
-    weights = torch.linspace(0, 0.2, 200)[:, None, None, None]
-    drawn = weights * noise + (1 - weights) * real.pixels[torch.arange(200) % len(people)]
-    screen = screen_of(model, real, people, Gate(), n=20)
-    together = screen(drawn, torch.zeros(200, 2))
-    assert 5 < len(together) < 195
-    assert [row for row in range(200) if screen(drawn[row : row + 1], torch.zeros(1, 2))] == list(together)
-    loose = screen_of(model, real, people, Gate(), n=1)
-    assert len(loose(drawn, torch.zeros(200, 2))) > len(together), "the number of looks matters"
+    generator = torch.Generator().manual_seed(1)
+    basis = torch.rand((5, 256), generator=generator)
+    patients, others = ((torch.randn((n, 5), generator=generator) @ basis).reshape(n, 1, 16, 16) for n in (40, 200))
+    weights, z = torch.linspace(0, 0.5, 200)[:, None, None, None], torch.zeros(200, 2)
+    drawn = weights * others + (1 - weights) * patients.repeat(5, 1, 1, 1)
+    people, known = [f"{row:02d}" for row in range(40)], Images(patients, models["AD"].config.space)
+    strict, loose = (screen_of(models["AD"], known, people, Gate(), n=n) for n in (20, 1))
+    together = list(strict(drawn, z))
+    assert 40 < len(together) < 80
+    assert [row for row in range(200) if strict(drawn[row : row + 1], z[:1])] == together
+    assert len(loose(drawn, z)) > 90, "the number of looks matters"
 
 
 def training_images(studies, model):
@@ -134,6 +135,21 @@ def training_images(studies, model):
 
 
 # The command.
+
+
+@pytest.mark.slow
+def test_the_demo_gets_what_it_asks_for(tmp_path):
+    """`benchmarks/delivery.py` does so for more fits and seeds."""
+    models = commands.fit(demo.SOURCE, [], demo.demo_settings(demo.STEPS), tmp_path / "models")
+    n, refused = demo.wanted_images(models), 0
+    for seed in range(5):
+        parts = commands.generate(tmp_path / "models", [], tmp_path / "syn", balance=True, n=n, seed=seed, force=True)
+        made = read_cohort(tmp_path / "syn").counts()
+        real = models["AD"].config.data["counts"]
+        assert {label: real[label] + made[label] for label in real} == dict.fromkeys(real, n)
+        assert sorted(path.name for path in tmp_path.iterdir()) == ["models", "syn", "syn.audit.csv"]
+        refused += sum(part.drawn - len(part.images) for part in parts)
+    assert refused > 0, "a test of drawing again"
 
 
 @pytest.fixture
