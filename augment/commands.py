@@ -15,29 +15,26 @@ import pandas as pd
 from ..datasets.check import Examination, examine, require_sound
 from ..datasets.cohort import Cohort
 from ..datasets.compute import choose_device
-from ..datasets.errors import DataError, GateError, TinycohortError, UsageError
+from ..datasets.errors import DataError, TinycohortError, UsageError
 from ..datasets.files import named, refuse_existing, whole_file, whole_folder
-from ..datasets.ids import participant_of
 from ..datasets.readers import Source
 from ..datasets.splits import Split, split_cohort
 from ..datasets.transforms import Images, Preparation, prepare, require_memory, space_of
 from . import console
 from .autoencoders import AUTOENCODERS, defaults
 from .card import model_card
-from .copying import screen_images, screen_latents
 from .figures import SheetRow, save_contact_sheet, save_latent_map, save_loss_curve
 from .fitting import FEWEST_IMAGES, FitSettings, Hooks, count_parameters, fit_class, fit_warnings, plan_digest, training_sides
 from .gate import OF_GENERATION, Gate
 from .generation import Generated, generate_class, top_up
 from .model import FittedModel
 from .model_config import ModelConfig, poor_fit_warnings
-from .quarantine import PARTICIPANTS, quarantine_of, read_participants, record, set_aside
+from .quarantine import quarantine_of, record
 from .samplers import DEFAULT_SAMPLER, SAMPLERS, samplers_for
+from .screening import TRAINING_IMAGES, Screen, screen_of
 from .stored import is_model, is_synthetic, load_models, model_folders, source_of
 from .synthetic_cohort import Format, write_cohort
 from .training import RESUME_POINT, Record
-
-_SET_ASIDE = "{} images copy a patient and were set aside in {}, whose participants.tsv says why."
 
 
 def check(source: Source, *, sized: bool) -> bool:
@@ -139,21 +136,19 @@ def generate(
 ) -> list[Generated]:
     """Write a synthetic cohort into ``out``, and beside it ``<out>.audit.csv``: which participant is nearest to each image.
 
-    Images that copy a patient go into ``<out>.quarantine`` instead. ``moved`` says where the training images are by now, for the distances
-    to them (``ModelConfig.source``).
+    Images that copy a patient are drawn again. ``moved`` says where the training images are by now, for that and for the distances to them
+    (``ModelConfig.source``).
 
     Raises
     ------
     GateError
-        If the copies are too many; ``out`` is not written then, and what was there stays.
+        If the copies are too many; nothing is written then, and what was there stays.
     """
     gate, out = gate or Gate(), named(out)
     audit_file, quarantine = out.with_name(f"{out.name}.audit.csv"), quarantine_of(out)
     refuse_existing(out, force=force, ours=is_synthetic)
     refuse_existing(audit_file, force=force)
     refuse_existing(quarantine, force=force, ours=is_synthetic)
-    refused = out.with_name(f"{out.name}.refused.quarantine")
-    refuse_existing(refused, force=True, ours=is_synthetic)
     if n is not None and n < 1:
         raise UsageError(f"-n must be 1 or more, not {n}.")
     models = load_models(models_folder, labels)
@@ -171,39 +166,34 @@ def generate(
         wanted = top_up({label: counts[label] for label in models}, max(counts.values()) if n is None else n)
     else:
         wanted = dict.fromkeys(models, 100 if n is None else n)
-    generated = []
-    for label, count in wanted.items():
-        if count > 0:
-            generated.append(_generate_one(models[label], count, sampler, seed, place, dict(sampler_settings or {})))
-    if not generated:
+    wanted = {label: count for label, count in wanted.items() if count > 0}
+    if not wanted:
         raise UsageError("The classes are balanced already, so there is nothing to generate; give -n to enlarge them all.")
-    references = {part.label: _training_images(models[part.label], moved or {}) for part in generated}
+    references = {label: _training_images(models[label], moved or {}) for label in wanted}
+    screens = {label: screen_of(models[label], *references[label], gate, n=count) for label, count in wanted.items()}
+    settings = dict(sampler_settings or {})
+    generated = [_generate_one(models[label], count, sampler, seed, place, screens[label], settings) for label, count in wanted.items()]
     known = {label: images for label, (images, _) in references.items() if images is not None}
-    # The cohort takes its place first: another process may have written one meanwhile, and what lies beside it is then its own.
-    with whole_folder(quarantine, force=force) as aside, whole_folder(out, force=force) as folder:
+    with whole_folder(out, force=force) as folder:
         audit = write_cohort(
             folder, generated, models, file_format=file_format, training_images=known, skull_stripped=skull_stripped, command=command
         )
-        reasons, entry = _copies(folder, generated, models, references, gate)
-        _refuse(folder, refused if is_synthetic(out) else quarantine, generated, reasons, entry, gate)
-        if reasons:
-            set_aside(folder, aside, reasons)
-        record(folder, entry)
+        record(folder, _screening(generated, screens, gate))
     if force:
         # What belonged to the cohort that was replaced names participants by the same synthetic ids.
         audit_file.unlink(missing_ok=True)
-        shutil.rmtree(refused, ignore_errors=True)
-    if reasons:
-        console.warn(_SET_ASIDE.format(len(reasons), quarantine))
-    else:
-        quarantine.rmdir()
+        shutil.rmtree(quarantine, ignore_errors=True)
     if len(audit):
         people = {label: participants for label, (_, participants) in references.items()}
         nearest = [people[label][row] for label, row in zip(audit["label"], audit.pop("nearest_training_row"), strict=True)]
         with whole_file(audit_file) as temporary:
             audit.assign(nearest_training_participant=nearest).to_csv(temporary, index=False)
     _show_sampling(generated, models, audit)
-    console.say(f"Wrote {sum(len(part.images) for part in generated) - len(reasons)} synthetic images to {out}.")
+    for part in generated:
+        refused = [f"{count} as {reason}" for reason, count in part.refused.items()]
+        found = f"refused and drawn again: {', '.join(refused)}" if refused else "none refused"
+        console.say(f"{part.label}: drawn images were compared with {screens[part.label].looked_at}; {found}.")
+    console.say(f"Wrote {sum(len(part.images) for part in generated)} synthetic images to {out}.")
     return generated
 
 
@@ -296,52 +286,27 @@ def _fit_one(
     return model
 
 
-def _generate_one(model: FittedModel, n: int, sampler: str, seed: int, device: Any, settings: dict[str, Any]) -> Generated:
+def _generate_one(model: FittedModel, n: int, sampler: str, seed: int, device: Any, screen: Screen, settings: dict[str, Any]) -> Generated:
     label = model.config.label
     progress = partial(console.progress, f"sampling {label}")
-    part = generate_class(model, n, sampler=sampler, seed=seed, device=device, progress=progress, **settings)
+    part = generate_class(model, n, sampler=sampler, seed=seed, device=device, progress=progress, screen=screen, **settings)
     for message in [*poor_fit_warnings(model.config.diagnostics), *part.diagnostics.warnings()]:
         console.warn(f"{label}: {message}")
     return part
 
 
-def _copies(
-    folder: Path,
-    generated: Sequence[Generated],
-    models: Mapping[str, FittedModel],
-    references: Mapping[str, tuple[Images | None, list[str]]],
-    gate: Gate,
-) -> tuple[dict[str, str], dict[str, Any]]:
-    """The copies of patients in a cohort that is not in its place yet, with the reason for each, and what is recorded of it."""
-    names = iter(read_participants(folder / PARTICIPANTS)["participant_id"])
-    reasons, counts, looked_at = {}, {}, {}
-    for part in generated:
-        images, people = references[part.label]
-        posterior = models[part.label].latents.posterior_of_codes
-        found: dict[int, str] = {}
-        if images is not None:
-            found, looked_at[part.label] = screen_images(part.images.pixels, images.pixels, people, gate), "training images"
-        elif posterior is not None:
-            found, looked_at[part.label] = screen_latents(part.latents, posterior, gate), "latents of training images"
-        reasons |= {participant_of(name): found[row] for row, name in zip(range(len(part.images)), names, strict=False) if row in found}
-        counts[part.label] = len(found)
-    return reasons, {"By": "augment generate", "LookedAt": looked_at, "SetAside": counts, "Passed": True} | gate.record(OF_GENERATION)
-
-
-def _refuse(
-    folder: Path, quarantine: Path, generated: Sequence[Generated], reasons: Mapping[str, str], entry: Mapping[str, Any], gate: Gate
-) -> None:
-    """Raise a ``GateError`` if too many of a class are copies; they are left in ``quarantine``."""
-    for part in generated:
-        count = entry["SetAside"][part.label]
-        if count > gate.copies * len(part.images):
-            with whole_folder(quarantine, force=True) as aside:
-                set_aside(folder, aside, reasons)
-            console.warn(_SET_ASIDE.format(len(reasons), quarantine))
-            raise GateError(
-                f"{count} of {len(part.images)} images of {part.label} copy a patient, where {gate.copies:.0%} may: the "
-                f"cohort is not written, and they lie in {quarantine}; choose another sampler, or give --gate copies=... with a --reason."
-            )
+def _screening(generated: Sequence[Generated], screens: Mapping[str, Screen], gate: Gate) -> dict[str, Any]:
+    """What a cohort's description says of the images that were refused, and are not in it."""
+    looked_at = {part.label: screens[part.label].looked_at for part in generated}
+    return {
+        "By": "augment generate",
+        "LookedAt": looked_at,
+        "Drawn": {part.label: part.drawn for part in generated},
+        "Refused": {part.label: sum(part.refused.values()) for part in generated},
+        "RefusedBecause": {part.label: dict(part.refused) for part in generated if part.refused},
+        # Without the training images nobody can tell.
+        "Passed": True if set(looked_at.values()) == {TRAINING_IMAGES} else None,
+    } | gate.record(OF_GENERATION)
 
 
 def _unfinished(out: Path, label: str) -> Path:
@@ -394,8 +359,8 @@ def _training_images(model: FittedModel, moved: Mapping[str, Any]) -> tuple[Imag
         return prepare(members, model.config.preparation), members.people
     except (TinycohortError, OSError, TypeError) as error:
         console.warn(
-            f"{label}: the training images cannot be read again ({error}); no distances to them are given. "
-            "Name them with --data (and --table) to have them."
+            f"{label}: the training images cannot be read again ({error}); no distances to them are given, "
+            "and copies of them are not seen, but by latents. Name them with --data (and --table)."
         )
         return None, []
 
@@ -434,16 +399,19 @@ def _show_sampling(generated: Sequence[Generated], models: Mapping[str, FittedMo
             (
                 part.label,
                 len(part.images),
+                part.drawn,
+                f"{1 - len(part.images) / part.drawn:.1%}",
                 *("-" if v is None else f"{v:.2f}" for v in (found.acceptance, found.unmoved, found.off_manifold)),
                 f"{near.median():.4f}" if len(near) else "-",
                 f"{fit['held_out_decoded_nearest_median']:.4f}",
                 f"{fit['held_out_nearest_median']:.4f}",
             )
         )
-    header = ("class", "images", "accepted", "unmoved", "off", "nearest", "held out decoded", "held out")
+    header = ("class", "images", "drawn", "refused", "accepted", "unmoved", "off", "nearest", "held out decoded", "held out")
     console.show_table(f"Sampler {generated[0].diagnostics.sampler}", header, rows)
     console.say(
-        "accepted: proposals; unmoved, off: shares of chains that stayed on their start, or ended off the manifold. nearest: median "
+        "refused: share of the drawn, because they show a patient; others were drawn instead. accepted: proposals; unmoved, off: shares of "
+        "chains that stayed on their start, or ended off the manifold. nearest: median "
         "distance of a synthetic image to the nearest training image (RMS over voxels); held out decoded, held out: that of what real "
         "images not trained on decode to, and of these images themselves."
     )

@@ -12,6 +12,7 @@ A blurred image is nearer to everybody, which leaves its ratio alone; a distance
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -152,19 +153,38 @@ def copies(closeness: Closeness, p: ArrayLike, names: Sequence[str], gate: Gate,
     }
 
 
-def screen_images(images: Tensor, references: Tensor, people: Sequence[str], gate: Gate) -> dict[int, str]:
-    """Which images ``(n, 1, ...)`` copy a reference ``(m, 1, ...)``, and why: in brightness and contrast of their own, but in place.
+@dataclass(frozen=True, eq=False)
+class Patients:
+    """Those trained on, as images are compared with them: ``standardised`` images ``(m, voxels)``, and of whom each is ``(m,)``."""
 
-    Nothing can be told, and nothing is found, if the references are of fewer than 3 people.
+    images: NDArray[np.float32]
+    people: NDArray[np.str_]
+
+    @classmethod
+    def of(cls, images: Tensor, people: Sequence[str]) -> "Patients":
+        """Of images ``(m, 1, ...)`` and their participants."""
+        return cls(standardised(images.numpy()), np.asarray(people).astype(str))
+
+    @cached_property
+    def ratios(self) -> NDArray[np.float64]:
+        """Their own, among themselves: what is usual."""
+        return usual_ratios(self.images, self.people)
+
+
+def screen_images(images: Tensor, patients: Patients, gate: Gate, *, looks: int) -> dict[int, str]:
+    """Which images ``(n, 1, ...)`` copy a patient, and why: in brightness and contrast of their own, but in place.
+
+    Nothing can be told, and nothing is found, if there are fewer than 3 patients. ``looks`` is as for ``copies``.
     """
-    if len(set(people)) < FEWEST_PEOPLE:
+    names = np.unique(patients.people)
+    if len(names) < FEWEST_PEOPLE:
         return {}
-    some, real = (standardised(part.numpy()) for part in (images, references))
-    owners = np.asarray(people).astype(str)
-    chunks = (some[start : start + CHUNK] for start in range(0, len(some), CHUNK))
-    closeness = Closeness.joined([Closeness.of(per_person(aligned_distances(chunk, real), owners)[0]) for chunk in chunks])
-    p = closeness_p(closeness.ratio, usual_ratios(real, owners))
-    return copies(closeness, p, np.unique(owners).tolist(), gate, where="image", looks=len(images))
+    distances = (
+        per_person(aligned_distances(standardised(chunk.numpy()), patients.images), patients.people)[0] for chunk in images.split(CHUNK)
+    )
+    closeness = Closeness.joined([Closeness.of(chunk) for chunk in distances])
+    p = closeness_p(closeness.ratio, patients.ratios)
+    return copies(closeness, p, names.tolist(), gate, where="image", looks=looks)
 
 
 def usual_ratios(images: NDArray[np.float32], people: NDArray[np.str_]) -> NDArray[np.float64]:
@@ -181,10 +201,10 @@ def usual_ratios(images: NDArray[np.float32], people: NDArray[np.str_]) -> NDArr
     return np.concatenate(ratios)
 
 
-def screen_latents(z: Tensor, posterior: Posterior, gate: Gate) -> dict[int, str]:
+def screen_latents(z: Tensor, posterior: Posterior, gate: Gate, *, looks: int) -> dict[int, str]:
     """Which latents ``(n, D)`` decode to the reconstruction of one patient: nearer to a posterior's mean than its draws come.
 
-    The squared distance in standard deviations follows the chi-squared law with D degrees for draws of that posterior, so that of ``n``
+    The squared distance in standard deviations follows the chi-squared law with D degrees for draws of that posterior, so that of ``looks``
     such draws any is called a reconstruction with probability ``gate.level`` at most: every patient is looked at. Where the latent may as
     well be a draw of another patient's posterior, as all may once the posterior has collapsed, it shows neither.
     """
@@ -195,6 +215,6 @@ def screen_latents(z: Tensor, posterior: Posterior, gate: Gate) -> dict[int, str
         [((rows[:, None] - posterior.mean) / posterior.std).square().sum(-1).topk(2, largest=False).values for rows in chunks]
     )
     nearest, second = squares.T.numpy()
-    at_a_mean = nearest <= stats.chi2.ppf(gate.level / (len(z) * len(posterior)), posterior.dim)
+    at_a_mean = nearest <= stats.chi2.ppf(gate.level / (looks * len(posterior)), posterior.dim)
     found = at_a_mean & (second > stats.chi2.isf(gate.level, posterior.dim))
     return {int(row): "the reconstruction of a patient: decoded from where their posterior has its mean" for row in np.flatnonzero(found)}

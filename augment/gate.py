@@ -6,7 +6,7 @@ from typing import Any
 
 from ..datasets.errors import UsageError
 
-OF_GENERATION = ("level", "ratio", "copies")  # what `augment generate` looks at; the rest is the audit's
+OF_GENERATION = ("level", "ratio")  # what `augment generate` looks at; the rest is the audit's
 
 
 @dataclass(frozen=True)
@@ -16,12 +16,12 @@ class Gate:
     Parameters
     ----------
     level : float
-        The probability that any image of a class that copies nobody is set aside, or called a reconstruction.
+        The probability that any image of a class that copies nobody is refused, set aside, or called a reconstruction.
     ratio : float
         A copy is at most this much as far from one patient as from any other. The default is the one that Carlini et al. 2023
         ("Extracting training data from diffusion models") relate distances to.
     copies : float
-        The share of a class's images that may be set aside; more are a fault of the sampler, and refuse the cohort.
+        The share of a class's images that the audit may set aside; more are a fault of the sampler, and refuse the cohort.
     duplicates : float
         The share of a class's images that may repeat another one of them.
     membership : float

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -14,6 +14,7 @@ from ..datasets.transforms import Images
 from .autoencoders import GaussianAutoencoder
 from .diagnostics import Diagnostics
 from .model import FittedModel, decode
+from .redrawing import Screen, replace_refused
 from .samplers import DEFAULT_SAMPLER, SAMPLERS, Sampler, fit_sampler
 
 Progress = Callable[[int], AbstractContextManager[Callable[[], None]]]
@@ -42,6 +43,8 @@ class Generated:
         What the draw derives from.
     model_digest : str
         SHA-256 of the weights.
+    refused : mapping
+        How many other images were drawn and refused, by reason.
     """
 
     label: str
@@ -50,6 +53,12 @@ class Generated:
     diagnostics: Diagnostics
     seed: int
     model_digest: str
+    refused: Mapping[str, int] = field(default_factory=dict)
+
+    @property
+    def drawn(self) -> int:
+        """How many images were drawn, with those that were refused."""
+        return len(self.images) + sum(self.refused.values())
 
 
 def build_sampler(model: FittedModel, name: str, *, seed: int, **settings: Any) -> Sampler:
@@ -71,6 +80,7 @@ def generate_class(
     seed: int = 0,
     device: torch.device | None = None,
     progress: Progress = _unseen,
+    screen: Screen | None = None,
     **settings: Any,
 ) -> Generated:
     """Draw ``n`` images of a model's class.
@@ -89,14 +99,35 @@ def generate_class(
         Where to decode; the chains run on the CPU.
     progress : callable
         Of the number of the sampler's steps: a context that gives what is called after each.
+    screen : callable, optional
+        Of images and their latents: why some are refused, by row. Others are drawn in their place, in further rounds; the first round,
+        which the diagnostics are of, is what is drawn without a screen.
     **settings
         Of the sampler.
+
+    Raises
+    ------
+    UsageError
+        As ``build_sampler``.
+    GateError
+        If the screen refuses too many (``redrawing.replace_refused``).
     """
-    latents, diagnostics = draw_latents(model, n, sampler=sampler, seed=seed, progress=progress, **settings)
-    place = device or torch.device("cpu")
-    pixels = decode(model.autoencoder.to(place), latents.to(place)).cpu()
-    model.autoencoder.cpu()
-    return Generated(model.config.label, Images(pixels, model.config.space), latents, diagnostics, seed, model.digest)
+    label, place = model.config.label, device or torch.device("cpu")
+    _require_some(n)
+    fitted = build_sampler(model, sampler, seed=seed, **settings)
+
+    def draw(*round_: int, n: int) -> tuple[Tensor, Tensor, Diagnostics]:
+        latents, diagnostics = _sample(model, fitted, n, seeded_generator(seed, label, sampler, *round_), progress)
+        pixels = decode(model.autoencoder.to(place), latents.to(place)).cpu()
+        model.autoencoder.cpu()
+        return pixels, latents, diagnostics
+
+    pixels, latents, diagnostics = draw(n=n)
+    refused: Mapping[str, int] = {}
+    if screen is not None:
+        latents = latents.clone()  # which may be a view of what the sampler was fitted on
+        refused = replace_refused(pixels, latents, lambda round_, size: draw(round_, n=size)[:2], screen, model, sampler)
+    return Generated(label, Images(pixels, model.config.space), latents, diagnostics, seed, model.digest, refused)
 
 
 def draw_latents(
@@ -108,13 +139,22 @@ def draw_latents(
     progress: Progress = _unseen,
     **settings: Any,
 ) -> tuple[Tensor, Diagnostics]:
-    """The latents ``(n, D)`` that ``generate_class`` decodes, and how they were drawn; arguments as there."""
+    """The latents ``(n, D)`` that ``generate_class`` decodes without a screen, and how they were drawn; arguments as there."""
+    _require_some(n)
+    fitted = build_sampler(model, sampler, seed=seed, **settings)
+    return _sample(model, fitted, n, seeded_generator(seed, model.config.label, sampler), progress)
+
+
+def _require_some(n: int) -> None:
     if n < 1:
         raise UsageError(f"The number of images must be 1 or more, not {n}.")
-    fitted = build_sampler(model, sampler, seed=seed, **settings)
+
+
+def _sample(model: FittedModel, fitted: Sampler, n: int, generator: torch.Generator, progress: Progress) -> tuple[Tensor, Diagnostics]:
+    """Latents in the space of codes, as they are decoded."""
     with progress(fitted.n_steps) as advance:
-        latents, diagnostics = fitted.sample(n, seeded_generator(seed, model.config.label, sampler), advance)
-    if SAMPLERS[sampler].in_base_space:
+        latents, diagnostics = fitted.sample(n, generator, advance)
+    if SAMPLERS[fitted.name].in_base_space:
         assert isinstance(model.autoencoder, GaussianAutoencoder)
         with torch.no_grad():
             latents = model.autoencoder.transport(latents)

@@ -77,7 +77,7 @@ def record(cohort: Path, entry: Mapping[str, Any]) -> None:
     """Add what a gate found to ``Gates`` in a cohort's description, take what it set aside off the numbers of images, and seal it anew."""
     path = cohort / DESCRIPTION
     content = json.loads(path.read_text(encoding="utf-8"))
-    for label, count in entry["SetAside"].items():
+    for label, count in entry.get("SetAside", {}).items():
         if label in content.get("Classes", {}):
             content["Classes"][label]["n"] -= count
     write_json(path, content | {"Gates": [*content.get("Gates", []), dict(entry)]})
@@ -85,9 +85,12 @@ def record(cohort: Path, entry: Mapping[str, Any]) -> None:
 
 
 def already_set_aside(cohort: Path, label: str) -> int:
-    """How many images of a class gates have set aside before, as the cohort's description has it."""
+    """How many images of a class gates have set aside before, as the cohort's description has it.
+
+    What `augment generate` refuses while it draws never was in the cohort, and stands under other names (``Refused``).
+    """
     content = json.loads((cohort / DESCRIPTION).read_text(encoding="utf-8"))
-    return sum(entry["SetAside"].get(label, 0) for entry in content.get("Gates", []))
+    return sum(entry.get("SetAside", {}).get(label, 0) for entry in content.get("Gates", []))
 
 
 def apply_gate(cohort: Path, reasons: Mapping[str, str], entry: Mapping[str, Any]) -> None:

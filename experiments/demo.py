@@ -1,6 +1,7 @@
 """The demo: the whole method on the embedded cohort, in minutes on two processor cores."""
 
 import shutil
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ import pandas as pd
 
 from ..augment import commands, console
 from ..augment.fitting import PRESETS, FitSettings
+from ..augment.model import FittedModel
 from ..classifiers.training import ClassifierSettings
 from ..datasets.errors import DataError
 from ..datasets.files import refuse_existing, whole_file
@@ -51,16 +53,17 @@ def run_demo(out: Path, *, steps: int, force: bool) -> None:
     commands.check(SOURCE, sized=False)
     settings = demo_settings(steps)
     models = commands.fit(SOURCE, [], settings, out / "models", force=force, command=f"augment demo --steps {steps}")
-    commands.generate(
-        out / "models", [], out / "synthetic", balance=True, n=max(_counts(models).values()) + 30, force=force, command="augment demo"
+    generated = commands.generate(
+        out / "models", [], out / "synthetic", balance=True, n=wanted_images(models), force=force, command="augment demo"
     )
     commands.show(["demo", str(out / "synthetic")], SOURCE, PREPARATION, out / "contact-sheet.png", columns=8, labels=[], force=force)
-    made = Source(str(out / "synthetic")).read().counts()  # without the copies that were set aside
+    made = {part.label: part for part in generated}
     rows = [
         {
             "class": label,
             "real (training)": _counts(models)[label],
-            "synthetic": made.get(label, 0),
+            "synthetic": len(made[label].images),
+            "drawn": made[label].drawn,
             "explained, training": f"{model.config.diagnostics['explained_train']:.0%}",
             "explained, held out": f"{model.config.diagnostics['explained_validation']:.0%}",
             "active units": model.config.diagnostics["active_units"],
@@ -82,6 +85,11 @@ def demo_settings(steps: int) -> FitSettings:
     """The default settings on coronal slices."""
     default = PRESETS["default"]
     return replace(default, preparation=PREPARATION, training=replace(default.training, steps=steps))
+
+
+def wanted_images(models: Mapping[str, FittedModel]) -> int:
+    """Of each class, real and synthetic together: so many that the largest class gets some too."""
+    return max(_counts(models).values()) + 30
 
 
 def study_configuration(steps: int) -> dict[str, Any]:
@@ -110,5 +118,5 @@ def _is_a_demo_s(study: Path) -> bool:
         return False
 
 
-def _counts(models: dict) -> dict[str, int]:
+def _counts(models: Mapping[str, FittedModel]) -> dict[str, int]:
     return next(iter(models.values())).config.data["counts"]

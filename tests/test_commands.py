@@ -12,7 +12,6 @@ import pytest
 from tinycohort.augment import commands, generation, model_config, stored
 from tinycohort.augment.decoded_paths import interpolate_class
 from tinycohort.augment.fitting import PRESETS, FitSettings
-from tinycohort.augment.gate import Gate
 from tinycohort.augment.training import TrainingSettings
 from tinycohort.datasets.cohort import Cohort
 from tinycohort.datasets.errors import DataError, UsageError
@@ -205,5 +204,5 @@ def test_a_sampler_is_fitted_once_a_class(studies, tmp_path, monkeypatch):
     monkeypatch.setattr(
         generation, "fit_sampler", lambda name, *args, **options: fitted.append(name) or fit_sampler(name, *args, **options)
     )
-    commands.generate(studies["pictures"].models, [], tmp_path / "syn", n=3, sampler="gmm", gate=Gate.parse(["copies=1"], "few", "--gate"))
+    commands.generate(studies["pictures"].models, [], tmp_path / "syn", n=3, sampler="gmm")
     assert fitted == ["gmm", "gmm"]

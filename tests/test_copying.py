@@ -7,6 +7,7 @@ from scipy import stats
 
 from tinycohort.augment.copying import (
     Closeness,
+    Patients,
     aligned_distances,
     among_people,
     closeness_p,
@@ -152,48 +153,52 @@ def test_a_ratio_that_is_improbable_but_not_small_is_no_copy():
 # What generation looks at.
 
 
+def screened(drawn, references, people):
+    return screen_images(drawn, Patients.of(references, people), Gate(), looks=len(drawn))
+
+
 def test_images_are_screened_against_those_trained_on():
     patients = images(12)
     drawn = torch.cat([images(5, seed=1), 0.5 * patients[3:4] + 0.2, patients[7:8] + 0.01 * images(1, seed=2)])
     people = [f"p{i:02d}" for i in range(12)]
-    found = screen_images(drawn, patients, people, Gate())
+    found = screened(drawn, patients, people)
     assert sorted(found) == [5, 6]
     assert found[5].startswith("a copy of p03 (image: 0.00 times")
     assert found[6].startswith("a copy of p07 ")
     # Two scans of one person are no second person.
     twice = torch.cat([patients, patients[3:4] + 0.01 * images(1, seed=3)])
-    assert sorted(screen_images(drawn, twice, [*people, "p03"], Gate())) == [5, 6]
-    assert screen_images(drawn, patients, ["a"] * 6 + ["b"] * 6, Gate()) == {}
+    assert sorted(screened(drawn, twice, [*people, "p03"])) == [5, 6]
+    assert screened(drawn, patients, ["a"] * 6 + ["b"] * 6) == {}
 
 
 def test_of_many_images_and_people_a_screening_takes_some_at_a_time(monkeypatch):
     rows, people = standardised(images(23).numpy()), np.array([f"p{i % 13:02d}" for i in range(23)])
     slow = Closeness.of(among_people(aligned_distances(rows, rows), people)[0]).ratio
     drawn = torch.cat([images(5, seed=1), images(23)[3:4]])
-    expected = screen_images(drawn, images(23), people.tolist(), Gate())
+    expected = screened(drawn, images(23), people.tolist())
     assert list(expected) == [5]
     monkeypatch.setattr("tinycohort.augment.copying.CHUNK", 2)
     assert usual_ratios(rows, people) == pytest.approx(slow, abs=1e-5)
-    assert screen_images(drawn, images(23), people.tolist(), Gate()) == expected
+    assert screened(drawn, images(23), people.tolist()) == expected
     monkeypatch.setattr("tinycohort.augment.copying.EXAMPLES", 5)
     assert usual_ratios(rows, people) == pytest.approx(slow[::3], abs=1e-5)
-    assert list(screen_images(drawn, images(23), people.tolist(), Gate())) == [5]
+    assert list(screened(drawn, images(23), people.tolist())) == [5]
 
 
 def test_latents_at_a_posterior_s_mean_are_reconstructions_and_its_draws_are_none():
     generator = torch.Generator().manual_seed(0)
     posterior = Posterior(torch.randn((30, 8), generator=generator), torch.full((30, 8), -4.0))
-    alarms = sum(bool(screen_latents(posterior.sample(generator), posterior, Gate())) for _ in range(200))
+    alarms = sum(bool(screen_latents(posterior.sample(generator), posterior, Gate(), looks=30)) for _ in range(200))
     assert stats.binomtest(alarms, 200, 0.05, alternative="greater").pvalue > 0.001
     z = posterior.sample(generator)
     z[[4, 9]] = posterior.mean[[4, 9]] + 0.05 * posterior.std[[4, 9]]
-    assert sorted(screen_latents(z, posterior, Gate())) == [4, 9]
+    assert sorted(screen_latents(z, posterior, Gate(), looks=30)) == [4, 9]
 
 
 def test_a_collapsed_posterior_shows_nobody():
     collapsed = Posterior(torch.zeros(30, 8), torch.zeros(30, 8))
-    assert screen_latents(collapsed.mean, collapsed, Gate()) == {}
-    assert screen_latents(torch.zeros(3, 8), Posterior(torch.zeros(1, 8), torch.zeros(1, 8)), Gate()) == {}
+    assert screen_latents(collapsed.mean, collapsed, Gate(), looks=30) == {}
+    assert screen_latents(torch.zeros(3, 8), Posterior(torch.zeros(1, 8), torch.zeros(1, 8)), Gate(), looks=3) == {}
 
 
 # The thresholds.

@@ -151,11 +151,11 @@ REFUSED = {
         r"'riemannian' needs a model with a Gaussian posterior, which the model AE has not; for it choose one of: normal, gmm",
     ),
     # The gate.
-    "a threshold without a reason": ((*GENERATE, "--gate", "copies=0.5"), 2, "--gate and --reason go together"),
+    "a threshold without a reason": ((*GENERATE, "--gate", "ratio=0.4"), 2, "--gate and --reason go together"),
     "a threshold that generation has not": (
-        (*GENERATE, "--gate", "membership=1", "--reason", "a trial"),
+        (*GENERATE, "--gate", "copies=1", "--reason", "a trial"),
         2,
-        "--gate changes level, ratio, copies, not 'membership'",
+        "--gate changes level, ratio, not 'copies'",
     ),
     "an audit of real people": (("audit", "{bids}", "--model", "{models-pictures}", "--out", "{out}"), 2, "bids is no synthetic cohort"),
     "an audit without models": (("audit", "{nothing}", "--model", "{none}", "--out", "{out}"), 3, "no fitted model in .*none"),

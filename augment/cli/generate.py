@@ -55,14 +55,14 @@ def generate_command(
         typer.Option(
             "--gate",
             help="Change a threshold for copies of patients, with a --reason: level=0.05 (chance that one is seen where there is none), "
-            "ratio=0.5 (of a copy's distance to the patient over that to others), copies=0.05 (share that may be set aside).",
+            "ratio=0.5 (of a copy's distance to the patient over that to others).",
         ),
     ] = None,
     reason: Reason = "",
     device: DeviceOfNetworks = "cpu",
     force: Force = False,
 ) -> None:
-    """Draw a synthetic cohort from fitted models; images that copy a patient are set aside beside it."""
+    """Draw a synthetic cohort from fitted models; images that copy a patient are drawn again."""
     import math
 
     from ...datasets.errors import UsageError

@@ -1,0 +1,369 @@
+"""Generation delivers what was asked for: what shows a patient is drawn again, and only a law that copies most of the time is an error."""
+
+import json
+import re
+from collections import Counter
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from folders import tree
+from scipy import stats
+
+from tinycohort.augment import commands, generation, stored
+from tinycohort.augment.gate import Gate
+from tinycohort.augment.generation import generate_class
+from tinycohort.augment.quarantine import already_set_aside, apply_gate, quarantine_of
+from tinycohort.augment.redrawing import replace_refused
+from tinycohort.augment.samplers import Normal
+from tinycohort.augment.screening import screen_of
+from tinycohort.datasets.errors import GateError
+from tinycohort.datasets.readers import read_cohort
+from tinycohort.datasets.transforms import Images, Preparation, prepare
+from tinycohort.experiments import demo
+
+COPY = "a copy of a training image"
+
+
+@pytest.fixture
+def models(studies):
+    return stored.load_models(studies["pictures"].models)
+
+
+# Rounds, on numbers in place of images.
+
+
+class Numbers:
+    """Draws 0, 1, 2 and so on, of which a screen refuses some."""
+
+    def __init__(self, n, refuses):
+        self.pixels = torch.arange(float(n))[:, None]
+        self.latents = -self.pixels.clone()
+        self.refuses, self.sizes, self.drawn = refuses, [], n
+
+    def draw(self, round_, size):
+        assert round_ == len(self.sizes) + 1
+        self.sizes.append(size)
+        fresh = torch.arange(float(self.drawn), float(self.drawn + size))[:, None]
+        self.drawn += size
+        return fresh, -fresh
+
+    def screen(self, pixels, latents):
+        assert torch.equal(latents, -pixels)
+        return {row: f"odd {int(number) % 3}" for row, number in enumerate(pixels[:, 0]) if self.refuses(int(number))}
+
+    def replaced(self, model):
+        return replace_refused(self.pixels, self.latents, self.draw, self.screen, model, "normal")
+
+
+@pytest.mark.parametrize("n", [1, 2, 15, 40, 199, 200, 1000])
+@pytest.mark.parametrize("share", [0.0, 0.01, 0.05, 0.3, 0.45])
+def test_refused_draws_are_replaced_until_there_are_as_many_as_were_asked_for(models, n, share):
+    coins = np.random.default_rng([n, int(100 * share)]).random(100_000) < share
+    numbers = Numbers(n, lambda number: coins[number])
+    refused = numbers.replaced(models["AD"])
+    made = numbers.pixels[:, 0].int().tolist()
+    assert torch.equal(numbers.latents, -numbers.pixels)
+    assert not any(coins[number] for number in made)
+    assert all(made[row] == row for row in range(n) if not coins[row]), "what is kept stays where it is"
+    # In order, and none is passed over: what is drawn are those that are kept and those that were refused, and the rest is not counted.
+    assert sorted(made) == np.flatnonzero(~coins)[:n].tolist()
+    last = max(max(made), n - 1)
+    assert refused == Counter(f"odd {number % 3}" for number in np.flatnonzero(coins) if number <= last)
+    assert refused.total() + n == last + 1
+    # Never far more than there were to be.
+    assert len(numbers.sizes) < 10
+    assert numbers.drawn <= n + sum(max(16, 2 * n, 200) for _ in numbers.sizes)
+    assert (share > 0) or numbers.sizes == []
+
+
+@pytest.mark.parametrize(("n", "drawn"), [(1, 200), (3, 200), (40, 200), (150, 450), (200, 200), (1000, 1000)])
+def test_a_law_that_always_copies_is_told_as_soon_as_200_draws_are(models, n, drawn):
+    numbers = Numbers(n, lambda number: True)
+    with pytest.raises(GateError, match=f"^{drawn} of {drawn} images of AD that normal drew were refused"):
+        numbers.replaced(models["AD"])
+    assert numbers.drawn == drawn
+    assert len(numbers.sizes) <= 6
+
+
+def test_half_are_tolerated_and_one_more_is_not(models):
+    numbers = Numbers(200, lambda number: number < 100)
+    assert numbers.replaced(models["AD"]).total() == 100
+    with pytest.raises(GateError, match="101 of 200 images of AD"):
+        Numbers(200, lambda number: number < 101).replaced(models["AD"])
+    # Of fewer than 200 it may be chance, as of two of which one is bad.
+    assert Numbers(60, lambda number: number < 50).replaced(models["AD"]).total() == 50
+
+
+def test_the_error_says_why_and_what_to_change(models, studies):
+    with pytest.raises(GateError) as told:
+        Numbers(200, lambda number: number % 3 > 0).replaced(models["AD"])
+    assert "133 of 200" in str(told.value)
+    assert "(67 as odd 1; 66 as odd 2), where 50% may: nothing is written. Another --seed will not help" in str(told.value)
+    assert re.search(
+        r"another --sampler \(riemannian, .*gmm, posterior, two-stage\), or train the model with more --jitter", str(told.value)
+    )
+    # Of those that serve the model.
+    with pytest.raises(GateError, match=r"another --sampler \(gmm, two-stage\), or train"):
+        Numbers(200, lambda number: True).replaced(stored.load_models(studies["ae"].models)["AD"])
+
+
+# The screen.
+
+
+def test_an_image_is_judged_alike_in_every_round(models):
+    """Whatever else is drawn with it: the level is shared out over the images that were asked for."""
+    generator = torch.Generator().manual_seed(1)
+    basis = torch.rand((5, 256), generator=generator)
+    patients, others = ((torch.randn((n, 5), generator=generator) @ basis).reshape(n, 1, 16, 16) for n in (40, 200))
+    weights, z = torch.linspace(0, 0.5, 200)[:, None, None, None], torch.zeros(200, 2)
+    drawn = weights * others + (1 - weights) * patients.repeat(5, 1, 1, 1)
+    people, known = [f"{row:02d}" for row in range(40)], Images(patients, models["AD"].config.space)
+    strict, loose = (screen_of(models["AD"], known, people, Gate(), n=n) for n in (20, 1))
+    together = list(strict(drawn, z))
+    assert 40 < len(together) < 80
+    assert [row for row in range(200) if strict(drawn[row : row + 1], z[:1])] == together
+    assert len(loose(drawn, z)) > 90, "the number of looks matters"
+
+
+def training_images(studies, model):
+    members = read_cohort(studies["pictures"].data).of_class(model.config.label)
+    members = members.where(np.array([model.config.participants.trained_on(who) for who in members.table["participant_id"]]))
+    return list(members.table["participant_id"]), prepare(members, model.config.preparation)
+
+
+# The command.
+
+
+@pytest.mark.slow
+def test_the_demo_gets_what_it_asks_for(tmp_path):
+    """`benchmarks/delivery.py` does so for more fits and seeds."""
+    models = commands.fit(demo.SOURCE, [], demo.demo_settings(demo.STEPS), tmp_path / "models")
+    n, refused = demo.wanted_images(models), 0
+    for seed in range(5):
+        parts = commands.generate(tmp_path / "models", [], tmp_path / "syn", balance=True, n=n, seed=seed, force=True)
+        made = read_cohort(tmp_path / "syn").counts()
+        real = models["AD"].config.data["counts"]
+        assert {label: real[label] + made[label] for label in real} == dict.fromkeys(real, n)
+        assert sorted(path.name for path in tmp_path.iterdir()) == ["models", "syn", "syn.audit.csv"]
+        refused += sum(part.drawn - len(part.images) for part in parts)
+    assert refused > 0, "a test of drawing again"
+
+
+@pytest.fixture
+def copying(studies, monkeypatch):
+    """A decoder that gives training images for a share of the latents of AD that ``normal`` draws, and else nobody."""
+
+    def make(share):
+        draw = generation.generate_class
+        original = generation.decode
+
+        def drawn(model, n, **options):
+            def decode(autoencoder, z):
+                if model.config.label != "AD":
+                    return original(autoencoder, z)
+                patients = training_images(studies, model)[1].pixels
+                noise = [torch.rand((1, 16, 16), generator=torch.Generator().manual_seed(int(1e6 * abs(code)))) for code in z[:, 1]]
+                copied = z[:, 0] < stats.norm.ppf(share)
+                return torch.stack([patients[row % len(patients)] if copied[row] else noise[row] for row in range(len(z))])
+
+            with monkeypatch.context() as patch:
+                patch.setattr(generation, "decode", decode)
+                return draw(model, n, **options)
+
+        monkeypatch.setattr(commands, "generate_class", drawn)
+        return drawn
+
+    return make
+
+
+def generate(studies, out, **options):
+    return commands.generate(studies["pictures"].models, [], out, **({"n": 40, "sampler": "normal"} | options))
+
+
+def gates(folder):
+    return json.loads((folder / "dataset_description.json").read_text())["Gates"]
+
+
+def pixels(folder):
+    cohort = read_cohort(folder)
+    assert cohort.problems == ()
+    return prepare(cohort, Preparation(scaling="none")).pixels
+
+
+def test_a_sampler_that_copies_half_of_the_time_delivers_and_says_so(augment, studies, models, tmp_path, copying):
+    unscreened = copying(0.45)(models["AD"], 60, sampler="normal", seed=3)
+    words = ("generate", "--models", studies["pictures"].models, "-n", 60, "--sampler", "normal", "--seed", 3, "--format", "npz")
+    answer = augment(*words, "--out", tmp_path / "syn")
+    assert answer.code == 0, answer.err
+    assert read_cohort(tmp_path / "syn").counts() == {"AD": 60, "CN": 60}
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["syn", "syn.audit.csv"]
+    (entry,) = gates(tmp_path / "syn")
+    refused = entry["Refused"]["AD"]
+    assert refused > 20
+    assert entry == {
+        "By": "augment generate",
+        "LookedAt": {"AD": "training images", "CN": "training images"},
+        "Drawn": {"AD": 60 + refused, "CN": 60},
+        "Refused": {"AD": refused, "CN": 0},
+        "RefusedBecause": {"AD": {COPY: refused}},
+        "Passed": True,
+        "Thresholds": {"level": 0.05, "ratio": 0.5},
+    }
+    assert f"AD: drawn images were compared with training images; refused and drawn again: {refused} as {COPY}." in answer.words
+    assert "CN: drawn images were compared with training images; none refused." in answer.words
+    assert re.search(rf"AD 60 {60 + refused} {refused / (60 + refused):.1%} ", answer.words)
+    assert "Wrote 120 synthetic images" in answer.words
+    # What is kept is what is drawn without a screen, where it was; what is not shows nobody.
+    made, people = pixels(tmp_path / "syn")[:60], training_images(studies, models["AD"])[1].pixels
+    copied = unscreened.latents[:, 0] < stats.norm.ppf(0.45)
+    assert 0 < int(copied.sum()) < 60
+    assert torch.equal(made[~copied], unscreened.images.pixels[~copied])
+    assert not any(torch.equal(image, patient) for image in made for patient in people)
+    assert len({image.numpy().tobytes() for image in made}) == 60
+    table = pd.read_csv(tmp_path / "syn.audit.csv")
+    assert (table["distance"] > 0).all()
+    # The audit counts what was taken out of the cohort, and these never were in it.
+    assert already_set_aside(tmp_path / "syn", "AD") == 0
+    assert json.loads((tmp_path / "syn/dataset_description.json").read_text())["Classes"]["AD"]["n"] == 60
+
+
+def test_a_balanced_cohort_is_balanced(studies, models, tmp_path, copying):
+    copying(0.4)
+    generate(studies, tmp_path / "syn", n=30, balance=True)
+    real = models["AD"].config.data["counts"]
+    made = read_cohort(tmp_path / "syn").counts()
+    assert {label: real[label] + made[label] for label in real} == {"AD": 30, "CN": 30}
+
+
+def test_the_same_seed_draws_the_same_again(studies, tmp_path, copying):
+    copying(0.3)
+    for name, seed in (("a", 0), ("b", 0), ("c", 1)):
+        generate(studies, tmp_path / name, seed=seed)
+    assert gates(tmp_path / "a")[0]["Refused"]["AD"] > 0
+    assert tree(tmp_path / "a") == tree(tmp_path / "b")
+    assert not torch.equal(pixels(tmp_path / "a"), pixels(tmp_path / "c"))
+
+
+def test_further_rounds_draw_others(studies, models):
+    """Neither the first round again, nor the same in every further one."""
+    seen = []
+
+    def screen(drawn, latents):
+        seen.append(latents.clone())
+        return dict.fromkeys([range(1), range(16), ()][len(seen) - 1], "in vain")
+
+    part = generate_class(models["AD"], 20, sampler="normal", seed=2, screen=screen)
+    assert part.refused == {"in vain": 17}
+    assert part.drawn == 37
+    assert [len(latents) for latents in seen] == [20, 16, 16]
+    assert len(torch.cat(seen).unique(dim=0)) == 52
+    without = generate_class(models["AD"], 20, sampler="normal", seed=2)
+    assert torch.equal(seen[0], without.latents)
+    assert torch.equal(part.latents[1:], without.latents[1:])
+    assert torch.equal(part.latents[0], seen[2][0])
+    assert part.diagnostics == without.diagnostics
+    assert without.refused == {}
+
+
+def test_a_sampler_is_fitted_once_for_all_rounds(studies, tmp_path, copying, monkeypatch):
+    fitted, fit_sampler = [], generation.fit_sampler
+    monkeypatch.setattr(generation, "fit_sampler", lambda name, *args, **more: fitted.append(name) or fit_sampler(name, *args, **more))
+    copying(0.3)
+    generate(studies, tmp_path / "syn")
+    assert gates(tmp_path / "syn")[0]["Refused"]["AD"] > 0
+    assert fitted == ["normal", "normal"]
+
+
+def test_a_sampler_that_always_copies_ends_and_leaves_nothing(augment, studies, tmp_path, copying):
+    copying(1.0)
+    words = ("generate", "--models", studies["pictures"].models, "-n", 40, "--sampler", "normal", "--out", tmp_path / "syn")
+    answer = augment(*words)
+    assert answer.code == 5
+    assert f"200 of 200 images of AD that normal drew were refused (200 as {COPY}), where 50% may: nothing is written." in answer.words
+    assert "Another --seed will not help" in answer.words
+    assert list(tmp_path.iterdir()) == []
+    # And may be tried again as it is.
+    copying(0.0)
+    assert augment(*words).code == 0
+    assert read_cohort(tmp_path / "syn").counts() == {"AD": 40, "CN": 40}
+
+
+def test_a_cohort_that_is_refused_leaves_the_one_that_it_would_have_replaced(studies, tmp_path, copying):
+    copying(0.1)
+    generate(studies, tmp_path / "syn")
+    apply_gate(tmp_path / "syn", {"synAD0003": "a copy of 007"}, {"By": "a test", "SetAside": {"AD": 1}, "Passed": True})
+    before = tree(tmp_path)
+    copying(1.0)
+    with pytest.raises(GateError, match="were refused"):
+        generate(studies, tmp_path / "syn", force=True)
+    assert tree(tmp_path) == before
+    # One that is written takes with it what an audit has set aside of the old.
+    copying(0.1)
+    generate(studies, tmp_path / "syn", force=True)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["syn", "syn.audit.csv"]
+    assert read_cohort(tmp_path / "syn").counts() == {"AD": 40, "CN": 40}
+
+
+@pytest.mark.parametrize("when", ["tinycohort.augment.commands.record", "tinycohort.datasets.files.os.replace"])
+def test_a_cohort_that_cannot_be_written_leaves_the_old_one(studies, tmp_path, monkeypatch, when):
+    generate(studies, tmp_path / "syn")
+    apply_gate(tmp_path / "syn", {"synAD0003": "a copy of 007"}, {"By": "a test", "SetAside": {"AD": 1}, "Passed": True})
+    assert quarantine_of(tmp_path / "syn").is_dir()
+    before = tree(tmp_path)
+
+    def full(*args):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(when, full)
+    with pytest.raises(OSError, match="No space left"):
+        generate(studies, tmp_path / "syn", force=True, seed=1)
+    assert tree(tmp_path) == before
+
+
+def test_changed_thresholds_are_told_with_their_reason(studies, tmp_path):
+    gate = Gate.parse(["ratio=0.2"], "for a test", "--gate")
+    generate(studies, tmp_path / "syn", gate=gate)
+    (entry,) = gates(tmp_path / "syn")
+    assert (entry["Changed"], entry["Reason"]) == (["ratio"], "for a test")
+
+
+def test_without_the_training_images_the_latents_tell(augment, studies, tmp_path, models, monkeypatch):
+    # Latents of so short a training lie too close together to tell patients apart.
+    apart = {
+        label: replace(model, posterior=replace(model.posterior, log_var=torch.full_like(model.posterior.log_var, -20)))
+        for label, model in models.items()
+    }
+    means = apart["AD"].posterior.mean
+    sample = Normal.sample
+
+    def reconstructing(self, n, generator, *rest):
+        z, diagnostics = sample(self, n, generator, *rest)
+        z[:3] = means[:3]
+        return z, diagnostics
+
+    monkeypatch.setattr(Normal, "sample", reconstructing)
+    monkeypatch.setattr(commands, "load_models", lambda folder, labels: {"AD": apart["AD"]})
+    words = ("generate", "--models", "models", "-n", 40, "--sampler", "normal", "--data", tmp_path / "moved.npz")
+    answer = augment(*words, "--out", tmp_path / "syn")
+    assert answer.code == 0, answer.err
+    assert (
+        "AD: drawn images were compared with latents of training images; refused and drawn again: 6 as the reconstruction" in answer.words
+    )
+    assert [path.name for path in tmp_path.iterdir()] == ["syn"]
+    (entry,) = gates(tmp_path / "syn")
+    assert entry["LookedAt"] == {"AD": "latents of training images"}
+    assert (entry["Drawn"], entry["Refused"]) == ({"AD": 46}, {"AD": 6})
+    assert entry["RefusedBecause"] == {"AD": {"the reconstruction of a training image": 6}}
+    assert entry["Passed"] is None, "which nobody can tell without the images"
+
+
+def test_where_nothing_can_be_compared_the_description_says_so(studies, tmp_path):
+    moved = {"data": str(tmp_path / "moved.npz")}
+    commands.generate(studies["ae"].models, [], tmp_path / "syn", n=5, sampler="normal", moved=moved)
+    (entry,) = gates(tmp_path / "syn")
+    assert entry["LookedAt"] == {"AD": "nothing", "CN": "nothing"}
+    assert entry["Refused"] == {"AD": 0, "CN": 0}
+    assert entry["Passed"] is None
