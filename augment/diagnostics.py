@@ -1,7 +1,6 @@
 """Did the sampler work? Numbers that every sampling returns, and the warnings they give rise to.
 
-R-hat and ESS follow Vehtari et al. 2021 (split chains, without rank-normalisation). Chains of the paper's length never mix
-between centroids, by design, so both are information and raise no warning.
+R-hat and ESS follow Vehtari et al. 2021 (split chains, without rank-normalisation).
 """
 
 import math
@@ -12,6 +11,9 @@ import torch
 from torch import Tensor
 
 TOLERATED_SHARE = 0.1  # of chains that never moved, or that ended off the manifold
+TOLERATED_R_HAT = 1.1
+ONE_PERSON = 1.5  # centroids that a draw is near to: fewer, and it is a variation of one training image
+AT_HOME = 0.9  # share of chains that end where they began
 ACCEPTANCE_RANGE = (0.4, 0.98)  # optimum of HMC near 0.65 to 0.8; near 1 the steps are too small to move
 
 
@@ -26,7 +28,8 @@ class Diagnostics:
     n_samples : int
         Number of latents drawn.
     off_manifold : float, optional
-        Share of the latents outside the manifold's support A (``riemannian.default_log_threshold``).
+        Share of the latents off the manifold: outside the support of the sampler's own law (``riemannian.default_log_threshold``), or of a
+        sampler that has none, off the manifold that holds people left out (``manifold.py``).
     acceptance : float, optional
         Mean over chains and iterations of the acceptance probability.
     step_size : float, optional
@@ -76,6 +79,18 @@ class Diagnostics:
         if self.unmoved is not None and self.unmoved > TOLERATED_SHARE:
             found.append(
                 f"{self.sampler}: {self.unmoved:.0%} of the chains never moved: those samples decode to reconstructions of training images."
+            )
+        alone = self.effective_centroids is not None and self.effective_centroids < ONE_PERSON
+        if alone and (self.home is None or self.home > AT_HOME):
+            stay = "" if self.home is None else f"{self.home:.0%} of the chains end nearest to the training image that they began at, and "
+            found.append(
+                f"{self.sampler}: {stay}every sample is a variation of one training image: the reach is so short that the law is that of "
+                "the training images' posteriors, times rho / sqrt(D)."
+            )
+        if self.r_hat is not None and self.r_hat > TOLERATED_R_HAT:
+            found.append(
+                f"{self.sampler}: the chains have not mixed (R-hat {self.r_hat:.3g}, where {TOLERATED_R_HAT} may): where they began decides "
+                "how many samples lie where."
             )
         if self.off_manifold is not None and self.off_manifold > TOLERATED_SHARE:
             found.append(f"{self.sampler}: {self.off_manifold:.0%} of the samples lie off the manifold, where the decoder saw no data.")

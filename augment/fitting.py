@@ -27,6 +27,7 @@ from .model_config import EXPLAINS_LITTLE, MetricSettings, ModelConfig, Particip
 from .nearest import explained_variance, nearest_images
 from .networks import Architecture, default_channels
 from .posterior import Posterior
+from .samplers import Latents
 from .training import Record, TrainingSettings, train
 
 FEWEST_IMAGES = 10  # of a class, before the split: 7 to train on, 1 to select by
@@ -207,7 +208,8 @@ def fit_class(
         versions=installed_versions(),
         command=command,
     )
-    return FittedModel(config, autoencoder, codes, posterior, metric, result.history)
+    model = FittedModel(config, autoencoder, codes, posterior, metric, result.history)
+    return model.scored(_latents_of(autoencoder, images["validation"].pixels))
 
 
 def training_sides(cohort: Cohort, split: Split, label: str) -> dict[str, Cohort]:
@@ -297,6 +299,12 @@ def fit_warnings(diagnostics: dict[str, Any], settings: FitSettings) -> list[str
             f"and samples may be close to them. Add images, lower --latent-dim{more}."
         )
     return found
+
+
+def _latents_of(autoencoder: Autoencoder, images: Tensor) -> Latents:
+    """Codes of images, and their posteriors where there are some."""
+    posterior = posterior_of(autoencoder, images) if isinstance(autoencoder, GaussianAutoencoder) else None
+    return Latents(encode(autoencoder, images), autoencoder, posterior)
 
 
 def _prepare_together(sides: dict[str, Cohort], preparation: Preparation, like: ImageSpace, hooks: Hooks) -> dict[str, Images]:

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -15,7 +15,7 @@ from .autoencoders import GaussianAutoencoder
 from .diagnostics import Diagnostics
 from .model import FittedModel, decode
 from .redrawing import Screen, replace_refused
-from .samplers import DEFAULT_SAMPLER, SAMPLERS, Sampler, fit_sampler
+from .samplers import AUTO, DEFAULT_SAMPLER, SAMPLERS, Sampler, fit_sampler
 
 Progress = Callable[[int], AbstractContextManager[Callable[[], None]]]
 
@@ -62,14 +62,18 @@ class Generated:
 
 
 def build_sampler(model: FittedModel, name: str, *, seed: int, **settings: Any) -> Sampler:
-    """The sampler ``name`` for a model.
+    """The sampler ``name`` for a model; ``auto`` is the law that is best for people left out.
 
     Raises
     ------
     UsageError
         If there is no such sampler or setting, or it does not serve such a model.
     """
-    return fit_sampler(name, model.latents, seed=derived_seed(seed, model.config.label, "sampler"), **settings)
+    resolved = model.law_scores.chosen if name == AUTO else name
+    if name == AUTO and any(value is not None for value in settings.values()):
+        given = ", ".join(key for key, value in settings.items() if value is not None)
+        raise UsageError(f"The sampler auto chooses its settings, and takes no {given}; name the sampler that it is a setting of.")
+    return fit_sampler(resolved, model.latents, seed=derived_seed(seed, model.config.label, "sampler"), **settings)
 
 
 def generate_class(
@@ -92,7 +96,7 @@ def generate_class(
     n : int
         How many, at least 1.
     sampler : str
-        A key of ``samplers.SAMPLERS``.
+        A key of ``samplers.SAMPLERS``, or ``auto``: the law that makes people left out most probable.
     seed : int
         Same seed, same images, on the same machine.
     device : torch.device, optional
@@ -117,7 +121,7 @@ def generate_class(
     fitted = build_sampler(model, sampler, seed=seed, **settings)
 
     def draw(*round_: int, n: int) -> tuple[Tensor, Tensor, Diagnostics]:
-        latents, diagnostics = _sample(model, fitted, n, seeded_generator(seed, label, sampler, *round_), progress)
+        latents, diagnostics = _sample(model, fitted, n, seeded_generator(seed, label, fitted.name, *round_), progress)
         pixels = decode(model.autoencoder.to(place), latents.to(place)).cpu()
         model.autoencoder.cpu()
         return pixels, latents, diagnostics
@@ -126,7 +130,7 @@ def generate_class(
     refused: Mapping[str, int] = {}
     if screen is not None:
         latents = latents.clone()  # which may be a view of what the sampler was fitted on
-        refused = replace_refused(pixels, latents, lambda round_, size: draw(round_, n=size)[:2], screen, model, sampler)
+        refused = replace_refused(pixels, latents, lambda round_, size: draw(round_, n=size)[:2], screen, model, fitted.name)
     return Generated(label, Images(pixels, model.config.space), latents, diagnostics, seed, model.digest, refused)
 
 
@@ -142,7 +146,7 @@ def draw_latents(
     """The latents ``(n, D)`` that ``generate_class`` decodes without a screen, and how they were drawn; arguments as there."""
     _require_some(n)
     fitted = build_sampler(model, sampler, seed=seed, **settings)
-    return _sample(model, fitted, n, seeded_generator(seed, model.config.label, sampler), progress)
+    return _sample(model, fitted, n, seeded_generator(seed, model.config.label, fitted.name), progress)
 
 
 def _require_some(n: int) -> None:
@@ -154,11 +158,21 @@ def _sample(model: FittedModel, fitted: Sampler, n: int, generator: torch.Genera
     """Latents in the space of codes, as they are decoded."""
     with progress(fitted.n_steps) as advance:
         latents, diagnostics = fitted.sample(n, generator, advance)
+    if diagnostics.off_manifold is None and model.posterior is not None:
+        diagnostics = replace(diagnostics, off_manifold=_off_manifold(model, fitted, latents))
     if SAMPLERS[fitted.name].in_base_space:
         assert isinstance(model.autoencoder, GaussianAutoencoder)
         with torch.no_grad():
             latents = model.autoencoder.transport(latents)
     return latents, diagnostics
+
+
+def _off_manifold(model: FittedModel, fitted: Sampler, latents: Tensor) -> float | None:
+    """Share of draws off the manifold that holds people left out; unknown of codes behind a flow."""
+    if model.latents.posterior_of_codes is None and not SAMPLERS[fitted.name].in_base_space:
+        return None
+    assert model.latents.manifold is not None
+    return float((~model.latents.manifold.inside(latents)).double().mean())
 
 
 def top_up(counts: Mapping[str, int], n: int | None = None) -> dict[str, int]:

@@ -1,6 +1,7 @@
 """Latent laws with a density, fitted on the codes of the training images: one Gaussian, kernels, a mixture.
 
-All three see the codes in the coordinates of their shrunk covariance (``Whitening``), in which a law needs few numbers, and is never singular.
+All three see the codes in the coordinates of their shrunk covariance (``Whitening``), in which a law needs few numbers and is never
+singular.
 """
 
 import math

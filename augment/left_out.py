@@ -29,9 +29,8 @@ FEWEST_OF_A_COMPONENT = 12  # codes
 Array = NDArray[np.float64]
 Rows = NDArray[np.int64]
 Settings = dict[str, Any]
-Score = Callable[
-    [Rows, Rows], Array
-]  # (candidates, out): log densities of the rows that are left out, under laws fitted on those that are kept
+# From rows that are kept and rows that are left out, log densities (candidates, out) of these under laws fitted on those.
+Score = Callable[[Rows, Rows], Array]
 
 
 @dataclass(frozen=True, eq=False)
@@ -128,14 +127,15 @@ def choose_manifold(base: Posterior, centroids: Tensor, *, holds: float = HOLDS)
 
     matrix = left_out(n, score, n_folds=n if n <= ONE_BY_ONE / 4 else FOLDS)
     best, scores = chosen_by_others(matrix)
-    return Choice({**candidates[best], "log_threshold": conformal_threshold(matrix[best], holds), "holds": holds}, scores)
+    threshold = conformal_threshold(matrix[best], holds)
+    return Choice({**candidates[best], "log_threshold": threshold, "holds": holds if threshold is not None else 1.0}, scores)
 
 
-def conformal_threshold(scores: Array, holds: float) -> float:
-    """What a new person's score reaches with probability ``holds``, as those left out ``(s,)`` tell: -inf if they are too few to tell."""
+def conformal_threshold(scores: Array, holds: float) -> float | None:
+    """What a new person's score reaches with probability ``holds``, as those left out ``(s,)`` tell; ``None`` if they are too few."""
     # Of n + 1 exchangeable scores the last is among the k lowest with probability k / (n + 1).
     below = math.floor((1 - holds) * (len(scores) + 1))
-    return float(np.sort(scores)[below - 1]) if below else -math.inf
+    return float(np.sort(scores)[below - 1]) if below else None
 
 
 def _stacked(densities: Sequence[Tensor]) -> Array:

@@ -1,20 +1,20 @@
-"""A Riemannian manifold that people reach whom the model has not seen, and the uniform law on it.
+"""A Riemannian manifold that holds people whom the model has not seen, and the uniform law on it.
 
 Eq. 7 gives every centroid its own posterior's covariance, a hundredth of the variance between people: then each centroid is an island. Here
 all have S, the shrunk covariance of the aggregated posterior:
 
     omega_i(z) = exp(-(z - c_i)^T S^-1 (z - c_i) / rho^2)          G(z) = (sum_i omega_i(z))^(2 m / D) S^-1
 
-so that sqrt det G is (sum_i omega_i)^m, but for a constant. m, the *crowding*, says how the volume grows where m people crowd together: as Eq. 7
-sums the centroids it is D / 2, with weights that are normalised (Hauberg, Freifeld and Black 2012) it would be 0, and at 1 the volume counts
-people. rho = sqrt(2) ``width``. Both are chosen by how probable they make codes that are left out (``law_scores``).
+so that sqrt det G is (sum_i omega_i)^m, but for a constant. The *crowding* m says how the volume grows where people crowd together: as
+Eq. 7 sums the centroids it is D / 2, with weights that are normalised (Hauberg, Freifeld and Black 2012) it would be 0, and at 1 the volume
+counts people. rho = sqrt(2) ``width``. Both are chosen by how probable they make codes that are left out (``left_out.py``).
 
 For a whole m the power is a sum over all m-tuples of people, each of which is a Gaussian around their mean:
 
     (sum_i omega_i)^m = sum_(i_1 .. i_m) exp(-(sum_j |c_(i_j) - c|^2 + m |z - c|^2) / rho^2),    c the mean of c_(i_1) .. c_(i_m)
 
-so the law draws people who are near to each other, and varies their mean: two of them directly, more by Gibbs steps, which nothing has to be tuned
-for. The manifold is cut where its volume is so low that it still holds the share ``holds`` of people left out.
+so the law draws people who are near to each other, and varies their mean: two of them directly, more by Gibbs steps, which need no
+tuning. The manifold is cut where its volume is low, so that it still holds the share ``holds`` of people left out.
 """
 
 import math
@@ -96,9 +96,9 @@ class Manifold:
         log_norm, error = unnormalised._integral(n_proposals)
         return replace(unnormalised, log_norm=log_norm, error=error)
 
-    def cut(self, log_threshold: float, holds: float) -> "Manifold":
-        """The part where the density is at least the threshold, which holds the share ``holds`` of people left out."""
-        if log_threshold == -math.inf:
+    def cut(self, log_threshold: float | None, holds: float) -> "Manifold":
+        """The part with at least the threshold's density, which holds the share ``holds`` of people left out; all, without one."""
+        if log_threshold is None:
             return self
         # The same draws whenever a model is loaded: the share on the manifold is a number of the model.
         y, _ = self._draw(N_PROPOSALS, torch.Generator(self.centroids.device).manual_seed(0))

@@ -156,7 +156,7 @@ class RiemannianMetric:
 
     def tensor(self, z: Tensor) -> Tensor:
         """Diagonal of G(z), ``(n, D)``, for ``z`` of shape ``(n, D)`` (Eq. 7)."""
-        return torch.cat([self._diagonal(rows, _exp_(self._log_omega(rows))) for rows in self._chunks(z)])
+        return torch.cat([self._diagonal(rows, _exp_(self.log_omega(rows))) for rows in self._chunks(z)])
 
     def log_volume(self, z: Tensor) -> Tensor:
         """log sqrt det G(z), ``(n,)`` (Eq. 5)."""
@@ -164,7 +164,7 @@ class RiemannianMetric:
 
     def log_proximity(self, z: Tensor) -> Tensor:
         """log max_i omega_i(z), ``(n,)``, at most 0."""
-        return torch.cat([self._log_omega(rows).amax(dim=1) for rows in self._chunks(z)])
+        return torch.cat([self.log_omega(rows).amax(dim=1) for rows in self._chunks(z)])
 
     def volume(self, z: Tensor) -> Volume:
         """Log-volume, its gradient and the proximity to the centroids at once, for ``z`` of shape ``(n, D)``."""
@@ -177,7 +177,7 @@ class RiemannianMetric:
         return volume
 
     def _volume(self, z: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        log_omega = self._log_omega(z)
+        log_omega = self.log_omega(z)
         proximity = log_omega.amax(dim=1)
         omega = _exp_(log_omega)
         diagonal = self._diagonal(z, omega)
@@ -190,8 +190,8 @@ class RiemannianMetric:
             gradient = gradient - self.tau * self._background(z) * z * inverse.sum(dim=1, keepdim=True)
         return 0.5 * diagonal.log().sum(dim=1), gradient, proximity
 
-    def _log_omega(self, z: Tensor) -> Tensor:
-        """``(n, k)``; rounding may push the expanded square below 0, and log omega above it."""
+    def log_omega(self, z: Tensor) -> Tensor:
+        """log omega_i(z), ``(n, k)`` at once; rounding may push the expanded square below 0, and log omega above it."""
         centred = z - self._offset
         features = torch.cat([centred.square(), centred], dim=1)
         return torch.addmm(self._log_omega_constant, features, self._to_log_omega).clamp_(max=0)

@@ -8,6 +8,7 @@ import io
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
+from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
 
@@ -23,6 +24,7 @@ from ..datasets.errors import UsageError
 from ..datasets.seeds import derived_seed
 from ..datasets.texts import read_text
 from .autoencoders import Autoencoder, GaussianAutoencoder, build_autoencoder
+from .law_scores import LawScores, score_laws
 from .metric import RiemannianMetric
 from .model_config import DAMAGES, MetricSettings, ModelConfig, damaged
 from .posterior import Posterior
@@ -82,6 +84,8 @@ class FittedModel:
             raise ValueError(f"the metric has {self.metric.dim} dimensions and the latents have {dim}")
         if not all(value.isfinite().all() for value in self.autoencoder.state_dict().values()):
             raise ValueError("the weights are not finite")
+        if self.config.laws:
+            LawScores.from_json(self.config.laws)
 
     @property
     def digest(self) -> str:
@@ -102,12 +106,30 @@ class FittedModel:
         if self.posterior is None:
             raise UsageError(f"The model '{self.config.model}' has no Gaussian posterior, and so no metric.")
         metric = build_metric(self.posterior, settings, seed=self.config.seed, label=self.config.label, draw=draw)
-        return replace(self, config=replace(self.config, metric=settings), metric=metric)
+        # Its laws are to be looked at anew: the manifold has other centroids.
+        return replace(self, config=replace(self.config, metric=settings, laws={}), metric=metric)
 
-    @property
+    @cached_property
+    def law_scores(self) -> LawScores:
+        """How probable each latent law makes people left out, as the fit has it; of a model that does not say so, computed now."""
+        return LawScores.from_json(self.config.laws) if self.config.laws else score_laws(self._unscored)
+
+    @cached_property
     def latents(self) -> Latents:
         """What samplers are fitted from."""
-        return Latents(self.codes, self.autoencoder, self.posterior, self.metric)
+        return replace(self._unscored, chosen=LawScores.from_json(self.config.laws).settings) if self.config.laws else self._unscored
+
+    @property
+    def _unscored(self) -> Latents:
+        # A fit that was asked for a rho of its own is drawn from with it.
+        asked = self.config.metric
+        reach = None if asked.rho is None and asked.rho_scale == 1 else asked.rho_scale
+        return Latents(self.codes, self.autoencoder, self.posterior, self.metric, reach)
+
+    def scored(self, validation: Latents) -> "FittedModel":
+        """The same model, whose configuration says how probable its laws make people left out, and those of ``validation``."""
+        laws = score_laws(self._unscored, validation, seed=derived_seed(self.config.seed, self.config.label, "laws"))
+        return replace(self, config=replace(self.config, laws=laws.as_json()))
 
     def save(self, folder: Path) -> None:
         """Write the model's files into ``folder``, which exists, and seal it with what is there already.

@@ -21,8 +21,8 @@ from .centroids import choose_centroids
 from .networks import Architecture
 from .training import TrainingSettings
 
-FORMAT = 3
-READABLE = (1, 2, FORMAT)
+FORMAT = 4
+READABLE = (1, 2, 3, FORMAT)
 UNSEALED = (1, 2)  # formats from before there was a manifest
 # What the commands read of a model's records, and its type: told when the model is loaded, and not when it is needed.
 READ_LATER: dict[str, dict[str, type]] = {
@@ -135,6 +135,8 @@ class ModelConfig:
         What the fit reports.
     versions, command
         With what, and how, it was made.
+    laws : dict
+        How probable each latent law makes people left out (``law_scores.LawScores``); empty where nobody has looked yet.
     """
 
     label: str
@@ -153,6 +155,7 @@ class ModelConfig:
     diagnostics: dict[str, Any] = field(default_factory=dict)
     versions: dict[str, str] = field(default_factory=dict)
     command: str = ""
+    laws: dict[str, Any] = field(default_factory=dict)
 
     def source(self, moved: Mapping[str, Any]) -> Source:
         """How the images are read again that the model was fitted on; ``moved`` as for ``Source.moved``."""
@@ -197,7 +200,8 @@ class ModelConfig:
             "metric": MetricSettings,
             "participants": Participants,
         }
-        given = {key: value for key, value in content.items() if key != "format"}
+        # Up to format 3 nobody scored the laws.
+        given: dict[str, Any] = {"laws": {}} | {key: value for key, value in content.items() if key != "format"}
         for f in fields(cls):
             kind = f.type if isinstance(f.type, type) and f.type in (str, int) else dict
             _require_type(given.get(f.name), kind, f.name)

@@ -1,8 +1,10 @@
 """Sampling uniformly on the manifold: p(z) proportional to sqrt det G(z) (Sec. 4.5, Algorithm 2), under three laws, and a fourth.
 
-``riemannian``
+``riemannian`` with a reach
     Exact and proper. With tau = 0 the law of Algorithm 2 does not decay: a chain that mixes well leaves the data for good. Sec. 4.5
-    has the remedy, the uniform law on a set of finite volume; here A = {z : max_i omega_i(z) >= threshold}. The step adapts.
+    has the remedy, the uniform law on a set of finite volume; here A = {z : max_i omega_i(z) >= threshold}. While the centroids are
+    isolated it is the equal mixture of N(c_i, rho^2 / D Sigma_i) and is drawn directly; where they overlap by chains whose step adapts.
+    Without a reach, ``riemannian`` is the law of ``manifold.py``.
 ``riemannian-paper``
     Algorithm 2 to the letter: no support, 100 iterations of 10 leapfrog steps of 0.01.
 ``riemannian-released``
@@ -29,6 +31,10 @@ from .metric import RiemannianMetric, largest_nearest_distance, nearest_distance
 TRACED_CHAINS = 64  # enough for R-hat and ESS, and bounded memory for 100,000 latents
 DETERMINANT_CLAMP = 1e10
 CHUNK_MATRICES = 2**22  # entries of n x D x D or n x k x D matrices held at once: 16 MiB in float32
+BLOCK, MOST_BLOCKS = 100, 5  # transitions between two looks at R-hat, and how many looks
+MIXED = 1.05  # R-hat
+ISOLATED_DRAWS = 2000
+DIRECT_SHARE = 0.5  # of the draws that rejection must keep: less, and the centroids overlap
 STEP_JITTER = 0.3  # near a centroid the law is Gaussian, and without jitter adaptation may settle on a multiple of half its period
 
 Tick = Callable[[], None]
@@ -46,18 +52,20 @@ def default_log_threshold(dim: int, kept: float = 0.99) -> float:
 
 @dataclass(frozen=True)
 class Riemannian:
-    """HMC on the support A, its step adapted; the default sampler.
+    """The uniform law on the support A of Eq. 7: drawn directly where the centroids are isolated, else by HMC with an adapted step.
 
     Momenta are scaled, per latent dimension, by the posteriors' mean width (a diagonal mass): a unit that carries much
-    information is narrow, an unused one has width 1, and one step size cannot fit both. Chains start on centroids drawn uniformly:
-    the law gives every isolated centroid the same mass, since sqrt det Sigma^-1 times the volume of its Gaussian is a constant.
+    information is narrow, an unused one has width 1, and one step size cannot fit both. The law gives every isolated centroid the same
+    mass, since sqrt det Sigma^-1 times the volume of its Gaussian is a constant. Where they overlap, chains start at draws of the isolated
+    law, each by how much of the volume lies there, and run until they have mixed.
 
     Parameters
     ----------
     metric : RiemannianMetric
         On the device where the chains run.
-    n_iterations : int
-        Transitions of each chain (N of Algorithm 2); its last state is the sample.
+    n_iterations : int, optional
+        Transitions of each chain (N of Algorithm 2), which then starts on a centroid drawn uniformly; its last state is the sample. By
+        default none where the centroids are isolated, else as many as R-hat needs, up to ``MOST_BLOCKS`` hundred.
     n_leapfrog : int
         Leapfrog steps in a transition.
     n_warm_up : int
@@ -69,7 +77,7 @@ class Riemannian:
     """
 
     metric: RiemannianMetric
-    n_iterations: int = 100
+    n_iterations: int | None = None
     n_leapfrog: int = 10
     n_warm_up: int = 100
     target_acceptance: float = 0.8
@@ -78,7 +86,7 @@ class Riemannian:
     name = "riemannian"
 
     def __post_init__(self) -> None:
-        _check_lengths(self.n_iterations, self.n_leapfrog)
+        _check_lengths(BLOCK if self.n_iterations is None else self.n_iterations, self.n_leapfrog)
         _check_adaptation(self.n_warm_up, self.target_acceptance)
         if self.log_threshold is not None and not self.log_threshold < 0:
             raise UsageError("The support's threshold lies between 0 and 1: at 1 only the centroids themselves are inside.")
@@ -86,11 +94,55 @@ class Riemannian:
     @property
     def n_steps(self) -> int:
         """Transitions in all, for a progress bar."""
-        return self.n_warm_up + self.n_iterations
+        return self.n_warm_up + (self.n_iterations or BLOCK)
+
+    @property
+    def limit(self) -> float:
+        """Log of the support's threshold."""
+        return default_log_threshold(self.metric.dim) if self.log_threshold is None else self.log_threshold
 
     def sample(self, n: int, generator: torch.Generator, on_iteration: Tick = lambda: None) -> tuple[Tensor, Diagnostics]:
-        """Draw ``n`` latents ``(n, D)``, one chain each, with diagnostics."""
-        log_threshold = default_log_threshold(self.metric.dim) if self.log_threshold is None else self.log_threshold
+        """Draw ``n`` latents ``(n, D)``, with diagnostics."""
+        if self.n_iterations is not None:
+            return self._chains(_draw_rows(self.metric.centroids, n, generator), generator, on_iteration)
+        draws, log_weights = self._isolated(max(ISOLATED_DRAWS, 4 * n), generator)
+        weights = (log_weights - log_weights.amax()).exp()
+        if float(weights.mean()) < DIRECT_SHARE:
+            start = draws[torch.multinomial(weights, n, replacement=True, generator=generator)]
+            return self._chains(start, generator, on_iteration)
+        # Rejection: the weights are even, and their largest bounds them.
+        kept: list[Tensor] = []
+        while sum(map(len, kept)) < n:
+            uniform = torch.rand(len(draws), generator=generator, device=draws.device, dtype=draws.dtype)
+            kept.append(draws[uniform.log() < log_weights - log_weights.amax()])
+            draws, log_weights = self._isolated(max(ISOLATED_DRAWS, 4 * n), generator)
+        for _ in range(self.n_steps):
+            on_iteration()
+        z = torch.cat(kept)[:n]
+        found = Diagnostics(self.name, n, off_manifold(self.metric, z, self.limit), effective_centroids=effective_centroids(self.metric, z))
+        return z, found
+
+    def _isolated(self, n: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """Draws ``(n, D)`` of the law that isolated centroids have, and the log of the volume over their density ``(n,)``."""
+        metric, dim = self.metric, self.metric.dim
+        draw = {"generator": generator, "device": metric.centroids.device, "dtype": metric.centroids.dtype}
+        index = torch.randint(len(metric.centroids), (n,), generator=generator, device=metric.centroids.device)
+        # -D log omega follows a chi-squared law: by its quantiles no draw lies off the support.
+        uniform = torch.rand((n, 1), **draw).double().cpu().numpy() * chi2.cdf(-dim * self.limit, dim)
+        radius = torch.as_tensor(chi2.ppf(uniform, dim), device=metric.centroids.device).sqrt().to(metric.centroids.dtype)
+        direction = torch.randn((n, dim), **draw)
+        direction = direction / direction.norm(dim=1, keepdim=True)
+        width = metric.rho / math.sqrt(dim)
+        z = metric.centroids[index] + width * radius * direction * metric.precisions[index].rsqrt()
+        parts = []
+        for rows in z.split(max(1, CHUNK_MATRICES // len(metric.centroids))):
+            log_omega = metric.log_omega(rows)
+            own = 0.5 * metric.precisions.log().sum(dim=1) + 0.5 * dim * log_omega
+            parts.append(own.masked_fill(log_omega < self.limit, -math.inf).logsumexp(dim=1))
+        return z, metric.log_volume(z) - torch.cat(parts)
+
+    def _chains(self, start: Tensor, generator: torch.Generator, on_iteration: Tick) -> tuple[Tensor, Diagnostics]:
+        log_threshold = self.limit
         # The local law is N(c, rho^2 / D Sigma): in these units it is close to a standard normal in every dimension.
         width = self.metric.rho / math.sqrt(self.metric.dim) * self.metric.log_mean_std.exp()
 
@@ -99,7 +151,6 @@ class Riemannian:
             outside = volume.log_proximity < log_threshold
             return volume.log.masked_fill(outside, -math.inf), volume.gradient * width
 
-        start = _draw_rows(self.metric.centroids, n, generator)
         state = hmc.init(start / width, log_density)
         state, step_size = hmc.warm_up(
             state,
@@ -116,7 +167,9 @@ class Riemannian:
         def step(state: hmc.State) -> tuple[hmc.State, hmc.Info]:
             return hmc.step(state, log_density, step_size=step_size, n_leapfrog=self.n_leapfrog, generator=generator, jitter=STEP_JITTER)
 
-        state, diagnostics = _run(self.name, step, state, start / width, self.n_iterations, on_iteration)
+        state, diagnostics = _run(
+            self.name, step, state, start / width, self.n_iterations or BLOCK, on_iteration, until_mixed=self.n_iterations is None
+        )
         z = state.z * width
         return z, _locate(replace(diagnostics, step_size=step_size), self.metric, start, z, log_threshold)
 
@@ -234,14 +287,11 @@ class OwnMetric:
     ----------
     learnt : LearntMetric
         With G^-1 and its centroids, on the device and in the dtype that the chains are to run in.
-    metric : RiemannianMetric, optional
-        Of the posteriors, where the model has one too: to say how many draws lie off the manifold.
     n_iterations, n_leapfrog, n_warm_up, target_acceptance
         As of ``riemannian``.
     """
 
     learnt: LearntMetric
-    metric: RiemannianMetric | None = None
     n_iterations: int = 100
     n_leapfrog: int = 10
     n_warm_up: int = 100
@@ -302,9 +352,8 @@ class OwnMetric:
 
         state, diagnostics = _run(self.name, step, state, start, self.n_iterations, on_iteration)
         z = state.z
-        off = None if self.metric is None else off_manifold(self.metric, z)
         distance = float((z - start).square().mean(dim=1).sqrt().median())
-        return z, replace(diagnostics, step_size=step_size, off_manifold=off, distance=distance)
+        return z, replace(diagnostics, step_size=step_size, distance=distance)
 
 
 def off_manifold(metric: RiemannianMetric, z: Tensor, log_threshold: float | None = None) -> float:
@@ -329,21 +378,35 @@ def _draw_rows(points: Tensor, n: int, generator: torch.Generator) -> Tensor:
     return points[torch.randint(len(points), (n,), generator=generator, device=points.device)]
 
 
-def _run(name: str, step: Step, state: hmc.State, start: Tensor, n_iterations: int, on_iteration: Tick) -> tuple[hmc.State, Diagnostics]:
-    """Run all chains and gather what the steps report."""
+def _run(
+    name: str,
+    step: Step,
+    state: hmc.State,
+    start: Tensor,
+    n_iterations: int,
+    on_iteration: Tick,
+    *,
+    until_mixed: bool = False,
+) -> tuple[hmc.State, Diagnostics]:
+    """Run all chains and gather what the steps report; if ``until_mixed``, as often again as R-hat asks for."""
     acceptance = 0.0
-    trace = []
-    for _ in range(n_iterations):
-        state, info = step(state)
-        acceptance += float(info.acceptance.mean()) / n_iterations
-        trace.append(state.z[:TRACED_CHAINS])
-        on_iteration()
+    trace: list[Tensor] = []
+    for _ in range(MOST_BLOCKS if until_mixed else 1):
+        first = not trace
+        for _ in range(n_iterations):
+            state, info = step(state)
+            acceptance += float(info.acceptance.mean())
+            trace.append(state.z[:TRACED_CHAINS])
+            if first:
+                on_iteration()
+        if float(split_r_hat(torch.stack(trace)).amax()) < MIXED:
+            break
     chains = torch.stack(trace)
     unmoved = float((state.z == start).all(dim=1).double().mean())
     diagnostics = Diagnostics(
         sampler=name,
         n_samples=len(start),
-        acceptance=acceptance,
+        acceptance=acceptance / len(trace),
         unmoved=unmoved,
         r_hat=float(split_r_hat(chains).amax()),
         ess=float(effective_sample_size(chains).amin()),
@@ -355,7 +418,26 @@ def _run(name: str, step: Step, state: hmc.State, start: Tensor, n_iterations: i
 def _locate(
     diagnostics: Diagnostics, metric: RiemannianMetric, start: Tensor, end: Tensor, log_threshold: float | None = None
 ) -> Diagnostics:
-    """Add how far the chains came, and how many of them left the manifold."""
-    nearest = torch.cat([torch.cdist(rows, metric.centroids).argmin(dim=1) for rows in start.split(4096)])
+    """Add how far the chains came, how many of them left the manifold, and how many are still where they began."""
+    nearest, last = (_nearest(metric, z) for z in (start, end))
     distance = ((end - start).square() * metric.precisions[nearest]).mean(dim=1).sqrt()
-    return replace(diagnostics, off_manifold=off_manifold(metric, end, log_threshold), distance=float(distance.median()))
+    return replace(
+        diagnostics,
+        off_manifold=off_manifold(metric, end, log_threshold),
+        distance=float(distance.median()),
+        home=float((nearest == last).double().mean()),
+        effective_centroids=effective_centroids(metric, end),
+    )
+
+
+def _nearest(metric: RiemannianMetric, z: Tensor) -> Tensor:
+    return torch.cat([torch.cdist(rows, metric.centroids).argmin(dim=1) for rows in z.split(4096)])
+
+
+def effective_centroids(metric: RiemannianMetric, z: Tensor) -> float:
+    """exp of the entropy of the weights omega at latents ``(n, D)``, on average: about how many centroids each is near to."""
+    total = 0.0
+    for rows in z.split(max(1, CHUNK_MATRICES // len(metric.centroids))):
+        log_p = metric.log_omega(rows).log_softmax(dim=1)
+        total += float((-(log_p.exp() * log_p).sum(dim=1)).exp().sum())
+    return total / len(z)

@@ -1,8 +1,10 @@
 """Latent samplers by name. A sampler is fitted from posteriors and draws latents: ``sample(n, generator) -> (z, diagnostics)``."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any, Protocol
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import Any, Literal, Protocol
 
 import numpy as np
 import torch
@@ -11,12 +13,16 @@ from torch import Tensor
 from ..datasets.errors import UsageError
 from .autoencoders import Autoencoder, GaussianAutoencoder, LearntMetric, LearntPrior
 from .diagnostics import Diagnostics
+from .laws import Gaussian, Kernels, Mixture, log_mixture
+from .left_out import choose_kernels, choose_manifold, choose_mixture
+from .manifold import HOLDS, Manifold
 from .metric import RiemannianMetric
-from .posterior import Posterior
-from .riemannian import OwnMetric, Riemannian, RiemannianPaper, RiemannianReleased, Tick, off_manifold
+from .posterior import Posterior, log_standard_normal
+from .riemannian import OwnMetric, Riemannian, RiemannianPaper, RiemannianReleased, Tick
 from .two_stage import TwoStage
 
-DEFAULT_SAMPLER = "riemannian"
+AUTO = "auto"  # the law that is best for people left out (law_scores.py)
+DEFAULT_SAMPLER = AUTO
 
 
 class Sampler(Protocol):
@@ -42,7 +48,6 @@ class Normal:
     """The VAE's prior, N(0, I), in the space of ``codes`` ``(n, D)``."""
 
     codes: Tensor
-    metric: RiemannianMetric | None = None
 
     name = "normal"
     n_steps = 1
@@ -52,7 +57,11 @@ class Normal:
         like = self.codes
         z = torch.randn((n, like.shape[1]), generator=generator, device=like.device, dtype=like.dtype)
         on_iteration()
-        return z, _plain_diagnostics(self.name, z, self.metric)
+        return z, Diagnostics(self.name, n)
+
+    def log_density(self, z: Tensor) -> Tensor:
+        """log p(z) in nats, ``(n,)``."""
+        return log_standard_normal(z.double())
 
 
 @dataclass(frozen=True)
@@ -60,7 +69,6 @@ class AggregatedPosterior:
     """Draw a training image, then z from its q(z|x): the baseline that a sampler has to beat."""
 
     posterior: Posterior
-    metric: RiemannianMetric | None = None
 
     name = "posterior"
     n_steps = 1
@@ -70,7 +78,13 @@ class AggregatedPosterior:
         index = torch.randint(len(self.posterior), (n,), generator=generator, device=self.posterior.mean.device)
         z = self.posterior[index].sample(generator)
         on_iteration()
-        return z, _plain_diagnostics(self.name, z, self.metric)
+        return z, Diagnostics(self.name, n)
+
+    def log_density(self, z: Tensor) -> Tensor:
+        """log p(z) in nats, ``(n,)``."""
+        posterior = self.posterior.to(torch.float64)
+        rows = z.double().split(max(1, 2**22 // posterior.mean.numel()))
+        return torch.cat([posterior.log_prob(part[:, None]).logsumexp(dim=1) for part in rows]) - math.log(len(posterior))
 
 
 @dataclass(frozen=True)
@@ -81,20 +95,17 @@ class GaussianMixture:
     ----------
     weights, means, cholesky : torch.Tensor
         ``(m,)``, ``(m, D)`` and ``(m, D, D)``: the components, with their covariances' lower Cholesky factors.
-    metric : RiemannianMetric, optional
-        To say how many draws lie off the manifold.
     """
 
     weights: Tensor
     means: Tensor
     cholesky: Tensor
-    metric: RiemannianMetric | None = None
 
     name = "gmm"
     n_steps = 1
 
     @classmethod
-    def fit(cls, codes: Tensor, metric: RiemannianMetric | None, *, n_components: int | None = None, seed: int = 0) -> "GaussianMixture":
+    def fit(cls, codes: Tensor, *, n_components: int | None = None, seed: int = 0) -> "GaussianMixture":
         """Fit by EM on codes ``(n, D)``; by default 10 components, or as many as there are codes.
 
         Raises
@@ -115,7 +126,7 @@ class GaussianMixture:
 
         # In float64: of fewer codes than dimensions a covariance is singular but for scikit-learn's 1e-6, which float32 can lose.
         cholesky = np.linalg.cholesky(np.asarray(mixture.covariances_))
-        return cls(as_codes(mixture.weights_), as_codes(mixture.means_), as_codes(cholesky), metric)
+        return cls(as_codes(mixture.weights_), as_codes(mixture.means_), as_codes(cholesky))
 
     def sample(self, n: int, generator: torch.Generator, on_iteration: Tick = lambda: None) -> tuple[Tensor, Diagnostics]:
         """Draw ``n`` latents ``(n, D)``, in random order of components."""
@@ -123,7 +134,11 @@ class GaussianMixture:
         noise = torch.randn((n, self.means.shape[1]), generator=generator, device=self.means.device, dtype=self.means.dtype)
         z = self.means[component] + torch.einsum("nij,nj->ni", self.cholesky[component], noise)
         on_iteration()
-        return z, _plain_diagnostics(self.name, z, self.metric)
+        return z, Diagnostics(self.name, n)
+
+    def log_density(self, z: Tensor) -> Tensor:
+        """log p(z) in nats, ``(n,)``."""
+        return log_mixture(z.double(), self.weights.double(), self.means.double(), self.cholesky.double())
 
 
 @dataclass(frozen=True)
@@ -132,7 +147,6 @@ class Vamp:
 
     codes: Tensor
     model: LearntPrior
-    metric: RiemannianMetric | None = None
 
     name = "vamp"
     n_steps = 1
@@ -142,11 +156,12 @@ class Vamp:
         """Draw ``n`` latents ``(n, D)``."""
         z = self.model.sample_prior(n, generator).to(self.codes.dtype)
         on_iteration()
-        return z, _plain_diagnostics(self.name, z, self.metric)
+        return z, Diagnostics(self.name, n)
 
-
-def _plain_diagnostics(name: str, z: Tensor, metric: RiemannianMetric | None) -> Diagnostics:
-    return Diagnostics(name, len(z), None if metric is None else off_manifold(metric, z))
+    @torch.no_grad()
+    def log_density(self, z: Tensor) -> Tensor:
+        """log p(z) in nats, ``(n,)``."""
+        return self.model.log_prior(z.to(self.codes.dtype)).double()
 
 
 @dataclass(frozen=True, eq=False)
@@ -161,22 +176,31 @@ class Latents:
         What decodes them; its type says which samplers can be used.
     posterior, metric : optional
         Of the training images, for a ``GaussianAutoencoder``.
+    reach : float, optional
+        Of ``riemannian`` where a draw does not say it: a multiple of Algorithm 1's rho, which the metric has been given already.
+    chosen : mapping
+        From sampler to settings that were chosen for these latents, for which it need not look again.
     """
 
     codes: Tensor
     autoencoder: Autoencoder
     posterior: Posterior | None = None
     metric: RiemannianMetric | None = None
+    reach: float | None = None
+    chosen: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
     @property
     def posterior_of_codes(self) -> Posterior | None:
         """The posterior, where it is one of codes: a flow that follows it leads to another space."""
         return self.posterior if self.posterior is not None and torch.equal(self.posterior.mean, self.codes) else None
 
-    @property
-    def metric_of_codes(self) -> RiemannianMetric | None:
-        """The metric, where it is one of the space of codes."""
-        return None if self.posterior_of_codes is None else self.metric
+    @cached_property
+    def manifold(self) -> Manifold | None:
+        """The manifold that holds people left out, where the posteriors are."""
+        if self.posterior is None or self.metric is None:
+            return None
+        settings = self.chosen.get("riemannian") or choose_manifold(self.posterior, self.metric.centroids).settings
+        return _manifold(self.posterior, self.metric, settings)
 
 
 @dataclass(frozen=True)
@@ -207,61 +231,114 @@ class Entry:
         return self.needs is GaussianAutoencoder
 
 
-_CHAIN = ("n_iterations", "n_leapfrog", "step_size")
+CHAIN = ("n_iterations", "n_leapfrog", "n_warm_up", "target_acceptance")
+_FIXED_CHAIN = ("n_iterations", "n_leapfrog", "step_size")
+
+
+def parse_reach(text: str) -> float | Literal["auto"]:
+    """``auto``, or a number above 0; raise a ``ValueError`` for anything else."""
+    if text == AUTO:
+        return AUTO
+    reach = float(text)
+    if not 0 < reach < math.inf:
+        raise ValueError(text)
+    return reach
+
+
+def _riemannian(
+    latents: Latents, seed: int, *, reach: float | Literal["auto"] | None = None, holds: float | None = None, **chain: Any
+) -> Manifold | Riemannian:
+    """The manifold that holds people left out; with a number for its reach, or settings of a chain, the law of Algorithm 1's metric."""
+    assert latents.metric is not None
+    assert latents.posterior is not None
+    if reach is None:
+        reach = latents.reach or (1.0 if chain else AUTO)
+    if reach != AUTO:
+        if holds is not None:
+            raise UsageError("The share of people that the manifold holds is a setting of the reach auto; leave one of the two out.")
+        return Riemannian(replace(latents.metric, rho=latents.metric.rho * reach / (latents.reach or 1.0)), **chain)
+    if chain:
+        raise UsageError(f"At the reach auto there is no chain to set {', '.join(chain)} of; give a number as --reach.")
+    if holds is None or holds == HOLDS:
+        assert latents.manifold is not None
+        return latents.manifold
+    if not 0 < holds < 1:
+        raise UsageError(f"The share of people that the manifold holds lies between 0 and 1, not at {holds}.")
+    settings = choose_manifold(latents.posterior, latents.metric.centroids, holds=holds).settings
+    return _manifold(latents.posterior, latents.metric, settings)
+
+
+def _manifold(posterior: Posterior, metric: RiemannianMetric, settings: Mapping[str, Any]) -> Manifold:
+    """With the settings that ``choose_manifold`` gives."""
+    whole = Manifold.fit(posterior, metric.centroids, crowding=settings["crowding"], width=settings["width"])
+    return whole.cut(settings["log_threshold"], settings["holds"])
+
+
+def _kernels(latents: Latents, seed: int, *, width: float | None = None) -> Kernels:
+    settings = latents.chosen.get("kde") or choose_kernels(latents.codes).settings if width is None else {"width": width}
+    return Kernels.fit(latents.codes, **settings)
+
+
+def _mixture(latents: Latents, seed: int, **given: Any) -> Mixture:
+    settings = {} if "n_components" in given else latents.chosen.get("mixture") or choose_mixture(latents.codes).settings
+    return Mixture.fit(latents.codes, **{**settings, **given}, seed=seed)
+
+
 SAMPLERS: dict[str, Entry] = {
     "riemannian": Entry(
-        lambda latents, seed, **settings: Riemannian(latents.metric, **settings),
-        "uniform on the manifold, on a support of finite volume",
-        "Chadebec and Allassonniere 2022, Sec. 4.5",
-        ("n_iterations", "n_leapfrog", "n_warm_up", "target_acceptance", "log_threshold"),
+        _riemannian,
+        "uniform on the manifold that holds 90 % of people left out; with a --reach, on that of Algorithm 1's metric",
+        "after Chadebec and Allassonniere 2022, Sec. 4.5",
+        ("reach", "holds", *CHAIN, "log_threshold"),
         GaussianAutoencoder,
     ),
+    "gaussian": Entry(lambda latents, seed: Gaussian.fit(latents.codes), "one Gaussian, its covariance shrunk", "Ledoit and Wolf 2004"),
+    "kde": Entry(_kernels, "a Gaussian around every code, its width chosen", "Rosenblatt 1956", ("width",)),
+    "mixture": Entry(_mixture, "mixture of as many Gaussians as are best", "Dempster et al. 1977", ("n_components", "covariance")),
     "riemannian-paper": Entry(
         lambda latents, seed, **settings: RiemannianPaper(latents.metric, **settings),
-        "Algorithm 2 to the letter",
+        "Algorithm 2 to the letter: with isolated centroids, posteriors times rho / sqrt(D)",
         "Chadebec and Allassonniere 2022",
-        _CHAIN,
+        _FIXED_CHAIN,
         GaussianAutoencoder,
     ),
     "riemannian-released": Entry(
         lambda latents, seed, **settings: RiemannianReleased(latents.metric, latents.posterior.mean, **settings),
         "the law of the authors' released sampler",
         "Chadebec and Allassonniere 2022, their code",
-        _CHAIN,
+        _FIXED_CHAIN,
         GaussianAutoencoder,
     ),
-    "normal": Entry(lambda latents, seed: Normal(latents.codes, latents.metric_of_codes), "N(0, I)", "Kingma and Welling 2014"),
+    "normal": Entry(lambda latents, seed: Normal(latents.codes), "N(0, I)", "Kingma and Welling 2014"),
     "gmm": Entry(
-        lambda latents, seed, **settings: GaussianMixture.fit(latents.codes, latents.metric_of_codes, seed=seed, **settings),
+        lambda latents, seed, **settings: GaussianMixture.fit(latents.codes, seed=seed, **settings),
         "mixture of 10 Gaussians fitted on the codes",
         "Ghosh et al. 2020",
         ("n_components",),
     ),
     "posterior": Entry(
-        lambda latents, seed: AggregatedPosterior(latents.posterior, latents.metric),
+        lambda latents, seed: AggregatedPosterior(latents.posterior),
         "a training image's posterior",
         "the aggregated posterior: Makhzani et al. 2015",
         needs=GaussianAutoencoder,
     ),
     "vamp": Entry(
-        lambda latents, seed: Vamp(latents.codes, latents.autoencoder, latents.metric_of_codes),
+        lambda latents, seed: Vamp(latents.codes, latents.autoencoder),
         "the prior that the model has learnt",
         "Tomczak and Welling 2018",
         needs=LearntPrior,
     ),
     "two-stage": Entry(
-        lambda latents, seed, **settings: TwoStage.fit(
-            latents.codes, latents.posterior_of_codes, latents.metric_of_codes, seed=seed, **settings
-        ),
+        lambda latents, seed, **settings: TwoStage.fit(latents.codes, latents.posterior_of_codes, seed=seed, **settings),
         "a second VAE, fitted on the codes",
         "Dai and Wipf 2019",
         ("n_training_steps",),
     ),
     "own-metric": Entry(
-        lambda latents, seed, **settings: OwnMetric(latents.autoencoder, latents.metric_of_codes, **settings),
+        lambda latents, seed, **settings: OwnMetric(latents.autoencoder, **settings),
         "where the metric that the model has learnt sees data",
         "Chadebec et al. 2020",
-        ("n_iterations", "n_leapfrog", "n_warm_up", "target_acceptance"),
+        CHAIN,
         LearntMetric,
     ),
 }
@@ -274,8 +351,10 @@ def samplers_for(kind: type[Autoencoder]) -> list[str]:
 
 def check_sampler(name: str, kind: type[Autoencoder], model: str) -> None:
     """Raise a ``UsageError`` if there is no such sampler, or the model of this type and name cannot be sampled with it."""
+    if name == AUTO:
+        return
     if name not in SAMPLERS:
-        raise UsageError(f"There is no sampler '{name}'; choose one of: {', '.join(SAMPLERS)}.")
+        raise UsageError(f"There is no sampler '{name}'; choose one of: {AUTO}, {', '.join(SAMPLERS)}.")
     if not issubclass(kind, SAMPLERS[name].needs):
         lacks = {GaussianAutoencoder: "Gaussian posterior", LearntPrior: "prior of its own", LearntMetric: "metric of its own"}
         raise UsageError(
@@ -294,7 +373,7 @@ def fit_sampler(name: str, latents: Latents, *, seed: int = 0, **settings: Any) 
     latents : Latents
         Of a fitted model.
     seed : int
-        For a fit that is itself random (``gmm``, ``two-stage``).
+        For a fit that is itself random (``gmm``, ``mixture``, ``two-stage``).
     **settings
         Of that sampler; ``None`` means its default.
 

@@ -13,9 +13,8 @@ from torch import Tensor, nn
 
 from ..datasets.errors import UsageError
 from .diagnostics import Diagnostics
-from .metric import RiemannianMetric
 from .posterior import Posterior
-from .riemannian import Tick, off_manifold
+from .riemannian import Tick
 
 WIDTH = 128  # of the hidden layers; the paper's 1,024 are for 50,000 codes and more
 BATCH = 256
@@ -68,23 +67,18 @@ class TwoStage:
         Trained.
     mean, std : torch.Tensor
         ``(D,)``: of the codes, which standardise them.
-    metric : RiemannianMetric, optional
-        To say how many draws lie off the manifold.
     """
 
     stage: SecondStage
     mean: Tensor
     std: Tensor
-    metric: RiemannianMetric | None = None
 
     name = "two-stage"
     n_steps = 1
 
     @classmethod
     @torch.enable_grad()
-    def fit(
-        cls, codes: Tensor, posterior: Posterior | None, metric: RiemannianMetric | None, *, n_training_steps: int = 1000, seed: int = 0
-    ) -> "TwoStage":
+    def fit(cls, codes: Tensor, posterior: Posterior | None, *, n_training_steps: int = 1000, seed: int = 0) -> "TwoStage":
         """Train on codes ``(n, D)``, in their dtype, by Adam with a learning rate that falls to 0.
 
         It takes as many steps whatever the number of codes, each of at most 256: seconds. The weights kept are those with the best ELBO on
@@ -96,8 +90,6 @@ class TwoStage:
             Of the training images.
         posterior : Posterior, optional
             q(z|x) around these codes: then each step draws from it, as the paper does.
-        metric : RiemannianMetric, optional
-            To say how many draws lie off the manifold.
         n_training_steps : int
             At least 1.
         seed : int
@@ -136,13 +128,13 @@ class TwoStage:
                     loss = float(stage.loss(draws(held_out, noise.manual_seed(seed)), noise))
                 if loss < least:
                     best, least = copy.deepcopy(stage), loss
-        return cls(best.requires_grad_(False), mean, std, metric)
+        return cls(best.requires_grad_(False), mean, std)
 
     def sample(self, n: int, generator: torch.Generator, on_iteration: Tick = lambda: None) -> tuple[Tensor, Diagnostics]:
         """Draw ``n`` latents ``(n, D)``."""
         z = self.mean + self.std * self.stage.sample(n, generator)
         on_iteration()
-        return z, Diagnostics(self.name, n, None if self.metric is None else off_manifold(self.metric, z))
+        return z, Diagnostics(self.name, n)
 
 
 def _perceptron(n_inputs: int, n_outputs: int) -> nn.Sequential:

@@ -88,6 +88,10 @@ class GaussianAutoencoder(Autoencoder):
         """Codes ``(n, D)`` of draws from (base) posteriors."""
         return z
 
+    def log_det(self, z: Tensor) -> Tensor:
+        """log |det d transport / dz|, ``(n,)`` of ``(n, D)``: what a log density of the base loses as one of codes."""
+        return z.new_zeros(len(z))
+
     def encode(self, x: Tensor) -> Tensor:
         return self.transport(self.posterior(x).mean)
 
@@ -98,6 +102,10 @@ class LearntPrior(ABC):
     @abstractmethod
     def sample_prior(self, n: int, generator: torch.Generator) -> Tensor:
         """``n`` codes ``(n, D)``."""
+
+    @abstractmethod
+    def log_prior(self, z: Tensor) -> Tensor:
+        """Its log density in nats, ``(n,)`` of codes ``(n, D)``."""
 
 
 class LearntMetric(ABC):

@@ -60,6 +60,9 @@ class FlowVAE(VAE):
     def transport(self, z: Tensor) -> Tensor:
         return self.flow(z)[0]
 
+    def log_det(self, z: Tensor) -> Tensor:
+        return self.flow(z)[1]
+
     def loss(self, x: Tensor, generator: torch.Generator) -> dict[str, Tensor]:
         posterior = self.posterior(x)
         base = posterior.sample(generator)

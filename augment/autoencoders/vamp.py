@@ -65,6 +65,9 @@ class VampVAE(VAE, LearntPrior):
         index = torch.randint(len(components), (n,), generator=generator, device=components.mean.device)
         return components[index].sample(generator)
 
+    def log_prior(self, z: Tensor) -> Tensor:
+        return log_mixture(self.posterior(self.pseudo_inputs()), z)
+
 
 def log_mixture(components: Posterior, z: Tensor) -> Tensor:
     """log 1/K sum_k q(z|u_k) in nats, ``(n,)`` of latents ``(n, D)``, for K ``components`` of equal weight."""

@@ -1,0 +1,238 @@
+"""Which latent law reaches people whom the model has not seen? That which makes codes left out most probable: ``auto`` draws from it.
+
+Where a flow follows the posteriors, the laws of its base are scored as laws of codes: their density over the flow's determinant.
+"""
+
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from .autoencoders import GaussianAutoencoder
+from .laws import Gaussian
+from .left_out import FEW_FOLDS, MOST_FITTED, Rows, choose_kernels, choose_manifold, choose_mixture, left_out, scored_rows
+from .samplers import SAMPLERS, AggregatedPosterior, GaussianMixture, Latents, Normal, fit_sampler, samplers_for
+
+FEWEST = 4  # codes of which some can be left out
+SINGULAR = 100  # nats behind the best: a law that has lost its footing, and not one that is somewhat worse
+PREFERRED = "riemannian"  # among laws that are level
+WITHOUT = {
+    "riemannian-paper": "has no density: the law of Algorithm 2 is improper",
+    "riemannian-released": "has no density: its chain has no law of its own",
+    "two-stage": "not scored: its density is an integral over a second VAE, trained anew for every fold",
+    "own-metric": "not scored: the constant of its density is not known",
+    "vamp": "takes no part: its prior was learnt with the training images",
+}
+
+Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class LawScore:
+    """How probable a law makes codes that it was not fitted on.
+
+    Parameters
+    ----------
+    sampler : str
+        Its name.
+    left_out, error : float, optional
+        Mean log density (nats) of training codes that are left out, and its standard error; ``None`` for a law that takes no part.
+    behind, behind_error : float, optional
+        Nats behind the best law, code by code, and the standard error of that.
+    held_out : float, optional
+        Mean log density of the validation people.
+    inside : float, optional
+        Of a manifold: the share of the validation people that lie on it.
+    n_held_out : int
+        How many they are.
+    settings : dict
+        Of the law, as they were chosen.
+    note : str
+        What is to be known of it.
+    """
+
+    sampler: str
+    left_out: float | None = None
+    error: float | None = None
+    behind: float | None = None
+    behind_error: float | None = None
+    held_out: float | None = None
+    inside: float | None = None
+    n_held_out: int = 0
+    settings: dict[str, Any] = field(default_factory=dict)
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class LawScores:
+    """The laws that serve a model, the best first, and the one that ``auto`` draws from.
+
+    Parameters
+    ----------
+    chosen : str
+        The best, or ``riemannian`` if it is within a standard error of the best.
+    laws : tuple of LawScore
+        Those that take no part last.
+    """
+
+    chosen: str
+    laws: tuple[LawScore, ...]
+
+    @property
+    def settings(self) -> dict[str, dict[str, Any]]:
+        """What was chosen, by law."""
+        return {law.sampler: law.settings for law in self.laws if law.settings}
+
+    @property
+    def best(self) -> LawScore:
+        """The law that ``auto`` draws from."""
+        return next(law for law in self.laws if law.sampler == self.chosen)
+
+    @property
+    def sentence(self) -> str:
+        """What was chosen, and by how much."""
+        law, others = self.best, [law for law in self.laws if law.left_out is not None and law.sampler != self.chosen]
+        if law.left_out is None:
+            return f"{law.sampler}, because there are too few images to tell laws apart"
+        told = f"{law.sampler}, {law.left_out:.1f} nats for a person left out"
+        if not others:
+            return told
+        if law.behind:
+            return f"{told}: level with {others[0].sampler} ({law.behind:.2f} behind, with a standard error of {law.behind_error:.2f})"
+        assert others[0].behind is not None
+        return f"{told}, {others[0].behind:.2f} ahead of {others[0].sampler}"
+
+    @property
+    def promise(self) -> str:
+        """What the manifold holds; nothing where there is none."""
+        law = next((law for law in self.laws if law.sampler == PREFERRED), None)
+        if law is None or "holds" not in law.settings or law.settings["log_threshold"] is None:
+            return ""
+        held = "" if law.inside is None else f" (of {law.n_held_out} held out: {law.inside:.0%})"
+        return f"uniform on a manifold that holds {law.settings['holds']:.0%} of people whom it has not seen{held}"
+
+    def as_json(self) -> dict[str, Any]:
+        """Plain values."""
+        return {"chosen": self.chosen, "laws": [asdict(law) for law in self.laws]}
+
+    @classmethod
+    def from_json(cls, content: Mapping[str, Any]) -> "LawScores":
+        """Of ``as_json``; a ``KeyError``, ``TypeError`` or ``ValueError`` for anything else."""
+        scores = cls(content["chosen"], tuple(LawScore(**law) for law in content["laws"]))
+        if scores.chosen not in SAMPLERS or scores.chosen not in {law.sampler for law in scores.laws}:
+            raise ValueError(f"there is no law {scores.chosen}")
+        return scores
+
+
+def score_laws(latents: Latents, validation: Latents | None = None, *, seed: int = 0) -> LawScores:
+    """Score every law that serves a model.
+
+    Parameters
+    ----------
+    latents : Latents
+        Of its training images.
+    validation : Latents, optional
+        Codes, and posteriors if it has some, of people who were not trained on.
+    seed : int
+        Of laws that are fitted at random.
+    """
+    names = samplers_for(type(latents.autoencoder))
+    n = len(latents.codes)
+    if n < FEWEST:
+        chosen = PREFERRED if PREFERRED in names else "gaussian"
+        return LawScores(chosen, tuple(LawScore(name, note="too few images to leave some out") for name in names))
+    scores, settings = _scores(latents, names, seed)
+    means = {name: float(score.mean()) for name, score in scores.items()}
+    top = max(means, key=lambda name: means[name])
+    found = []
+    for name in names:
+        score, law = scores.get(name), None
+        if score is not None or name == "vamp":
+            law = fit_sampler(name, _with(latents, settings), seed=seed)
+        held = None if validation is None or law is None else _of_people(law, name, validation)
+        told: dict[str, Any] = {"settings": settings.get(name, {}), "note": WITHOUT.get(name, "")}
+        if held is not None and validation is not None:
+            told |= {"held_out": float(held.mean()), "n_held_out": len(held)}
+            if name == PREFERRED and validation.posterior is not None and latents.manifold is not None:
+                told["inside"] = float(_with(latents, settings).manifold.inside(validation.posterior.mean).double().mean())  # type: ignore[union-attr]
+        if score is not None:
+            difference = scores[top] - score
+            told |= {
+                "left_out": means[name],
+                "error": _standard_error(score),
+                "behind": float(difference.mean()),
+                "behind_error": _standard_error(difference),
+            }
+            if told["behind"] > SINGULAR and name == "gmm":
+                told["note"] = f"singular: its components have too few of the {n} codes ({means[name]:.3g} nats)"
+        found.append(LawScore(name, **told))
+    found.sort(key=lambda law: (law.left_out is None, -(law.left_out or 0)))
+    preferred = next((law for law in found if law.sampler == PREFERRED and law.left_out is not None), None)
+    level = preferred is not None and preferred.behind is not None and preferred.behind <= (preferred.behind_error or 0)
+    return LawScores(PREFERRED if level else top, tuple(found))
+
+
+def _scores(latents: Latents, names: list[str], seed: int) -> tuple[dict[str, Array], dict[str, dict[str, Any]]]:
+    """Log densities ``(s,)`` of the codes that are left out, and the settings that were chosen, by law."""
+    codes, base, n = latents.codes, latents.posterior, len(latents.codes)
+    rows = scored_rows(n)
+    lost = np.zeros(len(rows))
+    if base is not None:
+        assert isinstance(latents.autoencoder, GaussianAutoencoder)
+        with torch.no_grad():
+            lost = latents.autoencoder.log_det(base.mean[torch.as_tensor(rows)]).double().cpu().numpy()
+
+    def closed(kept: Rows, out: Rows) -> Array:
+        laws = [Gaussian.fit(codes[kept]), Normal(codes)]
+        return _stacked([law.log_density(codes[out]) for law in laws])
+
+    def by_em(kept: Rows, out: Rows) -> Array:
+        return _stacked([GaussianMixture.fit(codes[kept], seed=seed).log_density(codes[out])])
+
+    def of_posteriors(kept: Rows, out: Rows) -> Array:
+        assert base is not None
+        return _stacked([AggregatedPosterior(base[torch.as_tensor(kept)]).log_density(base.mean[out])])
+
+    gaussian, normal = left_out(n, closed)
+    kernels, mixture = choose_kernels(codes), choose_mixture(codes, seed=seed)
+    scores = {
+        "gaussian": gaussian,
+        "normal": normal,
+        "kde": kernels.scores,
+        "mixture": mixture.scores,
+        "gmm": left_out(n, by_em, n_folds=FEW_FOLDS, most=MOST_FITTED)[0],
+    }
+    settings = {"kde": kernels.settings, "mixture": mixture.settings}
+    if base is not None and latents.metric is not None:
+        manifold = choose_manifold(base, latents.metric.centroids)
+        settings["riemannian"] = manifold.settings
+        scores |= {"riemannian": manifold.scores - lost, "posterior": left_out(n, of_posteriors)[0] - lost}
+    return {name: scores[name] for name in names if name in scores}, settings
+
+
+def _of_people(law: Any, name: str, people: Latents) -> Array:
+    """Log density of codes ``(n,)`` of people; of the manifold before it is cut, as it is scored."""
+    density = law.log_whole if name == PREFERRED else law.log_density
+    if not SAMPLERS[name].in_base_space:
+        return density(people.codes).double().cpu().numpy()
+    assert people.posterior is not None
+    assert isinstance(people.autoencoder, GaussianAutoencoder)
+    with torch.no_grad():
+        return (density(people.posterior.mean).double() - people.autoencoder.log_det(people.posterior.mean).double()).cpu().numpy()
+
+
+def _with(latents: Latents, settings: Mapping[str, Mapping[str, Any]]) -> Latents:
+    return Latents(latents.codes, latents.autoencoder, latents.posterior, latents.metric, chosen=settings)
+
+
+def _standard_error(values: Array) -> float:
+    return float(values.std(ddof=1) / math.sqrt(len(values)))
+
+
+def _stacked(densities: list[Tensor]) -> Array:
+    return torch.stack([density.double() for density in densities]).cpu().numpy()
