@@ -1,5 +1,6 @@
 """The model card: what a reader must know before using a model, as the README.md of its folder."""
 
+from .law_scores import COLUMNS
 from .model import FittedModel
 
 
@@ -32,6 +33,9 @@ def model_card(model: FittedModel, warnings: list[str]) -> str:
     if model.metric is not None:
         rows.append(("metric", f"{len(model.metric.centroids)} centroids, rho {model.metric.rho:.4g}, lambda {model.metric.lam:g}"))
     table = "\n".join(f"| {name} | {value} |" for name, value in rows)
+    scores = model.law_scores
+    laws = "\n".join(f"| {' | '.join(row)} |" for row in (COLUMNS, ("---",) * len(COLUMNS), *scores.rows()))
+    promise = f"`riemannian` is {scores.promise}.\n" if scores.promise else ""
     noted = "\n".join(f"- {warning}" for warning in warnings) or "- none"
     return f"""# {config.label}: a generative model of {data["name"]}
 
@@ -44,6 +48,12 @@ Epoch {found["best_epoch"]} of {len(model.history)} was kept, by its loss on {da
 {table}
 
 Distances are root-mean-square differences over voxels of images in [0, 1]. `loss.png` and `history.csv` show the training.
+
+## Which law to draw from
+How probable each law of latents makes people that it was not fitted on: the training people, each left out, and those held out (higher is
+better). `--sampler auto` draws from {scores.sentence}.
+{promise}
+{laws}
 
 ## Warnings of the fit
 {noted}

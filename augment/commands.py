@@ -27,6 +27,8 @@ from .figures import SheetRow, save_contact_sheet, save_latent_map, save_loss_cu
 from .fitting import FEWEST_IMAGES, FitSettings, Hooks, count_parameters, fit_class, fit_warnings, plan_digest, training_sides
 from .gate import OF_GENERATION, Gate
 from .generation import Generated, generate_class, top_up
+from .law_scores import COLUMNS
+from .manifold import HOLDS
 from .model import FittedModel
 from .model_config import ModelConfig, poor_fit_warnings
 from .quarantine import quarantine_of, record
@@ -283,7 +285,17 @@ def _fit_one(
         f"{label}: explains {found['explained_train']:.0%} of the training and {found['explained_validation']:.0%} of the held-out images' "
         f"variance{units}; kept epoch {found['best_epoch']}. Model in {out / folder_name(label)}."
     )
+    show_laws(model)
     return model
+
+
+def show_laws(model: FittedModel) -> None:
+    """Print how probable each latent law makes people left out."""
+    scores = model.law_scores
+    console.show_table(f"{model.config.label}: how probable latent laws make people left out", COLUMNS, scores.rows())
+    console.say(f"--sampler auto draws from {scores.sentence}.")
+    if scores.promise:
+        console.say(f"riemannian is {scores.promise}.")
 
 
 def _generate_one(model: FittedModel, n: int, sampler: str, seed: int, device: Any, screen: Screen, settings: dict[str, Any]) -> Generated:
@@ -398,20 +410,23 @@ def _show_sampling(generated: Sequence[Generated], models: Mapping[str, FittedMo
         rows.append(
             (
                 part.label,
+                found.sampler,
                 len(part.images),
                 part.drawn,
                 f"{1 - len(part.images) / part.drawn:.1%}",
-                *("-" if v is None else f"{v:.2f}" for v in (found.acceptance, found.unmoved, found.off_manifold)),
+                *("-" if v is None else f"{v:.2f}" for v in (found.off_manifold, found.effective_centroids, found.r_hat)),
                 f"{near.median():.4f}" if len(near) else "-",
                 f"{fit['held_out_decoded_nearest_median']:.4f}",
                 f"{fit['held_out_nearest_median']:.4f}",
             )
         )
-    header = ("class", "images", "drawn", "refused", "accepted", "unmoved", "off", "nearest", "held out decoded", "held out")
-    console.show_table(f"Sampler {generated[0].diagnostics.sampler}", header, rows)
+        if part.law:
+            console.say(f"{part.label}: --sampler auto chose {part.law}.")
+    header = ("class", "sampler", "images", "drawn", "refused", "off", "people", "R-hat", "nearest", "held out decoded", "held out")
+    console.show_table("What was drawn", header, rows)
     console.say(
-        "refused: share of the drawn, because they show a patient; others were drawn instead. accepted: proposals; unmoved, off: shares of "
-        "chains that stayed on their start, or ended off the manifold. nearest: median "
+        "refused: share of the drawn, because they show a patient; others were drawn instead. off: share off the manifold that holds "
+        f"{HOLDS:.0%} of people left out, or off the sampler's own. people: about how many centroids a draw is near to. nearest: median "
         "distance of a synthetic image to the nearest training image (RMS over voxels); held out decoded, held out: that of what real "
         "images not trained on decode to, and of these images themselves."
     )
@@ -421,8 +436,12 @@ def _shapes(found: Examination) -> str:
     return ", ".join(f"{count} of {' x '.join(map(str, shape))}" for shape, count in found.shapes.items()) or "no readable image"
 
 
-def models() -> None:
-    """List the models and the samplers, as their registries have them."""
+def models(folder: Path | None = None) -> None:
+    """List the models and the samplers, as their registries have them; of a folder the laws of each model in it."""
+    if folder is not None:
+        for model in load_models(folder).values():
+            show_laws(model)
+        return
     console.show_table(
         "Models (augment fit --model NAME)",
         ("name", "what it is", "after", "sampled with", "settings (--set name=value)"),

@@ -82,7 +82,7 @@ class Diagnostics:
             )
         alone = self.effective_centroids is not None and self.effective_centroids < ONE_PERSON
         if alone and (self.home is None or self.home > AT_HOME):
-            stay = "" if self.home is None else f"{self.home:.0%} of the chains end nearest to the training image that they began at, and "
+            stay = "" if self.home is None else f"{self.home:.0%} of the chains end nearest to the image that they began at, and "
             found.append(
                 f"{self.sampler}: {stay}every sample is a variation of one training image: the reach is so short that the law is that of "
                 "the training images' posteriors, times rho / sqrt(D)."

@@ -45,6 +45,8 @@ class Generated:
         SHA-256 of the weights.
     refused : mapping
         How many other images were drawn and refused, by reason.
+    law : str
+        Why ``auto`` chose the sampler; empty where it was named.
     """
 
     label: str
@@ -54,6 +56,7 @@ class Generated:
     seed: int
     model_digest: str
     refused: Mapping[str, int] = field(default_factory=dict)
+    law: str = ""
 
     @property
     def drawn(self) -> int:
@@ -131,7 +134,8 @@ def generate_class(
     if screen is not None:
         latents = latents.clone()  # which may be a view of what the sampler was fitted on
         refused = replace_refused(pixels, latents, lambda round_, size: draw(round_, n=size)[:2], screen, model, fitted.name)
-    return Generated(label, Images(pixels, model.config.space), latents, diagnostics, seed, model.digest, refused)
+    law = model.law_scores.sentence if sampler == AUTO else ""
+    return Generated(label, Images(pixels, model.config.space), latents, diagnostics, seed, model.digest, refused, law)
 
 
 def draw_latents(

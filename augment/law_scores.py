@@ -29,6 +29,8 @@ WITHOUT = {
     "vamp": "takes no part: its prior was learnt with the training images",
 }
 
+COLUMNS = ("law", "left out (nats)", "behind the best", "held out", "on the manifold", "chosen")
+
 Array = NDArray[np.float64]
 
 
@@ -115,6 +117,20 @@ class LawScores:
             return ""
         held = "" if law.inside is None else f" (of {law.n_held_out} held out: {law.inside:.0%})"
         return f"uniform on a manifold that holds {law.settings['holds']:.0%} of people whom it has not seen{held}"
+
+    def rows(self) -> list[tuple[str, ...]]:
+        """A table of them, under ``COLUMNS``."""
+        return [
+            (
+                f"{law.sampler}{' (auto)' if law.sampler == self.chosen else ''}",
+                _number(law.left_out, law.error),
+                _number(law.behind, law.behind_error),
+                _number(law.held_out),
+                "-" if law.inside is None else f"{law.inside:.0%}",
+                law.note or ", ".join(f"{name} {_short(value)}" for name, value in law.settings.items() if name != "log_threshold"),
+            )
+            for law in self.laws
+        ]
 
     def as_json(self) -> dict[str, Any]:
         """Plain values."""
@@ -228,6 +244,17 @@ def _of_people(law: Any, name: str, people: Latents) -> Array:
 
 def _with(latents: Latents, settings: Mapping[str, Mapping[str, Any]]) -> Latents:
     return Latents(latents.codes, latents.autoencoder, latents.posterior, latents.metric, chosen=settings)
+
+
+def _number(value: float | None, error: float | None = None) -> str:
+    if value is None:
+        return "-"
+    # A law that has lost its footing is told by its size.
+    return f"{value:.1f}" + ("" if error is None else f" ± {error:.1f}") if abs(value) < 1e4 else f"{value:.2g}"
+
+
+def _short(value: Any) -> str:
+    return f"{value:.3g}" if isinstance(value, float) else str(value)
 
 
 def _standard_error(values: Array) -> float:

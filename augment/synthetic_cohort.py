@@ -211,7 +211,7 @@ def _description(generated: Sequence[Generated], models: Mapping[str, FittedMode
                 "seed": part.seed,
                 "model": part.model_digest,
                 **_origin(models[part.label].config),
-                "sampling": part.diagnostics.as_dict(),
+                "sampling": part.diagnostics.as_dict() | ({"auto": part.law} if part.law else {}),
                 "warnings": [*poor_fit_warnings(models[part.label].config.diagnostics), *part.diagnostics.warnings()],
             }
             for part in generated

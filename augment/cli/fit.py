@@ -116,7 +116,10 @@ def fit_command(
     rho: Annotated[
         float | None, typer.Option("--rho", help="Reach of a centroid. \\[default: largest distance to a nearest neighbour]")
     ] = None,
-    rho_scale: Annotated[float | None, typer.Option("--rho-scale", help="Multiplies the default rho. \\[default: 1]")] = None,
+    rho_scale: Annotated[
+        float | None,
+        typer.Option("--rho-scale", help="Deprecated: the --reach of augment generate needs no new training. Multiplies the default rho."),
+    ] = None,
     seed: Seed = 0,
     skull_stripped: SkullStripped = None,
     split: Annotated[Path | None, typer.Option("--split", help="Use this split. \\[default: the one in --out, or a new one]")] = None,
@@ -129,9 +132,11 @@ def fit_command(
 ) -> None:
     """Fit one generative model per class on its training images."""
     from ...datasets.readers import Source
-    from .. import commands
+    from .. import commands, console
     from ..autoencoders import parse_settings
 
+    if rho_scale is not None:
+        console.warn(f"--rho-scale is deprecated: `augment generate --reach {rho_scale:g}` does the same without another training.")
     chosen = lasting(preset_settings(preset), epochs, steps)
     settings = changed(
         # What a preset says of its own model, another one does not take.

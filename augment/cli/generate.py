@@ -22,9 +22,28 @@ def generate_command(
     ] = None,
     balance: Annotated[bool, typer.Option("--balance", help="Only as many as each class lacks beside the real training images.")] = False,
     sampler: Annotated[
-        str, typer.Option("--sampler", help="riemannian, posterior, gmm, normal, or another that `augment models` names.")
-    ] = "riemannian",
-    iterations: Annotated[int | None, typer.Option("--iterations", help="Transitions of each chain. \\[default: 100]")] = None,
+        str,
+        typer.Option(
+            "--sampler",
+            help="auto (the law that makes people left out most probable), riemannian, gaussian, mixture, posterior, or another that "
+            "`augment models` names.",
+        ),
+    ] = "auto",
+    reach: Annotated[
+        str | None,
+        typer.Option(
+            "--reach",
+            help="Of riemannian: auto (people left out are on the manifold), or a multiple of Algorithm 1's rho, as 1: the paper's. "
+            "\\[default: auto]",
+        ),
+    ] = None,
+    holds: Annotated[
+        float | None,
+        typer.Option("--holds", help="Share of people left out that riemannian's manifold holds, at the reach auto. \\[default: 0.9]"),
+    ] = None,
+    iterations: Annotated[
+        int | None, typer.Option("--iterations", help="Transitions of each chain. \\[default: 100; with a --reach, until they have mixed]")
+    ] = None,
     leapfrog: Annotated[int | None, typer.Option("--leapfrog", help="Leapfrog steps of a transition. \\[default: 10]")] = None,
     step_size: Annotated[float | None, typer.Option("--step-size", help="Leapfrog step of the paper's samplers. \\[default: 0.01]")] = None,
     warm_up: Annotated[
@@ -33,9 +52,11 @@ def generate_command(
     target: Annotated[float | None, typer.Option("--target-acceptance", help="What they adapt it to. \\[default: 0.8]")] = None,
     threshold: Annotated[
         float | None,
-        typer.Option("--threshold", help="Least omega on the manifold, between 0 and 1. \\[default: keeps 99 % near a centroid]"),
+        typer.Option(
+            "--threshold", help="Least omega on the manifold of a --reach, between 0 and 1. \\[default: keeps 99 % near a centroid]"
+        ),
     ] = None,
-    components: Annotated[int | None, typer.Option("--components", help="Of gmm. \\[default: 10]")] = None,
+    components: Annotated[int | None, typer.Option("--components", help="Of gmm and mixture. \\[default: 10; as many as are best]")] = None,
     training_steps: Annotated[int | None, typer.Option("--training-steps", help="Of two-stage. \\[default: 1000]")] = None,
     seed: Seed = 0,
     file_format: Annotated[str | None, typer.Option("--format", help="nifti, png or npz. \\[default: as the source]")] = None,
@@ -74,6 +95,8 @@ def generate_command(
     if threshold is not None and not 0 < threshold < 1:
         raise UsageError(f"--threshold lies between 0 and 1, not at {threshold}.")
     settings = {
+        "reach": None if reach is None else _reach(reach),
+        "holds": holds,
         "n_iterations": iterations,
         "n_leapfrog": leapfrog,
         "step_size": step_size,
@@ -100,6 +123,16 @@ def generate_command(
         force=force,
         command=command_line(),
     )
+
+
+def _reach(text: str) -> float | str:
+    from ...datasets.errors import UsageError
+    from ..samplers import parse_reach
+
+    try:
+        return parse_reach(text)
+    except ValueError:
+        raise UsageError(f"--reach is auto, or a number above 0, not '{text}'.") from None
 
 
 @app.command("interpolate", epilog="Example: augment interpolate models/AD --pairs 3 --out paths")

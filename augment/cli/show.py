@@ -11,12 +11,16 @@ from .reading import changed, preparation_of
 app = typer.Typer()
 
 
-@app.command("models", epilog="Example: augment models")
-def models_command() -> None:
-    """List the models, what each is, the samplers that it can be used with, and its settings."""
+@app.command("models", epilog="Example: augment models; augment models models/AD")
+def models_command(
+    folder: Annotated[
+        Path | None, typer.Argument(help="A model, or a folder of models: how probable its laws make people left out.")
+    ] = None,
+) -> None:
+    """List the models, what each is, the samplers that it can be used with, and its settings; or the laws of fitted ones."""
     from .. import commands
 
-    commands.models()
+    commands.models(folder)
 
 
 @app.command("show", epilog="Example: augment show my-bids-folder synthetic --out sheet.png")

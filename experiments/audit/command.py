@@ -24,7 +24,7 @@ from .subjects import Subject, read_real, read_synthetic
 from .verdict import Verdict, judge
 
 MEND = (
-    "Do not hand it on. More people to train on and to hold out, or a metric of longer reach (augment fit --rho-scale 8), give less away; "
+    "Do not hand it on. More people to train on and to hold out, or another law (augment generate --sampler auto) give less away; "
     "--threshold with a --reason allows more."
 )
 

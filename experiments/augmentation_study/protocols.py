@@ -24,7 +24,7 @@ from ..engine.systems import System
 
 BASELINES = ("original", "resampled", "weighted", "classical", "covariates")
 REAL = "real"  # the mode of a method that generates nothing
-DEFAULT_METHODS = ("original", "resampled", "weighted", "classical", "vae:posterior", "vae:riemannian")
+DEFAULT_METHODS = ("original", "resampled", "weighted", "classical", "vae:posterior", "vae:auto")
 
 Mode = Literal["resampled+synthetic", "real+synthetic", "synthetic-only"]
 MODES: tuple[Mode, ...] = get_args(Mode)

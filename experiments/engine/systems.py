@@ -10,7 +10,7 @@ from ...augment.fitting import FitSettings
 from ...augment.generation import Generated, generate_class
 from ...augment.model import FittedModel
 from ...augment.model_config import MetricSettings
-from ...augment.samplers import SAMPLERS, check_sampler
+from ...augment.samplers import SAMPLERS, check_sampler, parse_reach
 from ...augment.training import TrainingSettings
 from ...datasets.errors import UsageError
 
@@ -69,7 +69,12 @@ class System:
         if sampler != RECONSTRUCTION:
             check_sampler(sampler, model_class(model), f"the model '{model}'")
         # A sampler's whole numbers are named so. A setting that changes nothing is refused: only these samplers look at the metric.
-        of_sampler = {name: int if name.startswith("n_") else float for name in SAMPLERS[sampler].settings} if sampler in SAMPLERS else {}
+        special: Kinds = {"reach": parse_reach, "covariance": str}
+        of_sampler = (
+            {name: special.get(name, int if name.startswith("n_") else float) for name in SAMPLERS[sampler].settings}
+            if sampler in SAMPLERS
+            else {}
+        )
         of_metric = _METRIC if sampler.startswith("riemannian") else {}
         of_model = dict.fromkeys(defaults(model), str)
         known: dict[str, Kinds] = {
@@ -116,7 +121,15 @@ class System:
 
     def draw(self, model: FittedModel, n: int, *, seed: int) -> Generated:
         """``n`` images of a model that was trained as this system is."""
-        return generate_class(self.with_metric(model), n, sampler=self.sampler, seed=seed, **self.sampler_settings)
+        changed = self.with_metric(model)
+        return generate_class(changed, n, sampler=self.sampler, seed=seed, **self.sampling(changed))
+
+    def sampling(self, model: FittedModel) -> dict[str, Any]:
+        """Settings with which a model, its metric as the system asks for, is sampled: a metric that is asked for is the paper's."""
+        asked = dict(self.sampler_settings)
+        if self.metric_settings and self.sampler == "riemannian" and "reach" not in asked:
+            asked["reach"] = model.latents.reach or 1.0
+        return asked
 
     def with_metric(self, model: FittedModel) -> FittedModel:
         """The trained model with the metric that the system asks for: it costs no training."""

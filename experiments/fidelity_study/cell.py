@@ -197,7 +197,7 @@ def latents_of(system: System, model: FittedModel, n: int, seed: int) -> tuple[T
         if n > len(order):
             raise UsageError(f"There are {len(order)} training images to reconstruct, and {n} cannot be scored; ask for fewer samples.")
         return model.codes[order[:n]], {}
-    latents, diagnostics = draw_latents(model, n, sampler=system.sampler, seed=seed, **system.sampler_settings)
+    latents, diagnostics = draw_latents(model, n, sampler=system.sampler, seed=seed, **system.sampling(model))
     return latents, diagnostics.as_dict() | {"warnings": diagnostics.warnings()}
 
 
