@@ -253,8 +253,9 @@ def _fit_one(
     unfinished = _unfinished(out, label)
     if not resume:
         shutil.rmtree(unfinished, ignore_errors=True)
-    epochs, _ = settings.training.schedule(len(split.side(cohort.of_class(label), "train")))
-    with console.progress(f"fitting {label}", epochs) as advance:
+    n_images, shape = len(split.side(cohort.of_class(label), "train")), space_of(cohort, settings.preparation).shape
+    schedule = settings.training.schedule(n_images, shape)
+    with console.progress(f"fitting {label}", schedule.epochs) as advance:
 
         def on_epoch(record: Record) -> None:
             advance(f"loss {record['train_loss']:.1f}, validation {record['validation_loss']:.1f}")
@@ -402,7 +403,7 @@ def _show_plan(
         (
             label,
             *(len(split.side(cohort.of_class(label), side)) for side in ("train", "validation", "test")),
-            settings.training.schedule(len(split.side(cohort.of_class(label), "train")))[0],
+            settings.training.schedule(len(split.side(cohort.of_class(label), "train")), shape).epochs,
             out / folder_name(label),
         )
         for label in labels

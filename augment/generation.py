@@ -299,6 +299,7 @@ def _description(generated: Sequence[Generated], models: Mapping[str, FittedMode
                 "Versions": installed_versions(),
                 "Description": "Images drawn from one autoencoder per class; no image is of a person",
                 "Command": command,
+                "Threads": torch.get_num_threads(),
             }
         ],
         "SourceDatasets": [{"Name": name} for name in sorted({model.config.data["name"] for model in models.values()})],

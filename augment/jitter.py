@@ -64,8 +64,8 @@ def _jittered(images: Tensor, strength: float, generator: torch.Generator) -> Te
 def sampling_grid(theta: Tensor, coarse: Tensor, shape: Sequence[int]) -> Tensor:
     """Where each voxel comes from, ``(n, *shape, dims)``: ``F.affine_grid`` of ``theta`` plus the smooth ``coarse`` displacements.
 
-    Both are sums of products of one function an axis, so that one small matrix product an axis makes them together, in an eighth of the time
-    (volumes, on a CPU) that torch's functions take.
+    Both are sums of products of one function an axis: a small matrix product an axis makes them together, for volumes on a CPU in an
+    eighth of the time that torch's functions take.
 
     Parameters
     ----------

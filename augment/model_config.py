@@ -20,8 +20,8 @@ from .centroids import choose_centroids
 from .networks import Architecture
 from .training import TrainingSettings
 
-FORMAT = 3
-READABLE = (1, 2, FORMAT)
+FORMAT = 4
+READABLE = (1, 2, 3, FORMAT)
 UNSEALED = (1, 2)  # formats from before there was a manifest
 # What the commands read of a model's records, and its type: told when the model is loaded, and not when it is needed.
 READ_LATER: dict[str, dict[str, type]] = {
@@ -131,8 +131,8 @@ class ModelConfig:
         Who was seen.
     diagnostics : dict
         What the fit reports.
-    versions, command
-        With what, and how, it was made.
+    versions, command, threads
+        With what, and how, it was made; formats before 4 do not say the threads.
     """
 
     label: str
@@ -151,6 +151,7 @@ class ModelConfig:
     diagnostics: dict[str, Any] = field(default_factory=dict)
     versions: dict[str, str] = field(default_factory=dict)
     command: str = ""
+    threads: int | None = None
 
     def source(self, moved: Mapping[str, Any]) -> Source:
         """How the images are read again that the model was fitted on; ``moved`` as for ``Source.moved``."""
@@ -198,7 +199,10 @@ class ModelConfig:
         given = {key: value for key, value in content.items() if key != "format"}
         for f in fields(cls):
             kind = f.type if isinstance(f.type, type) and f.type in (str, int) else dict
-            _require_type(given.get(f.name), kind, f.name)
+            if f.name != "threads":
+                _require_type(given.get(f.name), kind, f.name)
+            elif given.get(f.name) is not None:
+                _require_type(given[f.name], int, f.name)
         lacking = [f"{part}: {key}" for part, keys in READ_LATER.items() for key in keys if key not in given[part]]
         if lacking:
             raise ValueError(f"config.json lacks {', '.join(lacking)}")

@@ -1,6 +1,6 @@
 """Which networks there are, and what the encoders and decoders of all of them are.
 
-``conv``, ``resnet``
+``light``, ``conv``, ``resnet``
     Scaled to any size (``scaled``).
 ``paper-mnist``, ``paper-svhn``, ``paper-celeba``, ``paper-oasis``
     Table 4's columns, each at its own size (``paper``); ``paper`` is the one for the images' shape.
@@ -39,6 +39,7 @@ class Family:
 
 
 FAMILIES: dict[str, Family] = {
+    "light": Family(scaled.light, 16),
     "conv": Family(scaled.conv, 16),
     "resnet": Family(scaled.resnet, 16),
     "paper-mnist": Family(paper.mnist, 128),
