@@ -280,7 +280,7 @@ def _fit_one(
     units = f", {found['active_units']} active latent units, KL to N(0, I) {found['kl']:.1f}" if "kl" in found else ""
     console.say(
         f"{label}: explains {found['explained_train']:.0%} of the training and {found['explained_validation']:.0%} of the held-out images' "
-        f"variance{units}; kept epoch {found['best_epoch']}. Model in {out / folder_name(label)}."
+        f"variance{units}; kept epoch {found['best_epoch']} of {len(model.history)}. Model in {out / folder_name(label)}."
     )
     return model
 
