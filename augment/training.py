@@ -175,6 +175,7 @@ def train(
     device = choose_device(settings.device)
     bf16 = settings.precision == "bf16" or (settings.precision == "auto" and computes_in_bf16(device))
     schedule = settings.schedule(len(train_images), tuple(train_images.shape[2:]))
+    model.decoder.centre_on(train_images.mean(dim=0))
     on_device = train_images.to(device)
     channels_last = torch.channels_last if on_device.ndim == 4 else torch.channels_last_3d
     fitting = _Fitting(laid_out(model, channels_last), on_device, settings, schedule, seed, on_epoch)

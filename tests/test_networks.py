@@ -362,3 +362,18 @@ def test_sizing_an_encoder_teaches_its_batch_norms_nothing():
     norms = [module for module in encoder.modules() if isinstance(module, nn.BatchNorm2d)]
     assert norms
     assert all(int(norm.num_batches_tracked) == 0 and not norm.running_mean.any() and norm.training for norm in norms)
+
+
+@pytest.mark.parametrize("shape", [(20, 24), (10, 12, 10)])
+def test_an_untrained_decoder_gives_about_the_image_that_it_is_centred_on(shape):
+    image = torch.rand((1, *shape), generator=torch.Generator().manual_seed(0))
+    light, conv = (Architecture(name, shape, 3, channels=2).decoder().eval() for name in ("light", "conv"))
+    for decoder in (light, conv):
+        with torch.no_grad():
+            decoder.body[-1].conv.bias.zero_()
+            decoder.body[-1].conv.weight.zero_()
+        decoder.centre_on(image)
+    torch.testing.assert_close(light(torch.zeros(1, 3))[0], image.clamp(0.01, 0.99))
+    assert (conv(torch.zeros(1, 3)) == 0.5).all()
+    assert "centre" in light.state_dict()
+    assert "centre" not in conv.state_dict()

@@ -26,7 +26,7 @@ def conv(shape: tuple[int, ...], image_channels: int, latent_dim: int, width: in
 def light(shape: tuple[int, ...], image_channels: int, latent_dim: int, width: int) -> Pair:
     """``conv`` whose last doubling gives the image, as the paper's networks do: nothing but the image is as large as the image.
 
-    Of a step of ``conv`` on volumes three quarters are spent on the maps of its last grid.
+    Of a step of ``conv`` on volumes three quarters are spent on the maps of its last grid. The decoder has a centre (``Decoder.centre_on``).
     """
     return _scaled("light", shape, image_channels, latent_dim, width, refined=False)
 
