@@ -257,8 +257,9 @@ def _fit_one(
     unfinished = _unfinished(out, label)
     if not resume:
         shutil.rmtree(unfinished, ignore_errors=True)
-    epochs, _ = settings.training.schedule(len(split.side(cohort.of_class(label), "train")))
-    with console.progress(f"fitting {label}", epochs) as advance:
+    n_images, shape = len(split.side(cohort.of_class(label), "train")), space_of(cohort, settings.preparation).shape
+    schedule = settings.training.schedule(n_images, shape)
+    with console.progress(f"fitting {label}", schedule.epochs) as advance:
 
         def on_epoch(record: Record) -> None:
             advance(f"loss {record['train_loss']:.1f}, validation {record['validation_loss']:.1f}")
@@ -283,7 +284,7 @@ def _fit_one(
     units = f", {found['active_units']} active latent units, KL to N(0, I) {found['kl']:.1f}" if "kl" in found else ""
     console.say(
         f"{label}: explains {found['explained_train']:.0%} of the training and {found['explained_validation']:.0%} of the held-out images' "
-        f"variance{units}; kept epoch {found['best_epoch']}. Model in {out / folder_name(label)}."
+        f"variance{units}; kept epoch {found['best_epoch']} of {len(model.history)}. Model in {out / folder_name(label)}."
     )
     show_laws(model)
     return model
@@ -391,7 +392,7 @@ def _show_plan(
         (
             label,
             *(len(split.side(cohort.of_class(label), side)) for side in ("train", "validation", "test")),
-            settings.training.schedule(len(split.side(cohort.of_class(label), "train")))[0],
+            settings.training.schedule(len(split.side(cohort.of_class(label), "train")), shape).epochs,
             out / folder_name(label),
         )
         for label in labels

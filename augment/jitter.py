@@ -7,6 +7,9 @@ as a principal component analysis does. The posteriors, the metric and the sampl
 MONAI's random transforms draw from NumPy's state, one image at a time; these draw a whole batch from a ``torch.Generator``, on its device.
 """
 
+import math
+from collections.abc import Sequence
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -53,8 +56,47 @@ def _jittered(images: Tensor, strength: float, generator: torch.Generator) -> Te
     rotation = torch.matrix_exp(upper - upper.mT) * sides / sides[:, None]
     linear = rotation * (1 + between(SCALE, dims))[:, None, :]
     theta = torch.cat([linear, between(SHIFT, dims, 1)], dim=2)
-    grid = F.affine_grid(theta, list(images.shape), align_corners=False)
     coarse = torch.randn((n, dims, *[BEND_GRID] * dims), **place) * strength * BEND
-    smooth = F.interpolate(coarse, images.shape[2:], mode="bicubic" if dims == 2 else "trilinear", align_corners=True)
-    moved = F.grid_sample(images, grid + smooth.movedim(1, -1), align_corners=False)
+    moved = F.grid_sample(images, sampling_grid(theta, coarse, images.shape[2:]), align_corners=False)
     return (moved * (1 + between(GAIN, *[1] * (dims + 1)))).clamp(0, 1)
+
+
+def sampling_grid(theta: Tensor, coarse: Tensor, shape: Sequence[int]) -> Tensor:
+    """Where each voxel comes from, ``(n, *shape, dims)``: ``F.affine_grid`` of ``theta`` plus the smooth ``coarse`` displacements.
+
+    Both are sums of products of one function an axis: a small matrix product an axis makes them together, for volumes on a CPU in an
+    eighth of the time that torch's functions take.
+
+    Parameters
+    ----------
+    theta : torch.Tensor
+        ``(n, dims, dims + 1)``, as ``F.affine_grid`` takes it.
+    coarse : torch.Tensor
+        ``(n, dims, *[points] * dims)``: displacements, the last axis first, on a coarse grid from the first voxel to the last.
+        Between its points they are cubic in slices, linear in volumes.
+    shape : sequence of int
+        Of the images.
+    """
+    n, dims, points = coarse.shape[:3]
+    # Of each axis: the coarse points' own functions, the coordinate, the constant.
+    weights = coarse.new_zeros((n, *[points + 2] * dims, dims))
+    weights[(slice(None), *[slice(points)] * dims)] = coarse.movedim(1, -1)
+    weights[(slice(None), *[-1] * dims)] = theta[:, :, -1]
+    for axis in range(dims):
+        weights[(slice(None), *[-2 if axis == other else -1 for other in range(dims)])] = theta[:, :, dims - 1 - axis]
+    functions = [_functions(side, points, "bicubic" if dims == 2 else "bilinear", coarse) for side in shape]
+    grid = weights
+    for done, of_axis in enumerate(functions[:-1]):
+        grid = of_axis @ grid.reshape(n * math.prod(shape[:done]), points + 2, -1)
+    # Of the last axis with the coordinates: one large product, where many small ones would take longer.
+    last = torch.kron(functions[-1].T.contiguous(), torch.eye(dims, dtype=coarse.dtype, device=coarse.device))
+    return (grid.reshape(-1, len(last)) @ last).view(n, *shape, dims)
+
+
+def _functions(side: int, points: int, mode: str, like: Tensor) -> Tensor:
+    """``(side, points + 2)``: what each coarse point is worth at each voxel, the voxels' coordinates from -1 to 1, and ones."""
+    unit = torch.eye(points, dtype=like.dtype, device=like.device)
+    # As images that are one voxel wide: torch has no cubic interpolation along a line.
+    worth = F.interpolate(unit[None, :, :, None], (side, 1), mode=mode, align_corners=True)[0, :, :, 0].T
+    coordinate = (2 * torch.arange(side, dtype=like.dtype, device=like.device) + 1) / side - 1
+    return torch.cat([worth, coordinate[:, None], torch.ones_like(coordinate)[:, None]], dim=1)

@@ -116,7 +116,7 @@ def choose_manifold(base: Posterior, centroids: Tensor, *, holds: float = HOLDS)
     # Which code each centroid is: it is left out with it.
     owner = np.concatenate([torch.cdist(rows, base.mean).argmin(dim=1).cpu().numpy() for rows in centroids.split(256)])
     # At a square of 1 the law of Gaussian codes has their own variance.
-    squares = {2: (0.6, 0.8, 1.0, 1.3), 4: (0.9, 1.1), max(5, round(dim / 2)): (0.9, 1.0, 1.15)}
+    squares = {2: (0.6, 0.8, 1.0, 1.3), 4: (0.85, 1.0), max(5, round(dim / 2)): (1.0, 1.15)}
     candidates: list[Settings] = [{"crowding": m, "width": math.sqrt(s * (m - 1))} for m, shares in squares.items() for s in shares]
 
     def score(kept: Rows, out: Rows) -> Array:

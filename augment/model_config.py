@@ -133,8 +133,8 @@ class ModelConfig:
         Who was seen.
     diagnostics : dict
         What the fit reports.
-    versions, command
-        With what, and how, it was made.
+    versions, command, threads
+        With what, and how, it was made; formats before 4 do not say the threads.
     laws : dict
         How probable each latent law makes people left out (``law_scores.LawScores``); empty where nobody has looked yet.
     """
@@ -155,6 +155,7 @@ class ModelConfig:
     diagnostics: dict[str, Any] = field(default_factory=dict)
     versions: dict[str, str] = field(default_factory=dict)
     command: str = ""
+    threads: int | None = None
     laws: dict[str, Any] = field(default_factory=dict)
 
     def source(self, moved: Mapping[str, Any]) -> Source:
@@ -204,7 +205,10 @@ class ModelConfig:
         given: dict[str, Any] = {"laws": {}} | {key: value for key, value in content.items() if key != "format"}
         for f in fields(cls):
             kind = f.type if isinstance(f.type, type) and f.type in (str, int) else dict
-            _require_type(given.get(f.name), kind, f.name)
+            if f.name != "threads":
+                _require_type(given.get(f.name), kind, f.name)
+            elif given.get(f.name) is not None:
+                _require_type(given[f.name], int, f.name)
         lacking = [f"{part}: {key}" for part, keys in READ_LATER.items() for key in keys if key not in given[part]]
         if lacking:
             raise ValueError(f"config.json lacks {', '.join(lacking)}")

@@ -200,6 +200,7 @@ def _description(generated: Sequence[Generated], models: Mapping[str, FittedMode
                 "Name": "tinycohort",
                 "Version": version("tinycohort"),
                 "Versions": installed_versions(),
+                "Threads": torch.get_num_threads(),
                 "Description": "Images drawn from one autoencoder per class; no image is of a person",
                 "Command": command,
             }

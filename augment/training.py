@@ -4,6 +4,7 @@ All randomness of an epoch (order of the images, noise of the posteriors) comes 
 point is written between epochs: a run that is killed and resumed therefore ends in the same weights as one that was not.
 """
 
+import copy
 import math
 import time
 from collections.abc import Callable
@@ -16,6 +17,7 @@ import pandas as pd
 import torch
 from lightning.pytorch.callbacks import Callback, Checkpoint
 from torch import Tensor
+from torch.nn.modules.batchnorm import _BatchNorm
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from ..datasets.batches import resident_batches, told_by_batch_size
@@ -28,6 +30,10 @@ from .jitter import jitter
 
 RESUME_POINT = "state.ckpt"
 SECONDS_BETWEEN_RESUME_POINTS = 30.0
+MOST_STEPS = 3000
+STEPS_TIMES_SIDE = 130_000  # 1,483 steps at 80 x 96, 469 at 40 x 48 x 40
+PATIENCES_TO_STOP = 4
+FORGOTTEN_AT_FIRST = 10  # steps: an average over them all would keep the first, random weights
 Record = dict[str, float]
 
 
@@ -40,14 +46,24 @@ class TrainingSettings:
     epochs : int, optional
         Passes over the training images; the weights kept are those of the best validation loss
         (``Autoencoder.selected_by``). By default as many as make ``steps``.
-    steps : int
-        Optimisation steps, for want of ``epochs``: a class of 20 images then trains as long as one of 200.
+    steps : int, optional
+        Optimisation steps, for want of ``epochs``: a class of 20 images then trains as long as one of 200. By default as many as images
+        of this size are given (``default_steps``).
     learning_rate : float
         Of Adam.
     batch_size : int
         Images a step.
     patience : int, optional
         Epochs without a better validation loss before the learning rate is halved; by default a twentieth of them all, at least 5.
+    stop_after : int, optional
+        Epochs without a better validation loss after which training ends. By default four times the patience where neither ``epochs`` nor
+        ``steps`` is given; a length that is asked for is kept.
+    average : float, optional
+        Decay, a step, of a moving average of the weights, which is then what is validated and kept (Polyak averaging): it learns at a
+        high rate without its noise. By default the last step's own weights are.
+    even : bool, optional
+        Batches of sizes that differ by one image at most, where 49 images in batches of 16 would leave one by itself, from which a batch
+        norm learns nothing. By default the last is what is left over.
     jitter : float
         Strength of the random changes of pose, shape and brightness at each step (``jitter.jitter``); 0 for none.
     precision : {"auto", "bf16", "fp32"}
@@ -58,18 +74,23 @@ class TrainingSettings:
     """
 
     epochs: int | None = None
-    steps: int = 3000
+    steps: int | None = None
     learning_rate: float = 1e-3
     batch_size: int = 16
     patience: int | None = None
+    stop_after: int | None = None
+    average: float | None = None
+    even: bool | None = None
     jitter: float = 1.0
     precision: Literal["auto", "bf16", "fp32"] = "auto"
     device: Literal["auto", "cpu", "gpu"] = "auto"
 
     def __post_init__(self) -> None:
-        counts = (self.epochs, self.steps, self.batch_size, self.patience)
+        counts = (self.epochs, self.steps, self.batch_size, self.patience, self.stop_after)
         if min(count for count in counts if count is not None) < 1 or not self.learning_rate > 0:
             raise UsageError("Training needs at least 1 epoch, 1 step, 1 image a batch, a patience of 1 and a learning rate above 0.")
+        if self.average is not None and not 0 <= self.average < 1:
+            raise UsageError(f"The decay of averaged weights is at least 0 and below 1, not {self.average}.")
         if not 0 <= self.jitter <= 5:
             raise UsageError(f"--jitter lies between 0 (none) and 5, not at {self.jitter}.")
         if self.precision not in ("auto", "bf16", "fp32"):
@@ -77,10 +98,30 @@ class TrainingSettings:
         if self.device not in ("auto", "cpu", "gpu"):
             raise UsageError(f"--device is auto, cpu or gpu, not '{self.device}'.")
 
-    def schedule(self, n_images: int) -> tuple[int, int]:
-        """Epochs and patience for a training set of ``n_images``."""
-        epochs = self.epochs or math.ceil(self.steps / math.ceil(n_images / self.batch_size))
-        return epochs, self.patience or max(5, epochs // 20)
+    def schedule(self, n_images: int, shape: tuple[int, ...]) -> "Schedule":
+        """What the settings mean for ``n_images`` of a ``shape``, channels left out."""
+        steps_an_epoch = math.ceil(n_images / self.batch_size)
+        epochs = self.epochs or math.ceil((self.steps or default_steps(shape)) / steps_an_epoch)
+        patience = self.patience or max(5, epochs // 20)
+        asked_for = self.epochs or self.steps
+        return Schedule(epochs, patience, self.stop_after or (None if asked_for else PATIENCES_TO_STOP * patience))
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """How long a training is, in epochs: at most, until the rate is halved, and until it ends for want of a better validation loss."""
+
+    epochs: int
+    patience: int
+    stop_after: int | None
+
+
+def default_steps(shape: tuple[int, ...]) -> int:
+    """Optimisation steps for images of so many voxels: all sizes shall be trained within two minutes on two cores.
+
+    A step of four times the voxels takes four times as long; half as many of them have to do.
+    """
+    return min(MOST_STEPS, round(STEPS_TIMES_SIDE / math.sqrt(math.prod(shape))))
 
 
 @dataclass(frozen=True)
@@ -133,10 +174,11 @@ def train(
     """
     device = choose_device(settings.device)
     bf16 = settings.precision == "bf16" or (settings.precision == "auto" and computes_in_bf16(device))
-    epochs, patience = settings.schedule(len(train_images))
+    schedule = settings.schedule(len(train_images), tuple(train_images.shape[2:]))
+    model.decoder.centre_on(train_images.mean(dim=0))
     on_device = train_images.to(device)
     channels_last = torch.channels_last if on_device.ndim == 4 else torch.channels_last_3d
-    fitting = _Fitting(laid_out(model, channels_last), on_device, settings, patience, seed, on_epoch)
+    fitting = _Fitting(laid_out(model, channels_last), on_device, settings, schedule, seed, on_epoch)
     callbacks: list[Callback] = []
     resume_from = None
     if resume_folder is not None:
@@ -147,7 +189,7 @@ def train(
             accelerator="gpu" if device.type == "cuda" else "cpu",
             devices=1,
             precision="bf16-mixed" if bf16 else "32-true",
-            max_epochs=epochs,
+            max_epochs=schedule.epochs,
             callbacks=callbacks,
             deterministic="warn" if device.type == "cuda" else None,
             logger=False,
@@ -161,7 +203,7 @@ def train(
             with told_by_batch_size(settings.batch_size):
                 trainer.fit(
                     fitting,
-                    resident_batches(on_device, batch_size=settings.batch_size, seed=seed),
+                    resident_batches(on_device, batch_size=settings.batch_size, seed=seed, even=bool(settings.even)),
                     resident_batches(validation_images.to(device), batch_size=settings.batch_size),
                     ckpt_path=resume_from,
                     weights_only=True,
@@ -177,7 +219,7 @@ def train(
 
 
 class _Fitting(lightning.LightningModule):
-    """Adam on ``model.loss``, halved on plateau; keeps the history and the best weights.
+    """Adam on ``model.loss``, halved on plateau; keeps the history and the best weights, its own or averaged ones.
 
     The schedule is stepped by hand: lightning steps a plateau schedule only after the hook in which a resume point can be written,
     so that a resumed run would miss a step.
@@ -188,15 +230,16 @@ class _Fitting(lightning.LightningModule):
         model: Autoencoder,
         images: Tensor,
         settings: TrainingSettings,
-        patience: int,
+        schedule: Schedule,
         seed: int,
         on_epoch: Callable[[Record], None],
     ):
         super().__init__()
         self.model = model
+        self.kept = model if settings.average is None else copy.deepcopy(model)  # what is validated
         self.images = images
         self.settings = settings
-        self.patience = patience
+        self.length = schedule
         self.seed = seed
         self.on_epoch = on_epoch
         self.noise = torch.Generator(images.device)
@@ -208,7 +251,7 @@ class _Fitting(lightning.LightningModule):
     def configure_optimizers(self) -> torch.optim.Optimizer:
         optimizer = torch.optim.Adam(self.model.parameters(), lr=self.settings.learning_rate, fused=True)
         # By its default threshold, a share of the loss, a loss below 0 would count as better that is a little worse.
-        self.schedule = ReduceLROnPlateau(optimizer, factor=0.5, patience=self.patience, threshold=0)
+        self.schedule = ReduceLROnPlateau(optimizer, factor=0.5, patience=self.length.patience, threshold=0)
         return optimizer
 
     def on_train_epoch_start(self) -> None:
@@ -216,9 +259,16 @@ class _Fitting(lightning.LightningModule):
         seeded_generator(self.seed, "train noise", self.current_epoch, generator=self.noise)
         with torch.no_grad():
             self.model.before_epoch(self.images, self.noise)
+            if self.kept is not self.model:
+                self.kept.before_epoch(self.images, self.noise)
 
     def training_step(self, batch: Tensor, batch_idx: int) -> Tensor:
         return self._loss("train", jitter(batch, self.settings.jitter, self.noise))
+
+    def on_train_batch_end(self, *_: Any) -> None:
+        if self.settings.average is not None:
+            n = self.global_step
+            _average(self.kept, self.model, min(self.settings.average, n / (n + FORGOTTEN_AT_FIRST)))
 
     def on_validation_epoch_start(self) -> None:
         # The same noise at every epoch: two epochs differ by their weights alone.
@@ -228,7 +278,7 @@ class _Fitting(lightning.LightningModule):
         self._loss("validation", batch)
 
     def _loss(self, side: str, batch: Tensor) -> Tensor:
-        terms = self.model.loss(batch, self.noise)
+        terms = (self.model if side == "train" else self.kept).loss(batch, self.noise)
         self._weights[side] += len(batch)
         for name, term in terms.items():
             key = f"{side}_{name}"
@@ -247,10 +297,15 @@ class _Fitting(lightning.LightningModule):
         self.records.append(record)
         validation = record[f"validation_{self.model.selected_by}"]
         if validation < self.best["loss"]:
-            weights = {name: value.detach().clone() for name, value in self.model.state_dict().items()}
+            weights = {name: value.detach().clone() for name, value in self.kept.state_dict().items()}
             self.best = {"loss": validation, "epoch": epoch, "weights": weights}
         self.schedule.step(validation)
+        self._end_if_stalled()
         self.on_epoch(record)
+
+    def _end_if_stalled(self) -> None:
+        if self.length.stop_after is not None and len(self.records) - self.best["epoch"] >= self.length.stop_after:
+            self.trainer.should_stop = True
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint["fitting"] = {"records": self.records, "best": self.best, "schedule": self.schedule.state_dict()}
@@ -263,8 +318,22 @@ class _Fitting(lightning.LightningModule):
     def on_train_start(self) -> None:
         if hasattr(self, "_schedule_state"):
             self.schedule.load_state_dict(self._schedule_state)
+            self._end_if_stalled()  # as it had before it was killed
             for record in self.records:
                 self.on_epoch(record)
+
+
+@torch.no_grad()
+def _average(kept: Autoencoder, model: Autoencoder, decay: float) -> None:
+    """Move the parameters and the statistics of the batch norms of ``kept`` towards those of ``model``.
+
+    Other buffers hold what a model makes of its images before an epoch, and have no mean.
+    """
+    pairs = list(zip(kept.parameters(), model.parameters(), strict=True))
+    for mine, theirs in zip(kept.modules(), model.modules(), strict=True):
+        if isinstance(mine, _BatchNorm):
+            pairs += [(mine.running_mean, theirs.running_mean), (mine.running_var, theirs.running_var)]  # type: ignore[list-item]
+    torch._foreach_lerp_([mine for mine, _ in pairs], [theirs for _, theirs in pairs], 1 - decay)
 
 
 class _ResumePoint(Checkpoint):

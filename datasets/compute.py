@@ -1,6 +1,7 @@
 """Where to compute and in which precision: what the training of generators and of classifiers share."""
 
 import logging
+import os
 import platform
 import warnings
 from collections.abc import Iterator
@@ -9,10 +10,12 @@ from pathlib import Path
 from typing import TypeVar
 
 import torch
+from threadpoolctl import threadpool_limits
 from torch import nn
 
 from .errors import UsageError
 
+DEFAULT_THREADS = 2
 Module = TypeVar("Module", bound=nn.Module)
 
 
@@ -46,6 +49,28 @@ def computes_in_bf16(device: torch.device) -> bool:
         return torch.cuda.is_bf16_supported(including_emulation=False)
     capabilities = torch.cpu.get_capabilities()
     return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
+
+
+def default_threads() -> int:
+    """As many as ``OMP_NUM_THREADS`` says; without it 2, however many cores there are and whoever else is at work on them.
+
+    Sums of floats depend on how they are shared out, so that a number taken from the machine would give other weights on another one.
+    The smallest machines have two cores, and the default networks are too small to gain from many.
+    """
+    text = os.environ.get("OMP_NUM_THREADS", "").split(",")[0].strip()
+    return int(text) if text.isdecimal() and int(text) > 0 else DEFAULT_THREADS
+
+
+@contextmanager
+def computing_with(threads: int | None) -> Iterator[None]:
+    """Torch, BLAS and OpenMP with so many threads, by default ``default_threads``; afterwards with as many as before."""
+    threads, before = threads or default_threads(), torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        with threadpool_limits(threads):
+            yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def laid_out(model: Module, memory_format: torch.memory_format) -> Module:

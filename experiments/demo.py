@@ -35,15 +35,15 @@ STUDY_STEPS = 300
 COMMAND = "augment demo"  # by which a later demo knows the study for its own
 
 
-def run_demo(out: Path, *, steps: int, force: bool) -> None:
+def run_demo(out: Path, *, steps: int | None, force: bool) -> None:
     """Check the demo cohort, fit both classes on coronal slices, generate what balances it, draw a contact sheet, and run a small study.
 
     Parameters
     ----------
     out : Path
         Gets ``models/``, ``synthetic/``, ``synthetic.audit.csv``, ``contact-sheet.png``, ``summary.md`` and ``study/``.
-    steps : int
-        Of the training of each model; those of the study have at most ``STUDY_STEPS``.
+    steps : int, optional
+        Of the training of each model, by default until it stops improving; those of the study have at most ``STUDY_STEPS``.
     force : bool
         Replace what ``out`` holds.
     """
@@ -52,7 +52,9 @@ def run_demo(out: Path, *, steps: int, force: bool) -> None:
     refuse_existing(study, force=force, ours=_is_a_demo_s)
     commands.check(SOURCE, sized=False)
     settings = demo_settings(steps)
-    models = commands.fit(SOURCE, [], settings, out / "models", force=force, command=f"augment demo --steps {steps}")
+    models = commands.fit(
+        SOURCE, [], settings, out / "models", force=force, command=COMMAND if steps is None else f"{COMMAND} --steps {steps}"
+    )
     generated = commands.generate(
         out / "models", [], out / "synthetic", balance=True, n=wanted_images(models), force=force, command="augment demo"
     )
@@ -74,14 +76,14 @@ def run_demo(out: Path, *, steps: int, force: bool) -> None:
         temporary.write_text(f"# Demo\n\n{markdown_table(pd.DataFrame(rows))}\n", encoding="utf-8")
     # One that is there would be taken up, and not replaced.
     shutil.rmtree(study, ignore_errors=True)
-    evaluate.evaluate(study_configuration(min(steps, STUDY_STEPS)), study, HowToRun(jobs=STUDY_RUNS))
+    evaluate.evaluate(study_configuration(min(steps or STUDY_STEPS, STUDY_STEPS)), study, HowToRun(jobs=STUDY_RUNS))
     console.say(
         f"The contact sheet is {out / 'contact-sheet.png'}, the summary {out / 'summary.md'}, the synthetic cohort {out / 'synthetic'}, "
         f"and the report of a small study, whether it helps a classifier, {study / 'report.html'}."
     )
 
 
-def demo_settings(steps: int) -> FitSettings:
+def demo_settings(steps: int | None) -> FitSettings:
     """The default settings on coronal slices."""
     default = PRESETS["default"]
     return replace(default, preparation=PREPARATION, training=replace(default.training, steps=steps))

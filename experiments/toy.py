@@ -25,7 +25,7 @@ from ..datasets.files import whole_file, whole_folder
 from ..datasets.rings import rings_and_discs
 from ..datasets.rows import cohort_table
 from ..datasets.splits import Split, split_cohort
-from ..datasets.transforms import Preparation
+from ..datasets.transforms import Preparation, space_of
 from .engine.page import markdown_table
 from .toy_figure import Map, save_toy_figure
 
@@ -100,6 +100,7 @@ def toy_settings(steps: int, seed: int) -> FitSettings:
     """A vanilla VAE with the paper's loss (Eq. 3), and a metric of twice the reach, so that 700 centroids leave no gaps."""
     return FitSettings(
         model_settings={"beta": BETA, "likelihood": "fixed"},
+        arch="conv",
         latent_dim=2,
         channels=8,
         preparation=Preparation(scaling="minmax"),
@@ -148,7 +149,7 @@ def _fitted(cohort: Cohort, split: Split, settings: FitSettings, out: Path, forc
             raise UsageError(f"{folder} was fitted with other settings; choose another --out, or give --force to fit anew.")
     if force:
         shutil.rmtree(unfinished, ignore_errors=True)
-    epochs, _ = settings.training.schedule(len(split.side(cohort, "train")))
+    epochs = settings.training.schedule(len(split.side(cohort, "train")), space_of(cohort, settings.preparation).shape).epochs
     with console.progress(f"fitting {BOTH}", epochs) as advance:
 
         def on_epoch(record: Record) -> None:

@@ -1,17 +1,23 @@
 """The commands as a user meets them: what they write, and their help."""
 
 import json
+import os
 import re
+import subprocess
+import sys
 from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
+import torch
 from folders import tree
 from PIL import Image
 from typer.main import get_command
 
 from tinycohort.augment import cli, commands, stored
+from tinycohort.datasets.custody import MANIFEST
 from tinycohort.datasets.readers import read_cohort
 from tinycohort.experiments.engine.starting import HowToRun
 
@@ -111,7 +117,7 @@ def test_a_preset_s_settings_of_another_model_are_left_out(augment, fakes, tmp_p
         ((), "coronal", 1000, 250),
         (("--size", "20x24x20", "--least-steps", "5"), None, 1000, 5),
         (("--plane", "axial", "--steps", "7"), "axial", 7, 250),
-        (("--data", "mine"), None, 3000, 1000),
+        (("--data", "mine"), None, None, 1000),
     ],
 )
 def test_a_study_of_the_demo_cohort_takes_minutes_by_default(augment, monkeypatch, words, plane, steps, least_steps):
@@ -121,7 +127,7 @@ def test_a_study_of_the_demo_cohort_takes_minutes_by_default(augment, monkeypatc
     assert augment("evaluate", *words).code == 0
     (request,) = asked
     assert (request.fit.preparation.plane, request.protocols.least_steps) == (plane, least_steps)
-    assert (request.fit.training.steps or 3000) == steps
+    assert request.fit.training.steps == steps
     assert request.command == " ".join(["augment evaluate", *words])
 
 
@@ -133,10 +139,10 @@ def test_the_version(augment):
 @pytest.mark.parametrize(
     ("words", "arch", "channels", "epochs", "steps", "beta", "latent_dim"),
     [
-        (("--data", "mnist"), "paper-mnist", None, 100, 3000, 0.01, 16),
-        (("--data", "celeba", "--epochs", "3", "--channels", "8"), "paper-celeba", 8, 3, 3000, 0.05, 64),
+        (("--data", "mnist"), "paper-mnist", None, 100, None, 0.01, 16),
+        (("--data", "celeba", "--epochs", "3", "--channels", "8"), "paper-celeba", 8, 3, None, 0.05, 64),
         (("--data", "cifar10", "--steps", "50", "--beta", "1"), "paper-mnist", None, None, 50, 1.0, 32),
-        (("--data", "mine", "--arch", "resnet"), "resnet", None, None, 3000, None, 16),
+        (("--data", "mine", "--arch", "resnet"), "resnet", None, None, None, None, 16),
     ],
 )
 def test_a_study_has_the_paper_s_settings_of_a_benchmark(augment, monkeypatch, words, arch, channels, epochs, steps, beta, latent_dim):
@@ -283,11 +289,11 @@ def test_a_finished_fit_is_not_repeated_by_resume(augment, fakes, tmp_path):
 @pytest.mark.parametrize(
     ("command", "words", "epochs", "steps"),
     [
-        ("fit", (), 100, 3000),
+        ("fit", (), 100, None),
         ("fit", ("--steps", "7"), None, 7),
-        ("fit", ("--epochs", "7"), 7, 3000),
+        ("fit", ("--epochs", "7"), 7, None),
         ("evaluate", ("--steps", "7"), None, 7),
-        ("evaluate", ("--epochs", "7"), 100, 3000),  # there, of the classifier
+        ("evaluate", ("--epochs", "7"), 100, None),  # there, of the classifier
     ],
 )
 def test_steps_are_as_many_as_asked_for_under_a_preset_of_epochs(augment, monkeypatch, command, words, epochs, steps):
@@ -326,3 +332,52 @@ def test_a_folder_may_be_the_one_that_one_is_in(augment, studies, tmp_path, monk
     assert answer.code == 0, answer.err
     assert read_cohort(tmp_path / "syn").counts() == {"AD": 2, "CN": 2}
     assert (tmp_path / "syn.audit.csv").is_file()
+
+
+@pytest.mark.parametrize(
+    ("words", "variable", "threads"), [((), None, 2), ((), "3", 3), ((), "3,1", 3), ((), "many", 2), (("--threads", 1), "3", 1)]
+)
+def test_a_command_computes_with_as_many_threads_as_it_is_told_whatever_the_machine(
+    augment, fakes, studies, tmp_path, monkeypatch, words, variable, threads
+):
+    before = torch.get_num_threads()
+    if variable is None:
+        monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    else:
+        monkeypatch.setenv("OMP_NUM_THREADS", variable)
+    fitted = augment("fit", "--data", fakes.study(tmp_path / "study.npz"), "--class", "AD", "--out", tmp_path / "models", *QUICK, *words)
+    assert fitted.code == 0, fitted.err
+    assert json.loads((tmp_path / "models/AD/config.json").read_text())["threads"] == threads
+    drawn = augment("generate", "--models", studies["pictures"].models, "-n", 2, "--sampler", "normal", "--out", tmp_path / "syn", *words)
+    assert drawn.code == 0, drawn.err
+    (made,) = json.loads((tmp_path / "syn/dataset_description.json").read_text())["GeneratedBy"]
+    assert made["Threads"] == threads
+    assert torch.get_num_threads() == before
+
+
+def test_a_fit_ends_when_it_is_told_to(augment, fakes, tmp_path, monkeypatch):
+    words = ("--class", "AD", *QUICK, "--epochs", "60", "--learning-rate", "0.5", "--stop-after", "3")
+    answer = augment("fit", "--data", fakes.study(tmp_path / "study.npz"), "--out", tmp_path / "models", *words)
+    assert answer.code == 0, answer.err
+    history = pd.read_csv(tmp_path / "models/AD/history.csv")
+    best = json.loads((tmp_path / "models/AD/config.json").read_text())["diagnostics"]["best_epoch"]
+    assert len(history) == best + 3 < 60
+    assert f"kept epoch {best} of {best + 3}" in answer.words
+
+
+def test_the_same_seed_and_threads_give_the_same_bytes(fakes, tmp_path):
+    """In processes of their own, as a user has it; the salt of the participants' hashes is another each time, and what seals it."""
+    data = fakes.study(tmp_path / "study.npz")
+    words = ["fit", "--data", str(data), "--class", "AD", "--threads", "2", "--out", "models", "--steps", "6", "--latent-dim", "2"]
+    for name in ("1", "2"):
+        (tmp_path / name).mkdir()
+        code = f"import sys; sys.argv = {['augment', *words]}; from tinycohort.augment.cli import main; main()"
+        environment = os.environ | {"PYTHONHASHSEED": name}
+        subprocess.run([sys.executable, "-c", code], check=True, env=environment, capture_output=True, cwd=tmp_path / name)
+    one, two = tree(tmp_path / "1" / "models"), tree(tmp_path / "2" / "models")
+    assert one.keys() == two.keys()
+    assert "AD/metric.safetensors" in one
+    assert {name for name in one if one[name] != two[name]} == {"AD/config.json", f"AD/{MANIFEST}"}
+    configs = [json.loads((tmp_path / name / "models/AD/config.json").read_text()) for name in ("1", "2")]
+    assert configs[0].pop("participants") != configs[1].pop("participants")
+    assert configs[0] == configs[1]

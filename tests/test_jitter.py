@@ -4,9 +4,10 @@ import math
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
-from tinycohort.augment.jitter import BEND, BEND_GRID, GAIN, ROTATION, SCALE, SHIFT, jitter
+from tinycohort.augment.jitter import BEND, BEND_GRID, GAIN, ROTATION, SCALE, SHIFT, jitter, sampling_grid
 
 SHAPES = {"2-D": (24, 20), "3-D": (14, 12, 10)}
 
@@ -118,3 +119,14 @@ def test_a_rotation_turns_voxels_whatever_the_field_of_view(monkeypatch):
         angles.append(0.5 * math.atan2(2 * moments[2], moments[0] - moments[1]))
     assert 0.01 < abs(angles[0]) < ROTATION
     assert angles[0] == pytest.approx(-angles[1], rel=0.05)
+
+
+@pytest.mark.parametrize("shape", [(9, 14), (80, 96), (8, 11, 10), (40, 48, 40)])
+def test_the_sampling_grid_is_torch_s_affine_grid_and_interpolation(shape):
+    generator = torch.Generator().manual_seed(0)
+    dims = len(shape)
+    theta = torch.randn((3, dims, dims + 1), generator=generator, dtype=torch.float64)
+    coarse = torch.randn((3, dims, *[5] * dims), generator=generator, dtype=torch.float64)
+    affine = F.affine_grid(theta, [3, 1, *shape], align_corners=False)
+    smooth = F.interpolate(coarse, shape, mode="bicubic" if dims == 2 else "trilinear", align_corners=True)
+    torch.testing.assert_close(sampling_grid(theta, coarse, shape), affine + smooth.movedim(1, -1), rtol=0, atol=1e-12)

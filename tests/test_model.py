@@ -1,8 +1,11 @@
 """A model folder: what is saved is loaded, and what is no model folder is a DataError, never a crash or foreign code that runs."""
 
 import json
+import os
 import re
 import shutil
+import subprocess
+import sys
 from dataclasses import replace
 
 import pandas as pd
@@ -54,6 +57,21 @@ def test_what_is_saved_is_loaded(studies, tmp_path, name):
     assert (again.metric.rho, again.metric.lam, again.metric.tau) == (model.metric.rho, model.metric.lam, model.metric.tau)
     with safe_open(tmp_path / "metric.safetensors", framework="pt") as file:
         assert file.metadata() == {"rho": repr(model.metric.rho), "lam": "0.01", "tau": "0.0"}
+
+
+def test_a_model_is_saved_in_the_same_bytes_by_every_process(studies, tmp_path):
+    saved = "import sys; from pathlib import Path; from tinycohort.augment.model import FittedModel as M; "
+    saved += "model = M.load(Path(sys.argv[1])); [model.save(Path(folder)) for folder in sys.argv[2:]]"
+    folders = [tmp_path / str(i) for i in range(6)]
+    for folder in folders:
+        folder.mkdir()
+    for hash_seed, some in (("1", folders[:3]), ("2", folders[3:])):
+        environment = os.environ | {"PYTHONHASHSEED": hash_seed}
+        subprocess.run([sys.executable, "-c", saved, studies["pictures"].models / "AD", *some], check=True, env=environment)
+    for name in ("model", "latents", "metric"):
+        assert len({(folder / f"{name}.safetensors").read_bytes() for folder in folders}) == 1, name
+    # Six orders of three keys: 6 files would be alike by chance once in 7,776 times.
+    assert FittedModel.load(folders[0]).metric.rho == FittedModel.load(studies["pictures"].models / "AD").metric.rho
 
 
 @pytest.mark.parametrize("name", EACH)

@@ -17,7 +17,7 @@ VOLUMES = [*itertools.product((8, 9, 15, 17), repeat=3), (10, 12, 10), (40, 48, 
 
 
 @pytest.mark.parametrize("shapes", [PLANES, VOLUMES], ids=["planes", "volumes"])
-@pytest.mark.parametrize(("name", "image_channels"), [("conv", 1), ("conv", 3), ("resnet", 1)])
+@pytest.mark.parametrize(("name", "image_channels"), [("light", 1), ("light", 3), ("conv", 1), ("conv", 3), ("resnet", 1)])
 @torch.no_grad()
 def test_scaled_networks_return_the_shape_they_were_made_for(name, image_channels, shapes):
     for shape in shapes:
@@ -67,6 +67,20 @@ def test_conv_has_as_many_weights_as_written_down():
     grown = 3 * 80 + 80
     stage_2, stage_1, last = (16 * 4 * 2 + 2 + 2 * 2), (16 * 2 * 2 + 2 + 2 * 2), (9 * 2 + 1)
     assert sum(p.numel() for p in architecture.decoder().parameters()) == grown + stage_2 + stage_1 + last
+
+
+def test_light_is_conv_whose_last_doubling_gives_the_image():
+    """16 x 20: instead of two channels of its own size with batch norm, and a convolution of these, the image."""
+    conv, light = (Architecture(name, (16, 20), latent_dim=3, channels=2) for name in ("conv", "light"))
+    assert n_parameters(light.encoder(2)) == n_parameters(conv.encoder(2))
+    own, last, doubling = (16 * 2 * 2 + 2 + 2 * 2), (9 * 2 + 1), (16 * 2 * 1 + 1)
+    assert n_parameters(light.decoder()) == n_parameters(conv.decoder()) - own - last + doubling
+    decoder, largest = light.decoder(), []
+    for module in decoder.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.register_forward_hook(lambda _module, _inputs, output: largest.append(tuple(output.shape[2:])))
+    decoder(torch.zeros(2, 3))
+    assert max(largest) == (8, 10)
 
 
 def test_resnet_is_conv_with_two_more_convolutions_on_each_grid():
@@ -348,3 +362,18 @@ def test_sizing_an_encoder_teaches_its_batch_norms_nothing():
     norms = [module for module in encoder.modules() if isinstance(module, nn.BatchNorm2d)]
     assert norms
     assert all(int(norm.num_batches_tracked) == 0 and not norm.running_mean.any() and norm.training for norm in norms)
+
+
+@pytest.mark.parametrize("shape", [(20, 24), (10, 12, 10)])
+def test_an_untrained_decoder_gives_about_the_image_that_it_is_centred_on(shape):
+    image = torch.rand((1, *shape), generator=torch.Generator().manual_seed(0))
+    light, conv = (Architecture(name, shape, 3, channels=2).decoder().eval() for name in ("light", "conv"))
+    for decoder in (light, conv):
+        with torch.no_grad():
+            decoder.body[-1].conv.bias.zero_()
+            decoder.body[-1].conv.weight.zero_()
+        decoder.centre_on(image)
+    torch.testing.assert_close(light(torch.zeros(1, 3))[0], image.clamp(0.01, 0.99))
+    assert (conv(torch.zeros(1, 3)) == 0.5).all()
+    assert "centre" in light.state_dict()
+    assert "centre" not in conv.state_dict()

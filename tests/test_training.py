@@ -1,5 +1,6 @@
 """Training: interrupted or not, it ends in the same weights; what is kept is the best epoch; nothing global is touched."""
 
+import math
 import random
 import re
 from dataclasses import asdict, replace
@@ -12,9 +13,9 @@ from torch import Tensor
 
 from tinycohort.augment import training
 from tinycohort.augment.autoencoders import AE, VAE
-from tinycohort.augment.fitting import FitSettings, Hooks, fit_class, fit_warnings, plan_digest
+from tinycohort.augment.fitting import PRESETS, FitSettings, Hooks, fit_class, fit_warnings, plan_digest
 from tinycohort.augment.networks import Architecture
-from tinycohort.augment.training import TrainingSettings, train
+from tinycohort.augment.training import Schedule, TrainingSettings, default_steps, train
 from tinycohort.datasets.batches import resident_batches
 from tinycohort.datasets.check import examine
 from tinycohort.datasets.compute import choose_device
@@ -24,6 +25,8 @@ from tinycohort.datasets.seeds import derived_seed, seeded_generator
 from tinycohort.datasets.splits import Split, split_cohort
 
 SETTINGS = TrainingSettings(epochs=6, learning_rate=1e-2, batch_size=5, patience=3, precision="fp32", device="cpu")
+AVERAGING = replace(SETTINGS, average=0.8, even=True)
+STOPPING = replace(SETTINGS, epochs=8, patience=1, average=0.8, stop_after=2)
 HALVING = TrainingSettings(epochs=8, learning_rate=1e-2, batch_size=5, patience=1, precision="fp32", device="cpu")
 
 
@@ -78,11 +81,19 @@ def killer(epoch):
     return on_epoch
 
 
-@pytest.mark.parametrize(("settings", "kind"), [(SETTINGS, VAE), (HALVING, Steered)], ids=["plain", "halving"])
+@pytest.mark.parametrize(
+    ("settings", "kind"),
+    [(SETTINGS, VAE), (HALVING, Steered), (AVERAGING, VAE), (STOPPING, Steered)],
+    ids=["plain", "halving", "averaging", "stopping"],
+)
 @pytest.mark.parametrize("kills", [(1,), (4,), (6,), (3, 5), (2, 3, 4, 5)])
 def test_a_training_that_was_interrupted_ends_as_one_that_was_not(tmp_path, monkeypatch, settings, kind, kills):
     whole, expected = trained(settings, model=fresh(kind))
-    if kind is Steered:
+    if settings is STOPPING:
+        # The best is the first: two epochs later it ends.
+        assert expected.history["epoch"].tolist() == [1, 2, 3]
+        kills = tuple(epoch for epoch in kills if epoch <= 3)
+    elif kind is Steered:
         # Halved after epochs 3 and 5; the best are epochs 1, 6 and 8.
         assert expected.history["learning_rate"].tolist() == [1e-2] * 3 + [5e-3] * 2 + [2.5e-3] * 3
     monkeypatch.setattr(training, "SECONDS_BETWEEN_RESUME_POINTS", 0)
@@ -98,7 +109,7 @@ def test_a_training_that_was_interrupted_ends_as_one_that_was_not(tmp_path, monk
     pd.testing.assert_frame_equal(result.history, expected.history, check_exact=True)
     assert result.best_epoch == expected.best_epoch
     # A progress bar is told of the epochs before the interruption too.
-    assert [record["epoch"] for record in seen] == list(range(1, settings.epochs + 1))
+    assert [record["epoch"] for record in seen] == expected.history["epoch"].tolist()
 
 
 def test_resume_points_change_nothing_and_a_finished_training_is_not_repeated(tmp_path, monkeypatch):
@@ -125,6 +136,45 @@ def test_same_seed_same_weights(shape):
     pd.testing.assert_frame_equal(a.history, b.history, check_exact=True)
     assert not torch.equal(next(one.parameters()), next(other.parameters()))
     assert (a.history["train_loss"] != c.history["train_loss"]).all()
+
+
+def test_a_training_that_has_ended_early_does_not_go_on_when_it_is_resumed(tmp_path, monkeypatch):
+    monkeypatch.setattr(training, "SECONDS_BETWEEN_RESUME_POINTS", 0)
+    whole, expected = trained(STOPPING, model=fresh(Steered), resume_folder=tmp_path)
+    # Epoch 6 would be the best.
+    monkeypatch.setattr(VAE, "loss", None)
+    again, result = trained(STOPPING, model=fresh(Steered), resume_folder=tmp_path)
+    assert_same(again, whole)
+    assert result.best_epoch == expected.best_epoch == 1
+    assert len(result.history) == 3
+
+
+def test_what_is_validated_and_kept_is_the_average_of_the_weights():
+    """One step an epoch: after t of them the average is a_t = d a_(t-1) + (1 - d) w_t with d = min(average, t / (t + 10))."""
+    settings = replace(SETTINGS, epochs=5, batch_size=12, average=0.2)
+    plain, weights = fresh(), []
+
+    def note(record):
+        weights.append({name: value.clone() for name, value in plain.state_dict().items()})
+
+    trained(replace(settings, average=None), model=plain, on_epoch=note)
+    expected = fresh().state_dict()
+    for step, current in enumerate(weights, start=1):
+        decay = min(0.2, step / (step + 10))
+        averaged = [name for name, value in current.items() if value.is_floating_point()]
+        expected |= {name: decay * expected[name] + (1 - decay) * current[name] for name in averaged}
+    last = fresh(Steered, answers=[5.0, 4.0, 3.0, 2.0, 1.0])
+    trained(settings, model=last)
+    assert any("running_var" in name for name in expected)
+    for name, value in last.state_dict().items():
+        if value.is_floating_point() and name != "epochs":
+            torch.testing.assert_close(value, expected[name], rtol=1e-4, atol=1e-6)
+
+
+def test_even_batches_leave_no_image_by_itself():
+    model = fresh(Listening)
+    trained(TrainingSettings(epochs=1, batch_size=11, jitter=0, even=True, precision="fp32", device="cpu"), model=model)
+    assert [len(x) for side, x, _ in model.batches if side] == [6, 6]
 
 
 @pytest.mark.parametrize("best", [1, 3, 6])
@@ -259,6 +309,9 @@ def test_bf16_trains_and_keeps_float32_weights():
         {"steps": 0},
         {"batch_size": 0},
         {"patience": 0},
+        {"stop_after": 0},
+        {"average": 1.0},
+        {"average": -0.1},
         {"learning_rate": 0.0},
         {"learning_rate": float("nan")},
         {"jitter": -0.1},
@@ -276,14 +329,31 @@ def test_settings_that_cannot_be(wrong):
 @pytest.mark.parametrize(
     ("settings", "n", "schedule"),
     [
-        ({"steps": 100, "batch_size": 16}, 20, (50, 5)),
-        ({"steps": 100, "batch_size": 16}, 200, (8, 5)),
-        ({"steps": 3000, "batch_size": 16}, 16, (3000, 150)),
-        ({"epochs": 7, "patience": 3}, 20, (7, 3)),
+        ({"steps": 100, "batch_size": 16}, 20, (50, 5, None)),
+        ({"steps": 100, "batch_size": 16}, 200, (8, 5, None)),
+        ({"steps": 3000, "batch_size": 16}, 16, (3000, 150, None)),
+        ({"epochs": 7, "patience": 3}, 20, (7, 3, None)),
+        ({"epochs": 7, "stop_after": 2}, 20, (7, 5, 2)),
+        ({"batch_size": 100}, 1000, (300, 15, 60)),
+        ({"batch_size": 100, "patience": 7, "stop_after": 9}, 1000, (300, 7, 9)),
     ],
 )
 def test_small_classes_train_as_many_steps_as_large_ones(settings, n, schedule):
-    assert TrainingSettings(**settings).schedule(n) == schedule
+    """A length that is asked for is kept; one that is not ends early."""
+    assert TrainingSettings(**settings).schedule(n, (16, 16)) == Schedule(*schedule)
+
+
+@pytest.mark.parametrize("preset", [name for name in PRESETS if name != "default"])
+def test_the_paper_s_presets_train_as_long_as_the_paper_does_and_average_nothing(preset):
+    settings = PRESETS[preset].training
+    assert (settings.average, settings.even) == (None, None)
+    assert settings.schedule(1000, (32, 32)) == Schedule(settings.epochs, settings.patience, None)
+
+
+def test_a_step_of_four_times_the_voxels_is_done_half_as_often():
+    assert default_steps((8, 8)) == default_steps((28, 28)) == 3000
+    assert default_steps((160, 192)) == pytest.approx(default_steps((80, 96)) / 2, abs=1)
+    assert default_steps((40, 48, 40)) == pytest.approx(default_steps((80, 96)) / math.sqrt(10), abs=1)
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")

@@ -13,13 +13,17 @@ app = typer.Typer()
 @app.command("demo", epilog="Example: augment demo --out demo-output")
 def demo_command(
     out: Annotated[Path, typer.Option("--out", help="Folder for everything the demo makes.")] = Path("demo-output"),
-    steps: Annotated[int, typer.Option("--steps", min=1, help="Of the training of each model.")] = 1000,
+    steps: Annotated[
+        int | None, typer.Option("--steps", min=1, help="Of the training of each model. \\[default: until it stops improving]")
+    ] = None,
     force: Force = False,
 ) -> None:
     """Show the whole method on a made-up cohort: check, fit both classes, generate a balanced cohort, look at it, see whether it helps."""
+    from ...datasets.compute import computing_with
     from ...experiments.demo import run_demo
 
-    run_demo(out, steps=steps, force=force)
+    with computing_with(None):
+        run_demo(out, steps=steps, force=force)
 
 
 @app.command("toy", epilog="Example: augment toy --out toy")
@@ -32,6 +36,8 @@ def toy_command(
     force: Force = False,
 ) -> None:
     """Draw Fig. 1: discs and rings in a latent space of two dimensions, distances in it, and curves with what they decode to."""
+    from ...datasets.compute import computing_with
     from ...experiments.toy import run_toy
 
-    run_toy(out, steps=steps, seed=seed, force=force)
+    with computing_with(None):
+        run_toy(out, steps=steps, seed=seed, force=force)

@@ -94,7 +94,12 @@ def evaluate_command(
     fit: Fit = None,
     scaling: Scaling = None,
     preset: Annotated[str, typer.Option("--preset", help="Of the generators: default or paper-oasis.")] = "default",
-    steps: Annotated[int | None, typer.Option("--steps", help="Optimisation steps of a generator. \\[default: 3000]")] = None,
+    steps: Annotated[
+        int | None,
+        typer.Option(
+            "--steps", help="Optimisation steps of a generator. \\[default: by size, at most 3000; fewer where it stops improving]"
+        ),
+    ] = None,
     latent_dim: Annotated[int | None, typer.Option("--latent-dim", help="Latent dimensions of the generators.")] = None,
     channels: Annotated[int | None, typer.Option("--channels", help="Channels of the generators' first convolution.")] = None,
     beta: Annotated[float | None, typer.Option("--beta", help="Weight of the generators' KL term.")] = None,

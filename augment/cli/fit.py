@@ -23,6 +23,7 @@ from .options import (
     SkullStripped,
     Suffix,
     Table,
+    ThreadsOfCommand,
 )
 from .reading import changed, command_line, lasting, preparation_of, preset_settings
 
@@ -50,6 +51,7 @@ def check_command(
 
 @app.command("fit", epilog="Example: augment fit --data my-bids-folder --class AD --size 80x96 --out models")
 def fit_command(
+    context: typer.Context,
     data: Data = "demo",
     classes: Classes = None,
     out: Annotated[Path, typer.Option("--out", help="Folder of models; each class gets a folder in it.")] = Path("models"),
@@ -79,7 +81,7 @@ def fit_command(
         str | None,
         typer.Option(
             "--arch",
-            help="conv or resnet (any size); paper (the paper's for 32x32, 64x64 or 208x176), or by name paper-mnist, paper-svhn, "
+            help="light, conv or resnet (any size); paper (the paper's for 32x32, 64x64 or 208x176), or by name paper-mnist, paper-svhn, "
             "paper-celeba, paper-oasis.",
         ),
     ] = None,
@@ -100,15 +102,26 @@ def fit_command(
         typer.Option("--bounded-log-var/--free-log-var", help="Pass the log-variance through tanh, as the released OASIS model."),
     ] = None,
     epochs: Annotated[int | None, typer.Option("--epochs", help="Passes over the training images.")] = None,
-    steps: Annotated[int | None, typer.Option("--steps", help="Optimisation steps, instead of --epochs. \\[default: 3000]")] = None,
+    steps: Annotated[
+        int | None, typer.Option("--steps", help="Optimisation steps, instead of --epochs. \\[default: by size, at most 3000]")
+    ] = None,
     learning_rate: Annotated[float | None, typer.Option("--learning-rate", help="Of Adam.")] = None,
     batch_size: Annotated[int | None, typer.Option("--batch-size", help="Images a step.")] = None,
     patience: Annotated[
         int | None, typer.Option("--patience", help="Epochs without improvement until the learning rate is halved.")
     ] = None,
     jitter: Annotated[float | None, typer.Option("--jitter", help="Strength of random changes of the training images; 0 for none.")] = None,
+    stop_after: Annotated[
+        int | None,
+        typer.Option(
+            "--stop-after",
+            min=1,
+            help="Epochs without improvement until the fit ends. \\[default: 4 times --patience; with --epochs or --steps, never]",
+        ),
+    ] = None,
     precision: Annotated[str | None, typer.Option("--precision", help="auto, bf16 or fp32.")] = None,
     device: Device = None,
+    threads: ThreadsOfCommand = None,
     centroids: Annotated[int | None, typer.Option("--centroids", help="Centroids of the metric. \\[default: all, at most 1000]")] = None,
     selection: Annotated[str | None, typer.Option("--selection", help="k-medoids, random or first: which images become centroids.")] = None,
     lam: Annotated[float | None, typer.Option("--lambda", help="Value of the metric far from every centroid.")] = None,
@@ -131,6 +144,7 @@ def fit_command(
     force: Force = False,
 ) -> None:
     """Fit one generative model per class on its training images."""
+    from ...datasets.compute import computing_with
     from ...datasets.readers import Source
     from .. import commands, console
     from ..autoencoders import parse_settings
@@ -153,12 +167,14 @@ def fit_command(
             "learning_rate": learning_rate,
             "batch_size": batch_size,
             "patience": patience,
+            "stop_after": stop_after,
             "jitter": jitter,
             "precision": precision,
             "device": device,
         },
         metric={"n_centroids": centroids, "selection": selection, "lam": lam, "tau": tau, "rho": rho, "rho_scale": rho_scale},
     )
+    context.with_resource(computing_with(threads))
     commands.fit(
         Source(data, table, label, plane, suffix, root, drop_copies or None),
         classes or [],

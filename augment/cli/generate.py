@@ -5,7 +5,21 @@ from typing import Annotated
 
 import typer
 
-from .options import Classes, DeviceOfNetworks, DropCopies, Force, Label, Plane, Reason, Root, Seed, SkullStripped, Suffix, Table
+from .options import (
+    Classes,
+    DeviceOfNetworks,
+    DropCopies,
+    Force,
+    Label,
+    Plane,
+    Reason,
+    Root,
+    Seed,
+    SkullStripped,
+    Suffix,
+    Table,
+    ThreadsOfCommand,
+)
 from .reading import command_line, given_source
 
 app = typer.Typer()
@@ -81,11 +95,13 @@ def generate_command(
     ] = None,
     reason: Reason = "",
     device: DeviceOfNetworks = "cpu",
+    threads: ThreadsOfCommand = None,
     force: Force = False,
 ) -> None:
     """Draw a synthetic cohort from fitted models; images that copy a patient are drawn again."""
     import math
 
+    from ...datasets.compute import computing_with
     from ...datasets.errors import UsageError
     from .. import commands
     from ..gate import OF_GENERATION, Gate
@@ -106,6 +122,7 @@ def generate_command(
         "n_components": components,
         "n_training_steps": training_steps,
     }
+    context.with_resource(computing_with(threads))
     commands.generate(
         models,
         classes or [],

@@ -60,5 +60,13 @@ Config = Annotated[
     Path | None,
     typer.Option("--config", help="Repeat the study with this config.toml; only where things are, and how to run, is taken from here."),
 ]
+ThreadsOfCommand = Annotated[
+    int | None,
+    typer.Option(
+        "--threads",
+        min=1,
+        help="Threads to compute with; the same number, the same result, to the last digit. \\[default: OMP_NUM_THREADS, or 2]",
+    ),
+]
 Device = Annotated[str | None, typer.Option("--device", help="auto (a GPU where there is one), cpu or gpu. \\[default: auto]")]
 DeviceOfNetworks = Annotated[str, typer.Option("--device", help="auto (a GPU where there is one), cpu or gpu: where networks compute.")]

@@ -1,6 +1,6 @@
 """Which networks there are, and what the encoders and decoders of all of them are.
 
-``conv``, ``resnet``
+``light``, ``conv``, ``resnet``
     Scaled to any size (``scaled``).
 ``paper-mnist``, ``paper-svhn``, ``paper-celeba``, ``paper-oasis``
     Table 4's columns, each at its own size (``paper``); ``paper`` is the one for the images' shape.
@@ -32,13 +32,17 @@ class Family:
         sigmoid.
     width : int
         Default channels of the first layer, or its units if it is linear.
+    centred : bool
+        Whether the decoder adds to an image that is set before training (``Decoder.centre_on``).
     """
 
     bodies: Callable[[tuple[int, ...], int, int, int], tuple[nn.Module, nn.Module]]
     width: int
+    centred: bool = False
 
 
 FAMILIES: dict[str, Family] = {
+    "light": Family(scaled.light, 16, centred=True),
     "conv": Family(scaled.conv, 16),
     "resnet": Family(scaled.resnet, 16),
     "paper-mnist": Family(paper.mnist, 128),
@@ -46,6 +50,7 @@ FAMILIES: dict[str, Family] = {
     "paper-celeba": Family(paper.celeba, 128),
     "paper-oasis": Family(paper.oasis, 64),
 }
+CENTRE_FROM_0_AND_1 = 0.01  # at least: beyond it a sigmoid hardly moves
 BY_SHAPE = "paper"
 ARCHITECTURES = (*FAMILIES, BY_SHAPE)
 
@@ -92,10 +97,14 @@ class Architecture:
     def decoder(self) -> "Decoder":
         """A fresh decoder."""
         _, body = self._bodies()
-        return Decoder(body, self.latent_dim)
+        return Decoder(body, self.latent_dim, (self.image_channels, *self.shape) if self._family.centred else None)
+
+    @property
+    def _family(self) -> Family:
+        return FAMILIES[paper.family_for(self.shape, self.image_channels) if self.name == BY_SHAPE else self.name]
 
     def _bodies(self) -> tuple[nn.Module, nn.Module]:
-        family = FAMILIES[paper.family_for(self.shape, self.image_channels) if self.name == BY_SHAPE else self.name]
+        family = self._family
         bodies = family.bodies(self.shape, self.image_channels, self.latent_dim, family.width if self.channels is None else self.channels)
         for body in bodies:
             _freeze_idle_biases(body)
@@ -136,14 +145,27 @@ class Encoder(nn.Module):
 
 
 class Decoder(nn.Module):
-    """``(n, D)`` to images in [0, 1], channels first."""
+    """``(n, D)`` to images in [0, 1], channels first.
 
-    def __init__(self, body: nn.Module, latent_dim: int):
+    With a ``shape`` it learns what sets an image apart from the one that it is centred on, and not that one too, which takes some hundred
+    steps.
+    """
+
+    def __init__(self, body: nn.Module, latent_dim: int, shape: tuple[int, ...] | None = None):
         super().__init__()
         self.latent_dim = latent_dim
         self.body = body
+        # Before the sigmoid; no parameter, whose noise would be that of every voxel.
+        self.register_buffer("centre", None if shape is None else torch.zeros(1, *shape))
+
+    @torch.no_grad()
+    def centre_on(self, image: Tensor) -> None:
+        """Have untrained weights decode to about ``image``, ``(c, ...)``, where the decoder has a centre."""
+        if self.centre is not None:
+            self.centre.copy_(torch.logit(image[None], eps=CENTRE_FROM_0_AND_1))
 
     def forward(self, z: Tensor) -> Tensor:
         if z.ndim != 2 or z.shape[1] != self.latent_dim:
             raise ValueError(f"this decoder takes latents of shape (n, {self.latent_dim}), not {tuple(z.shape)}")
-        return torch.sigmoid(self.body(z))
+        image = self.body(z)
+        return torch.sigmoid(image if self.centre is None else image + self.centre)

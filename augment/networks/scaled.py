@@ -20,7 +20,15 @@ Pair = tuple[nn.Module, nn.Module]
 
 def conv(shape: tuple[int, ...], image_channels: int, latent_dim: int, width: int) -> Pair:
     """Convolutions 4 wide of stride 2 (kernels that the stride divides leave no checkerboard), batch norm, leaky ReLU."""
-    return _scaled("conv", shape, image_channels, latent_dim, width, residual=False)
+    return _scaled("conv", shape, image_channels, latent_dim, width)
+
+
+def light(shape: tuple[int, ...], image_channels: int, latent_dim: int, width: int) -> Pair:
+    """``conv`` whose last doubling gives the image, as the paper's networks do: nothing but the image is as large as the image.
+
+    Of a step of ``conv`` on volumes three quarters are spent on the maps of its last grid. The decoder has a centre (``Decoder.centre_on``).
+    """
+    return _scaled("light", shape, image_channels, latent_dim, width, refined=False)
 
 
 def resnet(shape: tuple[int, ...], image_channels: int, latent_dim: int, width: int) -> Pair:
@@ -31,7 +39,9 @@ def resnet(shape: tuple[int, ...], image_channels: int, latent_dim: int, width: 
     return _scaled("resnet", shape, image_channels, latent_dim, width, residual=True)
 
 
-def _scaled(name: str, shape: tuple[int, ...], image_channels: int, latent_dim: int, width: int, *, residual: bool) -> Pair:
+def _scaled(
+    name: str, shape: tuple[int, ...], image_channels: int, latent_dim: int, width: int, *, residual: bool = False, refined: bool = True
+) -> Pair:
     if min(shape) < 2 * SMALLEST_GRID:
         raise UsageError(f"The architecture {name} needs images of at least 8 voxels a side, not {' x '.join(map(str, shape))}.")
     dims = len(shape)
@@ -61,12 +71,16 @@ def _scaled(name: str, shape: tuple[int, ...], image_channels: int, latent_dim: 
     for stage in reversed(range(1, len(channels) + 1)):
         # Halving rounds down: an output padding of 1 gives back the odd voxel.
         grown = tuple(old - step * new for old, step, new in zip(sizes[stage - 1], strides[stage - 1], sizes[stage], strict=True))
-        c_in, c = channels[stage - 1], channels[max(stage - 2, 0)]
+        last = stage == 1 and not refined
+        c_in, c = channels[stage - 1], image_channels if last else channels[max(stage - 2, 0)]
         decoder += residual_unit(c_in)
-        doubling = Convolution(in_channels=c_in, out_channels=c, is_transposed=True, output_padding=grown, **blocks[stage - 1])
+        doubling = Convolution(
+            in_channels=c_in, out_channels=c, is_transposed=True, output_padding=grown, conv_only=last, **blocks[stage - 1]
+        )
         with_even_outputs(doubling.conv)  # type: ignore[arg-type]
         decoder.append(doubling)
-    decoder.append(Convolution(dims, channels[0], image_channels, kernel_size=3, conv_only=True))
+    if refined:
+        decoder.append(Convolution(dims, channels[0], image_channels, kernel_size=3, conv_only=True))
     return nn.Sequential(*encoder), nn.Sequential(*decoder)
 
 

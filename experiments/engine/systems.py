@@ -28,7 +28,7 @@ def _kinds(settings: type) -> Kinds:
 
 
 _NETWORKS: Kinds = {"arch": str, "latent_dim": int, "channels": int}
-_TRAINING: Kinds = {name: kind for name, kind in _kinds(TrainingSettings).items() if name not in ("precision", "device")}
+_TRAINING: Kinds = {name: kind for name, kind in _kinds(TrainingSettings).items() if name not in ("precision", "device", "even")}
 _METRIC: Kinds = {**_kinds(MetricSettings), DRAW: int}
 
 
