@@ -89,8 +89,8 @@ class Diagnostics:
             )
         if self.r_hat is not None and self.r_hat > TOLERATED_R_HAT:
             found.append(
-                f"{self.sampler}: the chains have not mixed (R-hat {self.r_hat:.3g}, where {TOLERATED_R_HAT} may): where they began decides "
-                "how many samples lie where."
+                f"{self.sampler}: the chains have not mixed (R-hat {self.r_hat:.3g}, where {TOLERATED_R_HAT} may): where they "
+                "began decides how many samples lie where."
             )
         if self.off_manifold is not None and self.off_manifold > TOLERATED_SHARE:
             found.append(f"{self.sampler}: {self.off_manifold:.0%} of the samples lie off the manifold, where the decoder saw no data.")
