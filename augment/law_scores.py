@@ -4,7 +4,8 @@ Where a flow follows the posteriors, the laws of its base are scored as laws of 
 """
 
 import math
-from collections.abc import Mapping
+import sys
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -13,13 +14,15 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from .autoencoders import GaussianAutoencoder
+from .autoencoders import Autoencoder, GaussianAutoencoder
 from .laws import Gaussian
 from .left_out import FEW_FOLDS, MOST_FITTED, Rows, choose_kernels, choose_manifold, choose_mixture, left_out, scored_rows
 from .samplers import SAMPLERS, AggregatedPosterior, GaussianMixture, Latents, Normal, fit_sampler, samplers_for
 
 FEWEST = 4  # codes of which some can be left out
 SINGULAR = 100  # nats behind the best: a law that has lost its footing, and not one that is somewhat worse
+WIDEST = 1e3  # standard deviations of the codes; none is chosen wider, nor narrower than its inverse
+MOST_CROWDED = 10  # people, or as many as there are dimensions
 PREFERRED = "riemannian"  # among laws that are level
 WITHOUT = {
     "riemannian-paper": "has no density: the law of Algorithm 2 is improper",
@@ -140,9 +143,68 @@ class LawScores:
     def from_json(cls, content: Mapping[str, Any]) -> "LawScores":
         """Of ``as_json``; a ``KeyError``, ``TypeError`` or ``ValueError`` for anything else."""
         scores = cls(content["chosen"], tuple(LawScore(**law) for law in content["laws"]))
-        if scores.chosen not in SAMPLERS or scores.chosen not in {law.sampler for law in scores.laws}:
-            raise ValueError(f"there is no law {scores.chosen}")
+        for law in scores.laws:
+            _check(law)
+        names = [law.sampler for law in scores.laws]
+        if scores.chosen not in names or len(set(names)) < len(names):
+            raise ValueError(f"among the laws {scores.chosen} is not there once")
         return scores
+
+    def check_for(self, kind: type[Autoencoder], n: int, dim: int) -> None:
+        """Raise a ``ValueError`` unless the laws serve a model of this type, with ``n`` codes of ``dim`` dimensions."""
+        foreign = sorted({law.sampler for law in self.laws} - set(samplers_for(kind)))
+        if foreign:
+            raise ValueError(f"the law {foreign[0]} serves no {kind.__name__}")
+        most = {"crowding": max(MOST_CROWDED, dim), "n_components": n}
+        for name, settings in self.settings.items():
+            for key, limit in most.items():
+                if settings.get(key, 1) > limit:
+                    raise ValueError(f"the {key} of the law {name}, {settings[key]}, is more than {limit}")
+
+
+def _check(law: LawScore) -> None:
+    """Raise a ``ValueError`` or ``TypeError`` unless a law can be shown and drawn from as it is told."""
+    numbers = (law.left_out, law.error, law.behind, law.behind_error)
+    if law.sampler not in SAMPLERS:
+        raise ValueError(f"there is no law {law.sampler}")
+    if not (all(value is None for value in numbers) or all(map(_is_finite, numbers))):
+        raise ValueError(f"the scores of the law {law.sampler} are no finite numbers")
+    if not all(value is None or _is_finite(value) for value in (law.held_out, law.inside)):
+        raise ValueError(f"what the law {law.sampler} says of people held out is no finite number")
+    if not (_is_whole(law.n_held_out) and isinstance(law.note, str)):
+        raise TypeError(f"what is told of the law {law.sampler} is not of its type")
+    if not law.settings:
+        return
+    checks = SETTINGS.get(law.sampler, {})
+    if set(law.settings) != set(checks) or not all(check(law.settings[name]) for name, check in checks.items()):
+        raise ValueError(f"the settings of the law {law.sampler} are none that it can have")
+
+
+def _is_finite(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) <= sys.float_info.max
+
+
+def _is_whole(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
+
+
+def _is_width(value: Any) -> bool:
+    return _is_finite(value) and 1 / WIDEST <= value <= WIDEST
+
+
+SETTINGS: dict[str, dict[str, Callable[[Any], bool]]] = {
+    "riemannian": {
+        "crowding": lambda value: _is_whole(value) and value >= 1,
+        "width": _is_width,
+        "log_threshold": lambda value: value is None or _is_finite(value),
+        "holds": lambda value: _is_finite(value) and 0 < value <= 1,
+    },
+    "kde": {"width": _is_width},
+    "mixture": {
+        "n_components": lambda value: _is_whole(value) and value >= 1,
+        "covariance": lambda value: value in ("full", "diag"),
+    },
+}
 
 
 def score_laws(latents: Latents, validation: Latents | None = None, *, seed: int = 0) -> LawScores:

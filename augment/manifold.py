@@ -32,6 +32,7 @@ from .posterior import Posterior
 HOLDS = 0.9  # of people left out
 N_PROPOSALS = 4000  # for the constant of the law
 WIDER = 1.3  # variance of a proposal, in the law's own, which it must not fall below anywhere
+LEAST_KEPT = 0.01  # of the draws: a hundred of them for one that lies on the manifold
 TRACED_CHAINS = 64
 BLOCK, MOST_BLOCKS = 25, 20  # Gibbs steps between two looks at R-hat, and how often it is looked at
 MIXED = 1.05  # R-hat
@@ -103,8 +104,11 @@ class Manifold:
         # The same draws whenever a model is loaded: the share on the manifold is a number of the model.
         y, _ = self._draw(N_PROPOSALS, torch.Generator(self.centroids.device).manual_seed(0))
         kept = float((self._log_whole(y) >= log_threshold).double().mean())
-        if kept == 0:
-            raise UsageError(f"No draw reaches the log density {log_threshold:.3g}: the manifold would be empty; lower the threshold.")
+        if kept < LEAST_KEPT:
+            raise UsageError(
+                f"The manifold would hold {kept:.1%} of its own law's draws, too few to draw from, at a log density of {log_threshold:.3g} or "
+                f"more, which {holds:.0%} of people left out reach; let it hold more of them (--holds)."
+            )
         return replace(self, log_threshold=log_threshold, log_kept=math.log(kept), holds=holds)
 
     @property
