@@ -31,6 +31,7 @@ WITHOUT = {
     "own-metric": "not scored: the constant of its density is not known",
     "vamp": "takes no part: its prior was learnt with the training images",
 }
+NOT_FINITE = "takes no part: its density is not finite at every code"
 
 COLUMNS = ("law", "left out (nats)", "behind the best", "held out", "on the manifold", "chosen")
 
@@ -229,12 +230,11 @@ def score_laws(latents: Latents, validation: Latents | None = None, *, seed: int
     top = max(means, key=lambda name: means[name])
     found = []
     for name in names:
-        score, law = scores.get(name), None
-        if score is not None or name == "vamp":
-            law = fit_sampler(name, _with(latents, settings), seed=seed)
+        score = scores.get(name)
+        law = _fitted(name, _with(latents, settings), seed) if score is not None or name == "vamp" else None
         held = None if validation is None or law is None else _of_people(law, name, validation)
-        told: dict[str, Any] = {"settings": settings.get(name, {}), "note": WITHOUT.get(name, "")}
-        if held is not None and validation is not None:
+        told: dict[str, Any] = {"settings": settings.get(name, {}), "note": WITHOUT.get(name, "" if score is not None else NOT_FINITE)}
+        if held is not None and validation is not None and np.isfinite(held).all():
             told |= {"held_out": float(held.mean()), "n_held_out": len(held)}
             if name == PREFERRED and validation.posterior is not None and latents.manifold is not None:
                 told["inside"] = float(_with(latents, settings).manifold.inside(validation.posterior.mean).double().mean())  # type: ignore[union-attr]
@@ -270,7 +270,10 @@ def _scores(latents: Latents, names: list[str], seed: int) -> tuple[dict[str, Ar
         return _stacked([law.log_density(codes[out]) for law in laws])
 
     def by_em(kept: Rows, out: Rows) -> Array:
-        return _stacked([GaussianMixture.fit(codes[kept], seed=seed).log_density(codes[out])])
+        try:
+            return _stacked([GaussianMixture.fit(codes[kept], seed=seed).log_density(codes[out])])
+        except ValueError:  # scikit-learn's, of components that are singular all the same: no reason to lose a fit
+            return np.full((1, len(out)), -math.inf)
 
     def of_posteriors(kept: Rows, out: Rows) -> Array:
         assert base is not None
@@ -290,7 +293,14 @@ def _scores(latents: Latents, names: list[str], seed: int) -> tuple[dict[str, Ar
         manifold = choose_manifold(base, latents.metric.centroids)
         settings["riemannian"] = manifold.settings
         scores |= {"riemannian": manifold.scores - lost, "posterior": left_out(n, of_posteriors)[0] - lost}
-    return {name: scores[name] for name in names if name in scores}, settings
+    return {name: scores[name] for name in names if name in scores and np.isfinite(scores[name]).all()}, settings
+
+
+def _fitted(name: str, latents: Latents, seed: int) -> Any:
+    try:
+        return fit_sampler(name, latents, seed=seed)
+    except ValueError:  # as of a fold (by_em)
+        return None
 
 
 def _of_people(law: Any, name: str, people: Latents) -> Array:

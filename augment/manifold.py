@@ -32,7 +32,7 @@ from .posterior import Posterior
 HOLDS = 0.9  # of people left out
 N_PROPOSALS = 4000  # for the constant of the law
 WIDER = 1.3  # variance of a proposal, in the law's own, which it must not fall below anywhere
-LEAST_KEPT = 0.01  # of the draws: a hundred of them for one that lies on the manifold
+LEAST_KEPT = 0.1  # of the law's draws lies on the manifold, however it is cut
 TRACED_CHAINS = 64
 BLOCK, MOST_BLOCKS = 25, 20  # Gibbs steps between two looks at R-hat, and how often it is looked at
 MIXED = 1.05  # R-hat
@@ -98,17 +98,18 @@ class Manifold:
         return replace(unnormalised, log_norm=log_norm, error=error)
 
     def cut(self, log_threshold: float | None, holds: float) -> "Manifold":
-        """The part with at least the threshold's density, which holds the share ``holds`` of people left out; all, without one."""
+        """The part with at least the threshold's density, which holds the share ``holds`` of people left out; all, without one.
+
+        A threshold that would leave hardly any of the law, ``LEAST_KEPT``, is lowered: then the part holds more of them.
+        """
         if log_threshold is None:
             return self
         # The same draws whenever a model is loaded: the share on the manifold is a number of the model.
         y, _ = self._draw(N_PROPOSALS, torch.Generator(self.centroids.device).manual_seed(0))
-        kept = float((self._log_whole(y) >= log_threshold).double().mean())
-        if kept < LEAST_KEPT:
-            raise UsageError(
-                f"The manifold would hold {kept:.1%} of its own law's draws, too few to draw from, at a log density of {log_threshold:.3g} or "
-                f"more, which {holds:.0%} of people left out reach; let it hold more of them (--holds)."
-            )
+        densities = self._log_whole(y)
+        # Of posteriors far wider than their means lie apart, those left out are more probable than any draw.
+        log_threshold = min(log_threshold, float(densities.quantile(1 - LEAST_KEPT)))
+        kept = float((densities >= log_threshold).double().mean())
         return replace(self, log_threshold=log_threshold, log_kept=math.log(kept), holds=holds)
 
     @property

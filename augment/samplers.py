@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..datasets.errors import DataError, UsageError
+from ..datasets.errors import UsageError
 from .autoencoders import Autoencoder, GaussianAutoencoder, LearntMetric, LearntPrior
 from .diagnostics import Diagnostics
 from .laws import Gaussian, Kernels, Mixture, log_mixture
@@ -200,10 +200,7 @@ class Latents:
         if self.posterior is None or self.metric is None:
             return None
         settings = self.chosen.get("riemannian") or choose_manifold(self.posterior, self.metric.centroids).settings
-        try:
-            return _manifold(self.posterior, self.metric, settings)
-        except UsageError as error:
-            raise DataError(f"The manifold of the model is none: {error}") from error
+        return _manifold(self.posterior, self.metric, settings)
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from safetensors.torch import load_file, save_file
 from tinycohort.augment.card import model_card
 from tinycohort.augment.fitting import PRESETS
 from tinycohort.augment.model import FittedModel
-from tinycohort.augment.model_config import MetricSettings, ModelConfig, Participants, poor_fit_warnings
+from tinycohort.augment.model_config import FORMAT, MetricSettings, ModelConfig, Participants, poor_fit_warnings
 from tinycohort.augment.stored import load_models
 from tinycohort.datasets.custody import MANIFEST, seal
 from tinycohort.datasets.errors import DataError, UsageError
@@ -221,7 +221,7 @@ DAMAGES = {
     "config a number": write("config.json", b"1"),
     "config in no encoding": write("config.json", b"\xff\xfe{}"),
     "config without end": write("config.json", b"[" * 100_000),
-    "another format": edit(format=4),
+    "another format": edit(format=FORMAT + 1),
     "no format": edit(format=...),
     **{
         f"no {key}": edit(**{key: ...})
