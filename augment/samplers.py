@@ -199,7 +199,7 @@ class Latents:
         """The manifold that holds people left out, where the posteriors are."""
         if self.posterior is None or self.metric is None:
             return None
-        settings = self.chosen.get("riemannian") or choose_manifold(self.posterior, self.metric.centroids).settings
+        settings = self.chosen.get("riemannian") or choose_manifold(self.posterior.mean, self.metric.centroids).settings
         return _manifold(self.posterior, self.metric, settings)
 
 
@@ -264,13 +264,13 @@ def _riemannian(
         return latents.manifold
     if not 0 < holds < 1:
         raise UsageError(f"The share of people that the manifold holds lies between 0 and 1, not at {holds}.")
-    settings = choose_manifold(latents.posterior, latents.metric.centroids, holds=holds).settings
+    settings = choose_manifold(latents.posterior.mean, latents.metric.centroids, holds=holds).settings
     return _manifold(latents.posterior, latents.metric, settings)
 
 
 def _manifold(posterior: Posterior, metric: RiemannianMetric, settings: Mapping[str, Any]) -> Manifold:
     """With the settings that ``choose_manifold`` gives."""
-    whole = Manifold.fit(posterior, metric.centroids, crowding=settings["crowding"], width=settings["width"])
+    whole = Manifold.fit(posterior.mean, metric.centroids, crowding=settings["crowding"], width=settings["width"])
     return whole.cut(settings["log_threshold"], settings["holds"])
 
 
