@@ -98,13 +98,11 @@ class Crowd:
         return torch.cat(means)
 
 
-def log_constants(crowds: Sequence[Crowd], n_proposals: int) -> list[tuple[float, float]]:
+def log_constants(crowds: Sequence[Crowd], n_proposals: int, generator: torch.Generator) -> list[tuple[float, float]]:
     """log of the integral of each (sum omega)^m, and its standard error, of laws with the same centroids: those of many share proposals."""
     found = [(crowd.log_constant() if crowd.direct else math.nan, 0.0) for crowd in crowds]
     many = [number for number, crowd in enumerate(crowds) if not crowd.direct]
     if many:
-        # The same proposals whenever a model is loaded, and for laws that are compared.
-        generator = torch.Generator(crowds[0].centroids.device).manual_seed(0)
         y, log_proposal = proposals([crowds[number] for number in many], n_proposals, generator)
         sums = log_sums_of_kernels(y, crowds[0].centroids, [crowds[number].width for number in many])
         for number, log_sum in zip(many, sums, strict=True):

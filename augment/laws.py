@@ -183,7 +183,9 @@ class Mixture:
         if not 1 <= n_components <= len(codes):
             raise UsageError(f"A mixture fitted on {len(codes)} images has from 1 to {len(codes)} components, not {n_components}.")
         whitening = Whitening.of(codes)
-        fitted = GaussianMixture(n_components, covariance_type=covariance, reg_covar=SHRUNK_BY, random_state=seed % 2**32)
+        start = "kmeans" if n_components > 1 else "random"  # of one component there is nothing to look for
+        settings = {"covariance_type": covariance, "reg_covar": SHRUNK_BY, "init_params": start}
+        fitted = GaussianMixture(n_components, random_state=seed % 2**32, **settings)
         fitted.fit(whitening.to(codes).cpu().numpy())
         covariances = np.asarray(fitted.covariances_)
         cholesky = np.linalg.cholesky(covariances) if covariance == "full" else np.sqrt(covariances)[..., None] * np.eye(codes.shape[1])

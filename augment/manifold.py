@@ -75,15 +75,14 @@ class Manifold:
             raise UsageError(f"The crowding is a whole number above 0 and the width a finite one above 0, not {crowding} and {width}.")
         whitening = Whitening.of(codes)
         crowd = Crowd(whitening.to(centroids), crowding, width)
-        ((log_constant, error),) = log_constants([crowd], N_PROPOSALS)
+        ((log_constant, error),) = log_constants([crowd], N_PROPOSALS, _own_generator(crowd))
         return cls(whitening, crowd, log_constant + whitening.log_det, error, dtype=codes.dtype)
 
     def cut(self, log_threshold: float | None, holds: float) -> "Manifold":
         """The part with at least the threshold's density, which holds the share ``holds`` of people left out; all, without one."""
         if log_threshold is None:
             return self
-        # The same draws whenever a model is loaded: the share on the manifold is a number of the model.
-        y, log_weights = self._weighted(N_PROPOSALS, torch.Generator(self.crowd.centroids.device).manual_seed(0))
+        y, log_weights = self._weighted(N_PROPOSALS, _own_generator(self.crowd))
         kept = float(log_weights.softmax(dim=0)[self._log_whole(y) >= log_threshold].sum())
         if kept == 0:
             raise UsageError(f"No draw reaches the log density {log_threshold:.3g}: the manifold would be empty; lower the threshold.")
@@ -163,6 +162,11 @@ class Manifold:
                 break
         traces.append(torch.stack(trace))
         return y
+
+
+def _own_generator(crowd: Crowd) -> torch.Generator:
+    """The same whenever a model is loaded: the law's constant, and the share of it that is cut, are numbers of the model."""
+    return torch.Generator(crowd.centroids.device).manual_seed(0)
 
 
 def _r_hat(trace: Tensor) -> float:
