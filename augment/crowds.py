@@ -117,7 +117,7 @@ def proposals(crowds: Sequence[Crowd], n: int, generator: torch.Generator) -> tu
     """Draws ``(n, D)`` for laws of more than pairs with the same centroids, and their log density ``(n,)``.
 
     A third each of pairs, which find the crowds; of kernels around people drawn towards the middle, as means of several are; of one
-    Gaussian, whose tails are as wide as any of the laws'. Where codes are Gaussian, of variance 1, a law has the variance (1 + width^2) / m.
+    Gaussian, whose tails are wider than any of the laws'. Where codes are Gaussian and of variance 1, that of a law is (1 + width^2) / m.
     """
     centroids = crowds[0].centroids
     k, dim = centroids.shape

@@ -28,6 +28,7 @@ HOLDS = 0.9  # of people left out
 N_PROPOSALS = 4000  # for the constant of the law, and for how much of it is cut
 MOST_AT_ONCE = 10_000  # draws
 BALLAST = 4  # proposals for each chain to start at
+LEAST_KEPT = 0.1  # of the law lies on the manifold, however it is cut
 TRACED_CHAINS = 64
 BLOCK, MOST_BLOCKS = 25, 20  # Gibbs steps between two looks at R-hat, and how often it is looked at
 MIXED = 1.05  # R-hat
@@ -79,13 +80,18 @@ class Manifold:
         return cls(whitening, crowd, log_constant + whitening.log_det, error, dtype=codes.dtype)
 
     def cut(self, log_threshold: float | None, holds: float) -> "Manifold":
-        """The part with at least the threshold's density, which holds the share ``holds`` of people left out; all, without one."""
+        """The part with at least the threshold's density, which holds the share ``holds`` of people left out; all, without one.
+
+        A threshold that would leave hardly any of the law, ``LEAST_KEPT``, is lowered: then the part holds more of them.
+        """
         if log_threshold is None:
             return self
         y, log_weights = self._weighted(N_PROPOSALS, _own_generator(self.crowd))
-        kept = float(log_weights.softmax(dim=0)[self._log_whole(y) >= log_threshold].sum())
-        if kept == 0:
-            raise UsageError(f"No draw reaches the log density {log_threshold:.3g}: the manifold would be empty; lower the threshold.")
+        densities, order = self._log_whole(y).sort(descending=True)
+        shares = log_weights.softmax(dim=0)[order].cumsum(dim=0)
+        # Where people lie apart, each left out may be more probable than any draw.
+        log_threshold = min(log_threshold, float(densities[(shares < LEAST_KEPT).sum()]))
+        kept = float(shares[(densities >= log_threshold).sum() - 1])
         return replace(self, log_threshold=log_threshold, log_kept=math.log(kept), holds=holds)
 
     @property
