@@ -72,11 +72,14 @@ def build_sampler(model: FittedModel, name: str, *, seed: int, **settings: Any) 
     UsageError
         If there is no such sampler or setting, or it does not serve such a model.
     """
-    resolved = model.law_scores.chosen if name == AUTO else name
-    if name == AUTO and any(value is not None for value in settings.values()):
+    if name == AUTO:
         given = ", ".join(key for key, value in settings.items() if value is not None)
-        raise UsageError(f"The sampler auto chooses its settings, and takes no {given}; name the sampler that it is a setting of.")
-    return fit_sampler(resolved, model.latents, seed=derived_seed(seed, model.config.label, "sampler"), **settings)
+        if given:
+            raise UsageError(f"The sampler auto chooses its settings, and takes no {given}; name the sampler that it is a setting of.")
+        name = model.law_scores.chosen
+        # As it was scored: a model that was fitted with a rho of its own has another riemannian by name.
+        settings = {"reach": AUTO} if name == "riemannian" else {}
+    return fit_sampler(name, model.latents, seed=derived_seed(seed, model.config.label, "sampler"), **settings)
 
 
 def generate_class(

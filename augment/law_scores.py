@@ -4,8 +4,9 @@ Where a flow follows the posteriors, the laws of its base are scored as laws of 
 """
 
 import math
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -13,13 +14,15 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from .autoencoders import GaussianAutoencoder
+from .autoencoders import Autoencoder, GaussianAutoencoder
 from .laws import Gaussian
-from .left_out import FEW_FOLDS, MOST_FITTED, Rows, choose_kernels, choose_manifold, choose_mixture, left_out, scored_rows
+from .left_out import FEW_FOLDS, FEWEST, MOST_FITTED, Rows, choose_kernels, choose_manifold, choose_mixture, left_out, scored_rows
+from .manifold import Manifold
 from .samplers import SAMPLERS, AggregatedPosterior, GaussianMixture, Latents, Normal, fit_sampler, samplers_for
 
-FEWEST = 4  # codes of which some can be left out
 SINGULAR = 100  # nats behind the best: a law that has lost its footing, and not one that is somewhat worse
+WIDEST = 1e3  # standard deviations of the codes; none is chosen wider, nor narrower than its inverse
+MOST_CROWDED = 10  # people, or as many as there are dimensions
 PREFERRED = "riemannian"  # among laws that are level
 WITHOUT = {
     "riemannian-paper": "has no density: the law of Algorithm 2 is improper",
@@ -28,6 +31,7 @@ WITHOUT = {
     "own-metric": "not scored: the constant of its density is not known",
     "vamp": "takes no part: its prior was learnt with the training images",
 }
+NOT_FINITE = "takes no part: its density is not finite at every code"
 
 COLUMNS = ("law", "left out (nats)", "behind the best", "held out", "on the manifold", "chosen")
 
@@ -140,9 +144,68 @@ class LawScores:
     def from_json(cls, content: Mapping[str, Any]) -> "LawScores":
         """Of ``as_json``; a ``KeyError``, ``TypeError`` or ``ValueError`` for anything else."""
         scores = cls(content["chosen"], tuple(LawScore(**law) for law in content["laws"]))
-        if scores.chosen not in SAMPLERS or scores.chosen not in {law.sampler for law in scores.laws}:
-            raise ValueError(f"there is no law {scores.chosen}")
+        for law in scores.laws:
+            _check(law)
+        names = [law.sampler for law in scores.laws]
+        if scores.chosen not in names or len(set(names)) < len(names):
+            raise ValueError(f"among the laws {scores.chosen} is not there once")
         return scores
+
+    def check_for(self, kind: type[Autoencoder], n: int, dim: int) -> None:
+        """Raise a ``ValueError`` unless the laws serve a model of this type, with ``n`` codes of ``dim`` dimensions."""
+        foreign = sorted({law.sampler for law in self.laws} - set(samplers_for(kind)))
+        if foreign:
+            raise ValueError(f"the law {foreign[0]} serves no {kind.__name__}")
+        most = {"crowding": max(MOST_CROWDED, dim), "n_components": n}
+        for name, settings in self.settings.items():
+            for key, limit in most.items():
+                if settings.get(key, 1) > limit:
+                    raise ValueError(f"the {key} of the law {name}, {settings[key]}, is more than {limit}")
+
+
+def _check(law: LawScore) -> None:
+    """Raise a ``ValueError`` or ``TypeError`` unless a law can be shown and drawn from as it is told."""
+    numbers = (law.left_out, law.error, law.behind, law.behind_error)
+    if law.sampler not in SAMPLERS:
+        raise ValueError(f"there is no law {law.sampler}")
+    if not (all(value is None for value in numbers) or all(map(_is_finite, numbers))):
+        raise ValueError(f"the scores of the law {law.sampler} are no finite numbers")
+    if not all(value is None or _is_finite(value) for value in (law.held_out, law.inside)):
+        raise ValueError(f"what the law {law.sampler} says of people held out is no finite number")
+    if not (_is_whole(law.n_held_out) and isinstance(law.note, str)):
+        raise TypeError(f"what is told of the law {law.sampler} is not of its type")
+    if not law.settings:
+        return
+    checks = SETTINGS.get(law.sampler, {})
+    if set(law.settings) != set(checks) or not all(check(law.settings[name]) for name, check in checks.items()):
+        raise ValueError(f"the settings of the law {law.sampler} are none that it can have")
+
+
+def _is_finite(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) <= sys.float_info.max
+
+
+def _is_whole(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
+
+
+def _is_width(value: Any) -> bool:
+    return _is_finite(value) and 1 / WIDEST <= value <= WIDEST
+
+
+SETTINGS: dict[str, dict[str, Callable[[Any], bool]]] = {
+    "riemannian": {
+        "crowding": lambda value: _is_whole(value) and value >= 1,
+        "width": _is_width,
+        "log_threshold": lambda value: value is None or _is_finite(value),
+        "holds": lambda value: _is_finite(value) and 0 < value <= 1,
+    },
+    "kde": {"width": _is_width},
+    "mixture": {
+        "n_components": lambda value: _is_whole(value) and value >= 1,
+        "covariance": lambda value: value in ("full", "diag"),
+    },
+}
 
 
 def score_laws(latents: Latents, validation: Latents | None = None, *, seed: int = 0) -> LawScores:
@@ -163,19 +226,15 @@ def score_laws(latents: Latents, validation: Latents | None = None, *, seed: int
         chosen = PREFERRED if PREFERRED in names else "gaussian"
         return LawScores(chosen, tuple(LawScore(name, note="too few images to leave some out") for name in names))
     scores, settings = _scores(latents, names, seed)
+    chosen = replace(latents, reach=None, chosen=settings)
     means = {name: float(score.mean()) for name, score in scores.items()}
     top = max(means, key=lambda name: means[name])
     found = []
     for name in names:
-        score, law = scores.get(name), None
-        if score is not None or name == "vamp":
-            law = fit_sampler(name, _with(latents, settings), seed=seed)
-        held = None if validation is None or law is None else _of_people(law, name, validation)
-        told: dict[str, Any] = {"settings": settings.get(name, {}), "note": WITHOUT.get(name, "")}
-        if held is not None and validation is not None:
-            told |= {"held_out": float(held.mean()), "n_held_out": len(held)}
-            if name == PREFERRED and validation.posterior is not None and latents.manifold is not None:
-                told["inside"] = float(_with(latents, settings).manifold.inside(validation.posterior.mean).double().mean())  # type: ignore[union-attr]
+        score = scores.get(name)
+        told: dict[str, Any] = {"settings": settings.get(name, {}), "note": WITHOUT.get(name, "" if score is not None else NOT_FINITE)}
+        if validation is not None and (score is not None or name == "vamp"):
+            told |= _of_people(name, chosen, validation, seed)
         if score is not None:
             difference = scores[top] - score
             told |= {
@@ -203,47 +262,54 @@ def _scores(latents: Latents, names: list[str], seed: int) -> tuple[dict[str, Ar
         with torch.no_grad():
             lost = latents.autoencoder.log_det(base.mean[torch.as_tensor(rows)]).double().cpu().numpy()
 
-    def closed(kept: Rows, out: Rows) -> Array:
-        laws = [Gaussian.fit(codes[kept]), Normal(codes)]
-        return _stacked([law.log_density(codes[out]) for law in laws])
+    def gaussian(kept: Rows, out: Rows) -> Array:
+        return _row(Gaussian.fit(codes[kept]).log_density(codes[out]))
 
-    def by_em(kept: Rows, out: Rows) -> Array:
-        return _stacked([GaussianMixture.fit(codes[kept], seed=seed).log_density(codes[out])])
+    def gmm(kept: Rows, out: Rows) -> Array:
+        try:
+            return _row(GaussianMixture.fit(codes[kept], seed=seed).log_density(codes[out]))
+        except ValueError:  # scikit-learn's, of components that are singular all the same: no reason to lose a fit
+            return np.full((1, len(out)), -math.inf)
 
     def of_posteriors(kept: Rows, out: Rows) -> Array:
         assert base is not None
-        return _stacked([AggregatedPosterior(base[torch.as_tensor(kept)]).log_density(base.mean[out])])
+        return _row(AggregatedPosterior(base[torch.as_tensor(kept)]).log_density(base.mean[out]))
 
-    gaussian, normal = left_out(n, closed)
     kernels, mixture = choose_kernels(codes), choose_mixture(codes, seed=seed)
     scores = {
-        "gaussian": gaussian,
-        "normal": normal,
+        "gaussian": left_out(n, gaussian)[0],
+        "normal": _row(Normal(codes).log_density(codes[rows]))[0],
         "kde": kernels.scores,
         "mixture": mixture.scores,
-        "gmm": left_out(n, by_em, n_folds=FEW_FOLDS, most=MOST_FITTED)[0],
+        "gmm": left_out(n, gmm, n_folds=FEW_FOLDS, most=MOST_FITTED)[0],
     }
     settings = {"kde": kernels.settings, "mixture": mixture.settings}
     if base is not None and latents.metric is not None:
-        manifold = choose_manifold(base, latents.metric.centroids)
+        manifold = choose_manifold(base.mean, latents.metric.centroids)
         settings["riemannian"] = manifold.settings
         scores |= {"riemannian": manifold.scores - lost, "posterior": left_out(n, of_posteriors)[0] - lost}
-    return {name: scores[name] for name in names if name in scores}, settings
+    return {name: scores[name] for name in names if name in scores and np.isfinite(scores[name]).all()}, settings
 
 
-def _of_people(law: Any, name: str, people: Latents) -> Array:
-    """Log density of codes ``(n,)`` of people; of the manifold before it is cut, as it is scored."""
-    density = law.log_whole if name == PREFERRED else law.log_density
-    if not SAMPLERS[name].in_base_space:
-        return density(people.codes).double().cpu().numpy()
-    assert people.posterior is not None
-    assert isinstance(people.autoencoder, GaussianAutoencoder)
-    with torch.no_grad():
-        return (density(people.posterior.mean).double() - people.autoencoder.log_det(people.posterior.mean).double()).cpu().numpy()
-
-
-def _with(latents: Latents, settings: Mapping[str, Mapping[str, Any]]) -> Latents:
-    return Latents(latents.codes, latents.autoencoder, latents.posterior, latents.metric, chosen=settings)
+def _of_people(name: str, latents: Latents, people: Latents, seed: int) -> dict[str, Any]:
+    """Mean log density of people's codes, of the manifold before it is cut, as it is scored; and how many of them it holds."""
+    codes, lost = people.codes, 0.0
+    if SAMPLERS[name].in_base_space:
+        assert people.posterior is not None
+        assert isinstance(people.autoencoder, GaussianAutoencoder)
+        codes = people.posterior.mean
+        with torch.no_grad():
+            lost = float(people.autoencoder.log_det(codes).double().mean())
+    try:
+        law: Any = fit_sampler(name, latents, seed=seed)
+    except ValueError:  # as of a fold
+        return {}
+    is_manifold = isinstance(law, Manifold)
+    held_out = float((law.log_whole if is_manifold else law.log_density)(codes).double().mean()) - lost
+    if not math.isfinite(held_out):
+        return {}
+    inside = float(law.inside(codes).double().mean()) if is_manifold else None
+    return {"held_out": held_out, "n_held_out": len(codes), "inside": inside}
 
 
 def _number(value: float | None, error: float | None = None) -> str:
@@ -261,5 +327,5 @@ def _standard_error(values: Array) -> float:
     return float(values.std(ddof=1) / math.sqrt(len(values)))
 
 
-def _stacked(densities: list[Tensor]) -> Array:
-    return torch.stack([density.double() for density in densities]).cpu().numpy()
+def _row(densities: Tensor) -> Array:
+    return densities.double().cpu().numpy()[None]

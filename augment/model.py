@@ -85,7 +85,7 @@ class FittedModel:
         if not all(value.isfinite().all() for value in self.autoencoder.state_dict().values()):
             raise ValueError("the weights are not finite")
         if self.config.laws:
-            LawScores.from_json(self.config.laws)
+            LawScores.from_json(self.config.laws).check_for(type(self.autoencoder), *self.codes.shape)
 
     @property
     def digest(self) -> str:

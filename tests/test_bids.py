@@ -24,7 +24,6 @@ from tinycohort.datasets.files import whole_folder
 from tinycohort.datasets.readers import read_cohort
 from tinycohort.datasets.transforms import Images
 
-QUICK = {"n_iterations": 5, "n_warm_up": 5}
 
 
 def complaints(folder: Path) -> dict[str, set[str]]:

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from tinycohort.augment.diagnostics import ACCEPTANCE_RANGE, TOLERATED_SHARE, Diagnostics, effective_sample_size, split_r_hat
+from tinycohort.augment.diagnostics import ACCEPTANCE_RANGE, TOLERATED_R_HAT, TOLERATED_SHARE, Diagnostics, effective_sample_size, split_r_hat
 
 
 def autoregressive(draws: int, chains: int, correlation: float, *, spread: float = 0.0, dim: int = 3, seed: int = 0) -> Tensor:
@@ -102,6 +102,8 @@ FINE = {"sampler": "some", "n_samples": 10, "off_manifold": 0.0, "acceptance": 0
         ("acceptance", ACCEPTANCE_RANGE[1], ACCEPTANCE_RANGE[1] + 1e-6, "so small"),
         ("unmoved", TOLERATED_SHARE, TOLERATED_SHARE + 1e-6, "never moved"),
         ("off_manifold", TOLERATED_SHARE, TOLERATED_SHARE + 1e-6, "off the manifold"),
+        ("r_hat", TOLERATED_R_HAT, TOLERATED_R_HAT + 1e-6, "have not mixed"),
+        ("r_hat", 1.0, math.inf, "R-hat inf"),
     ],
 )
 def test_warnings_fire_beyond_their_thresholds(name, at, beyond, words):
@@ -114,6 +116,25 @@ def test_warnings_fire_beyond_their_thresholds(name, at, beyond, words):
 
 def test_all_that_is_wrong_is_told():
     assert len(Diagnostics("some", 10, off_manifold=1.0, acceptance=0.1, unmoved=1.0).warnings()) == 3
+
+
+def test_chains_that_all_move_and_stay_at_home_are_warned_of():
+    """The paper's chains on real slices: a sound acceptance, none unmoved, and each still where it began."""
+    found = Diagnostics("some", 10, acceptance=0.80, unmoved=0.00, r_hat=24.0, effective_centroids=1.0, home=1.0)
+    alone, apart = found.warnings()
+    assert "100% of the chains end nearest to the image that they began at, and every sample is a variation of one training image" in alone
+    assert "have not mixed (R-hat 24, where 1.1 may)" in apart
+
+
+@pytest.mark.parametrize(
+    ("centroids", "home", "warned"),
+    [(1.0, None, True), (1.0, 0.95, True), (1.0, 0.5, False), (1.49, None, True), (1.5, None, False), (8.0, 1.0, False), (None, 1.0, False)],
+)
+def test_variations_of_one_image_are_warned_of(centroids, home, warned):
+    """Of chains, where they stay there too: those that come to another image's place have left their own."""
+    found = Diagnostics("some", 10, effective_centroids=centroids, home=home).warnings()
+    assert ["a variation of one training image" in text for text in found] == [True] * warned
+    assert all(("of the chains end nearest" in text) == (home is not None) for text in found)
 
 
 def test_a_sampler_without_chains_is_warned_of_by_where_it_draws_alone():

@@ -266,7 +266,7 @@ def test_a_fit_that_is_killed_leaves_no_model_and_goes_on_where_it_was(shell, au
 @pytest.mark.parametrize(("form", "kills"), [("nifti", 2), pytest.param("png", KILLS["generate"], marks=pytest.mark.slow)])
 def test_a_generation_that_is_killed_at_random_moments_ends_as_one_that_was_not(shell, studies, tmp_path, form, kills):
     out, whole = tmp_path / "syn", tmp_path / "whole"
-    words = ("generate", "--models", studies["slices"].models, "-n", "150", "--iterations", "5", "--warm-up", "5", "--force")
+    words = ("generate", "--models", studies["slices"].models, "-n", "150", "--force")
     words = (*words, "--format", form, "--out", out)
     clock = time.monotonic()
     assert shell.run(*words)[0] == 0

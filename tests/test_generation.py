@@ -12,6 +12,7 @@ import torch
 from PIL import Image
 
 from tinycohort.augment import commands, stored
+from tinycohort.augment.autoencoders.ae import AE
 from tinycohort.augment.autoencoders.vae import VAE
 from tinycohort.augment.diagnostics import Diagnostics
 from tinycohort.augment.generation import Generated, generate_class, top_up
@@ -26,7 +27,6 @@ from tinycohort.datasets.readers import read_cohort
 from tinycohort.datasets.spaces import ImageSpace
 from tinycohort.datasets.transforms import Images, Preparation, prepare
 
-QUICK = {"n_iterations": 5, "n_warm_up": 5}
 CASES = [("pictures", "png"), ("pictures", "nifti"), ("pictures", "npz"), ("slices", "png"), ("slices", "nifti"), ("slices", "npz")]
 CASES += [("volumes", "nifti"), ("volumes", "npz")]
 each_case = pytest.mark.parametrize(("name", "file_format"), CASES)
@@ -37,7 +37,7 @@ def models_of(studies, name):
 
 
 def drawn(models, n=3, **options):
-    return [generate_class(model, n, **({"seed": 5} | QUICK | options)) for model in models.values()]
+    return [generate_class(model, n, **({"seed": 5} | options)) for model in models.values()]
 
 
 def written(folder, models, file_format, **options):
@@ -105,9 +105,10 @@ def test_everything_says_that_it_is_synthetic(studies, tmp_path, name, file_form
     }
     assert description["License"] == ("CC0" if name != "pictures" else "that of the source data, which states none")
     assert {label: part["model"] for label, part in description["Classes"].items()} == {k: m.digest for k, m in models.items()}
-    assert description["Classes"]["AD"]["sampling"]["sampler"] == "riemannian"
     for label, model in models.items():
         told, config = description["Classes"][label], model.config
+        assert told["sampling"]["sampler"] == model.law_scores.chosen
+        assert told["sampling"]["auto"] == model.law_scores.sentence
         assert (told["split"], told["data"]) == (config.split["digest"], config.data["digest"])
         assert told["participants"] == config.participants.digest
         assert (told["seed"], told["model_seed"], told["model_versions"]) == (5, config.seed, config.versions)
@@ -177,7 +178,7 @@ def test_format_follows_the_source(studies, tmp_path):
 @pytest.mark.parametrize("sampler", samplers_for(VAE))
 def test_every_sampler_generates(studies, sampler):
     model = models_of(studies, "pictures")["AD"]
-    settings = {"n_iterations": 3} if sampler.startswith("riemannian") else {"n_training_steps": 5} if sampler == "two-stage" else {}
+    settings = {"n_iterations": 3} if sampler.startswith("riemannian-") else {"n_training_steps": 5} if sampler == "two-stage" else {}
     part, again = (generate_class(model, 4, sampler=sampler, seed=1, **settings) for _ in range(2))
     assert tuple(part.images.pixels.shape) == (4, 1, 16, 16)
     assert part.diagnostics.sampler == sampler
@@ -193,7 +194,7 @@ def test_classes_draw_apart_and_nothing_global(studies):
     models = models_of(studies, "pictures")
     state = torch.get_rng_state()
     twins = {"AD": models["AD"], "CN": replace(models["AD"], config=replace(models["AD"].config, label="CN"))}
-    one, other = drawn(twins, sampler="normal", n_iterations=None, n_warm_up=None)
+    one, other = drawn(twins, sampler="normal")
     assert not torch.equal(one.latents, other.latents)
     assert torch.equal(torch.get_rng_state(), state)
 
@@ -201,7 +202,7 @@ def test_classes_draw_apart_and_nothing_global(studies):
 @pytest.mark.parametrize("sampler", ["riemannian", "riemannian-paper", "riemannian-released", "posterior"])
 def test_an_ae_carries_no_metric_and_the_error_says_what_to_use(studies, sampler):
     model = models_of(studies, "ae")["AD"]
-    with pytest.raises(UsageError, match=f"'{sampler}' needs a model with a Gaussian posterior, .*choose one of: normal, gmm"):
+    with pytest.raises(UsageError, match=f"'{sampler}' needs a model with a Gaussian posterior, .*choose one of: {', '.join(samplers_for(AE))}"):
         generate_class(model, 2, sampler=sampler)
     assert len(generate_class(model, 2, sampler="gmm").images) == 2
 
@@ -235,7 +236,7 @@ def test_top_up_removes_nobody():
 
 
 def generate(studies, name, out, **options):
-    return commands.generate(studies[name].models, options.pop("labels", []), out, sampler_settings=QUICK, **options)
+    return commands.generate(studies[name].models, options.pop("labels", []), out, **options)
 
 
 def test_balance_counts_the_training_images(studies, tmp_path):

@@ -1,6 +1,7 @@
 """A model folder: what is saved is loaded, and what is no model folder is a DataError, never a crash or foreign code that runs."""
 
 import json
+import math
 import os
 import re
 import shutil
@@ -17,7 +18,7 @@ from safetensors.torch import load_file, save_file
 from tinycohort.augment.card import model_card
 from tinycohort.augment.fitting import PRESETS
 from tinycohort.augment.model import FittedModel
-from tinycohort.augment.model_config import MetricSettings, ModelConfig, Participants, poor_fit_warnings
+from tinycohort.augment.model_config import FORMAT, MetricSettings, ModelConfig, Participants, poor_fit_warnings
 from tinycohort.augment.stored import load_models
 from tinycohort.datasets.custody import MANIFEST, seal
 from tinycohort.datasets.errors import DataError, UsageError
@@ -157,6 +158,23 @@ def edit(**changes):
     return damage
 
 
+MANIFOLD = {"crowding": 2, "width": 1.0, "log_threshold": None, "holds": 0.9}
+
+
+def law(name="kde", /, **changes):
+    """Replace what config.json says of one law."""
+
+    def damage(folder):
+        content = json.loads((folder / "config.json").read_text())
+        (told,) = (told for told in content["laws"]["laws"] if told["sampler"] == name)
+        told |= {key: value for key, value in changes.items() if value is not ...}
+        for key in [key for key, value in changes.items() if value is ...]:
+            del told[key]
+        (folder / "config.json").write_text(json.dumps(content))
+
+    return damage
+
+
 def tensors(file, **changes):
     """Replace tensors of a file; ``...`` takes one away."""
 
@@ -221,7 +239,7 @@ DAMAGES = {
     "config a number": write("config.json", b"1"),
     "config in no encoding": write("config.json", b"\xff\xfe{}"),
     "config without end": write("config.json", b"[" * 100_000),
-    "another format": edit(format=4),
+    "another format": edit(format=FORMAT + 1),
     "no format": edit(format=...),
     **{
         f"no {key}": edit(**{key: ...})
@@ -270,6 +288,46 @@ DAMAGES = {
     **{f"rho {value}": metadata(rho=value) for value in ("nan", "inf", "-1.0", "0", "wide", "", ...)},
     **{f"lambda {value}": metadata(lam=value) for value in ("nan", "0", ...)},
     "tau negative": metadata(tau="-1"),
+    **{f"laws {value}": edit(laws=value) for value in (None, [1], "riemannian", 3, {"chosen": "riemannian"}, {"laws": []})},
+    **{f"chosen {value}": edit(laws__chosen=value) for value in (..., None, "auto", "hmc", "vamp", "own-metric", 3, ["normal"], {})},
+    **{f"the laws {value}": edit(laws__laws=value) for value in (..., None, 3, "normal", {"normal": 1}, [], ["normal"], [[]], [{}])},
+    **{
+        f"a law's {name} {str(value)[:20]}": law(**{name: value})
+        for name, values in {
+            "sampler": (..., None, "auto", "hmc", "vamp", "normal", ["kde"]),
+            "left_out": (None, "high", math.nan, -math.inf, 10**400, True, [1]),
+            "error": (None, math.nan),
+            "behind": (None, math.nan, "far"),
+            "behind_error": (None, math.inf),
+            "held_out": (math.nan, "1", 10**400),
+            "inside": (math.nan, "all"),
+            "n_held_out": (None, -1, 1.5, "2"),
+            "note": (None, 3),
+            "settings": ([1], "width", 3, {}.fromkeys(["width"]), {"width": 1.0, "other": 2}),
+            "other": (1,),
+        }.items()
+        for value in values
+    },
+    **{
+        f"a kernel's width {value}": law(settings={"width": value})
+        for value in (0, -1.0, math.nan, math.inf, 1e300, 1e-300, "1", True, None, [1.0])
+    },
+    **{
+        f"a manifold's {name} {value}": law("riemannian", settings=MANIFOLD | {name: value})
+        for name, values in {
+            "crowding": (0, -1, 2.0, 10**9, 11, "2", None, True),
+            "width": (0, -1.0, math.nan, 1e300, "wide"),
+            "log_threshold": (math.nan, math.inf, "low", True),
+            "holds": (0, 1.1, math.nan, None, "all"),
+        }.items()
+        for value in values
+    },
+    **{
+        f"a mixture's {name} {value}": law("mixture", settings={"n_components": 1, "covariance": "full"} | {name: value})
+        for name, values in {"n_components": (0, -1, 8, 10**9, 1.5, "1", None, True), "covariance": (None, "tied", 1, ["full"])}.items()
+        for value in values
+    },
+    "a mixture without its covariance": law("mixture", settings={"n_components": 1}),
     "no metadata": lambda folder: save_file(load_file(folder / "metric.safetensors"), folder / "metric.safetensors"),
     "a weight missing": tensors("model.safetensors", **{WEIGHT: ...}),
     "a weight too many": tensors("model.safetensors", other=lambda _: torch.zeros(1)),

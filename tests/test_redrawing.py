@@ -106,7 +106,7 @@ def test_the_error_says_why_and_what_to_change(models, studies):
         r"another --sampler \(riemannian, .*gmm, posterior, two-stage\), or train the model with more --jitter", str(told.value)
     )
     # Of those that serve the model.
-    with pytest.raises(GateError, match=r"another --sampler \(gmm, two-stage\), or train"):
+    with pytest.raises(GateError, match=r"another --sampler \(gaussian, kde, mixture, gmm, two-stage\), or train"):
         Numbers(200, lambda number: True).replaced(stored.load_models(studies["ae"].models)["AD"])
 
 
@@ -214,7 +214,7 @@ def test_a_sampler_that_copies_half_of_the_time_delivers_and_says_so(augment, st
     }
     assert f"AD: drawn images were compared with training images; refused and drawn again: {refused} as {COPY}." in answer.words
     assert "CN: drawn images were compared with training images; none refused." in answer.words
-    assert re.search(rf"AD 60 {60 + refused} {refused / (60 + refused):.1%} ", answer.words)
+    assert re.search(rf"AD normal 60 {60 + refused} {refused / (60 + refused):.1%} ", answer.words)
     assert "Wrote 120 synthetic images" in answer.words
     # What is kept is what is drawn without a screen, where it was; what is not shows nobody.
     made, people = pixels(tmp_path / "syn")[:60], training_images(studies, models["AD"])[1].pixels

@@ -56,6 +56,7 @@ FIT_VOLUMES = ("fit", "--data", "{bids}", "--out", "{out}", *QUICK)
 OF_VOLUMES = ("generate", "--models", "{models-volumes}", "--out", "{out}")
 OVER = ("fit", "--data", "{study.npz}", "--out", "{models-pictures}", *QUICK)
 GENERATE = ("generate", "--models", "{models-pictures}", "--out", "{out}")
+RIEMANNIAN = ("--sampler", "riemannian")
 INTERPOLATE = ("interpolate", "{models-pictures}", "--class", "AD", "--out", "{out}")
 # The command, its exit code, and what the sentence says. A word such as {bids} is a path in the scene.
 REFUSED = {
@@ -140,15 +141,33 @@ REFUSED = {
     "balance to fewer": ((*GENERATE, "--balance", "-n", "3"), 2, "--balance cannot bring"),
     "threshold of 1.5": ((*GENERATE, "--threshold", "1.5"), 2, "--threshold lies between 0 and 1"),
     "threshold of 0": ((*GENERATE, "--threshold", "0"), 2, "--threshold lies between 0 and 1"),
-    "no iterations": ((*GENERATE, "--iterations", "0"), 2, "at least 1 iteration"),
-    "target acceptance": ((*GENERATE, "--target-acceptance", "1"), 2, "target acceptance"),
+    "no iterations": ((*GENERATE, *RIEMANNIAN, "--iterations", "0"), 2, "at least 1 iteration"),
+    "target acceptance": ((*GENERATE, *RIEMANNIAN, "--target-acceptance", "1"), 2, "target acceptance"),
     "step size": ((*GENERATE, "--sampler", "riemannian-paper", "--step-size", "-1"), 2, "step size above 0"),
+    **{
+        f"a reach of {reach or 'nothing'}": ((*GENERATE, *RIEMANNIAN, "--reach", reach), 2, f"--reach is auto, or a number above 0, not '{reach}'")
+        for reach in ("0", "-1", "nan", "inf", "far", "")
+    },
+    "a chain at the reach auto": (
+        (*GENERATE, *RIEMANNIAN, "--reach", "auto", "--iterations", "5"),
+        2,
+        "no chain to set n_iterations of; give a number as --reach",
+    ),
+    "a share held at a reach": ((*GENERATE, *RIEMANNIAN, "--reach", "1", "--holds", "0.8"), 2, "a setting of the reach auto"),
+    **{
+        f"a share held of {share}": ((*GENERATE, *RIEMANNIAN, "--holds", share), 2, "holds lies between 0 and 1, not at")
+        for share in ("0", "1", "-0.5", "nan")
+    },
+    **{
+        f"{option} with auto": ((*GENERATE, option, value), 2, f"auto chooses its settings, and takes no {name}; name the sampler")
+        for option, value, name in (("--reach", "1", "reach"), ("--holds", "0.8", "holds"), ("--iterations", "5", "n_iterations"))
+    },
     "components": ((*GENERATE, "--sampler", "gmm", "--components", "99"), 2, "components"),
     "generate on a device that is none": ((*GENERATE, "--device", "tpu"), 2, "--device is"),
     "an autoencoder and riemannian": (
-        ("generate", "--models", "{models-ae}", "--out", "{out}"),
+        ("generate", "--models", "{models-ae}", "--out", "{out}", *RIEMANNIAN),
         2,
-        r"'riemannian' needs a model with a Gaussian posterior, which the model AE has not; for it choose one of: normal, gmm",
+        r"'riemannian' needs a model with a Gaussian posterior, which the model AE has not; for it choose one of: gaussian, kde",
     ),
     # The gate.
     "a threshold without a reason": ((*GENERATE, "--gate", "ratio=0.4"), 2, "--gate and --reason go together"),

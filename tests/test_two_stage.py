@@ -32,7 +32,7 @@ def test_it_recovers_a_mixture_s_mean_and_covariance():
     covariance = (CENTRES - mean).T @ ((CENTRES - mean) * SHARES[:, None]) + 0.49 * torch.eye(2)
     scale = covariance.diagonal().sqrt()
     correlation = covariance / scale / scale[:, None]
-    z, _ = TwoStage.fit(mixture(2000), None, None, n_training_steps=500).sample(20_000, seeded(1))
+    z, _ = TwoStage.fit(mixture(2000), None, n_training_steps=500).sample(20_000, seeded(1))
     units = ((z - 5) / torch.tensor([1.0, 10.0]) - mean) / scale
     assert float(units.mean(0).abs().max()) < 0.1
     assert float((units.T.cov() - correlation).abs().max()) < 0.2
@@ -55,7 +55,7 @@ def test_a_seed_gives_the_same_and_nothing_global_moves():
     before = torch.get_rng_state()
 
     def drawn(seed: int) -> Tensor:
-        return TwoStage.fit(mixture(300), None, None, n_training_steps=20, seed=seed).sample(10, seeded(0))[0]
+        return TwoStage.fit(mixture(300), None, n_training_steps=20, seed=seed).sample(10, seeded(0))[0]
 
     assert torch.equal(drawn(3), drawn(3))
     assert not torch.equal(drawn(3), drawn(4))
@@ -69,7 +69,7 @@ def test_it_is_not_left_where_it_knows_few_codes_by_heart(monkeypatch):
     monkeypatch.setattr(two_stage, "LEARNING_RATE", 5e-3)
 
     def explains() -> float:
-        fitted = TwoStage.fit(codes, None, None, n_training_steps=400)
+        fitted = TwoStage.fit(codes, None, n_training_steps=400)
         return float(fitted.stage.loss((others - fitted.mean) / fitted.std, seeded(0)))
 
     held = explains()
@@ -81,10 +81,10 @@ def test_it_is_not_left_where_it_knows_few_codes_by_heart(monkeypatch):
 def test_it_draws_from_the_posteriors_where_there_are_some():
     """All means at one place: what varies are the posteriors."""
     means, log_var = torch.full((200, 2), 3.0), torch.tensor([0.0, math.log(4.0)]).expand(200, 2)
-    z, _ = TwoStage.fit(means, Posterior(means, log_var), None, n_training_steps=300).sample(5000, seeded(0))
+    z, _ = TwoStage.fit(means, Posterior(means, log_var), n_training_steps=300).sample(5000, seeded(0))
     torch.testing.assert_close(z.mean(0), torch.full((2,), 3.0), atol=0.25, rtol=0)
     torch.testing.assert_close(z.std(0), torch.tensor([1.0, 2.0]), atol=0, rtol=0.15)
-    z, _ = TwoStage.fit(means, None, None, n_training_steps=50).sample(100, seeded(0))
+    z, _ = TwoStage.fit(means, None, n_training_steps=50).sample(100, seeded(0))
     assert z.isfinite().all()
 
 
@@ -93,7 +93,7 @@ def test_it_draws_from_the_posteriors_where_there_are_some():
 @torch.no_grad()
 def test_any_number_of_codes(n, dtype):
     codes = mixture(n).to(dtype)
-    z, diagnostics = TwoStage.fit(codes, None, None, n_training_steps=3).sample(7, seeded(0))
+    z, diagnostics = TwoStage.fit(codes, None, n_training_steps=3).sample(7, seeded(0))
     assert (z.shape, z.dtype) == ((7, 2), dtype)
     assert z.isfinite().all()
     assert (diagnostics.sampler, diagnostics.n_samples, diagnostics.off_manifold) == ("two-stage", 7, None)
@@ -101,4 +101,4 @@ def test_any_number_of_codes(n, dtype):
 
 def test_settings_that_cannot_be():
     with pytest.raises(UsageError, match="1 training step"):
-        TwoStage.fit(mixture(10), None, None, n_training_steps=0)
+        TwoStage.fit(mixture(10), None, n_training_steps=0)

@@ -150,7 +150,8 @@ def fit_command(
     from ..autoencoders import parse_settings
 
     if rho_scale is not None:
-        console.warn(f"--rho-scale is deprecated: `augment generate --reach {rho_scale:g}` does the same without another training.")
+        draw = f"`augment generate --sampler riemannian --reach {rho_scale:g}`"
+        console.warn(f"--rho-scale is deprecated: {draw} does the same without another training.")
     chosen = lasting(preset_settings(preset), epochs, steps)
     settings = changed(
         # What a preset says of its own model, another one does not take.
