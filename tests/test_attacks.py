@@ -102,6 +102,19 @@ def piped(file):
     return attack
 
 
+def lawless(sampler, **settings):
+    """A law with settings that nobody has chosen; it is the one that is drawn from."""
+
+    def attack(folder):
+        laws = json.loads((folder / "config.json").read_text())["laws"]
+        for law in laws["laws"]:
+            if law["sampler"] == sampler:
+                law["settings"] |= settings
+        edited(folder, laws=laws | {"chosen": sampler})
+
+    return attack
+
+
 MODELS = {
     "pickled weights": overwritten("model.safetensors", pickle.dumps(Bomb())),
     "pickled weights in a zip, as torch.save writes them": lambda folder: (
@@ -121,6 +134,10 @@ MODELS = {
     "latents that the file does not hold": overwritten("latents.safetensors", safetensors(terabytes())),
     "a configuration nested without end": overwritten("config.json", b'{"format":' + b"[" * 10**6),
     "a number without end": overwritten("config.json", b'{"format": 1' + b"0" * 10**6 + b"}"),
+    "a law of a billion people at a time": lawless("riemannian", crowding=10**9),
+    "a law without an end": lawless("riemannian", width=1e300),
+    "kernels without a width": lawless("kde", width=1e-300),
+    "a mixture of a billion": lawless("mixture", n_components=10**9),
     **{f"{file}, a link": linked(file) for file in ("config.json", "model.safetensors", "latents.safetensors", "history.csv")},
     **{f"{file}, a pipe": piped(file) for file in ("config.json", "model.safetensors", MANIFEST)},
     "a manifest that leads out": lambda folder: (folder / MANIFEST).write_text(f"{'0' * 64}  ../../../../etc/passwd\n"),
@@ -138,6 +155,13 @@ def test_models(model, attack):
     with pytest.raises(DataError) as told:
         FittedModel.load(model)
     assert "\n" not in str(told.value)
+
+
+@pytest.mark.parametrize("settings", [{"log_threshold": 1e300}, {"log_threshold": -1e300}, {"width": 1e3}, {"width": 1e-3}, {"crowding": 10}])
+def test_a_law_within_its_bounds_ends(model, tmp_path, settings):
+    lawless("riemannian", **settings)(model)
+    generate(model, [], tmp_path / "cohort", n=300, file_format="png")
+    assert len(list((tmp_path / "cohort/images").iterdir())) == 300
 
 
 @pytest.mark.parametrize("label", ["../../out", "/tmp/out", "..", "a/b", "\x1b[2J", "<script>"])

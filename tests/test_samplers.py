@@ -279,11 +279,12 @@ def test_isolated_centroids_have_the_same_mass():
         assert error < 0.01 * exact
 
 
+@pytest.mark.parametrize("n_iterations", [40, None], ids=["chains", "directly"])
 @pytest.mark.parametrize("dim", [2, 8])
-def test_riemannian_near_an_isolated_centroid(dim):
+def test_riemannian_near_an_isolated_centroid(dim, n_iterations):
     """N(c, rho^2 / D Sigma), cut where chi-squared reaches 99 %: second and fourth moments of the cut law are known."""
     metric = isolated(dim)
-    z, diagnostics = Riemannian(metric, n_iterations=40, n_warm_up=40).sample(4000, seeded(0))
+    z, diagnostics = Riemannian(metric, n_iterations=n_iterations, n_warm_up=40).sample(4000, seeded(0))
     nearest = torch.cdist(z, metric.centroids).argmin(1)
     standard = (z - metric.centroids[nearest]) * metric.precisions[nearest].sqrt() * math.sqrt(dim) / metric.rho
     cut = chi2.ppf(0.99, dim)
@@ -293,11 +294,17 @@ def test_riemannian_near_an_isolated_centroid(dim):
     for i in range(2):
         own = standard[nearest == i]
         assert_mean(torch.cat([own, products(own), own**4], dim=1), expected)
-    # Chains do not cross between centroids this far apart, and start on them with equal chances.
+    # Every centroid has the same mass; chains do not cross between those this far apart, and start on them with equal chances.
     assert_mean(nearest.double()[:, None], torch.tensor([0.5], dtype=torch.float64))
     assert diagnostics.off_manifold == 0
+    assert diagnostics.effective_centroids == pytest.approx(1)
+    if n_iterations is None:
+        (alone,) = diagnostics.warnings()
+        assert "every sample is a variation of one training image" in alone
+        assert (diagnostics.home, diagnostics.r_hat, diagnostics.acceptance) == (None, None, None)
+        return
     # Each chain stays with the image that it began at, which is said, and that no R-hat can be good where it is so.
-    assert (diagnostics.home, diagnostics.effective_centroids) == (1, pytest.approx(1))
+    assert diagnostics.home == 1
     alone, apart = diagnostics.warnings()
     assert "100% of the chains end nearest to the image that they began at" in alone
     assert "have not mixed" in apart
@@ -349,6 +356,20 @@ def test_riemannian_may_pass_between_centroids_whose_supports_meet():
     centroids = torch.tensor([[0.0, 0.0], [1.5, 0.0]], dtype=torch.float64)
     metric = RiemannianMetric(centroids, torch.ones((2, 2), dtype=torch.float64), rho=1.5, lam=0.01)
     z, _ = Riemannian(metric).sample(4000, seeded(0))
+    on_grid(metric, z, default_log_threshold(2))
+
+
+@pytest.mark.parametrize("distance", [2.5, 3.0, 4.0])
+def test_riemannian_draws_directly_while_few_draws_are_rejected(distance):
+    """Supports that meet, of widths that differ: the draws that are kept have the volume's law, and no chain has run."""
+    centroids = torch.tensor([[0.0, 0.0], [distance, 0.0]], dtype=torch.float64)
+    metric = RiemannianMetric(centroids, torch.tensor([[1.0, 2.0], [3.0, 1.0]], dtype=torch.float64), rho=1.5, lam=0.01)
+    ticks: list[int] = []
+    sampler = Riemannian(metric)
+    z, diagnostics = sampler.sample(4000, seeded(0), lambda: ticks.append(1))
+    assert diagnostics.acceptance is None
+    assert len(ticks) == sampler.n_steps
+    assert diagnostics.off_manifold == 0
     on_grid(metric, z, default_log_threshold(2))
 
 
