@@ -49,7 +49,7 @@ def resnet(shape: tuple[int, ...], image_channels: int, latent_dim: int, width: 
 
 def _scaled(
     name: str, shape: tuple[int, ...], image_channels: int, latent_dim: int, width: int, *, residual: bool = False, refined: bool = True
-) -> Pair:
+) -> tuple[nn.Sequential, nn.Sequential]:
     if min(shape) < 2 * SMALLEST_GRID:
         raise UsageError(f"The architecture {name} needs images of at least 8 voxels a side, not {' x '.join(map(str, shape))}.")
     dims = len(shape)
