@@ -202,7 +202,9 @@ def test_classes_draw_apart_and_nothing_global(studies):
 @pytest.mark.parametrize("sampler", ["riemannian", "riemannian-paper", "riemannian-released", "posterior"])
 def test_an_ae_carries_no_metric_and_the_error_says_what_to_use(studies, sampler):
     model = models_of(studies, "ae")["AD"]
-    with pytest.raises(UsageError, match=f"'{sampler}' needs a model with a Gaussian posterior, .*choose one of: {', '.join(samplers_for(AE))}"):
+    with pytest.raises(
+        UsageError, match=f"'{sampler}' needs a model with a Gaussian posterior, .*choose one of: {', '.join(samplers_for(AE))}"
+    ):
         generate_class(model, 2, sampler=sampler)
     assert len(generate_class(model, 2, sampler="gmm").images) == 2
 
