@@ -3,8 +3,8 @@
     python benchmarks/laws.py models [--data DATA] [--out docs/results/laws.md]
 
 For every class and law: the mean log density of training people who are left out and of those who are held out (validation and test side
-of ``split.json``); then, of images drawn from it, the median distance from held-out people, decoded, to the nearest image (coverage), that of
-the images to the nearest training image, how well distances to the nearest image tell who was trained on (area under the curve), the
+of ``split.json``); then, of images drawn from it, the median distance from held-out people, decoded, to the nearest image (coverage), that
+of the images to the nearest training image, how well distances to the nearest image tell who was trained on (area under the curve), the
 Fréchet distance and KID to held-out people, decoded (what decoding loses is every law's), by the features of a classifier of the
 training side, and R-hat. Distances are RMS over voxels. The draws are repeated by ``--seeds``; the standard deviation over them stands
 beside the mean.

@@ -34,7 +34,7 @@ def test_a_reach_is_read(text, reach):
 
 @pytest.mark.parametrize("text", ["", "Auto", "far", "0", "-1", "nan", "inf", "1,5"])
 def test_what_is_no_reach(text):
-    with pytest.raises(ValueError, match=""):
+    with pytest.raises(ValueError, match=r"(?s).*"):
         parse_reach(text)
 
 
