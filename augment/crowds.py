@@ -108,7 +108,9 @@ def log_constants(crowds: Sequence[Crowd], n_proposals: int, generator: torch.Ge
         for number, log_sum in zip(many, sums, strict=True):
             log_weights = crowds[number].crowding * log_sum - log_proposal
             weights = (log_weights - log_weights.amax()).exp()
-            error = float(weights.std() / weights.mean()) / math.sqrt(len(y))
+            # Each kind of proposal is drawn so many times, not so often on average.
+            variance = sum(float(part.var()) * len(part) for part in weights.split(_parts(len(y))))
+            error = math.sqrt(variance) / float(weights.sum())
             found[number] = (float(log_weights.amax() + weights.mean().log()), error)
     return found
 
@@ -127,14 +129,18 @@ def proposals(crowds: Sequence[Crowd], n: int, generator: torch.Generator) -> tu
     drawn, kernel = math.sqrt(WIDER / m) * centroids, math.sqrt(WIDER * square / m)
     wide = math.sqrt(WIDER * max(1, *((1 + crowd.width**2) / crowd.crowding for crowd in crowds)))
 
-    part = n // 3
-    people = torch.randint(k, (part,), generator=generator, device=centroids.device)
-    around = drawn[people] + kernel * standard_normal(part, dim, generator)
-    y = torch.cat([pairs.draw(part, generator), around, wide * standard_normal(n - 2 * part, dim, generator)])
-    log_shares = torch.tensor([part, part, n - 2 * part], dtype=y.dtype, device=y.device).log()[:, None] - math.log(n)
+    n_pairs, n_around, n_wide = _parts(n)
+    people = torch.randint(k, (n_around,), generator=generator, device=centroids.device)
+    around = drawn[people] + kernel * standard_normal(n_around, dim, generator)
+    y = torch.cat([pairs.draw(n_pairs, generator), around, wide * standard_normal(n_wide, dim, generator)])
+    log_shares = torch.tensor(_parts(n), dtype=y.dtype, device=y.device).log()[:, None] - math.log(n)
     log_parts = [
         pairs.log_volume(y) - pairs.log_constant(),
         log_sum_of_kernels(y, drawn, kernel) - math.log(k) - dim * math.log(math.sqrt(2 * math.pi) * kernel),
         log_normal(y / wide) - dim * math.log(wide),
     ]
     return y, (torch.stack(log_parts) + log_shares).logsumexp(dim=0)
+
+
+def _parts(n: int) -> list[int]:
+    return [n // 3, n // 3, n - 2 * (n // 3)]
