@@ -381,3 +381,16 @@ def test_the_same_seed_and_threads_give_the_same_bytes(fakes, tmp_path):
     configs = [json.loads((tmp_path / name / "models/AD/config.json").read_text()) for name in ("1", "2")]
     assert configs[0].pop("participants") != configs[1].pop("participants")
     assert configs[0] == configs[1]
+
+
+@pytest.mark.parametrize(("given", "policy"), [(None, "PASSIVE"), ("ACTIVE", "ACTIVE")])
+def test_threads_that_wait_sleep_before_torch_is_there(given, policy):
+    """Unless the user says otherwise."""
+    code = (
+        "import atexit, os, sys; from tinycohort.augment.cli import main; sys.argv = ['augment', '--version']; "
+        "atexit.register(lambda: print(os.environ['OMP_WAIT_POLICY'], 'torch' in sys.modules)); main()"
+    )
+    environment = {name: value for name, value in os.environ.items() if name != "OMP_WAIT_POLICY"}
+    environment |= {} if given is None else {"OMP_WAIT_POLICY": given}
+    said = subprocess.run([sys.executable, "-c", code], check=True, env=environment, capture_output=True, text=True).stdout
+    assert said.splitlines()[-1] == f"{policy} False"
