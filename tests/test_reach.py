@@ -134,7 +134,7 @@ def test_rho_scale_is_deprecated_by_what_does_the_same(augment, fakes, tmp_path)
     answer = augment(*words, "--rho-scale", 2)
     assert answer.code == 0, answer.err
     assert "--rho-scale is deprecated: `augment generate --sampler riemannian --reach 2` does the same" in answer.words
-    assert "deprecated" not in augment(*words).words
+    assert "is deprecated" not in augment(*words).words
 
 
 def test_what_was_fitted_with_rho_scale_is_what_the_reach_draws(model):
