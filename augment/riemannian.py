@@ -35,7 +35,7 @@ BLOCK, MOST_BLOCKS = 100, 5  # transitions between two looks at R-hat, and how m
 MIXED = 1.05  # R-hat
 ISOLATED_DRAWS = 2000
 MOST_AT_ONCE = 100_000  # isolated draws
-DIRECT_SHARE = 0.5  # of the draws that rejection must keep: less, and the centroids overlap
+DIRECT_SHARE = 0.2  # of the draws that rejection must keep: less, and the centroids overlap
 STEP_JITTER = 0.3  # near a centroid the law is Gaussian, and without jitter adaptation may settle on a multiple of half its period
 
 Tick = Callable[[], None]
