@@ -17,7 +17,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from .laws import CHUNK, log_normal, log_sum_of_kernels, log_sums_of_kernels, squared_distances, standard_normal
+from .laws import log_normal, log_sum_of_kernels, log_sums_of_kernels, squared_distances, standard_normal
 
 WIDER = 1.2  # variance of proposals, in the law's own, which it must not fall below anywhere
 
@@ -76,8 +76,8 @@ class Crowd:
     def effective_centroids(self, y: Tensor) -> float:
         """exp of the entropy of omega at ``(n, D)``, on average: about how many people each is a blend of."""
         total = 0.0
-        for rows in y.split(max(1, CHUNK // len(self.centroids))):
-            log_p = torch.log_softmax(squared_distances(rows, self.centroids) * (-0.5 / self.width**2), dim=1)
+        for distances in squared_distances(y, self.centroids):
+            log_p = torch.log_softmax(distances * (-0.5 / self.width**2), dim=1)
             total += float((-(log_p.exp() * log_p).sum(dim=1)).exp().sum())
         return total / len(y)
 
@@ -88,11 +88,10 @@ class Crowd:
     def _mean_of_near(self, y: Tensor, width: float, n_people: int, generator: torch.Generator) -> Tensor:
         """The mean ``(n, D)`` of people drawn by how near they are to each ``y`` ``(n, D)``."""
         means = []
-        for rows in y.split(max(1, CHUNK // len(self.centroids))):
-            distances = squared_distances(rows, self.centroids)
+        for distances in squared_distances(y, self.centroids):
             # By the inverse of the distribution function: torch.multinomial takes up to ten times as long.
             cumulative = ((distances.amin(dim=1, keepdim=True) - distances) * (0.5 / width**2)).exp_().cumsum(dim=1)
-            shares = torch.rand((len(rows), n_people), generator=generator, dtype=y.dtype, device=y.device)
+            shares = torch.rand((len(distances), n_people), generator=generator, dtype=y.dtype, device=y.device)
             index = torch.searchsorted(cumulative, shares * cumulative[:, -1:], right=True)
             means.append(self.centroids[index.clamp_(max=len(self.centroids) - 1)].mean(dim=1))
         return torch.cat(means)

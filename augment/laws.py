@@ -5,7 +5,7 @@ singular.
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,7 +18,7 @@ from .diagnostics import Diagnostics
 RIDGE = 1e-6  # of the mean variance: codes that all lie in a plane have a covariance of full rank all the same
 COLLAPSED = 0.01  # of the mean variance
 SHRUNK_BY = 0.1  # of the whole variance, added to each component's: so that none of a few codes is singular
-CHUNK = 2**20  # distances held at once: 8 MiB
+CHUNK = 2**18  # distances held at once: 2 MiB, which stay in a core's cache
 
 Tick = Callable[[], None]
 
@@ -223,24 +223,28 @@ def log_mixture(z: Tensor, weights: Tensor, means: Tensor, cholesky: Tensor) -> 
     return torch.stack(parts).logsumexp(dim=0)
 
 
-def squared_distances(y: Tensor, centres: Tensor) -> Tensor:
-    """``(n, k)`` of ``(n, D)`` and ``(k, D)``, by the expanded square: of whitened coordinates, which are of the size of 1."""
-    squares = y.square().sum(dim=1, keepdim=True) + centres.square().sum(dim=1)
-    return torch.addmm(squares, y, centres.T, alpha=-2).clamp_(min=0)
+def squared_distances(y: Tensor, centres: Tensor) -> Iterator[Tensor]:
+    """``(n, k)`` of ``(n, D)`` and ``(k, D)``, in bounded memory: ``(.., k)`` for one part of the rows after another.
+
+    By the expanded square: of whitened coordinates, which are of the size of 1.
+    """
+    squares = centres.square().sum(dim=1)
+    for rows in y.split(max(1, CHUNK // len(centres))):
+        yield torch.addmm(rows.square().sum(dim=1, keepdim=True) + squares, rows, centres.T, alpha=-2).clamp_(min=0)
 
 
 def log_sums_of_kernels(y: Tensor, centres: Tensor, widths: Sequence[float]) -> Tensor:
     """log sum_i exp(-|y - c_i|^2 / (2 width^2)), ``(w, n)`` of ``(n, D)``, ``(k, D)`` and ``w`` widths; bounded memory."""
     sums = y.new_empty((len(widths), len(y)))
-    n_rows = max(1, CHUNK // len(centres))
-    for rows, out in zip(y.split(n_rows), sums.split(n_rows, dim=1), strict=True):
-        distances = squared_distances(rows, centres)
+    done = 0
+    for distances in squared_distances(y, centres):
         nearest = distances.amin(dim=1, keepdim=True)
         farther = nearest - distances
-        for width, place in zip(widths, out, strict=True):
+        for width, place in zip(widths, sums[:, done : done + len(distances)], strict=True):
             # logsumexp, whose largest term is that of the nearest centre at every width.
             scale = 0.5 / width**2
             place.copy_((farther * scale).exp_().sum(dim=1).log_() - scale * nearest[:, 0])
+        done += len(distances)
     return sums
 
 

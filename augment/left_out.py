@@ -131,7 +131,7 @@ def choose_manifold(codes: Tensor, centroids: Tensor, *, holds: float = HOLDS) -
     if n < FEWEST:
         return Choice({"crowding": 2, "width": 1.0, "log_threshold": None, "holds": 1.0}, np.empty(0))
     # Which code each centroid is: it is left out with it.
-    owner = np.concatenate([torch.cdist(rows, codes).argmin(dim=1).cpu().numpy() for rows in centroids.split(256)])
+    owner = np.concatenate([torch.cdist(rows, codes).argmin(dim=1).cpu().numpy() for rows in centroids.split(64)])
     # At a square of 1 the law of Gaussian codes has their own variance; the least are for modes that lie far apart, in few dimensions.
     squares = {2: (0.1, 0.25, 0.6, 0.8, 1.0, 1.3), 4: (0.85, 1.0), max(5, round(dim / 2)): (1.0, 1.15)}
     candidates: list[Settings] = [{"crowding": m, "width": math.sqrt(s * (m - 1))} for m, shares in squares.items() for s in shares]
