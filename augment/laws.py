@@ -17,7 +17,7 @@ from .diagnostics import Diagnostics
 
 RIDGE = 1e-6  # of the mean variance: codes that all lie in a plane have a covariance of full rank all the same
 COLLAPSED = 0.01  # of the mean variance
-SHRUNK_BY = 0.1  # of the whole variance, added to each component's: so that none of a few codes is singular
+SHRUNK_BY = 1 / 3  # of D codes with the whole variance, which each component has besides its own: so that none of a few is singular
 CHUNK = 2**18  # distances held at once: 2 MiB, which stay in a core's cache
 
 Tick = Callable[[], None]
@@ -184,7 +184,8 @@ class Mixture:
             raise UsageError(f"A mixture fitted on {len(codes)} images has from 1 to {len(codes)} components, not {n_components}.")
         whitening = Whitening.of(codes)
         start = "kmeans" if n_components > 1 else "random"  # of one component there is nothing to look for
-        settings = {"covariance_type": covariance, "reg_covar": SHRUNK_BY, "init_params": start}
+        shrunk_by = min(1.0, SHRUNK_BY * codes.shape[1] * n_components / len(codes))
+        settings = {"covariance_type": covariance, "reg_covar": shrunk_by, "init_params": start}
         fitted = GaussianMixture(n_components, random_state=seed % 2**32, **settings)
         fitted.fit(whitening.to(codes).cpu().numpy())
         covariances = np.asarray(fitted.covariances_)

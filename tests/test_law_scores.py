@@ -140,7 +140,7 @@ def test_of_two_modes_a_law_of_two_modes_is_the_best(dim):
     # The truth itself is not much better than what was found, whose components are shrunk.
     truth = [multivariate_normal([mode] + [0] * (dim - 1), np.diag(np.linspace(0.6, 1.4, dim) ** 2)) for mode in (12, 0)]
     best = np.logaddexp(*(normal.logpdf(two_modes(120, dim).numpy()) for normal in truth)).mean() - math.log(2)
-    assert laws["mixture"].left_out == pytest.approx(best, abs=1)
+    assert laws["mixture"].left_out == pytest.approx(best, abs=0.5)
 
 
 def test_a_preferred_law_that_is_behind_by_more_than_its_error_is_not_taken():
