@@ -356,7 +356,7 @@ def test_a_command_computes_with_as_many_threads_as_it_is_told_whatever_the_mach
 
 
 def test_a_fit_ends_when_it_is_told_to(augment, fakes, tmp_path, monkeypatch):
-    words = ("--class", "AD", *QUICK, "--epochs", "60", "--learning-rate", "0.5", "--stop-after", "3")
+    words = ("--class", "AD", *QUICK, "--epochs", "60", "--learning-rate", "0.1", "--stop-after", "3")
     answer = augment("fit", "--data", fakes.study(tmp_path / "study.npz"), "--out", tmp_path / "models", *words)
     assert answer.code == 0, answer.err
     history = pd.read_csv(tmp_path / "models/AD/history.csv")

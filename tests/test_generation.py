@@ -100,6 +100,7 @@ def test_everything_says_that_it_is_synthetic(studies, tmp_path, name, file_form
         "Name": "tinycohort",
         "Version": "",
         "Versions": installed_versions(),
+        "Threads": torch.get_num_threads(),
         "Description": "Images drawn from one autoencoder per class; no image is of a person",
         "Command": "augment generate",
     }

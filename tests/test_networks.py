@@ -276,7 +276,7 @@ def test_latents_of_another_shape_are_told_with_both(given):
         (("resnet", (7, 16)), "resnet needs images of at least 8 voxels a side, not 7 x 16"),
         (
             ("unet", (16, 16)),
-            "no architecture 'unet'; choose one of: conv, resnet, paper-mnist, paper-svhn, paper-celeba, paper-oasis, paper",
+            "no architecture 'unet'; choose one of: light, conv, resnet, paper-mnist, paper-svhn, paper-celeba, paper-oasis, paper",
         ),
         (("conv", (16, 16), 2, 2, 0), "one channel, of its own and of its images, not 2, 2 and 0"),
         (("conv", (16, 16), 0), "at least one latent dimension"),
