@@ -6,7 +6,7 @@ Where a flow follows the posteriors, the laws of its base are scored as laws of 
 import math
 import sys
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -16,10 +16,10 @@ from torch import Tensor
 
 from .autoencoders import Autoencoder, GaussianAutoencoder
 from .laws import Gaussian
-from .left_out import FEW_FOLDS, MOST_FITTED, Rows, choose_kernels, choose_manifold, choose_mixture, left_out, scored_rows
+from .left_out import FEW_FOLDS, FEWEST, MOST_FITTED, Rows, choose_kernels, choose_manifold, choose_mixture, left_out, scored_rows
+from .manifold import Manifold
 from .samplers import SAMPLERS, AggregatedPosterior, GaussianMixture, Latents, Normal, fit_sampler, samplers_for
 
-FEWEST = 4  # codes of which some can be left out
 SINGULAR = 100  # nats behind the best: a law that has lost its footing, and not one that is somewhat worse
 WIDEST = 1e3  # standard deviations of the codes; none is chosen wider, nor narrower than its inverse
 MOST_CROWDED = 10  # people, or as many as there are dimensions
@@ -226,18 +226,15 @@ def score_laws(latents: Latents, validation: Latents | None = None, *, seed: int
         chosen = PREFERRED if PREFERRED in names else "gaussian"
         return LawScores(chosen, tuple(LawScore(name, note="too few images to leave some out") for name in names))
     scores, settings = _scores(latents, names, seed)
+    chosen = replace(latents, reach=None, chosen=settings)
     means = {name: float(score.mean()) for name, score in scores.items()}
     top = max(means, key=lambda name: means[name])
     found = []
     for name in names:
         score = scores.get(name)
-        law = _fitted(name, _with(latents, settings), seed) if score is not None or name == "vamp" else None
-        held = None if validation is None or law is None else _of_people(law, name, validation)
         told: dict[str, Any] = {"settings": settings.get(name, {}), "note": WITHOUT.get(name, "" if score is not None else NOT_FINITE)}
-        if held is not None and validation is not None and np.isfinite(held).all():
-            told |= {"held_out": float(held.mean()), "n_held_out": len(held)}
-            if name == PREFERRED and validation.posterior is not None and latents.manifold is not None:
-                told["inside"] = float(_with(latents, settings).manifold.inside(validation.posterior.mean).double().mean())  # type: ignore[union-attr]
+        if validation is not None and (score is not None or name == "vamp"):
+            told |= _of_people(name, chosen, validation, seed)
         if score is not None:
             difference = scores[top] - score
             told |= {
@@ -265,57 +262,54 @@ def _scores(latents: Latents, names: list[str], seed: int) -> tuple[dict[str, Ar
         with torch.no_grad():
             lost = latents.autoencoder.log_det(base.mean[torch.as_tensor(rows)]).double().cpu().numpy()
 
-    def closed(kept: Rows, out: Rows) -> Array:
-        laws = [Gaussian.fit(codes[kept]), Normal(codes)]
-        return _stacked([law.log_density(codes[out]) for law in laws])
+    def gaussian(kept: Rows, out: Rows) -> Array:
+        return _row(Gaussian.fit(codes[kept]).log_density(codes[out]))
 
-    def by_em(kept: Rows, out: Rows) -> Array:
+    def gmm(kept: Rows, out: Rows) -> Array:
         try:
-            return _stacked([GaussianMixture.fit(codes[kept], seed=seed).log_density(codes[out])])
+            return _row(GaussianMixture.fit(codes[kept], seed=seed).log_density(codes[out]))
         except ValueError:  # scikit-learn's, of components that are singular all the same: no reason to lose a fit
             return np.full((1, len(out)), -math.inf)
 
     def of_posteriors(kept: Rows, out: Rows) -> Array:
         assert base is not None
-        return _stacked([AggregatedPosterior(base[torch.as_tensor(kept)]).log_density(base.mean[out])])
+        return _row(AggregatedPosterior(base[torch.as_tensor(kept)]).log_density(base.mean[out]))
 
-    gaussian, normal = left_out(n, closed)
     kernels, mixture = choose_kernels(codes), choose_mixture(codes, seed=seed)
     scores = {
-        "gaussian": gaussian,
-        "normal": normal,
+        "gaussian": left_out(n, gaussian)[0],
+        "normal": _row(Normal(codes).log_density(codes[rows]))[0],
         "kde": kernels.scores,
         "mixture": mixture.scores,
-        "gmm": left_out(n, by_em, n_folds=FEW_FOLDS, most=MOST_FITTED)[0],
+        "gmm": left_out(n, gmm, n_folds=FEW_FOLDS, most=MOST_FITTED)[0],
     }
     settings = {"kde": kernels.settings, "mixture": mixture.settings}
     if base is not None and latents.metric is not None:
-        manifold = choose_manifold(base, latents.metric.centroids)
+        manifold = choose_manifold(base.mean, latents.metric.centroids)
         settings["riemannian"] = manifold.settings
         scores |= {"riemannian": manifold.scores - lost, "posterior": left_out(n, of_posteriors)[0] - lost}
     return {name: scores[name] for name in names if name in scores and np.isfinite(scores[name]).all()}, settings
 
 
-def _fitted(name: str, latents: Latents, seed: int) -> Any:
+def _of_people(name: str, latents: Latents, people: Latents, seed: int) -> dict[str, Any]:
+    """Mean log density of people's codes, of the manifold before it is cut, as it is scored; and how many of them it holds."""
+    codes, lost = people.codes, 0.0
+    if SAMPLERS[name].in_base_space:
+        assert people.posterior is not None
+        assert isinstance(people.autoencoder, GaussianAutoencoder)
+        codes = people.posterior.mean
+        with torch.no_grad():
+            lost = float(people.autoencoder.log_det(codes).double().mean())
     try:
-        return fit_sampler(name, latents, seed=seed)
-    except ValueError:  # as of a fold (by_em)
-        return None
-
-
-def _of_people(law: Any, name: str, people: Latents) -> Array:
-    """Log density of codes ``(n,)`` of people; of the manifold before it is cut, as it is scored."""
-    density = law.log_whole if name == PREFERRED else law.log_density
-    if not SAMPLERS[name].in_base_space:
-        return density(people.codes).double().cpu().numpy()
-    assert people.posterior is not None
-    assert isinstance(people.autoencoder, GaussianAutoencoder)
-    with torch.no_grad():
-        return (density(people.posterior.mean).double() - people.autoencoder.log_det(people.posterior.mean).double()).cpu().numpy()
-
-
-def _with(latents: Latents, settings: Mapping[str, Mapping[str, Any]]) -> Latents:
-    return Latents(latents.codes, latents.autoencoder, latents.posterior, latents.metric, chosen=settings)
+        law: Any = fit_sampler(name, latents, seed=seed)
+    except ValueError:  # as of a fold
+        return {}
+    is_manifold = isinstance(law, Manifold)
+    held_out = float((law.log_whole if is_manifold else law.log_density)(codes).double().mean()) - lost
+    if not math.isfinite(held_out):
+        return {}
+    inside = float(law.inside(codes).double().mean()) if is_manifold else None
+    return {"held_out": held_out, "n_held_out": len(codes), "inside": inside}
 
 
 def _number(value: float | None, error: float | None = None) -> str:
@@ -333,5 +327,5 @@ def _standard_error(values: Array) -> float:
     return float(values.std(ddof=1) / math.sqrt(len(values)))
 
 
-def _stacked(densities: list[Tensor]) -> Array:
-    return torch.stack([density.double() for density in densities]).cpu().numpy()
+def _row(densities: Tensor) -> Array:
+    return densities.double().cpu().numpy()[None]

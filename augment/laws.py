@@ -5,7 +5,7 @@ singular.
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,8 +16,9 @@ from ..datasets.errors import UsageError
 from .diagnostics import Diagnostics
 
 RIDGE = 1e-6  # of the mean variance: codes that all lie in a plane have a covariance of full rank all the same
-SHRUNK_BY = 0.1  # of the whole variance, added to each component's: so that none of a few codes is singular
-CHUNK = 2**22  # distances held at once: 32 MiB
+COLLAPSED = 0.01  # of the mean variance
+SHRUNK_BY = 1 / 3  # of D codes with the whole variance, which each component has besides its own: so that none of a few is singular
+CHUNK = 2**18  # distances held at once: 2 MiB, which stay in a core's cache
 
 Tick = Callable[[], None]
 
@@ -38,21 +39,17 @@ class Whitening:
     factor: Tensor
 
     @classmethod
-    def of(cls, codes: Tensor, variances: Tensor | None = None) -> "Whitening":
-        """Of codes ``(n, D)``, by the covariance that Ledoit and Wolf 2004 shrink; ``variances`` ``(n, D)``, the posteriors', are added.
-
-        With them S is the covariance of the aggregated posterior, by the law of total covariance.
-        """
-        from sklearn.covariance import ledoit_wolf
-
+    def of(cls, codes: Tensor) -> "Whitening":
+        """Of codes ``(n, D)``, by the covariance that Ledoit and Wolf 2004 shrink towards a multiple of the identity."""
         points = codes.double()
-        shrunk, _ = ledoit_wolf(points.cpu().numpy())
-        covariance = torch.as_tensor(shrunk, device=codes.device)
-        if variances is not None:
-            covariance = covariance + torch.diag(variances.double().mean(dim=0))
-        ridge = RIDGE * float(covariance.diagonal().mean()) + torch.finfo(torch.float32).tiny
-        eye = torch.eye(codes.shape[1], dtype=torch.float64, device=codes.device)
-        return cls(points.mean(dim=0), torch.linalg.cholesky(covariance + ridge * eye))
+        mean = points.mean(dim=0)
+        centred = points - mean
+        variance = centred.square().mean(dim=0)
+        typical = variance.mean() + torch.finfo(torch.float32).tiny
+        # The shrinkage would give a unit that has collapsed the variance of the others: it takes part as if it had that already.
+        scale = torch.where(variance < COLLAPSED * typical, (variance / typical).clamp(min=RIDGE).sqrt(), 1.0)
+        covariance = scale[:, None] * ledoit_wolf(centred / scale) * scale
+        return cls(mean, torch.linalg.cholesky(covariance + torch.diag(torch.full_like(mean, RIDGE * float(typical)))))
 
     @property
     def log_det(self) -> float:
@@ -89,7 +86,7 @@ class Gaussian:
 
     def sample(self, n: int, generator: torch.Generator, on_iteration: Tick = lambda: None) -> tuple[Tensor, Diagnostics]:
         """Draw ``n`` latents ``(n, D)``."""
-        z = self.whitening.back(_noise(n, self.whitening, generator))
+        z = self.whitening.back(standard_normal(n, len(self.whitening.mean), generator))
         on_iteration()
         return z.to(self.dtype), Diagnostics(self.name, n)
 
@@ -130,14 +127,19 @@ class Kernels:
 
     def log_density(self, z: Tensor) -> Tensor:
         """log p(z) in nats, ``(n,)`` in float64."""
-        dim = self.centres.shape[1]
-        norm = math.log(len(self.centres)) + 0.5 * dim * math.log(2 * math.pi * self.width**2) + self.whitening.log_det
-        return log_sum_of_kernels(self.whitening.to(z), self.centres, self.width) - norm
+        return self.log_densities(z, (self.width,))[0]
+
+    def log_densities(self, z: Tensor, widths: Sequence[float]) -> Tensor:
+        """The same with each of ``w`` widths, ``(w, n)``."""
+        n, dim = self.centres.shape
+        log_widths = torch.tensor(widths, dtype=torch.float64, device=self.centres.device).log()[:, None]
+        log_norms = math.log(n) + dim * (0.5 * math.log(2 * math.pi) + log_widths) + self.whitening.log_det
+        return log_sums_of_kernels(self.whitening.to(z), self.centres, widths) - log_norms
 
     def sample(self, n: int, generator: torch.Generator, on_iteration: Tick = lambda: None) -> tuple[Tensor, Diagnostics]:
         """Draw ``n`` latents ``(n, D)``."""
         index = torch.randint(len(self.centres), (n,), generator=generator, device=self.centres.device)
-        z = self.whitening.back(self.centres[index] + self.width * _noise(n, self.whitening, generator))
+        z = self.whitening.back(self.centres[index] + self.width * standard_normal(n, self.centres.shape[1], generator))
         on_iteration()
         return z.to(self.dtype), Diagnostics(self.name, n)
 
@@ -181,7 +183,10 @@ class Mixture:
         if not 1 <= n_components <= len(codes):
             raise UsageError(f"A mixture fitted on {len(codes)} images has from 1 to {len(codes)} components, not {n_components}.")
         whitening = Whitening.of(codes)
-        fitted = GaussianMixture(n_components, covariance_type=covariance, reg_covar=SHRUNK_BY, random_state=seed % 2**32)
+        start = "kmeans" if n_components > 1 else "random"  # of one component there is nothing to look for
+        shrunk_by = min(1.0, SHRUNK_BY * codes.shape[1] * n_components / len(codes))
+        settings = {"covariance_type": covariance, "reg_covar": shrunk_by, "init_params": start}
+        fitted = GaussianMixture(n_components, random_state=seed % 2**32, **settings)
         fitted.fit(whitening.to(codes).cpu().numpy())
         covariances = np.asarray(fitted.covariances_)
         cholesky = np.linalg.cholesky(covariances) if covariance == "full" else np.sqrt(covariances)[..., None] * np.eye(codes.shape[1])
@@ -196,8 +201,11 @@ class Mixture:
     def sample(self, n: int, generator: torch.Generator, on_iteration: Tick = lambda: None) -> tuple[Tensor, Diagnostics]:
         """Draw ``n`` latents ``(n, D)``, in random order of components."""
         component = torch.multinomial(self.weights, n, replacement=True, generator=generator)
-        noise = torch.einsum("nij,nj->ni", self.cholesky[component], _noise(n, self.whitening, generator))
-        z = self.whitening.back(self.means[component] + noise)
+        y = standard_normal(n, self.means.shape[1], generator)
+        for number, (mean, factor) in enumerate(zip(self.means, self.cholesky, strict=True)):
+            own = component == number
+            y[own] = mean + y[own] @ factor.T
+        z = self.whitening.back(y)
         on_iteration()
         return z.to(self.dtype), Diagnostics(self.name, n)
 
@@ -216,17 +224,47 @@ def log_mixture(z: Tensor, weights: Tensor, means: Tensor, cholesky: Tensor) -> 
     return torch.stack(parts).logsumexp(dim=0)
 
 
-def squared_distances(y: Tensor, centres: Tensor) -> Tensor:
-    """``(n, k)`` of ``(n, D)`` and ``(k, D)``, by the expanded square: of whitened coordinates, which are of the size of 1."""
-    squares = y.square().sum(dim=1, keepdim=True) + centres.square().sum(dim=1)
-    return torch.addmm(squares, y, centres.T, alpha=-2).clamp_(min=0)
+def squared_distances(y: Tensor, centres: Tensor) -> Iterator[Tensor]:
+    """``(n, k)`` of ``(n, D)`` and ``(k, D)``, in bounded memory: ``(.., k)`` for one part of the rows after another.
+
+    By the expanded square: of whitened coordinates, which are of the size of 1.
+    """
+    squares = centres.square().sum(dim=1)
+    for rows in y.split(max(1, CHUNK // len(centres))):
+        yield torch.addmm(rows.square().sum(dim=1, keepdim=True) + squares, rows, centres.T, alpha=-2).clamp_(min=0)
+
+
+def log_sums_of_kernels(y: Tensor, centres: Tensor, widths: Sequence[float]) -> Tensor:
+    """log sum_i exp(-|y - c_i|^2 / (2 width^2)), ``(w, n)`` of ``(n, D)``, ``(k, D)`` and ``w`` widths; bounded memory."""
+    sums = y.new_empty((len(widths), len(y)))
+    done = 0
+    for distances in squared_distances(y, centres):
+        nearest = distances.amin(dim=1, keepdim=True)
+        farther = nearest - distances
+        for width, place in zip(widths, sums[:, done : done + len(distances)], strict=True):
+            # logsumexp, whose largest term is that of the nearest centre at every width.
+            scale = 0.5 / width**2
+            place.copy_((farther * scale).exp_().sum(dim=1).log_() - scale * nearest[:, 0])
+        done += len(distances)
+    return sums
 
 
 def log_sum_of_kernels(y: Tensor, centres: Tensor, width: float) -> Tensor:
-    """log sum_i exp(-|y - c_i|^2 / (2 width^2)), ``(n,)`` of ``(n, D)`` and ``(k, D)``; bounded memory."""
-    rows = y.split(max(1, CHUNK // len(centres)))
-    return torch.cat([torch.logsumexp(squared_distances(part, centres) * (-0.5 / width**2), dim=1) for part in rows])
+    """The same of one ``width``, ``(n,)``."""
+    return log_sums_of_kernels(y, centres, (width,))[0]
 
 
-def _noise(n: int, whitening: Whitening, generator: torch.Generator) -> Tensor:
-    return torch.randn((n, len(whitening.mean)), generator=generator, dtype=torch.float64, device=whitening.mean.device)
+def ledoit_wolf(centred: Tensor) -> Tensor:
+    """The shrunk covariance ``(D, D)`` of points ``(n, D)`` with a mean of 0; scikit-learn's takes ten times as long for a small cohort."""
+    n, dim = centred.shape
+    covariance = centred.T @ centred / n
+    mean = covariance.trace() / dim
+    spread = covariance.square().sum() - dim * mean.square()
+    noise = (centred.square().sum(dim=1).square().sum() / n - covariance.square().sum()) / n
+    share = (noise / spread).clamp(max=1) if spread > 0 else 1.0
+    return (1 - share) * covariance + share * mean * torch.eye(dim, dtype=centred.dtype, device=centred.device)
+
+
+def standard_normal(n: int, dim: int, generator: torch.Generator) -> Tensor:
+    """Draws ``(n, D)`` of N(0, I) in float64."""
+    return torch.randn((n, dim), generator=generator, dtype=torch.float64, device=generator.device)

@@ -80,8 +80,10 @@ def _too_many(refused: Counter[str], drawn: int, model: FittedModel, sampler: st
 
 def _what_to_change(model: FittedModel, sampler: str) -> str:
     """What a user can do about a law that draws too many copies: the samplers that serve the model, and how its latents would spread."""
+    scores = {law.sampler: law.left_out for law in model.law_scores.laws}
     others = [name for name in samplers_for(type(model.autoencoder)) if name != sampler]
-    changes = [f"another --sampler ({', '.join(others)})"]
+    told = [name if (score := scores.get(name)) is None else f"{name} {score:.3g}" for name in others]
+    changes = [f"another --sampler ({', '.join(told)}: nats for people left out, more are better)"]
     if sampler == "riemannian":
         changes.append("a wider --reach")
     return f"Another --seed will not help; choose {', '.join(changes)}, or train the model with more --jitter."

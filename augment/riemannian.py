@@ -34,7 +34,8 @@ CHUNK_MATRICES = 2**22  # entries of n x D x D or n x k x D matrices held at onc
 BLOCK, MOST_BLOCKS = 100, 5  # transitions between two looks at R-hat, and how many looks
 MIXED = 1.05  # R-hat
 ISOLATED_DRAWS = 2000
-DIRECT_SHARE = 0.5  # of the draws that rejection must keep: less, and the centroids overlap
+MOST_AT_ONCE = 100_000  # isolated draws
+DIRECT_SHARE = 0.2  # of the draws that rejection must keep: less, and the centroids overlap
 STEP_JITTER = 0.3  # near a centroid the law is Gaussian, and without jitter adaptation may settle on a multiple of half its period
 
 Tick = Callable[[], None]
@@ -105,17 +106,15 @@ class Riemannian:
         """Draw ``n`` latents ``(n, D)``, with diagnostics."""
         if self.n_iterations is not None:
             return self._chains(_draw_rows(self.metric.centroids, n, generator), generator, on_iteration)
-        draws, log_weights = self._isolated(max(ISOLATED_DRAWS, 4 * n), generator)
+        n_drawn = min(max(ISOLATED_DRAWS, 4 * n), MOST_AT_ONCE)
+        draws, log_weights = self._isolated(n_drawn, generator)
         weights = (log_weights - log_weights.amax()).exp()
         if float(weights.mean()) < DIRECT_SHARE:
             start = draws[torch.multinomial(weights, n, replacement=True, generator=generator)]
             return self._chains(start, generator, on_iteration)
-        # Rejection: the weights are even, and their largest bounds them.
-        kept: list[Tensor] = []
+        kept = [_accepted(draws, log_weights, generator)]
         while sum(map(len, kept)) < n:
-            uniform = torch.rand(len(draws), generator=generator, device=draws.device, dtype=draws.dtype)
-            kept.append(draws[uniform.log() < log_weights - log_weights.amax()])
-            draws, log_weights = self._isolated(max(ISOLATED_DRAWS, 4 * n), generator)
+            kept.append(_accepted(*self._isolated(n_drawn, generator), generator))
         for _ in range(self.n_steps):
             on_iteration()
         z = torch.cat(kept)[:n]
@@ -134,12 +133,14 @@ class Riemannian:
         direction = direction / direction.norm(dim=1, keepdim=True)
         width = metric.rho / math.sqrt(dim)
         z = metric.centroids[index] + width * radius * direction * metric.precisions[index].rsqrt()
-        parts = []
+        log_density = []
         for rows in z.split(max(1, CHUNK_MATRICES // len(metric.centroids))):
             log_omega = metric.log_omega(rows)
             own = 0.5 * metric.precisions.log().sum(dim=1) + 0.5 * dim * log_omega
-            parts.append(own.masked_fill(log_omega < self.limit, -math.inf).logsumexp(dim=1))
-        return z, metric.log_volume(z) - torch.cat(parts)
+            log_density.append(own.masked_fill(log_omega < self.limit, -math.inf).logsumexp(dim=1))
+        log_weights = metric.log_volume(z) - torch.cat(log_density)
+        # Rounding puts a draw near the edge off the support, where its density is 0: it has no weight.
+        return z, log_weights.masked_fill(log_weights.isposinf(), -math.inf)
 
     def _chains(self, start: Tensor, generator: torch.Generator, on_iteration: Tick) -> tuple[Tensor, Diagnostics]:
         log_threshold = self.limit
@@ -354,6 +355,12 @@ class OwnMetric:
         z = state.z
         distance = float((z - start).square().mean(dim=1).sqrt().median())
         return z, replace(diagnostics, step_size=step_size, distance=distance)
+
+
+def _accepted(draws: Tensor, log_weights: Tensor, generator: torch.Generator) -> Tensor:
+    """Rejection: those of the draws ``(n, D)`` that follow the weighted law; weights are even, and their largest bounds them."""
+    uniform = torch.rand(len(draws), generator=generator, device=draws.device, dtype=draws.dtype)
+    return draws[uniform.log() < log_weights - log_weights.amax()]
 
 
 def off_manifold(metric: RiemannianMetric, z: Tensor, log_threshold: float | None = None) -> float:

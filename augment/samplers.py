@@ -13,7 +13,7 @@ from torch import Tensor
 from ..datasets.errors import UsageError
 from .autoencoders import Autoencoder, GaussianAutoencoder, LearntMetric, LearntPrior
 from .diagnostics import Diagnostics
-from .laws import Gaussian, Kernels, Mixture, log_mixture
+from .laws import CHUNK, Gaussian, Kernels, Mixture, log_mixture
 from .left_out import choose_kernels, choose_manifold, choose_mixture
 from .manifold import HOLDS, Manifold
 from .metric import RiemannianMetric
@@ -83,8 +83,16 @@ class AggregatedPosterior:
     def log_density(self, z: Tensor) -> Tensor:
         """log p(z) in nats, ``(n,)``."""
         posterior = self.posterior.to(torch.float64)
-        rows = z.double().split(max(1, 2**22 // posterior.mean.numel()))
-        return torch.cat([posterior.log_prob(part[:, None]).logsumexp(dim=1) for part in rows]) - math.log(len(posterior))
+        # The expanded square, as a matrix product: counted from the codes' mean, so that it keeps its digits.
+        centre = posterior.mean.mean(dim=0)
+        means, precisions = posterior.mean - centre, posterior.precision
+        weights = torch.cat([precisions, -2 * means * precisions], dim=1)
+        constants = (means.square() * precisions + posterior.log_var + math.log(2 * math.pi)).sum(dim=1)
+        parts = []
+        for rows in (z.double() - centre).split(max(1, CHUNK // len(posterior))):
+            squares = torch.addmm(constants, torch.cat([rows.square(), rows], dim=1), weights.T)
+            parts.append(squares.mul_(-0.5).logsumexp(dim=1))
+        return torch.cat(parts) - math.log(len(posterior))
 
 
 @dataclass(frozen=True)
@@ -199,7 +207,7 @@ class Latents:
         """The manifold that holds people left out, where the posteriors are."""
         if self.posterior is None or self.metric is None:
             return None
-        settings = self.chosen.get("riemannian") or choose_manifold(self.posterior, self.metric.centroids).settings
+        settings = self.chosen.get("riemannian") or choose_manifold(self.posterior.mean, self.metric.centroids).settings
         return _manifold(self.posterior, self.metric, settings)
 
 
@@ -264,13 +272,13 @@ def _riemannian(
         return latents.manifold
     if not 0 < holds < 1:
         raise UsageError(f"The share of people that the manifold holds lies between 0 and 1, not at {holds}.")
-    settings = choose_manifold(latents.posterior, latents.metric.centroids, holds=holds).settings
+    settings = choose_manifold(latents.posterior.mean, latents.metric.centroids, holds=holds).settings
     return _manifold(latents.posterior, latents.metric, settings)
 
 
 def _manifold(posterior: Posterior, metric: RiemannianMetric, settings: Mapping[str, Any]) -> Manifold:
     """With the settings that ``choose_manifold`` gives."""
-    whole = Manifold.fit(posterior, metric.centroids, crowding=settings["crowding"], width=settings["width"])
+    whole = Manifold.fit(posterior.mean, metric.centroids, crowding=settings["crowding"], width=settings["width"])
     return whole.cut(settings["log_threshold"], settings["holds"])
 
 

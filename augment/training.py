@@ -31,8 +31,8 @@ from .jitter import jitter
 RESUME_POINT = "state.ckpt"
 SECONDS_BETWEEN_RESUME_POINTS = 30.0
 MOST_STEPS = 3000
-STEPS_TIMES_SIDE = 130_000  # 1,483 steps at 80 x 96, 469 at 40 x 48 x 40
-PATIENCES_TO_STOP = 4
+STEPS_TIMES_SIDE = 200_000  # 2,282 steps at 80 x 96, 722 at 40 x 48 x 40
+PATIENCES_TO_STOP = 2
 FORGOTTEN_AT_FIRST = 10  # steps: an average over them all would keep the first, random weights
 Record = dict[str, float]
 
@@ -54,9 +54,10 @@ class TrainingSettings:
     batch_size : int
         Images a step.
     patience : int, optional
-        Epochs without a better validation loss before the learning rate is halved; by default a twentieth of them all, at least 5.
+        Epochs without a better validation loss before the learning rate is halved; by default a twentieth of them all, at least 5. A fifth
+        where weights are averaged, which does what a lower rate does.
     stop_after : int, optional
-        Epochs without a better validation loss after which training ends. By default four times the patience where neither ``epochs`` nor
+        Epochs without a better validation loss after which training ends. By default twice the patience where neither ``epochs`` nor
         ``steps`` is given; a length that is asked for is kept.
     average : float, optional
         Decay, a step, of a moving average of the weights, which is then what is validated and kept (Polyak averaging): it learns at a
@@ -102,7 +103,7 @@ class TrainingSettings:
         """What the settings mean for ``n_images`` of a ``shape``, channels left out."""
         steps_an_epoch = math.ceil(n_images / self.batch_size)
         epochs = self.epochs or math.ceil((self.steps or default_steps(shape)) / steps_an_epoch)
-        patience = self.patience or max(5, epochs // 20)
+        patience = self.patience or max(5, epochs // (20 if self.average is None else 5))
         asked_for = self.epochs or self.steps
         return Schedule(epochs, patience, self.stop_after or (None if asked_for else PATIENCES_TO_STOP * patience))
 
@@ -265,7 +266,7 @@ class _Fitting(lightning.LightningModule):
     def training_step(self, batch: Tensor, batch_idx: int) -> Tensor:
         return self._loss("train", jitter(batch, self.settings.jitter, self.noise))
 
-    def on_train_batch_end(self, *_: Any) -> None:
+    def on_train_batch_end(self, outputs: Any, batch: Tensor, batch_idx: int) -> None:
         if self.settings.average is not None:
             n = self.global_step
             _average(self.kept, self.model, min(self.settings.average, n / (n + FORGOTTEN_AT_FIRST)))
@@ -329,11 +330,13 @@ def _average(kept: Autoencoder, model: Autoencoder, decay: float) -> None:
 
     Other buffers hold what a model makes of its images before an epoch, and have no mean.
     """
-    pairs = list(zip(kept.parameters(), model.parameters(), strict=True))
-    for mine, theirs in zip(kept.modules(), model.modules(), strict=True):
-        if isinstance(mine, _BatchNorm):
-            pairs += [(mine.running_mean, theirs.running_mean), (mine.running_var, theirs.running_var)]  # type: ignore[list-item]
-    torch._foreach_lerp_([mine for mine, _ in pairs], [theirs for _, theirs in pairs], 1 - decay)
+    torch._foreach_lerp_(_averaged(kept), _averaged(model), 1 - decay)
+
+
+def _averaged(model: Autoencoder) -> list[Tensor]:
+    norms = [module for module in model.modules() if isinstance(module, _BatchNorm)]
+    statistics = [value for norm in norms for value in (norm.running_mean, norm.running_var) if value is not None]
+    return [*model.parameters(), *statistics]
 
 
 class _ResumePoint(Checkpoint):

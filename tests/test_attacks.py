@@ -157,7 +157,9 @@ def test_models(model, attack):
     assert "\n" not in str(told.value)
 
 
-@pytest.mark.parametrize("settings", [{"log_threshold": 1e300}, {"log_threshold": -1e300}, {"width": 1e3}, {"width": 1e-3}, {"crowding": 10}])
+@pytest.mark.parametrize(
+    "settings", [{"log_threshold": 1e300}, {"log_threshold": -1e300}, {"width": 1e3}, {"width": 1e-3}, {"crowding": 10}]
+)
 def test_a_law_within_its_bounds_ends(model, tmp_path, settings):
     lawless("riemannian", **settings)(model)
     generate(model, [], tmp_path / "cohort", n=300, file_format="png")

@@ -25,7 +25,6 @@ from tinycohort.datasets.readers import read_cohort
 from tinycohort.datasets.transforms import Images
 
 
-
 def complaints(folder: Path) -> dict[str, set[str]]:
     """The codes of the validator's errors and warnings."""
     beside = Path(sys.executable).with_name("bids-validator-deno")

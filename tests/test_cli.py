@@ -356,7 +356,7 @@ def test_a_command_computes_with_as_many_threads_as_it_is_told_whatever_the_mach
 
 
 def test_a_fit_ends_when_it_is_told_to(augment, fakes, tmp_path, monkeypatch):
-    words = ("--class", "AD", *QUICK, "--epochs", "60", "--learning-rate", "0.5", "--stop-after", "3")
+    words = ("--class", "AD", *QUICK, "--epochs", "60", "--learning-rate", "0.1", "--stop-after", "3")
     answer = augment("fit", "--data", fakes.study(tmp_path / "study.npz"), "--out", tmp_path / "models", *words)
     assert answer.code == 0, answer.err
     history = pd.read_csv(tmp_path / "models/AD/history.csv")
@@ -381,3 +381,16 @@ def test_the_same_seed_and_threads_give_the_same_bytes(fakes, tmp_path):
     configs = [json.loads((tmp_path / name / "models/AD/config.json").read_text()) for name in ("1", "2")]
     assert configs[0].pop("participants") != configs[1].pop("participants")
     assert configs[0] == configs[1]
+
+
+@pytest.mark.parametrize(("given", "policy"), [(None, "PASSIVE"), ("ACTIVE", "ACTIVE")])
+def test_threads_that_wait_sleep_before_torch_is_there(given, policy):
+    """Unless the user says otherwise."""
+    code = (
+        "import atexit, os, sys; from tinycohort.augment.cli import main; sys.argv = ['augment', '--version']; "
+        "atexit.register(lambda: print(os.environ['OMP_WAIT_POLICY'], 'torch' in sys.modules)); main()"
+    )
+    environment = {name: value for name, value in os.environ.items() if name != "OMP_WAIT_POLICY"}
+    environment |= {} if given is None else {"OMP_WAIT_POLICY": given}
+    said = subprocess.run([sys.executable, "-c", code], check=True, env=environment, capture_output=True, text=True).stdout
+    assert said.splitlines()[-1] == f"{policy} False"

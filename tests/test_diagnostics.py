@@ -8,7 +8,14 @@ import pytest
 import torch
 from torch import Tensor
 
-from tinycohort.augment.diagnostics import ACCEPTANCE_RANGE, TOLERATED_R_HAT, TOLERATED_SHARE, Diagnostics, effective_sample_size, split_r_hat
+from tinycohort.augment.diagnostics import (
+    ACCEPTANCE_RANGE,
+    TOLERATED_R_HAT,
+    TOLERATED_SHARE,
+    Diagnostics,
+    effective_sample_size,
+    split_r_hat,
+)
 
 
 def autoregressive(draws: int, chains: int, correlation: float, *, spread: float = 0.0, dim: int = 3, seed: int = 0) -> Tensor:
@@ -128,7 +135,15 @@ def test_chains_that_all_move_and_stay_at_home_are_warned_of():
 
 @pytest.mark.parametrize(
     ("centroids", "home", "warned"),
-    [(1.0, None, True), (1.0, 0.95, True), (1.0, 0.5, False), (1.49, None, True), (1.5, None, False), (8.0, 1.0, False), (None, 1.0, False)],
+    [
+        (1.0, None, True),
+        (1.0, 0.95, True),
+        (1.0, 0.5, False),
+        (1.49, None, True),
+        (1.5, None, False),
+        (8.0, 1.0, False),
+        (None, 1.0, False),
+    ],
 )
 def test_variations_of_one_image_are_warned_of(centroids, home, warned):
     """Of chains, where they stay there too: those that come to another image's place have left their own."""

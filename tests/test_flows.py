@@ -221,7 +221,7 @@ def test_a_flow_computes_in_float32_within_autocast(name, settings):
 @each_flow
 def test_parameters_are_counted_without_being_made_and_masks_are_not_stored(name, settings):
     model = built(name, **settings)
-    asked = FitSettings(model=name, model_settings=settings, latent_dim=3, channels=4)
+    asked = FitSettings(model=name, model_settings=settings, arch="conv", latent_dim=3, channels=4)
     assert count_parameters(asked, (9, 10)) == sum(parameter.numel() for parameter in model.parameters())
     assert not [key for key in model.state_dict() if "mask" in key]
 

@@ -100,6 +100,7 @@ def test_everything_says_that_it_is_synthetic(studies, tmp_path, name, file_form
         "Name": "tinycohort",
         "Version": "",
         "Versions": installed_versions(),
+        "Threads": torch.get_num_threads(),
         "Description": "Images drawn from one autoencoder per class; no image is of a person",
         "Command": "augment generate",
     }
@@ -202,7 +203,9 @@ def test_classes_draw_apart_and_nothing_global(studies):
 @pytest.mark.parametrize("sampler", ["riemannian", "riemannian-paper", "riemannian-released", "posterior"])
 def test_an_ae_carries_no_metric_and_the_error_says_what_to_use(studies, sampler):
     model = models_of(studies, "ae")["AD"]
-    with pytest.raises(UsageError, match=f"'{sampler}' needs a model with a Gaussian posterior, .*choose one of: {', '.join(samplers_for(AE))}"):
+    with pytest.raises(
+        UsageError, match=f"'{sampler}' needs a model with a Gaussian posterior, .*choose one of: {', '.join(samplers_for(AE))}"
+    ):
         generate_class(model, 2, sampler=sampler)
     assert len(generate_class(model, 2, sampler="gmm").images) == 2
 

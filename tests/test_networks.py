@@ -6,9 +6,11 @@ import math
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import nn
 
 from tinycohort.augment.networks import Architecture, default_channels
+from tinycohort.augment.networks.resampling import Resampled
 from tinycohort.augment.networks.transposed import with_even_outputs
 from tinycohort.datasets.errors import UsageError
 
@@ -274,7 +276,7 @@ def test_latents_of_another_shape_are_told_with_both(given):
         (("resnet", (7, 16)), "resnet needs images of at least 8 voxels a side, not 7 x 16"),
         (
             ("unet", (16, 16)),
-            "no architecture 'unet'; choose one of: conv, resnet, paper-mnist, paper-svhn, paper-celeba, paper-oasis, paper",
+            "no architecture 'unet'; choose one of: light, conv, resnet, paper-mnist, paper-svhn, paper-celeba, paper-oasis, paper",
         ),
         (("conv", (16, 16), 2, 2, 0), "one channel, of its own and of its images, not 2, 2 and 0"),
         (("conv", (16, 16), 0), "at least one latent dimension"),
@@ -370,10 +372,31 @@ def test_an_untrained_decoder_gives_about_the_image_that_it_is_centred_on(shape)
     light, conv = (Architecture(name, shape, 3, channels=2).decoder().eval() for name in ("light", "conv"))
     for decoder in (light, conv):
         with torch.no_grad():
-            decoder.body[-1].conv.bias.zero_()
-            decoder.body[-1].conv.weight.zero_()
+            for parameter in decoder.parameters():
+                parameter.zero_()
         decoder.centre_on(image)
     torch.testing.assert_close(light(torch.zeros(1, 3))[0], image.clamp(0.01, 0.99))
     assert (conv(torch.zeros(1, 3)) == 0.5).all()
     assert "centre" in light.state_dict()
     assert "centre" not in conv.state_dict()
+
+
+@pytest.mark.parametrize(("source", "target"), [((40, 48, 40), (20, 24, 20)), ((35, 12, 33), (18, 12, 17)), ((9, 10), (5, 5))])
+def test_resampling_is_torch_s_and_has_its_gradient(source, target):
+    x = torch.rand((2, 3, *source), generator=torch.Generator().manual_seed(0), dtype=torch.float64, requires_grad=True)
+    smaller = Resampled(source, target).double()(x)
+    torch.testing.assert_close(smaller, F.interpolate(x, target, mode="area"), rtol=0, atol=1e-6)
+    larger, mode = Resampled(target, source).double()(smaller), "trilinear" if len(source) == 3 else "bilinear"
+    expected = F.interpolate(smaller, source, mode=mode)
+    torch.testing.assert_close(larger, expected, rtol=0, atol=1e-6)
+    (ours,), (theirs,) = (torch.autograd.grad(image.square().sum(), x, retain_graph=True) for image in (larger, expected))
+    torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-6)
+
+
+def test_light_works_on_volumes_at_half_their_resolution_where_a_side_is_long():
+    encoder = Architecture("light", (40, 48, 16), channels=2).encoder(1)
+    seen = []
+    first = next(module for module in encoder.modules() if isinstance(module, nn.Conv3d))
+    first.register_forward_pre_hook(lambda _module, inputs: seen.append(tuple(inputs[0].shape)))
+    encoder(torch.zeros(1, 1, 40, 48, 16))
+    assert seen == [(1, 1, 20, 24, 16)]

@@ -145,7 +145,11 @@ REFUSED = {
     "target acceptance": ((*GENERATE, *RIEMANNIAN, "--target-acceptance", "1"), 2, "target acceptance"),
     "step size": ((*GENERATE, "--sampler", "riemannian-paper", "--step-size", "-1"), 2, "step size above 0"),
     **{
-        f"a reach of {reach or 'nothing'}": ((*GENERATE, *RIEMANNIAN, "--reach", reach), 2, f"--reach is auto, or a number above 0, not '{reach}'")
+        f"a reach of {reach or 'nothing'}": (
+            (*GENERATE, *RIEMANNIAN, "--reach", reach),
+            2,
+            f"--reach is auto, or a number above 0, not '{reach}'",
+        )
         for reach in ("0", "-1", "nan", "inf", "far", "")
     },
     "a chain at the reach auto": (

@@ -1,5 +1,6 @@
 """The command line: a module for each group of commands. Nothing heavy is imported until a command runs, so that --help answers at once."""
 
+import os
 import sys
 import tempfile
 import traceback
@@ -44,6 +45,9 @@ def _of_all(
 
 def main() -> None:
     """Run a command; what a user can cause is one sentence and an exit code, anything else a traceback in a log file."""
+    # OpenMP reads it when torch is imported. By its default threads that wait for each other are busy at it: beside other jobs a fit on two
+    # threads took five times as long as with threads that sleep.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     try:
         app()
     except TinycohortError as error:

@@ -116,7 +116,7 @@ def fit_command(
         typer.Option(
             "--stop-after",
             min=1,
-            help="Epochs without improvement until the fit ends. \\[default: 4 times --patience; with --epochs or --steps, never]",
+            help="Epochs without improvement until the fit ends. \\[default: twice --patience; with --epochs or --steps, never]",
         ),
     ] = None,
     precision: Annotated[str | None, typer.Option("--precision", help="auto, bf16 or fp32.")] = None,

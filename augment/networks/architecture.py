@@ -156,6 +156,7 @@ class Decoder(nn.Module):
         self.latent_dim = latent_dim
         self.body = body
         # Before the sigmoid; no parameter, whose noise would be that of every voxel.
+        self.centre: Tensor | None
         self.register_buffer("centre", None if shape is None else torch.zeros(1, *shape))
 
     @torch.no_grad()

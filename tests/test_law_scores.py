@@ -1,0 +1,251 @@
+"""How laws are scored and chosen: by brute force on few codes, and by made truths."""
+
+import json
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from grids import numpy_state, seeded
+from scipy.stats import multivariate_normal
+from sklearn.covariance import ledoit_wolf
+from torch import Tensor
+
+from tinycohort.augment.autoencoders import build_autoencoder
+from tinycohort.augment.autoencoders.ae import AE
+from tinycohort.augment.law_scores import COLUMNS, SINGULAR, WITHOUT, LawScore, LawScores, score_laws
+from tinycohort.augment.left_out import choose_kernels, choose_manifold, scored_rows
+from tinycohort.augment.metric import RiemannianMetric
+from tinycohort.augment.networks import Architecture
+from tinycohort.augment.posterior import Posterior
+from tinycohort.augment.samplers import Latents, fit_sampler, samplers_for
+
+
+def latents_of(codes: Tensor, log_var: float = -5.0, model: str = "vae") -> Latents:
+    """Of posteriors around ``codes`` ``(n, D)``, through the flow of the model if it has one."""
+    torch.manual_seed(0)
+    autoencoder = build_autoencoder(model, Architecture("conv", (8, 8), latent_dim=codes.shape[1], channels=2)).eval()
+    if model == "ae":
+        return Latents(codes, autoencoder)
+    posterior = Posterior(codes, torch.full_like(codes, log_var))
+    metric = RiemannianMetric.from_posterior(posterior)
+    with torch.no_grad():
+        for name, parameter in autoencoder.named_parameters():
+            if name.startswith("steps."):
+                parameter.normal_(0, 0.5 if parameter.ndim < 2 else parameter.shape[1] ** -0.5, generator=seeded(1))
+        transported = autoencoder.transport(codes)
+    return Latents(transported, autoencoder, posterior, metric)
+
+
+def gaussian_codes(n: int, dim: int, seed: int = 0) -> Tensor:
+    return torch.randn((n, dim), generator=seeded(seed)) * torch.linspace(0.6, 1.4, dim)
+
+
+def two_modes(n: int, dim: int) -> Tensor:
+    codes = gaussian_codes(n, dim)
+    codes[: n // 2, 0] += 12
+    return codes
+
+
+@pytest.fixture(scope="module")
+def scored() -> tuple[Latents, LawScores]:
+    latents = latents_of(gaussian_codes(40, 4))
+    return latents, score_laws(latents, latents_of(gaussian_codes(25, 4, seed=9)))
+
+
+def by_name(scores: LawScores) -> dict[str, LawScore]:
+    return {law.sampler: law for law in scores.laws}
+
+
+def test_scores_are_those_of_brute_force(scored):
+    """Leave-one-out of the laws that are closed, in float64 by SciPy and scikit-learn."""
+    latents, scores = scored
+    codes, variance = latents.codes.double().numpy(), math.exp(-5)
+    found: dict[str, list[float]] = {"gaussian": [], "posterior": [], "normal": []}
+    for row, code in enumerate(codes):
+        others = np.delete(codes, row, axis=0)
+        found["gaussian"].append(multivariate_normal(others.mean(axis=0), ledoit_wolf(others)[0]).logpdf(code))
+        squares = ((others - code) ** 2).sum(axis=1) / variance
+        found["posterior"].append(np.logaddexp.reduce(-0.5 * squares) - math.log(39) - 2 * math.log(2 * math.pi * variance))
+        found["normal"].append(multivariate_normal(np.zeros(4), np.eye(4)).logpdf(code))
+    laws = by_name(scores)
+    for name, values in found.items():
+        assert laws[name].left_out == pytest.approx(np.mean(values), rel=1e-4)
+        assert laws[name].error == pytest.approx(np.std(values, ddof=1) / math.sqrt(40), rel=1e-3)
+    kernels = choose_kernels(latents.codes)
+    assert laws["kde"].left_out == pytest.approx(kernels.scores.mean())
+    assert laws["kde"].settings == kernels.settings
+
+
+def test_the_order_and_the_distance_to_the_best(scored):
+    latents, scores = scored
+    assert {law.sampler for law in scores.laws} == set(samplers_for(type(latents.autoencoder)))
+    taking_part = [law for law in scores.laws if law.left_out is not None]
+    assert list(scores.laws[: len(taking_part)]) == taking_part
+    values = [law.left_out for law in taking_part]
+    assert values == sorted(values, reverse=True)
+    for law in taking_part:
+        assert law.behind == pytest.approx(values[0] - law.left_out)
+        assert law.behind_error >= 0
+    for law in scores.laws[len(taking_part) :]:
+        assert law.note == WITHOUT[law.sampler]
+
+
+def test_people_held_out_are_scored_by_the_laws_of_all(scored):
+    latents, scores = scored
+    people = gaussian_codes(25, 4, seed=9)
+    law = by_name(scores)["riemannian"]
+    manifold = fit_sampler("riemannian", replace(latents, chosen=scores.settings))
+    assert law.held_out == pytest.approx(float(manifold.log_whole(people).mean()), abs=1e-6)
+    assert law.inside == float(manifold.inside(people).double().mean())
+    assert law.inside > 0.6
+    gaussian = fit_sampler("gaussian", latents)
+    assert by_name(scores)["gaussian"].held_out == pytest.approx(float(gaussian.log_density(people).mean()), abs=1e-6)
+    assert {law.n_held_out for law in scores.laws if law.left_out is not None} == {25}
+    assert f"(of 25 held out: {law.inside:.0%})" in scores.promise
+    assert all(law.held_out is None and law.n_held_out == 0 for law in score_laws(latents).laws)
+
+
+def test_what_was_chosen_is_drawn_without_another_look(scored, monkeypatch):
+    latents, scores = scored
+    expected = fit_sampler("riemannian", latents).sample(5, seeded(0))[0]
+    for name in ("choose_manifold", "choose_kernels", "choose_mixture"):
+        monkeypatch.setattr(f"tinycohort.augment.samplers.{name}", lambda *_, **__: pytest.fail("it looks again"))
+    chosen = replace(latents, chosen=scores.settings)
+    assert torch.equal(fit_sampler("riemannian", chosen).sample(5, seeded(0))[0], expected)
+    for name in ("kde", "mixture"):
+        assert fit_sampler(name, chosen).sample(5, seeded(0))[0].isfinite().all()
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_of_gaussian_codes_the_manifold_is_level_and_taken(seed):
+    scores = score_laws(latents_of(1 + 2 * torch.randn((160, 16), generator=seeded(seed))))
+    laws = by_name(scores)
+    assert scores.chosen == "riemannian"
+    assert laws["riemannian"].left_out == pytest.approx(laws["gaussian"].left_out, abs=0.05)
+    assert laws["normal"].behind > 5
+    assert laws["posterior"].behind > 10
+    assert laws["mixture"].settings["n_components"] == 1
+
+
+@pytest.mark.parametrize("dim", [2, 4])
+def test_of_two_modes_a_law_of_two_modes_is_the_best(dim):
+    scores = score_laws(latents_of(two_modes(120, dim)))
+    laws = by_name(scores)
+    assert scores.chosen in ("mixture", "kde", "riemannian")
+    assert laws["mixture"].settings["n_components"] == 2
+    assert laws["gaussian"].behind > 0.5
+    assert laws["gaussian"].behind > 5 * laws["gaussian"].behind_error
+    # The truth itself is not much better than what was found, whose components are shrunk.
+    truth = [multivariate_normal([mode] + [0] * (dim - 1), np.diag(np.linspace(0.6, 1.4, dim) ** 2)) for mode in (12, 0)]
+    best = np.logaddexp(*(normal.logpdf(two_modes(120, dim).numpy()) for normal in truth)).mean() - math.log(2)
+    assert laws["mixture"].left_out == pytest.approx(best, abs=0.5)
+
+
+def test_a_preferred_law_that_is_behind_by_more_than_its_error_is_not_taken():
+    scores = score_laws(latents_of(two_modes(120, 6)))
+    law = by_name(scores)["riemannian"]
+    assert law.behind > law.behind_error
+    assert scores.chosen == scores.laws[0].sampler != "riemannian"
+
+
+def test_units_that_have_collapsed_do_not_decide():
+    """Their codes hardly vary and their posteriors are as wide as the prior: what the decoder does not see ranks no laws."""
+    codes = gaussian_codes(60, 12)
+    active = score_laws(latents_of(codes[:, :4].contiguous()))
+    codes[:, 4:] *= 0.01
+    scores = score_laws(latents_of(codes, log_var=0.0))
+    assert active.chosen == scores.chosen == "riemannian"
+    assert by_name(scores)["riemannian"].behind < 0.5
+
+
+def test_ten_full_components_of_few_codes_are_singular_and_said_to_be():
+    scores = score_laws(latents_of(gaussian_codes(49, 16)))
+    law = by_name(scores)["gmm"]
+    assert law.behind > SINGULAR
+    assert "singular" in law.note
+    assert "of the 49 codes" in law.note
+    assert "singular" not in by_name(scores)["mixture"].note
+
+
+def test_scores_come_back_from_json(scored):
+    for scores in (scored[1], score_laws(latents_of(gaussian_codes(5, 2))), score_laws(latents_of(gaussian_codes(3, 2)))):
+        text = json.dumps(scores.as_json(), allow_nan=False)
+        assert LawScores.from_json(json.loads(text)) == scores
+        rows = scores.rows()
+        assert {len(row) for row in rows} == {len(COLUMNS)}
+        assert sum("(auto)" in row[0] for row in rows) == 1
+        assert scores.chosen in scores.sentence
+
+
+@pytest.mark.parametrize("n", [2, 3])
+@pytest.mark.parametrize(("model", "chosen"), [("vae", "riemannian"), ("ae", "gaussian")])
+def test_too_few_codes_are_said_to_be(n, model, chosen):
+    scores = score_laws(latents_of(gaussian_codes(n, 2), model=model))
+    assert scores.chosen == chosen
+    assert {law.note for law in scores.laws} == {"too few images to leave some out"}
+    assert scores.promise == ""
+    assert "too few images" in scores.sentence
+
+
+def test_a_model_without_posteriors_has_laws_of_codes():
+    scores = score_laws(latents_of(gaussian_codes(40, 4), model="ae"))
+    assert {law.sampler for law in scores.laws} == set(samplers_for(AE))
+    assert "riemannian" not in by_name(scores)
+    assert scores.chosen in ("gaussian", "mixture")
+
+
+@pytest.mark.parametrize("model", ["vae-nf", "vae-iaf"])
+def test_laws_of_the_base_are_scored_as_laws_of_codes(model):
+    """By the change of variables, with the determinant of autograd's Jacobian."""
+    base = gaussian_codes(30, 3)
+    latents, people = latents_of(base, model=model), latents_of(gaussian_codes(10, 3, seed=4), model=model)
+    scores = score_laws(latents, people)
+
+    def log_det(rows: Tensor) -> np.ndarray:
+        flow = lambda row: latents.autoencoder.transport(row[None])[0]  # noqa: E731
+        return np.array([float(torch.linalg.slogdet(torch.autograd.functional.jacobian(flow, row))[1]) for row in rows])
+
+    lost = log_det(base[torch.as_tensor(scored_rows(30))])
+    assert np.std(lost) > 0.05
+    law = by_name(scores)["riemannian"]
+    assert law.left_out == pytest.approx((choose_manifold(base, latents.metric.centroids).scores - lost).mean(), abs=1e-4)
+    manifold = fit_sampler("riemannian", latents)
+    expected = manifold.log_whole(people.posterior.mean).numpy() - log_det(people.posterior.mean)
+    assert law.held_out == pytest.approx(expected.mean(), abs=1e-4)
+    # That of codes themselves needs no determinant.
+    direct = score_laws(Latents(latents.codes, latents_of(base, model="ae").autoencoder))
+    assert by_name(scores)["gaussian"].left_out == by_name(direct)["gaussian"].left_out
+
+
+def test_the_same_latents_give_the_same_scores_and_no_global_generator_is_asked(scored):
+    latents, _ = scored
+    before, numpy_before = torch.get_rng_state(), numpy_state()
+    assert score_laws(latents, seed=3) == score_laws(latents, seed=3)
+    assert torch.equal(torch.get_rng_state(), before)
+    assert numpy_state() == numpy_before
+
+
+@pytest.mark.parametrize("case", ["same", "line", "wide", "constant", "tiny", "huge", "narrow"])
+def test_odd_codes_are_scored(case):
+    codes = torch.randn({"line": (20, 1), "wide": (12, 64)}.get(case, (14, 3)), generator=seeded(0))
+    if case == "same":
+        codes[2:] = codes[:1]
+    if case == "constant":
+        codes[:, 1] = 0.3
+    codes = codes * {"tiny": 1e-9, "huge": 1e9}.get(case, 1.0)
+    scores = score_laws(latents_of(codes, log_var=-60.0 if case == "narrow" else -5.0))
+    json.dumps(scores.as_json(), allow_nan=False)
+    assert fit_sampler(scores.chosen, latents_of(codes)).sample(5, seeded(0))[0].isfinite().all()
+
+
+@pytest.mark.slow
+def test_of_many_codes_a_part_is_left_out_in_little_memory(bounded):
+    codes = two_modes(30_000, 16)
+    posterior = Posterior(codes, torch.full_like(codes, -5.0))
+    latents = replace(latents_of(codes[:1000].clone()), codes=codes, posterior=posterior)
+    score_laws(latents_of(gaussian_codes(60, 16)))  # what is imported is not counted
+    with bounded(240):
+        scores = score_laws(latents)
+    assert by_name(scores)["gaussian"].behind > 0

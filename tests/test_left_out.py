@@ -1,0 +1,196 @@
+"""Codes that are left out: honestly chosen settings, folds, and a threshold that keeps its promise."""
+
+import math
+import warnings
+
+import numpy as np
+import pytest
+import torch
+from grids import numpy_state, seeded
+from scipy.stats import binom
+
+from tinycohort.augment.laws import Kernels, Mixture, Whitening
+from tinycohort.augment.left_out import (
+    FEW_FOLDS,
+    FOLDS,
+    MOST_SCORED,
+    ONE_BY_ONE,
+    WIDTHS,
+    choose_kernels,
+    choose_manifold,
+    choose_mixture,
+    chosen_by_others,
+    conformal_threshold,
+    left_out,
+    scored_rows,
+)
+from tinycohort.augment.manifold import Manifold
+
+LEVEL = 1e-4  # of every test; seeds are fixed
+
+
+@pytest.mark.parametrize(
+    ("n", "n_folds", "most", "folds"),
+    [
+        (4, None, None, 4),
+        (ONE_BY_ONE, None, None, ONE_BY_ONE),
+        (ONE_BY_ONE + 1, None, None, FOLDS),
+        (3, 5, None, 3),
+        (50, 5, 20, 5),
+        (5000, None, None, FOLDS),
+    ],
+)
+def test_every_code_is_scored_by_a_law_that_has_not_seen_it(n, n_folds, most, folds):
+    seen = []
+
+    def score(kept, out):
+        assert not set(kept) & set(out)
+        assert len(set(kept)) == len(kept)
+        assert len(kept) == n - len(out) if most is None else len(kept) <= most
+        seen.append(out)
+        return np.stack([out, 2 * out]).astype(float)
+
+    matrix = left_out(n, score, n_folds=n_folds, most=most)
+    rows = scored_rows(n)
+    assert len(seen) == folds
+    assert np.array_equal(matrix, [rows, 2 * rows])
+    assert len(set(rows)) == len(rows) == min(n, MOST_SCORED)
+    assert set(rows) <= set(range(n))
+
+
+def test_the_choice_for_a_code_never_looks_at_the_code_itself():
+    scores = np.random.default_rng(2).normal(size=(5, 12))
+    best, of_others = chosen_by_others(scores)
+    assert best == scores.mean(axis=1).argmax()
+    chosen = [int(np.delete(scores, code, axis=1).mean(axis=1).argmax()) for code in range(12)]
+    assert len(set(chosen)) > 1
+    assert np.allclose(of_others, [scores[candidate, code] for code, candidate in enumerate(chosen)])
+    for code in range(12):
+        changed = scores.copy()
+        changed[:, code] = np.random.default_rng(code).normal(size=5) * 100
+        assert chosen_by_others(changed)[1][code] == changed[chosen[code], code]
+
+
+def test_a_choice_among_noise_is_not_rewarded():
+    """The best of many equal candidates looks better than they are; the honest score does not."""
+    rng = np.random.default_rng(0)
+    found = [(*chosen_by_others(scores), scores) for scores in rng.normal(size=(400, 30, 20))]
+    honest = np.array([scores.mean() for _, scores, _ in found])
+    naive = np.array([matrix[best].mean() for best, _, matrix in found])
+    error = honest.std(ddof=1) / math.sqrt(len(honest))
+    assert honest.mean() < 3 * error
+    assert naive.mean() > 10 * error
+
+
+def test_the_kernels_width_by_brute_force():
+    codes = torch.randn((30, 3), generator=seeded(0))
+    choice = choose_kernels(codes)
+    brute = np.empty((len(WIDTHS), 30))
+    for code in range(30):
+        others = torch.cat([codes[:code], codes[code + 1 :]])
+        brute[:, code] = [float(Kernels.fit(others, width=width).log_density(codes[code : code + 1])[0]) for width in WIDTHS]
+    rows = scored_rows(30)
+    assert choice.settings == {"width": WIDTHS[brute.mean(axis=1).argmax()]}
+    assert np.allclose(choice.scores, chosen_by_others(brute[:, rows])[1], rtol=1e-9)
+
+
+def test_a_mixture_has_as_many_components_as_there_are_crowds():
+    codes = torch.randn((180, 2), generator=seeded(0))
+    codes[:60] += torch.tensor([9.0, 0])
+    codes[60:120] += torch.tensor([0, 9.0])
+    choice = choose_mixture(codes)
+    assert choice.settings["n_components"] == 3
+    rows = scored_rows(180)
+    part = np.array_split(rows, FEW_FOLDS)[0]
+    fitted = Mixture.fit(codes[np.delete(np.arange(180), part)], **choice.settings)
+    assert np.allclose(choice.scores[: len(part)], fitted.log_density(codes[part]), rtol=1e-9)
+    one = choose_mixture(torch.randn((180, 2), generator=seeded(0)))
+    assert one.settings["n_components"] == 1
+
+
+def test_a_centroid_is_left_out_with_the_code_that_it_is():
+    """Of codes far from each other a centroid that stayed would give its code a density of hundreds of nats more."""
+    codes = torch.randn((12, 3), generator=seeded(0))
+    choice = choose_manifold(codes, codes[::2])
+    for place, row in list(enumerate(scored_rows(12)))[:4]:
+        kept = np.delete(np.arange(12), row)
+        owners = [number for number in range(0, 12, 2) if number != row]
+        whitening = Whitening.of(codes[kept])
+        settings = {name: choice.settings[name] for name in ("crowding", "width")}
+        law = Manifold.fit(codes[kept], codes[owners], **settings)
+        assert torch.equal(law.whitening.factor, whitening.factor)
+        # Another setting may be best for the others; none is far from it.
+        assert choice.scores[place] == pytest.approx(float(law.log_whole(codes[row : row + 1])[0]), abs=1.5)
+
+
+def test_two_modes_are_not_bridged():
+    codes = torch.randn((120, 2), generator=seeded(0))
+    codes[:60, 0] += 12
+    choice = choose_manifold(codes, codes)
+    assert choice.settings["crowding"] == 2
+    manifold = Manifold.fit(codes, codes, crowding=2, width=choice.settings["width"]).cut(choice.settings["log_threshold"], 0.9)
+    assert not manifold.inside(torch.tensor([[6.0, 0.0]])).any()
+    assert manifold.inside(torch.tensor([[0.0, 0.0], [12.0, 0.0]])).all()
+
+
+def test_the_threshold_is_a_quantile_of_the_people_left_out():
+    scores = np.random.default_rng(0).permutation(np.arange(1.0, 50.0))
+    # (1 - 0.9) * 50 is a little below 5 in floating point.
+    assert conformal_threshold(scores, 0.9) == 5
+    assert conformal_threshold(scores, 0.8) == 10
+    assert conformal_threshold(scores[:8], 0.9) is None
+    assert conformal_threshold(np.arange(9.0), 0.9) == 0
+
+
+@pytest.mark.parametrize("n", [19, 40, 99])
+@pytest.mark.parametrize("holds", [0.8, 0.9, 0.95])
+def test_the_threshold_keeps_its_promise(n, holds):
+    """Of exchangeable scores, whatever their law: over many cohorts a new person reaches it as often as promised, and hardly more often."""
+    cohorts = 4000
+    scores = np.random.default_rng(n).standard_cauchy((cohorts, n + 1))
+    reached = sum(scores[row, -1] >= conformal_threshold(scores[row, :-1], holds) for row in range(cohorts))
+    low = binom.ppf(LEVEL / 2, cohorts, holds)
+    high = binom.ppf(1 - LEVEL / 2, cohorts, min(1, holds + 1 / (n + 1)))
+    assert low <= reached <= high
+
+
+def test_the_manifold_holds_as_many_of_new_people_as_it_says():
+    """Over cohorts that are drawn anew, in three dimensions, with the choice of its settings and all."""
+    shares = []
+    for cohort in range(30):
+        people = torch.randn((290, 3), generator=seeded(cohort)) * torch.tensor([1.0, 0.5, 2.0])
+        codes, new = people[:40], people[40:]
+        choice = choose_manifold(codes, codes)
+        settings = {name: choice.settings[name] for name in ("crowding", "width")}
+        manifold = Manifold.fit(codes, codes, **settings).cut(choice.settings["log_threshold"], choice.settings["holds"])
+        shares.append(float(manifold.inside(new).double().mean()))
+    error = np.std(shares, ddof=1) / math.sqrt(len(shares))
+    assert 0.9 - 4 * error < np.mean(shares) < 0.9 + 1 / 41 + 4 * error
+    assert error < 0.02
+
+
+@pytest.mark.parametrize("n", [1, 2, 3])
+def test_of_too_few_codes_nothing_is_chosen(n):
+    codes = torch.randn((n, 3), generator=seeded(0))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert Kernels.fit(codes, **choose_kernels(codes).settings).log_density(codes).isfinite().all()
+        assert choose_mixture(codes).settings["n_components"] == 1
+        settings = choose_manifold(codes, codes).settings
+    assert (settings["log_threshold"], settings["holds"]) == (None, 1.0)
+    assert Manifold.fit(codes, codes, crowding=settings["crowding"], width=settings["width"]).log_whole(codes).isfinite().all()
+
+
+CHOICES = {"kde": choose_kernels, "mixture": choose_mixture, "riemannian": lambda codes: choose_manifold(codes, codes)}
+
+
+@pytest.mark.parametrize("choose", CHOICES.values(), ids=CHOICES)
+def test_the_same_codes_give_the_same_choice_and_no_global_generator_is_asked(choose):
+    codes = torch.randn((26, 3), generator=seeded(0))
+    before, numpy_before = torch.get_rng_state(), numpy_state()
+    first, second = choose(codes), choose(codes)
+    assert first.settings == second.settings
+    assert np.array_equal(first.scores, second.scores)
+    assert np.isfinite(first.scores).all()
+    assert torch.equal(torch.get_rng_state(), before)
+    assert numpy_state() == numpy_before
