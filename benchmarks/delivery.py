@@ -18,7 +18,7 @@ from tinycohort.augment.model import FittedModel
 from tinycohort.datasets.compute import hardware
 from tinycohort.datasets.errors import GateError
 from tinycohort.datasets.readers import read_cohort
-from tinycohort.experiments.demo import SOURCE, STEPS, demo_settings, wanted_images
+from tinycohort.experiments.demo import COMMAND, SOURCE, demo_settings, wanted_images
 
 
 @dataclass
@@ -31,10 +31,10 @@ class Delivery:
     most: float = 0.0
 
 
-def fitted(folder: Path, steps: int, threads: int) -> dict[str, FittedModel]:
+def fitted(folder: Path, steps: int | None, threads: int) -> dict[str, FittedModel]:
     """The demo's models, fitted with so many threads."""
     torch.set_num_threads(threads)
-    return commands.fit(SOURCE, [], demo_settings(steps), folder, command=f"augment demo --steps {steps}")
+    return commands.fit(SOURCE, [], demo_settings(steps), folder, command=COMMAND if steps is None else f"{COMMAND} --steps {steps}")
 
 
 def delivery(models: dict[str, FittedModel], folder: Path, seeds: int, sampler: str) -> Delivery:
@@ -60,7 +60,7 @@ def main() -> None:
     parser = ArgumentParser(description=__doc__, formatter_class=RawDescriptionHelpFormatter)
     parser.add_argument("--threads", type=int, nargs="+", default=[1, 2, 4], help="of a fit each [%(default)s]")
     parser.add_argument("--seeds", type=int, default=100, help="of each fit [%(default)s]")
-    parser.add_argument("--steps", type=int, default=STEPS, help="of the training of each model [%(default)s, the demo's]")
+    parser.add_argument("--steps", type=int, help="of the training of each model [the demo's: until it stops improving]")
     parser.add_argument("--sampler", default=commands.DEFAULT_SAMPLER, help="[%(default)s]")
     parser.add_argument("--out", type=Path, help="write the table into this Markdown file as well")
     given = parser.parse_args()
