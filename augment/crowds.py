@@ -5,8 +5,8 @@ which is a Gaussian around their mean:
 
     (sum_i omega_i)^m = sum_(i_1 .. i_m) exp(-(sum_j |c_(i_j) - c|^2 + m |y - c|^2) / (2 width^2)),    c the mean of c_(i_1) .. c_(i_m)
 
-so a draw is people who are near to each other, and a variation of their mean. Single people and pairs are drawn directly, and their law has
-a closed constant. Of more, importance sampling tells the constant, and Gibbs steps draw: people by how near they are to y, then y around
+so a draw is people who are near to each other, and a variation of their mean. Pairs are drawn directly, and their law has a closed
+constant. Of more, importance sampling tells the constant, and Gibbs steps draw: people by how near they are to y, then y around
 their mean. They leave the law invariant and need no tuning.
 """
 
@@ -31,7 +31,7 @@ class Crowd:
     centroids : torch.Tensor
         ``(k, D)``: whitened.
     crowding : int
-        m, 1 or more.
+        m, 2 or more.
     width : float
         Of omega.
     """
@@ -43,7 +43,7 @@ class Crowd:
     @property
     def direct(self) -> bool:
         """Whether it is drawn directly, and its constant is closed."""
-        return self.crowding <= 2
+        return self.crowding == 2
 
     @property
     def spread(self) -> float:
@@ -55,11 +55,10 @@ class Crowd:
         return self.crowding * log_sum_of_kernels(y, self.centroids, self.width)
 
     def draw(self, n: int, generator: torch.Generator) -> Tensor:
-        """``n`` direct draws ``(n, D)``, of single people or pairs."""
-        first = (self._log_partners() if self.crowding == 2 else torch.zeros_like(self.centroids[:, 0])).softmax(dim=0)
-        mean = self.centroids[torch.multinomial(first, n, replacement=True, generator=generator)]
-        if self.crowding == 2:
-            mean = (mean + self._mean_of_near(mean, math.sqrt(2) * self.width, 1, generator)) / 2
+        """``n`` direct draws ``(n, D)`` of pairs."""
+        first = torch.multinomial(self._log_partners().softmax(dim=0), n, replacement=True, generator=generator)
+        mean = self.centroids[first]
+        mean = (mean + self._mean_of_near(mean, math.sqrt(2) * self.width, 1, generator)) / 2
         return mean + self.spread * standard_normal(n, mean.shape[1], generator)
 
     def step(self, y: Tensor, generator: torch.Generator) -> Tensor:
@@ -68,10 +67,8 @@ class Crowd:
         return mean + self.spread * standard_normal(len(y), y.shape[1], generator)
 
     def log_constant(self) -> float:
-        """log of the integral of (sum omega)^m over all y, of single people or pairs."""
-        k, dim = self.centroids.shape
-        people = math.log(k) if self.crowding == 1 else float(self._log_partners().logsumexp(dim=0))
-        return people + dim * math.log(math.sqrt(2 * math.pi) * self.spread)
+        """log of the integral of (sum omega)^m over all y, of pairs."""
+        return float(self._log_partners().logsumexp(dim=0)) + self.centroids.shape[1] * math.log(math.sqrt(2 * math.pi) * self.spread)
 
     def effective_centroids(self, y: Tensor) -> float:
         """exp of the entropy of omega at ``(n, D)``, on average: about how many people each is a blend of."""

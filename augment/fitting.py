@@ -213,7 +213,7 @@ def fit_class(
         command=command,
         threads=torch.get_num_threads(),
     )
-    model = FittedModel(config, autoencoder, codes, posterior, metric, result.history)
+    model = FittedModel(config, autoencoder, codes, posterior, metric, result.history, _whose(sides["train"]))
     return model.scored(_latents_of(autoencoder, images["validation"].pixels))
 
 
@@ -304,6 +304,12 @@ def fit_warnings(diagnostics: dict[str, Any], settings: FitSettings) -> list[str
             f"and samples may be close to them. Add images, lower --latent-dim{more}."
         )
     return found
+
+
+def _whose(cohort: Cohort) -> Tensor | None:
+    """A number for the person of each image ``(n,)``, where somebody has several."""
+    people = cohort.table["participant_id"]
+    return torch.from_numpy(pd.factorize(people)[0].astype("int64")) if people.duplicated().any() else None
 
 
 def _latents_of(autoencoder: Autoencoder, images: Tensor) -> Latents:

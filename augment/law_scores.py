@@ -16,7 +16,7 @@ from torch import Tensor
 
 from .autoencoders import Autoencoder, GaussianAutoencoder
 from .laws import Gaussian
-from .left_out import FEW_FOLDS, FEWEST, MOST_FITTED, Rows, choose_kernels, choose_manifold, choose_mixture, left_out, scored_rows
+from .left_out import FEW_FOLDS, FEWEST, MOST_FITTED, Choice, People, Rows, choose_kernels, choose_manifold, choose_mixture
 from .manifold import Manifold
 from .samplers import SAMPLERS, AggregatedPosterior, GaussianMixture, Latents, Normal, fit_sampler, samplers_for
 
@@ -32,6 +32,9 @@ WITHOUT = {
     "vamp": "takes no part: its prior was learnt with the training images",
 }
 NOT_FINITE = "takes no part: its density is not finite at every code"
+TOO_FEW_CENTROIDS = "takes no part: too few centroids to leave some out"
+MOST_ERROR = 0.1  # nats, of a constant that is estimated: about as far apart as good laws are
+LITTLE_KEPT = 0.8  # of a law: what is cut off it is more than its edge
 
 COLUMNS = ("law", "left out (nats)", "behind the best", "held out", "on the manifold", "chosen")
 
@@ -54,8 +57,10 @@ class LawScore:
         Mean log density of the validation people.
     inside : float, optional
         Of a manifold: the share of the validation people that lie on it.
+    kept : float, optional
+        Of a manifold: the share of its law that lies on it. The scores are of the whole.
     n_held_out : int
-        How many they are.
+        How many the validation people are.
     settings : dict
         Of the law, as they were chosen.
     note : str
@@ -69,6 +74,7 @@ class LawScore:
     behind_error: float | None = None
     held_out: float | None = None
     inside: float | None = None
+    kept: float | None = None
     n_held_out: int = 0
     settings: dict[str, Any] = field(default_factory=dict)
     note: str = ""
@@ -131,7 +137,7 @@ class LawScores:
                 _number(law.behind, law.behind_error),
                 _number(law.held_out),
                 "-" if law.inside is None else f"{law.inside:.0%}",
-                law.note or ", ".join(f"{name} {_short(value)}" for name, value in law.settings.items() if name != "log_threshold"),
+                "; ".join(filter(None, [law.note, _told(law.settings), _told_cut(law.kept)])),
             )
             for law in self.laws
         ]
@@ -149,6 +155,8 @@ class LawScores:
         names = [law.sampler for law in scores.laws]
         if scores.chosen not in names or len(set(names)) < len(names):
             raise ValueError(f"among the laws {scores.chosen} is not there once")
+        if scores.best.left_out is None and any(law.left_out is not None for law in scores.laws):
+            raise ValueError(f"the law {scores.chosen} was chosen without a score, where others have one")
         return scores
 
     def check_for(self, kind: type[Autoencoder], n: int, dim: int) -> None:
@@ -170,9 +178,11 @@ def _check(law: LawScore) -> None:
         raise ValueError(f"there is no law {law.sampler}")
     if not (all(value is None for value in numbers) or all(map(_is_finite, numbers))):
         raise ValueError(f"the scores of the law {law.sampler} are no finite numbers")
-    if not all(value is None or _is_finite(value) for value in (law.held_out, law.inside)):
+    if not (law.held_out is None or _is_finite(law.held_out)):
         raise ValueError(f"what the law {law.sampler} says of people held out is no finite number")
-    if not (_is_whole(law.n_held_out) and isinstance(law.note, str)):
+    if not all(value is None or (_is_finite(value) and 0 <= value <= 1) for value in (law.inside, law.kept)):
+        raise ValueError(f"a share that the law {law.sampler} tells does not lie between 0 and 1")
+    if not (_is_whole(law.n_held_out) and isinstance(law.note, str) and isinstance(law.settings, dict)):
         raise TypeError(f"what is told of the law {law.sampler} is not of its type")
     if not law.settings:
         return
@@ -195,7 +205,7 @@ def _is_width(value: Any) -> bool:
 
 SETTINGS: dict[str, dict[str, Callable[[Any], bool]]] = {
     "riemannian": {
-        "crowding": lambda value: _is_whole(value) and value >= 1,
+        "crowding": lambda value: _is_whole(value) and value >= 2,
         "width": _is_width,
         "log_threshold": lambda value: value is None or _is_finite(value),
         "holds": lambda value: _is_finite(value) and 0 < value <= 1,
@@ -221,30 +231,32 @@ def score_laws(latents: Latents, validation: Latents | None = None, *, seed: int
         Of laws that are fitted at random.
     """
     names = samplers_for(type(latents.autoencoder))
-    n = len(latents.codes)
-    if n < FEWEST:
+    people = People.of(latents.codes, latents.person)
+    if len(people) < FEWEST:
         chosen = PREFERRED if PREFERRED in names else "gaussian"
-        return LawScores(chosen, tuple(LawScore(name, note="too few images to leave some out") for name in names))
-    scores, settings = _scores(latents, names, seed)
-    chosen = replace(latents, reach=None, chosen=settings)
-    means = {name: float(score.mean()) for name, score in scores.items()}
+        return LawScores(chosen, tuple(LawScore(name, note="too few people to leave some out") for name in names))
+    choices = _choices(latents, people, names, seed)
+    notes = WITHOUT | {name: _why_not(choice) for name, choice in choices.items()}
+    scored = {name: choice for name, choice in choices.items() if not notes[name]}
+    chosen = replace(latents, reach=None, chosen={name: choice.settings for name, choice in choices.items() if choice.settings})
+    means = {name: float(choice.scores.mean()) for name, choice in scored.items()}
     top = max(means, key=lambda name: means[name])
     found = []
     for name in names:
-        score = scores.get(name)
-        told: dict[str, Any] = {"settings": settings.get(name, {}), "note": WITHOUT.get(name, "" if score is not None else NOT_FINITE)}
-        if validation is not None and (score is not None or name == "vamp"):
+        told: dict[str, Any] = {"settings": chosen.chosen.get(name, {}), "note": notes[name]}
+        if validation is not None and (name in scored or name == "vamp"):
             told |= _of_people(name, chosen, validation, seed)
-        if score is not None:
-            difference = scores[top] - score
+        if name in scored:
+            own, best = scored[name], scored[top]
+            difference = best.scores - own.scores
             told |= {
                 "left_out": means[name],
-                "error": _standard_error(score),
+                "error": math.hypot(_standard_error(own.scores), own.error),
                 "behind": float(difference.mean()),
-                "behind_error": _standard_error(difference),
+                "behind_error": 0.0 if name == top else math.hypot(_standard_error(difference), own.error, best.error),
             }
             if told["behind"] > SINGULAR and name == "gmm":
-                told["note"] = f"singular: its components have too few of the {n} codes ({means[name]:.3g} nats)"
+                told["note"] = f"singular: its components have too few of the {len(latents.codes)} codes ({means[name]:.3g} nats)"
         found.append(LawScore(name, **told))
     found.sort(key=lambda law: (law.left_out is None, -(law.left_out or 0)))
     preferred = next((law for law in found if law.sampler == PREFERRED and law.left_out is not None), None)
@@ -252,15 +264,9 @@ def score_laws(latents: Latents, validation: Latents | None = None, *, seed: int
     return LawScores(PREFERRED if level else top, tuple(found))
 
 
-def _scores(latents: Latents, names: list[str], seed: int) -> tuple[dict[str, Array], dict[str, dict[str, Any]]]:
-    """Log densities ``(s,)`` of the codes that are left out, and the settings that were chosen, by law."""
-    codes, base, n = latents.codes, latents.posterior, len(latents.codes)
-    rows = scored_rows(n)
-    lost = np.zeros(len(rows))
-    if base is not None:
-        assert isinstance(latents.autoencoder, GaussianAutoencoder)
-        with torch.no_grad():
-            lost = latents.autoencoder.log_det(base.mean[torch.as_tensor(rows)]).double().cpu().numpy()
+def _choices(latents: Latents, people: People, names: list[str], seed: int) -> dict[str, Choice]:
+    """What was chosen for each law that has a density, and how probable it makes each person who is left out."""
+    codes, base = latents.codes, latents.posterior
 
     def gaussian(kept: Rows, out: Rows) -> Array:
         return _row(Gaussian.fit(codes[kept]).log_density(codes[out]))
@@ -275,20 +281,37 @@ def _scores(latents: Latents, names: list[str], seed: int) -> tuple[dict[str, Ar
         assert base is not None
         return _row(AggregatedPosterior(base[torch.as_tensor(kept)]).log_density(base.mean[out]))
 
-    kernels, mixture = choose_kernels(codes), choose_mixture(codes, seed=seed)
-    scores = {
-        "gaussian": left_out(n, gaussian)[0],
-        "normal": _row(Normal(codes).log_density(codes[rows]))[0],
-        "kde": kernels.scores,
-        "mixture": mixture.scores,
-        "gmm": left_out(n, gmm, n_folds=FEW_FOLDS, most=MOST_FITTED)[0],
+    def plain(scores: Array) -> Choice:
+        return Choice({}, people.means(scores)[0])
+
+    found = {
+        "gaussian": plain(people.scores(gaussian)),
+        "normal": plain(_row(Normal(codes).log_density(codes[people.rows]))),
+        "kde": choose_kernels(codes, latents.person),
+        "mixture": choose_mixture(codes, latents.person, seed=seed),
+        "gmm": plain(people.scores(gmm, n_folds=FEW_FOLDS, most=MOST_FITTED)),
     }
-    settings = {"kde": kernels.settings, "mixture": mixture.settings}
     if base is not None and latents.metric is not None:
-        manifold = choose_manifold(base.mean, latents.metric.centroids)
-        settings["riemannian"] = manifold.settings
-        scores |= {"riemannian": manifold.scores - lost, "posterior": left_out(n, of_posteriors)[0] - lost}
-    return {name: scores[name] for name in names if name in scores and np.isfinite(scores[name]).all()}, settings
+        assert isinstance(latents.autoencoder, GaussianAutoencoder)
+        with torch.no_grad():
+            rows = torch.as_tensor(people.rows)
+            lost = people.means(_row(latents.autoencoder.log_det(base.mean[rows])))[0]
+        manifold = choose_manifold(base.mean, latents.metric.centroids, latents.person)
+        if len(manifold.scores):
+            manifold = replace(manifold, scores=manifold.scores - lost)
+        found |= {"riemannian": manifold, "posterior": Choice({}, plain(people.scores(of_posteriors)).scores - lost)}
+    return {name: found[name] for name in names if name in found}
+
+
+def _why_not(choice: Choice) -> str:
+    """Why a law takes no part; nothing if it does."""
+    if not len(choice.scores):
+        return TOO_FEW_CENTROIDS
+    if not np.isfinite(choice.scores).all():
+        return NOT_FINITE
+    if choice.error > MOST_ERROR:
+        return f"takes no part: its constant is known to {choice.error:.2f} nats only"
+    return ""
 
 
 def _of_people(name: str, latents: Latents, people: Latents, seed: int) -> dict[str, Any]:
@@ -308,8 +331,8 @@ def _of_people(name: str, latents: Latents, people: Latents, seed: int) -> dict[
     held_out = float((law.log_whole if is_manifold else law.log_density)(codes).double().mean()) - lost
     if not math.isfinite(held_out):
         return {}
-    inside = float(law.inside(codes).double().mean()) if is_manifold else None
-    return {"held_out": held_out, "n_held_out": len(codes), "inside": inside}
+    told = {"held_out": held_out, "n_held_out": len(codes)}
+    return told | {"inside": float(law.inside(codes).double().mean()), "kept": math.exp(law.log_kept)} if is_manifold else told
 
 
 def _number(value: float | None, error: float | None = None) -> str:
@@ -317,6 +340,15 @@ def _number(value: float | None, error: float | None = None) -> str:
         return "-"
     # A law that has lost its footing is told by its size.
     return f"{value:.1f}" + ("" if error is None else f" ± {error:.1f}") if abs(value) < 1e4 else f"{value:.2g}"
+
+
+def _told(settings: Mapping[str, Any]) -> str:
+    return ", ".join(f"{name} {_short(value)}" for name, value in settings.items() if name != "log_threshold")
+
+
+def _told_cut(kept: float | None) -> str:
+    """What is to be known of a manifold that holds little of the law that was scored."""
+    return f"its cut keeps {kept:.0%} of the law that was scored" if kept is not None and kept < LITTLE_KEPT else ""
 
 
 def _short(value: Any) -> str:

@@ -1,11 +1,13 @@
-"""Latent laws on codes that are left out: how probable each is under a law fitted on the rest, and the settings that are best for them.
+"""Latent laws on people who are left out: how probable their codes are under a law fitted on the rest, and the settings that are best.
 
-No code takes part in the choice that it is scored by: with each, those settings are taken that are best on all others.
+A person is left out with all of their codes: beside another scan of the same person any code is probable, under the narrowest laws most.
+Nobody takes part in the choice that they are scored by: with each, those settings are taken that are best on all others.
 """
 
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -17,20 +19,20 @@ from .crowds import Crowd, log_constants
 from .laws import Kernels, Mixture, Whitening, log_sums_of_kernels
 from .manifold import HOLDS
 
-FEWEST = 4  # codes of which some can be left out
-ONE_BY_ONE = 200  # codes; of more, folds
+FEWEST = 4  # people of whom some can be left out
+ONE_BY_ONE = 200  # people; of more, folds
 FOLDS, FEW_FOLDS = 20, 5  # the few of laws that are fitted by EM
 MOST_SCORED = 2000  # codes are left out, of however many
 MOST_FITTED = 4000  # codes that EM sees while settings are chosen
 SELECTION_PROPOSALS = 1000  # a fold
 WIDTHS = (0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
 COMPONENTS = (1, 2, 3, 5, 10, 20)
-FEWEST_OF_A_COMPONENT = 12  # codes
+FEWEST_OF_A_COMPONENT = 12  # people
 
 Array = NDArray[np.float64]
 Rows = NDArray[np.int64]
 Settings = dict[str, Any]
-# From rows that are kept and rows that are left out, log densities (candidates, out) of these under laws fitted on those.
+# From rows that are kept and rows that are left out, log densities (candidates, out) of these under laws that are fitted on those.
 Score = Callable[[Rows, Rows], Array]
 
 
@@ -41,41 +43,80 @@ class Choice:
     Parameters
     ----------
     settings : dict
-        Best on the codes left out.
-    scores : array (s,)
-        Log density of each code of ``scored_rows``, under the law with the settings that the others choose, fitted without it.
+        Best for people left out.
+    scores : array (p,)
+        Mean log density of the codes of each person, under the law with the settings that the others choose, fitted without them; empty
+        where too few could be left out.
+    error : float
+        Standard error of all scores together, of a law whose constant is estimated.
     """
 
     settings: Settings
     scores: Array
+    error: float = 0.0
 
 
-def scored_rows(n: int) -> Rows:
-    """Which of ``n`` codes are left out: all, or of many a sample that is the same for every law."""
-    return np.random.default_rng(0).permutation(n)[:MOST_SCORED]
-
-
-def left_out(n: int, score: Score, *, n_folds: int | None = None, most: int | None = None) -> Array:
-    """Log densities ``(candidates, s)`` of the ``scored_rows``, each under laws fitted without it, or without its fold.
+@dataclass(frozen=True, eq=False)
+class People:
+    """Whose the codes are.
 
     Parameters
     ----------
-    n : int
-        Number of codes.
-    score : callable
-        From the rows that are kept, at most ``most`` of them, and those that are left out.
-    n_folds : int, optional
-        At most so many fits; by default one for each code, and ``FOLDS`` where there are more than ``ONE_BY_ONE``.
+    of_codes : array (n,)
+        The number of each code's person.
     """
-    rows = scored_rows(n)
-    n_folds = n_folds or (n if n <= ONE_BY_ONE else FOLDS)
-    scores: list[Array] = []
-    for part in np.array_split(rows, min(n_folds, len(rows))):
-        kept = np.delete(np.arange(n), part)
-        if most is not None and len(kept) > most:
-            kept = kept[:: math.ceil(len(kept) / most)]
-        scores.append(score(kept, part))
-    return np.concatenate(scores, axis=1)
+
+    of_codes: Rows
+
+    @classmethod
+    def of(cls, codes: Tensor, person: Tensor | None = None) -> "People":
+        """Of codes ``(n, D)``: as ``person`` ``(n,)`` numbers them, or each somebody else's."""
+        numbers = np.arange(len(codes)) if person is None else person.cpu().numpy()
+        return cls(np.unique(numbers, return_inverse=True)[1])
+
+    def __len__(self) -> int:
+        return int(self.of_codes.max(initial=-1)) + 1
+
+    @cached_property
+    def left_out(self) -> list[Rows]:
+        """The codes of each who is left out: of everybody, or of many a sample that is the same for every law."""
+        order = np.random.default_rng(0).permutation(len(self))
+        by_person = np.split(np.argsort(self.of_codes, kind="stable"), np.cumsum(np.bincount(self.of_codes))[:-1])
+        some = [by_person[number] for number in order]
+        return some[: max(1, int((np.cumsum([len(rows) for rows in some]) <= MOST_SCORED).sum()))]
+
+    @property
+    def rows(self) -> Rows:
+        """The codes that are left out, person by person."""
+        return np.concatenate(self.left_out)
+
+    @property
+    def first(self) -> Rows:
+        """Where in ``rows`` each person begins."""
+        return np.cumsum([0, *(len(rows) for rows in self.left_out[:-1])])
+
+    def means(self, scores: Array) -> Array:
+        """Of ``(c, s)``, each for one of ``rows``, the mean of each person's: ``(c, p)``."""
+        return np.add.reduceat(scores, self.first, axis=1) / [len(rows) for rows in self.left_out]
+
+    def scores(self, score: Score, *, n_folds: int | None = None, most: int | None = None) -> Array:
+        """Log densities ``(candidates, s)`` of ``rows``, each under laws fitted without their person, or without their fold.
+
+        Parameters
+        ----------
+        score : callable
+            From the rows that are kept, at most ``most`` of them, and those that are left out.
+        n_folds : int, optional
+            At most so many fits; by default one for each person, and ``FOLDS`` where there are more than ``ONE_BY_ONE``.
+        """
+        return np.concatenate([score(_thinned(kept, most), out) for kept, out in self.folds(n_folds)], axis=1)
+
+    def folds(self, n_folds: int | None = None) -> list[tuple[Rows, Rows]]:
+        """Rows that are kept and rows that are left out, of each fold."""
+        n_folds = n_folds or (len(self) if len(self) <= ONE_BY_ONE else FOLDS)
+        parts = np.array_split(np.arange(len(self.left_out)), min(n_folds, len(self.left_out)))
+        outs = [np.concatenate([self.left_out[number] for number in part]) for part in parts]
+        return [(np.delete(np.arange(len(self.of_codes)), out), out) for out in outs]
 
 
 def chosen_by_others(scores: Array) -> tuple[int, Array]:
@@ -84,36 +125,38 @@ def chosen_by_others(scores: Array) -> tuple[int, Array]:
     return int(scores.mean(axis=1).argmax()), np.take_along_axis(scores, others.argmax(axis=0)[None], axis=0)[0]
 
 
-def choose_kernels(codes: Tensor) -> Choice:
-    """The width of kernels around codes ``(n, D)``."""
-    if len(codes) < FEWEST:
+def choose_kernels(codes: Tensor, person: Tensor | None = None) -> Choice:
+    """The width of kernels around codes ``(n, D)``, of which ``person`` says whose each is (``People.of``)."""
+    people = People.of(codes, person)
+    if len(people) < FEWEST:
         return Choice({"width": WIDTHS[-1]}, np.empty(0))
 
     def score(kept: Rows, out: Rows) -> Array:
         return _numpy(Kernels.fit(codes[kept], width=1.0).log_densities(codes[out], WIDTHS))
 
-    best, scores = chosen_by_others(left_out(len(codes), score))
+    best, scores = chosen_by_others(people.means(people.scores(score)))
     return Choice({"width": WIDTHS[best]}, scores)
 
 
-def choose_mixture(codes: Tensor, *, seed: int = 0) -> Choice:
+def choose_mixture(codes: Tensor, person: Tensor | None = None, *, seed: int = 0) -> Choice:
     """Number of components of a mixture fitted on codes ``(n, D)``, and kind of their covariances."""
+    people = People.of(codes, person)
     candidates: list[Settings] = []
     scores: list[Array] = []
     for covariance in ("full", "diag"):
         best = -math.inf
         for n_components in COMPONENTS:
             settings = {"n_components": n_components, "covariance": covariance}
-            if n_components > 1 and n_components > (len(codes) - 1) // FEWEST_OF_A_COMPONENT:
+            if n_components > 1 and n_components > (len(people) - 1) // FEWEST_OF_A_COMPONENT:
                 break
             candidates.append(settings)
-            if len(codes) < FEWEST:
+            if len(people) < FEWEST:
                 return Choice(settings, np.empty(0))
 
             def score(kept: Rows, out: Rows, settings: Settings = settings) -> Array:
                 return _numpy(Mixture.fit(codes[kept], **settings, seed=seed).log_density(codes[out]))[None]
 
-            scores.append(left_out(len(codes), score, n_folds=FEW_FOLDS, most=MOST_FITTED)[0])
+            scores.append(people.means(people.scores(score, n_folds=FEW_FOLDS, most=MOST_FITTED))[0])
             # Once more components are worse, still more are worse still.
             if scores[-1].mean() < best:
                 break
@@ -122,35 +165,49 @@ def choose_mixture(codes: Tensor, *, seed: int = 0) -> Choice:
     return Choice(candidates[chosen], of_others)
 
 
-def choose_manifold(codes: Tensor, centroids: Tensor, *, holds: float = HOLDS) -> Choice:
+def choose_manifold(codes: Tensor, centroids: Tensor, person: Tensor | None = None, *, holds: float = HOLDS) -> Choice:
     """Crowding, width and threshold of the manifold of codes ``(n, D)`` with some or all of them as ``centroids`` ``(k, D)``.
 
-    The scores are of the law before it is cut: people beside the manifold have the density that its volume would go on with.
+    The scores are of the law before it is cut: people beside the manifold have the density that its volume would go on with. There are none
+    where nobody could be left out without leaving no centroid.
     """
-    n, dim = codes.shape
-    if n < FEWEST:
+    people, dim = People.of(codes, person), codes.shape[1]
+    folds = people.folds(len(people) if len(people) <= ONE_BY_ONE / 4 else FOLDS) if len(people) else []
+    owners = rows_of(centroids, codes)
+    own = [torch.as_tensor(~np.isin(owners, out), device=centroids.device) for _, out in folds]
+    if len(people) < FEWEST or not all(bool(kept.any()) for kept in own):
         return Choice({"crowding": 2, "width": 1.0, "log_threshold": None, "holds": 1.0}, np.empty(0))
-    # Which code each centroid is: it is left out with it.
-    owner = np.concatenate([torch.cdist(rows, codes).argmin(dim=1).cpu().numpy() for rows in centroids.split(64)])
     # At a square of 1 the law of Gaussian codes has their own variance; the least are for modes that lie far apart, in few dimensions.
     squares = {2: (0.1, 0.25, 0.6, 0.8, 1.0, 1.3), 4: (0.85, 1.0), max(5, round(dim / 2)): (1.0, 1.15)}
     candidates: list[Settings] = [{"crowding": m, "width": math.sqrt(s * (m - 1))} for m, shares in squares.items() for s in shares]
-
-    def score(kept: Rows, out: Rows) -> Array:
+    scores: list[Array] = []
+    errors: list[Array] = []
+    for (kept, out), near in zip(folds, own, strict=True):
         whitening = Whitening.of(codes[kept])
-        own = whitening.to(centroids[torch.as_tensor(np.isin(owner, kept))])
-        crowds = [Crowd(own, **settings) for settings in candidates]
+        crowds = [Crowd(whitening.to(centroids[near]), **settings) for settings in candidates]
         # Of each fold its own, and of all candidates the same: errors of the constants average out over folds, and between candidates.
         generator = torch.Generator(codes.device).manual_seed(int(out[0]))
-        constants = [log_constant for log_constant, _ in log_constants(crowds, SELECTION_PROPOSALS, generator)]
-        sums = log_sums_of_kernels(whitening.to(codes[out]), own, [crowd.width for crowd in crowds])
-        powers = torch.tensor([[crowd.crowding] for crowd in crowds], device=sums.device)
-        return _numpy(powers * sums - torch.tensor(constants, dtype=sums.dtype, device=sums.device)[:, None] - whitening.log_det)
+        constants = np.array(log_constants(crowds, SELECTION_PROPOSALS, generator))
+        sums = _numpy(log_sums_of_kernels(whitening.to(codes[out]), crowds[0].centroids, [crowd.width for crowd in crowds]))
+        powers = np.array([[crowd.crowding] for crowd in crowds])
+        scores.append(powers * sums - constants[:, :1] - float(whitening.log_det))
+        errors.append(constants[:, 1] * len(out))
+    matrix = np.concatenate(scores, axis=1)
+    best, of_others = chosen_by_others(people.means(matrix))
+    # Of each person one image, so that they are exchangeable with somebody new, who comes with one.
+    threshold = conformal_threshold(matrix[best, people.first], holds)
+    error = float(np.sqrt(np.square(np.stack(errors)[:, best]).sum()) / len(people.rows))
+    settings = {**candidates[best], "log_threshold": threshold, "holds": holds if threshold is not None else 1.0}
+    return Choice(settings, of_others, error)
 
-    matrix = left_out(n, score, n_folds=n if n <= ONE_BY_ONE / 4 else FOLDS)
-    best, scores = chosen_by_others(matrix)
-    threshold = conformal_threshold(matrix[best], holds)
-    return Choice({**candidates[best], "log_threshold": threshold, "holds": holds if threshold is not None else 1.0}, scores)
+
+def rows_of(centroids: Tensor, codes: Tensor) -> Rows:
+    """Which code each centroid is ``(k,)``: the same number for number, the first that no other centroid is; -1 where it is none."""
+    numbered: dict[bytes, list[int]] = {}
+    for row, code in reversed(list(enumerate(codes.cpu().numpy()))):
+        numbered.setdefault(code.tobytes(), []).append(row)
+    alike = (numbered.get(centroid.tobytes()) for centroid in centroids.to(codes.dtype).cpu().numpy())
+    return np.array([rows.pop() if rows else -1 for rows in alike], dtype=np.int64)
 
 
 def conformal_threshold(scores: Array, holds: float) -> float | None:
@@ -158,6 +215,10 @@ def conformal_threshold(scores: Array, holds: float) -> float | None:
     # Of n + 1 exchangeable scores the last is among the k lowest with probability k / (n + 1). 1 - 0.9 is a little below a tenth.
     below = math.floor((1 - holds) * (len(scores) + 1) + 1e-9)
     return float(np.sort(scores)[below - 1]) if below else None
+
+
+def _thinned(rows: Rows, most: int | None) -> Rows:
+    return rows if most is None or len(rows) <= most else rows[:: math.ceil(len(rows) / most)]
 
 
 def _numpy(densities: Tensor) -> Array:

@@ -6,10 +6,9 @@ all have S, the shrunk covariance of the codes:
     omega_i(z) = exp(-(z - c_i)^T S^-1 (z - c_i) / rho^2)          G(z) = (sum_i omega_i(z))^(2 m / D) S^-1
 
 so that sqrt det G is (sum_i omega_i)^m, but for a constant. The *crowding* m says how the volume grows where people crowd together: as
-Eq. 7 sums the centroids it is D / 2, with weights that are normalised (Hauberg, Freifeld and Black 2012) it would be 0, and at 1 the volume
-counts people. rho = sqrt(2) ``width``. Both are chosen by how probable they make codes that are left out (``left_out.py``); ``crowds.py``
-has the law's constant and its draws. The manifold is cut where its volume is low, so that it still holds the share ``holds`` of people left
-out.
+Eq. 7 sums the centroids it is D / 2, with weights that are normalised (Hauberg, Freifeld and Black 2012) it would be 0.
+rho = sqrt(2) ``width``. Both are chosen by how probable they make people who are left out (``left_out.py``); ``crowds.py`` has the law's
+constant and its draws. The manifold is cut where its volume is low, so that it still holds the share ``holds`` of people left out.
 """
 
 import math
@@ -46,14 +45,12 @@ class Manifold:
         Of the training codes: S, and where they lie.
     crowd : Crowd
         The metric's centroids, whitened, with m and the width: rho / sqrt(2), in standard deviations of the codes.
-    log_norm, error : float
-        log of the integral of (sum omega)^m over the whole space of codes, and its standard error.
+    log_norm : float
+        log of the integral of (sum omega)^m over the whole space of codes.
     log_threshold : float
         The manifold is where the density of the law on the whole space is at least this; -inf for everywhere.
     log_kept : float
         log of the share of that law which lies on the manifold.
-    holds : float
-        The share of people left out that the threshold was set to hold.
     dtype : torch.dtype
         Of the draws.
     """
@@ -61,10 +58,8 @@ class Manifold:
     whitening: Whitening
     crowd: Crowd
     log_norm: float
-    error: float = 0.0
     log_threshold: float = -math.inf
     log_kept: float = 0.0
-    holds: float = 1.0
     dtype: torch.dtype = torch.float32
 
     name = "riemannian"
@@ -72,15 +67,15 @@ class Manifold:
     @classmethod
     def fit(cls, codes: Tensor, centroids: Tensor, *, crowding: int, width: float) -> "Manifold":
         """The manifold of codes ``(n, D)`` with ``centroids`` ``(k, D)``, not cut yet."""
-        if crowding < 1 or not 0 < width < math.inf:
-            raise UsageError(f"The crowding is a whole number above 0 and the width a finite one above 0, not {crowding} and {width}.")
+        if crowding < 2 or not 0 < width < math.inf:
+            raise UsageError(f"The crowding is a whole number above 1 and the width a finite one above 0, not {crowding} and {width}.")
         whitening = Whitening.of(codes)
         crowd = Crowd(whitening.to(centroids), crowding, width)
-        ((log_constant, error),) = log_constants([crowd], N_PROPOSALS, _own_generator(crowd))
-        return cls(whitening, crowd, log_constant + whitening.log_det, error, dtype=codes.dtype)
+        ((log_constant, _),) = log_constants([crowd], N_PROPOSALS, _own_generator(crowd))
+        return cls(whitening, crowd, log_constant + whitening.log_det, dtype=codes.dtype)
 
-    def cut(self, log_threshold: float | None, holds: float) -> "Manifold":
-        """The part with at least the threshold's density, which holds the share ``holds`` of people left out; all, without one.
+    def cut(self, log_threshold: float | None) -> "Manifold":
+        """The part with at least the threshold's density; all, without one.
 
         A threshold that would leave hardly any of the law, ``LEAST_KEPT``, is lowered: then the part holds more of them.
         """
@@ -92,17 +87,12 @@ class Manifold:
         # Where people lie apart, each left out may be more probable than any draw.
         log_threshold = min(log_threshold, float(densities[(shares < LEAST_KEPT).sum()]))
         kept = float(shares[(densities >= log_threshold).sum() - 1])
-        return replace(self, log_threshold=log_threshold, log_kept=math.log(kept), holds=holds)
+        return replace(self, log_threshold=log_threshold, log_kept=math.log(kept))
 
     @property
     def n_steps(self) -> int:
         """Steps of a chain at least, or one direct draw, for a progress bar."""
         return 1 if self.crowd.direct else BLOCK
-
-    @property
-    def rho(self) -> float:
-        """Reach of a centroid (Eq. 7), in standard deviations of the codes."""
-        return math.sqrt(2) * self.crowd.width
 
     def tensor(self, z: Tensor) -> Tensor:
         """G(z), ``(n, D, D)`` in float64, without the constant that makes its volume a density."""

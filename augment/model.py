@@ -55,6 +55,8 @@ class FittedModel:
         Of the training images; ``None`` for a model without Gaussian posterior.
     history : pandas.DataFrame
         One row an epoch.
+    person : torch.Tensor, optional
+        ``(n,)`` whole numbers: training images with the same one are of the same person. Without it each is somebody else's.
     """
 
     config: ModelConfig
@@ -63,6 +65,7 @@ class FittedModel:
     posterior: Posterior | None
     metric: RiemannianMetric | None
     history: pd.DataFrame
+    person: Tensor | None = None
 
     def __post_init__(self) -> None:
         """Raise a ``ValueError`` if the parts do not belong together."""
@@ -77,6 +80,8 @@ class FittedModel:
         for name, values in latents:
             if values.ndim != 2 or values.shape[1] != dim or len(values) == 0 or not values.isfinite().all():
                 raise ValueError(f"{name} of shape {tuple(values.shape)} are not finite latents of dimension {dim}")
+        if self.person is not None and (self.person.shape != self.codes.shape[:1] or self.person.dtype != torch.int64):
+            raise ValueError(f"{tuple(self.person.shape)} numbers of people do not say whose the {len(self.codes)} codes are")
         gaussian = isinstance(self.autoencoder, GaussianAutoencoder)
         if gaussian != (self.posterior is not None) or gaussian != (self.metric is not None):
             raise ValueError(f"the model '{self.config.model}' does not go with the latents and the metric that are there")
@@ -124,7 +129,7 @@ class FittedModel:
         # A fit that was asked for a rho of its own is drawn from with it.
         asked = self.config.metric
         reach = None if asked.rho is None and asked.rho_scale == 1 else asked.rho_scale
-        return Latents(self.codes, self.autoencoder, self.posterior, self.metric, reach)
+        return Latents(self.codes, self.autoencoder, self.posterior, self.metric, self.person, reach)
 
     def scored(self, validation: Latents) -> "FittedModel":
         """The same model, whose configuration says how probable its laws make people left out, and those of ``validation``."""
@@ -142,6 +147,8 @@ class FittedModel:
             latents["log_var"] = self.posterior.log_var
             if not torch.equal(self.posterior.mean, self.codes):
                 latents["mean"] = self.posterior.mean
+        if self.person is not None:
+            latents["person"] = self.person
         _write_tensors(folder / "latents.safetensors", latents)
         if self.metric is not None:
             values = {"rho": repr(self.metric.rho), "lam": repr(self.metric.lam), "tau": repr(self.metric.tau)}
@@ -173,7 +180,7 @@ class FittedModel:
             history = pd.read_csv(io.StringIO(read_text(folder / "history.csv")))
             if not {"epoch", "train_loss", "validation_loss"} <= set(history.columns):
                 raise ValueError("history.csv lacks a column")
-            return cls(config, autoencoder.eval(), latents["codes"], posterior, metric, history)
+            return cls(config, autoencoder.eval(), latents["codes"], posterior, metric, history, latents.get("person"))
         except (*DAMAGES, SafetensorError, UsageError) as error:
             raise damaged(folder, error) from error
 

@@ -14,7 +14,7 @@ from ..datasets.errors import UsageError
 from .autoencoders import Autoencoder, GaussianAutoencoder, LearntMetric, LearntPrior
 from .diagnostics import Diagnostics
 from .laws import CHUNK, Gaussian, Kernels, Mixture, log_mixture
-from .left_out import choose_kernels, choose_manifold, choose_mixture
+from .left_out import People, choose_kernels, choose_manifold, choose_mixture
 from .manifold import HOLDS, Manifold
 from .metric import RiemannianMetric
 from .posterior import Posterior, log_standard_normal
@@ -184,6 +184,8 @@ class Latents:
         What decodes them; its type says which samplers can be used.
     posterior, metric : optional
         Of the training images, for a ``GaussianAutoencoder``.
+    person : torch.Tensor, optional
+        ``(n,)`` whole numbers: codes with the same one are of the same person. By default each is somebody else's.
     reach : float, optional
         Of ``riemannian`` where a draw does not say it: a multiple of Algorithm 1's rho, which the metric has been given already.
     chosen : mapping
@@ -194,6 +196,7 @@ class Latents:
     autoencoder: Autoencoder
     posterior: Posterior | None = None
     metric: RiemannianMetric | None = None
+    person: Tensor | None = None
     reach: float | None = None
     chosen: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
@@ -207,7 +210,7 @@ class Latents:
         """The manifold that holds people left out, where the posteriors are."""
         if self.posterior is None or self.metric is None:
             return None
-        settings = self.chosen.get("riemannian") or choose_manifold(self.posterior.mean, self.metric.centroids).settings
+        settings = self.chosen.get("riemannian") or choose_manifold(self.posterior.mean, self.metric.centroids, self.person).settings
         return _manifold(self.posterior, self.metric, settings)
 
 
@@ -272,23 +275,26 @@ def _riemannian(
         return latents.manifold
     if not 0 < holds < 1:
         raise UsageError(f"The share of people that the manifold holds lies between 0 and 1, not at {holds}.")
-    settings = choose_manifold(latents.posterior.mean, latents.metric.centroids, holds=holds).settings
+    settings = choose_manifold(latents.posterior.mean, latents.metric.centroids, latents.person, holds=holds).settings
+    if settings["log_threshold"] is None:
+        n = len(People.of(latents.codes, latents.person))
+        raise UsageError(f"{n} training people cannot tell what holds {holds:.1%}; ask for at most {math.floor(1000 * n / (n + 1)) / 10}%.")
     return _manifold(latents.posterior, latents.metric, settings)
 
 
 def _manifold(posterior: Posterior, metric: RiemannianMetric, settings: Mapping[str, Any]) -> Manifold:
     """With the settings that ``choose_manifold`` gives."""
     whole = Manifold.fit(posterior.mean, metric.centroids, crowding=settings["crowding"], width=settings["width"])
-    return whole.cut(settings["log_threshold"], settings["holds"])
+    return whole.cut(settings["log_threshold"])
 
 
 def _kernels(latents: Latents, seed: int, *, width: float | None = None) -> Kernels:
-    settings = latents.chosen.get("kde") or choose_kernels(latents.codes).settings if width is None else {"width": width}
+    settings = latents.chosen.get("kde") or choose_kernels(latents.codes, latents.person).settings if width is None else {"width": width}
     return Kernels.fit(latents.codes, **settings)
 
 
 def _mixture(latents: Latents, seed: int, **given: Any) -> Mixture:
-    settings = {} if "n_components" in given else latents.chosen.get("mixture") or choose_mixture(latents.codes).settings
+    settings = {} if "n_components" in given else latents.chosen.get("mixture") or choose_mixture(latents.codes, latents.person).settings
     return Mixture.fit(latents.codes, **{**settings, **given}, seed=seed)
 
 

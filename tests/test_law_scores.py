@@ -12,10 +12,11 @@ from scipy.stats import multivariate_normal
 from sklearn.covariance import ledoit_wolf
 from torch import Tensor
 
+from tinycohort.augment import law_scores, left_out
 from tinycohort.augment.autoencoders import build_autoencoder
 from tinycohort.augment.autoencoders.ae import AE
 from tinycohort.augment.law_scores import COLUMNS, SINGULAR, WITHOUT, LawScore, LawScores, score_laws
-from tinycohort.augment.left_out import choose_kernels, choose_manifold, scored_rows
+from tinycohort.augment.left_out import People, choose_kernels, choose_manifold
 from tinycohort.augment.metric import RiemannianMetric
 from tinycohort.augment.networks import Architecture
 from tinycohort.augment.posterior import Posterior
@@ -179,12 +180,61 @@ def test_scores_come_back_from_json(scored):
         assert scores.chosen in scores.sentence
 
 
+def test_a_person_s_other_scan_makes_no_law_look_good():
+    """With each scan for a person, kernels a tenth as wide as people differ are the best, and copy everybody."""
+    person = torch.arange(40).repeat_interleave(2)
+    codes = gaussian_codes(40, 6)[person] + 0.05 * torch.randn((80, 6), generator=seeded(3))
+    people = latents_of(gaussian_codes(200, 6, seed=4))
+    fooled = score_laws(latents_of(codes), people)
+    scores = score_laws(replace(latents_of(codes), person=person), people)
+    assert fooled.best.held_out < scores.best.held_out - 1
+    assert scores.best.left_out == pytest.approx(scores.best.held_out, abs=4 * scores.best.error)
+    assert scores.best.error > fooled.best.error
+    assert by_name(scores)["riemannian"].inside > 0.75
+    # As many people as there are: a standard error does not shrink with scans.
+    alone = by_name(score_laws(latents_of(gaussian_codes(40, 6))))
+    assert by_name(scores)["gaussian"].error == pytest.approx(alone["gaussian"].error, rel=0.5)
+
+
+def test_a_manifold_of_one_centroid_is_not_scored_and_loses_no_fit():
+    codes = gaussian_codes(20, 3)
+    latents = latents_of(codes)
+    metric = RiemannianMetric.from_posterior(latents.posterior[torch.tensor([3])], rho=3.0)
+    scores = score_laws(replace(latents, metric=metric), latents)
+    law = by_name(scores)["riemannian"]
+    assert (law.left_out, law.note) == (None, "takes no part: too few centroids to leave some out")
+    assert scores.chosen == "gaussian"
+    assert LawScores.from_json(json.loads(json.dumps(scores.as_json()))) == scores
+
+
+def test_a_constant_that_is_known_badly_takes_no_part(monkeypatch):
+    """Of few proposals, and held to less."""
+    monkeypatch.setattr(left_out, "SELECTION_PROPOSALS", 12)
+    monkeypatch.setattr(law_scores, "MOST_ERROR", 0.02)
+    latents = latents_of(gaussian_codes(30, 16))
+    found = choose_manifold(latents.codes, latents.metric.centroids)
+    law = by_name(score_laws(latents))["riemannian"]
+    assert found.error > 0.02
+    assert (law.left_out, law.note) == (None, f"takes no part: its constant is known to {found.error:.2f} nats only")
+
+
+def test_a_cut_that_takes_much_of_the_law_is_told():
+    """Six crowds far apart: people left out are more probable than most of what the law draws."""
+    places = 12 * torch.tensor([[1.0, 0], [0, 1], [-1, 0], [0, -1], [2, 0], [0, 2]])
+    codes = gaussian_codes(120, 2) + places[torch.arange(120) % 6]
+    scores = score_laws(latents_of(codes), latents_of(codes[:20]))
+    law = by_name(scores)["riemannian"]
+    assert law.kept < 0.8
+    row = next(row for row in scores.rows() if row[0].startswith("riemannian"))
+    assert row[-1].endswith(f"its cut keeps {law.kept:.0%} of the law that was scored")
+
+
 @pytest.mark.parametrize("n", [2, 3])
 @pytest.mark.parametrize(("model", "chosen"), [("vae", "riemannian"), ("ae", "gaussian")])
 def test_too_few_codes_are_said_to_be(n, model, chosen):
     scores = score_laws(latents_of(gaussian_codes(n, 2), model=model))
     assert scores.chosen == chosen
-    assert {law.note for law in scores.laws} == {"too few images to leave some out"}
+    assert {law.note for law in scores.laws} == {"too few people to leave some out"}
     assert scores.promise == ""
     assert "too few images" in scores.sentence
 
@@ -207,7 +257,7 @@ def test_laws_of_the_base_are_scored_as_laws_of_codes(model):
         flow = lambda row: latents.autoencoder.transport(row[None])[0]  # noqa: E731
         return np.array([float(torch.linalg.slogdet(torch.autograd.functional.jacobian(flow, row))[1]) for row in rows])
 
-    lost = log_det(base[torch.as_tensor(scored_rows(30))])
+    lost = log_det(base[torch.as_tensor(People.of(base).rows)])
     assert np.std(lost) > 0.05
     law = by_name(scores)["riemannian"]
     assert law.left_out == pytest.approx((choose_manifold(base, latents.metric.centroids).scores - lost).mean(), abs=1e-4)

@@ -1,4 +1,4 @@
-"""Codes that are left out: honestly chosen settings, folds, and a threshold that keeps its promise."""
+"""People who are left out: honestly chosen settings, folds, and a threshold that keeps its promise."""
 
 import math
 import warnings
@@ -16,13 +16,13 @@ from tinycohort.augment.left_out import (
     MOST_SCORED,
     ONE_BY_ONE,
     WIDTHS,
+    People,
     choose_kernels,
     choose_manifold,
     choose_mixture,
     chosen_by_others,
     conformal_threshold,
-    left_out,
-    scored_rows,
+    rows_of,
 )
 from tinycohort.augment.manifold import Manifold
 
@@ -50,12 +50,75 @@ def test_every_code_is_scored_by_a_law_that_has_not_seen_it(n, n_folds, most, fo
         seen.append(out)
         return np.stack([out, 2 * out]).astype(float)
 
-    matrix = left_out(n, score, n_folds=n_folds, most=most)
-    rows = scored_rows(n)
+    people = People(np.arange(n))
+    matrix, rows = people.scores(score, n_folds=n_folds, most=most), people.rows
     assert len(seen) == folds
     assert np.array_equal(matrix, [rows, 2 * rows])
     assert len(set(rows)) == len(rows) == min(n, MOST_SCORED)
     assert set(rows) <= set(range(n))
+
+
+def test_a_person_is_left_out_with_all_of_their_codes():
+    whose = np.random.default_rng(0).integers(0, 30, size=90) * 7
+    people = People.of(torch.zeros(90, 2), torch.as_tensor(whose))
+    folds = people.folds(10)
+    assert len(people) == len(set(whose)) == len(people.left_out)
+    for kept, out in folds:
+        assert not set(whose[kept]) & set(whose[out])
+        assert sorted([*kept, *out]) == list(range(90))
+    assert np.array_equal(np.concatenate([out for _, out in folds]), people.rows)
+    assert sorted(people.rows) == list(range(90))
+    values = np.stack([people.rows.astype(float), whose[people.rows].astype(float)])
+    numbers = [int(whose[rows[0]]) for rows in people.left_out]
+    assert np.allclose(people.means(values), [[np.flatnonzero(whose == number).mean() for number in numbers], numbers])
+    assert np.array_equal(people.rows[people.first], [rows[0] for rows in people.left_out])
+
+
+def test_of_many_people_some_are_left_out_each_with_all_codes():
+    people = People.of(torch.zeros(9000, 1), torch.arange(3000).repeat_interleave(3))
+    assert len(people.rows) <= MOST_SCORED < len(people.rows) + 3
+    assert all(len(rows) == 3 for rows in people.left_out)
+
+
+def test_repeated_scans_do_not_make_narrow_laws_look_good():
+    """Two scans of 60 people, much more alike than people are: as 120 people they would choose the narrowest kernels, and hold nobody."""
+    person = torch.arange(60).repeat_interleave(2)
+    codes = torch.randn((60, 8), generator=seeded(0))[person] + 0.2 * torch.randn((120, 8), generator=seeded(1))
+    new = torch.randn((400, 8), generator=seeded(2)) + 0.2 * torch.randn((400, 8), generator=seeded(3))
+    fooled, honest = choose_kernels(codes).settings["width"], choose_kernels(codes, person).settings["width"]
+    assert fooled == min(WIDTHS) < 0.6 < honest
+
+    def held(person):
+        choice = choose_manifold(codes, codes, person)
+        settings = {name: choice.settings[name] for name in ("crowding", "width")}
+        return float(Manifold.fit(codes, codes, **settings).cut(choice.settings["log_threshold"]).inside(new).double().mean())
+
+    assert held(None) < 0.5
+    assert 0.8 < held(person) < 0.98
+
+
+def test_the_row_of_each_centroid_is_found_to_the_digit():
+    """Codes that lie as close together as float32 can tell, where distances by the expanded square are noise; and codes alike."""
+    codes = 3 + 1e-6 * torch.randn((200, 4), generator=seeded(0))
+    order = torch.randperm(200, generator=seeded(1))[:90]
+    assert len(set(map(bytes, codes.numpy()))) == 200
+    assert np.array_equal(rows_of(codes[order], codes), order.numpy())
+    alike = codes[[0, 0, 1, 1]]
+    assert rows_of(alike[[0, 2, 1]], alike).tolist() == [0, 2, 1]
+    assert rows_of(torch.zeros(1, 4), codes).tolist() == [-1]
+
+
+@pytest.mark.parametrize("n", [12, 400])
+@pytest.mark.parametrize("n_centroids", [1, 2])
+def test_where_no_centroid_could_be_left_the_manifold_is_not_scored(n, n_centroids):
+    codes = torch.randn((n, 3), generator=seeded(0))
+    order = People.of(codes).rows
+    choice = choose_manifold(codes, codes[order[:n_centroids]])
+    # Two of 12 are left out one after the other, two of 400 in one fold.
+    assert (len(choice.scores) == 0) == (n_centroids == 1 or n == 400)
+    assert np.isfinite(choice.scores).all()
+    if not len(choice.scores):
+        assert choice.settings["log_threshold"] is None
 
 
 def test_the_choice_for_a_code_never_looks_at_the_code_itself():
@@ -89,7 +152,7 @@ def test_the_kernels_width_by_brute_force():
     for code in range(30):
         others = torch.cat([codes[:code], codes[code + 1 :]])
         brute[:, code] = [float(Kernels.fit(others, width=width).log_density(codes[code : code + 1])[0]) for width in WIDTHS]
-    rows = scored_rows(30)
+    rows = People.of(codes).rows
     assert choice.settings == {"width": WIDTHS[brute.mean(axis=1).argmax()]}
     assert np.allclose(choice.scores, chosen_by_others(brute[:, rows])[1], rtol=1e-9)
 
@@ -100,7 +163,7 @@ def test_a_mixture_has_as_many_components_as_there_are_crowds():
     codes[60:120] += torch.tensor([0, 9.0])
     choice = choose_mixture(codes)
     assert choice.settings["n_components"] == 3
-    rows = scored_rows(180)
+    rows = People.of(codes).rows
     part = np.array_split(rows, FEW_FOLDS)[0]
     fitted = Mixture.fit(codes[np.delete(np.arange(180), part)], **choice.settings)
     assert np.allclose(choice.scores[: len(part)], fitted.log_density(codes[part]), rtol=1e-9)
@@ -112,7 +175,7 @@ def test_a_centroid_is_left_out_with_the_code_that_it_is():
     """Of codes far from each other a centroid that stayed would give its code a density of hundreds of nats more."""
     codes = torch.randn((12, 3), generator=seeded(0))
     choice = choose_manifold(codes, codes[::2])
-    for place, row in list(enumerate(scored_rows(12)))[:4]:
+    for place, row in list(enumerate(People.of(codes).rows))[:4]:
         kept = np.delete(np.arange(12), row)
         owners = [number for number in range(0, 12, 2) if number != row]
         whitening = Whitening.of(codes[kept])
@@ -128,7 +191,7 @@ def test_two_modes_are_not_bridged():
     codes[:60, 0] += 12
     choice = choose_manifold(codes, codes)
     assert choice.settings["crowding"] == 2
-    manifold = Manifold.fit(codes, codes, crowding=2, width=choice.settings["width"]).cut(choice.settings["log_threshold"], 0.9)
+    manifold = Manifold.fit(codes, codes, crowding=2, width=choice.settings["width"]).cut(choice.settings["log_threshold"])
     assert not manifold.inside(torch.tensor([[6.0, 0.0]])).any()
     assert manifold.inside(torch.tensor([[0.0, 0.0], [12.0, 0.0]])).all()
 
@@ -162,7 +225,7 @@ def test_the_manifold_holds_as_many_of_new_people_as_it_says():
         codes, new = people[:40], people[40:]
         choice = choose_manifold(codes, codes)
         settings = {name: choice.settings[name] for name in ("crowding", "width")}
-        manifold = Manifold.fit(codes, codes, **settings).cut(choice.settings["log_threshold"], choice.settings["holds"])
+        manifold = Manifold.fit(codes, codes, **settings).cut(choice.settings["log_threshold"])
         shares.append(float(manifold.inside(new).double().mean()))
     error = np.std(shares, ddof=1) / math.sqrt(len(shares))
     assert 0.9 - 4 * error < np.mean(shares) < 0.9 + 1 / 41 + 4 * error

@@ -300,10 +300,11 @@ DAMAGES = {
             "behind": (None, math.nan, "far"),
             "behind_error": (None, math.inf),
             "held_out": (math.nan, "1", 10**400),
-            "inside": (math.nan, "all"),
+            "inside": (math.nan, "all", 7.0, -0.1),
+            "kept": (math.nan, "all", 1.5),
             "n_held_out": (None, -1, 1.5, "2"),
             "note": (None, 3),
-            "settings": ([1], "width", 3, {}.fromkeys(["width"]), {"width": 1.0, "other": 2}),
+            "settings": (None, [], "", 0, [1], "width", 3, {}.fromkeys(["width"]), {"width": 1.0, "other": 2}),
             "other": (1,),
         }.items()
         for value in values
@@ -315,7 +316,7 @@ DAMAGES = {
     **{
         f"a manifold's {name} {value}": law("riemannian", settings=MANIFOLD | {name: value})
         for name, values in {
-            "crowding": (0, -1, 2.0, 10**9, 11, "2", None, True),
+            "crowding": (0, 1, -1, 2.0, 10**9, 11, "2", None, True),
             "width": (0, -1.0, math.nan, 1e300, "wide"),
             "log_threshold": (math.nan, math.inf, "low", True),
             "holds": (0, 1.1, math.nan, None, "all"),
@@ -338,6 +339,8 @@ DAMAGES = {
     "codes flat": tensors("latents.safetensors", codes=lambda z: z.flatten(), log_var=lambda z: z.flatten()),
     "codes none": tensors("latents.safetensors", codes=lambda z: z[:0].clone(), log_var=lambda z: z[:0].clone()),
     "codes NaN": tensors("latents.safetensors", codes=lambda z: z * torch.nan),
+    "whose codes are whose of fewer": tensors("latents.safetensors", person=lambda _: torch.zeros(3, dtype=torch.int64)),
+    "whose codes are whose in parts": tensors("latents.safetensors", person=lambda _: torch.zeros(7)),
     "log-variance missing": tensors("latents.safetensors", log_var=...),
     "log-variance of fewer": tensors("latents.safetensors", log_var=lambda z: z[:-1].clone()),
     "log-variance infinite": tensors("latents.safetensors", log_var=lambda z: z + torch.inf),

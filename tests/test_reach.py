@@ -98,11 +98,18 @@ def test_the_less_it_holds_the_smaller_is_the_manifold(model):
     model = replace(model, codes=means, posterior=Posterior(means, torch.full((60, 2), -4.0)), config=replace(model.config, laws={}))
     model = model.with_metric(MetricSettings())
     cuts = [build_sampler(model, "riemannian", seed=0, holds=holds) for holds in (0.3, 0.6, HOLDS)]
-    assert [cut.holds for cut in cuts] == [0.3, 0.6, HOLDS]
     assert cuts[0].log_threshold > cuts[1].log_threshold > cuts[2].log_threshold
     z, found = drawn(model, holds=0.3)
     assert cuts[0].inside(z).all()
     assert found.off_manifold == 0
+
+
+def test_more_than_people_can_tell_is_refused(model):
+    n = len(model.codes)
+    with pytest.raises(
+        UsageError, match=f"{n} training people cannot tell what holds 99.9%; ask for at most {math.floor(1000 * n / (n + 1)) / 10}%"
+    ):
+        build_sampler(model, "riemannian", seed=0, holds=0.999)
 
 
 @pytest.mark.parametrize("holds", [0.0, 1.0, -0.1, 1.5, math.nan])

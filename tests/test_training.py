@@ -1,6 +1,5 @@
 """Training: interrupted or not, it ends in the same weights; what is kept is the best epoch; nothing global is touched."""
 
-import math
 import random
 import re
 from dataclasses import asdict, replace
@@ -14,6 +13,7 @@ from torch import Tensor
 from tinycohort.augment import training
 from tinycohort.augment.autoencoders import AE, VAE
 from tinycohort.augment.fitting import PRESETS, FitSettings, Hooks, fit_class, fit_warnings, plan_digest
+from tinycohort.augment.model import FittedModel
 from tinycohort.augment.networks import Architecture
 from tinycohort.augment.training import Schedule, TrainingSettings, default_steps, train
 from tinycohort.datasets.batches import resident_batches
@@ -351,10 +351,10 @@ def test_the_paper_s_presets_train_as_long_as_the_paper_does_and_average_nothing
     assert settings.schedule(1000, (32, 32)) == Schedule(settings.epochs, settings.patience, None)
 
 
-def test_a_step_of_four_times_the_voxels_is_done_half_as_often():
+def test_larger_images_have_fewer_steps_whatever_their_shape():
     assert default_steps((8, 8)) == default_steps((28, 28)) == 3000
-    assert default_steps((160, 192)) == pytest.approx(default_steps((80, 96)) / 2, abs=1)
-    assert default_steps((40, 48, 40)) == pytest.approx(default_steps((80, 96)) / math.sqrt(10), abs=1)
+    assert 2000 < default_steps((80, 96)) < 2500
+    assert default_steps((40, 48, 40)) == default_steps((240, 320)) == pytest.approx(default_steps((80, 96)) * 10**-0.55, abs=1)
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
@@ -391,6 +391,22 @@ def test_a_fit_leaves_global_randomness_alone_and_does_not_depend_on_it(study):
         other = fit_class(*study, "AD", SMALL)
     assert_same(one.autoencoder, other.autoencoder)
     assert torch.equal(one.metric.centroids, other.metric.centroids)
+
+
+def test_a_fit_knows_whose_images_are_whose(study, tmp_path):
+    cohort, split = study
+    assert fit_class(cohort, split, "AD", SMALL).person is None
+    table = cohort.table
+    twice = table.groupby("label").cumcount() // 2
+    cohort = replace(cohort, table=table.assign(participant_id=table["label"] + twice.astype(str)))
+    split = split_cohort(cohort, seed=0)
+    model = fit_class(cohort, split, "AD", SMALL)
+    people = split.side(cohort.of_class("AD"), "train").table["participant_id"].to_numpy()
+    assert ((model.person[:, None] == model.person).numpy() == (people[:, None] == people)).all()
+    assert model.person.unique().numel() < len(people)
+    assert torch.equal(model.latents.person, model.person)
+    model.save(tmp_path)
+    assert torch.equal(FittedModel.load(tmp_path).person, model.person)
 
 
 def test_seed_and_class_decide(study):
