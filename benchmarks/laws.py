@@ -22,7 +22,6 @@ from measuring import Row, publish, table
 from tinycohort.augment.autoencoders import GaussianAutoencoder
 from tinycohort.augment.fitting import posterior_of
 from tinycohort.augment.generation import generate_class
-from tinycohort.augment.law_scores import score_laws
 from tinycohort.augment.model import FittedModel, decode, encode
 from tinycohort.augment.nearest import nearest_images
 from tinycohort.augment.samplers import Latents, samplers_for
@@ -64,7 +63,9 @@ def main() -> None:
     parts = []
     for label, model in models.items():
         training, held_out = sides[label]["train"], torch.cat([sides[label][side] for side in ("validation", "test")])
-        rows = _rows(model, training, held_out, extractor, given)
+        people = _latents_of(model, held_out)
+        model = model.scored(people)  # so that the table and what auto draws from are of one scoring, by this very version
+        rows = _rows(model, training, held_out, people, extractor, given)
         auto = model.law_scores.sentence
         parts.append(f"### {label}: {len(training)} trained on, {len(held_out)} held out\n\n{table(rows)}\n\n`auto` is {auto}.\n")
         print(parts[-1], flush=True)
@@ -90,13 +91,22 @@ def _extractor(sides: Mapping[str, Mapping[str, torch.Tensor]]) -> Extractor:
     )
 
 
+def _latents_of(model: FittedModel, images: torch.Tensor) -> Latents:
+    autoencoder = model.autoencoder
+    posterior = posterior_of(autoencoder, images) if isinstance(autoencoder, GaussianAutoencoder) else None
+    return Latents(encode(autoencoder, images), autoencoder, posterior)
+
+
 def _rows(
-    model: FittedModel, training: torch.Tensor, held_out: torch.Tensor, extractor: Extractor | None, given: argparse.Namespace
+    model: FittedModel,
+    training: torch.Tensor,
+    held_out: torch.Tensor,
+    people: Latents,
+    extractor: Extractor | None,
+    given: argparse.Namespace,
 ) -> list[Row]:
     autoencoder = model.autoencoder
-    posterior = posterior_of(autoencoder, held_out) if isinstance(autoencoder, GaussianAutoencoder) else None
-    people = Latents(encode(autoencoder, held_out), autoencoder, posterior)
-    scores = {law.sampler: law for law in score_laws(model.latents, people).laws}
+    scores = {law.sampler: law for law in model.law_scores.laws}
     decoded = decode(autoencoder, people.codes)
     everybody = torch.cat([training, held_out])
     trained = np.arange(len(everybody)) < len(training)
