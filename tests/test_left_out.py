@@ -220,7 +220,7 @@ def test_the_threshold_keeps_its_promise(n, holds):
 def test_the_manifold_holds_as_many_of_new_people_as_it_says():
     """Over cohorts that are drawn anew, in three dimensions, with the choice of its settings and all."""
     shares = []
-    for cohort in range(30):
+    for cohort in range(12):
         people = torch.randn((290, 3), generator=seeded(cohort)) * torch.tensor([1.0, 0.5, 2.0])
         codes, new = people[:40], people[40:]
         choice = choose_manifold(codes, codes)
@@ -229,7 +229,7 @@ def test_the_manifold_holds_as_many_of_new_people_as_it_says():
         shares.append(float(manifold.inside(new).double().mean()))
     error = np.std(shares, ddof=1) / math.sqrt(len(shares))
     assert 0.9 - 4 * error < np.mean(shares) < 0.9 + 1 / 41 + 4 * error
-    assert error < 0.02
+    assert error < 0.03
 
 
 @pytest.mark.parametrize("n", [1, 2, 3])

@@ -228,9 +228,9 @@ def test_scale_and_shift_of_the_codes_change_nothing_else():
 
 
 def test_many_draws_take_little_memory(frugal):
-    """50,000 of 1,000 centroids: the distances between all of them would take 400 MB."""
+    """20,000 of 1,000 centroids: the distances between all of them would take 160 MB."""
     codes = torch.randn((1000, 16), generator=seeded(0))
-    for crowding, n in ((2, 50_000), (4, 10_500)):
+    for crowding, n in ((2, 20_000), (4, 10_500)):
         manifold = Manifold.fit(codes, codes, crowding=crowding, width=math.sqrt(crowding - 1)).cut(-30.0)
         assert manifold.sample(n, seeded(0))[0].shape == (n, 16)
 
