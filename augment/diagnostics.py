@@ -84,8 +84,8 @@ class Diagnostics:
         if alone and (self.home is None or self.home > AT_HOME):
             stay = "" if self.home is None else f"{self.home:.0%} of the chains end nearest to the image that they began at, and "
             found.append(
-                f"{self.sampler}: {stay}every sample is a variation of one training image: the reach is so short that the law is that of "
-                "the training images' posteriors, times rho / sqrt(D)."
+                f"{self.sampler}: {stay}every sample is a variation of one training image. Of the metric of Algorithm 1 (a number as "
+                "--reach), the law is then that of the training images' posteriors, times rho / sqrt(D)."
             )
         if self.r_hat is not None and self.r_hat > TOLERATED_R_HAT:
             found.append(

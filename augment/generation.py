@@ -136,7 +136,7 @@ def generate_class(
     refused: Mapping[str, int] = {}
     if screen is not None:
         latents = latents.clone()  # which may be a view of what the sampler was fitted on
-        refused = replace_refused(pixels, latents, lambda round_, size: draw(round_, n=size)[:2], screen, model, fitted.name)
+        refused = replace_refused(pixels, latents, lambda round_, size: draw(round_, n=size)[:2], screen, model, fitted)
     law = model.law_scores.sentence if sampler == AUTO else ""
     return Generated(label, Images(pixels, model.config.space), latents, diagnostics, seed, model.digest, refused, law)
 

@@ -126,7 +126,7 @@ class FittedModel:
 
     @property
     def _unscored(self) -> Latents:
-        # A fit that was asked for a rho of its own is drawn from with it.
+        # By `riemannian`, a fit that was asked for a rho of its own is drawn from with it; `auto` is not.
         asked = self.config.metric
         reach = None if asked.rho is None and asked.rho_scale == 1 else asked.rho_scale
         return Latents(self.codes, self.autoencoder, self.posterior, self.metric, self.person, reach)

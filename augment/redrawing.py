@@ -9,7 +9,8 @@ from torch import Tensor
 
 from ..datasets.errors import GateError
 from .model import FittedModel
-from .samplers import samplers_for
+from .riemannian import Riemannian
+from .samplers import Sampler, samplers_for
 
 ENOUGH_DRAWS = 200  # to blame the law: of fewer, more than half may be refused by chance
 TOLERATED_SHARE = 0.5  # of the draws, that may be refused
@@ -19,7 +20,7 @@ Screen = Callable[[Tensor, Tensor], Mapping[int, str]]
 Draw = Callable[[int, int], tuple[Tensor, Tensor]]
 
 
-def replace_refused(pixels: Tensor, latents: Tensor, draw: Draw, screen: Screen, model: FittedModel, sampler: str) -> Counter[str]:
+def replace_refused(pixels: Tensor, latents: Tensor, draw: Draw, screen: Screen, model: FittedModel, law: Sampler) -> Counter[str]:
     """Put other draws, in place, where a screen refuses an image; what is kept stays where it is.
 
     Parameters
@@ -30,7 +31,7 @@ def replace_refused(pixels: Tensor, latents: Tensor, draw: Draw, screen: Screen,
         From the number of a further round, 1 and up, and a size: so many images and latents.
     screen : callable
         From images and latents to why some are refused, by row.
-    model, sampler
+    model, law
         That they were drawn with, for the error.
 
     Returns
@@ -49,7 +50,7 @@ def replace_refused(pixels: Tensor, latents: Tensor, draw: Draw, screen: Screen,
     for round_ in itertools.count(1):
         drawn = n - len(lacking) + refused.total()
         if drawn >= ENOUGH_DRAWS and refused.total() > TOLERATED_SHARE * drawn:
-            raise GateError(_too_many(refused, drawn, model, sampler))
+            raise GateError(_too_many(refused, drawn, model, law))
         if not lacking:
             break
         more = draw(round_, _size_of_round(len(lacking), drawn, refused.total()))
@@ -69,21 +70,21 @@ def _size_of_round(lacking: int, drawn: int, refused: int) -> int:
     return max(needed, undecided, FEWEST_A_ROUND)
 
 
-def _too_many(refused: Counter[str], drawn: int, model: FittedModel, sampler: str) -> str:
+def _too_many(refused: Counter[str], drawn: int, model: FittedModel, law: Sampler) -> str:
     label = model.config.label
     reasons = "; ".join(f"{count} as {reason}" for reason, count in refused.most_common())
     return (
-        f"{refused.total()} of {drawn} images of {label} that {sampler} drew were refused ({reasons}), where {TOLERATED_SHARE:.0%} may: "
-        f"nothing is written. {_what_to_change(model, sampler)}"
+        f"{refused.total()} of {drawn} images of {label} that {law.name} drew were refused ({reasons}), where {TOLERATED_SHARE:.0%} may: "
+        f"nothing is written. {_what_to_change(model, law)}"
     )
 
 
-def _what_to_change(model: FittedModel, sampler: str) -> str:
+def _what_to_change(model: FittedModel, law: Sampler) -> str:
     """What a user can do about a law that draws too many copies: the samplers that serve the model, and how its latents would spread."""
-    scores = {law.sampler: law.left_out for law in model.law_scores.laws}
-    others = [name for name in samplers_for(type(model.autoencoder)) if name != sampler]
+    scores = {scored.sampler: scored.left_out for scored in model.law_scores.laws}
+    others = [name for name in samplers_for(type(model.autoencoder)) if name != law.name]
     told = [name if (score := scores.get(name)) is None else f"{name} {score:.3g}" for name in others]
     changes = [f"another --sampler ({', '.join(told)}: nats for people left out, more are better)"]
-    if sampler == "riemannian":
-        changes.append("a wider --reach")
+    if isinstance(law, Riemannian):  # of a number as its reach; the manifold that holds people left out is broader
+        changes.append("--reach auto")
     return f"Another --seed will not help; choose {', '.join(changes)}, or train the model with more --jitter."

@@ -243,6 +243,7 @@ class Entry:
 
 
 CHAIN = ("n_iterations", "n_leapfrog", "n_warm_up", "target_acceptance")
+N_ITERATIONS = 100  # of a chain of which something else is set
 _FIXED_CHAIN = ("n_iterations", "n_leapfrog", "step_size")
 
 
@@ -267,6 +268,9 @@ def _riemannian(
     if reach != AUTO:
         if holds is not None:
             raise UsageError("The share of people that the manifold holds is a setting of the reach auto; leave one of the two out.")
+        if set(chain) & set(CHAIN):
+            # Who sets a chain shall have one, also where the law could be drawn directly.
+            chain = {"n_iterations": N_ITERATIONS} | chain
         return Riemannian(replace(latents.metric, rho=latents.metric.rho * reach / (latents.reach or 1.0)), **chain)
     if chain:
         raise UsageError(f"At the reach auto there is no chain to set {', '.join(chain)} of; give a number as --reach.")

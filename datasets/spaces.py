@@ -154,7 +154,7 @@ def in_ras(images: np.ndarray, axes: Sequence[str], affine: np.ndarray | None) -
     Raises
     ------
     ValueError
-        If the axes are none, or not as many as an image has, or the affine places no voxels.
+        If the axes are none, or not as many as an image has, or the affine places no voxels, or leads the axes elsewhere.
     """
     letters = "".join(axes)
     ahead = "".join(letter if letter in "RAS" else _OPPOSITE.get(letter, "?") for letter in letters)
@@ -162,9 +162,14 @@ def in_ras(images: np.ndarray, axes: Sequence[str], affine: np.ndarray | None) -
         raise ValueError(f"its axes are '{letters}', where an image has {images.ndim - 1}, each to one of R, A, S, L, P and I")
     if affine is not None and not is_placement(affine):
         raise ValueError("its affine is not of 4 x 4 numbers that place voxels")
-    picture = next((plane for plane in PLANES if picture_axes(plane) == letters), None)
-    if picture is not None:
-        return images, ImageSpace(tuple(images.shape[1:]), plane=picture)
+    led = letters if affine is None else "".join(code or "?" for code in nib.aff2axcodes(affine))[: len(letters)]
+    if led != letters:
+        raise ValueError(f"its axes are '{letters}', where its affine leads them to '{led}'")
+    pictures = (ImageSpace(tuple(images.shape[1:]), plane=plane) for plane in PLANES if picture_axes(plane) == letters)
+    picture = next(pictures, None)
+    # A picture has no place; what has another than it would be given is a slice.
+    if picture is not None and (affine is None or np.allclose(affine, picture.affine_of_axes)):
+        return images, picture
     flat = next((axis for axis, letter in enumerate("RAS") if letter not in ahead), None)
     orientation = nib.orientations.axcodes2ornt(tuple(letters) + (() if flat is None else ("RAS"[flat],)))
     whole = images if flat is None else images[..., None]

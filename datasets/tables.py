@@ -160,7 +160,8 @@ def understand(table: Columns, path: Path, label: str | None) -> Subjects:
         )
     if not rows:
         raise DataError(f"No row of {path} has an id in {ids}; fill them in.")
-    written = next(name for name in columns_as_written if label_column in (name, _SAME_COVARIATE.get(name.lower())))
+    renamed = (name for name in columns_as_written if _SAME_COVARIATE.get(name.lower()) == label_column)
+    written = label_column if label_column in columns_as_written else next(renamed)
     return Subjects(path, tuple(rows), tuple(problems), written)
 
 

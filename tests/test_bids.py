@@ -149,6 +149,9 @@ def test_the_column_of_labels_is_known_as_the_source_writes_it(fakes, tmp_path, 
     fakes.participants(folder / "participants.tsv", **{"M/F": list("MFMFMF"), "age": [70, 71, 72, 73, 74, 75]})
     assert read_cohort(folder, label=label).label_column == column
     assert read_cohort(fakes.arrays(tmp_path / "a.npz")).label_column == "label"
+    # Of two columns that mean the same, the one that the labels come from.
+    fakes.participants(folder / "participants.tsv", Gender=list("FMFMFM"), sex=list("MFMFMF"))
+    assert read_cohort(folder, label="sex").label_column == "sex"
     assert read_cohort(fakes.oasis(tmp_path / "oasis")).label_column == "diagnosis"
 
 

@@ -13,7 +13,7 @@ from tinycohort.augment.model import FittedModel
 from tinycohort.augment.model_config import MetricSettings
 from tinycohort.augment.posterior import Posterior
 from tinycohort.augment.riemannian import Riemannian
-from tinycohort.augment.samplers import AUTO, parse_reach
+from tinycohort.augment.samplers import AUTO, N_ITERATIONS, parse_reach
 from tinycohort.datasets.errors import UsageError
 from tinycohort.datasets.seeds import seeded_generator
 from tinycohort.experiments.engine.systems import System
@@ -61,8 +61,10 @@ def test_a_number_of_iterations_gives_the_chains_of_algorithm_1_s_metric(model, 
 
 
 @pytest.mark.parametrize("setting", [{"n_leapfrog": 5}, {"n_warm_up": 10}, {"target_acceptance": 0.9}, {"log_threshold": math.log(0.5)}])
-def test_a_setting_of_the_chains_is_one_of_the_paper_s_reach(model, setting):
-    expected = Riemannian(model.metric, **setting).sample(40, seeded_generator(3, "CN", "riemannian"))[0]
+def test_a_setting_of_the_chains_is_one_of_the_paper_s_reach_and_there_is_a_chain(model, setting):
+    expected = Riemannian(model.metric, **({} if "log_threshold" in setting else {"n_iterations": N_ITERATIONS}), **setting).sample(
+        40, seeded_generator(3, "CN", "riemannian")
+    )[0]
     assert torch.equal(drawn(model, **setting)[0], expected)
     assert torch.equal(drawn(model, reach=1.0, **setting)[0], expected)
 

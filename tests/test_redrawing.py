@@ -14,7 +14,7 @@ from scipy import stats
 
 from tinycohort.augment import commands, generation, stored
 from tinycohort.augment.gate import Gate
-from tinycohort.augment.generation import generate_class
+from tinycohort.augment.generation import build_sampler, generate_class
 from tinycohort.augment.quarantine import already_set_aside, apply_gate, quarantine_of
 from tinycohort.augment.redrawing import replace_refused
 from tinycohort.augment.samplers import Normal
@@ -38,6 +38,8 @@ def models(studies):
 class Numbers:
     """Draws 0, 1, 2 and so on, of which a screen refuses some."""
 
+    law = None  # by default the prior
+
     def __init__(self, n, refuses):
         self.pixels = torch.arange(float(n))[:, None]
         self.latents = -self.pixels.clone()
@@ -55,7 +57,7 @@ class Numbers:
         return {row: f"odd {int(number) % 3}" for row, number in enumerate(pixels[:, 0]) if self.refuses(int(number))}
 
     def replaced(self, model):
-        return replace_refused(self.pixels, self.latents, self.draw, self.screen, model, "normal")
+        return replace_refused(self.pixels, self.latents, self.draw, self.screen, model, self.law or Normal(model.codes))
 
 
 @pytest.mark.parametrize("n", [1, 2, 15, 40, 199, 200, 1000])
@@ -109,6 +111,13 @@ def test_the_error_says_why_and_what_to_change(models, studies):
     assert "two-stage" in str(told.value)
     assert "normal " not in str(told.value).split("another --sampler")[1]
     assert str(told.value).endswith("more are better), or train the model with more --jitter.")
+    # A reach is to be given up only where one was given.
+    numbers = Numbers(200, lambda number: True)
+    short = build_sampler(models["AD"], "riemannian", seed=0, reach=2.0)
+    for numbers.law, mend in ((short, ", --reach auto, or"), (models["AD"].latents.manifold, "more are better), or")):
+        with pytest.raises(GateError, match="riemannian drew were refused") as told:
+            numbers.replaced(models["AD"])
+        assert mend in str(told.value)
     # Of those that serve the model.
     with pytest.raises(GateError, match="another --sampler") as told:
         Numbers(200, lambda number: True).replaced(stored.load_models(studies["ae"].models)["AD"])

@@ -225,9 +225,21 @@ def test_the_axes_of_slices_in_arrays(plane):
     same, space = in_ras(slices, axes, None)
     assert np.array_equal(same, slices)
     assert space == ImageSpace((5, 7), flat_axis=PLANES[plane])
-    other, space = in_ras(as_seen(slices)[:, ::-1], (axes[1], SEEN[plane][1]), space.in_world.affine_of_axes)
+    flipped = as_seen(slices)[:, ::-1]
+    height, width = flipped.shape[1:]
+    upwards = nib.affines.from_matvec(np.diag([-1.0, 1, 1]), (height - 1, 0, 0))
+    placed = ImageSpace((height, width), plane=plane).affine_of_axes @ upwards
+    other, space = in_ras(flipped, (axes[1], SEEN[plane][1]), placed)
     assert np.array_equal(other, slices)
     assert space.flat_axis == PLANES[plane]
+    placed = np.array(space.affine_of_axes)
+    with pytest.raises(ValueError, match="where its affine leads them to"):
+        in_ras(slices, axes, placed @ np.diag([-1.0, 1, 1, 1]))
+    # With an affine of its own, what stands like a picture is a slice with a place.
+    own = ImageSpace(slices.shape[1:], plane=plane).affine_of_axes @ np.diag([3.0, 2.0, 1.0, 1.0])
+    there, space = in_ras(slices, SEEN[plane], own)
+    assert np.array_equal(as_seen(there), slices)
+    assert np.allclose(np.abs(np.linalg.det(space.in_world.affine)), 6)
     pictures, space = in_ras(slices, SEEN[plane], None)
     assert np.array_equal(pictures, slices)
     assert space == ImageSpace((5, 7), plane=plane)

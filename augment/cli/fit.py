@@ -151,7 +151,7 @@ def fit_command(
 
     if rho_scale is not None:
         draw = f"`augment generate --sampler riemannian --reach {rho_scale:g}`"
-        console.warn(f"--rho-scale is deprecated: {draw} does the same without another training.")
+        console.warn(f"--rho-scale is deprecated: {draw} does the same without another training. --sampler auto does not use it.")
     chosen = lasting(preset_settings(preset), epochs, steps)
     settings = changed(
         # What a preset says of its own model, another one does not take.

@@ -103,8 +103,9 @@ def generate_command(
 
     from ...datasets.compute import computing_with
     from ...datasets.errors import UsageError
-    from .. import commands
+    from .. import commands, console
     from ..gate import OF_GENERATION, Gate
+    from ..samplers import CHAIN
 
     if file_format not in (None, "nifti", "png", "npz"):
         raise UsageError(f"--format is nifti, png or npz, not '{file_format}'.")
@@ -122,6 +123,10 @@ def generate_command(
         "n_components": components,
         "n_training_steps": training_steps,
     }
+    settings = {name: value for name, value in settings.items() if value is not None}
+    if sampler == "riemannian" and reach is None and {*CHAIN, "log_threshold"} & set(settings):
+        told = "Settings of chains and their threshold are those of Algorithm 1's metric"
+        console.warn(f"{told}: it draws as with --reach 1, not on the manifold that holds people left out.")
     context.with_resource(computing_with(threads))
     commands.generate(
         models,
@@ -130,7 +135,7 @@ def generate_command(
         n=n,
         balance=balance,
         sampler=sampler,
-        sampler_settings={name: value for name, value in settings.items() if value is not None},
+        sampler_settings=settings,
         seed=seed,
         file_format=file_format,  # type: ignore[arg-type]
         moved=given_source(context),
