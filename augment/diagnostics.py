@@ -49,6 +49,8 @@ class Diagnostics:
         About how many centroids each draw is near to: exp of the entropy of their weights omega, averaged over the draws.
     home : float, optional
         Share of the chains that end nearest to the centroid that they began at.
+    rho : float, optional
+        Reach of a centroid, of laws in Algorithm 1's metric.
     """
 
     sampler: str
@@ -63,6 +65,7 @@ class Diagnostics:
     traced: int | None = None
     effective_centroids: float | None = None
     home: float | None = None
+    rho: float | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """Plain numbers for JSON; what does not apply is left out, and what is not finite is ``None``."""
@@ -83,10 +86,9 @@ class Diagnostics:
         alone = self.effective_centroids is not None and self.effective_centroids < ONE_PERSON
         if alone and (self.home is None or self.home > AT_HOME):
             stay = "" if self.home is None else f"{self.home:.0%} of the chains end nearest to the image that they began at, and "
-            found.append(
-                f"{self.sampler}: {stay}every sample is a variation of one training image. Of the metric of Algorithm 1 (a number as "
-                "--reach), the law is then that of the training images' posteriors, times rho / sqrt(D)."
-            )
+            # Other laws have one covariance for all, which is not that of a posterior.
+            law = ": the reach is so short that the law is that of the training images' posteriors, times rho / sqrt(D)"
+            found.append(f"{self.sampler}: {stay}every sample is a variation of one training image{'' if self.rho is None else law}.")
         if self.r_hat is not None and self.r_hat > TOLERATED_R_HAT:
             found.append(
                 f"{self.sampler}: the chains have not mixed (R-hat {self.r_hat:.3g}, where {TOLERATED_R_HAT} may): where they "

@@ -118,8 +118,8 @@ class Riemannian:
         for _ in range(self.n_steps):
             on_iteration()
         z = torch.cat(kept)[:n]
-        found = Diagnostics(self.name, n, off_manifold(self.metric, z, self.limit), effective_centroids=effective_centroids(self.metric, z))
-        return z, found
+        outside, near = off_manifold(self.metric, z, self.limit), effective_centroids(self.metric, z)
+        return z, Diagnostics(self.name, n, outside, effective_centroids=near, rho=self.metric.rho)
 
     def _isolated(self, n: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         """Draws ``(n, D)`` of the law that isolated centroids have, and the log of the volume over their density ``(n,)``."""
@@ -434,6 +434,7 @@ def _locate(
         distance=float(distance.median()),
         home=float((nearest == last).double().mean()),
         effective_centroids=effective_centroids(metric, end),
+        rho=metric.rho,
     )
 
 

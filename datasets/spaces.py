@@ -142,6 +142,8 @@ class ImageSpace:
 def in_ras(images: np.ndarray, axes: Sequence[str], affine: np.ndarray | None) -> tuple[np.ndarray, ImageSpace]:
     """Turn images whose axes are told as by ``ImageSpace.axes`` and ``affine_of_axes`` to R, A and S; pictures stay what they are.
 
+    What has the axes of a picture, but an affine of its own, is a slice of a volume.
+
     Parameters
     ----------
     images : numpy.ndarray
@@ -154,7 +156,7 @@ def in_ras(images: np.ndarray, axes: Sequence[str], affine: np.ndarray | None) -
     Raises
     ------
     ValueError
-        If the axes are none, or not as many as an image has, or the affine places no voxels, or leads the axes elsewhere.
+        If the axes are none, or not as many as an image has, or the affine places no voxels, or leads elsewhere than the axes.
     """
     letters = "".join(axes)
     ahead = "".join(letter if letter in "RAS" else _OPPOSITE.get(letter, "?") for letter in letters)
@@ -162,16 +164,13 @@ def in_ras(images: np.ndarray, axes: Sequence[str], affine: np.ndarray | None) -
         raise ValueError(f"its axes are '{letters}', where an image has {images.ndim - 1}, each to one of R, A, S, L, P and I")
     if affine is not None and not is_placement(affine):
         raise ValueError("its affine is not of 4 x 4 numbers that place voxels")
-    led = letters if affine is None else "".join(code or "?" for code in nib.aff2axcodes(affine))[: len(letters)]
-    if led != letters:
-        raise ValueError(f"its axes are '{letters}', where its affine leads them to '{led}'")
-    pictures = (ImageSpace(tuple(images.shape[1:]), plane=plane) for plane in PLANES if picture_axes(plane) == letters)
-    picture = next(pictures, None)
-    # A picture has no place; what has another than it would be given is a slice.
-    if picture is not None and (affine is None or np.allclose(affine, picture.affine_of_axes)):
-        return images, picture
     flat = next((axis for axis, letter in enumerate("RAS") if letter not in ahead), None)
-    orientation = nib.orientations.axcodes2ornt(tuple(letters) + (() if flat is None else ("RAS"[flat],)))
+    orientation = _orientation(letters + ("" if flat is None else "RAS"[flat]), affine, n_told=len(letters))
+    picture = next((plane for plane in PLANES if picture_axes(plane) == letters), None)
+    if picture is not None:
+        space = ImageSpace(tuple(images.shape[1:]), plane=picture)
+        if affine is None or np.allclose(affine, space.affine_of_axes):
+            return images, space
     whole = images if flat is None else images[..., None]
     # The images themselves are the last axis, which stays where it is.
     turned = np.moveaxis(nib.orientations.apply_orientation(np.moveaxis(whole, 0, -1), orientation), -1, 0)
@@ -182,6 +181,28 @@ def in_ras(images: np.ndarray, axes: Sequence[str], affine: np.ndarray | None) -
         inverse = nib.orientations.inv_ornt_aff(orientation, whole.shape[1:])
         placed = to_tuples(np.asarray(affine, dtype=float) @ inverse)
     return turned, ImageSpace(tuple(turned.shape[1:]), placed, flat)
+
+
+def _orientation(letters: str, affine: np.ndarray | None, n_told: int) -> np.ndarray:
+    """As nibabel has it, of three axes, of which the first ``n_told`` were told: if one was not, the affine says its direction.
+
+    Raises
+    ------
+    ValueError
+        If the affine leads elsewhere.
+    """
+    told = nib.orientations.axcodes2ornt(letters)
+    if affine is None:
+        return told
+    cosines = affine[:3, :3] / np.linalg.norm(affine[:3, :3], axis=0)
+    own = nib.orientations.io_orientation(affine)
+    along, along_own = (cosines[axes[:, 0].astype(int), range(3)] for axes in (told, own))
+    told[n_told:, 1] = np.where(along[n_told:] < 0, -1, 1)
+    # Between two axes, as at 45 degrees, rounding decides which of them nibabel names.
+    if float(told[:, 1] @ along) < float(own[:, 1] @ along_own) - 1e-3:
+        leads = "".join(nib.orientations.ornt2axcodes(own)[:n_told])
+        raise ValueError(f"its axes are '{letters[:n_told]}', and its affine leads to '{leads}'")
+    return told
 
 
 def is_placement(affine: Any) -> bool:

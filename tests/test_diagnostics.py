@@ -152,6 +152,14 @@ def test_variations_of_one_image_are_warned_of(centroids, home, warned):
     assert all(("of the chains end nearest" in text) == (home is not None) for text in found)
 
 
+def test_only_a_law_of_algorithm_1_s_metric_is_that_of_the_posteriors():
+    """The manifold that holds people left out has one covariance for all."""
+    (calibrated,) = Diagnostics("riemannian", 10, effective_centroids=1.0).warnings()
+    assert calibrated == "riemannian: every sample is a variation of one training image."
+    (paper,) = Diagnostics("riemannian", 10, effective_centroids=1.0, rho=0.3).warnings()
+    assert paper.endswith("so short that the law is that of the training images' posteriors, times rho / sqrt(D).")
+
+
 def test_a_sampler_without_chains_is_warned_of_by_where_it_draws_alone():
     assert Diagnostics("normal", 10, off_manifold=0.05).warnings() == []
     assert Diagnostics("normal", 10).warnings() == []

@@ -225,21 +225,11 @@ def test_the_axes_of_slices_in_arrays(plane):
     same, space = in_ras(slices, axes, None)
     assert np.array_equal(same, slices)
     assert space == ImageSpace((5, 7), flat_axis=PLANES[plane])
-    flipped = as_seen(slices)[:, ::-1]
-    height, width = flipped.shape[1:]
-    upwards = nib.affines.from_matvec(np.diag([-1.0, 1, 1]), (height - 1, 0, 0))
-    placed = ImageSpace((height, width), plane=plane).affine_of_axes @ upwards
-    other, space = in_ras(flipped, (axes[1], SEEN[plane][1]), placed)
+    turn = np.array([[0, -1, 0, 4], [1, 0, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]])
+    other, space = in_ras(as_seen(slices)[:, ::-1], (axes[1], SEEN[plane][1]), space.in_world.affine_of_axes @ turn)
     assert np.array_equal(other, slices)
     assert space.flat_axis == PLANES[plane]
-    placed = np.array(space.affine_of_axes)
-    with pytest.raises(ValueError, match="where its affine leads them to"):
-        in_ras(slices, axes, placed @ np.diag([-1.0, 1, 1, 1]))
-    # With an affine of its own, what stands like a picture is a slice with a place.
-    own = ImageSpace(slices.shape[1:], plane=plane).affine_of_axes @ np.diag([3.0, 2.0, 1.0, 1.0])
-    there, space = in_ras(slices, SEEN[plane], own)
-    assert np.array_equal(as_seen(there), slices)
-    assert np.allclose(np.abs(np.linalg.det(space.in_world.affine)), 6)
+    assert np.array_equal(space.affine, np.eye(4))
     pictures, space = in_ras(slices, SEEN[plane], None)
     assert np.array_equal(pictures, slices)
     assert space == ImageSpace((5, 7), plane=plane)
@@ -254,6 +244,9 @@ def test_the_axes_of_slices_in_arrays(plane):
         ("RAS", np.zeros((4, 4)), "place voxels"),
         ("RAS", np.eye(3), "4 x 4"),
         ("RAS", np.full((4, 4), "a"), "4 x 4"),
+        ("RAS", np.diag([-1, 1, 1, 1]), "its axes are 'RAS', and its affine leads to 'LAS'"),
+        ("LPS", np.eye(4), "its axes are 'LPS', and its affine leads to 'RAS'"),
+        ("RAS", np.eye(4)[[1, 0, 2, 3]], "its axes are 'RAS', and its affine leads to 'ARS'"),
     ],
 )
 def test_axes_that_are_none_are_told(tmp_path, axes, affine, what):
@@ -261,6 +254,48 @@ def test_axes_that_are_none_are_told(tmp_path, axes, affine, what):
     np.savez(path, images=np.ones((1, 8, 8, 8)), labels=np.array(["AD"]), axes=np.array(list(axes)), affine=affine)
     with pytest.raises(DataError, match=what):
         read_cohort(path)
+
+
+@pytest.mark.parametrize(("axes", "leads"), [("RA", "LA"), ("RA", "AS"), ("PL", "RA"), ("IL", "PL"), ("IP", "SP")])
+def test_slices_whose_affine_leads_elsewhere_are_told(axes, leads):
+    across = next(letter for letter in "RAS" if letter not in leads.translate(str.maketrans("LPI", "RAS")))
+    affine = np.eye(4)
+    for axis, (line, sign) in enumerate(nib.orientations.axcodes2ornt((*leads, across)).astype(int)):
+        affine[:3, axis] = sign * np.eye(3)[line]
+    with pytest.raises(ValueError, match=f"its axes are '{axes}', and its affine leads to '{leads}'"):
+        in_ras(np.zeros((1, 5, 7)), axes, affine)
+
+
+@each_plane
+@pytest.mark.parametrize("across", [-1.5, 1.5])
+def test_rows_and_columns_with_an_affine_are_a_slice_there(plane, across):
+    """As other people write them: the place is theirs, not that of a picture."""
+    slices = np.random.default_rng(0).random((2, 5, 7))
+    affine = ImageSpace((5, 7), plane=plane).affine_of_axes @ np.diag([0.5, 2.0, across, 1.0])
+    affine[:3, 3] += (-30, 20, 10)
+    turned, space = in_ras(slices, SEEN[plane], affine)
+    assert (space.is_picture, space.flat_axis) == (False, PLANES[plane])
+    assert nib.aff2axcodes(np.array(space.affine)) == ("R", "A", "S") or across < 0
+    assert np.array_equal(turned, as_seen(slices))
+    for row, column in ((0, 0), (4, 2), (1, 6)):
+        there = nib.affines.apply_affine(np.linalg.inv(space.affine_of_axes) @ affine, (row, column, 0))
+        i, j, k = there.round(9).astype(int)
+        assert k == 0
+        assert np.array_equal(turned[:, i, j], slices[:, row, column])
+
+
+@pytest.mark.parametrize("degrees", [(0, 30, 45), (0, 45, 45), (45, 0, 0), (45, 45, 45), (60, 90, 135), (30, 60, 45)])
+def test_axes_between_two_others_come_back(degrees):
+    """Where rounding decides what nibabel calls an axis, what is written must still be read."""
+    matrix = np.diag([2.0, 1.5, 1.0])
+    for (first, second), angle in zip(((1, 2), (0, 2), (0, 1)), np.radians(degrees)[::-1], strict=True):
+        turn = np.eye(3)
+        turn[[first, first, second, second], [first, second, first, second]] = np.cos(angle), -np.sin(angle), np.sin(angle), np.cos(angle)
+        matrix = turn @ matrix
+    image = nib.as_closest_canonical(nib.Nifti1Image(np.zeros((5, 6, 7), np.float32), nib.affines.from_matvec(matrix, (1, 2, 3))))
+    for flat in (None, 0, 1, 2):
+        space = ImageSpace(tuple(side for axis, side in enumerate(image.shape) if axis != flat), tuple(map(tuple, image.affine)), flat)
+        assert in_ras(np.zeros((1, *space.shape)), space.axes, space.affine_of_axes)[1].is_like(space)
 
 
 @pytest.mark.parametrize(

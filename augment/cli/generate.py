@@ -126,7 +126,7 @@ def generate_command(
     settings = {name: value for name, value in settings.items() if value is not None}
     if sampler == "riemannian" and reach is None and {*CHAIN, "log_threshold"} & set(settings):
         told = "Settings of chains and their threshold are those of Algorithm 1's metric"
-        console.warn(f"{told}: it draws as with --reach 1, not on the manifold that holds people left out.")
+        console.warn(f"{told}: without a --reach it draws at that of the fit, not on the manifold that holds people left out.")
     context.with_resource(computing_with(threads))
     commands.generate(
         models,
