@@ -39,6 +39,7 @@ def test_the_toy_has_the_paper_s_loss():
     assert settings.model == PRESETS["default"].model == "vae"
 
 
+@pytest.mark.slow
 def test_a_toy_is_drawn_and_its_model_used_again(tmp_path, monkeypatch):
     monkeypatch.setattr(toy, "GRID", 40)
     toy.run_toy(tmp_path / "toy", steps=60)
