@@ -157,8 +157,9 @@ def test_the_demo_gets_what_it_asks_for(tmp_path):
     """`benchmarks/delivery.py` does so for more fits and seeds."""
     models = commands.fit(demo.SOURCE, [], demo.demo_settings(demo.STEPS), tmp_path / "models")
     n, refused = demo.wanted_images(models), 0
-    for seed in range(5):
-        parts = commands.generate(tmp_path / "models", [], tmp_path / "syn", balance=True, n=n, seed=seed, force=True)
+    portraits = {"sampler": "riemannian", "sampler_settings": {"reach": 1.0}}  # some of which are copies
+    for seed, law in enumerate([{}, {}, portraits, portraits, portraits]):
+        parts = commands.generate(tmp_path / "models", [], tmp_path / "syn", balance=True, n=n, seed=seed, force=True, **law)
         made = read_cohort(tmp_path / "syn").counts()
         real = models["AD"].config.data["counts"]
         assert {label: real[label] + made[label] for label in real} == dict.fromkeys(real, n)
