@@ -156,16 +156,13 @@ def training_images(studies, model):
 def test_the_demo_gets_what_it_asks_for(tmp_path):
     """`benchmarks/delivery.py` does so for more fits and seeds."""
     models = commands.fit(demo.SOURCE, [], demo.demo_settings(demo.STEPS), tmp_path / "models")
-    n, refused = demo.wanted_images(models), 0
-    portraits = {"sampler": "riemannian", "sampler_settings": {"reach": 1.0}}  # some of which are copies
-    for seed, law in enumerate([{}, {}, portraits, portraits, portraits]):
-        parts = commands.generate(tmp_path / "models", [], tmp_path / "syn", balance=True, n=n, seed=seed, force=True, **law)
+    n = demo.wanted_images(models)
+    for seed in range(5):
+        commands.generate(tmp_path / "models", [], tmp_path / "syn", balance=True, n=n, seed=seed, force=True)
         made = read_cohort(tmp_path / "syn").counts()
         real = models["AD"].config.data["counts"]
         assert {label: real[label] + made[label] for label in real} == dict.fromkeys(real, n)
         assert sorted(path.name for path in tmp_path.iterdir()) == ["models", "syn", "syn.audit.csv"]
-        refused += sum(part.drawn - len(part.images) for part in parts)
-    assert refused > 0, "a test of drawing again"
 
 
 @pytest.fixture
