@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
-from ..datasets.errors import printable
+from ..datasets.common.errors import printable
 
 # In a file or a pipe nothing limits a line, and a path that is cut in two is found by no search.
 CONSOLE = Console(stderr=True, width=None if sys.stderr.isatty() else 240)

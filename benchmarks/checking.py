@@ -20,8 +20,8 @@ import nibabel as nib
 import numpy as np
 
 from tinycohort.datasets.check import examine
-from tinycohort.datasets.compute import hardware
-from tinycohort.datasets.machine import available_processors
+from tinycohort.datasets.common.compute import hardware
+from tinycohort.datasets.common.machine import available_processors
 from tinycohort.datasets.readers import read_cohort
 
 SHAPE = (48, 56, 48)

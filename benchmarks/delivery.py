@@ -13,10 +13,13 @@ from pathlib import Path
 import torch
 from measuring import command_of, publish, table
 
-from tinycohort.augment import commands, console
-from tinycohort.augment.model import FittedModel
-from tinycohort.datasets.compute import hardware
-from tinycohort.datasets.errors import GateError
+from tinycohort.augment import console
+from tinycohort.augment.commands.fit import fit_models
+from tinycohort.augment.commands.generate import generate_cohort
+from tinycohort.augment.fitting.model import FittedModel
+from tinycohort.augment.samplers.registry import DEFAULT_SAMPLER
+from tinycohort.datasets.common.compute import hardware
+from tinycohort.datasets.common.errors import GateError
 from tinycohort.datasets.readers import read_cohort
 from tinycohort.experiments.demo import COMMAND, SOURCE, demo_settings, wanted_images
 
@@ -34,7 +37,7 @@ class Delivery:
 def fitted(folder: Path, steps: int | None, threads: int) -> dict[str, FittedModel]:
     """The demo's models, fitted with so many threads."""
     torch.set_num_threads(threads)
-    return commands.fit(SOURCE, [], demo_settings(steps), folder, command=COMMAND if steps is None else f"{COMMAND} --steps {steps}")
+    return fit_models(SOURCE, [], demo_settings(steps), folder, command=COMMAND if steps is None else f"{COMMAND} --steps {steps}")
 
 
 def delivery(models: dict[str, FittedModel], folder: Path, seeds: int, sampler: str) -> Delivery:
@@ -44,7 +47,7 @@ def delivery(models: dict[str, FittedModel], folder: Path, seeds: int, sampler: 
     for seed in range(seeds):
         out = folder / "synthetic"
         try:
-            parts = commands.generate(folder, [], out, balance=True, n=n, seed=seed, sampler=sampler, force=True)
+            parts = generate_cohort(folder, [], out, balance=True, n=n, seed=seed, sampler=sampler, force=True)
         except GateError:
             continue
         real = next(iter(models.values())).config.data["counts"]
@@ -61,7 +64,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, nargs="+", default=[1, 2, 4], help="of a fit each [%(default)s]")
     parser.add_argument("--seeds", type=int, default=100, help="of each fit [%(default)s]")
     parser.add_argument("--steps", type=int, help="of the training of each model [the demo's: until it stops improving]")
-    parser.add_argument("--sampler", default=commands.DEFAULT_SAMPLER, help="[%(default)s]")
+    parser.add_argument("--sampler", default=DEFAULT_SAMPLER, help="[%(default)s]")
     parser.add_argument("--out", type=Path, help="write the table into this Markdown file as well")
     given = parser.parse_args()
     console.CONSOLE.quiet = True

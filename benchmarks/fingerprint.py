@@ -15,15 +15,15 @@ import torch
 from sklearn.metrics import roc_auc_score
 from torch import Tensor
 
-from tinycohort.augment.fitting import FitSettings, fit_class
-from tinycohort.augment.generation import generate_class
-from tinycohort.augment.model import FittedModel, decode, encode
-from tinycohort.augment.samplers import SAMPLERS
-from tinycohort.augment.training import TrainingSettings
+from tinycohort.augment.fitting.fit import FitSettings, fit_class
+from tinycohort.augment.fitting.model import FittedModel, decode, encode
+from tinycohort.augment.fitting.training import TrainingSettings
+from tinycohort.augment.release.generation import generate_class
+from tinycohort.augment.samplers.registry import SAMPLERS
 from tinycohort.classifiers.training import ClassifierSettings, predict_probabilities, train_classifier
-from tinycohort.datasets.compute import hardware
+from tinycohort.datasets.common.compute import hardware
+from tinycohort.datasets.common.seeds import derived_seed
 from tinycohort.datasets.readers import read_cohort
-from tinycohort.datasets.seeds import derived_seed
 from tinycohort.datasets.splits import split_cohort
 from tinycohort.datasets.transforms import Preparation, prepare
 from tinycohort.experiments.augmentation_study.cell import lengthened

@@ -20,12 +20,13 @@ import torch
 from measuring import Row, publish, table
 
 from tinycohort.augment.autoencoders import GaussianAutoencoder
-from tinycohort.augment.fitting import posterior_of
-from tinycohort.augment.generation import generate_class
-from tinycohort.augment.model import FittedModel, decode, encode
-from tinycohort.augment.nearest import nearest_images
-from tinycohort.augment.samplers import Latents, samplers_for
-from tinycohort.augment.stored import load_models
+from tinycohort.augment.fitting.fit import posterior_of
+from tinycohort.augment.fitting.model import FittedModel, decode, encode
+from tinycohort.augment.fitting.nearest import nearest_images
+from tinycohort.augment.release.generation import generate_class
+from tinycohort.augment.release.outputs import load_models
+from tinycohort.augment.samplers.latents import Latents
+from tinycohort.augment.samplers.registry import samplers_for
 from tinycohort.datasets.splits import Split
 from tinycohort.datasets.transforms import prepare
 from tinycohort.experiments.audit.membership import attack

@@ -13,12 +13,12 @@ from dataclasses import replace
 
 import numpy as np
 
-from tinycohort.augment.fitting import FitSettings, fit_class
-from tinycohort.augment.model import FittedModel, decode, encode
-from tinycohort.augment.nearest import explained_variance
-from tinycohort.augment.training import TrainingSettings
+from tinycohort.augment.fitting.fit import FitSettings, fit_class
+from tinycohort.augment.fitting.model import FittedModel, decode, encode
+from tinycohort.augment.fitting.nearest import explained_variance
+from tinycohort.augment.fitting.training import TrainingSettings
 from tinycohort.datasets.cohort import Cohort
-from tinycohort.datasets.compute import computing_with, hardware
+from tinycohort.datasets.common.compute import computing_with, hardware
 from tinycohort.datasets.readers import Source
 from tinycohort.datasets.splits import Split, split_cohort
 from tinycohort.datasets.transforms import Preparation, prepare, space_of

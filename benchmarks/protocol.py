@@ -26,7 +26,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from tinycohort.classifiers.network import CNN
 from tinycohort.classifiers.training import ClassifierSettings, predict_probabilities, train_classifier
-from tinycohort.datasets.compute import computes_in_bf16, hardware
+from tinycohort.datasets.common.compute import computes_in_bf16, hardware
 
 SHAPE = (80, 96)
 N_VALIDATION, N_TEST = 28, 62

@@ -16,9 +16,10 @@ import torch
 from measuring import Row, command_of, cpu_medians, in_own_process, publish, resident, table
 from torch import Tensor
 
-from tinycohort.augment.metric import RiemannianMetric, largest_nearest_distance
-from tinycohort.augment.riemannian import Riemannian, RiemannianPaper
-from tinycohort.datasets.compute import hardware
+from tinycohort.augment.geometry.metric import RiemannianMetric, largest_nearest_distance
+from tinycohort.augment.samplers.published import RiemannianPaper
+from tinycohort.augment.samplers.riemannian import Riemannian
+from tinycohort.datasets.common.compute import hardware
 
 DIM = 16  # Table 4
 Gradient = Callable[[Tensor], tuple[Tensor, Tensor]]

@@ -17,13 +17,14 @@ from measuring import Row, command_of, cpu_seconds, in_own_process, publish, res
 from torch import Tensor
 
 from tinycohort.augment.autoencoders import build_autoencoder
-from tinycohort.augment.metric import RiemannianMetric, largest_nearest_distance
-from tinycohort.augment.model import decode
+from tinycohort.augment.fitting.model import decode
+from tinycohort.augment.geometry.metric import RiemannianMetric, largest_nearest_distance
 from tinycohort.augment.networks import Architecture
 from tinycohort.augment.posterior import Posterior
-from tinycohort.augment.samplers import Latents, fit_sampler
+from tinycohort.augment.samplers.latents import Latents
+from tinycohort.augment.samplers.registry import fit_sampler
 from tinycohort.classifiers.network import CNN
-from tinycohort.datasets.compute import hardware
+from tinycohort.datasets.common.compute import hardware
 from tinycohort.experiments.fidelity.features import Extractor, Passport, classifier_extractor, features_of
 from tinycohort.experiments.fidelity.inception import InceptionV3, fold_norms
 from tinycohort.experiments.fidelity.scores import Sample, score_against

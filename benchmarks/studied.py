@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from tinycohort.experiments.engine.folder import read_config
+from tinycohort.experiments.engine.study_folder import read_config
 from tinycohort.experiments.engine.systems import System
 from tinycohort.experiments.fidelity_study.cell import decoded, fitted_model, latents_of, split_of
 from tinycohort.experiments.fidelity_study.data import StudyData

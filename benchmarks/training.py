@@ -22,9 +22,9 @@ from torch import Tensor
 from torch.utils.data import DataLoader, TensorDataset
 
 from tinycohort.augment.autoencoders import AUTOENCODERS, Autoencoder, base, build_autoencoder
+from tinycohort.augment.fitting.training import TrainingSettings, train
 from tinycohort.augment.networks import ARCHITECTURES, Architecture, paper, scaled
-from tinycohort.augment.training import TrainingSettings, train
-from tinycohort.datasets.compute import computes_in_bf16, hardware, laid_out
+from tinycohort.datasets.common.compute import computes_in_bf16, hardware, laid_out
 
 COMPARED = ("vae", "rhvae", "vamp", "vae-iaf")  # of which those are timed that there are
 VALIDATION_SHARE = 6  # Appendix D: 10,000 images of MNIST's 60,000

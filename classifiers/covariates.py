@@ -15,7 +15,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
-from ..datasets.errors import DataError
+from ..datasets.common.errors import DataError
 
 NUMERIC, CATEGORICAL = ("age",), ("sex",)
 

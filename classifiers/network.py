@@ -10,7 +10,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from ..datasets.errors import UsageError
+from ..datasets.common.errors import UsageError
 
 CHANNELS = (8, 16, 32, 64)  # Table 5
 STRIDES = (1, 1, 2, 2)  # Table 5

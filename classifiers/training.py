@@ -20,10 +20,10 @@ from sklearn.metrics import recall_score
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
-from ..datasets.batches import in_batches, resident_batches, told_by_batch_size
-from ..datasets.compute import choose_device, computes_in_bf16, laid_out, quiet_lightning
-from ..datasets.errors import GateError, UsageError
-from ..datasets.seeds import derived_seed
+from ..datasets.common.batches import in_batches, resident_batches, told_by_batch_size
+from ..datasets.common.compute import choose_device, computes_in_bf16, laid_out, quiet_lightning
+from ..datasets.common.errors import GateError, UsageError
+from ..datasets.common.seeds import derived_seed
 from .network import CNN, NetworkBuilder, build_network
 
 # Images at a time outside of training, where no batch statistics ask for more: their activations stay in the processor's cache.

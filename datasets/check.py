@@ -13,12 +13,12 @@ import numpy as np
 import pandas as pd
 
 from .cohort import Cohort, CohortError, Problem
+from .common.machine import available_processors
+from .image_checks import Look, look_at
 from .images import ImageError, read_image
-from .looks import Look, look_at
-from .machine import available_processors
-from .marks import UNDECLARED, is_marked
-from .rows import place_of
+from .layouts.table import place_of
 from .splits import sides_drawn_apart, sides_of_rows
+from .synthetic_mark import UNDECLARED, is_marked
 
 _MOST_THREADS = 8  # each holds an image: what an examination needs of memory does not grow with the cohort
 Progress = Callable[[Sequence[Any]], Iterable[Any]]

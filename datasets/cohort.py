@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 import pandas as pd
 
-from .errors import DataError, UsageError
+from .common.errors import DataError, UsageError
 from .spaces import ImageSpace
 
 REQUIRED_COLUMNS = ("image_id", "participant_id", "image", "label")

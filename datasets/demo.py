@@ -37,8 +37,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from .errors import UsageError
-from .files import whole_folder, write_json
+from .common.errors import UsageError
+from .common.files import whole_folder, write_json
 
 RECIPE = 2  # part of the cache folder's name: to be raised with any change that changes a byte of the cohort
 SHAPE = (40, 48, 40)

@@ -19,8 +19,8 @@ from nibabel.spatialimages import HeaderDataError
 from nibabel.wrapstruct import WrapStructError
 from PIL import Image
 
-from .errors import DataError
-from .machine import is_too_much
+from .common.errors import DataError
+from .common.machine import is_too_much
 from .spaces import PLANES, ImageSpace, as_seen, is_placement, picture_axes
 
 VOLUMES = (".nii", ".nii.gz", ".hdr", ".img")

@@ -6,14 +6,14 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from . import arrays, bids, folder, oasis
-from .benchmarks import BENCHMARKS, PUBLICATIONS, read_cohort_of
 from .cohort import Cohort, Problem
-from .copies import without_copies
-from .custody import is_inside, require_intact
-from .errors import DataError, UsageError
-from .files import expanded
+from .common.custody import is_inside, require_intact
+from .common.errors import DataError, UsageError
+from .common.files import expanded
+from .duplicates import without_copies
 from .images import files_of
+from .layouts import arrays, bids, folder, oasis
+from .layouts.benchmarks import BENCHMARKS, PUBLICATIONS, read_cohort_of
 
 
 @dataclass(frozen=True)

@@ -12,10 +12,10 @@ import numpy as np
 import pandas as pd
 
 from .cohort import Cohort
-from .errors import DataError, LeakageError, UsageError
-from .files import write_json
-from .ids import participant_of
-from .texts import read_json
+from .common.errors import DataError, LeakageError, UsageError
+from .common.files import write_json
+from .common.untrusted import read_json
+from .identity import participant_of
 
 FRACTIONS: Mapping[str, float] = {"train": 0.7, "validation": 0.1, "test": 0.2}
 SIDES = tuple(FRACTIONS)

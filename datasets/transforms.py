@@ -20,12 +20,12 @@ from monai.transforms.spatial.array import Orientation, Resize
 from nibabel.affines import voxel_sizes
 
 from .cohort import Cohort
-from .errors import DataError, UsageError
+from .common.errors import DataError, UsageError
+from .common.machine import is_too_much
+from .image_checks import scan_digest
 from .images import PICTURES, ImageError, read_image
-from .looks import scan_digest
-from .machine import is_too_much
-from .marks import UNDECLARED, is_marked
 from .spaces import PLANES, ImageSpace, to_tuples
+from .synthetic_mark import UNDECLARED, is_marked
 
 LONGEST_SIDE = {2: 96, 3: 48}  # of the default size: what two CPU cores can train on
 PERCENTILES = (0.5, 99.5)

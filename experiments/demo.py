@@ -8,19 +8,23 @@ from typing import Any
 
 import pandas as pd
 
-from ..augment import commands, console
-from ..augment.fitting import PRESETS, FitSettings
-from ..augment.model import FittedModel
+from ..augment import console
+from ..augment.commands.check import check_cohort
+from ..augment.commands.fit import fit_models
+from ..augment.commands.generate import generate_cohort
+from ..augment.commands.show import show_cohorts
+from ..augment.fitting.fit import PRESETS, FitSettings
+from ..augment.fitting.model import FittedModel
 from ..classifiers.training import ClassifierSettings
-from ..datasets.errors import DataError
-from ..datasets.files import refuse_existing, whole_file
+from ..datasets.common.errors import DataError
+from ..datasets.common.files import refuse_existing, whole_file
 from ..datasets.readers import Source
 from ..datasets.transforms import Preparation
 from .augmentation_study import command as evaluate
 from .augmentation_study.protocols import DEFAULT_MODE, Protocols
-from .engine.folder import read_config
+from .engine.launch import HowToRun
 from .engine.page import markdown_table
-from .engine.starting import HowToRun
+from .engine.study_folder import read_config
 
 SOURCE = Source("demo")
 # A coronal slice through the ventricles and the hippocampi, which shrink in AD.
@@ -50,15 +54,15 @@ def run_demo(out: Path, *, steps: int | None, force: bool) -> None:
     study = out / "study"
     refuse_existing(out, force=force)
     refuse_existing(study, force=force, ours=_is_a_demo_s)
-    commands.check(SOURCE, sized=False)
+    check_cohort(SOURCE, sized=False)
     settings = demo_settings(steps)
-    models = commands.fit(
+    models = fit_models(
         SOURCE, [], settings, out / "models", force=force, command=COMMAND if steps is None else f"{COMMAND} --steps {steps}"
     )
-    generated = commands.generate(
+    generated = generate_cohort(
         out / "models", [], out / "synthetic", balance=True, n=wanted_images(models), force=force, command="augment demo"
     )
-    commands.show(["demo", str(out / "synthetic")], SOURCE, PREPARATION, out / "contact-sheet.png", columns=8, labels=[], force=force)
+    show_cohorts(["demo", str(out / "synthetic")], SOURCE, PREPARATION, out / "contact-sheet.png", columns=8, labels=[], force=force)
     made = {part.label: part for part in generated}
     rows = [
         {

@@ -11,19 +11,20 @@ import torch
 from torch import Tensor
 
 from ..augment import console
-from ..augment.decoded_paths import decode_codes
-from ..augment.figures import PathRow, save_loss_curve
-from ..augment.fitting import FitSettings, Hooks, fit_class, plan_digest
-from ..augment.interpolation import COLOURS, TITLES, Cost, Interpolation, interpolate, outside_support
-from ..augment.model import FittedModel, MetricSettings
-from ..augment.pullback import Agreement, agreement, best_precision, pullback
-from ..augment.shortest_paths import distance_maps
-from ..augment.training import Record, TrainingSettings
+from ..augment.commands.interpolate import decode_codes
+from ..augment.fitting.figures import PathRow, save_loss_curve
+from ..augment.fitting.fit import FitSettings, Hooks, fit_class, plan_digest
+from ..augment.fitting.model import FittedModel
+from ..augment.fitting.model_config import MetricSettings
+from ..augment.fitting.training import Record, TrainingSettings
+from ..augment.geometry.interpolation import COLOURS, TITLES, Cost, Interpolation, interpolate, outside_support
+from ..augment.geometry.pullback import Agreement, agreement, best_precision, pullback
+from ..augment.geometry.shortest_paths import distance_maps
 from ..datasets.cohort import Cohort
-from ..datasets.errors import UsageError
-from ..datasets.files import whole_file, whole_folder
-from ..datasets.rings import rings_and_discs
-from ..datasets.rows import cohort_table
+from ..datasets.common.errors import UsageError
+from ..datasets.common.files import whole_file, whole_folder
+from ..datasets.layouts.rings import rings_and_discs
+from ..datasets.layouts.table import cohort_table
 from ..datasets.splits import Split, split_cohort
 from ..datasets.transforms import Preparation, space_of
 from .engine.page import markdown_table

@@ -10,8 +10,8 @@ from matplotlib.lines import Line2D
 from matplotlib.patheffects import Normal, Stroke
 from torch import Tensor
 
-from ..augment.figures import PathRow, draw_paths, save_figure
-from ..augment.interpolation import COLOURS, TITLES
+from ..augment.fitting.figures import PathRow, draw_paths, save_figure
+from ..augment.geometry.interpolation import COLOURS, TITLES
 
 POINTS = ("#e69f00", "#56b4e9")  # Okabe and Ito's orange and sky blue, apart in every kind of colour vision
 DASHES = {"affine": (4, 2), "geodesic": (None, None), "eq12": (None, None)}

@@ -12,21 +12,22 @@ import numpy as np
 import pandas as pd
 
 from ..augment import console
-from ..augment.model import FittedModel
-from ..augment.model_config import ModelConfig
-from ..augment.stored import model_folders
+from ..augment.fitting.model import FittedModel
+from ..augment.fitting.model_config import ModelConfig
+from ..augment.release.outputs import model_folders
 from ..datasets.check import examine
 from ..datasets.cohort import Cohort
-from ..datasets.custody import MANIFEST, differences, is_sealed
-from ..datasets.errors import DataError, TinycohortError
-from ..datasets.marks import is_marked
+from ..datasets.common.custody import differences, is_sealed
+from ..datasets.common.errors import DataError, TinycohortError
+from ..datasets.common.files import MANIFEST
+from ..datasets.common.untrusted import read_json
+from ..datasets.layouts.participants import read_table
 from ..datasets.readers import Source, read_cohort
 from ..datasets.splits import Split
-from ..datasets.tables import read_table
-from ..datasets.texts import read_json
+from ..datasets.synthetic_mark import is_marked
 from .augmentation_study.protocols import cells_of
 from .augmentation_study.results import tidy_results
-from .engine.folder import all_runs, is_study, planned_runs, read_config
+from .engine.study_folder import all_runs, is_study, planned_runs, read_config
 from .fidelity_study.cell import cells_of_grid
 from .fidelity_study.report import tidy_scores
 from .fidelity_study.results import results_of

@@ -130,9 +130,9 @@ class Study:
 @pytest.fixture(scope="session")
 def studies(tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, Study]:
     """Small fitted studies, not to be changed: pictures without a place in the world, volumes, and slices cut out of them."""
-    from tinycohort.augment.commands import fit
-    from tinycohort.augment.fitting import FitSettings
-    from tinycohort.augment.training import TrainingSettings
+    from tinycohort.augment.commands.fit import fit_models
+    from tinycohort.augment.fitting.fit import FitSettings
+    from tinycohort.augment.fitting.training import TrainingSettings
     from tinycohort.datasets.readers import Source
     from tinycohort.datasets.transforms import Preparation
 
@@ -147,7 +147,7 @@ def studies(tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, Study]:
         ("ae", arrays, "ae", Preparation()),
     ):
         settings = FitSettings(model=model, latent_dim=2, channels=2, training=training, preparation=preparation)
-        fit(Source(str(data), plane=preparation.plane), [], settings, root / name, command=f"augment fit --out {name}")
+        fit_models(Source(str(data), plane=preparation.plane), [], settings, root / name, command=f"augment fit --out {name}")
         made[name] = Study(data, root / name)
     return made
 
@@ -197,7 +197,7 @@ def peak(*, reset: bool = False) -> int:
 @pytest.fixture
 def bounded(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], AbstractContextManager[None]]:
     """The machine is said to have a gigabyte of memory; a block under this may take a part of it, and so many seconds."""
-    from tinycohort.datasets import machine
+    from tinycohort.datasets.common import machine
 
     monkeypatch.setattr(machine, "physical_memory", lambda: 2**30)
 

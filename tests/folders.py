@@ -6,7 +6,7 @@ import pandas as pd
 import torch
 from safetensors.torch import load_file
 
-from tinycohort.experiments.engine.folder import all_runs
+from tinycohort.experiments.engine.study_folder import all_runs
 
 
 def tree(folder: Path) -> dict[str, bytes]:

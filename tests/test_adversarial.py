@@ -14,7 +14,7 @@ from tinycohort.augment.autoencoders.adversarial import called_made, called_real
 from tinycohort.augment.autoencoders.vaegan import VAEGAN
 from tinycohort.augment.networks import Architecture
 from tinycohort.augment.posterior import Posterior
-from tinycohort.datasets.errors import UsageError
+from tinycohort.datasets.common.errors import UsageError
 
 SHAPES = [(16, 16), (9, 13), (10, 12, 10)]
 PLAYERS = ("encoder", "decoder", "discriminator")

@@ -19,17 +19,18 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tinycohort.augment.commands import generate
-from tinycohort.augment.model import FittedModel
-from tinycohort.datasets.benchmark_files import read_idx
+from tinycohort.augment.commands.generate import generate_cohort
+from tinycohort.augment.fitting.model import FittedModel
 from tinycohort.datasets.check import examine
 from tinycohort.datasets.cohort import CohortError
-from tinycohort.datasets.custody import MANIFEST, seal
-from tinycohort.datasets.errors import DataError, TinycohortError, printable
+from tinycohort.datasets.common.custody import seal
+from tinycohort.datasets.common.errors import DataError, TinycohortError, printable
+from tinycohort.datasets.common.files import MANIFEST
+from tinycohort.datasets.layouts.benchmark_files import read_idx
 from tinycohort.datasets.readers import read_cohort
 from tinycohort.experiments.augmentation_study import command as evaluate
 from tinycohort.experiments.augmentation_study.report import write_report
-from tinycohort.experiments.engine.folder import read_config
+from tinycohort.experiments.engine.study_folder import read_config
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="links, pipes and the memory of a process are told otherwise there")
 CANARY = "hacked"
@@ -162,7 +163,7 @@ def test_models(model, attack):
 )
 def test_a_law_within_its_bounds_ends(model, tmp_path, settings):
     lawless("riemannian", **settings)(model)
-    generate(model, [], tmp_path / "cohort", n=300, file_format="png")
+    generate_cohort(model, [], tmp_path / "cohort", n=300, file_format="png")
     assert len(list((tmp_path / "cohort/images").iterdir())) == 300
 
 
@@ -170,7 +171,7 @@ def test_a_law_within_its_bounds_ends(model, tmp_path, settings):
 def test_a_class_leads_nowhere(model, tmp_path, label):
     edited(model, label=label)
     before = {path for path in tmp_path.rglob("*") if "cohort" not in path.name}
-    generate(model, [], tmp_path / "cohort", n=2, sampler="normal", file_format="png")
+    generate_cohort(model, [], tmp_path / "cohort", n=2, sampler="normal", file_format="png")
     after = {path for path in tmp_path.rglob("*") if not path.is_relative_to(tmp_path / "cohort") and "cohort" not in path.name}
     assert after == before
     assert len(list((tmp_path / "cohort/images").iterdir())) == 2

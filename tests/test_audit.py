@@ -13,16 +13,16 @@ import torch
 from folders import tree
 from matplotlib.figure import Figure
 
-from tinycohort.augment.commands import fit
-from tinycohort.augment.diagnostics import Diagnostics
-from tinycohort.augment.fitting import FitSettings
-from tinycohort.augment.gate import Gate
-from tinycohort.augment.generation import Generated
-from tinycohort.augment.stored import load_models
-from tinycohort.augment.synthetic_cohort import write_cohort
-from tinycohort.augment.training import TrainingSettings
-from tinycohort.datasets.custody import MANIFEST
-from tinycohort.datasets.errors import DataError, GateError, UsageError
+from tinycohort.augment.commands.fit import fit_models
+from tinycohort.augment.fitting.fit import FitSettings
+from tinycohort.augment.fitting.training import TrainingSettings
+from tinycohort.augment.release.gate import Gate
+from tinycohort.augment.release.generation import Generated
+from tinycohort.augment.release.outputs import load_models
+from tinycohort.augment.release.synthetic_cohort import write_cohort
+from tinycohort.augment.samplers.diagnostics import Diagnostics
+from tinycohort.datasets.common.errors import DataError, GateError, UsageError
+from tinycohort.datasets.common.files import MANIFEST
 from tinycohort.datasets.readers import Source, read_cohort
 from tinycohort.datasets.transforms import Images, prepare
 from tinycohort.experiments.audit import command
@@ -51,7 +51,7 @@ def study(tmp_path_factory):
     images = np.concatenate([people(label, PEOPLE, 0) for label in ("AD", "CN")])
     np.savez(root / "real.npz", images=images, labels=np.repeat(["AD", "CN"], PEOPLE), participants=np.array(names))
     training = TrainingSettings(epochs=1, batch_size=20, precision="fp32", device="cpu")
-    fit(Source(str(root / "real.npz")), [], FitSettings(latent_dim=2, channels=2, training=training), root / "models")
+    fit_models(Source(str(root / "real.npz")), [], FitSettings(latent_dim=2, channels=2, training=training), root / "models")
     return root
 
 
@@ -146,7 +146,7 @@ def test_new_people_pass(augment, study, synthetic, tmp_path, pictures):
 
 @pytest.mark.parametrize(("enough", "told"), [(1.1, 1), (-1e9, 0)])
 def test_a_poor_fit_is_told(augment, study, synthetic, tmp_path, monkeypatch, enough, told):
-    monkeypatch.setattr("tinycohort.augment.model_config.EXPLAINS_LITTLE", enough)
+    monkeypatch.setattr("tinycohort.augment.fitting.model_config.EXPLAINS_LITTLE", enough)
     answer = augment("audit", synthetic(), "--model", study / "models", "--extractor", "none")
     assert answer.words.count("AD: the model hardly knows its class") == told
     assert "CN: the model" not in answer.words

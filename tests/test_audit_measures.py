@@ -8,7 +8,7 @@ import torch
 from scipy import stats
 from sklearn.metrics import roc_auc_score
 
-from tinycohort.augment.gate import Gate
+from tinycohort.augment.release.gate import Gate
 from tinycohort.experiments.audit import measures, membership, planted
 from tinycohort.experiments.audit.spaces import REACH, posed_distances
 

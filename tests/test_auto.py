@@ -8,15 +8,15 @@ from dataclasses import replace
 import pytest
 import torch
 
-from tinycohort.augment.card import model_card
-from tinycohort.augment.generation import build_sampler, draw_latents, generate_class
-from tinycohort.augment.law_scores import COLUMNS
-from tinycohort.augment.manifold import Manifold
-from tinycohort.augment.model import FittedModel
-from tinycohort.augment.model_config import MetricSettings
-from tinycohort.augment.samplers import AUTO, samplers_for
-from tinycohort.datasets.custody import MANIFEST
-from tinycohort.datasets.errors import UsageError
+from tinycohort.augment.fitting.model import FittedModel
+from tinycohort.augment.fitting.model_card import model_card
+from tinycohort.augment.fitting.model_config import MetricSettings
+from tinycohort.augment.release.generation import build_sampler, draw_latents, generate_class
+from tinycohort.augment.samplers.law_scores import COLUMNS
+from tinycohort.augment.samplers.manifold import Manifold
+from tinycohort.augment.samplers.registry import AUTO, samplers_for
+from tinycohort.datasets.common.errors import UsageError
+from tinycohort.datasets.common.files import MANIFEST
 
 DIRECT = ("riemannian", "gaussian", "kde", "mixture", "normal", "posterior")
 
@@ -119,7 +119,7 @@ def test_a_model_that_nobody_has_scored_is_scored_when_asked(studies, tmp_path, 
     (folder / "config.json").write_text(json.dumps(content | {"format": version}))
     (folder / MANIFEST).unlink()
     if version == 3:
-        from tinycohort.datasets.custody import seal
+        from tinycohort.datasets.common.custody import seal
 
         seal(folder)
     old = FittedModel.load(folder)

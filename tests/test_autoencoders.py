@@ -13,7 +13,7 @@ from tinycohort.augment.autoencoders.likelihood import VARIANCE_FLOOR
 from tinycohort.augment.autoencoders.vae import VAE
 from tinycohort.augment.networks import Architecture
 from tinycohort.augment.posterior import Posterior
-from tinycohort.datasets.errors import UsageError
+from tinycohort.datasets.common.errors import UsageError
 
 SHAPES = [(16, 16), (9, 13), (10, 12, 10)]
 DETERMINISTIC = ("ae", "rae", "rae-l2", "rae-sn")  # their losses draw no noise

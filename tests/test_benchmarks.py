@@ -17,13 +17,13 @@ from hypothesis import strategies as st
 from PIL import Image
 from scipy.io import savemat
 
-from tinycohort.datasets import benchmarks
-from tinycohort.datasets.benchmark_files import read_idx
-from tinycohort.datasets.benchmarks import Benchmark, read_benchmark
 from tinycohort.datasets.check import examine
-from tinycohort.datasets.errors import DataError, TinycohortError, UsageError
+from tinycohort.datasets.common.errors import DataError, TinycohortError, UsageError
+from tinycohort.datasets.layouts import benchmarks
+from tinycohort.datasets.layouts.benchmark_files import read_idx
+from tinycohort.datasets.layouts.benchmarks import Benchmark, read_benchmark
+from tinycohort.datasets.layouts.rings import rings_and_discs
 from tinycohort.datasets.readers import Source, read_cohort
-from tinycohort.datasets.rings import rings_and_discs
 from tinycohort.datasets.splits import split_cohort
 
 MNIST = Path(__file__).parents[2] / "shared/data/mnist"

@@ -12,15 +12,16 @@ import pandas as pd
 import pytest
 import torch
 
-from tinycohort.augment import commands
-from tinycohort.augment.diagnostics import Diagnostics
-from tinycohort.augment.generation import Generated
-from tinycohort.augment.quarantine import quarantine_of, record, set_aside
-from tinycohort.augment.stored import load_models
-from tinycohort.augment.synthetic_cohort import write_cohort
+from tinycohort.augment.commands.fit import fit_models
+from tinycohort.augment.commands.generate import generate_cohort
+from tinycohort.augment.release.generation import Generated
+from tinycohort.augment.release.outputs import load_models
+from tinycohort.augment.release.quarantine import quarantine_of, record, set_aside
+from tinycohort.augment.release.synthetic_cohort import write_cohort
+from tinycohort.augment.samplers.diagnostics import Diagnostics
 from tinycohort.datasets.cohort import people_of
+from tinycohort.datasets.common.files import whole_folder
 from tinycohort.datasets.demo import demo_cohort_folder
-from tinycohort.datasets.files import whole_folder
 from tinycohort.datasets.readers import read_cohort
 from tinycohort.datasets.transforms import Images
 
@@ -57,7 +58,7 @@ def invented(studies):
 
 @pytest.mark.parametrize("name", ["volumes", "slices", "pictures"])
 def test_the_bids_validator_accepts_what_is_generated(studies, tmp_path, name):
-    commands.generate(studies[name].models, [], tmp_path / "out", n=2, sampler="normal", file_format="nifti")
+    generate_cohort(studies[name].models, [], tmp_path / "out", n=2, sampler="normal", file_format="nifti")
     # Nobody is the author of images of nobody; and a table's sidecar describes columns, though a Description of the whole is recommended.
     assert complaints(tmp_path / "out") == {"error": set(), "warning": {"TOO_FEW_AUTHORS", "SIDECAR_KEY_RECOMMENDED"}}
 
@@ -168,13 +169,13 @@ def test_ids_are_written_as_the_source_spells_them(fakes, tmp_path):
     cohort = read_cohort(folder)
     assert cohort.table["participant_id"][1] == "OAS1_0001"
     assert people_of(cohort.table) == cohort.people == spelled
-    from tinycohort.augment.fitting import FitSettings
-    from tinycohort.augment.training import TrainingSettings
+    from tinycohort.augment.fitting.fit import FitSettings
+    from tinycohort.augment.fitting.training import TrainingSettings
     from tinycohort.datasets.readers import Source
 
     settings = FitSettings(latent_dim=2, channels=2, training=TrainingSettings(epochs=1, device="cpu", precision="fp32"))
-    commands.fit(Source(str(folder)), ["AD"], settings, tmp_path / "models")
-    commands.generate(tmp_path / "models", [], tmp_path / "out", n=3, sampler="normal")
+    fit_models(Source(str(folder)), ["AD"], settings, tmp_path / "models")
+    generate_cohort(tmp_path / "models", [], tmp_path / "out", n=3, sampler="normal")
     audit = pd.read_csv(tmp_path / "out.audit.csv")
     assert set(audit["nearest_training_participant"]) <= set(spelled)
 

@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tinycohort.augment import centroids
-from tinycohort.augment.centroids import choose_centroids, total_distance
-from tinycohort.datasets.errors import UsageError
+from tinycohort.augment.geometry import centroids
+from tinycohort.augment.geometry.centroids import choose_centroids, total_distance
+from tinycohort.datasets.common.errors import UsageError
 
 NAMES = ("k-medoids", "random", "first")
 NO_EXTRA = "scikit-learn-extra needs numpy below 2: `make test-sklearn-extra` tests it in an environment of its own"

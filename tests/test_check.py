@@ -18,7 +18,7 @@ from PIL import Image
 from tinycohort.datasets import check
 from tinycohort.datasets.check import examine, require_sound
 from tinycohort.datasets.cohort import Cohort, CohortError
-from tinycohort.datasets.errors import DataError, UsageError
+from tinycohort.datasets.common.errors import DataError, UsageError
 from tinycohort.datasets.images import ImageError, read_image
 from tinycohort.datasets.readers import read_cohort
 

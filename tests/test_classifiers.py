@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from tinycohort.classifiers.augmentation import apply, classical, draw
 from tinycohort.classifiers.network import CNN, build_network, load_network
 from tinycohort.classifiers.training import ClassifierSettings, balancing_weights, predict_probabilities, train_classifier
-from tinycohort.datasets.errors import GateError, UsageError
+from tinycohort.datasets.common.errors import GateError, UsageError
 
 QUICK = ClassifierSettings(epochs=3, learning_rate=1e-3, batch_size=16, device="cpu")
 SHAPE = (20, 24)

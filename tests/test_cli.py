@@ -16,10 +16,11 @@ from folders import tree
 from PIL import Image
 from typer.main import get_command
 
-from tinycohort.augment import cli, commands, stored
-from tinycohort.datasets.custody import MANIFEST
+from tinycohort.augment import cli
+from tinycohort.augment.release import outputs as stored
+from tinycohort.datasets.common.files import MANIFEST
 from tinycohort.datasets.readers import read_cohort
-from tinycohort.experiments.engine.starting import HowToRun
+from tinycohort.experiments.engine.launch import HowToRun
 
 QUICK = ("--epochs", "2", "--channels", "2", "--latent-dim", "2", "--batch-size", "5", "--precision", "fp32", "--device", "cpu")
 COMMANDS = list(get_command(cli.app).commands)
@@ -298,7 +299,9 @@ def test_a_finished_fit_is_not_repeated_by_resume(augment, fakes, tmp_path):
 )
 def test_steps_are_as_many_as_asked_for_under_a_preset_of_epochs(augment, monkeypatch, command, words, epochs, steps):
     asked = []
-    monkeypatch.setattr(commands, "fit", lambda source, labels, settings, out, **options: asked.append(settings))
+    monkeypatch.setattr(
+        "tinycohort.augment.commands.fit.fit_models", lambda source, labels, settings, out, **options: asked.append(settings)
+    )
     monkeypatch.setattr("tinycohort.experiments.augmentation_study.command.configuration_of", lambda request: asked.append(request.fit))
     monkeypatch.setattr("tinycohort.experiments.augmentation_study.command.evaluate", lambda *args, **options: None)
     assert augment(command, "--data", "mine", "--preset", "paper-mnist", *words).code == 0

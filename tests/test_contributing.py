@@ -9,7 +9,7 @@ import torch
 from tinycohort.augment import autoencoders
 from tinycohort.augment.autoencoders import Autoencoder, build_autoencoder
 from tinycohort.augment.networks import Architecture
-from tinycohort.datasets.errors import UsageError
+from tinycohort.datasets.common.errors import UsageError
 
 PAGE = Path(__file__).parents[1] / "CONTRIBUTING.md"
 

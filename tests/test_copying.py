@@ -5,7 +5,8 @@ import pytest
 import torch
 from scipy import stats
 
-from tinycohort.augment.copying import (
+from tinycohort.augment.posterior import Posterior
+from tinycohort.augment.release.copying import (
     Closeness,
     Patients,
     aligned_distances,
@@ -18,9 +19,8 @@ from tinycohort.augment.copying import (
     standardised,
     usual_ratios,
 )
-from tinycohort.augment.gate import Gate
-from tinycohort.augment.posterior import Posterior
-from tinycohort.datasets.errors import UsageError
+from tinycohort.augment.release.gate import Gate
+from tinycohort.datasets.common.errors import UsageError
 
 
 def images(n: int, shape=(9, 7), seed: int = 0) -> torch.Tensor:
@@ -177,10 +177,10 @@ def test_of_many_images_and_people_a_screening_takes_some_at_a_time(monkeypatch)
     drawn = torch.cat([images(5, seed=1), images(23)[3:4]])
     expected = screened(drawn, images(23), people.tolist())
     assert list(expected) == [5]
-    monkeypatch.setattr("tinycohort.augment.copying.CHUNK", 2)
+    monkeypatch.setattr("tinycohort.augment.release.copying.CHUNK", 2)
     assert usual_ratios(rows, people) == pytest.approx(slow, abs=1e-5)
     assert screened(drawn, images(23), people.tolist()) == expected
-    monkeypatch.setattr("tinycohort.augment.copying.EXAMPLES", 5)
+    monkeypatch.setattr("tinycohort.augment.release.copying.EXAMPLES", 5)
     assert usual_ratios(rows, people) == pytest.approx(slow[::3], abs=1e-5)
     assert list(screened(drawn, images(23), people.tolist())) == [5]
 

@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 from tinycohort.datasets import demo
-from tinycohort.datasets.errors import UsageError
+from tinycohort.datasets.common.errors import UsageError
 from tinycohort.datasets.readers import read_cohort
 
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from tinycohort.augment.diagnostics import (
+from tinycohort.augment.samplers.diagnostics import (
     ACCEPTANCE_RANGE,
     TOLERATED_R_HAT,
     TOLERATED_SHARE,

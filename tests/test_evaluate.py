@@ -12,38 +12,31 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from tinycohort.augment.commands import fit
-from tinycohort.augment.fitting import FitSettings
-from tinycohort.augment.model_config import Participants
-from tinycohort.augment.training import TrainingSettings
+from tinycohort.augment.commands.fit import fit_models
+from tinycohort.augment.fitting.fit import FitSettings
+from tinycohort.augment.fitting.model_config import Participants
+from tinycohort.augment.fitting.training import TrainingSettings
 from tinycohort.classifiers.covariates import CovariateClassifier
 from tinycohort.classifiers.training import ClassifierSettings
-from tinycohort.datasets.custody import seal
-from tinycohort.datasets.errors import DataError, LeakageError, UsageError
+from tinycohort.datasets.common.custody import seal
+from tinycohort.datasets.common.errors import DataError, LeakageError, UsageError
 from tinycohort.datasets.readers import Source
 from tinycohort.datasets.splits import Split, split_cohort
+from tinycohort.datasets.training_sizes import LEFT_OUT
 from tinycohort.datasets.transforms import Preparation
 from tinycohort.experiments.augmentation_study import command as evaluate
 from tinycohort.experiments.augmentation_study.cell import balanced_rows, lengthened, run_cell
-from tinycohort.experiments.augmentation_study.protocols import (
-    LEFT_OUT,
-    Protocols,
-    cells_of,
-    check_method,
-    split_of,
-    staggered,
-    study_config,
-)
+from tinycohort.experiments.augmentation_study.protocols import Protocols, cells_of, check_method, split_of, staggered, study_config
 from tinycohort.experiments.augmentation_study.report import write_report
 from tinycohort.experiments.augmentation_study.results import Section, explained, reservations, sections_of, tidy_results
 from tinycohort.experiments.engine import page
-from tinycohort.experiments.engine.folder import all_runs, claim, read_config, seed_of, write_run
 from tinycohort.experiments.engine.generators import check_no_leakage, generator_of
-from tinycohort.experiments.engine.prepared import Prepared, stratum
+from tinycohort.experiments.engine.launch import HowToRun
 from tinycohort.experiments.engine.runs import Outcome
-from tinycohort.experiments.engine.settings import classifier_settings_of, content_of_classifier
-from tinycohort.experiments.engine.starting import HowToRun
 from tinycohort.experiments.engine.statistics import corrected_t_test, paired_differences
+from tinycohort.experiments.engine.study_folder import all_runs, claim, read_config, seed_of, write_run
+from tinycohort.experiments.engine.study_images import Prepared, stratum
+from tinycohort.experiments.engine.study_settings import classifier_settings_of, content_of_classifier
 from tinycohort.experiments.engine.systems import System
 
 SIDE = 16
@@ -314,7 +307,7 @@ def test_an_external_cohort_can_be_the_only_test_set(cohort: Path, tmp_path: Pat
 def models(cohort: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What ``augment fit`` writes of the cohort."""
     folder = tmp_path_factory.mktemp("fitted") / "models"
-    fit(Source(str(cohort)), [], FitSettings(latent_dim=2, channels=4, training=TrainingSettings(steps=8)), folder)
+    fit_models(Source(str(cohort)), [], FitSettings(latent_dim=2, channels=4, training=TrainingSettings(steps=8)), folder)
     return folder
 
 
@@ -354,7 +347,7 @@ def test_generators_that_have_seen_who_is_tested_are_refused(cohort: Path, model
         evaluate.configuration_of(request(cohort, protocols=PAPER, generators=other))
     # The models come from the external cohort.
     external = write_cohort(tmp_path / "external", {"AD": 10, "CN": 12}, seed=9)
-    fit(Source(str(external)), [], FitSettings(latent_dim=2, channels=4, training=TrainingSettings(steps=8)), tmp_path / "theirs")
+    fit_models(Source(str(external)), [], FitSettings(latent_dim=2, channels=4, training=TrainingSettings(steps=8)), tmp_path / "theirs")
     split_cohort(Source(str(cohort)).read(), seed=5).save(tmp_path / "theirs/split.json")
     asked = request(cohort, protocols=PAPER, generators=tmp_path / "theirs", test_source=Source(str(external)))
     with pytest.raises(LeakageError, match="p9-"):
@@ -673,7 +666,7 @@ def test_each_start_has_its_own_device(study: Path, tmp_path: Path, monkeypatch:
     told = []
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
     monkeypatch.setattr(
-        "tinycohort.experiments.engine.starting.run_study", lambda study, **how: told.append(study.options) or Outcome(0, 0, ())
+        "tinycohort.experiments.engine.launch.run_study", lambda study, **how: told.append(study.options) or Outcome(0, 0, ())
     )
     config = read_config(study)
     evaluate.evaluate(config, study, HowToRun(device="cpu"))
@@ -693,7 +686,7 @@ def test_data_that_are_gone_are_told_once(study: Path, tmp_path: Path, monkeypat
     # A finished study asks for nothing: its report is drawn without the images.
     evaluate.evaluate(config, copy)
     assert (copy / "report.html").is_file()
-    monkeypatch.setattr("tinycohort.experiments.engine.starting.run_study", lambda *args, **options: pytest.fail("runs were begun"))
+    monkeypatch.setattr("tinycohort.experiments.engine.launch.run_study", lambda *args, **options: pytest.fail("runs were begun"))
     next((copy / "runs").iterdir()).unlink()
     with pytest.raises(DataError, match="nowhere"):
         evaluate.evaluate(config, copy)

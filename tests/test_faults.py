@@ -23,17 +23,18 @@ import torch
 from folders import assert_same_model, results_of, tree, visible
 from torch import nn
 
-from tinycohort.augment import commands, stored
 from tinycohort.augment.autoencoders import VAE
-from tinycohort.augment.model import FittedModel, decode, encode
+from tinycohort.augment.commands import fit as fit_command
+from tinycohort.augment.fitting.model import FittedModel, decode, encode
+from tinycohort.augment.release import outputs as stored
 from tinycohort.classifiers.training import predict_probabilities
-from tinycohort.datasets import batches
-from tinycohort.datasets.batches import in_batches
-from tinycohort.datasets.errors import DataError, UsageError
+from tinycohort.datasets.common import batches
+from tinycohort.datasets.common.batches import in_batches
+from tinycohort.datasets.common.errors import DataError, UsageError
 from tinycohort.datasets.readers import read_cohort
 from tinycohort.datasets.splits import Split
-from tinycohort.experiments.engine import prepared
-from tinycohort.experiments.engine.folder import all_runs
+from tinycohort.experiments.engine import study_images as prepared
+from tinycohort.experiments.engine.study_folder import all_runs
 from tinycohort.experiments.verify import findings_of
 
 ROOT = Path(__file__).parents[1]
@@ -552,13 +553,13 @@ def read(path):
 
 def test_an_image_that_changes_after_the_check_is_refused(augment, fakes, tmp_path, monkeypatch):
     data = fakes.study(tmp_path / "bids", (10, 12, 10))
-    split = commands._split
+    split = fit_command._split
 
     def changing(*args):
         fakes.volume(data / "sub-003/anat/sub-003_T1w.nii.gz", fakes.voxels(99, (10, 12, 10)))
         return split(*args)
 
-    monkeypatch.setattr(commands, "_split", changing)
+    monkeypatch.setattr(fit_command, "_split", changing)
     answer = augment("fit", "--data", data, "--out", tmp_path / "models", *TRAIN, "--epochs", "1")
     assert answer.code == 3
     assert "sub-003_T1w.nii.gz: changed since the cohort was checked" in answer.words

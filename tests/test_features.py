@@ -11,17 +11,18 @@ import torch.nn.functional as F
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from tinycohort.augment import commands
-from tinycohort.augment.fitting import FitSettings
-from tinycohort.augment.training import TrainingSettings
+from tinycohort.augment.commands.fit import fit_models
+from tinycohort.augment.commands.generate import generate_cohort
+from tinycohort.augment.fitting.fit import FitSettings
+from tinycohort.augment.fitting.training import TrainingSettings
 from tinycohort.classifiers.network import CNN
 from tinycohort.classifiers.training import ClassifierSettings
-from tinycohort.datasets.errors import DataError, LeakageError, UsageError
+from tinycohort.datasets.common.errors import DataError, LeakageError, UsageError
 from tinycohort.datasets.readers import Source
 from tinycohort.datasets.splits import split_cohort
 from tinycohort.datasets.transforms import Preparation
 from tinycohort.experiments.fidelity import features, inception
-from tinycohort.experiments.fidelity.compare import FRACTIONS, TOGETHER, Request, compare
+from tinycohort.experiments.fidelity.command import FRACTIONS, TOGETHER, Request, compare
 from tinycohort.experiments.fidelity.features import (
     Extractor,
     Gathered,
@@ -423,7 +424,7 @@ def test_the_classifier_sees_no_image_that_is_compared(fakes, tmp_path, monkeypa
     made = study(tmp_path / "made.npz", fakes, 2, {"AD": 30, "CN": 30}, synthetic=True)
     seen, compared = [], []
     monkeypatch.setattr(
-        "tinycohort.experiments.fidelity.compare.cohort_extractor",
+        "tinycohort.experiments.fidelity.command.cohort_extractor",
         lambda x, y, validation, labels, settings, seed: (
             seen.extend([*x, *validation]) or Extractor(TOY, lambda batch: compared.extend(batch) or batch.flatten(1)[:, :4])
         ),
@@ -468,7 +469,7 @@ def test_images_are_compared_at_the_size_of_the_synthetic_ones(fakes, tmp_path, 
     """At the real images' size, synthetic ones would be scaled up, and be told from real ones by that alone."""
     seen = []
     monkeypatch.setattr(
-        "tinycohort.experiments.fidelity.compare.custom_extractor",
+        "tinycohort.experiments.fidelity.command.custom_extractor",
         lambda path: Extractor(replace(TOY, dimension=2), lambda images: seen.append(images.shape[2:]) or images.flatten(1)[:, :2]),
     )
     real, made, other = tmp_path / "real.npz", tmp_path / "made.npz", tmp_path / "other.npz"
@@ -520,8 +521,8 @@ def fitted(fakes, tmp_path_factory) -> Path:
     root = tmp_path_factory.mktemp("fitted")
     study(root / "real.npz", fakes, 1, {"AD": 100, "CN": 110})
     training = TrainingSettings(epochs=1, precision="fp32", device="cpu")
-    commands.fit(Source(str(root / "real.npz")), [], FitSettings(latent_dim=2, channels=2, training=training), root / "models")
-    commands.generate(root / "models", [], root / "made", n=25, sampler="normal")
+    fit_models(Source(str(root / "real.npz")), [], FitSettings(latent_dim=2, channels=2, training=training), root / "models")
+    generate_cohort(root / "models", [], root / "made", n=25, sampler="normal")
     return root
 
 

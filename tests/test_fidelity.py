@@ -7,7 +7,7 @@ import pytest
 import torch
 from scipy import linalg
 
-from tinycohort.datasets.errors import DataError, UsageError
+from tinycohort.datasets.common.errors import DataError, UsageError
 from tinycohort.experiments.fidelity import scores
 from tinycohort.experiments.fidelity.diversity import LEAST_SIDES, ms_ssim_of_pairs, n_scales
 from tinycohort.experiments.fidelity.features import Passport

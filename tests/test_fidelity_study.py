@@ -14,15 +14,15 @@ import pytest
 import torch
 from matplotlib.text import Text
 
-from tinycohort.augment.fitting import FitSettings
-from tinycohort.augment.model import FittedModel
-from tinycohort.augment.training import TrainingSettings
-from tinycohort.datasets.errors import DataError, GateError, UsageError
+from tinycohort.augment.fitting.fit import FitSettings
+from tinycohort.augment.fitting.model import FittedModel
+from tinycohort.augment.fitting.training import TrainingSettings
+from tinycohort.datasets.common.errors import DataError, GateError, UsageError
 from tinycohort.datasets.readers import Source
 from tinycohort.datasets.spaces import ImageSpace
 from tinycohort.datasets.transforms import Preparation
-from tinycohort.experiments.engine.folder import all_runs, claim, read_config, run_path, seed_of, write_run
-from tinycohort.experiments.engine.settings import fit_settings_of, on_device
+from tinycohort.experiments.engine.study_folder import all_runs, claim, read_config, run_path, seed_of, write_run
+from tinycohort.experiments.engine.study_settings import fit_settings_of, on_device
 from tinycohort.experiments.fidelity import features
 from tinycohort.experiments.fidelity_study import command, data
 from tinycohort.experiments.fidelity_study.cell import (

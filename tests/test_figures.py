@@ -6,8 +6,8 @@ import pytest
 import torch
 from PIL import Image
 
-from tinycohort.augment.figures import SheetRow, _tile, save_contact_sheet, save_latent_map, save_loss_curve
-from tinycohort.augment.stored import load_models
+from tinycohort.augment.fitting.figures import SheetRow, _tile, save_contact_sheet, save_latent_map, save_loss_curve
+from tinycohort.augment.release.outputs import load_models
 from tinycohort.datasets.spaces import ImageSpace
 from tinycohort.datasets.transforms import Images
 

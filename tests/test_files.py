@@ -9,8 +9,8 @@ import sys
 
 import pytest
 
-from tinycohort.datasets.errors import UsageError
-from tinycohort.datasets.files import refuse_existing, whole_file, whole_folder, write_json
+from tinycohort.datasets.common.errors import UsageError
+from tinycohort.datasets.common.files import refuse_existing, whole_file, whole_folder, write_json
 
 
 class Broken(Exception):
@@ -117,7 +117,7 @@ def test_killed_while_writing_it_leaves_the_old_ones(tmp_path):
     code = (
         "import sys, time\n"
         "from pathlib import Path\n"
-        "from tinycohort.datasets.files import whole_file, whole_folder\n"
+        "from tinycohort.datasets.common.files import whole_file, whole_folder\n"
         "root = Path(sys.argv[1])\n"
         "with whole_file(root / 'a') as file, whole_folder(root / 'out', force=True) as folder:\n"
         "    file.write_text('half')\n"

@@ -8,20 +8,20 @@ import torch
 from torch import Tensor, nn
 from torch.distributions import Normal
 
-from tinycohort.augment import figures
 from tinycohort.augment.autoencoders import build_autoencoder
 from tinycohort.augment.autoencoders.flows import LEAST_SLOPE, FlowVAE, InverseAutoregressive, NormalizingFlowVAE, Planar, Radial
-from tinycohort.augment.commands import fit
-from tinycohort.augment.fitting import FitSettings, count_parameters
-from tinycohort.augment.generation import build_sampler, generate_class
-from tinycohort.augment.model import FittedModel, encode
+from tinycohort.augment.commands.fit import fit_models
+from tinycohort.augment.fitting import figures
+from tinycohort.augment.fitting.fit import FitSettings, count_parameters
+from tinycohort.augment.fitting.model import FittedModel, encode
+from tinycohort.augment.fitting.training import TrainingSettings
 from tinycohort.augment.networks import Architecture
 from tinycohort.augment.posterior import Posterior
-from tinycohort.augment.samplers import SAMPLERS, samplers_for
-from tinycohort.augment.training import TrainingSettings
-from tinycohort.datasets.errors import UsageError
+from tinycohort.augment.release.generation import build_sampler, generate_class
+from tinycohort.augment.samplers.registry import SAMPLERS, samplers_for
+from tinycohort.datasets.common.errors import UsageError
+from tinycohort.datasets.common.seeds import seeded_generator
 from tinycohort.datasets.readers import Source
-from tinycohort.datasets.seeds import seeded_generator
 
 FLOWS = [("vae-nf", {"flow": "planar"}), ("vae-nf", {"flow": "radial"}), ("vae-iaf", {})]
 each_flow = pytest.mark.parametrize(("name", "settings"), FLOWS, ids=["planar", "radial", "iaf"])
@@ -246,7 +246,7 @@ def fitted(fakes, tmp_path_factory):
     root = tmp_path_factory.mktemp("flow")
     training = TrainingSettings(epochs=2, batch_size=5, precision="fp32", device="cpu")
     settings = FitSettings(model="vae-nf", latent_dim=2, channels=2, training=training)
-    (model,) = fit(Source(str(fakes.study(root / "study.npz"))), ["AD"], settings, root / "models").values()
+    (model,) = fit_models(Source(str(fakes.study(root / "study.npz"))), ["AD"], settings, root / "models").values()
     return model, root / "models" / "AD"
 
 

@@ -21,17 +21,18 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from tinycohort.augment.commands import generate
-from tinycohort.datasets.benchmark_files import read_idx
+from tinycohort.augment.commands.generate import generate_cohort
 from tinycohort.datasets.check import examine
-from tinycohort.datasets.custody import MANIFEST, require_intact, seal
-from tinycohort.datasets.errors import TinycohortError
+from tinycohort.datasets.common.custody import require_intact, seal
+from tinycohort.datasets.common.errors import TinycohortError
+from tinycohort.datasets.common.files import MANIFEST
+from tinycohort.datasets.image_checks import look_at
 from tinycohort.datasets.images import read_image
-from tinycohort.datasets.looks import look_at
-from tinycohort.datasets.marks import is_marked
+from tinycohort.datasets.layouts.benchmark_files import read_idx
 from tinycohort.datasets.readers import read_cohort
 from tinycohort.datasets.splits import Split, split_cohort
-from tinycohort.experiments.engine.folder import all_runs, read_config
+from tinycohort.datasets.synthetic_mark import is_marked
+from tinycohort.experiments.engine.study_folder import all_runs, read_config
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="hangs and memory are told otherwise there")
 RESULTS = Path(__file__).parents[1] / "docs/results/oasis1-axial"
@@ -123,7 +124,7 @@ def config_json(folder, fakes, studies) -> Reader:
     def read(edits):
         (model / "config.json").write_text(json.dumps(edited(sound, edits)))
         seal(model)
-        generate(model, [], folder / "out", n=1, sampler="normal", force=True)
+        generate_cohort(model, [], folder / "out", n=1, sampler="normal", force=True)
 
     return EDITS, read
 
@@ -137,7 +138,7 @@ def model_files(folder, fakes, studies) -> Reader:
         for other, content in sound.items():
             (model / other).write_bytes(changed(content, flips) if other == name else content)
         seal(model)
-        generate(model, [], folder / "out", n=1, sampler="normal", force=True)
+        generate_cohort(model, [], folder / "out", n=1, sampler="normal", force=True)
 
     return st.tuples(st.sampled_from(sorted(sound)), FLIPS), read
 

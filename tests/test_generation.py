@@ -11,18 +11,19 @@ import pytest
 import torch
 from PIL import Image
 
-from tinycohort.augment import commands, stored
 from tinycohort.augment.autoencoders.ae import AE
 from tinycohort.augment.autoencoders.vae import VAE
-from tinycohort.augment.diagnostics import Diagnostics
-from tinycohort.augment.generation import Generated, generate_class, top_up
-from tinycohort.augment.model import FittedModel, decode
-from tinycohort.augment.model_config import installed_versions
-from tinycohort.augment.samplers import samplers_for
-from tinycohort.augment.synthetic_cohort import write_cohort
+from tinycohort.augment.commands.generate import generate_cohort
+from tinycohort.augment.fitting.model import FittedModel, decode
+from tinycohort.augment.fitting.model_config import installed_versions
+from tinycohort.augment.release import outputs as stored
+from tinycohort.augment.release.generation import Generated, generate_class, top_up
+from tinycohort.augment.release.synthetic_cohort import write_cohort
+from tinycohort.augment.samplers.diagnostics import Diagnostics
+from tinycohort.augment.samplers.registry import samplers_for
 from tinycohort.datasets.check import examine
-from tinycohort.datasets.custody import MANIFEST
-from tinycohort.datasets.errors import UsageError
+from tinycohort.datasets.common.errors import UsageError
+from tinycohort.datasets.common.files import MANIFEST
 from tinycohort.datasets.readers import read_cohort
 from tinycohort.datasets.spaces import ImageSpace
 from tinycohort.datasets.transforms import Images, Preparation, prepare
@@ -239,7 +240,7 @@ def test_top_up_removes_nobody():
 
 
 def generate(studies, name, out, **options):
-    return commands.generate(studies[name].models, options.pop("labels", []), out, **options)
+    return generate_cohort(studies[name].models, options.pop("labels", []), out, **options)
 
 
 def test_balance_counts_the_training_images(studies, tmp_path):
@@ -288,7 +289,7 @@ def test_distances_and_names_of_the_nearest_are_right(studies, tmp_path, name):
 
 def test_without_the_training_images_there_are_no_distances(studies, tmp_path, monkeypatch):
     said = []
-    monkeypatch.setattr(commands.console, "warn", said.append)
+    monkeypatch.setattr("tinycohort.augment.console.warn", said.append)
     generate(studies, "pictures", tmp_path / "out", n=2)
     assert not any("training images" in text for text in said)
     assert (tmp_path / "out.audit.csv").exists()
@@ -305,7 +306,7 @@ def test_without_the_training_images_there_are_no_distances(studies, tmp_path, m
 
 def test_training_images_that_have_changed_in_number_are_not_the_training_images(studies, fakes, tmp_path, monkeypatch):
     said = []
-    monkeypatch.setattr(commands.console, "warn", said.append)
+    monkeypatch.setattr("tinycohort.augment.console.warn", said.append)
     fewer = fakes.study(tmp_path / "fewer.npz", counts={"AD": 10})
     generate(studies, "pictures", tmp_path / "out", n=2, moved={"data": str(fewer)})
     assert any(text.startswith("CN: the training images cannot be read again") for text in said)
@@ -327,7 +328,7 @@ def test_existing_output_is_kept_unless_forced(studies, tmp_path):
 
 
 def test_a_generation_that_fails_leaves_nothing(studies, tmp_path, monkeypatch):
-    from tinycohort.augment import synthetic_cohort
+    from tinycohort.augment.release import synthetic_cohort
 
     calls = []
     write = synthetic_cohort.write_image

@@ -5,8 +5,8 @@ import pytest
 import torch
 
 from tinycohort.augment.autoencoders import RHVAE
-from tinycohort.augment.geodesics import affine, curve_energy, curve_length, flat, geodesics, potential, resample
-from tinycohort.augment.metric import RiemannianMetric
+from tinycohort.augment.geometry.geodesics import affine, curve_energy, curve_length, flat, geodesics, potential, resample
+from tinycohort.augment.geometry.metric import RiemannianMetric
 from tinycohort.augment.networks import Architecture
 
 STARTS = torch.tensor([[0.0, 1.0], [0.0, 1.0], [-3.0, 0.2]], dtype=torch.float64)

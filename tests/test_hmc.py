@@ -9,7 +9,7 @@ from scipy.stats import norm
 from torch import Tensor
 
 from tinycohort.augment import hmc
-from tinycohort.augment.metric import RiemannianMetric
+from tinycohort.augment.geometry.metric import RiemannianMetric
 
 CONFIDENCE = 1 - 1e-4  # per test: a right sampler fails one at 1 seed in 10,000, and the seeds here are fixed
 COVARIANCE = torch.tensor([[4.0, 0.9, 0.0], [0.9, 1.0, -0.1], [0.0, -0.1, 0.25]], dtype=torch.float64)

@@ -14,7 +14,7 @@ from tinycohort.augment.autoencoders.hvae import HVAE, REFERENCE_IMAGES
 from tinycohort.augment.autoencoders.likelihood import reconstruction_loss
 from tinycohort.augment.networks import Architecture
 from tinycohort.augment.posterior import Posterior
-from tinycohort.datasets.errors import UsageError
+from tinycohort.datasets.common.errors import UsageError
 
 D = 3
 each_tempering = pytest.mark.parametrize("tempering", ["fixed", "free", "none"])

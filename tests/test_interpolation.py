@@ -10,19 +10,19 @@ import pytest
 import torch
 from PIL import Image
 
-from tinycohort.augment import decoded_paths
 from tinycohort.augment.autoencoders import InverseAutoregressiveVAE
-from tinycohort.augment.decoded_paths import decode_codes, interpolate_class, named_ends, training_ends
-from tinycohort.augment.figures import PathRow, save_paths
-from tinycohort.augment.fitting import posterior_of
-from tinycohort.augment.geodesics import curve_length, flat
-from tinycohort.augment.interpolation import KINDS, interpolate, outside_support
-from tinycohort.augment.metric import RiemannianMetric
+from tinycohort.augment.commands import interpolate as decoded_paths
+from tinycohort.augment.commands.interpolate import decode_codes, interpolate_class, named_ends, training_ends
+from tinycohort.augment.fitting.figures import PathRow, save_paths
+from tinycohort.augment.fitting.fit import posterior_of
+from tinycohort.augment.geometry.geodesics import curve_length, flat
+from tinycohort.augment.geometry.interpolation import KINDS, interpolate, outside_support
+from tinycohort.augment.geometry.metric import RiemannianMetric
+from tinycohort.augment.geometry.support import off_manifold
 from tinycohort.augment.networks import Architecture
-from tinycohort.augment.riemannian import off_manifold
-from tinycohort.augment.stored import load_models
-from tinycohort.datasets.errors import UsageError
-from tinycohort.datasets.marks import MARK
+from tinycohort.augment.release.outputs import load_models
+from tinycohort.datasets.common.errors import UsageError
+from tinycohort.datasets.images import MARK
 from tinycohort.datasets.readers import read_cohort
 from tinycohort.datasets.spaces import ImageSpace
 from tinycohort.datasets.transforms import Images, prepare

@@ -13,7 +13,7 @@ from tinycohort.augment.autoencoders.iwae import IWAE
 from tinycohort.augment.autoencoders.likelihood import importance_weighted_error, loss_of_error, reconstruction_loss
 from tinycohort.augment.networks import Architecture
 from tinycohort.augment.posterior import Posterior, log_standard_normal
-from tinycohort.datasets.errors import UsageError
+from tinycohort.datasets.common.errors import UsageError
 
 FAILS = 1e-4  # a right model fails a test once in so many seeds; seeds are fixed
 

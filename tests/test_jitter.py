@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from tinycohort.augment.jitter import BEND, BEND_GRID, GAIN, ROTATION, SCALE, SHIFT, jitter, sampling_grid
+from tinycohort.augment.fitting.jitter import BEND, BEND_GRID, GAIN, ROTATION, SCALE, SHIFT, jitter, sampling_grid
 
 SHAPES = {"2-D": (24, 20), "3-D": (14, 12, 10)}
 
@@ -108,7 +108,7 @@ def test_displacements_have_no_preferred_direction(shape):
 def test_a_rotation_turns_voxels_whatever_the_field_of_view(monkeypatch):
     """A bar along either side of a field that is four times as long as wide turns by the same angle, which is within the amplitude."""
     for name in ("SCALE", "SHIFT", "BEND", "GAIN"):
-        monkeypatch.setattr(f"tinycohort.augment.jitter.{name}", 0.0)
+        monkeypatch.setattr(f"tinycohort.augment.fitting.jitter.{name}", 0.0)
     shape = (96, 24)
     x, y = torch.meshgrid(*(torch.arange(side) - (side - 1) / 2 for side in shape), indexing="ij")
     angles = []

@@ -12,15 +12,16 @@ from scipy.stats import multivariate_normal
 from sklearn.covariance import ledoit_wolf
 from torch import Tensor
 
-from tinycohort.augment import law_scores, left_out
 from tinycohort.augment.autoencoders import build_autoencoder
 from tinycohort.augment.autoencoders.ae import AE
-from tinycohort.augment.law_scores import COLUMNS, SINGULAR, WITHOUT, LawScore, LawScores, score_laws
-from tinycohort.augment.left_out import People, choose_kernels, choose_manifold
-from tinycohort.augment.metric import RiemannianMetric
+from tinycohort.augment.geometry.metric import RiemannianMetric
 from tinycohort.augment.networks import Architecture
 from tinycohort.augment.posterior import Posterior
-from tinycohort.augment.samplers import Latents, fit_sampler, samplers_for
+from tinycohort.augment.samplers import law_scores, left_out
+from tinycohort.augment.samplers.latents import Latents
+from tinycohort.augment.samplers.law_scores import COLUMNS, SINGULAR, WITHOUT, LawScore, LawScores, score_laws
+from tinycohort.augment.samplers.left_out import People, choose_kernels, choose_manifold
+from tinycohort.augment.samplers.registry import fit_sampler, samplers_for
 
 
 def latents_of(codes: Tensor, log_var: float = -5.0, model: str = "vae") -> Latents:
@@ -112,7 +113,7 @@ def test_what_was_chosen_is_drawn_without_another_look(scored, monkeypatch):
     latents, scores = scored
     expected = fit_sampler("riemannian", latents).sample(5, seeded(0))[0]
     for name in ("choose_manifold", "choose_kernels", "choose_mixture"):
-        monkeypatch.setattr(f"tinycohort.augment.samplers.{name}", lambda *_, **__: pytest.fail("it looks again"))
+        monkeypatch.setattr(f"tinycohort.augment.samplers.registry.{name}", lambda *_, **__: pytest.fail("it looks again"))
     chosen = replace(latents, chosen=scores.settings)
     assert torch.equal(fit_sampler("riemannian", chosen).sample(5, seeded(0))[0], expected)
     for name in ("kde", "mixture"):

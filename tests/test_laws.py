@@ -11,7 +11,8 @@ from sklearn.covariance import ledoit_wolf as reference_ledoit_wolf
 from sklearn.neighbors import KernelDensity
 from torch import Tensor
 
-from tinycohort.augment.laws import (
+from tinycohort.augment.posterior import Posterior
+from tinycohort.augment.samplers.laws import (
     COLLAPSED,
     RIDGE,
     Gaussian,
@@ -22,9 +23,8 @@ from tinycohort.augment.laws import (
     log_sum_of_kernels,
     log_sums_of_kernels,
 )
-from tinycohort.augment.posterior import Posterior
-from tinycohort.augment.samplers import AggregatedPosterior
-from tinycohort.datasets.errors import UsageError
+from tinycohort.augment.samplers.plain import AggregatedPosterior
+from tinycohort.datasets.common.errors import UsageError
 
 LEVEL = 1e-4  # of every test; seeds are fixed
 LAWS = {
@@ -165,7 +165,7 @@ def test_sums_of_kernels_keep_their_digits_far_away_and_in_chunks(monkeypatch):
     squares = (y[:, None] - centres).square().sum(dim=2)
     expected = torch.stack([(-squares / (2 * width**2)).logsumexp(dim=1) for width in widths])
     assert torch.allclose(log_sums_of_kernels(y, centres, widths), expected, rtol=1e-8)
-    monkeypatch.setattr("tinycohort.augment.laws.CHUNK", 100)
+    monkeypatch.setattr("tinycohort.augment.samplers.laws.CHUNK", 100)
     assert torch.allclose(log_sums_of_kernels(y, centres, widths), expected, rtol=1e-8)
     assert torch.equal(log_sum_of_kernels(y, centres, 0.7), log_sums_of_kernels(y, centres, widths)[1])
 

@@ -9,8 +9,8 @@ import torch
 from grids import numpy_state, seeded
 from scipy.stats import binom
 
-from tinycohort.augment.laws import Kernels, Mixture, Whitening
-from tinycohort.augment.left_out import (
+from tinycohort.augment.samplers.laws import Kernels, Mixture, Whitening
+from tinycohort.augment.samplers.left_out import (
     FEW_FOLDS,
     FOLDS,
     MOST_SCORED,
@@ -24,7 +24,7 @@ from tinycohort.augment.left_out import (
     conformal_threshold,
     rows_of,
 )
-from tinycohort.augment.manifold import Manifold
+from tinycohort.augment.samplers.manifold import Manifold
 
 LEVEL = 1e-4  # of every test; seeds are fixed
 

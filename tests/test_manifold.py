@@ -10,11 +10,11 @@ from grids import chi_squared, grid, seeded
 from scipy.stats import chi2, norm
 from torch import Tensor
 
-from tinycohort.augment.crowds import Crowd, log_constants
-from tinycohort.augment.laws import Whitening
-from tinycohort.augment.manifold import BLOCK, MIXED, N_PROPOSALS, Manifold
-from tinycohort.augment.metric import RiemannianMetric
-from tinycohort.datasets.errors import UsageError
+from tinycohort.augment.geometry.metric import RiemannianMetric
+from tinycohort.augment.samplers.crowds import Crowd, log_constants
+from tinycohort.augment.samplers.laws import Whitening
+from tinycohort.augment.samplers.manifold import BLOCK, MIXED, N_PROPOSALS, Manifold
+from tinycohort.datasets.common.errors import UsageError
 
 LEVEL = 1e-4  # of every test; seeds are fixed
 SHIFT, SCALE = torch.tensor([3.0, -1.0, 0.5], dtype=torch.float64), torch.tensor([2.0, 0.7, 1.2], dtype=torch.float64)

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tinycohort.augment import medoids
-from tinycohort.augment.medoids import _Clusters, faster_pam
+from tinycohort.augment.geometry import medoids
+from tinycohort.augment.geometry.medoids import _Clusters, faster_pam
 
 
 def distances(n: int, seed: int = 0, *, whole: bool = False) -> np.ndarray:

@@ -7,10 +7,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from tinycohort.augment import metric as metric_module
-from tinycohort.augment.metric import RiemannianMetric, largest_nearest_distance, nearest_distances
+from tinycohort.augment.geometry import metric as metric_module
+from tinycohort.augment.geometry.metric import RiemannianMetric, largest_nearest_distance, nearest_distances
 from tinycohort.augment.posterior import Posterior
-from tinycohort.datasets.errors import UsageError
+from tinycohort.datasets.common.errors import UsageError
 
 EPS64 = torch.finfo(torch.float64).eps
 EPS32 = torch.finfo(torch.float32).eps

@@ -15,13 +15,14 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
-from tinycohort.augment.card import model_card
-from tinycohort.augment.fitting import PRESETS
-from tinycohort.augment.model import FittedModel
-from tinycohort.augment.model_config import FORMAT, MetricSettings, ModelConfig, Participants, poor_fit_warnings
-from tinycohort.augment.stored import load_models
-from tinycohort.datasets.custody import MANIFEST, seal
-from tinycohort.datasets.errors import DataError, UsageError
+from tinycohort.augment.fitting.fit import PRESETS
+from tinycohort.augment.fitting.model import FittedModel
+from tinycohort.augment.fitting.model_card import model_card
+from tinycohort.augment.fitting.model_config import FORMAT, MetricSettings, ModelConfig, Participants, poor_fit_warnings
+from tinycohort.augment.release.outputs import load_models
+from tinycohort.datasets.common.custody import seal
+from tinycohort.datasets.common.errors import DataError, UsageError
+from tinycohort.datasets.common.files import MANIFEST
 
 EACH = ("pictures", "volumes", "slices", "ae")
 
@@ -61,7 +62,7 @@ def test_what_is_saved_is_loaded(studies, tmp_path, name):
 
 
 def test_a_model_is_saved_in_the_same_bytes_by_every_process(studies, tmp_path):
-    saved = "import sys; from pathlib import Path; from tinycohort.augment.model import FittedModel as M; "
+    saved = "import sys; from pathlib import Path; from tinycohort.augment.fitting.model import FittedModel as M; "
     saved += "model = M.load(Path(sys.argv[1])); [model.save(Path(folder)) for folder in sys.argv[2:]]"
     folders = [tmp_path / str(i) for i in range(6)]
     for folder in folders:

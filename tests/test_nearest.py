@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from tinycohort.augment.nearest import explained_variance, nearest_images
+from tinycohort.augment.fitting.nearest import explained_variance, nearest_images
 
 
 def images(n: int, shape: tuple[int, ...], seed: int) -> torch.Tensor:

@@ -12,7 +12,7 @@ from torch import nn
 from tinycohort.augment.networks import Architecture, default_channels
 from tinycohort.augment.networks.resampling import Resampled
 from tinycohort.augment.networks.transposed import with_even_outputs
-from tinycohort.datasets.errors import UsageError
+from tinycohort.datasets.common.errors import UsageError
 
 PLANES = [*itertools.product((8, 9, 11, 15, 16, 17, 23, 31), repeat=2), (8, 97), (80, 96), (61, 73), (104, 88)]
 VOLUMES = [*itertools.product((8, 9, 15, 17), repeat=3), (10, 12, 10), (40, 48, 40), (37, 41, 35)]

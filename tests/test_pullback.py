@@ -5,8 +5,8 @@ import torch
 from torch import nn
 
 from tinycohort.augment.autoencoders import VAE
+from tinycohort.augment.geometry.pullback import agreement, best_precision, pullback
 from tinycohort.augment.networks import Architecture
-from tinycohort.augment.pullback import agreement, best_precision, pullback
 
 
 def test_of_a_linear_decoder_it_is_the_gram_matrix_everywhere():

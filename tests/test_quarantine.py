@@ -7,12 +7,12 @@ import pandas as pd
 import pytest
 import torch
 
-from tinycohort.augment import stored
-from tinycohort.augment.diagnostics import Diagnostics
-from tinycohort.augment.generation import Generated
-from tinycohort.augment.quarantine import already_set_aside, apply_gate, quarantine_of, record
-from tinycohort.augment.synthetic_cohort import write_cohort
-from tinycohort.datasets.errors import DataError
+from tinycohort.augment.release import outputs as stored
+from tinycohort.augment.release.generation import Generated
+from tinycohort.augment.release.quarantine import already_set_aside, apply_gate, quarantine_of, record
+from tinycohort.augment.release.synthetic_cohort import write_cohort
+from tinycohort.augment.samplers.diagnostics import Diagnostics
+from tinycohort.datasets.common.errors import DataError
 from tinycohort.datasets.readers import read_cohort
 from tinycohort.datasets.transforms import Images, Preparation, prepare
 

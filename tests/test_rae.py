@@ -9,11 +9,11 @@ from torch import nn
 from torch.nn.utils.parametrize import is_parametrized
 
 from tinycohort.augment.autoencoders.rae import RAE, RAEGP, RAEL2, RAESN
-from tinycohort.augment.fitting import FitSettings, fit_class
-from tinycohort.augment.model import FittedModel
+from tinycohort.augment.fitting.fit import FitSettings, fit_class
+from tinycohort.augment.fitting.model import FittedModel
+from tinycohort.augment.fitting.training import TrainingSettings, train
 from tinycohort.augment.networks import Architecture
-from tinycohort.augment.training import TrainingSettings, train
-from tinycohort.datasets.errors import UsageError
+from tinycohort.datasets.common.errors import UsageError
 from tinycohort.datasets.readers import read_cohort
 from tinycohort.datasets.splits import split_cohort
 

@@ -7,15 +7,15 @@ from dataclasses import replace
 import pytest
 import torch
 
-from tinycohort.augment.generation import build_sampler, draw_latents
-from tinycohort.augment.manifold import HOLDS, Manifold
-from tinycohort.augment.model import FittedModel
-from tinycohort.augment.model_config import MetricSettings
+from tinycohort.augment.fitting.model import FittedModel
+from tinycohort.augment.fitting.model_config import MetricSettings
 from tinycohort.augment.posterior import Posterior
-from tinycohort.augment.riemannian import Riemannian
-from tinycohort.augment.samplers import AUTO, N_ITERATIONS, parse_reach
-from tinycohort.datasets.errors import UsageError
-from tinycohort.datasets.seeds import seeded_generator
+from tinycohort.augment.release.generation import build_sampler, draw_latents
+from tinycohort.augment.samplers.manifold import HOLDS, Manifold
+from tinycohort.augment.samplers.registry import AUTO, N_ITERATIONS, parse_reach
+from tinycohort.augment.samplers.riemannian import Riemannian
+from tinycohort.datasets.common.errors import UsageError
+from tinycohort.datasets.common.seeds import seeded_generator
 from tinycohort.experiments.engine.systems import System
 
 

@@ -13,10 +13,10 @@ from PIL import Image
 
 from tinycohort.datasets.check import examine
 from tinycohort.datasets.cohort import Cohort
-from tinycohort.datasets.errors import DataError, UsageError
-from tinycohort.datasets.ids import participant_of, scan_of
+from tinycohort.datasets.common.errors import DataError, UsageError
+from tinycohort.datasets.identity import participant_of, scan_of
 from tinycohort.datasets.images import read_image
-from tinycohort.datasets.oasis import fetch_vbm
+from tinycohort.datasets.layouts.oasis import fetch_vbm
 from tinycohort.datasets.readers import read_cohort
 
 

@@ -12,14 +12,17 @@ import torch
 from folders import tree
 from scipy import stats
 
-from tinycohort.augment import commands, generation, stored
-from tinycohort.augment.gate import Gate
-from tinycohort.augment.generation import build_sampler, generate_class
-from tinycohort.augment.quarantine import already_set_aside, apply_gate, quarantine_of
-from tinycohort.augment.redrawing import replace_refused
-from tinycohort.augment.samplers import Normal
-from tinycohort.augment.screening import screen_of
-from tinycohort.datasets.errors import GateError
+from tinycohort.augment.commands.fit import fit_models
+from tinycohort.augment.commands.generate import generate_cohort
+from tinycohort.augment.release import generation
+from tinycohort.augment.release import outputs as stored
+from tinycohort.augment.release.gate import Gate
+from tinycohort.augment.release.generation import build_sampler, generate_class
+from tinycohort.augment.release.quarantine import already_set_aside, apply_gate, quarantine_of
+from tinycohort.augment.release.redrawing import replace_refused
+from tinycohort.augment.release.screening import screen_of
+from tinycohort.augment.samplers.plain import Normal
+from tinycohort.datasets.common.errors import GateError
 from tinycohort.datasets.readers import read_cohort
 from tinycohort.datasets.transforms import Images, Preparation, prepare
 from tinycohort.experiments import demo
@@ -155,10 +158,10 @@ def training_images(studies, model):
 @pytest.mark.slow
 def test_the_demo_gets_what_it_asks_for(tmp_path):
     """`benchmarks/delivery.py` does so for more fits and seeds."""
-    models = commands.fit(demo.SOURCE, [], demo.demo_settings(demo.STEPS), tmp_path / "models")
+    models = fit_models(demo.SOURCE, [], demo.demo_settings(demo.STEPS), tmp_path / "models")
     n = demo.wanted_images(models)
     for seed in range(5):
-        commands.generate(tmp_path / "models", [], tmp_path / "syn", balance=True, n=n, seed=seed, force=True)
+        generate_cohort(tmp_path / "models", [], tmp_path / "syn", balance=True, n=n, seed=seed, force=True)
         made = read_cohort(tmp_path / "syn").counts()
         real = models["AD"].config.data["counts"]
         assert {label: real[label] + made[label] for label in real} == dict.fromkeys(real, n)
@@ -186,14 +189,14 @@ def copying(studies, monkeypatch):
                 patch.setattr(generation, "decode", decode)
                 return draw(model, n, **options)
 
-        monkeypatch.setattr(commands, "generate_class", drawn)
+        monkeypatch.setattr("tinycohort.augment.commands.generate.generate_class", drawn)
         return drawn
 
     return make
 
 
 def generate(studies, out, **options):
-    return commands.generate(studies["pictures"].models, [], out, **({"n": 40, "sampler": "normal"} | options))
+    return generate_cohort(studies["pictures"].models, [], out, **({"n": 40, "sampler": "normal"} | options))
 
 
 def gates(folder):
@@ -320,7 +323,7 @@ def test_a_cohort_that_is_refused_leaves_the_one_that_it_would_have_replaced(stu
     assert read_cohort(tmp_path / "syn").counts() == {"AD": 40, "CN": 40}
 
 
-@pytest.mark.parametrize("when", ["tinycohort.augment.commands.record", "tinycohort.datasets.files.os.replace"])
+@pytest.mark.parametrize("when", ["tinycohort.augment.commands.generate.record", "tinycohort.datasets.common.files.os.replace"])
 def test_a_cohort_that_cannot_be_written_leaves_the_old_one(studies, tmp_path, monkeypatch, when):
     generate(studies, tmp_path / "syn")
     apply_gate(tmp_path / "syn", {"synAD0003": "a copy of 007"}, {"By": "a test", "SetAside": {"AD": 1}, "Passed": True})
@@ -358,7 +361,7 @@ def test_without_the_training_images_the_latents_tell(augment, studies, tmp_path
         return z, diagnostics
 
     monkeypatch.setattr(Normal, "sample", reconstructing)
-    monkeypatch.setattr(commands, "load_models", lambda folder, labels: {"AD": apart["AD"]})
+    monkeypatch.setattr("tinycohort.augment.commands.generate.load_models", lambda folder, labels: {"AD": apart["AD"]})
     words = ("generate", "--models", "models", "-n", 40, "--sampler", "normal", "--data", tmp_path / "moved.npz")
     answer = augment(*words, "--out", tmp_path / "syn")
     assert answer.code == 0, answer.err
@@ -375,7 +378,7 @@ def test_without_the_training_images_the_latents_tell(augment, studies, tmp_path
 
 def test_where_nothing_can_be_compared_the_description_says_so(studies, tmp_path):
     moved = {"data": str(tmp_path / "moved.npz")}
-    commands.generate(studies["ae"].models, [], tmp_path / "syn", n=5, sampler="normal", moved=moved)
+    generate_cohort(studies["ae"].models, [], tmp_path / "syn", n=5, sampler="normal", moved=moved)
     (entry,) = gates(tmp_path / "syn")
     assert entry["LookedAt"] == {"AD": "nothing", "CN": "nothing"}
     assert entry["Refused"] == {"AD": 0, "CN": 0}

@@ -11,7 +11,6 @@ import pytest
 import torch
 from folders import tree
 
-from tinycohort.augment import commands
 from tinycohort.datasets.readers import read_cohort
 
 QUICK = ("--epochs", "2", "--channels", "2", "--latent-dim", "2", "--batch-size", "5", "--precision", "fp32", "--device", "cpu")
@@ -343,7 +342,7 @@ def test_a_defect_of_ours_goes_to_a_log(augment, tmp_path, monkeypatch):
     def broken(*args, **options):
         raise ZeroDivisionError("by nought")
 
-    monkeypatch.setattr(commands, "check", broken)
+    monkeypatch.setattr("tinycohort.augment.commands.check.check_cohort", broken)
     answer = augment("check", "--data", "demo [1]")
     assert answer.code == 1
     assert "Traceback" not in answer.err

@@ -12,8 +12,8 @@ from tinycohort.augment.autoencoders import LearntMetric
 from tinycohort.augment.autoencoders.hvae import HVAE
 from tinycohort.augment.autoencoders.rhvae import RHVAE, KernelMetric, Point, Solver, _squares, generalised_leapfrog
 from tinycohort.augment.networks import Architecture
-from tinycohort.augment.riemannian import OwnMetric
-from tinycohort.datasets.errors import UsageError
+from tinycohort.augment.samplers.own_metric import OwnMetric
+from tinycohort.datasets.common.errors import UsageError
 
 D, K = 3, 5
 EXACT = Solver(1e-15, 200)
@@ -327,7 +327,7 @@ class Learnt(LearntMetric):
 
 
 def test_own_metric_s_density_and_gradient(monkeypatch):
-    monkeypatch.setattr("tinycohort.augment.riemannian.CHUNK_MATRICES", 7 * D * K)  # in chunks of 7
+    monkeypatch.setattr("tinycohort.augment.samplers.riemannian.CHUNK_MATRICES", 7 * D * K)  # in chunks of 7
     metric, z = kernel(), 0.5 * normal((30, D), 2)
     point = Point.at(z, curved, metric)
     log_p, gradient = OwnMetric(Learnt(metric)).log_density()(z)

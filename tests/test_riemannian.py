@@ -5,8 +5,9 @@ import torch
 from grids import chi_squared, seeded
 from torch import Tensor
 
-from tinycohort.augment.metric import RiemannianMetric
-from tinycohort.augment.riemannian import BLOCK, MIXED, Riemannian
+from tinycohort.augment.geometry.metric import RiemannianMetric
+from tinycohort.augment.samplers.chains import BLOCK, MIXED
+from tinycohort.augment.samplers.riemannian import Riemannian
 
 LEVEL = 1e-4  # of every test; seeds are fixed
 APART = torch.tensor([[0.0, 0.0], [6.0, 1.0], [1.0, 7.0], [8.0, 8.0], [9.0, 8.6]], dtype=torch.float64)

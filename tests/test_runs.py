@@ -14,9 +14,9 @@ import pytest
 from folders import results_of
 
 import tinycohort.datasets
-from tinycohort.datasets.errors import DataError, UsageError
-from tinycohort.experiments.engine.folder import all_runs, collect_failures, read_config, run_path, seed_of, slug
+from tinycohort.datasets.common.errors import DataError, UsageError
 from tinycohort.experiments.engine.runs import Progress, Shard, Study, _groups, grid, run_study
+from tinycohort.experiments.engine.study_folder import all_runs, collect_failures, read_config, run_path, seed_of, slug
 from tinycohort.experiments.engine.workers import name_of
 
 CELLS = grid(run=range(4))
@@ -24,7 +24,7 @@ CELLS = grid(run=range(4))
 JOBS = """
 import os, signal, time
 import numpy as np, torch
-from tinycohort.datasets.errors import LeakageError
+from tinycohort.datasets.common.errors import LeakageError
 
 
 def call(key, folder):
@@ -379,7 +379,7 @@ def test_arguments_that_cannot_be(tmp_path):
         name_of(lambda key, seed, folder: {})
     with pytest.raises(ModuleNotFoundError):
         name_of("toy_jobs_that_are_not:score")
-    assert name_of(tinycohort.datasets.files.write_json) == "tinycohort.datasets.files:write_json"
+    assert name_of(tinycohort.datasets.common.files.write_json) == "tinycohort.datasets.common.files:write_json"
     assert not list(tmp_path.iterdir())
 
 

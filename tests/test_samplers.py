@@ -12,29 +12,16 @@ from torch import Tensor
 from tinycohort.augment import hmc
 from tinycohort.augment.autoencoders import AUTOENCODERS, GaussianAutoencoder
 from tinycohort.augment.autoencoders.ae import AE
-from tinycohort.augment.metric import RiemannianMetric
+from tinycohort.augment.geometry.metric import RiemannianMetric
+from tinycohort.augment.geometry.support import default_log_threshold, off_manifold
 from tinycohort.augment.networks import Architecture
 from tinycohort.augment.posterior import Posterior
-from tinycohort.augment.riemannian import (
-    DETERMINANT_CLAMP,
-    Riemannian,
-    RiemannianPaper,
-    RiemannianReleased,
-    default_log_threshold,
-    off_manifold,
-)
-from tinycohort.augment.samplers import (
-    AUTO,
-    DEFAULT_SAMPLER,
-    SAMPLERS,
-    AggregatedPosterior,
-    GaussianMixture,
-    Latents,
-    Normal,
-    fit_sampler,
-    samplers_for,
-)
-from tinycohort.datasets.errors import UsageError
+from tinycohort.augment.samplers.latents import Latents
+from tinycohort.augment.samplers.plain import AggregatedPosterior, GaussianMixture, Normal
+from tinycohort.augment.samplers.published import DETERMINANT_CLAMP, RiemannianPaper, RiemannianReleased
+from tinycohort.augment.samplers.registry import AUTO, DEFAULT_SAMPLER, SAMPLERS, fit_sampler, samplers_for
+from tinycohort.augment.samplers.riemannian import Riemannian
+from tinycohort.datasets.common.errors import UsageError
 
 CONFIDENCE = 1 - 1e-4  # per test, all its comparisons together; seeds are fixed
 CHAINS = ("riemannian", "riemannian-paper", "riemannian-released")

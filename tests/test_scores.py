@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import balanced_accuracy_score, classification_report, roc_auc_score
 
-from tinycohort.classifiers.scores import scores
+from tinycohort.classifiers.performance import scores
 
 # Two classes, by hand: of 3 AD two are found, of 5 CN four.
 LABELS = np.array([0, 0, 0, 1, 1, 1, 1, 1])

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from tinycohort.augment.geodesics import curve_length, flat, geodesics, resample
-from tinycohort.augment.shortest_paths import distance_maps, paths_through
+from tinycohort.augment.geometry.geodesics import curve_length, flat, geodesics, resample
+from tinycohort.augment.geometry.shortest_paths import distance_maps, paths_through
 
 AXIS = torch.linspace(-1, 1, 41, dtype=torch.float64)
 GRID = torch.cartesian_prod(AXIS, AXIS)

@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 from folders import results_of
 
-from tinycohort.datasets.errors import UsageError
-from tinycohort.experiments.engine.folder import all_runs
+from tinycohort.datasets.common.errors import UsageError
 from tinycohort.experiments.engine.runs import Study, grid, run_study
 from tinycohort.experiments.engine.slurm import sbatch_script, submit
+from tinycohort.experiments.engine.study_folder import all_runs
 
 ONE_NODE = Path(__file__).parent / "slurm/one_node.sh"
 NEEDED = ("munged", "slurmctld", "slurmd", "sbatch", "sinfo")

@@ -9,14 +9,14 @@ import pytest
 import torch
 from PIL import Image
 
-from tinycohort.augment.diagnostics import Diagnostics
-from tinycohort.augment.figures import _tile
-from tinycohort.augment.generation import Generated
-from tinycohort.augment.stored import load_models
-from tinycohort.augment.synthetic_cohort import write_cohort, write_image
+from tinycohort.augment.fitting.figures import _tile
+from tinycohort.augment.release.generation import Generated
+from tinycohort.augment.release.outputs import load_models
+from tinycohort.augment.release.synthetic_cohort import write_cohort, write_image
+from tinycohort.augment.samplers.diagnostics import Diagnostics
 from tinycohort.datasets.check import examine
 from tinycohort.datasets.cohort import Cohort
-from tinycohort.datasets.errors import DataError
+from tinycohort.datasets.common.errors import DataError
 from tinycohort.datasets.images import ImageError, read_image
 from tinycohort.datasets.readers import read_cohort
 from tinycohort.datasets.spaces import PLANES, ImageSpace, as_seen, in_ras, picture_axes

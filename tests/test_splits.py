@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 
 from tinycohort.datasets.cohort import Cohort
-from tinycohort.datasets.errors import DataError, LeakageError, UsageError
+from tinycohort.datasets.common.errors import DataError, LeakageError, UsageError
 from tinycohort.datasets.splits import FRACTIONS, Split, check_disjoint, split_cohort
 
 

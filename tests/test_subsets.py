@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 
 from tinycohort.datasets.cohort import Cohort
-from tinycohort.datasets.errors import UsageError
-from tinycohort.datasets.rows import cohort_table
+from tinycohort.datasets.common.errors import UsageError
+from tinycohort.datasets.layouts.table import cohort_table
 from tinycohort.datasets.splits import split_cohort
-from tinycohort.datasets.subsets import LEFT_OUT, of_training_size
+from tinycohort.datasets.training_sizes import LEFT_OUT, of_training_size
 
 
 def unequal(n: int = 1003) -> Cohort:

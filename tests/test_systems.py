@@ -4,10 +4,10 @@ import pytest
 import torch
 
 from tinycohort.augment.autoencoders import AUTOENCODERS, defaults
-from tinycohort.augment.fitting import FitSettings
-from tinycohort.augment.model import FittedModel
-from tinycohort.augment.samplers import SAMPLERS, samplers_for
-from tinycohort.datasets.errors import UsageError
+from tinycohort.augment.fitting.fit import FitSettings
+from tinycohort.augment.fitting.model import FittedModel
+from tinycohort.augment.samplers.registry import SAMPLERS, samplers_for
+from tinycohort.datasets.common.errors import UsageError
 from tinycohort.experiments.engine.systems import System
 from tinycohort.experiments.fidelity_study.plans import PLANS, TEST, VALIDATION, plan_of
 

@@ -5,9 +5,9 @@ import pandas as pd
 import pytest
 import torch
 
-from tinycohort.augment.fitting import PRESETS
-from tinycohort.datasets.errors import UsageError
-from tinycohort.datasets.rings import rings_and_discs
+from tinycohort.augment.fitting.fit import PRESETS
+from tinycohort.datasets.common.errors import UsageError
+from tinycohort.datasets.layouts.rings import rings_and_discs
 from tinycohort.experiments import toy
 
 

@@ -10,18 +10,18 @@ import pytest
 import torch
 from torch import Tensor
 
-from tinycohort.augment import training
 from tinycohort.augment.autoencoders import AE, VAE
-from tinycohort.augment.fitting import PRESETS, FitSettings, Hooks, fit_class, fit_warnings, plan_digest
-from tinycohort.augment.model import FittedModel
+from tinycohort.augment.fitting import training
+from tinycohort.augment.fitting.fit import PRESETS, FitSettings, Hooks, fit_class, fit_warnings, plan_digest
+from tinycohort.augment.fitting.model import FittedModel
+from tinycohort.augment.fitting.training import Schedule, TrainingSettings, default_steps, train
 from tinycohort.augment.networks import Architecture
-from tinycohort.augment.training import Schedule, TrainingSettings, default_steps, train
-from tinycohort.datasets.batches import resident_batches
 from tinycohort.datasets.check import examine
-from tinycohort.datasets.compute import choose_device
-from tinycohort.datasets.errors import DataError, GateError, UsageError
+from tinycohort.datasets.common.batches import resident_batches
+from tinycohort.datasets.common.compute import choose_device
+from tinycohort.datasets.common.errors import DataError, GateError, UsageError
+from tinycohort.datasets.common.seeds import derived_seed, seeded_generator
 from tinycohort.datasets.readers import read_cohort
-from tinycohort.datasets.seeds import derived_seed, seeded_generator
 from tinycohort.datasets.splits import Split, split_cohort
 
 SETTINGS = TrainingSettings(epochs=6, learning_rate=1e-2, batch_size=5, patience=3, precision="fp32", device="cpu")

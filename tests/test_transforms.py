@@ -13,7 +13,7 @@ from PIL import Image
 
 from tinycohort.datasets import transforms
 from tinycohort.datasets.cohort import Cohort
-from tinycohort.datasets.errors import DataError, UsageError
+from tinycohort.datasets.common.errors import DataError, UsageError
 from tinycohort.datasets.readers import read_cohort
 from tinycohort.datasets.spaces import ImageSpace
 from tinycohort.datasets.transforms import Preparation, default_size, parse_position, prepare

@@ -6,10 +6,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from tinycohort.augment import two_stage
 from tinycohort.augment.posterior import Posterior
-from tinycohort.augment.two_stage import SecondStage, TwoStage
-from tinycohort.datasets.errors import UsageError
+from tinycohort.augment.samplers import two_stage
+from tinycohort.augment.samplers.two_stage import SecondStage, TwoStage
+from tinycohort.datasets.common.errors import UsageError
 
 CENTRES = torch.tensor([[-1.0, -0.5], [1.5, 0.5], [1.0, 2.0]])
 SHARES = torch.tensor([0.5, 0.3, 0.2])

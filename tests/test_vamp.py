@@ -9,15 +9,16 @@ from torch import Tensor
 from torch.distributions import Categorical, Independent, MixtureSameFamily, Normal, kl_divergence
 
 from tinycohort.augment.autoencoders.vamp import VampVAE, log_mixture
-from tinycohort.augment.commands import fit
-from tinycohort.augment.fitting import FitSettings
-from tinycohort.augment.generation import generate_class
-from tinycohort.augment.model import FittedModel
+from tinycohort.augment.commands.fit import fit_models
+from tinycohort.augment.fitting.fit import FitSettings
+from tinycohort.augment.fitting.model import FittedModel
+from tinycohort.augment.fitting.training import TrainingSettings
 from tinycohort.augment.networks import Architecture
 from tinycohort.augment.posterior import Posterior
-from tinycohort.augment.samplers import Latents, fit_sampler, samplers_for
-from tinycohort.augment.training import TrainingSettings
-from tinycohort.datasets.errors import UsageError
+from tinycohort.augment.release.generation import generate_class
+from tinycohort.augment.samplers.latents import Latents
+from tinycohort.augment.samplers.registry import fit_sampler, samplers_for
+from tinycohort.datasets.common.errors import UsageError
 from tinycohort.datasets.readers import Source
 
 FAILS = 1e-4  # a right model fails a test once in so many seeds; seeds are fixed
@@ -141,7 +142,7 @@ def test_a_fitted_model_is_loaded_and_drawn_from(fakes, tmp_path):
     training = TrainingSettings(epochs=2, batch_size=5, precision="fp32", device="cpu")
     settings = FitSettings(model="vamp", model_settings={"pseudo_inputs": 3}, latent_dim=2, channels=2, training=training)
     data = fakes.study(tmp_path / "study.npz")
-    (fitted,) = fit(Source(str(data)), ["AD"], settings, tmp_path / "models").values()
+    (fitted,) = fit_models(Source(str(data)), ["AD"], settings, tmp_path / "models").values()
     model = FittedModel.load(tmp_path / "models" / "AD")
     for sampler in samplers_for(VampVAE):
         quick = {"n_iterations": 3} if sampler.startswith("riemannian") else {}

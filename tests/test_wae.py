@@ -6,9 +6,9 @@ import pytest
 import torch
 
 from tinycohort.augment.autoencoders.wae import SCALES, WAE, squared_mmd
+from tinycohort.augment.fitting.training import TrainingSettings, train
 from tinycohort.augment.networks import Architecture
-from tinycohort.augment.training import TrainingSettings, train
-from tinycohort.datasets.errors import UsageError
+from tinycohort.datasets.common.errors import UsageError
 
 each_kernel = pytest.mark.parametrize("kernel", ["imq", "rbf"])
 Z_QUANTILE = 4.5  # of a normal law: two-sided, less than 1e-5

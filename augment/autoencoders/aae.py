@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from ...datasets.errors import UsageError
+from ...datasets.common.errors import UsageError
 from ..networks import Architecture
 from ..posterior import Posterior
 from .adversarial import called_made, called_real, draw_prior, frozen

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from ...datasets.errors import UsageError
+from ...datasets.common.errors import UsageError
 from ..networks import Architecture
 from ..posterior import log_standard_normal
 from .likelihood import Likelihood, reconstruction_loss

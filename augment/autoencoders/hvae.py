@@ -8,7 +8,7 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor, nn
 
-from ...datasets.errors import UsageError
+from ...datasets.common.errors import UsageError
 from .. import hmc
 from ..networks import Architecture
 from ..posterior import Posterior

@@ -5,7 +5,7 @@ import math
 import torch
 from torch import Tensor
 
-from ...datasets.errors import UsageError
+from ...datasets.common.errors import UsageError
 from ..networks import Architecture
 from ..posterior import log_standard_normal
 from .likelihood import Likelihood, importance_weighted_error, loss_of_error, squared_error

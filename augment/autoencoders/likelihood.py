@@ -6,7 +6,7 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor
 
-from ...datasets.errors import UsageError
+from ...datasets.common.errors import UsageError
 
 Likelihood = Literal["calibrated", "fixed"]
 VARIANCE_FLOOR = 1e-6  # of the calibrated decoder: 8-bit images carry no finer error

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ...datasets.errors import UsageError
+from ...datasets.common.errors import UsageError
 from .. import hmc
 from ..networks import Architecture
 from .base import LearntMetric

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from ...datasets.errors import UsageError
+from ...datasets.common.errors import UsageError
 from ..networks import Architecture
 from ..posterior import Posterior
 from .base import GaussianAutoencoder

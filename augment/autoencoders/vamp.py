@@ -5,7 +5,7 @@ import math
 import torch
 from torch import Tensor, nn
 
-from ...datasets.errors import UsageError
+from ...datasets.common.errors import UsageError
 from ..networks import Architecture
 from ..posterior import Posterior
 from .base import LearntPrior

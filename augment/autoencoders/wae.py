@@ -5,7 +5,7 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor
 
-from ...datasets.errors import UsageError
+from ...datasets.common.errors import UsageError
 from ..networks import Architecture
 from .base import Autoencoder
 from .likelihood import squared_error

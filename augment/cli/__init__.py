@@ -9,8 +9,10 @@ from typing import Annotated
 
 import typer
 
-from ...datasets.errors import TinycohortError
-from . import demo, evaluate, fit, folders, generate, judging, show, study
+from ...datasets.common.errors import TinycohortError
+from . import audit as judging
+from . import demo, evaluate, fit, generate, show, study
+from . import report as folders
 from .reading import command_line
 
 INTERRUPTED = 130  # what typer exits with at Ctrl-C

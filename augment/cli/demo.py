@@ -19,7 +19,7 @@ def demo_command(
     force: Force = False,
 ) -> None:
     """Show the whole method on a made-up cohort: check, fit both classes, generate a balanced cohort, look at it, see whether it helps."""
-    from ...datasets.compute import computing_with
+    from ...datasets.common.compute import computing_with
     from ...experiments.demo import run_demo
 
     with computing_with(None):
@@ -36,7 +36,7 @@ def toy_command(
     force: Force = False,
 ) -> None:
     """Draw Fig. 1: discs and rings in a latent space of two dimensions, distances in it, and curves with what they decode to."""
-    from ...datasets.compute import computing_with
+    from ...datasets.common.compute import computing_with
     from ...experiments.toy import run_toy
 
     with computing_with(None):

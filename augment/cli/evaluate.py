@@ -133,12 +133,12 @@ def evaluate_command(
     The demo cohort is studied, unless options say otherwise, on a coronal slice, with 1,000 steps of the generators and --least-steps 250.
     """
     from ...classifiers.training import ClassifierSettings
-    from ...datasets.errors import UsageError
+    from ...datasets.common.errors import UsageError
     from ...datasets.readers import Source
     from ...experiments import demo
     from ...experiments.augmentation_study import command as evaluate
     from ...experiments.augmentation_study.protocols import DEFAULT_MODE, Protocols
-    from ...experiments.engine.starting import HowToRun
+    from ...experiments.engine.launch import HowToRun
 
     how = HowToRun(jobs, threads, shard, slurm, submit, tuple(sbatch or ()), device or "auto")
     given = given_options(context)
@@ -183,7 +183,7 @@ def evaluate_command(
 
 
 def _parse_limits(texts: list[str]) -> dict[str, int]:
-    from ...datasets.errors import UsageError
+    from ...datasets.common.errors import UsageError
 
     limits = {}
     for text in texts:

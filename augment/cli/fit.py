@@ -43,9 +43,9 @@ def check_command(
 ) -> None:
     """Examine a whole cohort and list every problem; exit code 3 if there is any. Nothing is written."""
     from ...datasets.readers import Source
-    from .. import commands
+    from ..commands.check import check_cohort
 
-    if not commands.check(Source(data, table, label, plane, suffix, root, drop_copies or None), sized=size is not None):
+    if not check_cohort(Source(data, table, label, plane, suffix, root, drop_copies or None), sized=size is not None):
         raise typer.Exit(3)
 
 
@@ -144,10 +144,11 @@ def fit_command(
     force: Force = False,
 ) -> None:
     """Fit one generative model per class on its training images."""
-    from ...datasets.compute import computing_with
+    from ...datasets.common.compute import computing_with
     from ...datasets.readers import Source
-    from .. import commands, console
+    from .. import console
     from ..autoencoders import parse_settings
+    from ..commands.fit import fit_models
 
     if rho_scale is not None:
         draw = f"`augment generate --sampler riemannian --reach {rho_scale:g}`"
@@ -176,7 +177,7 @@ def fit_command(
         metric={"n_centroids": centroids, "selection": selection, "lam": lam, "tau": tau, "rho": rho, "rho_scale": rho_scale},
     )
     context.with_resource(computing_with(threads))
-    commands.fit(
+    fit_models(
         Source(data, table, label, plane, suffix, root, drop_copies or None),
         classes or [],
         settings,

@@ -101,11 +101,12 @@ def generate_command(
     """Draw a synthetic cohort from fitted models; images that copy a patient are drawn again."""
     import math
 
-    from ...datasets.compute import computing_with
-    from ...datasets.errors import UsageError
-    from .. import commands, console
-    from ..gate import OF_GENERATION, Gate
-    from ..samplers import CHAIN
+    from ...datasets.common.compute import computing_with
+    from ...datasets.common.errors import UsageError
+    from .. import console
+    from ..commands.generate import generate_cohort
+    from ..release.gate import OF_GENERATION, Gate
+    from ..samplers.registry import CHAIN
 
     if file_format not in (None, "nifti", "png", "npz"):
         raise UsageError(f"--format is nifti, png or npz, not '{file_format}'.")
@@ -128,7 +129,7 @@ def generate_command(
         told = "Settings of chains and their threshold are those of Algorithm 1's metric"
         console.warn(f"{told}: without a --reach it draws at that of the fit, not on the manifold that holds people left out.")
     context.with_resource(computing_with(threads))
-    commands.generate(
+    generate_cohort(
         models,
         classes or [],
         out,
@@ -148,8 +149,8 @@ def generate_command(
 
 
 def _reach(text: str) -> float | str:
-    from ...datasets.errors import UsageError
-    from ..samplers import parse_reach
+    from ...datasets.common.errors import UsageError
+    from ..samplers.registry import parse_reach
 
     try:
         return parse_reach(text)
@@ -190,10 +191,10 @@ def interpolate_command(
     force: Force = False,
 ) -> None:
     """Decode along curves between two people's codes: straight, geodesic, and through the data."""
-    from ...datasets.errors import UsageError
-    from ..decoded_paths import interpolate_class
-    from ..interpolation import KINDS
-    from ..stored import load_models
+    from ...datasets.common.errors import UsageError
+    from ..commands.interpolate import interpolate_class
+    from ..geometry.interpolation import KINDS
+    from ..release.outputs import load_models
 
     if (start is None) != (end is None):
         raise UsageError("--from and --to go together.")

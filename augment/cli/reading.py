@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 if TYPE_CHECKING:
-    from ..fitting import FitSettings
+    from ..fitting.fit import FitSettings
 
 # Options of a study that are no part of its configuration; a network is, and is confirmed on the command line.
 HOW_TO_RUN = {"config", "out", "jobs", "threads", "shard", "slurm", "submit", "sbatch", "device", "network"}
@@ -42,8 +42,8 @@ def given_source(context: typer.Context) -> dict[str, Any]:
 
 def preset_settings(name: str) -> "FitSettings":
     """The settings of a preset; raise a ``UsageError`` if there is none."""
-    from ...datasets.errors import UsageError
-    from ..fitting import PRESETS
+    from ...datasets.common.errors import UsageError
+    from ..fitting.fit import PRESETS
 
     if name not in PRESETS:
         raise UsageError(f"There is no preset '{name}'; choose one of: {', '.join(PRESETS)}.")
@@ -65,7 +65,7 @@ def changed(settings: "FitSettings", **changes: Any) -> "FitSettings":
 
 def lasting(settings: "FitSettings", epochs: int | None, steps: int | None) -> "FitSettings":
     """The settings with the length that was asked for, be it in the other unit; raise a ``UsageError`` if it was in both."""
-    from ...datasets.errors import UsageError
+    from ...datasets.common.errors import UsageError
 
     if epochs is not None and steps is not None:
         raise UsageError("A fit is as long as --epochs or as --steps say; give one of them.")
@@ -82,7 +82,7 @@ def preparation_of(size: str | None, plane: str | None, position: str | None, fi
 
 
 def _parse_size(text: str | None) -> tuple[int, ...] | None:
-    from ...datasets.errors import UsageError
+    from ...datasets.common.errors import UsageError
 
     if text is None:
         return None

@@ -18,9 +18,9 @@ def models_command(
     ] = None,
 ) -> None:
     """List the models, what each is, the samplers that it can be used with, and its settings; or the laws of fitted ones."""
-    from .. import commands
+    from ..commands.show import show_models
 
-    commands.models(folder)
+    show_models(folder)
 
 
 @app.command("show", epilog="Example: augment show my-bids-folder synthetic --out sheet.png")
@@ -44,11 +44,11 @@ def show_command(
 ) -> None:
     """Draw a contact sheet of cohorts, a row per class; slices as radiologists see them: the patient's left is on the right."""
     from ...datasets.readers import Source
-    from .. import commands
-    from ..fitting import FitSettings
+    from ..commands.show import show_cohorts
+    from ..fitting.fit import FitSettings
 
     settings = changed(FitSettings(), preparation=preparation_of(size, plane, position, fit, scaling))
-    commands.show(
+    show_cohorts(
         paths,
         Source("", table, label, plane, suffix, root),
         settings.preparation,

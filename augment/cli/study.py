@@ -117,9 +117,9 @@ def study_command(
     out: Annotated[Path | None, typer.Option("--out", help="Folder of the study; one that is there is taken up again.")] = None,
 ) -> None:
     """Measure how good samples are, over models, samplers, settings and training sizes: the paper's tables and figures, resumable."""
-    from ...datasets.errors import UsageError
+    from ...datasets.common.errors import UsageError
     from ...datasets.readers import Source
-    from ...experiments.engine.starting import HowToRun
+    from ...experiments.engine.launch import HowToRun
     from ...experiments.fidelity_study import command as studies
     from ...experiments.fidelity_study.cell import Scoring
 
@@ -168,7 +168,7 @@ def studies_command() -> None:
 
 
 def _parse_training_size(text: str) -> int:
-    from ...datasets.errors import UsageError
+    from ...datasets.common.errors import UsageError
 
     if text != "all" and not text.isdigit():
         raise UsageError(f"--sizes are numbers of training images, or all, not '{text}'.")

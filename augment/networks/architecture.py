@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.conv import _ConvNd
 
-from ...datasets.errors import UsageError
+from ...datasets.common.errors import UsageError
 from . import paper, scaled
 
 

@@ -9,7 +9,7 @@ from math import prod
 
 from torch import nn
 
-from ...datasets.errors import UsageError
+from ...datasets.common.errors import UsageError
 from .transposed import with_even_outputs
 
 GRID = (8, 8)  # that every convolutional decoder starts from

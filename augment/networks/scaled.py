@@ -9,7 +9,7 @@ from math import prod
 from monai.networks.blocks.convolutions import Convolution, ResidualUnit
 from torch import nn
 
-from ...datasets.errors import UsageError
+from ...datasets.common.errors import UsageError
 from .resampling import Resampled
 from .transposed import with_even_outputs
 

@@ -9,17 +9,17 @@ import pandas as pd
 import torch
 from numpy.typing import NDArray
 
-from ...augment.copying import Closeness, aligned_distances, closeness_p, copies, standardised
-from ...augment.gate import Gate
-from ...augment.model import decode, encode
-from ...datasets.seeds import derived_seed
+from ...augment.fitting.model import decode, encode
+from ...augment.release.copying import Closeness, aligned_distances, closeness_p, copies, standardised
+from ...augment.release.gate import Gate
+from ...datasets.common.seeds import derived_seed
 from ..engine.statistics import holm
 from . import measures, planted
+from .distances import View, look
+from .findings import Measure, score
+from .material import Subject
 from .membership import Attack
-from .scores import Measure, score
 from .spaces import Space
-from .subjects import Subject
-from .views import View, look
 
 CHUNK = 1000  # synthetic images compared with all others at a time
 

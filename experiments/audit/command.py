@@ -7,20 +7,20 @@ from pathlib import Path
 from typing import Any
 
 from ...augment import console
-from ...augment.gate import Gate
-from ...augment.model import FittedModel
-from ...augment.model_config import poor_fit_warnings
-from ...augment.quarantine import already_set_aside, apply_gate, quarantine_of
-from ...augment.stored import load_models
+from ...augment.fitting.model import FittedModel
+from ...augment.fitting.model_config import poor_fit_warnings
+from ...augment.release.gate import Gate
+from ...augment.release.outputs import load_models
+from ...augment.release.quarantine import already_set_aside, apply_gate, quarantine_of
 from ...datasets.cohort import Cohort
-from ...datasets.errors import DataError, GateError, UsageError
-from ...datasets.files import named, refuse_existing, whole_folder
+from ...datasets.common.errors import DataError, GateError, UsageError
+from ...datasets.common.files import named, refuse_existing, whole_folder
 from ...datasets.readers import NAMES, Source
 from ..fidelity.features import Extractor
 from .audit import audit_class
+from .material import Subject, read_real, read_synthetic
 from .report import overview, write_report
 from .spaces import audit_extractor, feature_space, image_space, latent_space
-from .subjects import Subject, read_real, read_synthetic
 from .verdict import Verdict, judge
 
 MEND = (

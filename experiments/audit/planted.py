@@ -8,7 +8,7 @@ import torch
 from scipy import ndimage
 from torch import Tensor
 
-from ...augment.copying import aligned_distances, standardised
+from ...augment.release.copying import aligned_distances, standardised
 from .spaces import REACH
 
 MOST = 50  # of a kind

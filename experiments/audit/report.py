@@ -11,13 +11,13 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from ...augment.figures import SheetRow, contact_sheet
-from ...augment.gate import Gate
-from ...augment.model_config import poor_fit_warnings
+from ...augment.fitting.figures import SheetRow, contact_sheet
+from ...augment.fitting.model_config import poor_fit_warnings
+from ...augment.release.gate import Gate
 from ...datasets.transforms import Images
 from ..engine.page import STYLE, as_data, markdown_table, render
 from .audit import Finding
-from .scores import AUTHENTIC, TOO_CLOSE, Measure
+from .findings import AUTHENTIC, TOO_CLOSE, Measure
 from .verdict import Verdict
 
 PAIRS = 8

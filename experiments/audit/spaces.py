@@ -11,13 +11,13 @@ from numpy.typing import NDArray
 from sklearn.metrics import euclidean_distances
 from torch import Tensor
 
-from ...augment.copying import aligned_distances, standardised
-from ...augment.model import FittedModel, encode
+from ...augment.fitting.model import FittedModel, encode
+from ...augment.release.copying import aligned_distances, standardised
 from ...datasets.cohort import Cohort
 from ...datasets.readers import Source
 from ...datasets.splits import split_cohort
 from ...datasets.transforms import Preparation
-from ..fidelity.compare import Request, build_extractor
+from ..fidelity.command import Request, build_extractor
 from ..fidelity.features import Extractor, features_of
 
 CHUNK = 512  # images brought into a pose at a time

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from ...augment.gate import Gate
+from ...augment.release.gate import Gate
 from . import planted
 from .audit import Finding
 

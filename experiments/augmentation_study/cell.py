@@ -15,11 +15,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ...augment.nearest import nearest_images
+from ...augment.fitting.nearest import nearest_images
 from ...classifiers.augmentation import classical
 from ...classifiers.covariates import CovariateClassifier
 from ...classifiers.network import CNN, load_network
-from ...classifiers.scores import scores
+from ...classifiers.performance import scores
 from ...classifiers.training import (
     Augmentation,
     ClassifierSettings,
@@ -29,10 +29,10 @@ from ...classifiers.training import (
     train_classifier,
 )
 from ...datasets.splits import Split
-from ..engine.folder import read_config, seed_of
 from ..engine.generators import check_no_leakage, generator_of
-from ..engine.prepared import Part, Prepared, stratum
-from ..engine.settings import classifier_settings_of, on_device
+from ..engine.study_folder import read_config, seed_of
+from ..engine.study_images import Part, Prepared, stratum
+from ..engine.study_settings import classifier_settings_of, on_device
 from ..engine.systems import System
 from .protocols import Protocols, split_of_run
 

@@ -6,21 +6,21 @@ from pathlib import Path
 from typing import Any
 
 from ...augment import console
-from ...augment.fitting import FitSettings
-from ...augment.stored import load_models
+from ...augment.fitting.fit import FitSettings
+from ...augment.release.outputs import load_models
 from ...classifiers.covariates import CATEGORICAL, NUMERIC, available
 from ...classifiers.network import load_network
 from ...classifiers.training import ClassifierSettings
 from ...datasets.cohort import Cohort
-from ...datasets.errors import DataError, UsageError
+from ...datasets.common.errors import DataError, UsageError
 from ...datasets.readers import Source
 from ...datasets.splits import Split
-from ..engine import starting
+from ..engine import launch as starting
 from ..engine.generators import check_no_leakage, describe_given
-from ..engine.prepared import TEST, Prepared, columns_of, describe, stratum
+from ..engine.launch import HERE, NOWHERE_ELSE, HowToRun
 from ..engine.runs import Study
-from ..engine.settings import classifier_settings_of, fit_settings_of
-from ..engine.starting import HERE, NOWHERE_ELSE, HowToRun
+from ..engine.study_images import TEST, Prepared, columns_of, describe, stratum
+from ..engine.study_settings import classifier_settings_of, fit_settings_of
 from .cell import run_cell
 from .protocols import DEFAULT_METHODS, Protocols, cells_of, require_splits, split_of, staggered, study_config
 from .report import write_report

@@ -9,17 +9,17 @@ from typing import Any, Literal, get_args
 import numpy as np
 
 from ...augment.autoencoders import AUTOENCODERS
-from ...augment.fitting import FitSettings
-from ...augment.samplers import SAMPLERS
+from ...augment.fitting.fit import FitSettings
+from ...augment.samplers.registry import SAMPLERS
 from ...classifiers.training import ClassifierSettings
 from ...datasets.cohort import Cohort
-from ...datasets.errors import UsageError
+from ...datasets.common.errors import UsageError
 from ...datasets.splits import Split, sides_of_rows, split_cohort
-from ...datasets.subsets import LEFT_OUT
-from ..engine.folder import seed_of
+from ...datasets.training_sizes import LEFT_OUT
 from ..engine.generators import split_of_given
-from ..engine.prepared import TEST, without_places
-from ..engine.settings import content_of_classifier, content_of_fit
+from ..engine.study_folder import seed_of
+from ..engine.study_images import TEST, without_places
+from ..engine.study_settings import content_of_classifier, content_of_fit
 from ..engine.systems import System
 
 BASELINES = ("original", "resampled", "weighted", "classical", "covariates")

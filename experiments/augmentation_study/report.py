@@ -11,17 +11,17 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from ...augment.console import warn
-from ...augment.figures import SheetRow, contact_sheet
-from ...augment.model import FittedModel
-from ...augment.nearest import nearest_images
-from ...datasets.errors import DataError, TinycohortError
-from ...datasets.files import whole_file
+from ...augment.fitting.figures import SheetRow, contact_sheet
+from ...augment.fitting.model import FittedModel
+from ...augment.fitting.nearest import nearest_images
+from ...datasets.common.errors import DataError, TinycohortError
+from ...datasets.common.files import whole_file
 from ...datasets.transforms import Images
-from ..engine.folder import all_runs, collect_failures, planned_runs, read_config
 from ..engine.generators import given_generator, place_of_fitted
 from ..engine.page import STYLE, as_data, markdown_table, poor_fits, render, several_versions, with_what
-from ..engine.prepared import Prepared
 from ..engine.statistics import paired_differences
+from ..engine.study_folder import all_runs, collect_failures, planned_runs, read_config
+from ..engine.study_images import Prepared
 from ..engine.systems import System
 from .cell import seed_of_samples
 from .protocols import REAL, cells_of, split_of_run

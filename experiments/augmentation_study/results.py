@@ -7,9 +7,9 @@ from typing import Any
 import pandas as pd
 
 from ...datasets.cohort import people_of
-from ..engine.folder import canonical
-from ..engine.prepared import EXTERNAL, TEST, Prepared
 from ..engine.statistics import compare
+from ..engine.study_folder import canonical
+from ..engine.study_images import EXTERNAL, TEST, Prepared
 from .protocols import REAL, cells_of
 
 MAIN = "balanced_accuracy"

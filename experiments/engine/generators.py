@@ -10,16 +10,16 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from ...augment.fitting import FitSettings, fit_class, plan_digest
-from ...augment.model import FittedModel
-from ...augment.stored import load_models
+from ...augment.fitting.fit import FitSettings, fit_class, plan_digest
+from ...augment.fitting.model import FittedModel
+from ...augment.release.outputs import load_models
 from ...datasets.cohort import Cohort
-from ...datasets.errors import DataError, LeakageError, UsageError
+from ...datasets.common.errors import DataError, LeakageError, UsageError
 from ...datasets.splits import Split
 from ...datasets.transforms import Preparation
-from .folder import digest, seed_of
-from .prepared import Prepared, make_once
-from .settings import fit_settings_of
+from .study_folder import digest, seed_of
+from .study_images import Prepared, make_once
+from .study_settings import fit_settings_of
 from .systems import System
 
 

@@ -14,8 +14,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ...datasets.errors import UsageError
-from .folder import Failure, canonical, claim, digest, read_runs, run_path, seed_of, write_failure, write_run
+from ...datasets.common.errors import UsageError
+from .study_folder import Failure, canonical, claim, digest, read_runs, run_path, seed_of, write_failure, write_run
 from .workers import Job, Key, Task, do_jobs, name_of
 
 

@@ -5,7 +5,7 @@ import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 
-from ...datasets.errors import UsageError
+from ...datasets.common.errors import UsageError
 
 
 def sbatch_script(

@@ -6,13 +6,13 @@ from types import UnionType
 from typing import Any, get_args, get_type_hints
 
 from ...augment.autoencoders import defaults, model_class, parse_settings
-from ...augment.fitting import FitSettings
-from ...augment.generation import Generated, generate_class
-from ...augment.model import FittedModel
-from ...augment.model_config import MetricSettings
-from ...augment.samplers import SAMPLERS, check_sampler, parse_reach
-from ...augment.training import TrainingSettings
-from ...datasets.errors import UsageError
+from ...augment.fitting.fit import FitSettings
+from ...augment.fitting.model import FittedModel
+from ...augment.fitting.model_config import MetricSettings
+from ...augment.fitting.training import TrainingSettings
+from ...augment.release.generation import Generated, generate_class
+from ...augment.samplers.registry import SAMPLERS, check_sampler, parse_reach
+from ...datasets.common.errors import UsageError
 
 RECONSTRUCTION = "reconstruction"  # in a sampler's place: training images, encoded and decoded (Table 7, "recon.")
 DRAW = "draw"  # of the centroids, where they are chosen at random: another number, other centroids of the same model (Fig. 12, right)

@@ -31,7 +31,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from ...datasets.compute import hardware
+from ...datasets.common.compute import hardware
 
 Key = Mapping[str, str | int | float]
 Job = Callable[..., Mapping[str, Any]]

@@ -20,8 +20,8 @@ from torch import Tensor
 
 from ...classifiers.network import CNN, HIDDEN, load_function
 from ...classifiers.training import ClassifierSettings, train_classifier
-from ...datasets.compute import choose_device, laid_out
-from ...datasets.errors import UsageError
+from ...datasets.common.compute import choose_device, laid_out
+from ...datasets.common.errors import UsageError
 from .inception import SIDE, fold_norms, load_inception, round_to_bf16
 
 BATCH = 32

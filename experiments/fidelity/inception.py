@@ -17,7 +17,7 @@ from safetensors.torch import load as load_safetensors
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from ...datasets.errors import DataError, UsageError
+from ...datasets.common.errors import DataError, UsageError
 
 SIDE = 299
 PORT = "pt_inception-2015-12-05-6726825d.pth"

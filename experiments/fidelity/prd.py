@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.cluster import KMeans
 
-from ...datasets.seeds import derived_seed
+from ...datasets.common.seeds import derived_seed
 
 N_CLUSTERS = 20
 N_ANGLES = 1001

@@ -23,8 +23,8 @@ import pandas as pd
 from scipy import stats
 from torch import Tensor
 
-from ...datasets.errors import DataError, UsageError
-from ...datasets.seeds import derived_seed
+from ...datasets.common.errors import DataError, UsageError
+from ...datasets.common.seeds import derived_seed
 from ..engine.statistics import holm
 from .diversity import ms_ssim_of_pairs
 from .features import Passport, require_same_passport

@@ -13,21 +13,21 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ...augment.generation import draw_latents
-from ...augment.model import FittedModel, decode
-from ...augment.nearest import nearest_images
-from ...datasets.compute import choose_device
-from ...datasets.errors import UsageError
-from ...datasets.files import whole_file
-from ...datasets.seeds import seeded_generator
+from ...augment.fitting.model import FittedModel, decode
+from ...augment.fitting.nearest import nearest_images
+from ...augment.release.generation import draw_latents
+from ...datasets.common.compute import choose_device
+from ...datasets.common.errors import UsageError
+from ...datasets.common.files import whole_file
+from ...datasets.common.seeds import seeded_generator
 from ...datasets.spaces import ImageSpace
 from ...datasets.splits import Split
-from ...datasets.subsets import of_training_size
-from ..engine.folder import read_config, seed_of, slug
+from ...datasets.training_sizes import of_training_size
 from ..engine.generators import fitted_once
-from ..engine.settings import fit_settings_of, on_device
+from ..engine.study_folder import read_config, seed_of, slug
+from ..engine.study_settings import fit_settings_of, on_device
 from ..engine.systems import RECONSTRUCTION, System
-from ..fidelity.compare import TOGETHER
+from ..fidelity.command import TOGETHER
 from ..fidelity.features import Extractor, Gathered
 from ..fidelity.scores import MEASURES, Sample, score_against, title_of
 from .data import CHUNK, HELD_OUT, REFERENCE, StudyData, load_extractor, real_sample

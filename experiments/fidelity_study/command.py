@@ -6,19 +6,19 @@ from pathlib import Path
 from typing import Any
 
 from ...augment import console
-from ...augment.fitting import FitSettings
+from ...augment.fitting.fit import FitSettings
 from ...datasets.cohort import Cohort
-from ...datasets.errors import DataError, UsageError
-from ...datasets.files import expanded
+from ...datasets.common.errors import DataError, UsageError
+from ...datasets.common.files import expanded
 from ...datasets.readers import Source
 from ...datasets.splits import split_cohort
-from ...datasets.subsets import of_training_size
-from ..engine import starting
-from ..engine.folder import seed_of
-from ..engine.prepared import describe, without_places
+from ...datasets.training_sizes import of_training_size
+from ..engine import launch as starting
+from ..engine.launch import HERE, NOWHERE_ELSE, HowToRun
 from ..engine.runs import Study
-from ..engine.settings import content_of_fit, fit_settings_of, on_device
-from ..engine.starting import HERE, NOWHERE_ELSE, HowToRun
+from ..engine.study_folder import seed_of
+from ..engine.study_images import describe, without_places
+from ..engine.study_settings import content_of_fit, fit_settings_of, on_device
 from ..engine.systems import RECONSTRUCTION, System
 from .cell import FEWEST_SAMPLES, Scoring, cells_of_grid, run_cell
 from .data import HELD_OUT, REFERENCE, StudyData, in_one_class, inception, load_extractor, real_sample, sizes_of

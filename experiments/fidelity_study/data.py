@@ -19,13 +19,13 @@ from torch import Tensor
 
 from ...classifiers.network import CNN
 from ...datasets.cohort import Cohort
-from ...datasets.errors import DataError, UsageError
-from ...datasets.files import expanded
-from ...datasets.seeds import derived_seed
+from ...datasets.common.errors import DataError, UsageError
+from ...datasets.common.files import expanded
+from ...datasets.common.seeds import derived_seed
 from ...datasets.splits import Split, split_cohort
-from ..engine.folder import canonical, digest, seed_of
-from ..engine.prepared import Prepared, make_once
-from ..engine.settings import device_of
+from ..engine.study_folder import canonical, digest, seed_of
+from ..engine.study_images import Prepared, make_once
+from ..engine.study_settings import device_of
 from ..fidelity.features import (
     BF16,
     Extractor,

@@ -12,7 +12,7 @@ from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from ...augment.figures import SheetRow, contact_sheet
+from ...augment.fitting.figures import SheetRow, contact_sheet
 from ...datasets.spaces import ImageSpace
 from ...datasets.transforms import Images
 from ..engine.systems import System

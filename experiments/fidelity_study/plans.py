@@ -7,7 +7,7 @@ C.4 and G) has more than ten points, or is not given, the ten are chosen here: a
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from ...datasets.errors import UsageError
+from ...datasets.common.errors import UsageError
 
 TEST, VALIDATION, RECONSTRUCTIONS = "test", "validation", "reconstructions"
 ALL = 0  # the size that is the whole training side

@@ -13,11 +13,11 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from ...augment.figures import save_figure
-from ...datasets.errors import DataError
-from ...datasets.files import whole_file
-from ..engine.folder import all_runs, canonical, collect_failures, planned_runs, read_config
+from ...augment.fitting.figures import save_figure
+from ...datasets.common.errors import DataError
+from ...datasets.common.files import whole_file
 from ..engine.page import STYLE, as_data, markdown_table, poor_fits, render, several_versions, with_what
+from ..engine.study_folder import all_runs, canonical, collect_failures, planned_runs, read_config
 from ..fidelity.features import Passport
 from .cell import cells_of_grid
 from .data import EVERYTHING

@@ -7,9 +7,9 @@ from typing import Any
 
 import pandas as pd
 
-from ..engine.folder import digest
+from ..engine.study_folder import digest
 from ..engine.systems import System
-from ..fidelity.compare import TOGETHER
+from ..fidelity.command import TOGETHER
 from ..fidelity.features import Passport
 from ..fidelity.scores import Estimate, Score, ranking
 from .cell import FLOOR_KEY

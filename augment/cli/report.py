@@ -1,0 +1,31 @@
+"""What is done to the folder of an earlier command, whatever it holds: its report drawn anew, its digests checked."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+app = typer.Typer()
+
+
+@app.command("report", epilog="Example: augment report studies/mine")
+def report_command(study: Annotated[Path, typer.Argument(help="Folder of a study.")]) -> None:
+    """Draw a study's table and report anew, from the runs that are finished."""
+    from ...experiments.augmentation_study import command as evaluate
+    from ...experiments.engine.study_folder import read_config
+    from ...experiments.fidelity_study import command as fidelity_command
+
+    (fidelity_command if "scoring" in read_config(study) else evaluate).report(study)
+
+
+@app.command("verify", epilog="Example: augment verify models --data my-bids-folder")
+def verify_command(
+    path: Annotated[Path, typer.Argument(help="A model, a folder of models, a synthetic cohort or a study.")],
+    models: Annotated[Path | None, typer.Option("--models", help="The models that a synthetic cohort is said to be drawn from.")] = None,
+    data: Annotated[str | None, typer.Option("--data", help="The cohort that models, or a study, are said to be of; it is read.")] = None,
+) -> None:
+    """Compute digests again and say what does not match; exit code 3 if anything does not. It finds accidents and is no signature."""
+    from ...experiments.verify import verify
+
+    if not verify(path, models=models, data=data):
+        raise typer.Exit(3)

@@ -1,0 +1,27 @@
+"""``augment check``: a cohort examined as a whole, and what was found."""
+
+from ...datasets.check import Examination, examine
+from ...datasets.readers import Source
+from .. import console
+from ..fitting.fit import FEWEST_IMAGES
+
+
+def check_cohort(source: Source, *, sized: bool) -> bool:
+    """Examine a cohort and print what was found; whether it is sound."""
+    cohort = source.read()
+    found = examine(cohort, sized=sized, minimum=FEWEST_IMAGES, progress=console.tracked("checking"))
+    rows = [(label, found.participants.get(label, 0), count) for label, count in found.images.items()]
+    console.show_table(f"{cohort.name}: {shapes_told(found)}", ("class", "participants", "images"), rows)
+    if found.sound:
+        console.say("Sound: nothing is missing, unreadable, repeated or doubly labelled.")
+    else:
+        problems = [(p.participant, p.path, p.what, p.mend) for p in found.problems]
+        console.show_table(f"{len(problems)} problem{'s' if len(problems) != 1 else ''}", ("participant", "file", "what", "mend"), problems)
+    if found.remarks:
+        remarks = [(p.participant, p.path, p.what, p.mend) for p in found.remarks]
+        console.show_table("To be known, not mended", ("participant", "file", "what", "remark"), remarks)
+    return found.sound
+
+
+def shapes_told(found: Examination) -> str:
+    return ", ".join(f"{count} of {' x '.join(map(str, shape))}" for shape, count in found.shapes.items()) or "no readable image"

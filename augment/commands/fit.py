@@ -1,0 +1,204 @@
+"""``augment fit``: a model per class, all on one split."""
+
+import re
+import shutil
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import asdict, replace
+from pathlib import Path
+
+from ...datasets.check import Examination, require_sound
+from ...datasets.cohort import Cohort
+from ...datasets.common.compute import choose_device
+from ...datasets.common.errors import DataError, UsageError
+from ...datasets.common.files import refuse_existing, whole_folder
+from ...datasets.readers import Source
+from ...datasets.splits import Split, split_cohort
+from ...datasets.transforms import require_memory, space_of
+from .. import console
+from ..fitting.figures import save_loss_curve
+from ..fitting.fit import FEWEST_IMAGES, FitSettings, Hooks, count_parameters, fit_class, fit_warnings, plan_digest, training_sides
+from ..fitting.model import FittedModel
+from ..fitting.model_card import model_card
+from ..fitting.model_config import ModelConfig, poor_fit_warnings
+from ..fitting.training import RESUME_POINT, Record
+from ..release.outputs import is_model, model_folders
+from .check import shapes_told
+from .show import show_laws
+
+
+def fit_models(
+    source: Source,
+    labels: Sequence[str],
+    settings: FitSettings,
+    out: Path,
+    *,
+    split_file: Path | None = None,
+    split_seed: int | None = None,
+    resume: bool = False,
+    force: bool = False,
+    dry_run: bool = False,
+    skull_stripped: bool | None = None,
+    command: str = "",
+) -> dict[str, FittedModel]:
+    """Fit a model per class into ``out/<class>``, all on the split in ``out/split.json``; the models by label.
+
+    ``skull_stripped`` says of the images what the source does not.
+    """
+    choose_device(settings.training.device)
+    cohort = source.read()
+    if skull_stripped is not None:
+        cohort = replace(cohort, skull_stripped=skull_stripped)
+    labels = list(labels) or cohort.labels
+    sized = settings.preparation.size is not None
+    for label in labels:
+        cohort.of_class(label)
+    spelt_alike = [label for label in labels if sum(folder_name(label).casefold() == folder_name(other).casefold() for other in labels) > 1]
+    if spelt_alike:
+        raise UsageError(f"The classes {', '.join(spelt_alike)} would share a folder; rename one, or fit them with different --out.")
+    found = require_sound(cohort, sized=sized, minimum=FEWEST_IMAGES, progress=console.tracked("checking"))
+    if found.remarks:
+        console.warn(f"{cohort.name}: {len(found.remarks)} remark{'s' if len(found.remarks) != 1 else ''}, which `augment check` lists.")
+    cohort = found.bound(cohort)
+    # All that can be refused is refused here: before anything is written, and hours before the end of training.
+    split = _split(cohort, out, split_file, split_seed)
+    n_at_once = max(sum(len(side) for side in training_sides(cohort, split, label).values()) for label in labels)
+    shape = space_of(cohort, settings.preparation).shape
+    require_memory(n_at_once, shape)
+    n_parameters = count_parameters(settings, shape)
+    finished = {label: _finished(out, label, settings, found, split) for label in labels} if resume else {}
+    for label in labels:
+        if finished.get(label) is None:
+            refuse_existing(out / folder_name(label), force=force, ours=is_model)
+        if (_unfinished(out, label) / RESUME_POINT).exists() and not (resume or force):
+            raise UsageError(f"{out} holds an unfinished fit of {label}; give --resume to go on with it, or --force to start anew.")
+    if dry_run:
+        _show_plan(cohort, split, labels, settings, found, out, shape, n_parameters)
+        return {}
+    out.mkdir(parents=True, exist_ok=True)
+    if not (out / "split.json").exists():
+        split.save(out / "split.json")
+    fitted: dict[str, FittedModel] = {}
+    for label in labels:
+        done = finished.get(label)
+        if done is not None:
+            console.say(f"{label}: fitted already, in {out / folder_name(label)}.")
+            for message in poor_fit_warnings(done.config.diagnostics):
+                console.warn(f"{label}: {message}")
+        fitted[label] = done or _fit_one(source, cohort, split, label, settings, out, found.digest, resume, force, command)
+    return fitted
+
+
+def folder_name(label: str) -> str:
+    """A class's folder: its label, with nothing in it that a file system could take otherwise."""
+    return re.sub(r"[^\w.-]", "_", label).lstrip(".") or "class"
+
+
+def _fit_one(
+    source: Source,
+    cohort: Cohort,
+    split: Split,
+    label: str,
+    settings: FitSettings,
+    out: Path,
+    digest: str,
+    resume: bool,
+    force: bool,
+    command: str,
+) -> FittedModel:
+    unfinished = _unfinished(out, label)
+    if not resume:
+        shutil.rmtree(unfinished, ignore_errors=True)
+    n_images, shape = len(split.side(cohort.of_class(label), "train")), space_of(cohort, settings.preparation).shape
+    schedule = settings.training.schedule(n_images, shape)
+    with console.progress(f"fitting {label}", schedule.epochs) as advance:
+
+        def on_epoch(record: Record) -> None:
+            advance(f"loss {record['train_loss']:.1f}, validation {record['validation_loss']:.1f}")
+
+        model = fit_class(
+            cohort,
+            split,
+            label,
+            settings,
+            data_digest=digest,
+            read_as=asdict(source.resolved()),
+            resume_folder=unfinished,
+            command=command,
+            hooks=Hooks(on_epoch=on_epoch, on_warning=console.warn),
+        )
+    with whole_folder(out / folder_name(label), force=force) as folder:
+        save_loss_curve(folder / "loss.png", model.history, model.config.diagnostics["best_epoch"])
+        (folder / "README.md").write_text(model_card(model, fit_warnings(model.config.diagnostics, settings)), encoding="utf-8")
+        model.save(folder)  # last, because it seals the folder
+    shutil.rmtree(unfinished, ignore_errors=True)
+    found = model.config.diagnostics
+    units = f", {found['active_units']} active latent units, KL to N(0, I) {found['kl']:.1f}" if "kl" in found else ""
+    console.say(
+        f"{label}: explains {found['explained_train']:.0%} of the training and {found['explained_validation']:.0%} of the held-out images' "
+        f"variance{units}; kept epoch {found['best_epoch']} of {len(model.history)}. Model in {out / folder_name(label)}."
+    )
+    show_laws(model)
+    return model
+
+
+def _unfinished(out: Path, label: str) -> Path:
+    """Where the state of a fit is kept until its model is whole."""
+    return out / f".fitting-{folder_name(label)}"
+
+
+def _split(cohort: Cohort, out: Path, split_file: Path | None, seed: int | None) -> Split:
+    """The given split, else the one that the models in ``out`` share, else a new one.
+
+    Raises
+    ------
+    UsageError
+        If another split is asked for than that of ``out`` (its test participants would be others than the models'), or that of ``out``
+        is lost, or no longer the one that its models were fitted on.
+    """
+    shared = Split.load(out / "split.json", cohort) if (out / "split.json").exists() else None
+    asked = Split.load(split_file, cohort) if split_file else None if shared and seed is None else split_cohort(cohort, seed=seed or 0)
+    if shared and asked and asked.digest != shared.digest:
+        raise UsageError(f"The models in {out} share the split {out / 'split.json'}, which is another; choose another --out.")
+    split = shared or asked
+    assert split is not None
+    for folder in model_folders(out):
+        with suppress(DataError):  # a damaged model may be there to be replaced
+            if ModelConfig.read(folder).split.get("digest") != split.digest:
+                file = out / "split.json"
+                told = f"{file} is not the split" if shared else f"There is no {file}, and the one asked for is not that"
+                raise UsageError(f"{told} that {folder} was fitted on; restore it, or choose another --out.")
+    return split
+
+
+def _finished(out: Path, label: str, settings: FitSettings, found: Examination, split: Split) -> FittedModel | None:
+    """The model of this very plan, if it is there."""
+    folder = out / folder_name(label)
+    if not (folder / "config.json").is_file():
+        return None
+    model = FittedModel.load(folder)
+    return model if model.config.plan == plan_digest(settings, label, found.digest, split) else None
+
+
+def _show_plan(
+    cohort: Cohort,
+    split: Split,
+    labels: Sequence[str],
+    settings: FitSettings,
+    found: Examination,
+    out: Path,
+    shape: tuple[int, ...],
+    n_parameters: int,
+) -> None:
+    rows = [
+        (
+            label,
+            *(len(split.side(cohort.of_class(label), side)) for side in ("train", "validation", "test")),
+            settings.training.schedule(len(split.side(cohort.of_class(label), "train")), shape).epochs,
+            out / folder_name(label),
+        )
+        for label in labels
+    ]
+    title = f"{cohort.name}: {shapes_told(found)}, brought to {' x '.join(map(str, shape))}; {settings.model}, {n_parameters:,} parameters"
+    console.show_table(title, ("class", "train", "validation", "test", "epochs", "model"), rows)
+    console.say("A dry run: nothing was trained or written.")

@@ -1,0 +1,93 @@
+"""``augment show`` and ``augment models``: what there is, as pictures and tables."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from ...datasets.common.errors import UsageError
+from ...datasets.common.files import refuse_existing
+from ...datasets.readers import Source
+from ...datasets.transforms import Preparation, prepare
+from .. import console
+from ..autoencoders import AUTOENCODERS, defaults
+from ..fitting.figures import SheetRow, save_contact_sheet, save_latent_map, save_loss_curve
+from ..fitting.model import FittedModel
+from ..release.outputs import load_models, source_of
+from ..samplers.law_scores import COLUMNS
+from ..samplers.registry import SAMPLERS, samplers_for
+
+
+def show_cohorts(
+    paths: Sequence[str], source: Source, preparation: Preparation, out: Path, *, columns: int, labels: Sequence[str], force: bool = False
+) -> None:
+    """Write a contact sheet of cohorts, a row per class; of a model folder with two latent dimensions, its latent map."""
+    refuse_existing(out, force=force)
+    if len(paths) == 1 and (Path(paths[0]) / "config.json").is_file():
+        model = FittedModel.load(Path(paths[0]))
+        if model.config.architecture.latent_dim != 2 or model.metric is None:
+            save_loss_curve(out, model.history, model.config.diagnostics["best_epoch"])
+            console.say(f"Wrote the loss curve of {paths[0]} to {out} (a latent map needs two latent dimensions and a Gaussian posterior).")
+        else:
+            save_latent_map(out, model)
+            console.say(f"Wrote the latent map of {paths[0]} to {out}.")
+        return
+    rows = []
+    for path in paths:
+        models = sorted(config.parent for config in Path(path).glob("*/config.json"))
+        if (Path(path) / "config.json").is_file():
+            raise UsageError(f"{path} is a model; show it by itself.")
+        if models:
+            raise UsageError(f"{path} is a folder of models; show one of them, as {models[0]}.")
+        cohort = source_of(path, source).read()
+        present = [label for label in cohort.labels if not labels or label in labels]
+        if not present:
+            raise UsageError(f"{path} has no image of class {', '.join(labels)}; it has: {', '.join(cohort.labels)}.")
+        for label in present:
+            members = cohort.of_class(label)
+            shown = members.where(np.arange(len(members)) < columns)
+            sampler = f"\n{members.table['sampler'][0]}" if "sampler" in members.table else ""
+            title = f"{label}{', synthetic' if cohort.synthetic else ''}{sampler}"
+            # A synthetic image has its range already; scaling it anew would show another image.
+            wanted = replace(preparation, scaling="none") if cohort.synthetic else preparation
+            images = prepare(shown, wanted, on_warning=console.warn)
+            rows.append(SheetRow(title, images))
+    save_contact_sheet(out, rows, columns=columns)
+    console.say(f"Wrote a contact sheet of {len(rows)} row{'s' if len(rows) != 1 else ''} to {out}.")
+
+
+def show_models(folder: Path | None = None) -> None:
+    """List the models and the samplers, as their registries have them; of a folder the laws of each model in it."""
+    if folder is not None:
+        for model in load_models(folder).values():
+            show_laws(model)
+        return
+    console.show_table(
+        "Models (augment fit --model NAME)",
+        ("name", "what it is", "after", "sampled with", "settings (--set name=value)"),
+        [
+            (
+                name,
+                kind.title,
+                kind.source,
+                ", ".join(samplers_for(kind)),
+                ", ".join(f"{key}={value}" for key, value in defaults(name).items()),
+            )
+            for name, kind in AUTOENCODERS.items()
+        ],
+    )
+    console.show_table(
+        "Samplers (augment generate --sampler NAME)",
+        ("name", "what it draws", "after", "settings"),
+        [(name, entry.title, entry.source, ", ".join(entry.settings)) for name, entry in SAMPLERS.items()],
+    )
+
+
+def show_laws(model: FittedModel) -> None:
+    """Print how probable each latent law makes people left out."""
+    scores = model.law_scores
+    console.show_table(f"{model.config.label}: how probable latent laws make people left out", COLUMNS, scores.rows())
+    console.say(f"--sampler auto draws from {scores.sentence}.")
+    if scores.promise:
+        console.say(f"riemannian is {scores.promise}.")

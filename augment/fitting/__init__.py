@@ -1,0 +1,1 @@
+"""From the images of one class to a fitted model on disk."""

@@ -1,0 +1,1 @@
+"""A synthetic cohort: drawn, screened, written, and what is set aside of it."""

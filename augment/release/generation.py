@@ -1,0 +1,198 @@
+"""From fitted models to images of no person: latent samples, decoded. ``synthetic_cohort.py`` writes them."""
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ...datasets.common.errors import UsageError
+from ...datasets.common.seeds import derived_seed, seeded_generator
+from ...datasets.transforms import Images
+from ..autoencoders import GaussianAutoencoder
+from ..fitting.model import FittedModel, decode
+from ..samplers.diagnostics import Diagnostics
+from ..samplers.latents import Sampler
+from ..samplers.registry import AUTO, DEFAULT_SAMPLER, SAMPLERS, fit_sampler
+from .redrawing import Screen, replace_refused
+
+Progress = Callable[[int], AbstractContextManager[Callable[[], None]]]
+
+
+@contextmanager
+def _unseen(_n_steps: int) -> Iterator[Callable[[], None]]:
+    yield lambda: None
+
+
+@dataclass(frozen=True, eq=False)
+class Generated:
+    """Images of one class.
+
+    Parameters
+    ----------
+    label : str
+        The class.
+    images : Images
+        ``(n, 1, ...)`` in [0, 1], in the model's space.
+    latents : torch.Tensor
+        ``(n, D)`` that they were decoded from.
+    diagnostics : Diagnostics
+        Of the sampler.
+    seed : int
+        What the draw derives from.
+    model_digest : str
+        SHA-256 of the weights.
+    refused : mapping
+        How many other images were drawn and refused, by reason.
+    law : str
+        Why ``auto`` chose the sampler; empty where it was named.
+    """
+
+    label: str
+    images: Images
+    latents: Tensor
+    diagnostics: Diagnostics
+    seed: int
+    model_digest: str
+    refused: Mapping[str, int] = field(default_factory=dict)
+    law: str = ""
+
+    @property
+    def drawn(self) -> int:
+        """How many images were drawn, with those that were refused."""
+        return len(self.images) + sum(self.refused.values())
+
+
+def build_sampler(model: FittedModel, name: str, *, seed: int, **settings: Any) -> Sampler:
+    """The sampler ``name`` for a model; ``auto`` is the law that is best for people left out.
+
+    Raises
+    ------
+    UsageError
+        If there is no such sampler or setting, or it does not serve such a model.
+    """
+    if name == AUTO:
+        given = ", ".join(key for key, value in settings.items() if value is not None)
+        if given:
+            raise UsageError(f"The sampler auto chooses its settings, and takes no {given}; name the sampler that it is a setting of.")
+        name = model.law_scores.chosen
+        # As it was scored: a model that was fitted with a rho of its own has another riemannian by name.
+        settings = {"reach": AUTO} if name == "riemannian" else {}
+    return fit_sampler(name, model.latents, seed=derived_seed(seed, model.config.label, "sampler"), **settings)
+
+
+def generate_class(
+    model: FittedModel,
+    n: int,
+    *,
+    sampler: str = DEFAULT_SAMPLER,
+    seed: int = 0,
+    device: torch.device | None = None,
+    progress: Progress = _unseen,
+    screen: Screen | None = None,
+    **settings: Any,
+) -> Generated:
+    """Draw ``n`` images of a model's class.
+
+    Parameters
+    ----------
+    model : FittedModel
+        Of the class.
+    n : int
+        How many, at least 1.
+    sampler : str
+        A key of ``samplers.SAMPLERS``, or ``auto``: the law that makes people left out most probable.
+    seed : int
+        Same seed, same images, on the same machine.
+    device : torch.device, optional
+        Where to decode; the chains run on the CPU.
+    progress : callable
+        Of the number of the sampler's steps: a context that gives what is called after each.
+    screen : callable, optional
+        Of images and their latents: why some are refused, by row. Others are drawn in their place, in further rounds; the first round,
+        which the diagnostics are of, is what is drawn without a screen.
+    **settings
+        Of the sampler.
+
+    Raises
+    ------
+    UsageError
+        As ``build_sampler``.
+    GateError
+        If the screen refuses too many (``redrawing.replace_refused``).
+    """
+    label, place = model.config.label, device or torch.device("cpu")
+    _require_some(n)
+    fitted = build_sampler(model, sampler, seed=seed, **settings)
+
+    def draw(*round_: int, n: int) -> tuple[Tensor, Tensor, Diagnostics]:
+        latents, diagnostics = _sample(model, fitted, n, seeded_generator(seed, label, fitted.name, *round_), progress)
+        pixels = decode(model.autoencoder.to(place), latents.to(place)).cpu()
+        model.autoencoder.cpu()
+        return pixels, latents, diagnostics
+
+    pixels, latents, diagnostics = draw(n=n)
+    refused: Mapping[str, int] = {}
+    if screen is not None:
+        latents = latents.clone()  # which may be a view of what the sampler was fitted on
+        refused = replace_refused(pixels, latents, lambda round_, size: draw(round_, n=size)[:2], screen, model, fitted)
+    law = model.law_scores.sentence if sampler == AUTO else ""
+    return Generated(label, Images(pixels, model.config.space), latents, diagnostics, seed, model.digest, refused, law)
+
+
+def draw_latents(
+    model: FittedModel,
+    n: int,
+    *,
+    sampler: str = DEFAULT_SAMPLER,
+    seed: int = 0,
+    progress: Progress = _unseen,
+    **settings: Any,
+) -> tuple[Tensor, Diagnostics]:
+    """The latents ``(n, D)`` that ``generate_class`` decodes without a screen, and how they were drawn; arguments as there."""
+    _require_some(n)
+    fitted = build_sampler(model, sampler, seed=seed, **settings)
+    return _sample(model, fitted, n, seeded_generator(seed, model.config.label, fitted.name), progress)
+
+
+def _require_some(n: int) -> None:
+    if n < 1:
+        raise UsageError(f"The number of images must be 1 or more, not {n}.")
+
+
+def _sample(model: FittedModel, fitted: Sampler, n: int, generator: torch.Generator, progress: Progress) -> tuple[Tensor, Diagnostics]:
+    """Latents in the space of codes, as they are decoded."""
+    with progress(fitted.n_steps) as advance:
+        latents, diagnostics = fitted.sample(n, generator, advance)
+    if diagnostics.off_manifold is None and model.posterior is not None:
+        diagnostics = replace(diagnostics, off_manifold=_off_manifold(model, fitted, latents))
+    if SAMPLERS[fitted.name].in_base_space:
+        assert isinstance(model.autoencoder, GaussianAutoencoder)
+        with torch.no_grad():
+            latents = model.autoencoder.transport(latents)
+    return latents, diagnostics
+
+
+def _off_manifold(model: FittedModel, fitted: Sampler, latents: Tensor) -> float | None:
+    """Share of draws off the manifold that holds people left out; unknown of codes behind a flow."""
+    if model.latents.posterior_of_codes is None and not SAMPLERS[fitted.name].in_base_space:
+        return None
+    assert model.latents.manifold is not None
+    return float((~model.latents.manifold.inside(latents)).double().mean())
+
+
+def top_up(counts: Mapping[str, int], n: int | None = None) -> dict[str, int]:
+    """How many synthetic images each class needs to have as many as the largest, or ``n``, together with its real ones.
+
+    Raises
+    ------
+    UsageError
+        If a class has more than ``n`` already.
+    """
+    target = max(counts.values()) if n is None else n
+    over = [label for label, count in counts.items() if count > target]
+    if over:
+        raise UsageError(f"--balance cannot bring {', '.join(over)} down to {target} images; give -n {max(counts.values())} or more.")
+    return {label: target - count for label, count in counts.items()}

@@ -1,0 +1,91 @@
+"""Draw again what a screen refuses, until there are as many images as were asked for, or it is plain that the law itself is at fault."""
+
+import itertools
+import math
+from collections import Counter
+from collections.abc import Callable, Mapping
+
+from torch import Tensor
+
+from ...datasets.common.errors import GateError
+from ..fitting.model import FittedModel
+from ..samplers.latents import Sampler
+from ..samplers.registry import samplers_for
+from ..samplers.riemannian import Riemannian
+
+ENOUGH_DRAWS = 200  # to blame the law: of fewer, more than half may be refused by chance
+TOLERATED_SHARE = 0.5  # of the draws, that may be refused
+FEWEST_A_ROUND = 16  # for one more image, whole chains are run: some to spare cost hardly more, and may save another round
+
+Screen = Callable[[Tensor, Tensor], Mapping[int, str]]
+Draw = Callable[[int, int], tuple[Tensor, Tensor]]
+
+
+def replace_refused(pixels: Tensor, latents: Tensor, draw: Draw, screen: Screen, model: FittedModel, law: Sampler) -> Counter[str]:
+    """Put other draws, in place, where a screen refuses an image; what is kept stays where it is.
+
+    Parameters
+    ----------
+    pixels, latents : torch.Tensor
+        Images ``(n, 1, ...)`` and what they were decoded from ``(n, D)``: the first round. Both are changed.
+    draw : callable
+        From the number of a further round, 1 and up, and a size: so many images and latents.
+    screen : callable
+        From images and latents to why some are refused, by row.
+    model, law
+        That they were drawn with, for the error.
+
+    Returns
+    -------
+    Counter
+        How many were refused, by reason: with the n that are kept, all that were drawn. The last round ends with the last image needed.
+
+    Raises
+    ------
+    GateError
+        If more than half are refused, of 200 or more.
+    """
+    n = len(pixels)
+    reasons = screen(pixels, latents)
+    refused, lacking = Counter(reasons.values()), sorted(reasons)
+    for round_ in itertools.count(1):
+        drawn = n - len(lacking) + refused.total()
+        if drawn >= ENOUGH_DRAWS and refused.total() > TOLERATED_SHARE * drawn:
+            raise GateError(_too_many(refused, drawn, model, law))
+        if not lacking:
+            break
+        more = draw(round_, _size_of_round(len(lacking), drawn, refused.total()))
+        reasons = screen(*more)
+        kept = [row for row in range(len(more[0])) if row not in reasons][: len(lacking)]
+        filled, lacking = lacking[: len(kept)], lacking[len(kept) :]
+        pixels[filled], latents[filled] = (part[kept] for part in more)
+        n_seen = len(more[0]) if lacking else kept[-1] + 1
+        refused.update(reason for row, reason in reasons.items() if row < n_seen)
+    return refused
+
+
+def _size_of_round(lacking: int, drawn: int, refused: int) -> int:
+    """So many that they probably suffice or, where most were refused, that it is soon plain whether they ever will."""
+    needed = math.ceil(lacking / max(1 - refused / drawn, 1 - TOLERATED_SHARE))
+    undecided = min(drawn, ENOUGH_DRAWS - drawn) if refused > TOLERATED_SHARE * drawn else 0
+    return max(needed, undecided, FEWEST_A_ROUND)
+
+
+def _too_many(refused: Counter[str], drawn: int, model: FittedModel, law: Sampler) -> str:
+    label = model.config.label
+    reasons = "; ".join(f"{count} as {reason}" for reason, count in refused.most_common())
+    return (
+        f"{refused.total()} of {drawn} images of {label} that {law.name} drew were refused ({reasons}), where {TOLERATED_SHARE:.0%} may: "
+        f"nothing is written. {_what_to_change(model, law)}"
+    )
+
+
+def _what_to_change(model: FittedModel, law: Sampler) -> str:
+    """What a user can do about a law that draws too many copies: the samplers that serve the model, and how its latents would spread."""
+    scores = {scored.sampler: scored.left_out for scored in model.law_scores.laws}
+    others = [name for name in samplers_for(type(model.autoencoder)) if name != law.name]
+    told = [name if (score := scores.get(name)) is None else f"{name} {score:.3g}" for name in others]
+    changes = [f"another --sampler ({', '.join(told)}: nats for people left out, more are better)"]
+    if isinstance(law, Riemannian):  # of a number as its reach; the manifold that holds people left out is broader
+        changes.append("--reach auto (which takes no setting of a chain)")
+    return f"Another --seed will not help; choose {', '.join(changes)}, or train the model with more --jitter."

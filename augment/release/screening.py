@@ -1,0 +1,64 @@
+"""What a drawn image is compared with before it is kept: what its model was trained on or, where that cannot be read, the latents of it."""
+
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from ...datasets.transforms import Images
+from ..fitting.model import FittedModel
+from .copying import Patients, screen_images, screen_latents
+from .gate import Gate
+
+TRAINING_IMAGES = "training images"
+
+
+@dataclass(frozen=True)
+class Screen:
+    """Tells which of the drawn images show a patient, and why, in words that name nobody: they are handed on with the cohort.
+
+    Parameters
+    ----------
+    looked_at : str
+        What drawn images are compared with.
+    reason : str
+        What is wrong with those that are found.
+    find : callable
+        Of images ``(n, 1, ...)`` and the latents ``(n, D)`` that they were decoded from: the rows of those that show a patient.
+    """
+
+    looked_at: str
+    reason: str
+    find: Callable[[Tensor, Tensor], Collection[int]]
+
+    def __call__(self, pixels: Tensor, latents: Tensor) -> dict[int, str]:
+        """Why images are refused, by row."""
+        return dict.fromkeys(sorted(self.find(pixels, latents)), self.reason)
+
+
+def screen_of(model: FittedModel, images: Images | None, people: Sequence[str], gate: Gate, *, n: int) -> Screen:
+    """The screen of a model's draws.
+
+    Parameters
+    ----------
+    model : FittedModel
+    images : Images, optional
+        That it was trained on; without them the latents tell, and of a model without posteriors nothing does.
+    people : sequence of str
+        Whose they are.
+    gate : Gate
+    n : int
+        How many images are asked for. The gate's ``level`` is shared out over so many, in every round of drawing alike: by the size of
+        the round, an image would be kept among many and refused among few, and what replaces a copy would be held to another law.
+    """
+    posterior = model.latents.posterior_of_codes
+    if images is not None:
+        patients = Patients.of(images.pixels, people)
+        return Screen(TRAINING_IMAGES, "a copy of a training image", lambda pixels, _: screen_images(pixels, patients, gate, looks=n))
+    if posterior is not None:
+        return Screen(
+            "latents of training images",
+            "the reconstruction of a training image",
+            lambda _, latents: screen_latents(latents, posterior, gate, looks=n),
+        )
+    return Screen("nothing", "", lambda pixels, latents: ())

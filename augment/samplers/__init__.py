@@ -1,0 +1,1 @@
+"""Latent samplers and laws: what draws latents, how well it did, and which law reaches people left out."""

@@ -1,0 +1,190 @@
+"""A folder of volumes or pictures with a table: the images are named in it, or found by participant id anywhere below."""
+
+import os
+import re
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from ..cohort import Cohort, Problem
+from ..common.errors import DataError
+from ..identity import scan_of
+from ..images import PICTURES, VOLUMES, extension, stem
+from .participants import Subjects, read_subjects
+from .table import cohort_table, no_image, read_description, row_of
+
+TABLES = (".tsv", ".csv")
+_WORD = re.compile(r"[^\W_]+")
+_USUAL_PLANES = ("axial", "coronal", "sagittal")
+
+
+def recognises(path: Path) -> bool:
+    """Whether ``path`` is a folder, or a table."""
+    return path.is_dir() or (path.is_file() and path.suffix.lower() in TABLES)
+
+
+def read(path: Path, *, table: Path | None, label: str | None, plane: str | None) -> Cohort:
+    """Read a folder with its table, or a table with the images beside it.
+
+    Parameters
+    ----------
+    path : Path
+        A folder, or a table whose column ``image``, ``path`` or ``filename`` holds paths relative to it.
+    table : Path, optional
+        The table of a folder that holds none, or several.
+    label : str, optional
+        The column of labels.
+    plane : str, optional
+        A word in the file's name or folder that chooses among several images of one id, as in ``ID_axial.jpg``; if it is in no name,
+        it chooses nothing here.
+
+    Raises
+    ------
+    DataError
+        If there is no table, no image, or most ids have several images and no ``plane`` chooses.
+    """
+    if path.is_file():
+        folder, table = path.parent, path
+    else:
+        folder, table = path, table or _own_table(path)
+    subjects = read_subjects(table, label)
+    rows, problems = _named(subjects, folder) if subjects.name_images else _searched(subjects, folder, plane)
+    told = read_description(folder)
+    return Cohort(
+        name=told.name,
+        table=cohort_table(rows),
+        source=str(path),
+        licence=told.licence,
+        label_column=subjects.label_column,
+        skull_stripped=told.skull_stripped,
+        synthetic=subjects.synthetic or told.synthetic,
+        problems=(*subjects.problems, *problems),
+    )
+
+
+def _own_table(folder: Path) -> Path:
+    usual = [folder / f"participants{kind}" for kind in TABLES]
+    tables = [file for file in usual if file.is_file()][:1] or sorted(
+        file for file in folder.iterdir() if file.suffix.lower() in TABLES and not file.name.startswith(".")
+    )
+    if not tables:
+        raise DataError(
+            f"{folder} is no known layout: it has no participants.tsv, no other .tsv or .csv, no images.npz, no sub-* folders of NIfTI "
+            "and no OASIS-1 discs; give the table of its participants with --table."
+        )
+    if len(tables) > 1:
+        raise DataError(f"{folder} has several tables ({', '.join(file.name for file in tables)}); choose one with --table.")
+    return tables[0]
+
+
+def _named(subjects: Subjects, folder: Path) -> tuple[list[dict[str, Any]], list[Problem]]:
+    """The images that the table names; a path is relative to the table, or else to the folder."""
+    rows, problems = [], []
+    for subject in subjects.rows:
+        if subject.file is None:
+            problems.append(no_image(subject, subjects.path, "no image named"))
+            rows.append(row_of(subject, None, subject.spelled))
+            continue
+        beside_table, inside = subjects.path.parent / subject.file, folder / subject.file
+        image = inside if inside.is_file() and not beside_table.is_file() else beside_table
+        rows.append(row_of(subject, str(image.absolute()), subject.file))
+    return rows, problems
+
+
+def _searched(subjects: Subjects, folder: Path, plane: str | None) -> tuple[list[dict[str, Any]], list[Problem]]:
+    """The images whose name, or folder, holds the id of a row."""
+    index, problems = subjects.index()
+    files = _images(folder)
+    if not files:
+        raise DataError(
+            f"{folder} holds no image ({', '.join(VOLUMES + PICTURES)}), and {subjects.path.name} has no column image; add one."
+        )
+    if plane is not None and not any(plane.lower() in _words(file.relative_to(folder)) for file in files):
+        # No name holds it: it is a plane to cut out of volumes, not one to choose files by.
+        plane = None
+    choices = _by_id(files, folder, {scan for scan, _ in index})
+    several: dict[str, Sequence[Path]] = {}
+    rows = []
+    for (scan, _), subject in index.items():
+        chosen = _choose(choices[scan], scan, folder, plane)
+        if len(chosen) == 1:
+            # Not resolved: a folder of links to a store keeps the names that its owner gave.
+            rows.append(row_of(subject, str(chosen[0].absolute()), subject.spelled))
+            continue
+        if chosen:
+            several[subject.spelled] = chosen
+            names = ", ".join(file.name for file in chosen)
+            what = f"several images for '{subject.spelled}' ({names})"
+            mend = "keep one, or name the right one in a column image"
+            problems.append(Problem(subject.participant_id, str(chosen[0].parent), what, mend))
+        else:
+            problems.append(no_image(subject, subjects.path, f"no image of the plane {plane} found" if plane else "no image found"))
+        rows.append(row_of(subject, None, subject.spelled))
+    if plane is None and len(several) > len(index) / 2:
+        spelled, chosen = next(iter(several.items()))
+        raise DataError(
+            f"{len(several)} of {len(index)} ids in {subjects.path.name} have several images under {folder} (such as '{spelled}': "
+            f"{', '.join(file.name for file in chosen)}); choose with --plane ({', '.join(_planes(several.values(), folder))})."
+        )
+    return rows, problems
+
+
+def _images(folder: Path) -> list[Path]:
+    """Every image below a folder; a pair counts once, by its header."""
+    files = []
+    for parent, folders, names in os.walk(folder):
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        headers = {stem(name) for name in names if extension(name) == ".hdr"}
+        for name in sorted(names):
+            kind = extension(name)
+            if kind in VOLUMES + PICTURES and not name.startswith(".") and not (kind == ".img" and stem(name) in headers):
+                files.append(Path(parent, name))
+    return files
+
+
+def _by_id(files: Iterable[Path], folder: Path, scans: set[str]) -> defaultdict[str, list[Path]]:
+    """Give each file to the one id that its name holds as whole words ('AD2' is in neither 'AD20' nor 'nAD2'), or else its folders."""
+    choices: defaultdict[str, list[Path]] = defaultdict(list)
+    for file in files:
+        found = [(scan, len(text)) for text in _runs_of_words(stem(file.name)) if (scan := scan_of(text)) in scans]
+        if found:
+            # The longest, so that 'P1_2.png' belongs to 'P1_2' and not to 'P1'; of equals the first.
+            choices[max(found, key=lambda match: match[1])[0]].append(file)
+            continue
+        parents = [scan_of(part) for part in reversed(file.relative_to(folder).parts[:-1])]
+        scan = next((parent for parent in parents if parent in scans), None)
+        if scan is not None:
+            choices[scan].append(file)
+    return choices
+
+
+def _runs_of_words(text: str) -> Iterable[str]:
+    words = list(_WORD.finditer(text))
+    for first, start in enumerate(words):
+        for end in words[first:]:
+            yield text[start.start() : end.end()]
+    yield text
+
+
+def _choose(files: Sequence[Path], scan: str, folder: Path, plane: str | None) -> Sequence[Path]:
+    """The files of the plane; of several, the one that is named by the id alone."""
+    if plane is not None:
+        return [file for file in files if plane.lower() in _words(file.relative_to(folder))]
+    # Word by word, because scan_of leaves out what follows an OASIS id.
+    exact = [file for file in files if "".join(_WORD.findall(stem(file.name).removeprefix("sub-"))) == "".join(_WORD.findall(scan))]
+    return exact if len(exact) == 1 else files
+
+
+def _words(path: Path) -> set[str]:
+    return {word.lower() for part in (*path.parts[:-1], stem(path.name)) for word in _WORD.findall(part)}
+
+
+def _planes(several: Iterable[Sequence[Path]], folder: Path) -> list[str]:
+    """The words that tell the images of one id apart, the usual planes alone if they do."""
+    telling: set[str] = set()
+    for files in several:
+        words = [_words(file.relative_to(folder)) for file in files]
+        telling |= set.union(*words) - set.intersection(*words)
+    usual = [plane for plane in _USUAL_PLANES if plane in telling]
+    return usual or sorted(telling)[:6]

@@ -1,0 +1,203 @@
+"""Tables of participants, read as text so that '007' stays '007', and what their columns mean."""
+
+import csv
+import io
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from ..cohort import REQUIRED_COLUMNS, Problem
+from ..common.errors import DataError
+from ..common.untrusted import read_text
+from ..identity import participant_of, scan_of
+
+LABEL_COLUMNS = ("diagnosis", "label", "group", "dx")
+ID_COLUMNS = ("participant_id", "participant", "subject_id", "subject", "id")
+IMAGE_COLUMNS = ("image", "path", "filename")
+SESSION_COLUMNS = ("session_id", "session")
+
+_SAME_COVARIATE = {"age": "age", "sex": "sex", "gender": "sex", "m/f": "sex", "mf": "sex"}
+_MISSING = ["", "n/a", "N/A", "NA", "nan", "NaN"]
+# A number with a leading zero, or with an underscore in it, is a code, so its column stays text.
+_CODE = re.compile(r"0\d|.*_")
+
+# A table as text: from each column's name to its values.
+Columns = dict[str, list[str | None]]
+
+
+class Subject(NamedTuple):
+    """One row of a participants table.
+
+    ``spelled`` is the id as the table writes it, ``file`` the image that it names, ``covariates`` every other column.
+    """
+
+    spelled: str
+    participant_id: str
+    label: str | None
+    session: str | None
+    file: str | None
+    covariates: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Subjects:
+    """A participants table, understood; ``problems`` are its rows without an id, ``label_column`` its column of labels, as it writes it."""
+
+    path: Path
+    rows: tuple[Subject, ...]
+    problems: tuple[Problem, ...]
+    label_column: str = "label"
+
+    @property
+    def name_images(self) -> bool:
+        """Whether the table itself names the images."""
+        return any(subject.file for subject in self.rows)
+
+    @property
+    def synthetic(self) -> bool:
+        """Whether any row says that its image was generated."""
+        return any(subject.covariates.get("synthetic") is True for subject in self.rows)
+
+    def index(self) -> tuple[dict[tuple[str, str | None], Subject], list[Problem]]:
+        """Return the rows by (scan, session), and a problem for every row that repeats one."""
+        rows: dict[tuple[str, str | None], Subject] = {}
+        problems = []
+        for subject in self.rows:
+            first = rows.setdefault((scan_of(subject.spelled), subject.session), subject)
+            if first is not subject:
+                labels = f", labelled {first.label} and {subject.label}" if first.label != subject.label else ""
+                what = f"'{subject.spelled}' has two rows{labels}"
+                problems.append(Problem(subject.participant_id, str(self.path), what, "keep one of the rows"))
+        return rows, problems
+
+
+def read_subjects(path: Path, label: str | None) -> Subjects:
+    """Read a participants table.
+
+    Raises
+    ------
+    DataError
+        If it is no table, or has no column of ids or of labels.
+    """
+    return understand(read_table(path), path, label)
+
+
+def read_table(path: Path) -> Columns:
+    """Read a CSV or TSV as text, with ``None`` for 'n/a' or an empty field.
+
+    Raises
+    ------
+    DataError
+        If the file is not there, is no text table, has no rows, or a row with too few or too many fields.
+    """
+    if not path.is_file():
+        raise DataError(f"There is no table {path}; give one with --table.")
+    if path.suffix.lower() not in (".csv", ".tsv", ".txt"):
+        raise DataError(f"The table {path} is neither .csv nor .tsv; save it as one of them.")
+    try:
+        text = read_text(path, encoding="utf-8-sig")
+        # Spreadsheets write semicolons where the comma is the decimal sign.
+        separator = max("\t,;", key=text.partition("\n")[0].count)
+        # Strict: a quotation mark that is no field's would take the lines up to the next one into its own.
+        text = re.sub(rf'" +(?={separator}|\r?\n|$)', '"', text)
+        reader = csv.reader(io.StringIO(text), delimiter=separator, strict=True)
+        rows = [(reader.line_num, row) for row in reader if any(row)]
+    except (OSError, ValueError, csv.Error) as error:
+        raise DataError(
+            f"The table {path} cannot be read ({error}); save it as UTF-8 text, one row per participant, with quotation marks around whole "
+            "fields or nowhere."
+        ) from error
+    if len(rows) < 2:
+        raise DataError(f"The table {path} has no rows; it needs a header, and one row per participant.")
+    spread = next((line - "".join(row).count("\n") for line, row in rows if "\n" in "".join(row)), None)
+    if spread is not None:
+        raise DataError(
+            f"A field of the row that begins in line {spread} of {path} goes over several lines, as a stray quotation mark makes it; write "
+            "it on one line."
+        )
+    (_, header), *rows = [(line, [field.strip() for field in row]) for line, row in rows]
+    repeated = [(place, header.index(name)) for place, name in enumerate(header) if name and header.index(name) != place]
+    for line, row in rows:
+        if len(row) < len(header) or any(row[len(header) :]):
+            raise DataError(f"Line {line} of {path} has {len(row)} fields, where the header has {len(header)}; mend the line.")
+        for place, first in repeated:
+            if row[place] != row[first]:
+                raise DataError(f"The table {path} has two columns {header[place]} that differ in line {line}; keep one of them.")
+    return {name: [None if row[place] in _MISSING else row[place] for _, row in rows] for place, name in enumerate(header) if name}
+
+
+def understand(table: Columns, path: Path, label: str | None) -> Subjects:
+    """Find the ids, the labels and the covariates of a table; ``path`` is for errors."""
+    columns_as_written = list(table)
+    table = _one_name_each(table)
+    ids = column_of(table, ID_COLUMNS)
+    if ids is None:
+        has = ", ".join(table)
+        raise DataError(f"{path} has no column of participants (it has: {has}); add participant_id, equal for all images of one person.")
+    label_column = _label_column(table, path, label)
+    labels = table[label_column]
+    nothing: list[str | None] = [None] * len(labels)
+    files = column_of(table, IMAGE_COLUMNS)
+    sessions = column_of(table, SESSION_COLUMNS)
+    covariates = {name: _numbers(name, values) for name, values in table.items() if name not in (ids, files, *REQUIRED_COLUMNS)}
+    columns = (table[ids], labels, table[sessions] if sessions else nothing, table[files] if files else nothing)
+    rows, problems = [], []
+    for row, (spelled, own_label, session, file) in enumerate(zip(*columns, strict=True)):
+        if spelled is None:
+            problems.append(Problem(f"(row {row + 1})", str(path), "a row without a participant id", f"fill in {ids}, or remove the row"))
+            continue
+        rows.append(
+            Subject(
+                spelled=spelled,
+                participant_id=participant_of(spelled),
+                label=own_label,
+                session=session.removeprefix("ses-") if session else None,
+                file=file,
+                covariates={name: values[row] for name, values in covariates.items()},
+            )
+        )
+    if not rows:
+        raise DataError(f"No row of {path} has an id in {ids}; fill them in.")
+    renamed = (name for name in columns_as_written if _SAME_COVARIATE.get(name.lower()) == label_column)
+    written = label_column if label_column in columns_as_written else next(renamed)
+    return Subjects(path, tuple(rows), tuple(problems), written)
+
+
+def column_of(table: Columns, names: Iterable[str]) -> str | None:
+    """Return the table's column that is the first of ``names``, whatever its case."""
+    lower = {column.lower(): column for column in reversed(table)}
+    return next((lower[name.lower()] for name in names if name.lower() in lower), None)
+
+
+def _one_name_each(table: Columns) -> Columns:
+    """Rename Age, M/F and gender; a second column for the same thing keeps its name."""
+    renamed: Columns = {}
+    for column, values in table.items():
+        name = _SAME_COVARIATE.get(column.lower(), column)
+        taken = name in renamed or (name != column and name in table)
+        renamed[column if taken else name] = values
+    return renamed
+
+
+def _label_column(table: Columns, path: Path, label: str | None) -> str:
+    wanted = LABEL_COLUMNS if label is None else (label, _SAME_COVARIATE.get(label.lower(), label))
+    found = column_of(table, wanted)
+    if found is None:
+        looked = "diagnosis, label, group or dx" if label is None else f"'{label}'"
+        raise DataError(f"{path} has no column {looked}; it has: {', '.join(table)}. Name the column of labels with --label.")
+    return found
+
+
+def _numbers(name: str, texts: list[str | None]) -> list[Any]:
+    """The values of a covariate, as numbers if it holds nothing else; ids and codes stay text."""
+    if name.lower() == "synthetic":
+        return [text is not None and text.lower() in ("true", "1") for text in texts]
+    if not name.lower().endswith("id") and not any(text is not None and _CODE.match(text) for text in texts):
+        for number in (int, float):
+            try:
+                return [None if text is None else number(text) for text in texts]
+            except ValueError:
+                continue
+    return texts

@@ -1,0 +1,42 @@
+"""The mark that every synthetic image bears by itself, so that it is known when it has left its cohort."""
+
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+from PIL import Image
+
+from .common.untrusted import read_json
+from .images import MARK, PICTURES, VOLUMES, extension, stem
+
+# What is wrong with a marked image in a cohort that does not say that it is synthetic, and the mend.
+UNDECLARED = (
+    "a synthetic image, by its own mark, in a cohort that does not say so",
+    "remove it; of a cohort that is all synthetic, give the table a column synthetic that is true",
+)
+
+
+def is_marked(path: Path) -> bool:
+    """Whether an image file says that it is synthetic, in its header, its text or the JSON beside it; damage says nothing."""
+    sidecar = path.with_name(f"{stem(path.name)}.json")
+    if sidecar.is_file() and _says_so(sidecar):
+        return True
+    kind = extension(path.name)
+    try:
+        if kind in VOLUMES:
+            header: Any = nib.load(path).header
+            return MARK.encode() in bytes(header["descrip"])
+        if kind in PICTURES:
+            with Image.open(path, formats=("PNG", "JPEG")) as picture:
+                return MARK in str(picture.info.get("Description", ""))
+    except Exception:  # what a reader of this file reports, in its own words
+        return False
+    return False
+
+
+def _says_so(sidecar: Path) -> bool:
+    try:
+        content = read_json(sidecar)
+    except (OSError, ValueError):
+        return False
+    return isinstance(content, dict) and content.get("Synthetic") is True

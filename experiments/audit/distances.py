@@ -1,0 +1,84 @@
+"""Synthetic images and real people in one space: all distances that an audit needs, measured once."""
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from ...augment.release.copying import Closeness, among_people, closeness_p, per_person
+from .material import Subject
+from .spaces import Space
+
+
+@dataclass(frozen=True, eq=False)
+class View:
+    """Synthetic images and people in one space.
+
+    Parameters
+    ----------
+    space : Space
+    names : tuple of str
+        Of the people, trained on or held out.
+    training : array (people,)
+        Who was trained on.
+    to_people, among : array (n, people), (people, people)
+        As in ``measures``.
+    nearest_image : array (n,)
+        Which training image is nearest to each.
+    planted : array (k, training people)
+        Distances of planted copies.
+    """
+
+    space: Space
+    names: tuple[str, ...]
+    training: NDArray[np.bool_]
+    to_people: NDArray[np.floating]
+    among: NDArray[np.floating]
+    nearest_image: NDArray[np.int64]
+    planted: NDArray[np.floating]
+
+    @cached_property
+    def patients(self) -> list[str]:
+        """The names of those trained on."""
+        return [name for name, is_training in zip(self.names, self.training, strict=True) if is_training]
+
+    @cached_property
+    def among_training(self) -> NDArray[np.floating]:
+        """Distances of those trained on to each other."""
+        return self.among[np.ix_(self.training, self.training)]
+
+    @cached_property
+    def closeness(self) -> Closeness:
+        """Of the synthetic images to those trained on."""
+        return Closeness.of(self.to_people[:, self.training])
+
+    @cached_property
+    def held_out(self) -> Closeness:
+        """Of held-out people to those trained on: the yardstick."""
+        return Closeness.of(self.among[np.ix_(~self.training, self.training)])
+
+    @cached_property
+    def real_ratios(self) -> NDArray[np.float64]:
+        """What real people's ratios are: of the held-out to those trained on, and of these to each other."""
+        return np.concatenate([self.held_out.ratio, Closeness.of(self.among_training).ratio])
+
+    @cached_property
+    def p(self) -> NDArray[np.float64]:
+        """How probable it is that a new person is so close to one patient, for each synthetic image ``(n,)``."""
+        return closeness_p(self.closeness.ratio, self.real_ratios)
+
+
+def look(subject: Subject, space: Space, copied: torch.Tensor) -> View:
+    """Embed the images of a subject, and planted copies ``(k, 1, ...)`` of its patients, once each, and measure all distances."""
+    synthetic, training, held_out = (part.images.pixels for part in (subject.synthetic, subject.training, subject.held_out))
+    people = (*subject.training.participants, *subject.held_out.participants)
+    real = space.embed(torch.cat([training, held_out]))
+    n = len(training)
+    distances = space.between(space.embed(synthetic), real)
+    to_people, names = per_person(distances, people)
+    among, _ = among_people(space.between(real, real), people)
+    to_patients, _ = per_person(space.between(space.embed(copied), real[:n]), people[:n])
+    is_training = np.isin(names, subject.training.participants)
+    return View(space, tuple(names), is_training, to_people, among, distances[:, :n].argmin(axis=1), to_patients)

@@ -1,0 +1,72 @@
+"""What a view scores: every measure and attack, beside what to expect of images that copy nobody."""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from ...augment.release.copying import Closeness
+from . import measures, membership
+from .distances import View
+from .membership import Attack
+
+AT_MOST = 1000  # synthetic images, and people of each kind, that enter a measure: the deals of its test would else take hours
+TOO_CLOSE, NEARER = "share closer to one patient than new people come", "share nearer to training than to held-out people"
+AUTHENTIC = "authenticity (AuthPct)"
+
+
+@dataclass(frozen=True)
+class Measure:
+    """A number, beside what to expect of images that copy nobody.
+
+    Parameters
+    ----------
+    space, name : str
+    value : float
+    expected : float
+        What held-out people score in place of the synthetic images, or new draws of their law on average.
+    p : float
+        Of as much memorisation where there is none; NaN of a number that is not tested.
+    low, high : float
+        95 % interval; NaN where there is none.
+    """
+
+    space: str
+    name: str
+    value: float
+    expected: float
+    p: float = math.nan
+    low: float = math.nan
+    high: float = math.nan
+
+
+def score(view: View, level: float, rng: np.random.Generator) -> tuple[Attack, list[Measure]]:
+    """The attack by distance, and all measures, in one space; of very many images and people, of some.
+
+    An image is too close to one patient if new people of whom there are as many come so close with probability ``level``.
+    """
+    images = rng.permutation(len(view.to_people))[:AT_MOST]
+    chosen = np.concatenate([rng.permutation(np.flatnonzero(side))[:AT_MOST] for side in (view.training, ~view.training)])
+    to_people, among, training = view.to_people[np.ix_(images, chosen)], view.among[np.ix_(chosen, chosen)], view.training[chosen]
+    p = measures.memorisation_p(to_people, among, training, rng)
+    among_training = among[np.ix_(training, training)]
+    to_training, of_held_out = to_people[:, training], among[np.ix_(~training, training)]
+    synthetic, held_out = Closeness.of(to_training), Closeness.of(of_held_out)
+    authentic, expected = (measures.authentic_share(part, among_training) for part in (to_training, of_held_out))
+    identifiable = measures.identifiable_share(to_training, among_training)
+    expected_identifiable = measures.expected_identifiable_share(len(to_training), int(training.sum()))
+    by_distance, by_density = (
+        membership.attack(scores(view.to_people, view.among), view.training)
+        for scores in (membership.distance_scores, membership.density_scores)
+    )
+    rows = [
+        (TOO_CLOSE, np.mean(view.p <= level / len(view.p)), 0),
+        ("distance to closest record, median", np.median(synthetic.distance), np.median(held_out.distance)),
+        (NEARER, measures.nearer_share(to_people, training), training.mean(), p["nearer"]),
+        ("nearest-neighbour distance ratio, median", np.median(synthetic.ratio), np.median(held_out.ratio), p["closeness"]),
+        (AUTHENTIC, authentic, expected, p["inauthentic"]),
+        ("identifiability", identifiable, expected_identifiable, p["identifiable"]),
+        ("membership attack by distance, AUC", by_distance.auc, 0.5, by_distance.p, by_distance.low, by_distance.high),
+        ("membership attack by density, AUC", by_density.auc, 0.5, by_density.p, by_density.low, by_density.high),
+    ]
+    return by_distance, [Measure(view.space.name, name, *map(float, numbers)) for name, *numbers in rows]

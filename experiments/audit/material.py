@@ -1,0 +1,116 @@
+"""What an audit compares, and that it belongs together: a synthetic cohort, the models that it was drawn from, the people behind them."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from ...augment import console
+from ...augment.fitting.model import FittedModel
+from ...augment.release.copying import FEWEST_PEOPLE
+from ...augment.release.outputs import is_synthetic
+from ...augment.release.quarantine import PARTICIPANTS, read_participants
+from ...datasets.check import require_sound
+from ...datasets.cohort import Cohort, CohortError
+from ...datasets.common.errors import DataError, UsageError
+from ...datasets.readers import Source, read_cohort
+from ...datasets.transforms import Images, prepare
+
+
+@dataclass(frozen=True, eq=False)
+class People:
+    """Images ``(m, 1, ...)``, and whose each is."""
+
+    images: Images
+    participants: tuple[str, ...]  # as the source spells them, which one spelling a person is enough to tell apart
+
+
+@dataclass(frozen=True, eq=False)
+class Subject:
+    """One class of a synthetic cohort.
+
+    Parameters
+    ----------
+    label : str
+    model : FittedModel
+        That it was drawn from.
+    synthetic : People
+        Who there are not.
+    training, held_out : People
+        On whom the model was trained, and everybody else of the class: its validation and, as far as there are any, test participants.
+    """
+
+    label: str
+    model: FittedModel
+    synthetic: People
+    training: People
+    held_out: People
+
+
+def read_real(source: Source, models: Mapping[str, FittedModel]) -> tuple[Cohort, dict[str, tuple[People, People]]]:
+    """The cohort that models were fitted on, and by class those trained on and those held out.
+
+    Raises
+    ------
+    DataError
+        If the models were fitted on other data, or a class has nobody held out, or fewer than 3 people to be copied.
+    UsageError
+        If the cohort is synthetic.
+    """
+    cohort = source.read()
+    if cohort.synthetic:
+        raise UsageError(f"{source.data} is synthetic; --data is the real cohort that the models were fitted on.")
+    digest = require_sound(cohort, sized=True, minimum=1, progress=console.tracked("checking")).digest
+    sides = {}
+    for label, model in models.items():
+        data = model.config.data
+        members = cohort.of_class(label) if label in cohort.labels else cohort.where(np.zeros(len(cohort), dtype=bool))
+        trained_on = np.array([model.config.participants.trained_on(who) for who in members.table["participant_id"]], dtype=bool)
+        if trained_on.sum() != data["n_train"] or data.get("digest", digest) not in (digest, ""):
+            raise DataError(
+                f"{source.data} is not, to the last voxel, header and label, the cohort that the model of {label} was fitted on "
+                f"({trained_on.sum()} of its {data['n_train']} training images are there); give --data that cohort, read as it was then."
+            )
+        parts = [members.where(rows) for rows in (trained_on, ~trained_on)]
+        if len(parts[1]) == 0 or parts[0].table["participant_id"].nunique() < FEWEST_PEOPLE:
+            raise DataError(
+                f"{source.data} has {parts[0].table['participant_id'].nunique()} training and {parts[1].table['participant_id'].nunique()} "
+                f"held-out participants of {label}; an audit takes {FEWEST_PEOPLE} and 1 or more."
+            )
+        training, held_out = (People(prepare(part, model.config.preparation), tuple(part.people)) for part in parts)
+        sides[label] = (training, held_out)
+    return cohort, sides
+
+
+def read_synthetic(folder: Path, models: Mapping[str, FittedModel]) -> dict[str, People]:
+    """The synthetic images by class.
+
+    Raises
+    ------
+    DataError
+        If an image is missing or unreadable, or says that it was drawn from another model.
+    UsageError
+        If the folder is no synthetic cohort as ``augment generate`` writes it.
+    """
+    if not is_synthetic(folder) or not (folder / PARTICIPANTS).is_file():
+        raise UsageError(f"{folder} is no synthetic cohort; give a folder that `augment generate` has written.")
+    cohort = read_cohort(folder)
+    if cohort.problems:
+        raise CohortError(cohort.name, cohort.problems)
+    # As text: a digest of digits alone would be read as a number.
+    table = read_participants(folder / PARTICIPANTS)
+    found = {}
+    for label in cohort.labels:
+        if label not in models:
+            raise DataError(f"{folder} has images of {label}, of which there is no model; give --model the folder of all its models.")
+        drawn_from = set(table.loc[table["label"] == label, "model"]) if "model" in table else set()
+        if drawn_from != {models[label].digest[:16]}:
+            raise DataError(
+                f"{folder} was not drawn from this model of {label}; give --model the models that `augment generate` was given."
+            )
+        members = cohort.of_class(label)
+        # A synthetic image has its range already; scaling it anew would show another image.
+        images = prepare(members, replace(models[label].config.preparation, scaling="none"))
+        found[label] = People(images, tuple(members.people))
+    return found

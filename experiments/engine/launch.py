@@ -1,0 +1,231 @@
+"""Starting a study from the command line, or taking it up again: what is missing is computed, here or on SLURM, and then reported."""
+
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import Progress as Bars
+
+from ...augment import console
+from ...datasets.common.compute import choose_device
+from ...datasets.common.errors import DataError, GateError, LeakageError, TinycohortError, UsageError
+from ...datasets.common.files import expanded
+from ...datasets.common.untrusted import read_toml
+from ...datasets.readers import Source
+from .runs import Progress, Shard, Study, run_study
+from .slurm import sbatch_script, submit
+from .study_folder import Failure, canonical, claim, is_study, read_config, require_claimable, run_path
+from .study_images import require_same_data
+
+
+@dataclass(frozen=True)
+class HowToRun:
+    """Which machines and processes compute a study.
+
+    Parameters
+    ----------
+    jobs, threads : int
+        Processes, and threads of each.
+    shard : str, optional
+        ``i/n``: only this part, and no report.
+    slurm : int, optional
+        Print a SLURM job array of so many shards instead.
+    submit : bool
+        Submit it.
+    sbatch : tuple of str
+        Options of sbatch for it, such as ``"--gres=gpu:1"``.
+    device : {"auto", "cpu", "gpu"}
+        Where networks compute.
+
+    Raises
+    ------
+    UsageError
+        If these do not go together.
+    """
+
+    jobs: int = 1
+    threads: int = 1
+    shard: str | None = None
+    slurm: int | None = None
+    submit: bool = False
+    sbatch: tuple[str, ...] = ()
+    device: str = "auto"
+
+    def __post_init__(self) -> None:
+        if self.slurm is None and (self.submit or self.sbatch):
+            raise UsageError(f"{'--submit' if self.submit else '--sbatch'} goes with --slurm N, the number of shards.")
+        if self.slurm is not None and self.shard is not None:
+            raise UsageError("--slurm makes the shards itself; leave out --shard.")
+        if self.slurm is None:
+            choose_device(self.device)  # of SLURM's nodes, these know what they have
+
+
+NOWHERE_ELSE: Mapping[str, str] = {}
+HERE = HowToRun()  # one run after the other
+
+
+def start(
+    study: Study,
+    how: HowToRun,
+    *,
+    command: Sequence[str],
+    report: Callable[[Path], None],
+    together: Sequence[str],
+    prepare: Callable[[], object] = lambda: None,
+) -> None:
+    """Run what is missing of a study, and write its report.
+
+    Parameters
+    ----------
+    study : Study
+    how : HowToRun
+    command : sequence of str
+        What starts it, before ``--config``: ``augment evaluate``.
+    report : callable
+        Called with the study's folder.
+    together : sequence of str
+        As for ``run_study``.
+    prepare : callable
+        Called before the workers start, where a cell has no result yet.
+
+    Raises
+    ------
+    GateError
+        If runs failed; the others are kept.
+    LeakageError
+        If one of them failed because a generator had seen a participant that is tested.
+    UsageError
+        If there can be no such shard or job array, or the folder holds another study.
+    """
+    if is_study(study.folder):
+        require_same_data(read_config(study.folder), study.config)
+    if how.slurm is not None:
+        _to_slurm(study, command, how, how.slurm)
+        return
+    part = Shard.parse(how.shard) if how.shard else None
+    require_claimable(study.folder, study.config)
+    if not all(run_path(study.folder, key).exists() for key in study.cells):
+        prepare()  # before anything is written of where the data lie: they may not be there
+    with _Bar() as progress:
+        outcome = run_study(study, jobs=how.jobs, threads=how.threads, shard=part, together=together, progress=progress)
+    for failure in outcome.failures:
+        console.warn(str(failure))
+    if part is None and outcome.computed + outcome.found:
+        try:
+            report(study.folder)
+        except TinycohortError as error:
+            if not outcome.failures:
+                raise
+            console.warn(f"There is no report: {error}")
+    leaks = [failure for failure in outcome.failures if failure.exit_code == LeakageError.exit_code]
+    if leaks:
+        raise LeakageError(leaks[0].message)
+    if outcome.failures:
+        raise GateError(
+            f"{len(outcome.failures)} runs failed (listed above, and in {study.folder / 'failures'}); the same command tries them again."
+        )
+
+
+def read_configuration(path: Path, needed: Sequence[str]) -> dict[str, Any]:
+    """A study's configuration from a file, such as the ``config.toml`` of another study, with the entries ``needed``.
+
+    Raises
+    ------
+    DataError
+        If it cannot be read, lacks one, or its seed is no whole number.
+    """
+    try:
+        config = read_toml(path)
+        canonical(config)
+    except (OSError, TypeError, ValueError) as error:
+        raise DataError(f"{path} is no study's configuration ({error}); give the config.toml of a study.") from error
+    missing = [name for name in needed if name not in config]
+    if missing:
+        raise DataError(f"{path} lacks {', '.join(missing)}; give the config.toml of a study.")
+    if not isinstance(config["seed"], int):
+        raise DataError(f"{path} has the seed '{config['seed']}', which is no whole number.")
+    return config
+
+
+def moved(config: Mapping[str, Any], here: Mapping[str, str]) -> dict[str, Any]:
+    """The configuration of a study whose data, known by their digests, lie elsewhere here.
+
+    Parameters
+    ----------
+    config : mapping
+    here : mapping
+        Of ``data``, ``table`` and ``root`` (as ``Source.moved``), ``test_data``, ``generators`` and ``weights`` those that are elsewhere.
+
+    Raises
+    ------
+    UsageError
+        If the study has no such part.
+    """
+    where = dict(config["where"])
+    for name, changes in (
+        ("source", {name: here[name] for name in ("data", "table", "root") if name in here}),
+        ("test_source", {"data": here["test_data"]} if "test_data" in here else {}),
+    ):
+        if changes:
+            if name not in where:
+                raise UsageError("The study has no test cohort of its own: leave out --test-data.")
+            source = Source(**config["data"][name], **where[name]).moved(changes).resolved()
+            places = {part: getattr(source, part) for part in ("data", "table", "root")}
+            where[name] = {part: place for part, place in places.items() if place is not None}
+    for name in ("generators", "weights"):
+        if name in here:
+            if name not in where:
+                raise UsageError(f"The study uses no {name}: leave out --{name}.")
+            where[name] = str(expanded(here[name]).resolve())
+    return {**config, "where": where}
+
+
+def _to_slurm(study: Study, command: Sequence[str], how: HowToRun, shards: int) -> None:
+    """The shards take up the configuration that is written here, so the folder is on a disk that all nodes see."""
+    out = study.folder
+    words = [*command, "--config", str(out / "config.toml"), "--out", str(out), "--jobs", str(how.jobs), "--threads", str(how.threads)]
+    words += ["--device", how.device] if how.device != HERE.device else []
+    script = sbatch_script(words, shards, logs=out / "logs", cpus=how.jobs * how.threads, options=how.sbatch)
+    claim(out, study.config)
+    if how.submit:
+        console.say(f"Submitted as job {submit(script, logs=out / 'logs')}; when it is done: augment report {out}")
+    else:
+        (out / "logs").mkdir(exist_ok=True)
+        sys.stdout.write(script)
+
+
+class _Bar(Progress):
+    """A bar of the runs on the terminal."""
+
+    def __init__(self) -> None:
+        columns = (
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            TextColumn("left"),
+            TimeRemainingColumn(),
+        )
+        self.bars = Bars(*columns, console=console.CONSOLE)
+
+    def __enter__(self) -> "_Bar":
+        self.bars.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.bars.stop()
+
+    def begin(self, total: int, found: int) -> None:
+        self.task = self.bars.add_task("runs", total=total, completed=found)
+
+    def started(self, key: Mapping[str, Any]) -> None:
+        self.bars.update(self.task, description=", ".join(f"{name} {value}" for name, value in key.items()))
+
+    def finished(self, key: Mapping[str, Any], seconds: float) -> None:
+        self.bars.advance(self.task)
+
+    def failed(self, failure: Failure) -> None:
+        self.bars.advance(self.task)

@@ -1,0 +1,293 @@
+"""A study's images, prepared once and shared by all its runs."""
+
+import hashlib
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor
+
+from ...datasets.check import Examination, require_sound
+from ...datasets.cohort import Cohort
+from ...datasets.common.errors import DataError, LeakageError, TinycohortError, UsageError
+from ...datasets.common.files import whole_folder, write_json
+from ...datasets.common.untrusted import read_json
+from ...datasets.readers import Source
+from ...datasets.spaces import ImageSpace
+from ...datasets.splits import Split, check_disjoint
+from ...datasets.transforms import Preparation, prepare, space_of
+
+TEST, EXTERNAL = "test", "external: "  # names of test sets: a side of the split, and what a cohort's name follows
+FEWEST_IMAGES = 10  # of a class: 7 to train on, 1 to select by, 2 to test on
+_TRIES = 5  # to read a cache that is deleted meanwhile
+_CLAUSE = re.compile(r"\s*(\w+)\s*(>=|<=|==|!=|>|<)\s*([^\s&]+)\s*")
+
+
+@dataclass(frozen=True, eq=False)
+class Part:
+    """Some rows of a cohort: images ``(n, 1, ...)``, labels ``(n,)`` as indices of the classes, and the table's rows."""
+
+    images: Tensor
+    labels: Tensor
+    table: pd.DataFrame
+
+
+_COMPARE: dict[str, Callable[[Any, Any], np.ndarray]] = {
+    ">=": lambda values, bound: values >= bound,
+    "<=": lambda values, bound: values <= bound,
+    "==": lambda values, bound: values == bound,
+    "!=": lambda values, bound: values != bound,
+    ">": lambda values, bound: values > bound,
+    "<": lambda values, bound: values < bound,
+}
+
+
+def stratum(table: pd.DataFrame, condition: str) -> np.ndarray:
+    """Which rows fulfil a condition on columns, such as ``age>=60`` or ``age>=60 & sex==F``: ``(n,)`` bool, false for a missing value.
+
+    A condition is compared, never evaluated: it may come from a configuration file.
+
+    Raises
+    ------
+    UsageError
+        If it is no condition, or names no column.
+    """
+    rows = np.ones(len(table), dtype=bool)
+    for clause in condition.split("&"):
+        match = _CLAUSE.fullmatch(clause)
+        if match is None:
+            raise UsageError(f"A stratum is written as age>=60 or as 'age>=60 & sex==F', not as '{condition}'.")
+        column, operator, text = match.groups()
+        if column not in table:
+            raise UsageError(f"The stratum '{condition}' names no column of the cohort; it has: {', '.join(table.columns)}.")
+        numbers = pd.to_numeric(table[column], errors="coerce")
+        if numbers.notna().any():
+            rows &= numbers.notna().to_numpy() & _COMPARE[operator](numbers.to_numpy(dtype=float), _number(text))
+        else:
+            rows &= table[column].notna().to_numpy() & _COMPARE[operator](table[column].astype(str).to_numpy(), text)
+    return rows
+
+
+def columns_of(condition: str | None) -> list[str]:
+    """The columns that a stratum names."""
+    return [match[1] for clause in (condition or "").split("&") if (match := _CLAUSE.fullmatch(clause))]
+
+
+@dataclass(frozen=True, eq=False)
+class Prepared:
+    """A cohort whose images lie in memory, and external test cohorts.
+
+    Parameters
+    ----------
+    cohort : Cohort
+        Its ``arrays`` are the prepared images; ``image`` counts their rows.
+    classes : tuple of str
+        In the order of the classifier's outputs.
+    space : ImageSpace
+        Of the images, before they became arrays.
+    external : dict
+        From a test cohort's name to its images.
+    """
+
+    cohort: Cohort
+    classes: tuple[str, ...]
+    space: ImageSpace
+    external: dict[str, Part] = field(default_factory=dict)
+
+    @classmethod
+    def load(cls, folder: Path, config: Mapping[str, Any]) -> "Prepared":
+        """The cohorts of the study in ``folder``, from its cache, or from their source if that is gone."""
+        data, where = config["data"], config["where"]
+        cohort, space = _in_memory(folder, {**data["source"], **where["source"]}, data["preparation"], data["digest"])
+        _require_columns(cohort, data.get("columns", {}))
+        external = {}
+        if "test_source" in data:
+            tests, _ = _in_memory(folder, {**data["test_source"], **where["test_source"]}, data["preparation"], data["test_digest"])
+            _require_columns(tests, data.get("test_columns", {}))
+            external[EXTERNAL + tests.name] = _part(tests, tuple(data["classes"]))
+        return cls(cohort, tuple(data["classes"]), space, external)
+
+    @property
+    def external_participants(self) -> list[str]:
+        """Of all external test cohorts."""
+        return [who for part in self.external.values() for who in part.table["participant_id"]]
+
+    def side(self, split: Split, name: str) -> Part:
+        """The images of one side of a split."""
+        return _part(split.side(self.cohort, name), self.classes)
+
+    def tests(self, split: Split) -> dict[str, Part]:
+        """What a run is tested on: the test side, where the split has one, and the external cohorts."""
+        internal = {TEST: self.side(split, TEST)} if TEST in split.fractions else {}
+        return internal | self.external
+
+
+def describe(
+    source: Source,
+    preparation: Preparation,
+    test_source: Source | None,
+    *,
+    columns: Sequence[str] = ("split",),
+    progress: Callable[[Sequence[Any]], Any] = iter,
+) -> dict[str, Any]:
+    """Check the cohorts of a study, and return what its configuration says of them, the size of the images settled.
+
+    Raises
+    ------
+    CohortError
+        If a cohort is not sound.
+    LeakageError
+        If the external test cohort shares a participant, or an image, with the cohort.
+    """
+    cohort, found = _sound(source, preparation, FEWEST_IMAGES, progress)
+    if preparation.size is None:
+        preparation = replace(preparation, size=space_of(cohort, preparation).shape)
+    data = {"source": _as_dict(source), "preparation": _as_dict(preparation), "digest": found.digest, "classes": cohort.labels}
+    data["columns"] = {name: _column_digest(cohort, name) for name in columns}
+    if test_source is None:
+        return data
+    tests, its = _sound(test_source, preparation, 1, progress)
+    check_disjoint({"the cohort": cohort, "the test cohort": tests}, where=f"{source.data} and {test_source.data}")
+    shared = set(found.contents) & set(its.contents)
+    if shared:
+        names = tests.table["image_id"][[digest in shared for digest in its.contents]]
+        raise LeakageError(f"{test_source.data} holds images of {source.data} under other names: {', '.join(map(str, names[:10]))}.")
+    unknown = set(tests.labels) - set(cohort.labels)
+    if unknown:
+        raise DataError(f"{test_source.data} has classes that {source.data} has not: {', '.join(sorted(unknown))}; give --label.")
+    its_columns = {name: _column_digest(tests, name) for name in columns}
+    return data | {"test_source": _as_dict(test_source), "test_digest": its.digest, "test_columns": its_columns}
+
+
+def _column_digest(cohort: Cohort, name: str) -> str:
+    """SHA-256 of a column by participant, in any order of rows; that there is none is as good a content."""
+    values = cohort.table[name] if name in cohort.table else [None] * len(cohort)
+    lines = sorted(f"{who}\t{None if pd.isna(value) else value}" for who, value in zip(cohort.table["participant_id"], values, strict=True))
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()
+
+
+def _require_columns(cohort: Cohort, digests: Mapping[str, str]) -> None:
+    """Raise a ``DataError`` if a column that results depend on has changed: the digest of the cohort is of people, labels and scans."""
+    other = [name for name, digest in digests.items() if _column_digest(cohort, name) != digest]
+    if other:
+        raise DataError(f"The column {', '.join(other)} of {cohort.source} has changed since the study began; restore it, or start anew.")
+
+
+def require_same_data(began: Mapping[str, Any], now: Mapping[str, Any]) -> None:
+    """Raise a ``DataError`` if a study that was begun with one configuration shall go on with another's data.
+
+    ``folder.claim`` would tell it by two digests.
+    """
+    theirs, ours = began.get("data", {}), now.get("data", {})
+    for tests in ("", "test_"):
+        columns, its = theirs.get(f"{tests}columns", {}), ours.get(f"{tests}columns", {})
+        other = [name for name in columns if name in its and its[name] != columns[name]]
+        digests = [data[f"{tests}digest"] for data in (theirs, ours) if f"{tests}digest" in data]
+        if len(set(digests)) > 1:
+            other = ["images, labels or participants"]
+        if other:
+            which = "test cohort" if tests else "cohort"
+            raise DataError(
+                f"The {which} has other content ({', '.join(other)}) than when the study began; restore it, or choose another --out."
+            )
+
+
+def without_places(data: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """What ``describe`` says, without where the data lie, and that by itself: they are known by their digest, and may move."""
+    bound, places = dict(data), {}
+    for name in ("source", "test_source"):
+        if name in bound:
+            places[name] = {key: value for key, value in bound[name].items() if key in ("data", "table", "root")}
+            bound[name] = {key: value for key, value in bound[name].items() if key not in places[name]}
+    return bound, places
+
+
+def make_once(place: Path, write: Callable[[Path], None]) -> None:
+    """Have the folder ``place``, made by ``write``; another process that makes the same one first is as good."""
+    if place.exists():
+        return
+    try:
+        with whole_folder(place) as temporary:
+            write(temporary)
+    except (OSError, TinycohortError):
+        if not place.exists():
+            raise
+
+
+def _sound(source: Source, preparation: Preparation, minimum: int, progress: Callable[[Sequence[Any]], Any]) -> tuple[Cohort, Examination]:
+    cohort = source.read()
+    if cohort.synthetic:
+        raise DataError(f"{source.data} is synthetic; a study starts from real images, and is tested on real ones alone.")
+    return cohort, require_sound(cohort, sized=preparation.size is not None, minimum=minimum, progress=progress)
+
+
+def _in_memory(folder: Path, source: Mapping[str, Any], preparation: Mapping[str, Any], digest: str) -> tuple[Cohort, ImageSpace]:
+    """The cohort with its prepared images; they are kept as ``cache/<digest>``, which may be deleted at any time.
+
+    Which image is whose is kept beside them: the table may have been sorted, or changed, since.
+    """
+    cohort = Source(**source).read()
+    place = folder / "cache" / digest[:16]
+
+    def write(temporary: Path) -> None:
+        found = require_sound(cohort, sized="size" in preparation, minimum=1)
+        if found.digest != digest:
+            raise _changed(cohort)
+        settings: dict[str, Any] = {name: _tuples(value) for name, value in preparation.items()}
+        images = prepare(found.bound(cohort), Preparation(**settings))
+        np.save(temporary / "images.npy", images.pixels[:, 0].numpy())
+        write_json(temporary / "rows.json", {"rows": _rows(cohort), "space": vars(images.space)})
+
+    for _ in range(_TRIES):
+        make_once(place, write)
+        try:
+            kept = read_json(place / "rows.json")
+            arrays = np.load(place / "images.npy", mmap_mode="r", allow_pickle=False)
+            order = {tuple(row): number for number, row in enumerate(kept["rows"])}
+            space = ImageSpace(**{name: _tuples(value) for name, value in kept["space"].items()})
+            break
+        except FileNotFoundError:
+            continue  # deleted since it was made
+        except (OSError, LookupError, TypeError, ValueError) as error:
+            raise DataError(f"{place} is damaged ({error}); delete it, and it is made anew.") from error
+    else:
+        raise DataError(f"{place} is deleted as soon as it is made; let it be while the study runs.")
+    rows = [order.get(tuple(row), -1) for row in _rows(cohort)]
+    if -1 in rows or len(rows) != len(order):
+        raise _changed(cohort)
+    return replace(cohort, arrays=arrays, space=None, table=cohort.table.assign(image=rows)), space
+
+
+def _rows(cohort: Cohort) -> list[list[str]]:
+    return cohort.table[["image_id", "participant_id", "label"]].astype(str).to_numpy().tolist()
+
+
+def _changed(cohort: Cohort) -> DataError:
+    return DataError(f"{cohort.source} has changed since the study was started; restore it, or start another study.")
+
+
+def _tuples(value: Any) -> Any:
+    return tuple(_tuples(part) for part in value) if isinstance(value, list) else value
+
+
+def _part(cohort: Cohort, classes: tuple[str, ...]) -> Part:
+    assert cohort.arrays is not None
+    images = torch.from_numpy(np.array(cohort.arrays[cohort.table["image"].to_numpy(dtype=int)]))[:, None]
+    labels = torch.tensor([classes.index(label) for label in cohort.table["label"]])
+    return Part(images, labels, cohort.table)
+
+
+def _number(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        raise UsageError(f"A stratum compares a column of numbers with a number, not with '{text}'.") from None
+
+
+def _as_dict(settings: Any) -> dict[str, Any]:
+    return {name: value for name, value in vars(settings).items() if value is not None}
