@@ -38,7 +38,7 @@ test-slow: $(STAMP)  ## the slow tests alone
 # The import comes first: without it the tests would be skipped, and pass.
 test-sklearn-extra: $(EXTRA_STAMP)  ## the choice of centroids beside scikit-learn-extra and numpy 1
 	$(EXTRA_VENV)/bin/python -c "import sklearn_extra.cluster"
-	$(EXTRA_VENV)/bin/python -m pytest tests/test_centroids.py $(ARGS)
+	$(EXTRA_VENV)/bin/python -m pytest tests/augment/geometry/test_centroids.py $(ARGS)
 
 lint: $(STAMP)  ## ruff: rules and formatting
 	$(BIN)/ruff check .

@@ -11,12 +11,12 @@ import shutil
 import struct
 import sys
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 import nibabel as nib
 import numpy as np
 import pytest
+from folders import ROOT
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
@@ -35,7 +35,7 @@ from tinycohort.datasets.synthetic_mark import is_marked
 from tinycohort.experiments.engine.study_folder import all_runs, read_config
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="hangs and memory are told otherwise there")
-RESULTS = Path(__file__).parents[1] / "docs/results/oasis1-axial"
+RESULTS = ROOT / "docs/results/oasis1-axial"
 SECONDS = 60  # that one input may take on a busy machine
 
 # What inputs are made of.
@@ -329,7 +329,7 @@ MANY = 3000  # inputs of each reader in the slow suite
 
 def test_the_documentation_tells_how_many_inputs_are_tried():
     told = f"{len(READERS)} readers {MANY:,} inputs each, {MANY * len(READERS):,} together"
-    assert told in (Path(__file__).parents[1] / "docs/faults.md").read_text(encoding="utf-8")
+    assert told in (ROOT / "docs/faults.md").read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize("n", [pytest.param(12, id="few"), pytest.param(MANY, id="many", marks=pytest.mark.slow)])

@@ -1,17 +1,17 @@
 """The example in CONTRIBUTING.md is run as it stands there: one class and one registry line are a model of every command."""
 
 import re
-from pathlib import Path
 
 import pytest
 import torch
+from folders import ROOT
 
 from tinycohort.augment import autoencoders
 from tinycohort.augment.autoencoders import Autoencoder, build_autoencoder
 from tinycohort.augment.networks import Architecture
 from tinycohort.datasets.common.errors import UsageError
 
-PAGE = Path(__file__).parents[1] / "CONTRIBUTING.md"
+PAGE = ROOT / "CONTRIBUTING.md"
 
 
 @pytest.fixture

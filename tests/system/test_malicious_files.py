@@ -13,10 +13,10 @@ import struct
 import sys
 import zipfile
 import zlib
-from pathlib import Path
 
 import numpy as np
 import pytest
+from folders import ROOT
 from PIL import Image
 
 from tinycohort.augment.commands.generate import generate_cohort
@@ -433,7 +433,7 @@ def test_idx_files(tmp_path, name, content):
 
 # Studies.
 
-RESULTS = Path(__file__).parents[1] / "docs/results/oasis1-axial"
+RESULTS = ROOT / "docs/results/oasis1-axial"
 
 
 @pytest.fixture

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from folders import ROOT
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
@@ -37,7 +38,7 @@ from tinycohort.experiments.fidelity.features import (
 )
 from tinycohort.experiments.fidelity.inception import BLOCKS, InceptionV3, fold_norms, load_inception, resize_as_tensorflow
 
-REAL_WEIGHTS = Path(__file__).parents[2] / "shared/data/inception/inception-2015-12-05-to-mixed6e.safetensors"
+REAL_WEIGHTS = ROOT.parent / "shared/data/inception/inception-2015-12-05-to-mixed6e.safetensors"
 TOY = Passport("toy", "Fréchet distance", "none", "none")
 
 

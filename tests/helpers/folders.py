@@ -1,4 +1,4 @@
-"""What a command has left in a folder."""
+"""Where the repository lies, and what a command has left in a folder."""
 
 from pathlib import Path
 
@@ -7,6 +7,8 @@ import torch
 from safetensors.torch import load_file
 
 from tinycohort.experiments.engine.study_folder import all_runs
+
+ROOT = Path(__file__).parents[2]  # of the repository
 
 
 def tree(folder: Path) -> dict[str, bytes]:

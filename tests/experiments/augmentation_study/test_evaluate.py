@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from folders import ROOT
 
 from tinycohort.augment.commands.fit import fit_models
 from tinycohort.augment.fitting.fit import FitSettings
@@ -40,7 +41,7 @@ from tinycohort.experiments.engine.study_settings import classifier_settings_of,
 from tinycohort.experiments.engine.systems import System
 
 SIDE = 16
-RESULTS = Path(__file__).parents[1] / "docs/results"
+RESULTS = ROOT / "docs/results"
 
 
 def write_cohort(path: Path, n: dict[str, int], seed: int = 0) -> Path:

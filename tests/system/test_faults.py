@@ -20,7 +20,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from folders import assert_same_model, results_of, tree, visible
+from folders import ROOT, assert_same_model, results_of, tree, visible
 from torch import nn
 
 from tinycohort.augment.autoencoders import VAE
@@ -37,7 +37,6 @@ from tinycohort.experiments.engine import study_images as prepared
 from tinycohort.experiments.engine.study_folder import all_runs
 from tinycohort.experiments.verify import findings_of
 
-ROOT = Path(__file__).parents[1]
 posix = pytest.mark.skipif(sys.platform == "win32", reason="other signals, and no fork")
 TRAIN = ("--channels", "2", "--latent-dim", "2", "--batch-size", "5", "--precision", "fp32", "--device", "cpu")
 

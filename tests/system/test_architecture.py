@@ -12,10 +12,10 @@ from importlib.util import resolve_name
 from pathlib import Path
 
 import pytest
+from folders import ROOT
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-ROOT = Path(__file__).parents[1]
 FOLDERS = ("augment", "classifiers", "datasets", "experiments")
 ARROWS = {
     "experiments": {"classifiers", "augment", "datasets"},

@@ -3,11 +3,11 @@
 import json
 import shutil
 import subprocess
-from pathlib import Path
 
 import nibabel as nib
 import numpy as np
 import pytest
+from folders import ROOT
 
 from tinycohort.augment.commands.generate import generate_cohort
 from tinycohort.augment.fitting.model import FittedModel
@@ -17,7 +17,7 @@ from tinycohort.datasets.common.files import MANIFEST
 from tinycohort.datasets.readers import read_cohort
 from tinycohort.experiments.verify import findings_of
 
-RESULTS = Path(__file__).parents[1] / "docs/results"
+RESULTS = ROOT / "docs/results"
 FORMS = (("volumes", "nifti"), ("pictures", "png"), ("pictures", "npz"))
 
 

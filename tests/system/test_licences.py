@@ -9,14 +9,13 @@ import tomllib
 from collections.abc import Callable, Iterable, Iterator
 from email.message import Message
 from importlib.metadata import PackageNotFoundError, distribution
-from pathlib import Path
 
 import pytest
+from folders import ROOT
 from packaging.licenses import InvalidLicenseExpression, canonicalize_license_expression
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-ROOT = Path(__file__).parents[1]
 COPYLEFT = re.compile(r"(?<!L)(?<!Lesser )GPL|(GNU|Affero) General Public", re.IGNORECASE)
 # With these exceptions the GPL lets anything be linked: the runtime libraries in the wheels of scipy have one.
 LINKABLE = ("GCC-exception-3.1", "GCC-exception-2.0", "Classpath-exception-2.0")

@@ -12,6 +12,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from folders import ROOT
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
@@ -26,7 +27,7 @@ from tinycohort.datasets.layouts.rings import rings_and_discs
 from tinycohort.datasets.readers import Source, read_cohort
 from tinycohort.datasets.splits import split_cohort
 
-MNIST = Path(__file__).parents[2] / "shared/data/mnist"
+MNIST = ROOT.parent / "shared/data/mnist"
 DRAWS = np.random.default_rng(0)
 IMAGES = {"train": DRAWS.integers(0, 256, (60, 28, 28), dtype=np.uint8), "t10k": DRAWS.integers(0, 256, (20, 28, 28), dtype=np.uint8)}
 LABELS = {side: (np.arange(len(images)) % 10).astype(np.uint8) for side, images in IMAGES.items()}
