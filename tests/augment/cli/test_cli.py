@@ -213,7 +213,7 @@ def test_demo_ends_with_the_report_of_a_study(augment, monkeypatch, tmp_path):
         assert answer.code == 0, answer.err
     assert f"{tmp_path / 'demo/study/report.html'}." in answer.err
     assert "Against `original`" in (tmp_path / "demo/study/table.md").read_text()
-    assert "vae:riemannian" in (tmp_path / "demo/study/report.html").read_text()
+    assert "vae:auto" in (tmp_path / "demo/study/report.html").read_text()
 
 
 @pytest.mark.parametrize("name", COMMANDS)
