@@ -15,8 +15,10 @@ import torch
 from sklearn.metrics import roc_auc_score
 from torch import Tensor
 
-from tinycohort.augment.fitting.fit import FitSettings, fit_class
+from tinycohort.augment.fitting.fit import fit_class
 from tinycohort.augment.fitting.model import FittedModel, decode, encode
+from tinycohort.augment.fitting.plan import FitPlan
+from tinycohort.augment.fitting.settings import FitSettings
 from tinycohort.augment.fitting.training import TrainingSettings
 from tinycohort.augment.release.generation import generate_class
 from tinycohort.augment.samplers.registry import SAMPLERS
@@ -57,7 +59,7 @@ def main() -> None:
         sides = split.sides | dict.fromkeys(map(str, others), "other half")
         halved = replace(split, sides=sides, fractions={**split.fractions, "other half": 0.0})
         seed = derived_seed(arguments.seed, half)
-        models.append(fit_class(cohort, halved, arguments.label, replace(settings, seed=seed)))
+        models.append(fit_class(FitPlan(cohort, halved, arguments.label, replace(settings, seed=seed))))
     unseen = prepare(split.side(cohort, "test"), settings.preparation).pixels
     decoded = [decode(model.autoencoder, encode(model.autoencoder, unseen)) for model in models]
 

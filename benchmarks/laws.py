@@ -20,7 +20,7 @@ import torch
 from measuring import Row, publish, table
 
 from tinycohort.augment.autoencoders import GaussianAutoencoder
-from tinycohort.augment.fitting.fit import posterior_of
+from tinycohort.augment.fitting.assessment import posterior_of
 from tinycohort.augment.fitting.model import FittedModel, decode, encode
 from tinycohort.augment.fitting.nearest import nearest_images
 from tinycohort.augment.release.generation import generate_class

@@ -13,9 +13,11 @@ from dataclasses import replace
 
 import numpy as np
 
-from tinycohort.augment.fitting.fit import FitSettings, fit_class
+from tinycohort.augment.fitting.fit import fit_class
 from tinycohort.augment.fitting.model import FittedModel, decode, encode
 from tinycohort.augment.fitting.nearest import explained_variance
+from tinycohort.augment.fitting.plan import FitPlan
+from tinycohort.augment.fitting.settings import FitSettings
 from tinycohort.augment.fitting.training import TrainingSettings
 from tinycohort.datasets.cohort import Cohort
 from tinycohort.datasets.common.compute import computing_with, hardware
@@ -52,7 +54,7 @@ def rows(arguments: argparse.Namespace) -> Iterator[str]:
             for name in arguments.defaults:
                 settings = replace(DEFAULTS[name], preparation=Preparation(size=arguments.size), seed=seed)
                 cpu, wall = time.process_time(), time.perf_counter()
-                model = fit_class(cohort, split, label, settings)
+                model = fit_class(FitPlan(cohort, split, label, settings))
                 cpu, wall = time.process_time() - cpu, time.perf_counter() - wall
                 found = model.config.diagnostics
                 yield (

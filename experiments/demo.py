@@ -13,8 +13,8 @@ from ..augment.commands.check import check_cohort
 from ..augment.commands.fit import fit_models
 from ..augment.commands.generate import generate_cohort
 from ..augment.commands.show import show_cohorts
-from ..augment.fitting.fit import PRESETS, FitSettings
 from ..augment.fitting.model import FittedModel
+from ..augment.fitting.settings import PRESETS, FitSettings
 from ..classifiers.training import ClassifierSettings
 from ..datasets.common.errors import DataError
 from ..datasets.common.files import refuse_existing, whole_file

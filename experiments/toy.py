@@ -13,9 +13,11 @@ from torch import Tensor
 from ..augment import console
 from ..augment.commands.interpolate import decode_codes
 from ..augment.fitting.figures import PathRow, save_loss_curve
-from ..augment.fitting.fit import FitSettings, Hooks, fit_class, plan_digest
+from ..augment.fitting.fit import Hooks, fit_class
 from ..augment.fitting.model import FittedModel
 from ..augment.fitting.model_config import MetricSettings
+from ..augment.fitting.plan import FitPlan
+from ..augment.fitting.settings import FitSettings
 from ..augment.fitting.training import Record, TrainingSettings
 from ..augment.geometry.interpolation import COLOURS, TITLES, Cost, Interpolation, interpolate, outside_support
 from ..augment.geometry.pullback import Agreement, agreement, best_precision, pullback
@@ -141,9 +143,10 @@ def pullback_agreements(model: FittedModel) -> dict[str, Agreement]:
 def _fitted(cohort: Cohort, split: Split, settings: FitSettings, out: Path, force: bool) -> FittedModel:
     """The model in ``out``, or a new one."""
     folder, unfinished = out / "model", out / ".fitting"
+    plan = FitPlan(cohort, split, BOTH, settings)
     if (folder / "config.json").is_file():
         model = FittedModel.load(folder)
-        if model.config.plan == plan_digest(settings, BOTH, "", split):
+        if model.config.plan == plan.digest:
             console.say(f"{folder} is used again.")
             return model
         if not force:
@@ -157,7 +160,7 @@ def _fitted(cohort: Cohort, split: Split, settings: FitSettings, out: Path, forc
             advance(f"loss {record['train_loss']:.2f}, validation {record['validation_loss']:.2f}")
 
         hooks = Hooks(on_epoch=on_epoch, on_warning=console.warn)
-        model = fit_class(cohort, split, BOTH, settings, resume_folder=unfinished, command="augment toy", hooks=hooks)
+        model = fit_class(plan, resume_folder=unfinished, command="augment toy", hooks=hooks)
     with whole_folder(folder, force=force) as temporary:
         save_loss_curve(temporary / "loss.png", model.history, model.config.diagnostics["best_epoch"])
         model.save(temporary)  # last, because it seals the folder

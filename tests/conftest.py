@@ -131,7 +131,7 @@ class Study:
 def studies(tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, Study]:
     """Small fitted studies, not to be changed: pictures without a place in the world, volumes, and slices cut out of them."""
     from tinycohort.augment.commands.fit import fit_models
-    from tinycohort.augment.fitting.fit import FitSettings
+    from tinycohort.augment.fitting.settings import FitSettings
     from tinycohort.augment.fitting.training import TrainingSettings
     from tinycohort.datasets.readers import Source
     from tinycohort.datasets.transforms import Preparation

@@ -1,11 +1,12 @@
 """The autoencoders by name: one file a family, and one line here."""
 
-import inspect
-from collections.abc import Sequence
 from typing import Any
+
+import torch
 
 from ...datasets.common.errors import UsageError
 from ..networks import Architecture
+from ..settings import Settings, require_values, settings_of
 from .aae import AAE
 from .ae import AE
 from .base import Autoencoder, GaussianAutoencoder, LearntMetric, LearntPrior
@@ -61,39 +62,20 @@ def build_autoencoder(name: str, architecture: Architecture, **settings: Any) ->
         For an unknown name, or a setting that the model does not have.
     """
     kind = model_class(name)
-    foreign = sorted(set(settings) - set(defaults(name)))
-    if foreign:
-        takes = f"it takes {', '.join(defaults(name))}" if defaults(name) else "it takes none"
-        raise UsageError(f"The model '{name}' has no setting {', '.join(foreign)}; {takes}.")
+    require_values(settings, settings_of(kind), f"the model '{name}'")
     return kind(architecture, **settings)
 
 
-def defaults(name: str) -> dict[str, Any]:
-    """The settings of a model, with their defaults."""
-    parameters = inspect.signature(model_class(name)).parameters.values()
-    return {parameter.name: parameter.default for parameter in parameters if parameter.kind is parameter.KEYWORD_ONLY}
+def count_parameters(name: str, architecture: Architecture, **settings: Any) -> int:
+    """How many weights a model has; nothing is computed or allocated. Errors as of ``build_autoencoder``."""
+    with torch.device("meta"):
+        autoencoder = build_autoencoder(name, architecture, **settings)
+    return sum(parameter.numel() for parameter in autoencoder.parameters())
 
 
-def parse_settings(name: str, texts: Sequence[str]) -> dict[str, Any]:
-    """Settings of a model, each of the type of its default, from texts such as ``beta=0.1``.
-
-    Raises
-    ------
-    UsageError
-        If the model has no such setting, or the text is no value of it.
-    """
-    settings: dict[str, Any] = {}
-    known = defaults(name)
-    for text in texts:
-        key, _, value = text.partition("=")
-        if key not in known:
-            raise UsageError(f"The model '{name}' has no setting '{key}'; write one of {', '.join(known) or 'none'} as name=value.")
-        kind = type(known[key])
-        try:
-            settings[key] = {"true": True, "false": False}[value.lower()] if kind is bool else kind(value)
-        except (KeyError, ValueError):
-            raise UsageError(f"The setting {key} of the model '{name}' is a {kind.__name__} such as {known[key]}, not '{value}'.") from None
-    return settings
+def settings_of_model(name: str) -> Settings:
+    """What can be set of a model, by name; raise a ``UsageError`` if there is no such model."""
+    return settings_of(model_class(name))
 
 
 __all__ = [
@@ -103,7 +85,7 @@ __all__ = [
     "LearntMetric",
     "LearntPrior",
     "build_autoencoder",
-    "defaults",
+    "count_parameters",
     "model_class",
-    "parse_settings",
+    "settings_of_model",
 ]

@@ -62,7 +62,7 @@ def fidelity_command(
     """Measure how good synthetic images are: Fréchet distance, KID, PRD and others, beside what real images score."""
     from ...datasets.readers import Source
     from ...experiments.fidelity import command as compare
-    from ..fitting.fit import FitSettings
+    from ..fitting.settings import FitSettings
     from ..release.outputs import source_of
 
     source = Source(real, table, label, plane, suffix, root, drop_copies or None)

@@ -147,8 +147,9 @@ def fit_command(
     from ...datasets.common.compute import computing_with
     from ...datasets.readers import Source
     from .. import console
-    from ..autoencoders import parse_settings
+    from ..autoencoders import settings_of_model
     from ..commands.fit import fit_models
+    from ..settings import read_settings
 
     if rho_scale is not None:
         draw = f"`augment generate --sampler riemannian --reach {rho_scale:g}`"
@@ -163,7 +164,7 @@ def fit_command(
         channels=channels,
         seed=seed,
         model_settings={"beta": beta, "likelihood": likelihood, "bounded_log_var": bounded_log_var}
-        | parse_settings(model or chosen.model, model_settings or []),
+        | read_settings(settings_of_model(model or chosen.model), model_settings or [], f"the model '{model or chosen.model}'"),
         preparation=preparation_of(size, plane, position, fit, scaling),
         training={
             "learning_rate": learning_rate,

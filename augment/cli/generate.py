@@ -106,7 +106,7 @@ def generate_command(
     from .. import console
     from ..commands.generate import generate_cohort
     from ..release.gate import OF_GENERATION, Gate
-    from ..samplers.registry import CHAIN
+    from ..samplers.fits import CHAIN
 
     if file_format not in (None, "nifti", "png", "npz"):
         raise UsageError(f"--format is nifti, png or npz, not '{file_format}'.")
@@ -150,10 +150,10 @@ def generate_command(
 
 def _reach(text: str) -> float | str:
     from ...datasets.common.errors import UsageError
-    from ..samplers.registry import parse_reach
+    from ..samplers.registry import SAMPLERS
 
     try:
-        return parse_reach(text)
+        return SAMPLERS["riemannian"].settings["reach"].read(text)
     except ValueError:
         raise UsageError(f"--reach is auto, or a number above 0, not '{text}'.") from None
 

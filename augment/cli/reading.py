@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 if TYPE_CHECKING:
-    from ..fitting.fit import FitSettings
+    from ..fitting.settings import FitSettings
 
 # Options of a study that are no part of its configuration; a network is, and is confirmed on the command line.
 HOW_TO_RUN = {"config", "out", "jobs", "threads", "shard", "slurm", "submit", "sbatch", "device", "network"}
@@ -43,7 +43,7 @@ def given_source(context: typer.Context) -> dict[str, Any]:
 def preset_settings(name: str) -> "FitSettings":
     """The settings of a preset; raise a ``UsageError`` if there is none."""
     from ...datasets.common.errors import UsageError
-    from ..fitting.fit import PRESETS
+    from ..fitting.settings import PRESETS
 
     if name not in PRESETS:
         raise UsageError(f"There is no preset '{name}'; choose one of: {', '.join(PRESETS)}.")

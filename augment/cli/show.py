@@ -45,7 +45,7 @@ def show_command(
     """Draw a contact sheet of cohorts, a row per class; slices as radiologists see them: the patient's left is on the right."""
     from ...datasets.readers import Source
     from ..commands.show import show_cohorts
-    from ..fitting.fit import FitSettings
+    from ..fitting.settings import FitSettings
 
     settings = changed(FitSettings(), preparation=preparation_of(size, plane, position, fit, scaling))
     show_cohorts(

@@ -3,7 +3,7 @@
 from ...datasets.check import Examination, examine
 from ...datasets.readers import Source
 from .. import console
-from ..fitting.fit import FEWEST_IMAGES
+from ..fitting.plan import FEWEST_IMAGES
 
 
 def check_cohort(source: Source, *, sized: bool) -> bool:

@@ -2,7 +2,7 @@
 
 import re
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -14,13 +14,16 @@ from ...datasets.common.errors import DataError, UsageError
 from ...datasets.common.files import refuse_existing, whole_folder
 from ...datasets.readers import Source
 from ...datasets.splits import Split, split_cohort
-from ...datasets.transforms import require_memory, space_of
+from ...datasets.transforms import require_memory
 from .. import console
+from ..fitting.assessment import fit_warnings
 from ..fitting.figures import save_loss_curve
-from ..fitting.fit import FEWEST_IMAGES, FitSettings, Hooks, count_parameters, fit_class, fit_warnings, plan_digest, training_sides
+from ..fitting.fit import Hooks, fit_class
 from ..fitting.model import FittedModel
 from ..fitting.model_card import model_card
 from ..fitting.model_config import ModelConfig, poor_fit_warnings
+from ..fitting.plan import FEWEST_IMAGES, FitPlan
+from ..fitting.settings import FitSettings
 from ..fitting.training import RESUME_POINT, Record
 from ..release.outputs import is_model, model_folders
 from .check import shapes_told
@@ -62,30 +65,33 @@ def fit_models(
     cohort = found.bound(cohort)
     # All that can be refused is refused here: before anything is written, and hours before the end of training.
     split = _split(cohort, out, split_file, split_seed)
-    n_at_once = max(sum(len(side) for side in training_sides(cohort, split, label).values()) for label in labels)
-    shape = space_of(cohort, settings.preparation).shape
-    require_memory(n_at_once, shape)
-    n_parameters = count_parameters(settings, shape)
-    finished = {label: _finished(out, label, settings, found, split) for label in labels} if resume else {}
+    read_as = asdict(source.resolved())
+    plans = {label: FitPlan(cohort, split, label, settings, found.digest, read_as) for label in labels}
+    first = plans[labels[0]]
+    require_memory(max(plan.n_images for plan in plans.values()), first.space.shape)
+    n_parameters = first.count_parameters()
+    finished = {label: _finished(out, plan) for label, plan in plans.items()} if resume else {}
     for label in labels:
         if finished.get(label) is None:
             refuse_existing(out / folder_name(label), force=force, ours=is_model)
         if (_unfinished(out, label) / RESUME_POINT).exists() and not (resume or force):
             raise UsageError(f"{out} holds an unfinished fit of {label}; give --resume to go on with it, or --force to start anew.")
     if dry_run:
-        _show_plan(cohort, split, labels, settings, found, out, shape, n_parameters)
+        _show_plans(plans, found, out, n_parameters)
         return {}
     out.mkdir(parents=True, exist_ok=True)
     if not (out / "split.json").exists():
         split.save(out / "split.json")
     fitted: dict[str, FittedModel] = {}
-    for label in labels:
+    for label, plan in plans.items():
         done = finished.get(label)
         if done is not None:
             console.say(f"{label}: fitted already, in {out / folder_name(label)}.")
             for message in poor_fit_warnings(done.config.diagnostics):
                 console.warn(f"{label}: {message}")
-        fitted[label] = done or _fit_one(source, cohort, split, label, settings, out, found.digest, resume, force, command)
+        elif not resume:
+            shutil.rmtree(_unfinished(out, label), ignore_errors=True)
+        fitted[label] = done or _fit_one(plan, out, force=force, command=command)
     return fitted
 
 
@@ -94,42 +100,17 @@ def folder_name(label: str) -> str:
     return re.sub(r"[^\w.-]", "_", label).lstrip(".") or "class"
 
 
-def _fit_one(
-    source: Source,
-    cohort: Cohort,
-    split: Split,
-    label: str,
-    settings: FitSettings,
-    out: Path,
-    digest: str,
-    resume: bool,
-    force: bool,
-    command: str,
-) -> FittedModel:
-    unfinished = _unfinished(out, label)
-    if not resume:
-        shutil.rmtree(unfinished, ignore_errors=True)
-    n_images, shape = len(split.side(cohort.of_class(label), "train")), space_of(cohort, settings.preparation).shape
-    schedule = settings.training.schedule(n_images, shape)
-    with console.progress(f"fitting {label}", schedule.epochs) as advance:
+def _fit_one(plan: FitPlan, out: Path, *, force: bool, command: str) -> FittedModel:
+    label, unfinished = plan.label, _unfinished(out, plan.label)
+    with console.progress(f"fitting {label}", plan.schedule.epochs) as advance:
 
         def on_epoch(record: Record) -> None:
             advance(f"loss {record['train_loss']:.1f}, validation {record['validation_loss']:.1f}")
 
-        model = fit_class(
-            cohort,
-            split,
-            label,
-            settings,
-            data_digest=digest,
-            read_as=asdict(source.resolved()),
-            resume_folder=unfinished,
-            command=command,
-            hooks=Hooks(on_epoch=on_epoch, on_warning=console.warn),
-        )
+        model = fit_class(plan, resume_folder=unfinished, command=command, hooks=Hooks(on_epoch=on_epoch, on_warning=console.warn))
     with whole_folder(out / folder_name(label), force=force) as folder:
         save_loss_curve(folder / "loss.png", model.history, model.config.diagnostics["best_epoch"])
-        (folder / "README.md").write_text(model_card(model, fit_warnings(model.config.diagnostics, settings)), encoding="utf-8")
+        (folder / "README.md").write_text(model_card(model, fit_warnings(model.config.diagnostics, plan.settings)), encoding="utf-8")
         model.save(folder)  # last, because it seals the folder
     shutil.rmtree(unfinished, ignore_errors=True)
     found = model.config.diagnostics
@@ -171,34 +152,23 @@ def _split(cohort: Cohort, out: Path, split_file: Path | None, seed: int | None)
     return split
 
 
-def _finished(out: Path, label: str, settings: FitSettings, found: Examination, split: Split) -> FittedModel | None:
+def _finished(out: Path, plan: FitPlan) -> FittedModel | None:
     """The model of this very plan, if it is there."""
-    folder = out / folder_name(label)
+    folder = out / folder_name(plan.label)
     if not (folder / "config.json").is_file():
         return None
     model = FittedModel.load(folder)
-    return model if model.config.plan == plan_digest(settings, label, found.digest, split) else None
+    return model if model.config.plan == plan.digest else None
 
 
-def _show_plan(
-    cohort: Cohort,
-    split: Split,
-    labels: Sequence[str],
-    settings: FitSettings,
-    found: Examination,
-    out: Path,
-    shape: tuple[int, ...],
-    n_parameters: int,
-) -> None:
-    rows = [
-        (
-            label,
-            *(len(split.side(cohort.of_class(label), side)) for side in ("train", "validation", "test")),
-            settings.training.schedule(len(split.side(cohort.of_class(label), "train")), shape).epochs,
-            out / folder_name(label),
-        )
-        for label in labels
-    ]
-    title = f"{cohort.name}: {shapes_told(found)}, brought to {' x '.join(map(str, shape))}; {settings.model}, {n_parameters:,} parameters"
+def _show_plans(plans: Mapping[str, FitPlan], found: Examination, out: Path, n_parameters: int) -> None:
+    rows = []
+    for label, plan in plans.items():
+        sides = plan.sides
+        n_test = len(plan.split.side(plan.cohort.of_class(label), "test"))
+        rows.append((label, len(sides["train"]), len(sides["validation"]), n_test, plan.schedule.epochs, out / folder_name(label)))
+    plan = next(iter(plans.values()))
+    shape = " x ".join(map(str, plan.space.shape))
+    title = f"{plan.cohort.name}: {shapes_told(found)}, brought to {shape}; {plan.settings.model}, {n_parameters:,} parameters"
     console.show_table(title, ("class", "train", "validation", "test", "epochs", "model"), rows)
     console.say("A dry run: nothing was trained or written.")

@@ -21,8 +21,8 @@ from ...datasets.identity import participant_of
 from ...datasets.transforms import Images, prepare
 from .. import console
 from ..autoencoders import AUTOENCODERS, GaussianAutoencoder
+from ..fitting.assessment import posterior_of
 from ..fitting.figures import PathRow, save_paths
-from ..fitting.fit import posterior_of
 from ..fitting.model import FittedModel, decode
 from ..fitting.model_config import poor_fit_warnings
 from ..geometry.interpolation import COLOURS, KINDS, NOT_FOUND, TITLES, Cost, Interpolation, interpolate, outside_support

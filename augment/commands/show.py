@@ -11,12 +11,13 @@ from ...datasets.common.files import refuse_existing
 from ...datasets.readers import Source
 from ...datasets.transforms import Preparation, prepare
 from .. import console
-from ..autoencoders import AUTOENCODERS, defaults
+from ..autoencoders import AUTOENCODERS
 from ..fitting.figures import SheetRow, save_contact_sheet, save_latent_map, save_loss_curve
 from ..fitting.model import FittedModel
 from ..release.outputs import load_models, source_of
 from ..samplers.law_scores import COLUMNS
 from ..samplers.registry import SAMPLERS, samplers_for
+from ..settings import settings_of
 
 
 def show_cohorts(
@@ -72,7 +73,7 @@ def show_models(folder: Path | None = None) -> None:
                 kind.title,
                 kind.source,
                 ", ".join(samplers_for(kind)),
-                ", ".join(f"{key}={value}" for key, value in defaults(name).items()),
+                ", ".join(f"{key}={setting.default}" for key, setting in settings_of(kind).items()),
             )
             for name, kind in AUTOENCODERS.items()
         ],

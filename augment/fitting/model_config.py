@@ -129,7 +129,7 @@ class ModelConfig:
     split : dict
         ``digest`` and ``seed`` of the split.
     plan : str
-        Digest of what makes two fits the same fit (``fitting.plan_digest``).
+        Digest of what makes two fits the same fit (``plan.FitPlan.digest``).
     participants : Participants
         Who was seen.
     diagnostics : dict

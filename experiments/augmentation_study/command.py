@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from ...augment import console
-from ...augment.fitting.fit import FitSettings
+from ...augment.fitting.settings import FitSettings
 from ...augment.release.outputs import load_models
 from ...classifiers.covariates import CATEGORICAL, NUMERIC, available
 from ...classifiers.network import load_network

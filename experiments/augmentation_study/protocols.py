@@ -9,7 +9,7 @@ from typing import Any, Literal, get_args
 import numpy as np
 
 from ...augment.autoencoders import AUTOENCODERS
-from ...augment.fitting.fit import FitSettings
+from ...augment.fitting.settings import FitSettings
 from ...augment.samplers.registry import SAMPLERS
 from ...classifiers.training import ClassifierSettings
 from ...datasets.cohort import Cohort

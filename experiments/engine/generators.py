@@ -10,8 +10,10 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from ...augment.fitting.fit import FitSettings, fit_class, plan_digest
+from ...augment.fitting.fit import fit_class
 from ...augment.fitting.model import FittedModel
+from ...augment.fitting.plan import FitPlan
+from ...augment.fitting.settings import FitSettings
 from ...augment.release.outputs import load_models
 from ...datasets.cohort import Cohort
 from ...datasets.common.errors import DataError, LeakageError, UsageError
@@ -109,14 +111,12 @@ def fitted_once(
     DataError
         If the one that is there is of another plan.
     """
-    make_once(
-        place,
-        lambda temporary: fit_class(cohort, split, label, settings, data_digest=data_digest, resume_folder=resume_folder).save(temporary),
-    )
+    plan = FitPlan(cohort, split, label, settings, data_digest)
+    make_once(place, lambda temporary: fit_class(plan, resume_folder=resume_folder).save(temporary))
     if resume_folder is not None:
         shutil.rmtree(resume_folder, ignore_errors=True)
     model = FittedModel.load(place)
-    if model.config.plan != plan_digest(settings, label, data_digest, split):
+    if model.config.plan != plan.digest:
         raise DataError(f"{place} was fitted with other settings, data, split or version of tinycohort than this study's; delete it.")
     return model
 

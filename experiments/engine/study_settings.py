@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
-from ...augment.fitting.fit import FitSettings
 from ...augment.fitting.model_config import MetricSettings
+from ...augment.fitting.settings import FitSettings
 from ...augment.fitting.training import TrainingSettings
 from ...classifiers.training import ClassifierSettings
 from ...datasets.transforms import Preparation

@@ -1,35 +1,24 @@
 """What a study compares: a model, how it is trained, and how it is sampled, in one text such as ``vae:riemannian rho_scale=2``."""
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, fields, replace
-from types import UnionType
-from typing import Any, get_args, get_type_hints
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
 
-from ...augment.autoencoders import defaults, model_class, parse_settings
-from ...augment.fitting.fit import FitSettings
+from ...augment.autoencoders import model_class, settings_of_model
 from ...augment.fitting.model import FittedModel
 from ...augment.fitting.model_config import MetricSettings
+from ...augment.fitting.settings import FitSettings
 from ...augment.fitting.training import TrainingSettings
 from ...augment.release.generation import Generated, generate_class
-from ...augment.samplers.registry import SAMPLERS, check_sampler, parse_reach
-from ...datasets.common.errors import UsageError
+from ...augment.samplers.registry import SAMPLERS, check_sampler
+from ...augment.settings import Setting, Settings, read_settings, require_known, settings_of
 
 RECONSTRUCTION = "reconstruction"  # in a sampler's place: training images, encoded and decoded (Table 7, "recon.")
 DRAW = "draw"  # of the centroids, where they are chosen at random: another number, other centroids of the same model (Fig. 12, right)
 
-Kinds = Mapping[str, Callable[[str], Any]]
-
-
-def _kinds(settings: type) -> Kinds:
-    """What reads each field of a dataclass of settings from a text."""
-    hints = get_type_hints(settings)
-    kinds = {name: get_args(hint)[0] if isinstance(hint, UnionType) else hint for name, hint in hints.items()}
-    return {f.name: kinds[f.name] if kinds[f.name] in (int, float) else str for f in fields(settings)}
-
-
-_NETWORKS: Kinds = {"arch": str, "latent_dim": int, "channels": int}
-_TRAINING: Kinds = {name: kind for name, kind in _kinds(TrainingSettings).items() if name not in ("precision", "device", "even")}
-_METRIC: Kinds = {**_kinds(MetricSettings), DRAW: int}
+_NETWORKS: Settings = {name: setting for name, setting in settings_of(FitSettings).items() if name in ("arch", "latent_dim", "channels")}
+_TRAINING: Settings = settings_of(TrainingSettings, but=("precision", "device", "even"))
+_METRIC: Settings = settings_of(MetricSettings) | {DRAW: Setting(DRAW, int, None)}
 
 
 @dataclass(frozen=True)
@@ -68,30 +57,21 @@ class System:
         model, _, sampler = method.partition(":")
         if sampler != RECONSTRUCTION:
             check_sampler(sampler, model_class(model), f"the model '{model}'")
-        # A sampler's whole numbers are named so. A setting that changes nothing is refused: only these samplers look at the metric.
-        special: Kinds = {"reach": parse_reach, "covariance": str}
-        of_sampler = (
-            {name: special.get(name, int if name.startswith("n_") else float) for name in SAMPLERS[sampler].settings}
-            if sampler in SAMPLERS
-            else {}
-        )
-        of_metric = _METRIC if sampler.startswith("riemannian") else {}
-        of_model = dict.fromkeys(defaults(model), str)
-        known: dict[str, Kinds] = {
-            "model": of_model,
+        known: dict[str, Settings] = {
+            "model": settings_of_model(model),
             "networks": _NETWORKS,
             "training": _TRAINING,
-            "metric": of_metric,
-            "sampler": of_sampler,
+            # A setting that changes nothing is refused: only some samplers look at the metric.
+            "metric": _METRIC if sampler in SAMPLERS and SAMPLERS[sampler].in_metric else {},
+            "sampler": SAMPLERS[sampler].settings if sampler in SAMPLERS else {},
         }
+        whose = f"the system '{text}'"
+        every = {name: setting for names in known.values() for name, setting in names.items()}
+        require_known([setting.partition("=")[0] for setting in settings], every, whose)
         found: dict[str, dict[str, Any]] = {part: {} for part in known}
         for setting in settings:
-            name, _, value = setting.partition("=")
-            part = next((part for part, names in known.items() if name in names), None)
-            if part is None:
-                names = ", ".join(name for names in known.values() for name in names)
-                raise UsageError(f"The system '{text}' has no setting '{name}'; choose among: {names}.")
-            found[part][name] = parse_settings(model, [setting])[name] if part == "model" else _read(setting, known[part][name], value)
+            part = next(part for part, names in known.items() if setting.partition("=")[0] in names)
+            found[part] |= read_settings(known[part], [setting], whose)
         MetricSettings(**{name: value for name, value in found["metric"].items() if name != DRAW})
         TrainingSettings(**found["training"])
         return cls(model, sampler, found["model"], found["networks"], found["training"], found["metric"], found["sampler"])
@@ -115,7 +95,7 @@ class System:
 
     def fit_settings(self, settings: FitSettings) -> FitSettings:
         """A study's settings, changed as this system asks; of the study's model settings those that this model has too."""
-        shared = {name: value for name, value in settings.model_settings.items() if name in defaults(self.model)}
+        shared = {name: value for name, value in settings.model_settings.items() if name in settings_of_model(self.model)}
         training = replace(settings.training, **self.training)
         return replace(settings, model=self.model, model_settings={**shared, **self.model_settings}, training=training, **self.networks)
 
@@ -142,10 +122,3 @@ class System:
 
 def _text(name: str, settings: Mapping[str, Any]) -> str:
     return " ".join([name, *(f"{key}={settings[key]}" for key in sorted(settings))])
-
-
-def _read(setting: str, kind: Callable[[str], Any], value: str) -> Any:
-    try:
-        return kind(value)
-    except ValueError:
-        raise UsageError(f"The setting '{setting}' of a system is no {'whole number' if kind is int else 'number'}.") from None

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from ...augment import console
-from ...augment.fitting.fit import FitSettings
+from ...augment.fitting.settings import FitSettings
 from ...datasets.cohort import Cohort
 from ...datasets.common.errors import DataError, UsageError
 from ...datasets.common.files import expanded

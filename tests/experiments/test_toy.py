@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 import torch
 
-from tinycohort.augment.fitting.fit import PRESETS
+from tinycohort.augment.fitting.settings import PRESETS
 from tinycohort.datasets.common.errors import UsageError
 from tinycohort.datasets.layouts.rings import rings_and_discs
 from tinycohort.experiments import toy

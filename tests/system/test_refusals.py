@@ -158,7 +158,11 @@ REFUSED = {
     ),
     "a share held at a reach": ((*GENERATE, *RIEMANNIAN, "--reach", "1", "--holds", "0.8"), 2, "a setting of the reach auto"),
     **{
-        f"a share held of {share}": ((*GENERATE, *RIEMANNIAN, "--holds", share), 2, "holds lies between 0 and 1, not at")
+        f"a share held of {share}": (
+            (*GENERATE, *RIEMANNIAN, "--holds", share),
+            2,
+            "holds of the sampler 'riemannian' is a number between 0 and 1",
+        )
         for share in ("0", "1", "-0.5", "nan")
     },
     **{

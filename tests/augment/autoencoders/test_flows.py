@@ -8,12 +8,12 @@ import torch
 from torch import Tensor, nn
 from torch.distributions import Normal
 
-from tinycohort.augment.autoencoders import build_autoencoder
+from tinycohort.augment.autoencoders import build_autoencoder, count_parameters
 from tinycohort.augment.autoencoders.flows import LEAST_SLOPE, FlowVAE, InverseAutoregressive, NormalizingFlowVAE, Planar, Radial
 from tinycohort.augment.commands.fit import fit_models
 from tinycohort.augment.fitting import figures
-from tinycohort.augment.fitting.fit import FitSettings, count_parameters
 from tinycohort.augment.fitting.model import FittedModel, encode
+from tinycohort.augment.fitting.settings import FitSettings
 from tinycohort.augment.fitting.training import TrainingSettings
 from tinycohort.augment.networks import Architecture
 from tinycohort.augment.posterior import Posterior
@@ -221,8 +221,8 @@ def test_a_flow_computes_in_float32_within_autocast(name, settings):
 @each_flow
 def test_parameters_are_counted_without_being_made_and_masks_are_not_stored(name, settings):
     model = built(name, **settings)
-    asked = FitSettings(model=name, model_settings=settings, arch="conv", latent_dim=3, channels=4)
-    assert count_parameters(asked, (9, 10)) == sum(parameter.numel() for parameter in model.parameters())
+    architecture = Architecture("conv", (9, 10), latent_dim=3, channels=4)
+    assert count_parameters(name, architecture, **settings) == sum(parameter.numel() for parameter in model.parameters())
     assert not [key for key in model.state_dict() if "mask" in key]
 
 

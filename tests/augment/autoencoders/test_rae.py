@@ -9,8 +9,10 @@ from torch import nn
 from torch.nn.utils.parametrize import is_parametrized
 
 from tinycohort.augment.autoencoders.rae import RAE, RAEGP, RAEL2, RAESN
-from tinycohort.augment.fitting.fit import FitSettings, fit_class
+from tinycohort.augment.fitting.fit import fit_class
 from tinycohort.augment.fitting.model import FittedModel
+from tinycohort.augment.fitting.plan import FitPlan
+from tinycohort.augment.fitting.settings import FitSettings
 from tinycohort.augment.fitting.training import TrainingSettings, train
 from tinycohort.augment.networks import Architecture
 from tinycohort.datasets.common.errors import UsageError
@@ -176,7 +178,9 @@ def test_spectral_norm_s_weights_are_kept_loaded_and_copied(shape, tmp_path):
 def test_a_fitted_one_is_saved_and_loaded(fakes, tmp_path, model):
     cohort = read_cohort(fakes.study(tmp_path / "study.npz"))
     training = TrainingSettings(epochs=2, batch_size=5, device="cpu")
-    fitted = fit_class(cohort, split_cohort(cohort, seed=0), "AD", FitSettings(model=model, latent_dim=2, channels=2, training=training))
+    fitted = fit_class(
+        FitPlan(cohort, split_cohort(cohort, seed=0), "AD", FitSettings(model=model, latent_dim=2, channels=2, training=training))
+    )
     fitted.save(tmp_path)
     again = FittedModel.load(tmp_path)
     assert again.digest == fitted.digest

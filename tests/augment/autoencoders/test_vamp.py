@@ -10,8 +10,8 @@ from torch.distributions import Categorical, Independent, MixtureSameFamily, Nor
 
 from tinycohort.augment.autoencoders.vamp import VampVAE, log_mixture
 from tinycohort.augment.commands.fit import fit_models
-from tinycohort.augment.fitting.fit import FitSettings
 from tinycohort.augment.fitting.model import FittedModel
+from tinycohort.augment.fitting.settings import FitSettings
 from tinycohort.augment.fitting.training import TrainingSettings
 from tinycohort.augment.networks import Architecture
 from tinycohort.augment.posterior import Posterior

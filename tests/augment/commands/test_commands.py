@@ -13,7 +13,7 @@ from tinycohort.augment.commands.fit import fit_models
 from tinycohort.augment.commands.generate import generate_cohort
 from tinycohort.augment.commands.interpolate import interpolate_class
 from tinycohort.augment.fitting import model_config
-from tinycohort.augment.fitting.fit import PRESETS, FitSettings
+from tinycohort.augment.fitting.settings import PRESETS, FitSettings
 from tinycohort.augment.fitting.training import TrainingSettings
 from tinycohort.augment.release import generation
 from tinycohort.augment.release import outputs as stored

@@ -12,8 +12,11 @@ from torch import Tensor
 
 from tinycohort.augment.autoencoders import AE, VAE
 from tinycohort.augment.fitting import training
-from tinycohort.augment.fitting.fit import PRESETS, FitSettings, Hooks, fit_class, fit_warnings, plan_digest
+from tinycohort.augment.fitting.assessment import fit_warnings
+from tinycohort.augment.fitting.fit import Hooks, fit_class
 from tinycohort.augment.fitting.model import FittedModel
+from tinycohort.augment.fitting.plan import FitPlan
+from tinycohort.augment.fitting.settings import PRESETS, FitSettings
 from tinycohort.augment.fitting.training import Schedule, TrainingSettings, default_steps, train
 from tinycohort.augment.networks import Architecture
 from tinycohort.datasets.check import examine
@@ -384,23 +387,23 @@ def global_states():
 
 def test_a_fit_leaves_global_randomness_alone_and_does_not_depend_on_it(study):
     before = global_states()
-    one = fit_class(*study, "AD", SMALL)
+    one = fit_class(FitPlan(*study, "AD", SMALL))
     assert global_states() == before
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(77)
-        other = fit_class(*study, "AD", SMALL)
+        other = fit_class(FitPlan(*study, "AD", SMALL))
     assert_same(one.autoencoder, other.autoencoder)
     assert torch.equal(one.metric.centroids, other.metric.centroids)
 
 
 def test_a_fit_knows_whose_images_are_whose(study, tmp_path):
     cohort, split = study
-    assert fit_class(cohort, split, "AD", SMALL).person is None
+    assert fit_class(FitPlan(cohort, split, "AD", SMALL)).person is None
     table = cohort.table
     twice = table.groupby("label").cumcount() // 2
     cohort = replace(cohort, table=table.assign(participant_id=table["label"] + twice.astype(str)))
     split = split_cohort(cohort, seed=0)
-    model = fit_class(cohort, split, "AD", SMALL)
+    model = fit_class(FitPlan(cohort, split, "AD", SMALL))
     people = split.side(cohort.of_class("AD"), "train").table["participant_id"].to_numpy()
     assert ((model.person[:, None] == model.person).numpy() == (people[:, None] == people)).all()
     assert model.person.unique().numel() < len(people)
@@ -410,8 +413,8 @@ def test_a_fit_knows_whose_images_are_whose(study, tmp_path):
 
 
 def test_seed_and_class_decide(study):
-    first = fit_class(*study, "AD", SMALL)
-    by_seed = fit_class(*study, "AD", FitSettings(**(vars(SMALL) | {"seed": 1})))
+    first = fit_class(FitPlan(*study, "AD", SMALL))
+    by_seed = fit_class(FitPlan(*study, "AD", FitSettings(**(vars(SMALL) | {"seed": 1}))))
     assert not torch.equal(first.autoencoder.decoder.body[0].weight, by_seed.autoencoder.decoder.body[0].weight)
 
 
@@ -421,7 +424,9 @@ def test_a_fit_does_not_see_the_test_side(study):
     changed = cohort.arrays.copy()
     rows = cohort.table["participant_id"].isin(test).to_numpy()
     changed[rows] = np.random.default_rng(1).random(changed[rows].shape)
-    whole, blind = (fit_class(other, split, "AD", SMALL) for other in (cohort, type(cohort)(**(vars(cohort) | {"arrays": changed}))))
+    whole, blind = (
+        fit_class(FitPlan(other, split, "AD", SMALL)) for other in (cohort, type(cohort)(**(vars(cohort) | {"arrays": changed})))
+    )
     assert_same(whole.autoencoder, blind.autoencoder)
     people = whole.config.participants
     assert not any(people.seen(person) for person in test)
@@ -434,7 +439,7 @@ def test_what_a_fit_records(study):
     cohort, split = study
     epochs, warnings = [], []
     hooks = Hooks(on_epoch=epochs.append, on_warning=warnings.append)
-    model = fit_class(cohort, split, "CN", SMALL, data_digest=examine(cohort).digest, hooks=hooks)
+    model = fit_class(FitPlan(cohort, split, "CN", SMALL, examine(cohort).digest), hooks=hooks)
     data, found = model.config.data, model.config.diagnostics
     assert len(epochs) == len(model.history) == 3
     assert data["counts"] == {"AD": 7, "CN": 10}
@@ -477,41 +482,39 @@ def test_classes_and_splits_that_cannot_be_fitted(study):
     cohort, split = study
     few = cohort.where(cohort.table["label"].eq("CN") | (cohort.table.index < 5))
     with pytest.raises(DataError, match="AD of study has 5 images; a model needs 10"):
-        fit_class(few, split, "AD", SMALL)
+        fit_class(FitPlan(few, split, "AD", SMALL))
     with pytest.raises(UsageError, match="label 'MCI'; its labels are: AD, CN"):
-        fit_class(cohort, split, "MCI", SMALL)
+        fit_class(FitPlan(cohort, split, "MCI", SMALL))
     sides = {person: "train" if side == "validation" else side for person, side in split.sides.items()}
     with pytest.raises(DataError, match="leaves no validation image of class AD"):
-        fit_class(cohort, Split(sides, split.fractions), "AD", SMALL)
+        fit_class(FitPlan(cohort, Split(sides, split.fractions), "AD", SMALL))
 
 
 @pytest.mark.parametrize(("arch", "written", "other"), [("conv", 16, 8), ("paper-oasis", 64, 16)])
 def test_a_default_width_and_its_number_are_the_same_fit(study, arch, written, other):
     """So that what was begun, or published, with the number written out goes on."""
-    _, split = study
     settings = FitSettings(arch=arch)
-    plans = [plan_digest(replace(settings, channels=channels), "AD", "", split) for channels in (None, written, other)]
+    plans = [FitPlan(*study, "AD", replace(settings, channels=channels)).digest for channels in (None, written, other)]
     assert plans[0] == plans[1] != plans[2]
     assert settings.as_dict() == asdict(settings) | {"channels": written}
 
 
 def test_a_fit_is_the_same_on_another_device(study):
-    _, split = study
     elsewhere = replace(SMALL, training=replace(SMALL.training, device="gpu"))
-    assert plan_digest(elsewhere, "AD", "", split) == plan_digest(SMALL, "AD", "", split)
+    assert FitPlan(*study, "AD", elsewhere).digest == FitPlan(*study, "AD", SMALL).digest
     longer = replace(SMALL, training=replace(SMALL.training, epochs=4))
-    assert plan_digest(longer, "AD", "", split) != plan_digest(SMALL, "AD", "", split)
+    assert FitPlan(*study, "AD", longer).digest != FitPlan(*study, "AD", SMALL).digest
 
 
 def test_a_resume_point_of_another_plan_is_refused(study, tmp_path):
     folder = tmp_path / "resume"
-    fit_class(*study, "AD", SMALL, resume_folder=folder)
-    fit_class(*study, "AD", SMALL, resume_folder=folder)
+    fit_class(FitPlan(*study, "AD", SMALL), resume_folder=folder)
+    fit_class(FitPlan(*study, "AD", SMALL), resume_folder=folder)
     for other, digest in ((FitSettings(**(vars(SMALL) | {"seed": 1})), ""), (SMALL, "other data")):
         with pytest.raises(UsageError, match="unfinished fit with other settings, data, split or version"):
-            fit_class(*study, "AD", other, data_digest=digest, resume_folder=folder)
+            fit_class(FitPlan(*study, "AD", other, digest), resume_folder=folder)
     with pytest.raises(UsageError, match="unfinished fit"):
-        fit_class(*study, "CN", SMALL, resume_folder=folder)
+        fit_class(FitPlan(*study, "CN", SMALL), resume_folder=folder)
 
 
 # What both kinds of training share.

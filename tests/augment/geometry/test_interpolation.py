@@ -13,8 +13,8 @@ from PIL import Image
 from tinycohort.augment.autoencoders import InverseAutoregressiveVAE
 from tinycohort.augment.commands import interpolate as decoded_paths
 from tinycohort.augment.commands.interpolate import decode_codes, interpolate_class, named_ends, training_ends
+from tinycohort.augment.fitting.assessment import posterior_of
 from tinycohort.augment.fitting.figures import PathRow, save_paths
-from tinycohort.augment.fitting.fit import posterior_of
 from tinycohort.augment.geometry.geodesics import curve_length, flat
 from tinycohort.augment.geometry.interpolation import KINDS, interpolate, outside_support
 from tinycohort.augment.geometry.metric import RiemannianMetric

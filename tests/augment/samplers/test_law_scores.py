@@ -112,8 +112,8 @@ def test_people_held_out_are_scored_by_the_laws_of_all(scored):
 def test_what_was_chosen_is_drawn_without_another_look(scored, monkeypatch):
     latents, scores = scored
     expected = fit_sampler("riemannian", latents).sample(5, seeded(0))[0]
-    for name in ("choose_manifold", "choose_kernels", "choose_mixture"):
-        monkeypatch.setattr(f"tinycohort.augment.samplers.registry.{name}", lambda *_, **__: pytest.fail("it looks again"))
+    for name in ("latents.choose_manifold", "fits.choose_kernels", "fits.choose_mixture"):
+        monkeypatch.setattr(f"tinycohort.augment.samplers.{name}", lambda *_, **__: pytest.fail("it looks again"))
     chosen = replace(latents, chosen=scores.settings)
     assert torch.equal(fit_sampler("riemannian", chosen).sample(5, seeded(0))[0], expected)
     for name in ("kde", "mixture"):

@@ -11,8 +11,9 @@ from tinycohort.augment.fitting.model import FittedModel
 from tinycohort.augment.fitting.model_config import MetricSettings
 from tinycohort.augment.posterior import Posterior
 from tinycohort.augment.release.generation import build_sampler, draw_latents
+from tinycohort.augment.samplers.fits import N_ITERATIONS
 from tinycohort.augment.samplers.manifold import HOLDS, Manifold
-from tinycohort.augment.samplers.registry import AUTO, N_ITERATIONS, parse_reach
+from tinycohort.augment.samplers.registry import AUTO, SAMPLERS
 from tinycohort.augment.samplers.riemannian import Riemannian
 from tinycohort.datasets.common.errors import UsageError
 from tinycohort.datasets.common.seeds import seeded_generator
@@ -30,13 +31,13 @@ def drawn(model, **settings):
 
 @pytest.mark.parametrize(("text", "reach"), [("auto", AUTO), ("1", 1.0), ("0.25", 0.25), ("1e3", 1000.0)])
 def test_a_reach_is_read(text, reach):
-    assert parse_reach(text) == reach
+    assert SAMPLERS["riemannian"].settings["reach"].read(text) == reach
 
 
 @pytest.mark.parametrize("text", ["", "Auto", "far", "0", "-1", "nan", "inf", "1,5"])
 def test_what_is_no_reach(text):
     with pytest.raises(ValueError, match=r"(?s).*"):
-        parse_reach(text)
+        SAMPLERS["riemannian"].settings["reach"].read(text)
 
 
 def test_its_own_reach_is_the_manifold_that_was_chosen(model):
@@ -116,7 +117,7 @@ def test_more_than_people_can_tell_is_refused(model):
 
 @pytest.mark.parametrize("holds", [0.0, 1.0, -0.1, 1.5, math.nan])
 def test_a_share_that_cannot_be_held(model, holds):
-    with pytest.raises(UsageError, match="lies between 0 and 1, not at"):
+    with pytest.raises(UsageError, match="is a number between 0 and 1, not"):
         drawn(model, holds=holds)
 
 

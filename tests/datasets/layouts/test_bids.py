@@ -169,7 +169,7 @@ def test_ids_are_written_as_the_source_spells_them(fakes, tmp_path):
     cohort = read_cohort(folder)
     assert cohort.table["participant_id"][1] == "OAS1_0001"
     assert people_of(cohort.table) == cohort.people == spelled
-    from tinycohort.augment.fitting.fit import FitSettings
+    from tinycohort.augment.fitting.settings import FitSettings
     from tinycohort.augment.fitting.training import TrainingSettings
     from tinycohort.datasets.readers import Source
 

@@ -14,7 +14,7 @@ from folders import tree
 from matplotlib.figure import Figure
 
 from tinycohort.augment.commands.fit import fit_models
-from tinycohort.augment.fitting.fit import FitSettings
+from tinycohort.augment.fitting.settings import FitSettings
 from tinycohort.augment.fitting.training import TrainingSettings
 from tinycohort.augment.release.gate import Gate
 from tinycohort.augment.release.generation import Generated

@@ -14,8 +14,8 @@ import pytest
 from folders import ROOT
 
 from tinycohort.augment.commands.fit import fit_models
-from tinycohort.augment.fitting.fit import FitSettings
 from tinycohort.augment.fitting.model_config import Participants
+from tinycohort.augment.fitting.settings import FitSettings
 from tinycohort.augment.fitting.training import TrainingSettings
 from tinycohort.classifiers.covariates import CovariateClassifier
 from tinycohort.classifiers.training import ClassifierSettings

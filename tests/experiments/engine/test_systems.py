@@ -3,9 +3,9 @@
 import pytest
 import torch
 
-from tinycohort.augment.autoencoders import AUTOENCODERS, defaults
-from tinycohort.augment.fitting.fit import FitSettings
+from tinycohort.augment.autoencoders import AUTOENCODERS, settings_of_model
 from tinycohort.augment.fitting.model import FittedModel
+from tinycohort.augment.fitting.settings import FitSettings
 from tinycohort.augment.samplers.registry import SAMPLERS, samplers_for
 from tinycohort.datasets.common.errors import UsageError
 from tinycohort.experiments.engine.systems import System
@@ -34,8 +34,8 @@ def test_systems_that_train_alike_share_a_model():
 def test_every_setting_is_of_one_part(model):
     for sampler in samplers_for(AUTOENCODERS[model]):
         # own-metric has no settings of the posteriors' metric, so that rhvae's own centroids are meant.
-        assert not set(defaults(model)) & set(SAMPLERS[sampler].settings), f"{model}:{sampler}"
-        System.parse(f"{model}:{sampler} " + " ".join(f"{name}={value}" for name, value in defaults(model).items()))
+        assert not set(settings_of_model(model)) & set(SAMPLERS[sampler].settings), f"{model}:{sampler}"
+        System.parse(f"{model}:{sampler} " + " ".join(f"{setting.name}={setting.default}" for setting in settings_of_model(model).values()))
 
 
 @pytest.mark.parametrize(
@@ -45,14 +45,14 @@ def test_every_setting_is_of_one_part(model):
         ("vae:nothing", "no sampler 'nothing'"),
         ("vae", "no sampler ''"),
         ("ae:riemannian", "needs a model with a Gaussian posterior"),
-        ("vae:normal n_iterations=3", "no setting 'n_iterations'"),
-        ("vae:gmm rho_scale=2", "no setting 'rho_scale'"),
-        ("vae:riemannian rho_scale=large", "'rho_scale=large' of a system is no number"),
-        ("vae:riemannian n_centroids=2.5", "no whole number"),
+        ("vae:normal n_iterations=3", "no setting n_iterations"),
+        ("vae:gmm rho_scale=2", "no setting rho_scale"),
+        ("vae:riemannian rho_scale=large", "The setting rho_scale of .* is a number such as 1.0, not 'large'"),
+        ("vae:riemannian n_centroids=2.5", "is a whole number, not '2.5'"),
         ("vae:riemannian selection=best", "No way of choosing centroids is called 'best'"),
         ("vae:riemannian lam=-1", "must be above 0"),
         ("vae:riemannian beta", "The setting beta"),
-        ("vae:riemannian steps=1.5", "no whole number"),
+        ("vae:riemannian steps=1.5", "is a whole number.*, not '1.5'"),
         ("vae:normal steps=0", "at least 1"),
     ],
 )

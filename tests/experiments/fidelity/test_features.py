@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from tinycohort.augment.commands.fit import fit_models
 from tinycohort.augment.commands.generate import generate_cohort
-from tinycohort.augment.fitting.fit import FitSettings
+from tinycohort.augment.fitting.settings import FitSettings
 from tinycohort.augment.fitting.training import TrainingSettings
 from tinycohort.classifiers.network import CNN
 from tinycohort.classifiers.training import ClassifierSettings

@@ -14,8 +14,8 @@ import pytest
 import torch
 from matplotlib.text import Text
 
-from tinycohort.augment.fitting.fit import FitSettings
 from tinycohort.augment.fitting.model import FittedModel
+from tinycohort.augment.fitting.settings import FitSettings
 from tinycohort.augment.fitting.training import TrainingSettings
 from tinycohort.datasets.common.errors import DataError, GateError, UsageError
 from tinycohort.datasets.readers import Source

@@ -1,0 +1,112 @@
+"""The plan of a fit: all that decides it, resolved once."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from importlib.metadata import version
+from typing import Any
+
+from ...datasets.cohort import Cohort
+from ...datasets.common.errors import DataError
+from ...datasets.spaces import ImageSpace
+from ...datasets.splits import Split
+from ...datasets.transforms import space_of
+from ..autoencoders import count_parameters
+from ..networks import Architecture
+from .settings import FitSettings
+from .training import Schedule
+
+FEWEST_IMAGES = 10  # of a class, before the split: 7 to train on, 1 to select by
+
+
+@dataclass(frozen=True, eq=False)
+class FitPlan:
+    """What is fitted, on whom and how: the one thing that a dry run, the check before a resume, and training read.
+
+    Parameters
+    ----------
+    cohort : Cohort
+        Sound, with all its classes.
+    split : Split
+        Of its participants.
+    label : str
+        The class.
+    settings : FitSettings
+        How.
+    data_digest : str
+        Of the cohort's content (``check.Examination.digest``).
+    read_as : dict, optional
+        Arguments with which the cohort can be read again, recorded in the model.
+
+    Raises
+    ------
+    DataError
+        If the class has too few images, or the split leaves one of the two sides that a fit needs without an image.
+    UsageError
+        If there is no such class.
+    """
+
+    cohort: Cohort
+    split: Split
+    label: str
+    settings: FitSettings = field(default_factory=FitSettings)
+    data_digest: str = ""
+    read_as: Mapping[str, Any] | None = None
+    sides: Mapping[str, Cohort] = field(init=False)
+
+    def __post_init__(self) -> None:
+        members = self.cohort.of_class(self.label)
+        if len(members) < FEWEST_IMAGES:
+            raise DataError(
+                f"The class {self.label} of {self.cohort.name} has {len(members)} images; a model needs {FEWEST_IMAGES} or more."
+            )
+        sides = {name: self.split.side(members, name) for name in ("train", "validation")}
+        empty = [name for name, side in sides.items() if len(side) == 0]
+        if empty:
+            raise DataError(
+                f"The split leaves no {' and no '.join(empty)} image of class {self.label}; draw another split, or add participants."
+            )
+        object.__setattr__(self, "sides", sides)
+
+    @property
+    def n_images(self) -> int:
+        """How many are held in memory: those to train on, and those to select by."""
+        return sum(map(len, self.sides.values()))
+
+    @cached_property
+    def space(self) -> ImageSpace:
+        """The grid of the prepared images: one for all classes, whichever of them are fitted."""
+        return space_of(self.cohort, self.settings.preparation)
+
+    @property
+    def architecture(self) -> Architecture:
+        """Of the networks."""
+        return self.settings.architecture(self.space.shape)
+
+    @property
+    def schedule(self) -> Schedule:
+        """How long training lasts at most."""
+        return self.settings.training.schedule(len(self.sides["train"]), self.space.shape)
+
+    @property
+    def digest(self) -> str:
+        """What makes two fits the same fit, on whatever device: settings, class, images, split, and version.
+
+        Only the same plan takes up a resume point.
+        """
+        content = self.settings.as_dict()
+        content["training"].pop("device")
+        plan = {
+            "settings": content,
+            "label": self.label,
+            "data": self.data_digest,
+            "split": self.split.digest,
+            "version": version("tinycohort"),
+        }
+        return hashlib.sha256(json.dumps(plan, sort_keys=True).encode()).hexdigest()
+
+    def count_parameters(self) -> int:
+        """How many weights the model has; nothing is computed or allocated. Raise a ``UsageError`` if there is no such model."""
+        return count_parameters(self.settings.model, self.architecture, **self.settings.model_settings)

@@ -1,0 +1,147 @@
+"""How each sampler is fitted on latents. The keywords are its settings, and ``None`` leaves one to the sampler."""
+
+import math
+from dataclasses import replace
+from typing import Annotated, Any, Literal
+
+from ...datasets.common.errors import UsageError
+from ..autoencoders import LearntMetric, LearntPrior
+from ..settings import Between
+from .latents import Latents, manifold_of
+from .laws import Gaussian, Kernels, Mixture
+from .left_out import People, choose_kernels, choose_manifold, choose_mixture
+from .manifold import HOLDS, Manifold
+from .own_metric import OwnMetric
+from .plain import AggregatedPosterior, GaussianMixture, Normal, Vamp
+from .published import RiemannianPaper, RiemannianReleased
+from .riemannian import Riemannian
+from .two_stage import TwoStage
+
+Reach = Annotated[float, Between(0, math.inf)] | Literal["auto"]
+CHAIN = ("n_iterations", "n_leapfrog", "n_warm_up", "target_acceptance")
+N_ITERATIONS = 100  # of a chain of which something else is set
+
+
+def riemannian(
+    latents: Latents,
+    seed: int,
+    *,
+    reach: Reach | None = None,
+    holds: Annotated[float, Between(0, 1)] | None = None,
+    n_iterations: int | None = None,
+    n_leapfrog: int | None = None,
+    n_warm_up: int | None = None,
+    target_acceptance: float | None = None,
+    log_threshold: float | None = None,
+) -> Manifold | Riemannian:
+    """The manifold that holds people left out; with a number for its reach, or settings of a chain, the law of Algorithm 1's metric."""
+    assert latents.metric is not None
+    assert latents.posterior is not None
+    chain = _given(
+        n_iterations=n_iterations,
+        n_leapfrog=n_leapfrog,
+        n_warm_up=n_warm_up,
+        target_acceptance=target_acceptance,
+        log_threshold=log_threshold,
+    )
+    if reach is None:
+        reach = latents.reach or (1.0 if chain else "auto")
+    if reach != "auto":
+        if holds is not None:
+            raise UsageError("The share of people that the manifold holds is a setting of the reach auto; leave one of the two out.")
+        if set(chain) & set(CHAIN):
+            # Who sets a chain shall have one, also where the law could be drawn directly.
+            chain = {"n_iterations": N_ITERATIONS} | chain
+        return Riemannian(replace(latents.metric, rho=latents.metric.rho * reach / (latents.reach or 1.0)), **chain)
+    if chain:
+        raise UsageError(f"At the reach auto there is no chain to set {', '.join(chain)} of; give a number as reach.")
+    if holds is None or holds == HOLDS:
+        assert latents.manifold is not None
+        return latents.manifold
+    settings = choose_manifold(latents.posterior.mean, latents.metric.centroids, latents.person, holds=holds).settings
+    if settings["log_threshold"] is None:
+        n = len(People.of(latents.codes, latents.person))
+        raise UsageError(f"{n} training people cannot tell what holds {holds:.1%}; ask for at most {math.floor(1000 * n / (n + 1)) / 10}%.")
+    return manifold_of(latents.posterior, latents.metric, settings)
+
+
+def gaussian(latents: Latents, seed: int) -> Gaussian:
+    """One Gaussian, its covariance shrunk."""
+    return Gaussian.fit(latents.codes)
+
+
+def kde(latents: Latents, seed: int, *, width: float | None = None) -> Kernels:
+    """Kernels of the width that is best for people left out, unless it is given."""
+    settings = latents.chosen.get("kde") or choose_kernels(latents.codes, latents.person).settings if width is None else {"width": width}
+    return Kernels.fit(latents.codes, **settings)
+
+
+def mixture(latents: Latents, seed: int, *, n_components: int | None = None, covariance: Literal["full", "diag"] | None = None) -> Mixture:
+    """A mixture of as many Gaussians as are best for people left out, unless their number is given."""
+    given = _given(n_components=n_components, covariance=covariance)
+    settings = {} if "n_components" in given else latents.chosen.get("mixture") or choose_mixture(latents.codes, latents.person).settings
+    return Mixture.fit(latents.codes, **{**settings, **given}, seed=seed)
+
+
+def riemannian_paper(
+    latents: Latents, seed: int, *, n_iterations: int | None = None, n_leapfrog: int | None = None, step_size: float | None = None
+) -> RiemannianPaper:
+    """Algorithm 2 in the metric of the posteriors."""
+    assert latents.metric is not None
+    return RiemannianPaper(latents.metric, **_given(n_iterations=n_iterations, n_leapfrog=n_leapfrog, step_size=step_size))
+
+
+def riemannian_released(
+    latents: Latents, seed: int, *, n_iterations: int | None = None, n_leapfrog: int | None = None, step_size: float | None = None
+) -> RiemannianReleased:
+    """The released sampler, which starts at any posterior's mean."""
+    assert latents.metric is not None
+    assert latents.posterior is not None
+    chain = _given(n_iterations=n_iterations, n_leapfrog=n_leapfrog, step_size=step_size)
+    return RiemannianReleased(latents.metric, latents.posterior.mean, **chain)
+
+
+def normal(latents: Latents, seed: int) -> Normal:
+    """The prior N(0, I)."""
+    return Normal(latents.codes)
+
+
+def gmm(latents: Latents, seed: int, *, n_components: int | None = None) -> GaussianMixture:
+    """Ten Gaussians, or as many as are asked for, fitted on the codes."""
+    return GaussianMixture.fit(latents.codes, n_components=n_components, seed=seed)
+
+
+def posterior(latents: Latents, seed: int) -> AggregatedPosterior:
+    """The posteriors of the training images."""
+    assert latents.posterior is not None
+    return AggregatedPosterior(latents.posterior)
+
+
+def vamp(latents: Latents, seed: int) -> Vamp:
+    """The prior that the model has learnt."""
+    assert isinstance(latents.autoencoder, LearntPrior)
+    return Vamp(latents.codes, latents.autoencoder)
+
+
+def two_stage(latents: Latents, seed: int, *, n_training_steps: int | None = None) -> TwoStage:
+    """A second VAE on the codes."""
+    return TwoStage.fit(latents.codes, latents.posterior_of_codes, seed=seed, **_given(n_training_steps=n_training_steps))
+
+
+def own_metric(
+    latents: Latents,
+    seed: int,
+    *,
+    n_iterations: int | None = None,
+    n_leapfrog: int | None = None,
+    n_warm_up: int | None = None,
+    target_acceptance: float | None = None,
+) -> OwnMetric:
+    """The metric that the model has learnt."""
+    assert isinstance(latents.autoencoder, LearntMetric)
+    chain = _given(n_iterations=n_iterations, n_leapfrog=n_leapfrog, n_warm_up=n_warm_up, target_acceptance=target_acceptance)
+    return OwnMetric(latents.autoencoder, **chain)
+
+
+def _given(**settings: Any) -> dict[str, Any]:
+    return {name: value for name, value in settings.items() if value is not None}
