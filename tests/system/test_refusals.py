@@ -154,7 +154,7 @@ REFUSED = {
     "a chain at the reach auto": (
         (*GENERATE, *RIEMANNIAN, "--reach", "auto", "--iterations", "5"),
         2,
-        "no chain to set n_iterations of; give a number as --reach",
+        "no chain to set n_iterations of; give a number as reach",
     ),
     "a share held at a reach": ((*GENERATE, *RIEMANNIAN, "--reach", "1", "--holds", "0.8"), 2, "a setting of the reach auto"),
     **{

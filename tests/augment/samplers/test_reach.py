@@ -128,7 +128,7 @@ def test_a_share_is_held_at_the_reach_auto_alone(model, settings):
 
 
 def test_there_is_no_chain_at_the_reach_auto(model):
-    with pytest.raises(UsageError, match="no chain to set n_leapfrog, n_iterations of; give a number as --reach"):
+    with pytest.raises(UsageError, match="no chain to set n_iterations, n_leapfrog of; give a number as reach"):
         drawn(model, reach=AUTO, n_leapfrog=3, n_iterations=5)
 
 
