@@ -12,11 +12,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from .cohort import Cohort, CohortError, Problem
+from .cohort import Cohort, CohortError, Problem, place_of
 from .common.machine import available_processors
 from .image_checks import Look, look_at
 from .images import ImageError, read_image
-from .layouts.table import place_of
 from .splits import sides_drawn_apart, sides_of_rows
 from .synthetic_mark import UNDECLARED, is_marked
 

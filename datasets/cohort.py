@@ -136,3 +136,8 @@ def people_of(table: pd.DataFrame) -> list[str]:
     for participant, spelled in zip(table["participant_id"], table.get(SPELLED, table["participant_id"]), strict=True):
         names.setdefault(participant, participant if pd.isna(spelled) else spelled)
     return [names[participant] for participant in table["participant_id"]]
+
+
+def place_of(image: str | int) -> str:
+    """Return where an image is, for a problem: its path, or its row in the arrays."""
+    return image if isinstance(image, str) else f"row {image}"

@@ -14,14 +14,14 @@ from typing import Any
 
 import numpy as np
 
-from ..cohort import SPELLED, Cohort, Problem
+from ..cohort import SPELLED, Cohort, Problem, place_of
 from ..common.errors import DataError
 from ..common.machine import is_too_much
 from ..identity import participant_of
 from ..images import TIGHTEST_DEFLATE
 from ..spaces import ImageSpace, in_ras
 from .participants import Subjects, read_subjects
-from .table import Description, Found, cohort_table, join, place_of, read_description
+from .table import Description, Found, cohort_table, join, read_description
 
 _OURS = "images.npz"
 _KEYS = "images (n, X, Y) or (n, X, Y, Z), labels (n,) and, optionally, participants (n,)"

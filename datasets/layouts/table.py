@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
-from ..cohort import SPELLED, Problem
+from ..cohort import SPELLED, Problem, place_of
 from ..common.custody import is_sealed
 from ..common.errors import DataError
 from ..common.files import MANIFEST
@@ -65,11 +65,6 @@ def row_of(subject: Subject, image: str | int | None, image_id: str) -> dict[str
 def no_image(subject: Subject, table: Path, what: str = "no image found") -> Problem:
     """Return the problem of a row whose image is not there."""
     return Problem(subject.participant_id, str(table), f"{what} for '{subject.spelled}'", "add the image, or remove the row")
-
-
-def place_of(image: str | int) -> str:
-    """Return where an image is, for a problem: its path, or its row in the arrays."""
-    return image if isinstance(image, str) else f"row {image}"
 
 
 def cohort_table(rows: Sequence[dict[str, Any]]) -> pd.DataFrame:

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 from folders import ROOT
+from imports import depth, module_graph
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
@@ -29,6 +30,20 @@ STUDIES = {  # the packages of experiments/, of each other
     "audit": {"engine", "fidelity"},
     "augmentation_study": {"engine"},
     "fidelity_study": {"engine", "fidelity"},
+}
+ROOMS = {  # the packages of augment/ and datasets/, and the modules at their top, of each other
+    "augment.console": set(),
+    "augment.settings": set(),
+    "augment.posterior": set(),
+    "augment.hmc": set(),
+    "augment.networks": set(),
+    "augment.autoencoders": {"augment.networks", "augment.posterior", "augment.hmc", "augment.settings"},
+    "augment.geometry": {"augment.posterior"},
+    "augment.samplers": {"augment.autoencoders", "augment.geometry", "augment.posterior", "augment.hmc", "augment.settings"},
+    "augment.fitting": {"augment.samplers", "augment.geometry", "augment.autoencoders", "augment.networks", "augment.posterior"},
+    "augment.release": {"augment.fitting", "augment.samplers", "augment.autoencoders", "augment.posterior"},
+    "datasets.common": set(),
+    "datasets.layouts": {"datasets.common", "datasets.cohort", "datasets.images", "datasets.spaces", "datasets.identity"},
 }
 COMPOSITION_ROOT = "augment/cli/"  # may import everything, but only inside functions: `augment --help` must be quick
 HEAVY = ("torch", "monai", "sklearn", "scipy", "nibabel", "pandas", "lightning", "matplotlib", "nilearn")
@@ -98,6 +113,21 @@ def test_studies_depend_in_one_direction(module):
     assert not beyond, (
         f"{module} imports from {sorted(beyond)}; {package} may import from {sorted(STUDIES[package]) or 'none of them'} only"
     )
+
+
+@pytest.mark.parametrize("room", ROOMS)
+def test_rooms_depend_in_one_direction(room):
+    graph = module_graph(ROOT)
+    members = [module for module in graph if f"{module}.".startswith(f"{room}.")]
+    assert members, f"there is no {room}"
+    allowed = (room, *ROOMS[room], *([] if room.startswith("datasets") else ["datasets"]))
+    for module in members:
+        beyond = {target for target in graph[module] if not any(f"{target}.".startswith(f"{one}.") for one in allowed)}
+        assert not beyond, f"{module} imports {sorted(beyond)}; {room} may import from {', '.join(allowed[1:]) or 'nothing of ours'} only"
+
+
+def test_no_import_runs_in_a_circle():
+    assert depth(module_graph(ROOT, eager=True)) < 30, "the longest chain of imports"
 
 
 @each_module
