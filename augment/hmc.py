@@ -61,7 +61,7 @@ def step(
     Parameters
     ----------
     state : State
-        Of n chains.
+        State of n chains.
     log_density : callable
         log p and its gradient.
     step_size : float

@@ -89,7 +89,7 @@ def apply(images: Tensor, drawn: Draw) -> Tensor:
     images : torch.Tensor
         ``(n, 1, X, Y)`` or ``(n, 1, X, Y, Z)`` float32 in [0, 1].
     drawn : Draw
-        Of as many images of this shape.
+        Changes for as many images of this shape.
 
     Returns
     -------

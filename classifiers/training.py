@@ -43,14 +43,14 @@ class ClassifierSettings:
     epochs : int
         Passes over the training images; the weights kept are those of the best balanced accuracy on validation.
     learning_rate : float
-        Of Adam.
+        Learning rate of Adam.
     batch_size : int
         Images a step, at most: an epoch has as many steps as batches of this size would make, but of sizes that differ by one image at
         most, so that no step rests on the few that are left over.
     patience : int
         Epochs without a better validation loss before the learning rate is halved.
     precision : {"auto", "bf16", "fp32"}
-        Of the forward and backward pass; ``auto`` takes bf16 where the processor or GPU computes in it quickly, and rightly.
+        Precision of the forward and backward pass; ``auto`` takes bf16 where the processor or GPU computes in it quickly, and rightly.
     device : {"auto", "cpu", "gpu"}
         Where to train.
     """
@@ -120,7 +120,7 @@ def train_classifier(
     n_classes : int
         Two or more.
     seed : int
-        Of the first weights, the order of the images, and the augmentation.
+        Seed of the first weights, the order of the images, and the augmentation.
     class_weights : torch.Tensor, optional
         ``(n_classes,)`` float32: how much an image of each class counts in the losses, of validation too (``balancing_weights``); all alike
         if left out.
@@ -208,7 +208,7 @@ def balancing_weights(labels: Tensor, n_classes: int) -> Tensor:
 def _bf16_pays(network: NetworkBuilder, shape: tuple[int, ...], device: torch.device) -> bool:
     """Whether bf16 is quicker, and right.
 
-    Of maps one voxel wide oneDNN's weight gradients in bf16 are in part uninitialised memory (torch 2.13, AVX-512 bf16; in float32 they
+    For maps one voxel wide, oneDNN's weight gradients in bf16 are in part uninitialised memory (torch 2.13, AVX-512 bf16; in float32 they
     are right). Ours makes no such map of images from 28 voxels a side on; of others' networks we cannot know.
     """
     return computes_in_bf16(device) and (device.type == "cuda" or (network is CNN and min(shape) >= BF16_SIDE))

@@ -44,7 +44,7 @@ class Examination:
     contents : tuple of str or None
         The same of the image alone (``looks.content_digest``), which copies share whatever their header says.
     digest : str
-        Of the whole cohort: who, which label, which scan, in any order of rows.
+        Digest of the whole cohort: who, which label, which scan, in any order of rows.
     """
 
     problems: tuple[Problem, ...]

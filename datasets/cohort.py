@@ -56,7 +56,7 @@ class Cohort:
     arrays : numpy.ndarray, optional
         ``(n, X, Y)`` or ``(n, X, Y, Z)``: the images of a cohort that lives in memory.
     space : ImageSpace, optional
-        Of ``arrays``, where they tell how they stand; else ``(n, X, Y)`` are pictures, and ``(n, X, Y, Z)`` volumes in RAS.
+        Space of ``arrays``, where they tell how they stand; else ``(n, X, Y)`` are pictures, and ``(n, X, Y, Z)`` volumes in RAS.
     licence : str
         Licence of the data as its dataset description gives it; empty if it gives none.
     label_column : str

@@ -15,7 +15,7 @@ from .splits import SIDES, sides_drawn_apart, sides_of_rows
 def without_copies(cohort: Cohort) -> Cohort:
     """Leave out of training what is also in validation or test, of validation what is in test, and copies that bear two labels altogether.
 
-    Of patients nothing is left out: there, a copy says that a file is not whose it is said to be. Copies within one side and class stay:
+    No patient is left out: there, a copy says that a file is not whose it is said to be. Copies within one side and class stay:
     they are part of the benchmark as it is published, and leak nothing. Where validation will be drawn from training, for there is none, of
     those in training one stays.
 

@@ -49,7 +49,7 @@ class ImageSpace:
     aligned : bool
         False if the images' own affines differ: the affine is then the first image's.
     plane : {"sagittal", "coronal", "axial"}, optional
-        Of pictures: what they show, as far as it is known.
+        For pictures, what they show, as far as it is known.
     """
 
     shape: tuple[int, ...]
@@ -82,7 +82,7 @@ class ImageSpace:
 
     @property
     def spacing(self) -> tuple[float, ...]:
-        """Of voxels along each side, in mm; 1 in pictures and arrays."""
+        """Size of voxels along each side, in mm; 1 in pictures and arrays."""
         if self.affine is None:
             return (1.0,) * len(self.shape)
         steps = voxel_sizes(np.asarray(self.affine, dtype=float))

@@ -21,13 +21,13 @@ def of_training_size(split: Split, cohort: Cohort, n: int, seed: int) -> Split:
     Parameters
     ----------
     split : Split
-        Of the cohort's participants.
+        Sides of the cohort's participants.
     cohort : Cohort
         Sound: every participant has one label.
     n : int
         Participants; where each image is one, as in a benchmark, images.
     seed : int
-        Of who is taken.
+        Seed of the choice of who is taken.
 
     Raises
     ------

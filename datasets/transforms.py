@@ -40,7 +40,7 @@ class Preparation:
     Parameters
     ----------
     size : tuple of int, optional
-        Of the result; by default ``default_size`` of the first image's own (which is kept if they are cropped): sides of at most 96
+        Size of the result; by default ``default_size`` of the first image's own (which is kept if they are cropped): sides of at most 96
         (slices) or 48 (volumes).
     plane : {"sagittal", "coronal", "axial"}, optional
         Cut this slice out of volumes.
@@ -111,7 +111,7 @@ def default_size(shape: tuple[int, ...], spacing: Sequence[float] | None = None)
     shape : tuple of int
         ``(X, Y)`` or ``(X, Y, Z)``.
     spacing : sequence of float, optional
-        Of the voxels, in mm; by default the same along all sides. Slices that are thicker than the shrunk voxels are long stay as many.
+        Size of the voxels, in mm; by default the same along all sides. Slices that are thicker than the shrunk voxels are long stay as many.
     """
     longest, steps = LONGEST_SIDE[len(shape)], spacing or (1.0,) * len(shape)
     factor = min(1.0, longest / max(shape))

@@ -25,12 +25,12 @@ class AAE(GaussianAutoencoder):
     Parameters
     ----------
     architecture : Architecture
-        Of the encoder and the decoder; the discriminator has two hidden layers of 256 units.
+        Architecture of the encoder and the decoder; the discriminator has two hidden layers of 256 units.
     weight : float
         Between 0 and 1, of the regularisation: the factor that the paper's Appendix G takes from 0.001 to 0.999, with a ``fixed``
         likelihood.
     likelihood : {"calibrated", "fixed"}
-        Of the images (``likelihood.reconstruction_loss``).
+        Likelihood of the images (``likelihood.reconstruction_loss``).
     """
 
     title = "AAE: discriminator on codes"

@@ -21,7 +21,7 @@ class Autoencoder(nn.Module, ABC):
     Parameters
     ----------
     architecture : Architecture
-        Of both networks.
+        Architecture of both networks.
 
     Attributes
     ----------

@@ -34,13 +34,13 @@ class FlowVAE(VAE):
     Parameters
     ----------
     architecture : Architecture
-        Of both networks.
+        Architecture of both networks.
     steps : list of torch.nn.Module
         Each gives ``(f(z), log|det df/dz|)``, ``(n, D)`` and ``(n,)``, of ``(n, D)``.
     beta : float
         Weight of the KL term.
     likelihood : {"calibrated", "fixed"}
-        Of the images (``likelihood.reconstruction_loss``).
+        Likelihood of the images (``likelihood.reconstruction_loss``).
     """
 
     def __init__(self, architecture: Architecture, steps: list[nn.Module], *, beta: float, likelihood: Likelihood):
@@ -78,11 +78,11 @@ class NormalizingFlowVAE(FlowVAE):
     Parameters
     ----------
     architecture : Architecture
-        Of both networks.
+        Architecture of both networks.
     beta : float
         Weight of the KL term.
     likelihood : {"calibrated", "fixed"}
-        Of the images (``likelihood.reconstruction_loss``).
+        Likelihood of the images (``likelihood.reconstruction_loss``).
     flow : {"planar", "radial"}
         Kind of the steps.
     length : int
@@ -117,11 +117,11 @@ class InverseAutoregressiveVAE(FlowVAE):
     Parameters
     ----------
     architecture : Architecture
-        Of both networks.
+        Architecture of both networks.
     beta : float
         Weight of the KL term.
     likelihood : {"calibrated", "fixed"}
-        Of the images (``likelihood.reconstruction_loss``).
+        Likelihood of the images (``likelihood.reconstruction_loss``).
     blocks : int
         Number of blocks.
     hidden : int

@@ -46,11 +46,11 @@ class HVAE(Autoencoder):
     Parameters
     ----------
     architecture : Architecture
-        Of both networks.
+        Architecture of both networks.
     leapfrogs : int
         Steps K.
     step_size : float
-        Of the leapfrog at first, below 0.5.
+        Initial step of the leapfrog, below 0.5.
     tempering : {"fixed", "free", "none"}
         ``fixed`` is quadratic with one learnt number, beta_0; ``free`` learns every alpha_k; ``none`` has all of them 1.
     beta_zero : float
@@ -58,7 +58,7 @@ class HVAE(Autoencoder):
     beta : float
         Weight of the KL term, above 0.
     likelihood : {"calibrated", "fixed"}
-        Of the images (``likelihood.reconstruction_loss``).
+        Likelihood of the images (``likelihood.reconstruction_loss``).
     """
 
     n_heads = 2
@@ -167,7 +167,7 @@ class HVAE(Autoencoder):
         return log_density
 
     def _weight_of_error(self) -> float | Tensor:
-        """Of the squared error, in U."""
+        """Weight of the squared error in U."""
         return 1 / self.beta if self.likelihood == "fixed" else 0.5 / (self.flow_variance * self.beta)
 
     @torch.no_grad()

@@ -26,9 +26,9 @@ class IWAE(VAE):
     Parameters
     ----------
     architecture : Architecture
-        Of both networks.
+        Architecture of both networks.
     likelihood : {"calibrated", "fixed"}
-        Of the images (``likelihood.reconstruction_loss``).
+        Likelihood of the images (``likelihood.reconstruction_loss``).
     samples : int
         K; a training step decodes K times as many images.
     """

@@ -57,7 +57,7 @@ def importance_weighted_error(error: Tensor, kl: Tensor, voxels: int) -> Tensor:
     kl : torch.Tensor
         ``(K, n)``: log q(z_k|x) - log p(z_k).
     voxels : int
-        Of an image.
+        Number of voxels of an image.
     """
     error, kl = error.detach(), kl.detach()
     mean = error.mean()

@@ -21,9 +21,9 @@ class RAE(Autoencoder):
     Parameters
     ----------
     architecture : Architecture
-        Of both networks.
+        Architecture of both networks.
     code_weight : float
-        Of the codes' squared length.
+        Weight of the codes' squared length.
     """
 
     title = "RAE: small codes"
@@ -52,11 +52,11 @@ class RAEL2(RAE):
     Parameters
     ----------
     architecture : Architecture
-        Of both networks.
+        Architecture of both networks.
     code_weight : float
-        Of the codes' squared length.
+        Weight of the codes' squared length.
     weight_decay : float
-        Of the decoder's squared weights; a term of the loss, which Adam scales as any other.
+        Weight of the decoder's squared weights; a term of the loss, which Adam scales as any other.
     """
 
     title = "RAE-L2: small codes, small decoder weights"
@@ -82,11 +82,11 @@ class RAEGP(RAE):
     Parameters
     ----------
     architecture : Architecture
-        Of both networks.
+        Architecture of both networks.
     code_weight : float
-        Of the codes' squared length.
+        Weight of the codes' squared length.
     gradient_weight : float
-        Of the Jacobian's squared Frobenius norm.
+        Weight of the Jacobian's squared Frobenius norm.
     """
 
     title = "RAE-GP: small codes, small gradient of the decoder"
@@ -118,9 +118,9 @@ class RAESN(RAE):
     Parameters
     ----------
     architecture : Architecture
-        Of both networks.
+        Architecture of both networks.
     code_weight : float
-        Of the codes' squared length.
+        Weight of the codes' squared length.
     """
 
     title = "RAE-SN: small codes, decoder weights of spectral norm 1"

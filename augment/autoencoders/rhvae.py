@@ -181,7 +181,7 @@ class RHVAE(HVAE, LearntMetric):
     Parameters
     ----------
     architecture : Architecture
-        Of both networks, and of the metric network's body.
+        Architecture of both networks, and of the metric network's body.
     leapfrogs, step_size, tempering, beta_zero, beta, likelihood
         As of the HVAE. Steps begin ten times shorter: momenta gain what the likelihood's slope gives them in a step, and enter their own
         equation squared, so that at 0.01 a third of the fixed points of a trained small model were not found.
@@ -192,9 +192,9 @@ class RHVAE(HVAE, LearntMetric):
     n_centroids : int
         How many centroids are kept, at most.
     tolerance : float
-        Of the fixed points: largest relative change that counts as none. What remained, the largest of the batch, is the term ``residual``.
+        Largest relative change of a fixed point that counts as none. What remained, the largest of the batch, is the term ``residual``.
     max_iterations : int
-        Of a fixed point.
+        Largest number of iterations of a fixed point.
     """
 
     title = "RHVAE: HVAE with a learnt metric"

@@ -16,11 +16,11 @@ class VAE(GaussianAutoencoder):
     Parameters
     ----------
     architecture : Architecture
-        Of both networks.
+        Architecture of both networks.
     beta : float
         Weight of the KL term.
     likelihood : {"calibrated", "fixed"}
-        Of the images (``likelihood.reconstruction_loss``).
+        Likelihood of the images (``likelihood.reconstruction_loss``).
     bounded_log_var : bool
         Pass the log-variance through tanh, as the released OASIS model does.
     """

@@ -32,7 +32,7 @@ class VAEGAN(GaussianAutoencoder):
     Parameters
     ----------
     architecture : Architecture
-        Of the encoder, the decoder, and the discriminator, whose body is another encoder's.
+        Architecture of the encoder, the decoder, and the discriminator, whose body is another encoder's.
     layer : int
         Which of the discriminator's layers gives the features: from 1, the first, or from -1, the last, backwards. A layer is a convolution
         with its norm and activation. Few images ask for the first: with the last, reconstructions of 800 digits were no better than their

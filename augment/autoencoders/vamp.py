@@ -26,11 +26,11 @@ class VampVAE(VAE, LearntPrior):
     Parameters
     ----------
     architecture : Architecture
-        Of both networks.
+        Architecture of both networks.
     beta : float
         Weight of the KL term.
     likelihood : {"calibrated", "fixed"}
-        Of the images (``likelihood.reconstruction_loss``).
+        Likelihood of the images (``likelihood.reconstruction_loss``).
     pseudo_inputs : int
         K.
     """

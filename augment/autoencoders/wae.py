@@ -25,13 +25,13 @@ class WAE(Autoencoder):
     Parameters
     ----------
     architecture : Architecture
-        Of both networks.
+        Architecture of both networks.
     kernel : {"imq", "rbf"}
-        Of the discrepancy.
+        Kernel of the discrepancy.
     bandwidth : float
         In standard deviations of the prior.
     weight : float
-        Of the discrepancy.
+        Weight of the discrepancy.
     """
 
     title = "WAE: codes near the prior by their maximum mean discrepancy"

@@ -75,7 +75,7 @@ def sampling_grid(theta: Tensor, coarse: Tensor, shape: Sequence[int]) -> Tensor
         ``(n, dims, *[points] * dims)``: displacements, the last axis first, on a coarse grid from the first voxel to the last.
         Between its points they are cubic in slices, linear in volumes.
     shape : sequence of int
-        Of the images.
+        Shape of the images.
     """
     n, dims, points = coarse.shape[:3]
     # Of each axis: the coarse points' own functions, the coordinate, the constant.

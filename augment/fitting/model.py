@@ -52,7 +52,7 @@ class FittedModel:
     codes : torch.Tensor
         ``(n, D)``: codes of the training images (posterior means, if the posterior is Gaussian and no flow follows it).
     posterior, metric
-        Of the training images; ``None`` for a model without Gaussian posterior.
+        Posteriors and metric of the training images; ``None`` for a model without Gaussian posterior.
     history : pandas.DataFrame
         One row an epoch.
     person : torch.Tensor, optional

@@ -123,7 +123,7 @@ class ModelConfig:
     architecture, preparation, space, training, metric
         The parts' own settings.
     seed : int
-        Of everything random in the fit.
+        Seed of everything random in the fit.
     data : dict
         ``name``, ``source``, ``licence``, ``synthetic``, the options it was read with, and ``counts``: training images per class.
     split : dict
@@ -251,7 +251,7 @@ def poor_fit_warnings(diagnostics: Mapping[str, Any]) -> list[str]:
 
 
 def installed_versions() -> dict[str, str]:
-    """Of what a result depends on."""
+    """Versions of what a result depends on."""
     return {name: version(name) for name in REPORTED_VERSIONS} | {"python": platform.python_version()}
 
 

@@ -30,13 +30,13 @@ class FitPlan:
     cohort : Cohort
         Sound, with all its classes.
     split : Split
-        Of its participants.
+        Sides of its participants.
     label : str
         The class.
     settings : FitSettings
         How.
     data_digest : str
-        Of the cohort's content (``check.Examination.digest``).
+        Digest of the cohort's content (``check.Examination.digest``).
     read_as : dict, optional
         Arguments with which the cohort can be read again, recorded in the model.
 
@@ -82,7 +82,7 @@ class FitPlan:
 
     @property
     def architecture(self) -> Architecture:
-        """Of the networks."""
+        """Architecture of the networks."""
         return self.settings.architecture(self.space.shape)
 
     @property

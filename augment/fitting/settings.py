@@ -27,7 +27,7 @@ class FitSettings:
     seed: int = 0
 
     def architecture(self, shape: tuple[int, ...]) -> Architecture:
-        """Of networks for images of a shape."""
+        """Architecture of the networks for images of a shape."""
         return Architecture(self.arch, shape, self.latent_dim, self.channels)
 
     def as_dict(self) -> dict[str, Any]:

@@ -50,7 +50,7 @@ class TrainingSettings:
         Optimisation steps, for want of ``epochs``: a class of 20 images then trains as long as one of 200. By default as many as images
         of this size are given (``default_steps``).
     learning_rate : float
-        Of Adam.
+        Learning rate of Adam.
     batch_size : int
         Images a step.
     patience : int, optional
@@ -68,7 +68,7 @@ class TrainingSettings:
     jitter : float
         Strength of the random changes of pose, shape and brightness at each step (``jitter.jitter``); 0 for none.
     precision : {"auto", "bf16", "fp32"}
-        Of the forward and backward pass; ``auto`` takes bf16 where the processor or GPU computes in it. Losses are summed in
+        Precision of the forward and backward pass; ``auto`` takes bf16 where the processor or GPU computes in it. Losses are summed in
         float32 always.
     device : {"auto", "cpu", "gpu"}
         Where to train.
@@ -162,7 +162,7 @@ def train(
     settings : TrainingSettings
         How.
     seed : int
-        Of the order of the images and of the noise.
+        Seed of the order of the images and of the noise.
     resume_folder : Path, optional
         Where the state between epochs is kept; if it holds one, training goes on from there.
     on_epoch : callable

@@ -106,9 +106,9 @@ def geodesics(
         1 % longer in the latter is preferred if it is 2.7 times shorter in the former. Where a metric is as good as 0, curves stray
         at no cost otherwise.
     n_modes : int
-        Of the series; at most T - 1 are used.
+        Modes of the series; at most T - 1 are used.
     max_iterations : int
-        Of L-BFGS, on all curves together.
+        Iterations of L-BFGS, on all curves together.
     tolerance : float
         Largest entry of the gradient at which to stop.
     """

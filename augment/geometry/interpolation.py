@@ -7,7 +7,7 @@
 ``eq12``
     The least integral of V = 1 / sqrt det G along the curve (Eq. 12): it keeps to the data.
 
-Of the last two the shortest of the local minima is taken that are found from the straight line and from the shortest path through
+For the last two, the shortest is taken of the local minima that are found from the straight line and from the shortest path through
 centroids and points around them. It need not be the global one.
 """
 
@@ -42,9 +42,9 @@ class Cost:
     pair : int
         From 0.
     kind : str
-        Of ``KINDS``.
+        One of ``KINDS``.
     length, energy : float
-        Of Eq. 4; the energy at constant Euclidean speed.
+        Length (Eq. 4) and energy, the energy at constant Euclidean speed.
     euclidean : float
         Length in flat space.
     eq12 : float
@@ -88,7 +88,7 @@ class Interpolation:
         return {kind: resample(flat, curves, n - 1) for kind, curves in self.points.items()}
 
     def costs(self) -> list[Cost]:
-        """Of every curve, pair by pair."""
+        """Costs of every curve, pair by pair."""
         some = next(iter(self.points.values()))
         straight = affine(some[:, 0], some[:, -1], some.shape[1] - 1)
         by_potential = _potential(self.metric, straight)
@@ -120,13 +120,13 @@ def interpolate(
     Parameters
     ----------
     metric : RiemannianMetric
-        Of the space of ``starts`` and ``ends``.
+        Metric of the space of ``starts`` and ``ends``.
     starts, ends : torch.Tensor
         ``(p, D)``; a start is not its end.
     kinds : sequence of str
-        Of ``KINDS``.
+        One of ``KINDS``.
     seed : int
-        Of the points around the centroids that paths may begin from.
+        Seed of the points around the centroids that paths may begin from.
     on_curve : callable
         Told which curves are sought next.
     """

@@ -17,7 +17,7 @@ def faster_pam(distances: NDArray[np.float32], k: int, generator: np.random.Gene
     k : int
         From 1 to n - 1.
     generator : numpy.random.Generator
-        Of the first medoids and of the order in which points are tried; advanced.
+        Randomness of the first medoids and of the order in which points are tried; advanced.
 
     Returns
     -------

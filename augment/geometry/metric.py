@@ -110,7 +110,7 @@ class RiemannianMetric:
         Parameters
         ----------
         posterior : Posterior
-            Of the training images, ``(n, D)``.
+            Posteriors of the training images, ``(n, D)``.
         n_centroids : int, optional
             k; by default ``min(n, 1000)`` (Appendix F: it takes 1,000 and more on large data sets).
         selection : str

@@ -52,7 +52,7 @@ def best_precision(pulled: Tensor, *, beta: float, variance: float = FIXED_VARIA
 
 
 def agreement(found: Tensor, expected: Tensor) -> Agreement:
-    """Of all entries of two positive tensors of one shape."""
+    """How far all entries agree of two positive tensors of one shape."""
     a, b = (values.double().flatten().numpy() for values in (found, expected))
     return Agreement(float(np.corrcoef(np.log(a), np.log(b))[0, 1]), *map(float, np.quantile(a / b, (0.05, 0.5, 0.95))))
 

@@ -64,13 +64,13 @@ class Architecture:
     name : str
         One of ``ARCHITECTURES``.
     shape : tuple of int
-        Of the images, ``(X, Y)`` or ``(X, Y, Z)``.
+        Shape of the images, ``(X, Y)`` or ``(X, Y, Z)``.
     latent_dim : int
         D.
     channels : int, optional
-        Of the first convolution (units, where the first layer is linear), which scales all others; by default the family's own.
+        Channels of the first convolution (units, where the first layer is linear), which scales all others; by default the family's own.
     image_channels : int
-        Of the images: 1, or 3 for colour.
+        Colours of the images: 1, or 3.
     """
 
     name: str

@@ -31,11 +31,11 @@ class _TwiceDifferentiable(_BatchNorm):
 
 
 class BatchNorm2d(_TwiceDifferentiable, nn.BatchNorm2d):
-    """Of images ``(n, c, X, Y)``."""
+    """Batch norm of images ``(n, c, X, Y)``."""
 
 
 class BatchNorm3d(_TwiceDifferentiable, nn.BatchNorm3d):
-    """Of volumes ``(n, c, X, Y, Z)``."""
+    """Batch norm of volumes ``(n, c, X, Y, Z)``."""
 
 
 def twice_differentiable(network: Network) -> Network:
@@ -65,7 +65,7 @@ class _Normalise(torch.autograd.Function):
 
 
 class _Gradient(torch.autograd.Function):
-    """Of a loss L, of which g = dL/dy: dL/dx = w s (g - <g> - h <gh>), dL/dw = n <gh>, dL/db = n <g>.
+    """Gradients of a loss L with g = dL/dy: dL/dx = w s (g - <g> - h <gh>), dL/dw = n <gh>, dL/db = n <g>.
 
     Pointed brackets are means over the n voxels of a channel.
     """
@@ -80,7 +80,7 @@ class _Gradient(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *gradients: Tensor | None) -> tuple[Tensor | None, ...]:  # type: ignore[override]
-        """Of S = sum v dL/dx + sum p dL/dw + sum q dL/db.
+        """Gradients of S = sum v dL/dx + sum p dL/dw + sum q dL/db.
 
         By dh_j / dx_i = s (delta_ij - 1/n - h_i h_j / n), and with R = <vg> - <v><g> - <vh><gh>,
 

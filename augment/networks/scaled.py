@@ -93,7 +93,7 @@ def _scaled(
 
 
 def _stride(sides: tuple[int, ...]) -> tuple[int, ...]:
-    """Of the next halving, 1 along what is kept; nothing if there is none."""
+    """Factors of the next halving, 1 along what is kept; nothing if there is none."""
     if min(sides) >= 2 * SMALLEST_GRID:
         return (2,) * len(sides)
     if max(sides) < 4 * SMALLEST_GRID:

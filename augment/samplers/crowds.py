@@ -33,7 +33,7 @@ class Crowd:
     crowding : int
         m, 2 or more.
     width : float
-        Of omega.
+        Width of omega.
     """
 
     centroids: Tensor

@@ -45,11 +45,11 @@ class Latents:
     autoencoder : Autoencoder
         What decodes them; its type says which samplers can be used.
     posterior, metric : optional
-        Of the training images, for a ``GaussianAutoencoder``.
+        Posteriors and metric of the training images, for a ``GaussianAutoencoder``.
     person : torch.Tensor, optional
         ``(n,)`` whole numbers: codes with the same one are of the same person. By default each is somebody else's.
     reach : float, optional
-        Of ``riemannian`` where a draw does not say it: a multiple of Algorithm 1's rho, which the metric has been given already.
+        Reach of ``riemannian`` where a draw does not say it: a multiple of Algorithm 1's rho, which the metric has been given already.
     chosen : mapping
         From sampler to settings that were chosen for these latents, for which it need not look again.
     """

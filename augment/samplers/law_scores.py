@@ -58,13 +58,13 @@ class LawScore:
     held_out : float, optional
         Mean log density of the validation people.
     inside : float, optional
-        Of a manifold: the share of the validation people that lie on it.
+        For a manifold, the share of the validation people that lie on it.
     kept : float, optional
-        Of a manifold: the share of its law that lies on it. The scores are of the whole.
+        For a manifold, the share of its law that lies on it. The scores are of the whole.
     n_held_out : int
         How many the validation people are.
     settings : dict
-        Of the law, as they were chosen.
+        Settings of the law, as they were chosen.
     note : str
         What is to be known of it.
     """
@@ -150,7 +150,7 @@ class LawScores:
 
     @classmethod
     def from_json(cls, content: Mapping[str, Any]) -> "LawScores":
-        """Of ``as_json``; a ``KeyError``, ``TypeError`` or ``ValueError`` for anything else."""
+        """Scores from ``as_json``; a ``KeyError``, ``TypeError`` or ``ValueError`` for anything else."""
         scores = cls(content["chosen"], tuple(LawScore(**law) for law in content["laws"]))
         for law in scores.laws:
             _check(law)
@@ -226,11 +226,11 @@ def score_laws(latents: Latents, validation: Latents | None = None, *, seed: int
     Parameters
     ----------
     latents : Latents
-        Of its training images.
+        Latents of its training images.
     validation : Latents, optional
         Codes, and posteriors if it has some, of people who were not trained on.
     seed : int
-        Of laws that are fitted at random.
+        Seed of laws that are fitted at random.
     """
     names = samplers_for(type(latents.autoencoder))
     people = People.of(latents.codes, latents.person)

@@ -38,7 +38,7 @@ class Whitening:
 
     @classmethod
     def of(cls, codes: Tensor) -> "Whitening":
-        """Of codes ``(n, D)``, by the covariance that Ledoit and Wolf 2004 shrink towards a multiple of the identity."""
+        """Whitening of codes ``(n, D)``, by the covariance that Ledoit and Wolf 2004 shrink towards a multiple of the identity."""
         points = codes.double()
         mean = points.mean(dim=0)
         centred = points - mean
@@ -75,7 +75,7 @@ class Gaussian:
 
     @classmethod
     def fit(cls, codes: Tensor) -> "Gaussian":
-        """Of codes ``(n, D)``."""
+        """The law fitted on codes ``(n, D)``."""
         return cls(Whitening.of(codes), codes.dtype)
 
     def log_density(self, z: Tensor) -> Tensor:
@@ -96,13 +96,13 @@ class Kernels:
     Parameters
     ----------
     whitening : Whitening
-        Of the codes.
+        Coordinates in which the codes are white.
     centres : torch.Tensor
         ``(n, D)``: the codes, whitened.
     width : float
-        Of a kernel, in standard deviations of the codes.
+        Width of a kernel, in standard deviations of the codes.
     dtype : torch.dtype
-        Of the draws.
+        Type of the draws.
     """
 
     whitening: Whitening
@@ -119,7 +119,7 @@ class Kernels:
 
     @classmethod
     def fit(cls, codes: Tensor, *, width: float) -> "Kernels":
-        """Of codes ``(n, D)``."""
+        """The law fitted on codes ``(n, D)``."""
         whitening = Whitening.of(codes)
         return cls(whitening, whitening.to(codes), width, codes.dtype)
 
@@ -149,11 +149,11 @@ class Mixture:
     Parameters
     ----------
     whitening : Whitening
-        Of the codes.
+        Coordinates in which the codes are white.
     weights, means, cholesky : torch.Tensor
         ``(m,)``, ``(m, D)`` and ``(m, D, D)``: the components, whitened, with their covariances' lower Cholesky factors.
     dtype : torch.dtype
-        Of the draws.
+        Type of the draws.
     """
 
     whitening: Whitening
@@ -167,7 +167,7 @@ class Mixture:
 
     @classmethod
     def fit(cls, codes: Tensor, *, n_components: int, covariance: str = "full", seed: int = 0) -> "Mixture":
-        """Of codes ``(n, D)``, by EM.
+        """The mixture fitted on codes ``(n, D)`` by EM.
 
         Raises
         ------

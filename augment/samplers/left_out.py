@@ -70,7 +70,7 @@ class People:
 
     @classmethod
     def of(cls, codes: Tensor, person: Tensor | None = None) -> "People":
-        """Of codes ``(n, D)``: as ``person`` ``(n,)`` numbers them, or each somebody else's."""
+        """Everybody whose codes ``(n, D)`` these are: as ``person`` ``(n,)`` numbers them, or each somebody else's."""
         numbers = np.arange(len(codes)) if person is None else person.cpu().numpy()
         return cls(np.unique(numbers, return_inverse=True)[1])
 
@@ -96,7 +96,7 @@ class People:
         return np.cumsum([0, *(len(rows) for rows in self.left_out[:-1])])
 
     def means(self, scores: Array) -> Array:
-        """Of ``(c, s)``, each for one of ``rows``, the mean of each person's: ``(c, p)``."""
+        """Each person's mean of ``(c, s)``, which are for one of ``rows`` each: ``(c, p)``."""
         return np.add.reduceat(scores, self.first, axis=1) / [len(rows) for rows in self.left_out]
 
     def scores(self, score: Score, *, n_folds: int | None = None, most: int | None = None) -> Array:

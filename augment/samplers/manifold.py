@@ -39,7 +39,7 @@ class Manifold:
     Parameters
     ----------
     whitening : Whitening
-        Of the training codes: S, and where they lie.
+        Coordinates in which the training codes are white: S, and where they lie.
     crowd : Crowd
         The metric's centroids, whitened, with m and the width: rho / sqrt(2), in standard deviations of the codes.
     log_norm : float
@@ -49,7 +49,7 @@ class Manifold:
     log_kept : float
         log of the share of that law which lies on the manifold.
     dtype : torch.dtype
-        Of the draws.
+        Type of the draws.
     """
 
     whitening: Whitening

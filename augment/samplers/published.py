@@ -58,7 +58,7 @@ class RiemannianReleased:
     Parameters
     ----------
     metric : RiemannianMetric
-        Of Eq. 7; its rho is replaced.
+        Metric of Eq. 7; its rho is replaced.
     means : torch.Tensor
         ``(n, D)`` posterior means of the training images.
     n_iterations, n_leapfrog, step_size

@@ -111,11 +111,11 @@ def fit_sampler(name: str, latents: Latents, *, seed: int = 0, **settings: Any) 
     name : str
         A key of ``SAMPLERS``.
     latents : Latents
-        Of a fitted model.
+        Latents of a fitted model.
     seed : int
         For a fit that is itself random (``gmm``, ``mixture``, ``two-stage``).
     **settings
-        Of that sampler; ``None`` means its default.
+        Settings of that sampler; ``None`` means its default.
 
     Raises
     ------

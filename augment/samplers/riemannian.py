@@ -54,7 +54,7 @@ class Riemannian:
     n_warm_up : int
         Transitions in which the step adapts, before those.
     target_acceptance : float
-        Of the adaptation.
+        Acceptance that the step is adapted to.
     log_threshold : float, optional
         Log of the support's threshold, below 0; by default ``default_log_threshold(D)``.
     """

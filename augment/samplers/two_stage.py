@@ -86,13 +86,13 @@ class TwoStage:
         Parameters
         ----------
         codes : torch.Tensor
-            Of the training images.
+            Codes of the training images.
         posterior : Posterior, optional
             q(z|x) around these codes: then each step draws from it, as the paper does.
         n_training_steps : int
             At least 1.
         seed : int
-            Of weights, batches and noise.
+            Seed of weights, batches and noise.
         """
         if n_training_steps < 1:
             raise UsageError(f"The second stage needs 1 training step or more, not {n_training_steps}.")

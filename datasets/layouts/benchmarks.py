@@ -145,7 +145,7 @@ def read_benchmark(
     root : str or Path, optional
         The folder of its published files. Without it MNIST and Fashion-MNIST are fetched from OpenML and kept by scikit-learn.
     label : str, optional
-        Of CELEBA: the attribute that makes the classes.
+        For CELEBA, the attribute that makes the classes.
     fetch : callable, optional
         What to call in place of ``sklearn.datasets.fetch_openml``.
 
