@@ -111,7 +111,7 @@ def default_size(shape: tuple[int, ...], spacing: Sequence[float] | None = None)
     shape : tuple of int
         ``(X, Y)`` or ``(X, Y, Z)``.
     spacing : sequence of float, optional
-        Size of the voxels, in mm; by default the same along all sides. Slices that are thicker than the shrunk voxels are long stay as many.
+        Sides of voxels, in mm; by default the same along all sides. Slices that are thicker than the shrunk voxels are long stay as many.
     """
     longest, steps = LONGEST_SIDE[len(shape)], spacing or (1.0,) * len(shape)
     factor = min(1.0, longest / max(shape))
