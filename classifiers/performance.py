@@ -39,7 +39,7 @@ def scores(probabilities: ArrayLike, labels: ArrayLike, classes: Sequence[str]) 
             The area under the curve of each class against the rest, averaged over the classes alike. Of two classes it is the one area
             there is, whichever is called positive. NaN where the test set lacks a class.
         ``precision_LABEL``, ``recall_LABEL``, ``f1_LABEL``
-            Scores of each label, NaN where the test set lacks it. A label that is there and never predicted has precision and F1 0, which is
+            Scores of each label, NaN where the test set lacks it. One that is there and never predicted has precision and F1 0, which is
             scikit-learn's convention: the mean over runs must not leave out the runs that failed.
         ``confusion_TRUE_as_PREDICTED``
             How many images of one label were predicted as another, or as itself.
