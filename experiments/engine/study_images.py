@@ -147,7 +147,8 @@ def describe(
     cohort, found = _sound(source, preparation, FEWEST_IMAGES, progress)
     if preparation.size is None:
         preparation = replace(preparation, size=space_of(cohort, preparation).shape)
-    data = {"source": _as_dict(source), "preparation": _as_dict(preparation), "digest": found.digest, "classes": cohort.labels}
+    prepared = _without_none(preparation.content())
+    data = {"source": _without_none(vars(source)), "preparation": prepared, "digest": found.digest, "classes": cohort.labels}
     data["columns"] = {name: _column_digest(cohort, name) for name in columns}
     if test_source is None:
         return data
@@ -159,9 +160,9 @@ def describe(
         raise LeakageError(f"{test_source.data} holds images of {source.data} under other names: {', '.join(map(str, names[:10]))}.")
     unknown = set(tests.labels) - set(cohort.labels)
     if unknown:
-        raise DataError(f"{test_source.data} has classes that {source.data} has not: {', '.join(sorted(unknown))}; give --label.")
+        raise DataError(f"{test_source.data} has classes that {source.data} has not: {', '.join(sorted(unknown))}; give --label-column.")
     its_columns = {name: _column_digest(tests, name) for name in columns}
-    return data | {"test_source": _as_dict(test_source), "test_digest": its.digest, "test_columns": its_columns}
+    return data | {"test_source": _without_none(vars(test_source)), "test_digest": its.digest, "test_columns": its_columns}
 
 
 def _column_digest(cohort: Cohort, name: str) -> str:
@@ -238,8 +239,7 @@ def _in_memory(folder: Path, source: Mapping[str, Any], preparation: Mapping[str
         found = require_sound(cohort, sized="size" in preparation, minimum=1)
         if found.digest != digest:
             raise _changed(cohort)
-        settings: dict[str, Any] = {name: _tuples(value) for name, value in preparation.items()}
-        images = prepare(found.bound(cohort), Preparation(**settings))
+        images = prepare(found.bound(cohort), Preparation.of(preparation))
         np.save(temporary / "images.npy", images.pixels[:, 0].numpy())
         write_json(temporary / "rows.json", {"rows": _rows(cohort), "space": vars(images.space)})
 
@@ -289,5 +289,5 @@ def _number(text: str) -> float:
         raise UsageError(f"A stratum compares a column of numbers with a number, not with '{text}'.") from None
 
 
-def _as_dict(settings: Any) -> dict[str, Any]:
-    return {name: value for name, value in vars(settings).items() if value is not None}
+def _without_none(content: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in content.items() if value is not None}

@@ -348,7 +348,7 @@ def _as_json(results: Mapping[str, Sequence[Score]], extractor: Extractor, reque
         "real": request.real.data,
         "seed": request.seed,
         "passport": asdict(extractor.passport),
-        "preparation": asdict(preparation),
+        "preparation": preparation.content(),
         "scores": scores,
         "rankings": ranks if len(request.synthetic) > 1 else [],
     }
