@@ -579,6 +579,6 @@ def test_the_real_cohort_s_options_are_not_those_of_a_synthetic_one(augment, fit
     with np.load(real) as content:
         people, labels = content["participants"], content["labels"]
     table = fakes.table(tmp_path / "people.tsv", {"participant_id": people, "stage": labels})
-    answer = augment("fidelity", real, made, "--table", table, "--label", "stage", "--extractor", corners, "--measures", "kid")
+    answer = augment("fidelity", real, made, "--table", table, "--label-column", "stage", "--extractor", corners, "--measures", "kid")
     assert answer.code == 0, answer.err
-    assert augment("show", made, "--label", "stage", "--out", tmp_path / "sheet.png").code == 0
+    assert augment("show", made, "--label-column", "stage", "--out", tmp_path / "sheet.png").code == 0
