@@ -118,7 +118,9 @@ class GeneratorOptions:
     beta: Annotated[float | None, typer.Option("--beta", help="Weight of the KL term.")] = None
     steps: Annotated[
         int | None,
-        typer.Option("--steps", help="Optimisation steps. \\[default: by size, at most 3000; fewer where it stops improving]"),
+        typer.Option(
+            "--steps", help="Optimisation steps. \\[default: the preset's, or by size, at most 3000; fewer where it stops improving]"
+        ),
     ] = None
 
     def change(self, settings: "FitSettings") -> "FitSettings":
