@@ -17,7 +17,7 @@ from ...datasets.cohort import Cohort
 from ...datasets.common.errors import DataError, LeakageError, TinycohortError, UsageError
 from ...datasets.common.files import whole_folder, write_json
 from ...datasets.common.untrusted import read_json
-from ...datasets.readers import Source
+from ...datasets.readers import Source, read_cohort
 from ...datasets.spaces import ImageSpace
 from ...datasets.splits import Split, check_disjoint
 from ...datasets.transforms import Preparation, prepare, space_of
@@ -221,7 +221,7 @@ def make_once(place: Path, write: Callable[[Path], None]) -> None:
 
 
 def _sound(source: Source, preparation: Preparation, minimum: int, progress: Callable[[Sequence[Any]], Any]) -> tuple[Cohort, Examination]:
-    cohort = source.read()
+    cohort = read_cohort(source)
     if cohort.synthetic:
         raise DataError(f"{source.data} is synthetic; a study starts from real images, and is tested on real ones alone.")
     return cohort, require_sound(cohort, sized=preparation.size is not None, minimum=minimum, progress=progress)
@@ -232,7 +232,7 @@ def _in_memory(folder: Path, source: Mapping[str, Any], preparation: Mapping[str
 
     Which image is whose is kept beside them: the table may have been sorted, or changed, since.
     """
-    cohort = Source(**source).read()
+    cohort = read_cohort(Source(**source))
     place = folder / "cache" / digest[:16]
 
     def write(temporary: Path) -> None:

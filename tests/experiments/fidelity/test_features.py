@@ -19,7 +19,7 @@ from tinycohort.augment.fitting.training import TrainingSettings
 from tinycohort.classifiers.network import CNN
 from tinycohort.classifiers.training import ClassifierSettings
 from tinycohort.datasets.common.errors import DataError, LeakageError, UsageError
-from tinycohort.datasets.readers import Source
+from tinycohort.datasets.readers import Source, read_cohort
 from tinycohort.datasets.splits import split_cohort
 from tinycohort.datasets.transforms import Preparation
 from tinycohort.experiments.fidelity import features, inception
@@ -538,7 +538,7 @@ def test_generators_that_know_the_real_people_are_told_and_those_of_another_spli
     said.clear()
     compare(replace(asked, split=fitted / "models/split.json"))
     assert said == []
-    split_cohort(asked.real.read(), seed=7).save(tmp_path / "other.json")
+    split_cohort(read_cohort(asked.real), seed=7).save(tmp_path / "other.json")
     with pytest.raises(LeakageError, match=r"fitted on another split than .*other\.json"):
         compare(replace(asked, split=tmp_path / "other.json"))
 
@@ -548,7 +548,7 @@ def test_whom_the_generators_of_other_data_know_their_models_tell(fitted, studie
     monkeypatch.setattr("tinycohort.augment.console.warn", said.append)
     # The same people, of whom one image is another.
     asked = request(study(tmp_path / "real.npz", fakes, 9, {"AD": 100, "CN": 110}), fitted / "made", extractor=corners)
-    split_cohort(asked.real.read(), seed=7).save(tmp_path / "its.json")
+    split_cohort(read_cohort(asked.real), seed=7).save(tmp_path / "its.json")
     for source in (asked, replace(asked, split=tmp_path / "its.json")):
         said.clear()
         compare(source, tmp_path / "scores.json", force=True)
