@@ -307,7 +307,7 @@ def test_what_takes_no_root_and_no_label(tmp_path):
     for call, says in (
         (lambda: read_benchmark("imagenet"), "no benchmark 'imagenet'"),
         (lambda: read_benchmark("rings-and-discs", tmp_path), "leave out --root"),
-        (lambda: read_benchmark("mnist", tmp_path, label="x"), "leave out --label x"),
+        (lambda: read_benchmark("mnist", tmp_path, label="x"), "leave out --label-column x"),
         (lambda: read_cohort(Source("demo", root=str(tmp_path))), "--root is the folder of mnist"),
         (lambda: read_cohort(Source("mnist", table="x")), "leave out --table"),
     ):

@@ -226,7 +226,7 @@ def test_ids_stay_text_and_covariates_become_numbers(fakes, tmp_path):
 def test_label_by_name(fakes, tmp_path):
     fakes.bids(tmp_path)
     assert read_cohort(Source(str(tmp_path), label="SEX")).counts() == {"F": 3, "M": 3}
-    with pytest.raises(DataError, match=r"no column 'stage'; it has: participant_id, diagnosis, age, sex\. .*--label"):
+    with pytest.raises(DataError, match=r"no column 'stage'; it has: participant_id, diagnosis, age, sex\. .*--label-column"):
         read_cohort(Source(str(tmp_path), label="stage"))
 
 
@@ -454,7 +454,7 @@ def write_table(text, encoding="utf-8"):
         (
             "bids",
             write_table("participant_id\tstage\n01\tAD\n"),
-            "no column diagnosis, label, group or dx; it has: participant_id, stage.*--label",
+            "no column diagnosis, label, group or dx; it has: participant_id, stage.*--label-column",
         ),
         ("bids", write_table("participant_id\tdiagnosis\n01\tAD\n02\n"), "Line 3 .* has 1 fields, where the header has 2"),
         ("bids", write_table("participant_id\tdiagnosis\n01\tAD\tx\n"), "Line 2 .* has 3 fields"),
@@ -532,7 +532,7 @@ def test_medmnist_keeps_its_sides_beside_a_table(fakes, tmp_path):
     cohort = read_cohort(Source(str(file), table=str(table)))
     assert cohort.table["split"].tolist() == ["train"] * 3 + ["validation"] * 2 + ["test"]
     assert cohort.table["age"].tolist() == list(range(6))
-    with pytest.raises(DataError, match="no column 'age'; leave out --label, or give --table"):
+    with pytest.raises(DataError, match="no column 'age'; leave out --label-column, or give --table"):
         read_cohort(Source(str(file), label="age"))
 
 
