@@ -27,6 +27,7 @@ from tinycohort.augment.release.generation import generate_class
 from tinycohort.augment.release.outputs import load_models
 from tinycohort.augment.samplers.latents import Latents
 from tinycohort.augment.samplers.registry import samplers_for
+from tinycohort.datasets.readers import read_cohort
 from tinycohort.datasets.splits import Split
 from tinycohort.datasets.transforms import prepare
 from tinycohort.experiments.audit.membership import attack
@@ -75,7 +76,7 @@ def main() -> None:
 
 
 def _sides(model: FittedModel, given: argparse.Namespace) -> dict[str, torch.Tensor]:
-    cohort = model.config.source({"data": given.data} if given.data else {}).read()
+    cohort = read_cohort(model.config.source({"data": given.data} if given.data else {}))
     split = Split.load(given.models / "split.json", cohort)
     members = cohort.of_class(model.config.label)
     return {side: prepare(split.side(members, side), model.config.preparation).pixels for side in ("train", "validation", "test")}

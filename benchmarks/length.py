@@ -21,7 +21,7 @@ from tinycohort.augment.fitting.settings import FitSettings
 from tinycohort.augment.fitting.training import TrainingSettings
 from tinycohort.datasets.cohort import Cohort
 from tinycohort.datasets.common.compute import computing_with, hardware
-from tinycohort.datasets.readers import Source
+from tinycohort.datasets.readers import read_cohort
 from tinycohort.datasets.splits import Split, split_cohort
 from tinycohort.datasets.transforms import Preparation, prepare, space_of
 
@@ -47,7 +47,7 @@ def explained_of_test(model: FittedModel, cohort: Cohort, split: Split, settings
 def rows(arguments: argparse.Namespace) -> Iterator[str]:
     """One of the table for each fit."""
     for seed in arguments.seeds:
-        cohort = some(Source(arguments.data).read(), arguments.images, seed)
+        cohort = some(read_cohort(arguments.data), arguments.images, seed)
         # Drawn here, also where sides are published: few are left of those.
         split = split_cohort(replace(cohort, table=cohort.table.drop(columns="split", errors="ignore")), seed=seed)
         for label in arguments.labels or cohort.labels:

@@ -50,25 +50,17 @@ NAMES: dict[str, Callable[[str | None, str | None], Cohort]] = {
 }
 
 
-def read_cohort(
-    data: str | Path,
-    *,
-    table: str | Path | None = None,
-    label: str | None = None,
-    plane: str | None = None,
-    suffix: str = "T1w",
-    root: str | None = None,
-    drop_copies: bool = False,
-) -> Cohort:
-    """Read a cohort, its layout recognised.
+@dataclass(frozen=True)
+class Source:
+    """Where a cohort is read from, and how.
 
     Parameters
     ----------
-    data : str or Path
+    data : str
         A BIDS dataset, an OASIS-1 download, a folder of volumes or pictures with a table, a table with a column ``image``, ``path`` or
         ``filename``, an ``.npz``, or a name: 'demo', 'oasis-vbm' or one of ``benchmarks.BENCHMARKS`` (a folder of such a name is given as
         './demo'). Environment variables in a path, such as ``$OASIS``, stand for their values.
-    table : str or Path, optional
+    table : str, optional
         The table of participants, where it is not the layout's own.
     label : str, optional
         The column of labels; else the first present of diagnosis, label, group and dx.
@@ -79,8 +71,48 @@ def read_cohort(
         Which images of a BIDS dataset: the end of their names.
     root : str, optional
         The folder with the files of a benchmark that is had by name.
-    drop_copies : bool
+    drop_copies : bool, optional
         Leave out images that are on two official sides (``copies.without_copies``).
+    """
+
+    data: str = "demo"
+    table: str | None = None
+    label: str | None = None
+    plane: str | None = None
+    suffix: str = "T1w"
+    root: str | None = None
+    drop_copies: bool | None = None
+
+    def moved(self, changes: Mapping[str, Any]) -> "Source":
+        """The same cohort where it lies by now.
+
+        Parameters
+        ----------
+        changes : mapping
+            Parameters that are others than they were. Where ``data`` is among them, a table that is no longer there, and the root of a
+            benchmark that it is not, are left out.
+        """
+        source = replace(self, **changes)
+        if "data" in changes and "root" not in changes and source.data not in PUBLICATIONS:
+            source = replace(source, root=None)
+        if "data" in changes and "table" not in changes and source.table is not None and not expanded(source.table).is_file():
+            source = replace(source, table=None)
+        return source
+
+    def resolved(self) -> "Source":
+        """The same source from whatever folder it is read: its paths are absolute."""
+        data = self.data if self.data in NAMES else str(expanded(self.data).resolve())
+        root = None if self.root is None else str(expanded(self.root).resolve())
+        return replace(self, data=data, table=None if self.table is None else str(expanded(self.table).resolve()), root=root)
+
+
+def read_cohort(source: Source | str | Path) -> Cohort:
+    """Read a cohort, its layout recognised.
+
+    Parameters
+    ----------
+    source : Source, str or Path
+        Where it lies and how it is read, or its ``data`` alone; a ``Path`` is none of the names.
 
     Returns
     -------
@@ -94,17 +126,22 @@ def read_cohort(
     UsageError
         If a table is given for a cohort that is had by name, or ``root`` for another than a benchmark that is published.
     """
-    cohort = _read(data, table, label, plane, suffix, root)
-    return without_copies(cohort) if drop_copies else cohort
+    if isinstance(source, Path):
+        source = str(source if source.is_absolute() else f"./{source}")
+    if isinstance(source, str):
+        source = Source(source)
+    cohort = _read(source)
+    return without_copies(cohort) if source.drop_copies else cohort
 
 
-def _read(data: str | Path, table: str | Path | None, label: str | None, plane: str | None, suffix: str, root: str | None) -> Cohort:
-    if root is not None and data not in PUBLICATIONS:
+def _read(source: Source) -> Cohort:
+    data, table = source.data, source.table
+    if source.root is not None and data not in PUBLICATIONS:
         raise UsageError(f"--root is the folder of {', '.join(PUBLICATIONS)}; give another cohort's folder as --data.")
-    if isinstance(data, str) and data in NAMES:
+    if data in NAMES:
         if table is not None:
             raise UsageError(f"The cohort '{data}' has its own table; leave out --table {table}.")
-        return NAMES[data](label, root)
+        return NAMES[data](source.label, source.root)
     path = expanded(data)
     if not path.exists():
         raise DataError(f"There is no file or folder {path}, and no cohort of that name; the names are: {', '.join(NAMES)}.")
@@ -114,7 +151,7 @@ def _read(data: str | Path, table: str | Path | None, label: str | None, plane: 
     folder = path if path.is_dir() else path.parent
     for place in {folder, *([] if table is None else [expanded(table).parent])}:
         require_intact(place)
-    given = {"table": None if table is None else expanded(table), "label": label, "plane": plane, "suffix": suffix}
+    given = vars(source) | {"table": None if table is None else expanded(table)}
     cohort = _unmixed(layout.read(path, **{option: given[option] for option in layout.options}))
     return cohort if table is not None or path.is_file() else _kept_inside(cohort, folder)
 
@@ -146,50 +183,3 @@ def _kept_inside(cohort: Cohort, folder: Path) -> Cohort:
             mend = "copy it into the folder, or give the table of participants with --table, which may name images anywhere"
             problems.append(Problem(str(participant), image, "an image outside of the folder", mend))
     return replace(cohort, table=table, problems=(*cohort.problems, *problems)) if problems else cohort
-
-
-@dataclass(frozen=True)
-class Source:
-    """Where a cohort is read from, and how: the arguments of ``read_cohort``."""
-
-    data: str = "demo"
-    table: str | None = None
-    label: str | None = None
-    plane: str | None = None
-    suffix: str = "T1w"
-    root: str | None = None
-    drop_copies: bool | None = None
-
-    def read(self) -> Cohort:
-        """The cohort, not yet checked."""
-        return read_cohort(
-            self.data,
-            table=self.table,
-            label=self.label,
-            plane=self.plane,
-            suffix=self.suffix,
-            root=self.root,
-            drop_copies=bool(self.drop_copies),
-        )
-
-    def moved(self, changes: Mapping[str, Any]) -> "Source":
-        """The same cohort where it lies by now.
-
-        Parameters
-        ----------
-        changes : mapping
-            Arguments that are others than they were. Where ``data`` is among them, a table that is no longer there, and the root of a
-            benchmark that it is not, are left out.
-        """
-        source = replace(self, **changes)
-        if "data" in changes and "root" not in changes and source.data not in PUBLICATIONS:
-            source = replace(source, root=None)
-        if "data" in changes and "table" not in changes and source.table is not None and not expanded(source.table).is_file():
-            source = replace(source, table=None)
-        return source
-
-    def resolved(self) -> "Source":
-        """The same source from whatever folder it is read: its paths are absolute."""
-        data = self.data if self.data in NAMES else str(expanded(self.data).resolve())
-        root = None if self.root is None else str(expanded(self.root).resolve())
-        return replace(self, data=data, table=None if self.table is None else str(expanded(self.table).resolve()), root=root)

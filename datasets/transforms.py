@@ -5,7 +5,7 @@ Volumes are brought to RAS orientation and keep the array's axis order: ``(X, Y,
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -30,6 +30,7 @@ from .synthetic_mark import UNDECLARED, is_marked
 LONGEST_SIDE = {2: 96, 3: 48}  # of the default size: what two CPU cores can train on
 PERCENTILES = (0.5, 99.5)
 ASPECT_TOLERANCE = 0.1
+_STORED_RESIZE = {"stretch": "resize", "crop": "crop"}
 _AT_ONCE = 5_000  # images, so that what lies beside the result stays small
 
 
@@ -46,7 +47,7 @@ class Preparation:
         Cut this slice out of volumes.
     position : str
         Where: a fraction of the extent (``"0.5"``) or a world coordinate (``"-12mm"``).
-    fit : {"resize", "crop"}
+    resize : {"stretch", "crop"}
         Interpolate to ``size``, or pad and crop around the centre.
     scaling : {"percentile", "minmax", "none"}
         Map the percentiles 0.5 and 99.5 of each image to 0 and 1 (a few bright vessels do not darken a brain), or its minimum and maximum
@@ -56,19 +57,33 @@ class Preparation:
     size: tuple[int, ...] | None = None
     plane: Literal["sagittal", "coronal", "axial"] | None = None
     position: str = "0.5"
-    fit: Literal["resize", "crop"] = "resize"
+    resize: Literal["stretch", "crop"] = "stretch"
     scaling: Literal["percentile", "minmax", "none"] = "percentile"
 
     def __post_init__(self) -> None:
         if self.plane is not None and self.plane not in PLANES:
             raise UsageError(f"There is no plane '{self.plane}'; choose one of: {', '.join(PLANES)}.")
-        if self.fit not in ("resize", "crop"):
-            raise UsageError(f"--fit is 'resize' or 'crop', not '{self.fit}'.")
+        if self.resize not in ("stretch", "crop"):
+            raise UsageError(f"--resize is 'stretch' or 'crop', not '{self.resize}'.")
         if self.scaling not in ("percentile", "minmax", "none"):
             raise UsageError(f"--scaling is 'percentile', 'minmax' or 'none', not '{self.scaling}'.")
         if self.size is not None and (len(self.size) not in (2, 3) or min(self.size) < 8):
             raise UsageError(f"--size takes two numbers (slices) or three (volumes), each 8 or more, not {self.size}.")
         parse_position(self.position)
+
+    def content(self) -> dict[str, Any]:
+        """Plain values, as models, plans and studies store them and their digests hold them: ``resize`` is stored as ``fit``."""
+        fit = _STORED_RESIZE[self.resize]
+        return {"size": self.size, "plane": self.plane, "position": self.position, "fit": fit, "scaling": self.scaling}
+
+    @classmethod
+    def of(cls, content: Mapping[str, Any]) -> "Preparation":
+        """Rebuild from ``content``, which may come from JSON (lists for tuples) or TOML (without what is ``None``)."""
+        given: dict[str, Any] = {name: tuple(value) if isinstance(value, list) else value for name, value in content.items()}
+        if "fit" in given:
+            stored = given.pop("fit")
+            given["resize"] = {fit: resize for resize, fit in _STORED_RESIZE.items()}.get(stored, stored)
+        return cls(**given)
 
 
 @dataclass(frozen=True, eq=False)
@@ -158,12 +173,12 @@ def prepare(
         image, flat_axis, placed = _load(cohort, row, preparation)
         if preparation.size is None:
             shape, spacing = _sides(image, flat_axis)
-            preparation = replace(preparation, size=default_size(shape, spacing) if preparation.fit == "resize" else shape)
+            preparation = replace(preparation, size=default_size(shape, spacing) if preparation.resize == "stretch" else shape)
         if not pixels:
             _check_size(image, flat_axis, preparation, on_warning)
             assert preparation.size is not None
             require_memory(len(cohort), preparation.size)
-        image = _fit(image, flat_axis, preparation)
+        image = _resized(image, flat_axis, preparation)
         flat_axes.add(flat_axis)
         plain = image.as_tensor().to(torch.float32)
         if preparation.scaling == "none" and not (plain.min() >= 0 and plain.max() <= 1):
@@ -203,7 +218,7 @@ def _prepare_at_once(cohort: Cohort, preparation: Preparation, on_image: Callabl
     if arrays is None or arrays.ndim != 3 or not rows or any(isinstance(row, str) for row in rows):
         return None
     shape, space = tuple(arrays.shape[1:]), cohort.space
-    default = default_size(shape, None if space is None else space.spacing) if preparation.fit == "resize" else shape
+    default = default_size(shape, None if space is None else space.spacing) if preparation.resize == "stretch" else shape
     if shape != (preparation.size or default):
         return None
     pixels = torch.empty((len(rows), 1, *shape))
@@ -308,8 +323,8 @@ def _check_size(image: MetaTensor, flat_axis: int | None, preparation: Preparati
     if len(size) != len(shape):
         kind = "slices" if len(shape) == 2 else "volumes"
         raise UsageError(f"--size has {len(size)} numbers, and the images are {kind} of {_times(shape)}; give {len(shape)}, or --plane.")
-    if preparation.fit == "resize" and _distorts(shape, size, spacing):
-        on_warning(f"Resizing {_times(shape)} to {_times(size)} distorts the images; keep the proportions, or use --fit crop.")
+    if preparation.resize == "stretch" and _distorts(shape, size, spacing):
+        on_warning(f"Resizing {_times(shape)} to {_times(size)} distorts the images; keep the proportions, or use --resize crop.")
 
 
 def _distorts(shape: Sequence[int], size: Sequence[int], spacing: Sequence[float]) -> bool:
@@ -334,14 +349,14 @@ def require_memory(n: int, size: Sequence[int]) -> None:
         raise UsageError(f"For {n} images of {_times(size)} this machine has no memory; choose a smaller --size.")
 
 
-def _fit(image: MetaTensor, flat_axis: int | None, preparation: Preparation) -> MetaTensor:
+def _resized(image: MetaTensor, flat_axis: int | None, preparation: Preparation) -> MetaTensor:
     """Bring one image to the asked size and range."""
     size = list(preparation.size or ())
     if flat_axis is not None:
         size.insert(flat_axis, 1)
     if list(image.shape[1:]) == size:
         resize = []
-    elif preparation.fit == "resize":
+    elif preparation.resize == "stretch":
         resize = [Resize(size, mode="bilinear" if len(size) == 2 else "trilinear", anti_aliasing=True)]
     else:
         # Around the image is what is darkest in it: 0 would be tissue where air is -1000.

@@ -154,7 +154,7 @@ def _of_data(place: str, read_as: Mapping[str, Any], digest: str | None, data: s
     if data is None or not digest:
         return Finding(place, "data", "name the data with --data to have their digest computed again", None)
     try:
-        cohort = Source(**read_as).moved({"data": data}).read()
+        cohort = read_cohort(Source(**read_as).moved({"data": data}))
         found = examine(cohort, progress=console.tracked(f"reading {cohort.name}")).digest
     except (TinycohortError, TypeError) as error:
         return Finding(place, "data", str(error), False)

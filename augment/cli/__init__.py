@@ -13,12 +13,14 @@ from ...datasets.common.errors import TinycohortError
 from . import audit as judging
 from . import demo, evaluate, fit, generate, show, study
 from . import report as folders
+from .former import Commands
 from .reading import command_line
 
 INTERRUPTED = 130  # what typer exits with at Ctrl-C
 
 app = typer.Typer(
     name="augment",
+    cls=Commands,
     help="Synthetic cohorts for small medical-imaging studies: fit one generative model per class, draw from it, see whether it helps.",
     epilog="Example: augment fit --class AD && augment generate --class AD -n 200",
     no_args_is_help=True,

@@ -1,21 +1,22 @@
 """What a synthetic cohort is worth, and what it gives away."""
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from .options import Classes, DeviceOfNetworks, DropCopies, Fit, Force, Label, Plane, Position, Reason, Root, Scaling, Seed, Suffix, Table
-from .reading import changed, command_line, given_source, parts_of, preparation_of
+from .groups import takes_groups
+from .options import Classes, DataMoved, Device, Force, GateOptions, PreparationOptions, ReadingOptions, Seed, Weights
+from .reading import command_line, given_source, parts_of
 
 app = typer.Typer()
 
 
-@app.command("fidelity", epilog="Example: augment fidelity my-bids-folder synthetic")
-def fidelity_command(
-    real: Annotated[str, typer.Argument(help="The real cohort.")],
-    synthetic: Annotated[list[str], typer.Argument(help="Synthetic cohorts; several are ranked.")],
+@dataclass(frozen=True)
+class MeasureOptions:
+    """What is measured."""
+
     extractor: Annotated[
         str,
         typer.Option(
@@ -23,78 +24,82 @@ def fidelity_command(
             help="cohort (a classifier trained on half of the real people, or on the training side of --split), inception-2048 (FID), "
             "inception-768, -192 or -64 (inception-2048-bf16 and so on are quicker), or your own package.module:function.",
         ),
-    ] = "cohort",
-    weights: Annotated[Path | None, typer.Option("--weights", help="File with InceptionV3's weights, .pth or .safetensors.")] = None,
+    ] = "cohort"
+    weights: Weights = None
     measures: Annotated[
         list[str] | None,
         typer.Option(
             "--measures",
             help="Of frechet, kid, prd, precision-recall, density-coverage and ms-ssim; several with commas. \\[default: all]",
         ),
-    ] = None,
-    out: Annotated[Path | None, typer.Option("--out", help="Also write the scores here, as JSON.")] = None,
+    ] = None
+
+
+@dataclass(frozen=True)
+class ComparedOptions:
+    """Who is compared."""
+
+    classes: Classes = None
     split: Annotated[
         Path | None, typer.Option("--split", help="Split of the real cohort, as models/split.json: compare with its test side alone.")
-    ] = None,
+    ] = None
     models: Annotated[
         list[Path] | None,
         typer.Option(
             "--model", "--models", help="Models that a synthetic cohort was drawn from: tells whether they know the people compared with."
         ),
-    ] = None,
-    classes: Classes = None,
-    root: Root = None,
-    table: Table = None,
-    label: Label = None,
-    plane: Plane = None,
-    suffix: Suffix = "T1w",
-    drop_copies: DropCopies = False,
+    ] = None
+
+
+@dataclass(frozen=True)
+class ComparedPreparation(PreparationOptions):
+    """How images are prepared."""
+
     size: Annotated[
         str | None, typer.Option("--size", help="Voxels at which all are compared, as 80x96. \\[default: the synthetic images' own]")
-    ] = None,
-    position: Position = None,
-    fit: Fit = None,
-    scaling: Scaling = None,
+    ] = None
+
+
+@app.command("fidelity", epilog="Example: augment fidelity my-bids-folder synthetic")
+@takes_groups
+def fidelity_command(
+    real: Annotated[str, typer.Argument(help="The real cohort.")],
+    synthetic: Annotated[list[str], typer.Argument(help="Synthetic cohorts; several are ranked.")],
+    measured: MeasureOptions,
+    compared: ComparedOptions,
+    reading: ReadingOptions,
+    preparation: ComparedPreparation,
+    out: Annotated[Path | None, typer.Option("--out", help="Also write the scores here, as JSON.")] = None,
     seed: Seed = 0,
-    device: DeviceOfNetworks = "cpu",
+    device: Device = "cpu",
     force: Force = False,
 ) -> None:
     """Measure how good synthetic images are: Fréchet distance, KID, PRD and others, beside what real images score."""
-    from ...datasets.readers import Source
     from ...experiments.fidelity import command as compare
-    from ..fitting.settings import FitSettings
     from ..release.outputs import source_of
 
-    source = Source(real, table, label, plane, suffix, root, drop_copies or None)
-    settings = changed(FitSettings(), preparation=preparation_of(size, plane, position, fit, scaling))
+    source = reading.source(real)
     request = compare.Request(
         real=source,
         synthetic=tuple(source_of(path, replace(source, table=None, drop_copies=None)) for path in synthetic),
-        preparation=settings.preparation,
-        extractor=extractor,
-        weights=weights,
-        labels=tuple(classes or []),
-        split=split,
-        models=tuple(models or []),
+        preparation=preparation.preparation(reading.plane),
+        extractor=measured.extractor,
+        weights=measured.weights,
+        labels=tuple(compared.classes or []),
+        split=compared.split,
+        models=tuple(compared.models or []),
         seed=seed,
         device=device,
     )
-    if measures:
-        request = replace(request, measures=parts_of(measures))
+    if measured.measures:
+        request = replace(request, measures=parts_of(measured.measures))
     compare.compare(request, out, force=force)
 
 
-@app.command("audit", epilog="Example: augment audit synthetic --model models --data my-bids-folder")
-def audit_command(
-    context: typer.Context,
-    synthetic: Annotated[
-        list[Path], typer.Argument(help="Synthetic cohorts, as augment generate writes them; several are reported together.")
-    ],
-    model: Annotated[Path, typer.Option("--model", "--models", help="The models that they were drawn from.")] = Path("models"),
-    data: Annotated[str | None, typer.Option("--data", help="The cohort that the models were trained on, if it has moved.")] = None,
-    out: Annotated[
-        Path | None, typer.Option("--out", help="Folder of the report, which shows patients. \\[default: the cohort's name with .audit]")
-    ] = None,
+@dataclass(frozen=True)
+class FeatureOptions:
+    """What images are compared by."""
+
     extractor: Annotated[
         str,
         typer.Option(
@@ -102,38 +107,53 @@ def audit_command(
             help="Of the features: cohort (a classifier trained on all real people), inception-2048, -768, -192 or -64 "
             "(inception-2048-bf16 and so on are quicker), your own package.module:function, or none.",
         ),
-    ] = "cohort",
-    weights: Annotated[Path | None, typer.Option("--weights", help="File with InceptionV3's weights, .pth or .safetensors.")] = None,
-    threshold: Annotated[
+    ] = "cohort"
+    weights: Weights = None
+
+
+@dataclass(frozen=True)
+class AuditGate(GateOptions):
+    """The gate."""
+
+    gate: Annotated[
         list[str] | None,
         typer.Option(
-            "--threshold",
-            help="Change one, with a --reason: level=0.05 (chance that a copy is seen where there is none), ratio=0.5 (of a copy's "
+            "--gate",
+            help="Change a threshold, with a --reason: level=0.05 (chance that a copy is seen where there is none), ratio=0.5 (of a copy's "
             "distance to a patient over that to others), copies=0.05 and duplicates=0.5 (shares that may be copies, or repeat each other), "
             "membership=0.75 (AUC that an attack may reach), power=0.9 (share of planted copies to be found).",
         ),
+    ] = None
+
+
+@app.command("audit", epilog="Example: augment audit synthetic --model models --data my-bids-folder")
+@takes_groups
+def audit_command(
+    context: typer.Context,
+    synthetic: Annotated[
+        list[Path], typer.Argument(help="Synthetic cohorts, as augment generate writes them; several are reported together.")
+    ],
+    features: FeatureOptions,
+    gate: AuditGate,
+    reading: ReadingOptions,
+    model: Annotated[Path, typer.Option("--model", "--models", help="The models that they were drawn from.")] = Path("models"),
+    data: DataMoved = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", help="Folder of the report, which shows patients. \\[default: the cohort's name with .audit]")
     ] = None,
-    reason: Reason = "",
-    root: Root = None,
-    table: Table = None,
-    label: Label = None,
-    plane: Plane = None,
-    suffix: Suffix = "T1w",
-    drop_copies: DropCopies = False,
     seed: Seed = 0,
     force: Force = False,
 ) -> None:
     """Find what a synthetic cohort gives away of the people behind it; copies are set aside, and exit code 5 refuses the cohort."""
     from ...experiments.audit import command
-    from ..release.gate import Gate
 
     request = command.Request(
         synthetic=tuple(synthetic),
         models=model,
         moved=given_source(context),
-        extractor=extractor,
-        weights=weights,
-        gate=Gate.parse(threshold or [], reason, "--threshold"),
+        extractor=features.extractor,
+        weights=features.weights,
+        gate=gate.thresholds(),
         seed=seed,
         command=command_line(),
     )

@@ -1,9 +1,19 @@
-"""The options that several commands have."""
+"""The options that several commands have: by themselves, or as groups that a command takes whole (``groups.takes_groups``)."""
 
+from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+
+from .reading import WHERE_THINGS_ARE, changed, given_options, lasting, parse_size
+
+if TYPE_CHECKING:
+    from ...datasets.readers import Source
+    from ...datasets.transforms import Preparation
+    from ...experiments.engine.launch import HowToRun
+    from ..fitting.settings import FitSettings
+    from ..release.gate import Gate
 
 Data = Annotated[
     str,
@@ -13,29 +23,10 @@ Data = Annotated[
         "demo, oasis-vbm, mnist, fashion-mnist, cifar10, svhn, celeba (with --root), rings-and-discs.",
     ),
 ]
-Root = Annotated[str | None, typer.Option("--root", help="Folder of the published files of a benchmark that --data names.")]
-DropCopies = Annotated[
-    bool,
-    typer.Option("--drop-copies", help="Leave out images that lie on two official sides of a benchmark, or bear two labels."),
-]
-Table = Annotated[str | None, typer.Option("--table", help="Table of participants, where the data's own is not meant.")]
-Label = Annotated[str | None, typer.Option("--label", help="Column with the classes. \\[default: diagnosis, label, group or dx]")]
-Plane = Annotated[
-    str | None,
-    typer.Option(
-        "--plane", help="axial, coronal or sagittal: cut this slice out of volumes, or take the pictures with this word in their names."
-    ),
-]
-Suffix = Annotated[str, typer.Option("--suffix", help="Which images of a BIDS dataset.")]
-Size = Annotated[
-    str | None,
-    typer.Option("--size", help="Voxels of the prepared images, as 80x96 or 40x48x40. \\[default: their own, at most 96 or 48 a side]"),
-]
-Position = Annotated[
-    str | None, typer.Option("--position", help="Where --plane cuts: a fraction such as 0.5, or a coordinate such as -12mm.")
-]
-Fit = Annotated[str | None, typer.Option("--fit", help="resize or crop: how --size is reached.")]
-Scaling = Annotated[str | None, typer.Option("--scaling", help="percentile or minmax: what becomes 0 and 1 in each image.")]
+DataMoved = Annotated[str | None, typer.Option("--data", help="The cohort that the models were trained on, if it has moved.")]
+Classes = Annotated[list[str] | None, typer.Option("--class", help="Class; may be given again. \\[default: every class]")]
+Seed = Annotated[int, typer.Option("--seed", help="Same seed, same result, on the same machine.")]
+Force = Annotated[bool, typer.Option("--force", help="Replace what is there.")]
 SkullStripped = Annotated[
     bool | None,
     typer.Option(
@@ -43,24 +34,7 @@ SkullStripped = Annotated[
         help="Whether all but the brain was set to 0 in the images, for the sidecars of BIDS. \\[default: as the source says]",
     ),
 ]
-Classes = Annotated[list[str] | None, typer.Option("--class", help="Class; may be given again. \\[default: every class]")]
-Seed = Annotated[int, typer.Option("--seed", help="Same seed, same result, on the same machine.")]
-Force = Annotated[bool, typer.Option("--force", help="Replace what is there.")]
-Reason = Annotated[str, typer.Option("--reason", help="Why a threshold was changed; the cohort's description keeps it.")]
-Jobs = Annotated[int, typer.Option("--jobs", min=1, help="Runs computed at a time.")]
-Threads = Annotated[int, typer.Option("--threads", min=1, help="Threads of each.")]
-Shard = Annotated[str | None, typer.Option("--shard", help="Compute only this part, as 2/8: for several machines on one folder.")]
-Slurm = Annotated[int | None, typer.Option("--slurm", help="Print a SLURM job array of so many shards instead.")]
-Submit = Annotated[bool, typer.Option("--submit", help="With --slurm: submit it.")]
-Sbatch = Annotated[
-    list[str] | None,
-    typer.Option("--sbatch", help="With --slurm: an option of sbatch, as --sbatch=--gres=gpu:1; may be given again."),
-]
-Config = Annotated[
-    Path | None,
-    typer.Option("--config", help="Repeat the study with this config.toml; only where things are, and how to run, is taken from here."),
-]
-ThreadsOfCommand = Annotated[
+Threads = Annotated[
     int | None,
     typer.Option(
         "--threads",
@@ -68,5 +42,169 @@ ThreadsOfCommand = Annotated[
         help="Threads to compute with; the same number, the same result, to the last digit. \\[default: OMP_NUM_THREADS, or 2]",
     ),
 ]
-Device = Annotated[str | None, typer.Option("--device", help="auto (a GPU where there is one), cpu or gpu. \\[default: auto]")]
-DeviceOfNetworks = Annotated[str, typer.Option("--device", help="auto (a GPU where there is one), cpu or gpu: where networks compute.")]
+Device = Annotated[str, typer.Option("--device", help="auto (a GPU where there is one), cpu or gpu: where networks compute.")]
+Weights = Annotated[Path | None, typer.Option("--weights", help="File with InceptionV3's weights, .pth or .safetensors.")]
+Size = Annotated[
+    str | None,
+    typer.Option("--size", help="Voxels of the prepared images, as 80x96 or 40x48x40. \\[default: their own, at most 96 or 48 a side]"),
+]
+
+
+@dataclass(frozen=True)
+class ReadingOptions:
+    """How the cohort is read."""
+
+    root: Annotated[str | None, typer.Option("--root", help="Folder of the published files of a benchmark that --data names.")] = None
+    table: Annotated[str | None, typer.Option("--table", help="Table of participants, where the data's own is not meant.")] = None
+    label: Annotated[
+        str | None, typer.Option("--label-column", help="Column with the classes. \\[default: diagnosis, label, group or dx]")
+    ] = None
+    plane: Annotated[
+        str | None,
+        typer.Option(
+            "--plane", help="axial, coronal or sagittal: cut this slice out of volumes, or take the pictures with this word in their names."
+        ),
+    ] = None
+    suffix: Annotated[str, typer.Option("--suffix", help="Which images of a BIDS dataset.")] = "T1w"
+    drop_copies: Annotated[
+        bool,
+        typer.Option("--drop-copies", help="Leave out images that lie on two official sides of a benchmark, or bear two labels."),
+    ] = False
+
+    def source(self, data: str) -> "Source":
+        """The cohort ``data``, to be read in this way."""
+        from ...datasets.readers import Source
+
+        return Source(data, self.table, self.label, self.plane, self.suffix, self.root, self.drop_copies or None)
+
+
+@dataclass(frozen=True)
+class PreparationOptions:
+    """How images are prepared."""
+
+    size: Size = None
+    position: Annotated[
+        str | None, typer.Option("--position", help="Where --plane cuts: a fraction such as 0.5, or a coordinate such as -12mm.")
+    ] = None
+    resize: Annotated[str | None, typer.Option("--resize", help="stretch or crop: how --size is reached.")] = None
+    scaling: Annotated[
+        str | None,
+        typer.Option("--scaling", help="percentile or minmax: what becomes 0 and 1 in each image; or none, for images of 8 bit."),
+    ] = None
+
+    def changes(self, plane: str | None) -> dict[str, Any]:
+        """What ``reading.changed`` does to a ``Preparation``; raise a ``UsageError`` if the size is none."""
+        return {"size": parse_size(self.size), "plane": plane, "position": self.position, "resize": self.resize, "scaling": self.scaling}
+
+    def preparation(self, plane: str | None) -> "Preparation":
+        """These options, and what is usual where there are none."""
+        from ...datasets.transforms import Preparation
+
+        return Preparation(**{name: value for name, value in self.changes(plane).items() if value is not None})
+
+
+@dataclass(frozen=True)
+class GeneratorOptions:
+    """Generative models."""
+
+    latent_dim: Annotated[int | None, typer.Option("--latent-dim", help="Latent dimensions.")] = None
+    channels: Annotated[
+        int | None,
+        typer.Option(
+            "--channels",
+            help="Channels of the first convolution, which scale all others; by default 16, and the paper's own in its networks.",
+        ),
+    ] = None
+    beta: Annotated[float | None, typer.Option("--beta", help="Weight of the KL term.")] = None
+    steps: Annotated[
+        int | None,
+        typer.Option(
+            "--steps", help="Optimisation steps. \\[default: the preset's, or by size, at most 3000; fewer where it stops improving]"
+        ),
+    ] = None
+
+    def change(self, settings: "FitSettings") -> "FitSettings":
+        """The settings with every option that was given."""
+        settings = lasting(settings, None, self.steps)
+        return changed(settings, latent_dim=self.latent_dim, channels=self.channels, model_settings={"beta": self.beta})
+
+
+@dataclass(frozen=True)
+class TrainingOptions(GeneratorOptions):
+    """Generative models."""
+
+    epochs: Annotated[int | None, typer.Option("--epochs", help="Passes over the training images, instead of --steps.")] = None
+    arch: Annotated[
+        str | None,
+        typer.Option(
+            "--arch",
+            help="light, conv or resnet (any size); paper (the paper's for 32x32, 64x64 or 208x176), or by name paper-mnist, paper-svhn, "
+            "paper-celeba, paper-oasis.",
+        ),
+    ] = None
+    learning_rate: Annotated[float | None, typer.Option("--learning-rate", help="Adam's learning rate.")] = None
+    batch_size: Annotated[int | None, typer.Option("--batch-size", help="Images a step.")] = None
+
+    def change(self, settings: "FitSettings") -> "FitSettings":
+        """The settings with every option that was given; raise a ``UsageError`` for both lengths."""
+        settings = super().change(lasting(settings, self.epochs, self.steps))
+        return changed(settings, arch=self.arch, training={"learning_rate": self.learning_rate, "batch_size": self.batch_size})
+
+
+@dataclass(frozen=True)
+class GateOptions:
+    """The gate."""
+
+    gate: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--gate",
+            help="Change a threshold for copies of patients, with a --reason: level=0.05 (chance that one is seen where there is none), "
+            "ratio=0.5 (of a copy's distance to the patient over that to others).",
+        ),
+    ] = None
+    reason: Annotated[str, typer.Option("--reason", help="Why a threshold was changed; the cohort's description keeps it.")] = ""
+
+    def thresholds(self, names: tuple[str, ...] = ()) -> "Gate":
+        """The gate; raise a ``UsageError`` if it is changed without a reason, or in other thresholds than ``names``."""
+        from ..release.gate import Gate
+
+        return Gate.parse(self.gate or [], self.reason, names)
+
+
+@dataclass(frozen=True)
+class HowToRunOptions:
+    """How the study is run."""
+
+    device: Device = "auto"
+    jobs: Annotated[int, typer.Option("--jobs", min=1, help="Runs computed at a time.")] = 1
+    threads: Annotated[int, typer.Option("--threads", min=1, help="Threads of each.")] = 1
+    shard: Annotated[str | None, typer.Option("--shard", help="Compute only this part, as 2/8: for several machines on one folder.")] = None
+    slurm: Annotated[int | None, typer.Option("--slurm", help="Print a SLURM job array of so many shards instead.")] = None
+    submit: Annotated[bool, typer.Option("--submit", help="With --slurm: submit it.")] = False
+    sbatch: Annotated[
+        list[str] | None,
+        typer.Option("--sbatch", help="With --slurm: an option of sbatch, as --sbatch=--gres=gpu:1; may be given again."),
+    ] = None
+    config: Annotated[
+        Path | None,
+        typer.Option("--config", help="Repeat the study with this config.toml; only where things are, and how to run, is taken from here."),
+    ] = None
+
+    def how(self) -> "HowToRun":
+        """Which machines and processes compute; raise a ``UsageError`` if these do not go together."""
+        from ...experiments.engine.launch import HowToRun
+
+        return HowToRun(self.jobs, self.threads, self.shard, self.slurm, self.submit, tuple(self.sbatch or ()), self.device)
+
+    def require_nothing_else(self, context: typer.Context) -> None:
+        """Raise a ``UsageError`` if beside ``--config`` there are options that say what the study is."""
+        from ...datasets.common.errors import UsageError
+
+        ignored = [option for name, option in given_options(context).items() if name not in _BESIDE_CONFIG]
+        if ignored:
+            raise UsageError(f"With --config the study is what {self.config} says: leave out {', '.join(ignored)}, or --config.")
+
+
+# With a study's configuration; a network is part of it, and is confirmed on the command line.
+_BESIDE_CONFIG = {field.name for field in fields(HowToRunOptions)} | {"out", "network"} | WHERE_THINGS_ARE

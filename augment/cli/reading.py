@@ -10,8 +10,6 @@ import typer
 if TYPE_CHECKING:
     from ..fitting.settings import FitSettings
 
-# Options of a study that are no part of its configuration; a network is, and is confirmed on the command line.
-HOW_TO_RUN = {"config", "out", "jobs", "threads", "shard", "slurm", "submit", "sbatch", "device", "network"}
 WHERE_THINGS_ARE = {"data", "table", "root", "test_data", "generators", "weights"}  # of a study that is repeated elsewhere
 
 
@@ -76,12 +74,8 @@ def lasting(settings: "FitSettings", epochs: int | None, steps: int | None) -> "
     return replace(settings, training=replace(settings.training, **length))
 
 
-def preparation_of(size: str | None, plane: str | None, position: str | None, fit: str | None, scaling: str | None) -> dict[str, Any]:
-    """What ``changed`` does to a ``Preparation``; raise a ``UsageError`` if ``size`` is none."""
-    return {"size": _parse_size(size), "plane": plane, "position": position, "fit": fit, "scaling": scaling}
-
-
-def _parse_size(text: str | None) -> tuple[int, ...] | None:
+def parse_size(text: str | None) -> tuple[int, ...] | None:
+    """The numbers in ``80x96``; raise a ``UsageError`` if these are none."""
     from ...datasets.common.errors import UsageError
 
     if text is None:

@@ -5,8 +5,8 @@ from typing import Annotated
 
 import typer
 
-from .options import Classes, Fit, Force, Label, Plane, Position, Root, Scaling, Size, Suffix, Table
-from .reading import changed, preparation_of
+from .groups import takes_groups
+from .options import Classes, Force, PreparationOptions, ReadingOptions
 
 app = typer.Typer()
 
@@ -24,36 +24,20 @@ def models_command(
 
 
 @app.command("show", epilog="Example: augment show my-bids-folder synthetic --out sheet.png")
+@takes_groups
 def show_command(
     paths: Annotated[
         list[str], typer.Argument(help="Cohorts, real or synthetic; or one model folder: its loss curve, or the map of its 2-D latents.")
     ],
+    reading: ReadingOptions,
+    preparation: PreparationOptions,
     out: Annotated[Path, typer.Option("--out", help="The PNG to write.")] = Path("sheet.png"),
     columns: Annotated[int, typer.Option("-n", min=1, max=40, help="Images per class.")] = 8,
     classes: Classes = None,
-    root: Root = None,
-    table: Table = None,
-    label: Label = None,
-    plane: Plane = None,
-    suffix: Suffix = "T1w",
-    size: Size = None,
-    position: Position = None,
-    fit: Fit = None,
-    scaling: Scaling = None,
     force: Force = False,
 ) -> None:
     """Draw a contact sheet of cohorts, a row per class; slices as radiologists see them: the patient's left is on the right."""
-    from ...datasets.readers import Source
     from ..commands.show import show_cohorts
-    from ..fitting.settings import FitSettings
 
-    settings = changed(FitSettings(), preparation=preparation_of(size, plane, position, fit, scaling))
-    show_cohorts(
-        paths,
-        Source("", table, label, plane, suffix, root),
-        settings.preparation,
-        out,
-        columns=columns,
-        labels=classes or [],
-        force=force,
-    )
+    prepared = preparation.preparation(reading.plane)
+    show_cohorts(paths, reading.source(""), prepared, out, columns=columns, labels=classes or [], force=force)

@@ -1,53 +1,25 @@
 """Studies of how good samples are."""
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from .options import (
-    Config,
-    Data,
-    Device,
-    DropCopies,
-    Fit,
-    Jobs,
-    Label,
-    Plane,
-    Position,
-    Root,
-    Sbatch,
-    Seed,
-    Shard,
-    Size,
-    Slurm,
-    Submit,
-    Suffix,
-    Table,
-    Threads,
-)
-from .reading import (
-    HOW_TO_RUN,
-    WHERE_THINGS_ARE,
-    changed,
-    command_line,
-    given_options,
-    given_places,
-    lasting,
-    parts_of,
-    preparation_of,
-    preset_settings,
-)
+from .groups import takes_groups
+from .options import Data, HowToRunOptions, PreparationOptions, ReadingOptions, Seed, TrainingOptions, Weights
+from .reading import changed, command_line, given_places, parts_of, preset_settings
+
+if TYPE_CHECKING:
+    from ...experiments.fidelity_study.cell import Scoring
 
 app = typer.Typer()
 
 
-@app.command("study", epilog="Example: augment study low-data --data mnist --root mnist-files --channels 32 --jobs 2 --out studies/mnist")
-def study_command(
-    context: typer.Context,
-    name: Annotated[str, typer.Argument(help="One of the studies that `augment studies` lists.")] = "low-data",
-    data: Data = "mnist",
+@dataclass(frozen=True)
+class GridOptions:
+    """What is studied."""
+
     systems: Annotated[
         list[str] | None,
         typer.Option(
@@ -55,13 +27,20 @@ def study_command(
             help="Instead of the study's own: model:sampler, as vae:riemannian, with settings after it, as 'vae:riemannian rho_scale=2'; "
             "several with commas, or given again.",
         ),
-    ] = None,
+    ] = None
     sizes: Annotated[
         list[str] | None,
         typer.Option("--sizes", help="Training images, a fifth of which select, or all; several with commas. \\[default: the study's]"),
-    ] = None,
-    runs: Annotated[int | None, typer.Option("--runs", help="Repetitions, with other training images. \\[default: the study's]")] = None,
-    samples: Annotated[int, typer.Option("--samples", help="Images drawn (of each class); no more than each real side has.")] = 10_000,
+    ] = None
+    runs: Annotated[int | None, typer.Option("--runs", help="Repetitions, with other training images. \\[default: the study's]")] = None
+    seed: Seed = 0
+
+
+@dataclass(frozen=True)
+class ScoringOptions:
+    """How samples are scored."""
+
+    samples: Annotated[int, typer.Option("--samples", help="Images drawn (of each class); no more than each real side has.")] = 10_000
     features: Annotated[
         list[str] | None,
         typer.Option(
@@ -70,25 +49,29 @@ def study_command(
             "(inception-2048-bf16 and so on are quicker); several with commas. "
             "\\[default: cohort]",
         ),
-    ] = None,
-    weights: Annotated[str | None, typer.Option("--weights", help="File with InceptionV3's weights, .pth or .safetensors.")] = None,
+    ] = None
+    weights: Weights = None
     measures: Annotated[
         list[str] | None,
         typer.Option(
             "--measures", help="Of frechet, kid, prd, precision-recall and density-coverage; several with commas. \\[default: the first 3]"
         ),
-    ] = None,
-    per_class: Annotated[bool, typer.Option("--per-class", help="A generator for each class, and scores of each.")] = False,
-    root: Root = None,
-    table: Table = None,
-    label: Label = None,
-    plane: Plane = None,
-    suffix: Suffix = "T1w",
-    drop_copies: DropCopies = False,
-    size: Size = None,
-    position: Position = None,
-    fit: Fit = None,
-    scaling: Annotated[str | None, typer.Option("--scaling", help="percentile, minmax, or none for images of 8 bit.")] = None,
+    ] = None
+    per_class: Annotated[bool, typer.Option("--per-class", help="A generator for each class, and scores of each.")] = False
+
+    def scoring(self) -> "Scoring":
+        """The scoring with every option that was given."""
+        from ...experiments.fidelity_study.cell import Scoring
+
+        asked = {"features": parts_of(self.features), "measures": parts_of(self.measures)}
+        given = {name: parts for name, parts in asked.items() if parts}
+        return replace(Scoring(self.samples, per_class=self.per_class or None), **given)
+
+
+@dataclass(frozen=True)
+class StudiedGenerators(TrainingOptions):
+    """Generative models."""
+
     preset: Annotated[
         str | None,
         typer.Option(
@@ -96,67 +79,46 @@ def study_command(
             help="default, paper-mnist, paper-cifar10, paper-svhn, paper-celeba or paper-oasis; options change it. "
             "\\[default: the benchmark's]",
         ),
-    ] = None,
-    arch: Annotated[str | None, typer.Option("--arch", help="As for augment fit.")] = None,
-    latent_dim: Annotated[int | None, typer.Option("--latent-dim", help="Latent dimensions.")] = None,
-    channels: Annotated[int | None, typer.Option("--channels", help="Channels of the first convolution, which scale all others.")] = None,
-    beta: Annotated[float | None, typer.Option("--beta", help="Weight of the KL term.")] = None,
-    epochs: Annotated[int | None, typer.Option("--epochs", help="Passes over the training images.")] = None,
-    steps: Annotated[int | None, typer.Option("--steps", help="Optimisation steps, instead of --epochs.")] = None,
-    learning_rate: Annotated[float | None, typer.Option("--learning-rate", help="Of Adam.")] = None,
-    batch_size: Annotated[int | None, typer.Option("--batch-size", help="Images a step.")] = None,
-    seed: Seed = 0,
-    device: Device = None,
-    jobs: Jobs = 1,
-    threads: Threads = 1,
-    shard: Shard = None,
-    slurm: Slurm = None,
-    submit: Submit = False,
-    sbatch: Sbatch = None,
-    config: Config = None,
+    ] = None
+
+
+@app.command("study", epilog="Example: augment study low-data --data mnist --root mnist-files --channels 32 --jobs 2 --out studies/mnist")
+@takes_groups
+def study_command(
+    context: typer.Context,
+    grid: GridOptions,
+    scored: ScoringOptions,
+    reading: ReadingOptions,
+    preparation: PreparationOptions,
+    models: StudiedGenerators,
+    how: HowToRunOptions,
+    name: Annotated[str, typer.Argument(help="One of the studies that `augment studies` lists.")] = "low-data",
+    data: Data = "mnist",
     out: Annotated[Path | None, typer.Option("--out", help="Folder of the study; one that is there is taken up again.")] = None,
 ) -> None:
     """Measure how good samples are, over models, samplers, settings and training sizes: the paper's tables and figures, resumable."""
-    from ...datasets.common.errors import UsageError
-    from ...datasets.readers import Source
-    from ...experiments.engine.launch import HowToRun
     from ...experiments.fidelity_study import command as studies
-    from ...experiments.fidelity_study.cell import Scoring
 
-    how = HowToRun(jobs, threads, shard, slurm, submit, tuple(sbatch or ()), device or "auto")
-    given = given_options(context)
-    if config is not None:
-        ignored = [option for parameter, option in given.items() if parameter not in HOW_TO_RUN | WHERE_THINGS_ARE]
-        if ignored:
-            raise UsageError(f"With --config the study is what {config} says: leave out {', '.join(ignored)}, or --config.")
-        resolved = studies.read_configuration(config, given_places(context))
+    how_to_run = how.how()
+    if how.config is not None:
+        how.require_nothing_else(context)
+        resolved = studies.read_configuration(how.config, given_places(context))
     else:
-        chosen = lasting(preset_settings(preset or studies.PRESET_OF.get(data, "default")), epochs, steps)
-        scoring = Scoring(samples, per_class=per_class or None)
-        asked = {"features": parts_of(features), "measures": parts_of(measures)}
+        settings = models.change(preset_settings(models.preset or studies.PRESET_OF.get(data, "default")))
         request = studies.Request(
             plan=name,
-            source=Source(data, table, label, plane, suffix, root, drop_copies or None),
-            fit=changed(
-                chosen,
-                arch=arch,
-                latent_dim=latent_dim,
-                channels=channels,
-                model_settings={"beta": beta},
-                preparation=preparation_of(size, plane, position, fit, scaling),
-                training={"learning_rate": learning_rate, "batch_size": batch_size},
-            ),
-            scoring=replace(scoring, **{key: parts for key, parts in asked.items() if parts}),
-            systems=parts_of(systems),
-            sizes=tuple(_parse_training_size(text) for text in parts_of(sizes)),
-            runs=runs,
-            seed=seed,
-            weights=weights,
+            source=reading.source(data),
+            fit=changed(settings, preparation=preparation.changes(reading.plane)),
+            scoring=scored.scoring(),
+            systems=parts_of(grid.systems),
+            sizes=tuple(_parse_training_size(text) for text in parts_of(grid.sizes)),
+            runs=grid.runs,
+            seed=grid.seed,
+            weights=None if scored.weights is None else str(scored.weights),
             command=command_line(),
         )
         resolved = studies.configuration_of(request)
-    folder = out or Path("studies") / resolved["grid"]["plan"]
-    studies.run(resolved, folder, how)
+    studies.run(resolved, out or Path("studies") / resolved["grid"]["plan"], how_to_run)
 
 
 @app.command("studies", epilog="Example: augment studies")

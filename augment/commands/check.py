@@ -1,14 +1,14 @@
 """``augment check``: a cohort examined as a whole, and what was found."""
 
 from ...datasets.check import Examination, examine
-from ...datasets.readers import Source
+from ...datasets.readers import Source, read_cohort
 from .. import console
 from ..fitting.plan import FEWEST_IMAGES
 
 
 def check_cohort(source: Source, *, sized: bool) -> bool:
     """Examine a cohort and print what was found; whether it is sound."""
-    cohort = source.read()
+    cohort = read_cohort(source)
     found = examine(cohort, sized=sized, minimum=FEWEST_IMAGES, progress=console.tracked("checking"))
     rows = [(label, found.participants.get(label, 0), count) for label, count in found.images.items()]
     console.show_table(f"{cohort.name}: {shapes_told(found)}", ("class", "participants", "images"), rows)

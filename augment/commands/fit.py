@@ -12,7 +12,7 @@ from ...datasets.cohort import Cohort
 from ...datasets.common.compute import choose_device
 from ...datasets.common.errors import DataError, UsageError
 from ...datasets.common.files import refuse_existing, whole_folder
-from ...datasets.readers import Source
+from ...datasets.readers import Source, read_cohort
 from ...datasets.splits import Split, split_cohort
 from ...datasets.transforms import require_memory
 from .. import console
@@ -49,7 +49,7 @@ def fit_models(
     ``skull_stripped`` says of the images what the source does not.
     """
     choose_device(settings.training.device)
-    cohort = source.read()
+    cohort = read_cohort(source)
     if skull_stripped is not None:
         cohort = replace(cohort, skull_stripped=skull_stripped)
     labels = list(labels) or cohort.labels

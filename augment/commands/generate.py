@@ -11,6 +11,7 @@ import pandas as pd
 from ...datasets.common.compute import choose_device
 from ...datasets.common.errors import DataError, TinycohortError, UsageError
 from ...datasets.common.files import named, refuse_existing, whole_file, whole_folder
+from ...datasets.readers import read_cohort
 from ...datasets.transforms import Images, prepare
 from .. import console
 from ..fitting.model import FittedModel
@@ -133,7 +134,7 @@ def _training_images(model: FittedModel, moved: Mapping[str, Any]) -> tuple[Imag
     """The images that a model was trained on, read again, with their participants; ``None`` if they cannot be had."""
     label = model.config.label
     try:
-        cohort = model.config.source(moved).read()
+        cohort = read_cohort(model.config.source(moved))
         members = cohort.of_class(label)
         members = members.of_participants([p for p in members.table["participant_id"] if model.config.participants.trained_on(p)])
         if len(members) != model.config.data["n_train"]:

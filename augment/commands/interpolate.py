@@ -18,6 +18,7 @@ from ...datasets.common.errors import UsageError
 from ...datasets.common.files import refuse_existing, whole_folder, write_json
 from ...datasets.common.seeds import seeded_generator
 from ...datasets.identity import participant_of
+from ...datasets.readers import read_cohort
 from ...datasets.transforms import Images, prepare
 from .. import console
 from ..autoencoders import AUTOENCODERS, GaussianAutoencoder
@@ -126,7 +127,7 @@ def interpolate_class(
     if named is None:
         ends = training_ends(model, n_pairs, seed)
     else:
-        ends = named_ends(model, model.config.source(moved or {}).read(), *named)
+        ends = named_ends(model, read_cohort(model.config.source(moved or {})), *named)
     for message in poor_fit_warnings(model.config.diagnostics):
         console.warn(f"{model.config.label}: {message}")
     assert model.metric is not None

@@ -8,7 +8,7 @@ import numpy as np
 
 from ...datasets.common.errors import UsageError
 from ...datasets.common.files import refuse_existing
-from ...datasets.readers import Source
+from ...datasets.readers import Source, read_cohort
 from ...datasets.transforms import Preparation, prepare
 from .. import console
 from ..autoencoders import AUTOENCODERS
@@ -41,7 +41,7 @@ def show_cohorts(
             raise UsageError(f"{path} is a model; show it by itself.")
         if models:
             raise UsageError(f"{path} is a folder of models; show one of them, as {models[0]}.")
-        cohort = source_of(path, source).read()
+        cohort = read_cohort(source_of(path, source))
         present = [label for label in cohort.labels if not labels or label in labels]
         if not present:
             raise UsageError(f"{path} has no image of class {', '.join(labels)}; it has: {', '.join(cohort.labels)}.")

@@ -196,7 +196,6 @@ class ModelConfig:
         """
         parts: dict[str, Any] = {
             "architecture": Architecture,
-            "preparation": Preparation,
             "space": ImageSpace,
             "training": TrainingSettings,
             "metric": MetricSettings,
@@ -222,6 +221,7 @@ class ModelConfig:
         if content["format"] == 1 and given["architecture"].get("name") == "paper-oasis":
             # Format 1 wrote the channels of conv beside networks that had one width.
             given["architecture"] = given["architecture"] | {"channels": None}
+        given["preparation"] = Preparation.of(given["preparation"])
         for name, part in parts.items():
             given[name] = part(**{key: _tuples(value) for key, value in given[name].items()})
         return cls(**given)
@@ -270,6 +270,8 @@ def _hash(salt: str, participant: str) -> str:
 
 
 def _plain(value: Any) -> Any:
+    if isinstance(value, Preparation):
+        return value.content()
     return asdict(value) if hasattr(value, "__dataclass_fields__") else value
 
 

@@ -32,7 +32,8 @@ class FitSettings:
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values, by which two fits are told apart; the width is written out, so that a default and its number are the same fit."""
-        return asdict(self) | {"channels": default_channels(self.arch) if self.channels is None else self.channels}
+        channels = default_channels(self.arch) if self.channels is None else self.channels
+        return asdict(self) | {"channels": channels, "preparation": self.preparation.content()}
 
 
 def _benchmark(arch: str, latent_dim: int, beta: float, *, lam: float = 0.01, epochs: int = 100, rate: float = 1e-3) -> FitSettings:

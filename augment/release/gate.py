@@ -41,7 +41,7 @@ class Gate:
     reason: str = ""
 
     @classmethod
-    def parse(cls, texts: Sequence[str], reason: str, option: str, names: Sequence[str] = ()) -> "Gate":
+    def parse(cls, texts: Sequence[str], reason: str, names: Sequence[str] = ()) -> "Gate":
         """Thresholds as a user changes them, ``name=value``.
 
         Parameters
@@ -49,8 +49,6 @@ class Gate:
         texts : sequence of str
         reason : str
             In the user's words.
-        option : str
-            What the user typed them after, for errors.
         names : sequence of str
             Which may be changed; by default all.
 
@@ -64,15 +62,15 @@ class Gate:
         for text in texts:
             name, _, value = text.partition("=")
             if name not in names:
-                raise UsageError(f"{option} changes {', '.join(names)}, not '{name}'.")
+                raise UsageError(f"--gate changes {', '.join(names)}, not '{name}'.")
             try:
                 changes[name] = float(value)
             except ValueError:
-                raise UsageError(f"{option} is written as {names[0]}=0.1, not '{text}'.") from None
+                raise UsageError(f"--gate is written as {names[0]}=0.1, not '{text}'.") from None
             if not 0 <= changes[name] <= 1:
-                raise UsageError(f"{option} {name} lies between 0 and 1, not at {value}.")
+                raise UsageError(f"--gate {name} lies between 0 and 1, not at {value}.")
         if bool(changes) != bool(reason.strip()):
-            raise UsageError(f'{option} and --reason go together: say why, as --reason "stays inside the hospital".')
+            raise UsageError('--gate and --reason go together: say why, as --reason "stays inside the hospital".')
         return replace(cls(), **changes, reason=reason.strip())
 
     def record(self, names: Sequence[str] = ()) -> dict[str, Any]:

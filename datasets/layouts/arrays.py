@@ -62,7 +62,7 @@ def read(path: Path, *, table: Path | None, label: str | None) -> Cohort:
     if "train_images" in content:
         if label is not None and subjects is None:
             raise DataError(
-                f"{file} has its labels beside each side's images, and no column '{label}'; leave out --label, or give --table."
+                f"{file} has its labels beside each side's images, and no column '{label}'; leave out --label-column, or give --table."
             )
         images, rows = _medmnist(content, file)
     else:

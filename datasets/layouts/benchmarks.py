@@ -159,7 +159,7 @@ def read_benchmark(
     if name not in BENCHMARKS:
         raise UsageError(f"There is no benchmark '{name}'; choose one of: {', '.join(BENCHMARKS)}.")
     if label is not None and name != "celeba":
-        raise UsageError(f"{name} has labels of its own; leave out --label {label}.")
+        raise UsageError(f"{name} has labels of its own; leave out --label-column {label}.")
     if name == TOY:
         if root is not None:
             raise UsageError(f"{TOY} is made here; leave out --root {root}.")

@@ -186,7 +186,7 @@ def _label_column(table: Columns, path: Path, label: str | None) -> str:
     found = column_of(table, wanted)
     if found is None:
         looked = "diagnosis, label, group or dx" if label is None else f"'{label}'"
-        raise DataError(f"{path} has no column {looked}; it has: {', '.join(table)}. Name the column of labels with --label.")
+        raise DataError(f"{path} has no column {looked}; it has: {', '.join(table)}. Name the column of labels with --label-column.")
     return found
 
 

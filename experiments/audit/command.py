@@ -25,7 +25,7 @@ from .verdict import Verdict, judge
 
 MEND = (
     "Do not hand it on. More people to train on and to hold out give less away, and laws as broad as people differ "
-    "(augment generate --sampler auto) less than those that stay beside single people; --threshold with a --reason allows more."
+    "(augment generate --sampler auto) less than those that stay beside single people; --gate with a --reason allows more."
 )
 
 

@@ -58,7 +58,7 @@ def read_real(source: Source, models: Mapping[str, FittedModel]) -> tuple[Cohort
     UsageError
         If the cohort is synthetic.
     """
-    cohort = source.read()
+    cohort = read_cohort(source)
     if cohort.synthetic:
         raise UsageError(f"{source.data} is synthetic; --data is the real cohort that the models were fitted on.")
     digest = require_sound(cohort, sized=True, minimum=1, progress=console.tracked("checking")).digest

@@ -13,7 +13,7 @@ from ...classifiers.network import load_network
 from ...classifiers.training import ClassifierSettings
 from ...datasets.cohort import Cohort
 from ...datasets.common.errors import DataError, UsageError
-from ...datasets.readers import Source
+from ...datasets.readers import Source, read_cohort
 from ...datasets.splits import Split
 from ..engine import launch as starting
 from ..engine.generators import check_no_leakage, describe_given
@@ -50,7 +50,7 @@ def configuration_of(request: Request) -> dict[str, Any]:
     _check_protocols(request.protocols, external=request.test_source is not None, generators=request.generators is not None)
     if request.network:
         load_network(request.network)
-    cohort = request.source.read()
+    cohort = read_cohort(request.source)
     require_splits(cohort, request.protocols)
     has_covariates = bool(available(cohort.table))
     if "covariates" in request.methods and not has_covariates:
@@ -59,7 +59,7 @@ def configuration_of(request: Request) -> dict[str, Any]:
     foreign = set(request.protocols.limit) - set(cohort.labels)
     if foreign:
         raise UsageError(f"--limit names {', '.join(sorted(foreign))}, and the classes are {', '.join(cohort.labels)}.")
-    external = request.test_source.read() if request.test_source else None
+    external = read_cohort(request.test_source) if request.test_source else None
     for tests in [cohort] if external is None else [cohort, external]:
         if request.protocols.stratum and not stratum(tests.table, request.protocols.stratum).any():
             raise UsageError(f"--stratum {request.protocols.stratum} holds for nobody in {tests.source}.")

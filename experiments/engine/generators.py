@@ -6,7 +6,7 @@ Given ones bring their split along, because another split would test on particip
 import re
 import shutil
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -62,8 +62,8 @@ def describe_given(folder: Path, cohort: Cohort, methods: Sequence[str], prepara
         foreign = wanted - {model.config.model}
         if foreign:
             raise UsageError(f"{folder} holds a {model.config.model} of {model.config.label}; leave out methods of {min(foreign)}.")
-        theirs = asdict(model.config.preparation)
-        differing = [f"{name} {theirs[name]}" for name, value in asdict(preparation).items() if value != theirs[name]]
+        theirs = vars(model.config.preparation)
+        differing = [f"{name} {theirs[name]}" for name, value in vars(preparation).items() if value != theirs[name]]
         if differing:
             raise UsageError(f"The models in {folder} make images of {', '.join(differing)}; give the study the same.")
     return {

@@ -17,7 +17,7 @@ from ...datasets.cohort import Cohort
 from ...datasets.common.errors import DataError, LeakageError, TinycohortError, UsageError
 from ...datasets.common.files import whole_folder, write_json
 from ...datasets.common.untrusted import read_json
-from ...datasets.readers import Source
+from ...datasets.readers import Source, read_cohort
 from ...datasets.spaces import ImageSpace
 from ...datasets.splits import Split, check_disjoint
 from ...datasets.transforms import Preparation, prepare, space_of
@@ -147,7 +147,8 @@ def describe(
     cohort, found = _sound(source, preparation, FEWEST_IMAGES, progress)
     if preparation.size is None:
         preparation = replace(preparation, size=space_of(cohort, preparation).shape)
-    data = {"source": _as_dict(source), "preparation": _as_dict(preparation), "digest": found.digest, "classes": cohort.labels}
+    prepared = _without_none(preparation.content())
+    data = {"source": _without_none(vars(source)), "preparation": prepared, "digest": found.digest, "classes": cohort.labels}
     data["columns"] = {name: _column_digest(cohort, name) for name in columns}
     if test_source is None:
         return data
@@ -159,9 +160,9 @@ def describe(
         raise LeakageError(f"{test_source.data} holds images of {source.data} under other names: {', '.join(map(str, names[:10]))}.")
     unknown = set(tests.labels) - set(cohort.labels)
     if unknown:
-        raise DataError(f"{test_source.data} has classes that {source.data} has not: {', '.join(sorted(unknown))}; give --label.")
+        raise DataError(f"{test_source.data} has classes that {source.data} has not: {', '.join(sorted(unknown))}; give --label-column.")
     its_columns = {name: _column_digest(tests, name) for name in columns}
-    return data | {"test_source": _as_dict(test_source), "test_digest": its.digest, "test_columns": its_columns}
+    return data | {"test_source": _without_none(vars(test_source)), "test_digest": its.digest, "test_columns": its_columns}
 
 
 def _column_digest(cohort: Cohort, name: str) -> str:
@@ -220,7 +221,7 @@ def make_once(place: Path, write: Callable[[Path], None]) -> None:
 
 
 def _sound(source: Source, preparation: Preparation, minimum: int, progress: Callable[[Sequence[Any]], Any]) -> tuple[Cohort, Examination]:
-    cohort = source.read()
+    cohort = read_cohort(source)
     if cohort.synthetic:
         raise DataError(f"{source.data} is synthetic; a study starts from real images, and is tested on real ones alone.")
     return cohort, require_sound(cohort, sized=preparation.size is not None, minimum=minimum, progress=progress)
@@ -231,15 +232,14 @@ def _in_memory(folder: Path, source: Mapping[str, Any], preparation: Mapping[str
 
     Which image is whose is kept beside them: the table may have been sorted, or changed, since.
     """
-    cohort = Source(**source).read()
+    cohort = read_cohort(Source(**source))
     place = folder / "cache" / digest[:16]
 
     def write(temporary: Path) -> None:
         found = require_sound(cohort, sized="size" in preparation, minimum=1)
         if found.digest != digest:
             raise _changed(cohort)
-        settings: dict[str, Any] = {name: _tuples(value) for name, value in preparation.items()}
-        images = prepare(found.bound(cohort), Preparation(**settings))
+        images = prepare(found.bound(cohort), Preparation.of(preparation))
         np.save(temporary / "images.npy", images.pixels[:, 0].numpy())
         write_json(temporary / "rows.json", {"rows": _rows(cohort), "space": vars(images.space)})
 
@@ -289,5 +289,5 @@ def _number(text: str) -> float:
         raise UsageError(f"A stratum compares a column of numbers with a number, not with '{text}'.") from None
 
 
-def _as_dict(settings: Any) -> dict[str, Any]:
-    return {name: value for name, value in vars(settings).items() if value is not None}
+def _without_none(content: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in content.items() if value is not None}

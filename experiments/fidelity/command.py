@@ -18,7 +18,7 @@ from ...datasets.cohort import Cohort, CohortError
 from ...datasets.common.errors import DataError, LeakageError, UsageError
 from ...datasets.common.files import refuse_existing, write_json
 from ...datasets.common.seeds import derived_seed
-from ...datasets.readers import Source
+from ...datasets.readers import Source, read_cohort
 from ...datasets.splits import Split, official_sides, split_cohort
 from ...datasets.transforms import Preparation, prepare, space_of
 from .features import Extractor, Gathered, cohort_extractor, cohort_settings, custom_extractor, inception_of_name, sliced
@@ -98,11 +98,11 @@ def compare(request: Request, out: Path | None = None, *, force: bool = False) -
     names = [source.data for source in request.synthetic]
     if len(set(names)) < len(names):
         raise UsageError("A synthetic cohort is given twice; give each once.")
-    real = request.real.read()
+    real = read_cohort(request.real)
     if real.synthetic:
         raise UsageError(f"{request.real.data} is synthetic; the first cohort is the real one that the others are compared with.")
     digest = require_sound(real, sized=True, minimum=1, progress=console.tracked("checking")).digest
-    cohorts = {source.data: _readable(source.read()) for source in request.synthetic}
+    cohorts = {source.data: _readable(read_cohort(source)) for source in request.synthetic}
     labels = _shared_labels(real, cohorts, request.labels)
     preparation = _sized(request.preparation, real, cohorts)
     split = None if request.split is None else Split.load(request.split, real)
@@ -348,7 +348,7 @@ def _as_json(results: Mapping[str, Sequence[Score]], extractor: Extractor, reque
         "real": request.real.data,
         "seed": request.seed,
         "passport": asdict(extractor.passport),
-        "preparation": asdict(preparation),
+        "preparation": preparation.content(),
         "scores": scores,
         "rankings": ranks if len(request.synthetic) > 1 else [],
     }

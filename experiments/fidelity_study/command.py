@@ -10,7 +10,7 @@ from ...augment.fitting.settings import FitSettings
 from ...datasets.cohort import Cohort
 from ...datasets.common.errors import DataError, UsageError
 from ...datasets.common.files import expanded
-from ...datasets.readers import Source
+from ...datasets.readers import Source, read_cohort
 from ...datasets.splits import split_cohort
 from ...datasets.training_sizes import of_training_size
 from ..engine import launch as starting
@@ -70,7 +70,7 @@ def configuration_of(request: Request) -> dict[str, Any]:
     for name in scoring.features:
         if name != "cohort":
             scoring = replace(scoring, weights=inception(name, weights).passport.weights)
-    cohort = request.source.read()
+    cohort = read_cohort(request.source)
     if len(cohort.labels) < 2 and "cohort" in scoring.features:
         raise UsageError(
             f"{cohort.name} has one class, and the features 'cohort' learn to tell classes apart; give --features inception-2048."

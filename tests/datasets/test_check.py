@@ -20,7 +20,7 @@ from tinycohort.datasets.check import examine, require_sound
 from tinycohort.datasets.cohort import Cohort, CohortError
 from tinycohort.datasets.common.errors import DataError, UsageError
 from tinycohort.datasets.images import ImageError, read_image
-from tinycohort.datasets.readers import read_cohort
+from tinycohort.datasets.readers import Source, read_cohort
 
 # RAS axes in the order of the paper's coronal slices: left, inferior, anterior.
 LIA = np.array([[-1.0, 0, 0, 0], [0, 0, 1, 0], [0, -1, 0, 0], [0, 0, 0, 1]])
@@ -414,7 +414,7 @@ def test_copies_in_a_benchmark_with_official_sides(fakes, tmp_path, copies, prob
     else:
         assert [problem in one.what for one in found.problems] == [True]
         assert "--drop-copies" in found.problems[0].mend
-    dropped = read_cohort(path, drop_copies=True)
+    dropped = read_cohort(Source(str(path), drop_copies=True))
     assert examine(dropped).sound
     assert len(dropped) == left
     # Whatever bears one label stays on the last of its sides.
@@ -434,7 +434,7 @@ def test_copies_where_validation_will_be_drawn_from_training(fakes, tmp_path):
     found = examine(read_cohort(path))
     assert ["in train, labelled 0" in one.what for one in found.problems] == [True]
     assert ["in test, labelled 1" in one.what for one in found.remarks] == [True]
-    dropped = read_cohort(path, drop_copies=True)
+    dropped = read_cohort(Source(str(path), drop_copies=True))
     assert examine(dropped).sound
     assert len(dropped) == 11
     assert dropped.table["image_id"].str.startswith("train0").any()

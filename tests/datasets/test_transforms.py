@@ -1,5 +1,6 @@
 """Images come to one grid and one range, and what they show stays where it was in the world."""
 
+import json
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -71,9 +72,9 @@ def voxel_sides(space: ImageSpace) -> np.ndarray:
         Preparation((12, 15, 13), scaling="minmax"),
         Preparation((30, 36, 33), scaling="minmax"),
         Preparation((17, 16, 20), scaling="minmax"),
-        Preparation((29, 26, 31), fit="crop", scaling="minmax"),
+        Preparation((29, 26, 31), resize="crop", scaling="minmax"),
     ],
-    ids=lambda how: f"{how.fit} {how.size}",
+    ids=lambda how: f"{how.resize} {how.size}",
 )
 def test_what_an_image_shows_stays_where_it_was(tmp_path, codes, degrees, how):
     images = prepare(cohort_of([blob(tmp_path / "a.nii", codes, degrees)]), how)
@@ -287,21 +288,30 @@ def test_a_place_is_that_of_the_corners(spacing, alike):
 
 
 @pytest.mark.parametrize(
-    ("size", "fit", "told"), [((20, 24), "resize", 0), ((10, 13), "resize", 0), ((20, 12), "resize", 1), ((20, 12), "crop", 0)]
+    ("size", "resize", "told"), [((20, 24), "stretch", 0), ((10, 13), "stretch", 0), ((20, 12), "stretch", 1), ((20, 12), "crop", 0)]
 )
-def test_distortion_is_told_once(fakes, size, fit, told):
+def test_distortion_is_told_once(fakes, size, resize, told):
     warnings = []
     arrays = np.stack([fakes.voxels(i, (20, 24)) for i in range(3)])
-    prepare(cohort_of([0, 1, 2], arrays), Preparation(size, fit=fit), on_warning=warnings.append)
+    prepare(cohort_of([0, 1, 2], arrays), Preparation(size, resize=resize), on_warning=warnings.append)
     assert len(warnings) == told
     assert all("Resizing 20 x 24 to 20 x 12 distorts" in text for text in warnings)
+
+
+@pytest.mark.parametrize(("resize", "stored"), [("stretch", "resize"), ("crop", "crop")])
+def test_a_preparation_is_stored_by_the_names_that_published_digests_hold(resize, stored):
+    preparation = Preparation((20, 24), "axial", "-12mm", resize=resize, scaling="minmax")
+    content = {"size": (20, 24), "plane": "axial", "position": "-12mm", "fit": stored, "scaling": "minmax"}
+    assert list(preparation.content().items()) == list(content.items())
+    assert Preparation.of(json.loads(json.dumps(content))) == preparation
+    assert Preparation.of({"size": [20, 24]}) == Preparation((20, 24))
 
 
 @pytest.mark.parametrize("darkest", [0, 1, -1000])
 def test_cropping_keeps_the_centre_and_pads_with_what_is_darkest(fakes, darkest):
     array = darkest + fakes.voxels(1, (20, 20)).astype(np.float32)
     array[0, 0] = darkest  # outside of what is kept, and the image's all the same
-    pixels = prepare(cohort_of([0], array[None]), Preparation((10, 30), fit="crop", scaling="minmax")).pixels[0, 0].numpy()
+    pixels = prepare(cohort_of([0], array[None]), Preparation((10, 30), resize="crop", scaling="minmax")).pixels[0, 0].numpy()
     kept = array[5:15] - darkest
     assert np.allclose(pixels[:, 5:25] * kept.max(), kept, atol=1e-3)
     assert np.all(pixels[:, :5] == 0)
@@ -312,7 +322,7 @@ def test_images_of_other_sizes_come_to_the_first_one_s(fakes, tmp_path):
     paths = [fakes.picture(tmp_path / f"{i}.png", i, shape) for i, shape in enumerate([(200, 100), (100, 50)])]
     assert prepare(cohort_of(paths), Preparation()).pixels.shape == (2, 1, 96, 48)
     # What is cropped is not shrunk, unless a size is given.
-    assert prepare(cohort_of(paths), Preparation(fit="crop")).pixels.shape == (2, 1, 200, 100)
+    assert prepare(cohort_of(paths), Preparation(resize="crop")).pixels.shape == (2, 1, 200, 100)
 
 
 @pytest.mark.parametrize(
@@ -350,7 +360,7 @@ def test_the_wrong_number_of_sides(fakes, shape, size, says):
         ({"size": (20,)}, "two numbers"),
         ({"size": (9, 9, 9, 9)}, "two numbers"),
         ({"plane": "oblique"}, "axial"),
-        ({"fit": "squeeze"}, "resize"),
+        ({"resize": "squeeze"}, "stretch"),
         ({"scaling": "z"}, "percentile"),
         ({"position": "2"}, "--position"),
     ],

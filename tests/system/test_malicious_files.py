@@ -27,7 +27,7 @@ from tinycohort.datasets.common.custody import seal
 from tinycohort.datasets.common.errors import DataError, TinycohortError, printable
 from tinycohort.datasets.common.files import MANIFEST
 from tinycohort.datasets.layouts.benchmark_files import read_idx
-from tinycohort.datasets.readers import read_cohort
+from tinycohort.datasets.readers import Source, read_cohort
 from tinycohort.experiments.augmentation_study import command as evaluate
 from tinycohort.experiments.augmentation_study.report import write_report
 from tinycohort.experiments.engine.study_folder import read_config
@@ -337,7 +337,7 @@ def test_cohorts(augment, fakes, tmp_path, attack):
 def test_a_table_that_its_user_names_may_name_images_anywhere(fakes, tmp_path):
     named("{parent}/private.png")(fakes, tmp_path / "cohort")
     table = tmp_path / "cohort/participants.tsv"
-    for cohort in (read_cohort(table), read_cohort(tmp_path / "cohort", table=table)):
+    for cohort in (read_cohort(table), read_cohort(Source(str(tmp_path / "cohort"), table=str(table)))):
         assert cohort.table["image"][0] == str(tmp_path / "private.png")
         assert examine(cohort).sound
     (problem,) = read_cohort(tmp_path / "cohort").problems

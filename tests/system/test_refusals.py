@@ -64,7 +64,7 @@ REFUSED = {
     "fit of nothing": (("fit", "--data", "{none}", "--out", "{out}"), 3, "There is no file or folder .*none"),
     "an empty folder": (("fit", "--data", "{nothing}", "--out", "{out}"), 3, "nothing"),
     "a table that is not there": ((*FIT, "--table", "{none.csv}"), 3, r"none\.csv"),
-    "a column that is not there": ((*FIT_VOLUMES, "--label", "stage"), 3, "no column 'stage'"),
+    "a column that is not there": ((*FIT_VOLUMES, "--label-column", "stage"), 3, "no column 'stage'"),
     "a suffix that is not there": ((*FIT_VOLUMES, "--suffix", "bold"), 3, "--suffix"),
     "a broken cohort": (
         ("fit", "--data", "{broken}", "--out", "{out}"),
@@ -99,7 +99,7 @@ REFUSED = {
     "plane": ((*FIT_VOLUMES, "--plane", "oblique"), 2, "no plane 'oblique'"),
     "position": ((*FIT_VOLUMES, "--plane", "axial", "--position", "2"), 2, "--position takes a fraction"),
     "position out of reach": ((*FIT_VOLUMES, "--plane", "axial", "--position", "99mm"), 3, "no axial slice at 99 mm"),
-    "way to the size": ((*FIT, "--fit", "squeeze"), 2, "--fit is"),
+    "way to the size": ((*FIT, "--resize", "squeeze"), 2, "--resize is"),
     "scaling": ((*FIT, "--scaling", "z"), 2, "--scaling is"),
     "no epochs": ((*FIT, "--epochs", "0"), 2, "at least 1 epoch"),
     "epochs in words": ((*FIT, "--epochs", "many"), 2, "--epochs"),
@@ -186,9 +186,9 @@ REFUSED = {
     "an audit of real people": (("audit", "{bids}", "--model", "{models-pictures}", "--out", "{out}"), 2, "bids is no synthetic cohort"),
     "an audit without models": (("audit", "{nothing}", "--model", "{none}", "--out", "{out}"), 3, "no fitted model in .*none"),
     "an audit's threshold beyond its bounds": (
-        ("audit", "{nothing}", "--threshold", "power=2", "--reason", "a trial"),
+        ("audit", "{nothing}", "--gate", "power=2", "--reason", "a trial"),
         2,
-        "--threshold power lies between 0 and 1, not at 2",
+        "--gate power lies between 0 and 1, not at 2",
     ),
     # What is there already.
     "a model that is there": (

@@ -314,17 +314,19 @@ def test_where_the_training_images_are_may_be_said_in_part(augment, fakes, tmp_p
     with np.load(data) as content:
         people, labels = content["participants"], content["labels"]
     table = fakes.table(tmp_path / "people.tsv", {"participant_id": people, "stage": labels})
-    fitted = augment("fit", "--data", data, "--table", table, "--label", "stage", "--class", "AD", "--out", tmp_path / "models", *QUICK)
+    fitted = augment(
+        "fit", "--data", data, "--table", table, "--label-column", "stage", "--class", "AD", "--out", tmp_path / "models", *QUICK
+    )
     assert fitted.code == 0, fitted.err
     moved = data.rename(tmp_path / "moved.npz")
     words = ("generate", "--models", tmp_path / "models", "-n", 2, "--sampler", "normal", "--force", "--out", tmp_path / "syn")
     assert "cannot be read again" in augment(*words).words
     assert augment(*words, "--data", moved).code == 0
     assert (tmp_path / "syn.audit.csv").is_file()
-    assert "no column 'none'" in augment(*words, "--data", moved, "--label", "none").words
+    assert "no column 'none'" in augment(*words, "--data", moved, "--label-column", "none").words
     # A table that has gone with the data is not looked for where it was; the labels are then the file's own.
     table.rename(tmp_path / "people-too.tsv")
-    answer = augment(*words, "--data", moved, "--label", "labels")
+    answer = augment(*words, "--data", moved, "--label-column", "labels")
     assert "cannot be read again" not in answer.words, answer.words
 
 

@@ -57,7 +57,7 @@ def test_a_class_that_no_memory_holds_is_told_before_another_is_trained(studies,
 
 
 def training_sizes(source: Source, split_file: Path) -> list[list[str]]:
-    cohort = source.read()
+    cohort = read_cohort(source)
     sides = Split.load(split_file, cohort).sides
     seen = [who for who, side in sides.items() if side in ("train", "validation")]
     return [[who for who in cohort.of_class(label).table["participant_id"] if who in seen] for label in cohort.labels]
@@ -108,14 +108,14 @@ def test_a_source_is_the_same_from_every_folder(fakes, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     source = Source("real").resolved()
     monkeypatch.chdir("/")
-    assert isinstance(source.read(), Cohort)
+    assert isinstance(read_cohort(source), Cohort)
     assert Source("demo").resolved() == Source("demo")
 
 
 def test_a_path_may_name_an_environment_variable(fakes, tmp_path, monkeypatch):
     fakes.bids(tmp_path / "real")
     monkeypatch.setenv("STUDY_FOLDER", str(tmp_path))
-    assert len(Source("$STUDY_FOLDER/real").read()) == len(fakes.people)
+    assert len(read_cohort("$STUDY_FOLDER/real")) == len(fakes.people)
     assert Source("$STUDY_FOLDER/real").resolved().data == str(tmp_path / "real")
 
 

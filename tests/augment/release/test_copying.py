@@ -219,13 +219,13 @@ def test_a_collapsed_posterior_shows_nobody():
 )
 def test_a_threshold_is_changed_by_its_name_within_bounds_and_for_a_reason(texts, reason, says):
     with pytest.raises(UsageError, match=says):
-        Gate.parse(texts, reason, "--gate", ("level", "ratio", "copies"))
+        Gate.parse(texts, reason, ("level", "ratio", "copies"))
 
 
 def test_changed_thresholds_are_recorded_with_their_reason():
-    assert Gate.parse([], "", "--gate") == Gate()
+    assert Gate.parse([], "") == Gate()
     assert "Reason" not in Gate().record()
-    gate = Gate.parse(["copies=0.2", "power=0"], " stays inside ", "--threshold")
+    gate = Gate.parse(["copies=0.2", "power=0"], " stays inside ")
     assert gate == Gate(copies=0.2, power=0.0, reason="stays inside")
     assert gate.record()["Changed"] == ["copies", "power"]
     assert gate.record()["Reason"] == "stays inside"

@@ -340,7 +340,7 @@ def test_a_cohort_that_cannot_be_written_leaves_the_old_one(studies, tmp_path, m
 
 
 def test_changed_thresholds_are_told_with_their_reason(studies, tmp_path):
-    gate = Gate.parse(["ratio=0.2"], "for a test", "--gate")
+    gate = Gate.parse(["ratio=0.2"], "for a test")
     generate(studies, tmp_path / "syn", gate=gate)
     (entry,) = gates(tmp_path / "syn")
     assert (entry["Changed"], entry["Reason"]) == (["ratio"], "for a test")

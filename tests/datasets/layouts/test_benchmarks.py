@@ -273,8 +273,8 @@ def test_what_is_not_mnist_does_not_pass_for_it(tmp_path, monkeypatch):
     monkeypatch.setitem(benchmarks.PUBLICATIONS, "mnist", replace(benchmarks.PUBLICATIONS["mnist"], digest=digest))
     assert read_benchmark("mnist", tmp_path).digest == digest
     # A digest that nothing is known of is told.
-    assert read_cohort("mnist", root=str(tmp_path)).remarks == ()
-    (told,) = read_cohort("fashion-mnist", root=str(tmp_path)).remarks
+    assert read_cohort(Source("mnist", root=str(tmp_path))).remarks == ()
+    (told,) = read_cohort(Source("fashion-mnist", root=str(tmp_path))).remarks
     assert digest[:16] in told.what
 
 
@@ -307,9 +307,9 @@ def test_what_takes_no_root_and_no_label(tmp_path):
     for call, says in (
         (lambda: read_benchmark("imagenet"), "no benchmark 'imagenet'"),
         (lambda: read_benchmark("rings-and-discs", tmp_path), "leave out --root"),
-        (lambda: read_benchmark("mnist", tmp_path, label="x"), "leave out --label x"),
-        (lambda: read_cohort("demo", root=str(tmp_path)), "--root is the folder of mnist"),
-        (lambda: read_cohort("mnist", table="x"), "leave out --table"),
+        (lambda: read_benchmark("mnist", tmp_path, label="x"), "leave out --label-column x"),
+        (lambda: read_cohort(Source("demo", root=str(tmp_path))), "--root is the folder of mnist"),
+        (lambda: read_cohort(Source("mnist", table="x")), "leave out --table"),
     ):
         with pytest.raises(UsageError, match=says):
             call()
@@ -323,7 +323,7 @@ def test_benchmarks_are_cohorts(tmp_path, monkeypatch, name):
     monkeypatch.setenv("WHERE", str(tmp_path))
     source = Source(name, root="$WHERE")
     assert source.resolved() == Source(name, root=str(tmp_path))
-    cohort, benchmark = source.read(), read_benchmark(name, tmp_path)
+    cohort, benchmark = read_cohort(source), read_benchmark(name, tmp_path)
     assert cohort.arrays is not None
     assert cohort.arrays.dtype == np.uint8
     assert cohort.arrays.shape[1:] == ((64, 64) if name == "celeba" else (32, 32))

@@ -22,7 +22,7 @@ from tinycohort.augment.samplers.diagnostics import Diagnostics
 from tinycohort.datasets.cohort import people_of
 from tinycohort.datasets.common.files import whole_folder
 from tinycohort.datasets.demo import demo_cohort_folder
-from tinycohort.datasets.readers import read_cohort
+from tinycohort.datasets.readers import Source, read_cohort
 from tinycohort.datasets.transforms import Images
 
 
@@ -148,11 +148,11 @@ def test_the_class_stands_in_the_source_s_own_column(invented, tmp_path, column,
 def test_the_column_of_labels_is_known_as_the_source_writes_it(fakes, tmp_path, label, column):
     folder = fakes.bids(tmp_path)
     fakes.participants(folder / "participants.tsv", **{"M/F": list("MFMFMF"), "age": [70, 71, 72, 73, 74, 75]})
-    assert read_cohort(folder, label=label).label_column == column
+    assert read_cohort(Source(str(folder), label=label)).label_column == column
     assert read_cohort(fakes.arrays(tmp_path / "a.npz")).label_column == "label"
     # Of two columns that mean the same, the one that the labels come from.
     fakes.participants(folder / "participants.tsv", Gender=list("FMFMFM"), sex=list("MFMFMF"))
-    assert read_cohort(folder, label="sex").label_column == "sex"
+    assert read_cohort(Source(str(folder), label="sex")).label_column == "sex"
     assert read_cohort(fakes.oasis(tmp_path / "oasis")).label_column == "diagnosis"
 
 

@@ -4,6 +4,7 @@ import io
 import json
 import pickle
 import zipfile
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -17,7 +18,7 @@ from tinycohort.datasets.common.errors import DataError, UsageError
 from tinycohort.datasets.identity import participant_of, scan_of
 from tinycohort.datasets.images import read_image
 from tinycohort.datasets.layouts.oasis import fetch_vbm
-from tinycohort.datasets.readers import read_cohort
+from tinycohort.datasets.readers import Source, read_cohort
 
 
 def rows(cohort: Cohort) -> list[tuple[str, str, str]]:
@@ -97,7 +98,7 @@ def test_bids_table_with_a_row_per_session(fakes, tmp_path):
 def test_bids_suffix_and_modality(fakes, tmp_path):
     fakes.volume(tmp_path / "sub-01/pet/sub-01_pet.nii.gz", fakes.voxels(1))
     fakes.table(tmp_path / "participants.tsv", {"participant_id": ["01"], "dx": ["AD"]})
-    assert rows(read_cohort(tmp_path, suffix="pet")) == [("sub-01_pet", "01", "AD")]
+    assert rows(read_cohort(Source(str(tmp_path), suffix="pet"))) == [("sub-01_pet", "01", "AD")]
     with pytest.raises(DataError, match=r"has no .*_T1w\.nii or \.nii\.gz; it has: pet\. Choose one with --suffix"):
         read_cohort(tmp_path)
 
@@ -163,17 +164,17 @@ def test_plane_chooses_among_several_files(fakes, tmp_path):
         for plane, shift in {"axial": 0, "coronal": 100}.items():
             fakes.picture(tmp_path / f"images/{person}_{plane}.jpg", number + shift)
     fakes.participants(tmp_path / "participants.tsv")
-    assert all(image.endswith("_axial.jpg") for image in read_cohort(tmp_path, plane="axial").table["image"])
+    assert all(image.endswith("_axial.jpg") for image in read_cohort(Source(str(tmp_path), plane="axial")).table["image"])
     with pytest.raises(DataError, match=r"6 of 6 ids .* choose with --plane \(axial, coronal\)"):
         read_cohort(tmp_path)
     (tmp_path / "images/03_axial.jpg").unlink()
-    cohort = read_cohort(tmp_path, plane="axial")
+    cohort = read_cohort(Source(str(tmp_path), plane="axial"))
     assert cohort.table["image"][2] is None
     assert "no image of the plane axial" in problems(cohort)[0]
 
 
 def test_a_plane_that_no_name_holds_is_left_to_be_cut(fakes, tmp_path):
-    assert read_cohort(fakes.pairs(tmp_path), plane="axial").problems == ()
+    assert read_cohort(Source(str(fakes.pairs(tmp_path)), plane="axial")).problems == ()
 
 
 def test_the_file_named_by_the_id_alone_is_chosen(fakes, tmp_path):
@@ -203,7 +204,7 @@ def test_table_that_names_the_images(fakes, tmp_path, column):
 def test_table_elsewhere_with_paths_in_the_folder(fakes, tmp_path):
     fakes.pictures(tmp_path / "data")
     table = fakes.table(tmp_path / "t/mine.tsv", {"subject": ["01"], "image": ["images/01.png"], "label": ["AD"]})
-    assert read_cohort(tmp_path / "data", table=table).table["image"].tolist() == [str(tmp_path / "data/images/01.png")]
+    assert read_cohort(Source(str(tmp_path / "data"), table=str(table))).table["image"].tolist() == [str(tmp_path / "data/images/01.png")]
 
 
 def test_ids_stay_text_and_covariates_become_numbers(fakes, tmp_path):
@@ -224,9 +225,9 @@ def test_ids_stay_text_and_covariates_become_numbers(fakes, tmp_path):
 
 def test_label_by_name(fakes, tmp_path):
     fakes.bids(tmp_path)
-    assert read_cohort(tmp_path, label="SEX").counts() == {"F": 3, "M": 3}
-    with pytest.raises(DataError, match=r"no column 'stage'; it has: participant_id, diagnosis, age, sex\. .*--label"):
-        read_cohort(tmp_path, label="stage")
+    assert read_cohort(Source(str(tmp_path), label="SEX")).counts() == {"F": 3, "M": 3}
+    with pytest.raises(DataError, match=r"no column 'stage'; it has: participant_id, diagnosis, age, sex\. .*--label-column"):
+        read_cohort(Source(str(tmp_path), label="stage"))
 
 
 def test_oasis_download_as_it_unpacks(fakes, tmp_path):
@@ -243,7 +244,7 @@ def test_oasis_download_as_it_unpacks(fakes, tmp_path):
     assert examine(cohort, minimum=1).sound
     assert examine(cohort, minimum=1).shape == (8, 9, 10)
     # One disc alone, with the table given.
-    disc = read_cohort(tmp_path / "disc1", table=tmp_path / "oasis_cross-sectional.csv")
+    disc = read_cohort(Source(str(tmp_path / "disc1"), table=str(tmp_path / "oasis_cross-sectional.csv")))
     assert [problem.participant for problem in disc.problems] == ["OAS1_0061", "OAS1_0061"]
 
 
@@ -424,7 +425,14 @@ def test_demo_is_read_by_name(fakes, tmp_path, monkeypatch):
     monkeypatch.setattr("tinycohort.datasets.demo.demo_cohort_folder", lambda: fakes.bids(tmp_path))
     assert len(read_cohort("demo")) == 6
     with pytest.raises(UsageError, match="leave out --table"):
-        read_cohort("demo", table=tmp_path / "participants.tsv")
+        read_cohort(Source("demo", table=str(tmp_path / "participants.tsv")))
+
+
+@pytest.mark.parametrize("path", [Path("demo"), "./demo"])
+def test_a_path_is_a_folder_even_if_it_has_a_cohort_s_name(fakes, tmp_path, monkeypatch, path):
+    fakes.pictures(tmp_path / "demo")
+    monkeypatch.chdir(tmp_path)
+    assert read_cohort(path).table["participant_id"].tolist() == list(fakes.people)
 
 
 def remove_table(folder):
@@ -446,7 +454,7 @@ def write_table(text, encoding="utf-8"):
         (
             "bids",
             write_table("participant_id\tstage\n01\tAD\n"),
-            "no column diagnosis, label, group or dx; it has: participant_id, stage.*--label",
+            "no column diagnosis, label, group or dx; it has: participant_id, stage.*--label-column",
         ),
         ("bids", write_table("participant_id\tdiagnosis\n01\tAD\n02\n"), "Line 3 .* has 1 fields, where the header has 2"),
         ("bids", write_table("participant_id\tdiagnosis\n01\tAD\tx\n"), "Line 2 .* has 3 fields"),
@@ -471,9 +479,9 @@ def test_paths_that_are_no_cohort(fakes, tmp_path):
         read_cohort(fakes.volume(tmp_path / "a.nii", fakes.voxels(1)))
     (tmp_path / "people.xlsx").write_bytes(b"x")
     with pytest.raises(DataError, match=r"neither \.csv"):
-        read_cohort(tmp_path, table=tmp_path / "people.xlsx")
+        read_cohort(Source(str(tmp_path), table=str(tmp_path / "people.xlsx")))
     with pytest.raises(DataError, match="There is no table"):
-        read_cohort(tmp_path, table=tmp_path / "none.csv")
+        read_cohort(Source(str(tmp_path), table=str(tmp_path / "none.csv")))
 
 
 TABLE = "participant_id\timage\tdiagnosis\tnote\n"
@@ -521,11 +529,11 @@ def test_medmnist_keeps_its_sides_beside_a_table(fakes, tmp_path):
     file = medmnist(tmp_path, fakes)
     names = read_cohort(file).table["image_id"].str.partition("-")[0].tolist()
     table = fakes.table(tmp_path / "more.csv", {"participant_id": names, "label": list("010010"), "age": range(6)})
-    cohort = read_cohort(file, table=table)
+    cohort = read_cohort(Source(str(file), table=str(table)))
     assert cohort.table["split"].tolist() == ["train"] * 3 + ["validation"] * 2 + ["test"]
     assert cohort.table["age"].tolist() == list(range(6))
-    with pytest.raises(DataError, match="no column 'age'; leave out --label, or give --table"):
-        read_cohort(file, label="age")
+    with pytest.raises(DataError, match="no column 'age'; leave out --label-column, or give --table"):
+        read_cohort(Source(str(file), label="age"))
 
 
 @pytest.mark.parametrize(

@@ -234,7 +234,7 @@ def test_one_image_again_and_again_is_refused(study, synthetic):
 
 def test_a_blind_audit_passes_nothing(augment, study, synthetic):
     folder = synthetic()
-    words = ("audit", folder, "--model", study / "models", "--extractor", "none", "--threshold", "ratio=0", "--reason", "to blind it")
+    words = ("audit", folder, "--model", study / "models", "--extractor", "none", "--gate", "ratio=0", "--reason", "to blind it")
     answer = augment(*words)
     assert answer.code == 5
     assert "the audit is blind: of 42 planted noisy copies of AD it found 0" in answer.words
@@ -256,7 +256,7 @@ def test_too_few_people_to_tell_are_refused(studies, tmp_path):
 
 def test_a_threshold_that_was_changed_for_a_reason_lets_pass_and_is_told(study, synthetic, patients, tmp_path):
     folder = synthetic(ad=patients["AD"][1][:10])
-    gate = Gate.parse(["copies=0.3", "membership=1"], "stays inside the hospital", "--threshold")
+    gate = Gate.parse(["copies=0.3", "membership=1"], "stays inside the hospital")
     audit(study, folder, gate=gate)
     (entry,) = gates(folder)
     assert entry["Passed"]

@@ -21,7 +21,7 @@ from tinycohort.classifiers.covariates import CovariateClassifier
 from tinycohort.classifiers.training import ClassifierSettings
 from tinycohort.datasets.common.custody import seal
 from tinycohort.datasets.common.errors import DataError, LeakageError, UsageError
-from tinycohort.datasets.readers import Source
+from tinycohort.datasets.readers import Source, read_cohort
 from tinycohort.datasets.splits import Split, split_cohort
 from tinycohort.datasets.training_sizes import LEFT_OUT
 from tinycohort.datasets.transforms import Preparation
@@ -241,7 +241,7 @@ def test_protocol_paper_shares_split_and_generators_and_gives_no_verdict(cohort:
 
 
 def test_a_limit_takes_training_participants_only(cohort: Path):
-    data = Source(str(cohort)).read()
+    data = read_cohort(cohort)
     free, bound = (split_of(data, Protocols(limit=limit), seed=3) for limit in ({}, {"AD": 4}))
     for side in ("validation", "test"):
         assert set(free.side(data, side).table["participant_id"]) == set(bound.side(data, side).table["participant_id"])
@@ -321,7 +321,7 @@ def test_generators_that_were_fitted_before_are_used_on_their_split(cohort: Path
     folder = tmp_path / "study"
     compute(folder, config)
     write_report(folder)
-    tested = set(Split.load(models / "split.json").side(Source(str(cohort)).read(), "test").table["image_id"])
+    tested = set(Split.load(models / "split.json").side(read_cohort(cohort), "test").table["image_id"])
     assert all(set(run["result"]["predictions"]["test"]) == tested for run in all_runs(folder))
     assert not (folder / "generators").exists()
     assert (folder / "report.html").read_text(encoding="utf-8").count("Contact sheet of") == 2
@@ -343,13 +343,13 @@ def test_generators_that_were_fitted_before_are_used_on_their_split(cohort: Path
 def test_generators_that_have_seen_who_is_tested_are_refused(cohort: Path, models: Path, tmp_path: Path):
     # The split was exchanged after the fit.
     other = shutil.copytree(models, tmp_path / "other")
-    split_cohort(Source(str(cohort)).read(), seed=5).save(other / "split.json")
+    split_cohort(read_cohort(cohort), seed=5).save(other / "split.json")
     with pytest.raises(LeakageError, match="has seen participants that are tested here"):
         evaluate.configuration_of(request(cohort, protocols=PAPER, generators=other))
     # The models come from the external cohort.
     external = write_cohort(tmp_path / "external", {"AD": 10, "CN": 12}, seed=9)
     fit_models(Source(str(external)), [], FitSettings(latent_dim=2, channels=4, training=TrainingSettings(steps=8)), tmp_path / "theirs")
-    split_cohort(Source(str(cohort)).read(), seed=5).save(tmp_path / "theirs/split.json")
+    split_cohort(read_cohort(cohort), seed=5).save(tmp_path / "theirs/split.json")
     asked = request(cohort, protocols=PAPER, generators=tmp_path / "theirs", test_source=Source(str(external)))
     with pytest.raises(LeakageError, match="p9-"):
         evaluate.configuration_of(asked)

@@ -19,7 +19,7 @@ from tinycohort.augment.fitting.training import TrainingSettings
 from tinycohort.classifiers.network import CNN
 from tinycohort.classifiers.training import ClassifierSettings
 from tinycohort.datasets.common.errors import DataError, LeakageError, UsageError
-from tinycohort.datasets.readers import Source
+from tinycohort.datasets.readers import Source, read_cohort
 from tinycohort.datasets.splits import split_cohort
 from tinycohort.datasets.transforms import Preparation
 from tinycohort.experiments.fidelity import features, inception
@@ -538,7 +538,7 @@ def test_generators_that_know_the_real_people_are_told_and_those_of_another_spli
     said.clear()
     compare(replace(asked, split=fitted / "models/split.json"))
     assert said == []
-    split_cohort(asked.real.read(), seed=7).save(tmp_path / "other.json")
+    split_cohort(read_cohort(asked.real), seed=7).save(tmp_path / "other.json")
     with pytest.raises(LeakageError, match=r"fitted on another split than .*other\.json"):
         compare(replace(asked, split=tmp_path / "other.json"))
 
@@ -548,7 +548,7 @@ def test_whom_the_generators_of_other_data_know_their_models_tell(fitted, studie
     monkeypatch.setattr("tinycohort.augment.console.warn", said.append)
     # The same people, of whom one image is another.
     asked = request(study(tmp_path / "real.npz", fakes, 9, {"AD": 100, "CN": 110}), fitted / "made", extractor=corners)
-    split_cohort(asked.real.read(), seed=7).save(tmp_path / "its.json")
+    split_cohort(read_cohort(asked.real), seed=7).save(tmp_path / "its.json")
     for source in (asked, replace(asked, split=tmp_path / "its.json")):
         said.clear()
         compare(source, tmp_path / "scores.json", force=True)
@@ -579,6 +579,6 @@ def test_the_real_cohort_s_options_are_not_those_of_a_synthetic_one(augment, fit
     with np.load(real) as content:
         people, labels = content["participants"], content["labels"]
     table = fakes.table(tmp_path / "people.tsv", {"participant_id": people, "stage": labels})
-    answer = augment("fidelity", real, made, "--table", table, "--label", "stage", "--extractor", corners, "--measures", "kid")
+    answer = augment("fidelity", real, made, "--table", table, "--label-column", "stage", "--extractor", corners, "--measures", "kid")
     assert answer.code == 0, answer.err
-    assert augment("show", made, "--label", "stage", "--out", tmp_path / "sheet.png").code == 0
+    assert augment("show", made, "--label-column", "stage", "--out", tmp_path / "sheet.png").code == 0
