@@ -63,7 +63,7 @@ def fidelity_command(
     from ...datasets.readers import Source
     from ...experiments.fidelity import command as compare
     from ..fitting.fit import FitSettings
-    from ..release.outputs import source_of
+    from ..release.synthetic_cohort import source_of
 
     source = Source(real, table, label, plane, suffix, root, drop_copies or None)
     settings = changed(FitSettings(), preparation=preparation_of(size, plane, position, fit, scaling))

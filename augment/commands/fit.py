@@ -21,8 +21,8 @@ from ..fitting.fit import FEWEST_IMAGES, FitSettings, Hooks, count_parameters, f
 from ..fitting.model import FittedModel
 from ..fitting.model_card import model_card
 from ..fitting.model_config import ModelConfig, poor_fit_warnings
+from ..fitting.model_folders import is_model, model_folders
 from ..fitting.training import RESUME_POINT, Record
-from ..release.outputs import is_model, model_folders
 from .check import shapes_told
 from .show import show_laws
 

@@ -26,7 +26,7 @@ from ..fitting.fit import posterior_of
 from ..fitting.model import FittedModel, decode
 from ..fitting.model_config import poor_fit_warnings
 from ..geometry.interpolation import COLOURS, KINDS, NOT_FOUND, TITLES, Cost, Interpolation, interpolate, outside_support
-from ..release.synthetic_cohort import FileFormat, default_format, write_image
+from ..release.image_files import FileFormat, default_format, write_image
 
 ALIKE = 0.02  # of the distance of the ends: curves that differ by less share a row of the figure
 
@@ -106,7 +106,7 @@ def interpolate_class(
     moved : mapping, optional
         Where the named images are by now (``ModelConfig.source``).
     file_format : {"nifti", "png"}, optional
-        As ``synthetic_cohort.default_format``.
+        As ``image_files.default_format``.
     command : str
         Recorded in the description.
 

@@ -17,8 +17,9 @@ from ..samplers.diagnostics import Diagnostics
 from ..samplers.latents import Sampler
 from ..samplers.registry import AUTO, DEFAULT_SAMPLER, SAMPLERS, fit_sampler
 from .redrawing import Screen, replace_refused
+from .training_images import Nearest
 
-Progress = Callable[[int], AbstractContextManager[Callable[[], None]]]
+SamplingProgress = Callable[[int], AbstractContextManager[Callable[[], None]]]
 
 
 @contextmanager
@@ -48,6 +49,8 @@ class Generated:
         How many other images were drawn and refused, by reason.
     law : str
         Why ``auto`` chose the sampler; empty where it was named.
+    nearest : Nearest, optional
+        How close the images come to those that the model was trained on, where these are known.
     """
 
     label: str
@@ -58,6 +61,7 @@ class Generated:
     model_digest: str
     refused: Mapping[str, int] = field(default_factory=dict)
     law: str = ""
+    nearest: Nearest | None = None
 
     @property
     def drawn(self) -> int:
@@ -90,7 +94,7 @@ def generate_class(
     sampler: str = DEFAULT_SAMPLER,
     seed: int = 0,
     device: torch.device | None = None,
-    progress: Progress = _unseen,
+    progress: SamplingProgress = _unseen,
     screen: Screen | None = None,
     **settings: Any,
 ) -> Generated:
@@ -148,7 +152,7 @@ def draw_latents(
     *,
     sampler: str = DEFAULT_SAMPLER,
     seed: int = 0,
-    progress: Progress = _unseen,
+    progress: SamplingProgress = _unseen,
     **settings: Any,
 ) -> tuple[Tensor, Diagnostics]:
     """The latents ``(n, D)`` that ``generate_class`` decodes without a screen, and how they were drawn; arguments as there."""
@@ -162,7 +166,9 @@ def _require_some(n: int) -> None:
         raise UsageError(f"The number of images must be 1 or more, not {n}.")
 
 
-def _sample(model: FittedModel, fitted: Sampler, n: int, generator: torch.Generator, progress: Progress) -> tuple[Tensor, Diagnostics]:
+def _sample(
+    model: FittedModel, fitted: Sampler, n: int, generator: torch.Generator, progress: SamplingProgress
+) -> tuple[Tensor, Diagnostics]:
     """Latents in the space of codes, as they are decoded."""
     with progress(fitted.n_steps) as advance:
         latents, diagnostics = fitted.sample(n, generator, advance)

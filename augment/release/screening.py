@@ -1,16 +1,14 @@
 """What a drawn image is compared with before it is kept: what its model was trained on or, where that cannot be read, the latents of it."""
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
 from torch import Tensor
 
-from ...datasets.transforms import Images
 from ..fitting.model import FittedModel
 from .copying import Patients, screen_images, screen_latents
-from .gate import Gate
-
-TRAINING_IMAGES = "training images"
+from .gate import TRAINING_IMAGES, Gate
+from .training_images import TrainingImages
 
 
 @dataclass(frozen=True)
@@ -36,24 +34,22 @@ class Screen:
         return dict.fromkeys(sorted(self.find(pixels, latents)), self.reason)
 
 
-def screen_of(model: FittedModel, images: Images | None, people: Sequence[str], gate: Gate, *, n: int) -> Screen:
+def screen_of(model: FittedModel, training: TrainingImages | None, gate: Gate, *, n: int) -> Screen:
     """The screen of a model's draws.
 
     Parameters
     ----------
     model : FittedModel
-    images : Images, optional
-        That it was trained on; without them the latents tell, and of a model without posteriors nothing does.
-    people : sequence of str
-        Whose they are.
+    training : TrainingImages, optional
+        Its own; without them the latents tell, and of a model without posteriors nothing does.
     gate : Gate
     n : int
         How many images are asked for. The gate's ``level`` is shared out over so many, in every round of drawing alike: by the size of
         the round, an image would be kept among many and refused among few, and what replaces a copy would be held to another law.
     """
     posterior = model.latents.posterior_of_codes
-    if images is not None:
-        patients = Patients.of(images.pixels, people)
+    if training is not None:
+        patients = Patients.of(training.images.pixels, training.people)
         return Screen(TRAINING_IMAGES, "a copy of a training image", lambda pixels, _: screen_images(pixels, patients, gate, looks=n))
     if posterior is not None:
         return Screen(

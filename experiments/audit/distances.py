@@ -8,7 +8,7 @@ import torch
 from numpy.typing import NDArray
 
 from ...augment.release.copying import Closeness, among_people, closeness_p, per_person
-from .material import Subject
+from .material import AuditedClass
 from .spaces import Space
 
 
@@ -70,15 +70,15 @@ class View:
         return closeness_p(self.closeness.ratio, self.real_ratios)
 
 
-def look(subject: Subject, space: Space, copied: torch.Tensor) -> View:
-    """Embed the images of a subject, and planted copies ``(k, 1, ...)`` of its patients, once each, and measure all distances."""
-    synthetic, training, held_out = (part.images.pixels for part in (subject.synthetic, subject.training, subject.held_out))
-    people = (*subject.training.participants, *subject.held_out.participants)
+def look(audited: AuditedClass, space: Space, copied: torch.Tensor) -> View:
+    """Embed the images of a class, and planted copies ``(k, 1, ...)`` of its patients, once each, and measure all distances."""
+    synthetic, training, held_out = (part.images.pixels for part in (audited.synthetic, audited.training, audited.held_out))
+    people = (*audited.training.participants, *audited.held_out.participants)
     real = space.embed(torch.cat([training, held_out]))
     n = len(training)
     distances = space.between(space.embed(synthetic), real)
     to_people, names = per_person(distances, people)
     among, _ = among_people(space.between(real, real), people)
     to_patients, _ = per_person(space.between(space.embed(copied), real[:n]), people[:n])
-    is_training = np.isin(names, subject.training.participants)
+    is_training = np.isin(names, audited.training.participants)
     return View(space, tuple(names), is_training, to_people, among, distances[:, :n].argmin(axis=1), to_patients)

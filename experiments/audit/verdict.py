@@ -46,7 +46,7 @@ def judge(cohort: str, findings: Sequence[Finding], gate: Gate, already: Sequenc
 
 def objections(finding: Finding, gate: Gate, already: int = 0) -> list[str]:
     """Why a gate refuses a class, a clause each; empty if it does not. So many images were set aside ``already``."""
-    label, n = finding.subject.label, len(finding.subject.synthetic.participants)
+    label, n = finding.audited.label, len(finding.audited.synthetic.participants)
     found = [
         f"the audit is blind: of {power.planted} planted {power.kind} copies of {label} it found {power.found}"
         for power in finding.power
@@ -70,7 +70,7 @@ def objections(finding: Finding, gate: Gate, already: int = 0) -> list[str]:
 
 def _praise(cohort: str, findings: Sequence[Finding], already: int) -> str:
     aside = sum(len(finding.copies) for finding in findings) + already
-    n = sum(len(finding.subject.synthetic.participants) for finding in findings) + already
+    n = sum(len(finding.audited.synthetic.participants) for finding in findings) + already
     planted_copies = [power for finding in findings for power in finding.power if power.kind in planted.MUST_BE_FOUND]
     *others, last = planted.MUST_BE_FOUND
     kinds = f"{', '.join(others)} and {last}"

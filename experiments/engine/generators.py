@@ -12,7 +12,7 @@ from typing import Any
 
 from ...augment.fitting.fit import FitSettings, fit_class, plan_digest
 from ...augment.fitting.model import FittedModel
-from ...augment.release.outputs import load_models
+from ...augment.fitting.model_folders import load_models
 from ...datasets.cohort import Cohort
 from ...datasets.common.errors import DataError, LeakageError, UsageError
 from ...datasets.splits import Split

@@ -14,8 +14,8 @@ import torch
 
 from tinycohort.augment.commands.fit import fit_models
 from tinycohort.augment.commands.generate import generate_cohort
+from tinycohort.augment.fitting.model_folders import load_models
 from tinycohort.augment.release.generation import Generated
-from tinycohort.augment.release.outputs import load_models
 from tinycohort.augment.release.quarantine import quarantine_of, record, set_aside
 from tinycohort.augment.release.synthetic_cohort import write_cohort
 from tinycohort.augment.samplers.diagnostics import Diagnostics

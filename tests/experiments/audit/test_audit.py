@@ -15,10 +15,10 @@ from matplotlib.figure import Figure
 
 from tinycohort.augment.commands.fit import fit_models
 from tinycohort.augment.fitting.fit import FitSettings
+from tinycohort.augment.fitting.model_folders import load_models
 from tinycohort.augment.fitting.training import TrainingSettings
 from tinycohort.augment.release.gate import Gate
 from tinycohort.augment.release.generation import Generated
-from tinycohort.augment.release.outputs import load_models
 from tinycohort.augment.release.synthetic_cohort import write_cohort
 from tinycohort.augment.samplers.diagnostics import Diagnostics
 from tinycohort.datasets.common.errors import DataError, GateError, UsageError
