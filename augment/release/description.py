@@ -80,7 +80,7 @@ class ClassRecord:
         """Rebuild what was read; raise a ``TypeError`` if it is no such record. Earlier versions recorded less."""
         known = {f.name: content[f.name] for f in fields(cls) if f.name in content}
         for f in fields(cls):
-            kind = get_origin(f.type) or f.type
+            kind: Any = get_origin(f.type) or f.type
             if f.name in known and (not isinstance(known[f.name], kind) or isinstance(known[f.name], bool)):
                 raise TypeError(f"{f.name} of a class is no {kind.__name__}")
         return cls(**known)

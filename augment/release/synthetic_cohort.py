@@ -72,8 +72,9 @@ class SyntheticCohort:
             table = load_table(folder)
             table[["participant_id", "label"]]
         except (OSError, ValueError, KeyError) as error:
+            told = " ".join(str(error).split())
             raise DataError(
-                f"{folder / TABLE} is not what `augment generate` writes ({error}); restore it, or generate the cohort anew."
+                f"{folder / TABLE} is not what `augment generate` writes ({told}); restore it, or generate the cohort anew."
             ) from error
         return cls(folder, table, description)
 
