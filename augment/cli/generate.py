@@ -105,7 +105,7 @@ def generate_command(
     from ...datasets.common.errors import UsageError
     from .. import console
     from ..commands.generate import generate_cohort
-    from ..release.gate import LIMITS_OF_GENERATION, Gate
+    from ..release.gate import OF_GENERATION, Gate
     from ..samplers.registry import CHAIN
 
     if file_format not in (None, "nifti", "png", "npz"):
@@ -142,7 +142,7 @@ def generate_command(
         moved=given_source(context),
         device=device,
         skull_stripped=skull_stripped,
-        gate=Gate.parse(gate or [], reason, "--gate", LIMITS_OF_GENERATION),
+        gate=Gate.parse(gate or [], reason, "--gate", OF_GENERATION),
         force=force,
         command=command_line(),
     )

@@ -116,7 +116,7 @@ def _generate_one(model: FittedModel, n: int, sampler: str, seed: int, device: A
 
 
 def _measured(part: Generated, training: TrainingImages | None) -> Generated:
-    """With the distances to the images that its model was trained on, where these are known."""
+    """The same images with their distances to those that the model was trained on, where these are known."""
     return part if training is None else replace(part, nearest=training.nearest(part.images))
 
 

@@ -23,26 +23,26 @@ US = "tinycohort"
 
 @dataclass(frozen=True)
 class ClassRecord:
-    """What the images of one class are: how many, drawn how, and from a model of whom, all as digests.
+    """The record of one class: number of images, how they were drawn, and digests of the model, its people and its data.
 
     Parameters
     ----------
     n : int
         Number of images that are in the cohort.
     seed : int
-        What the draw derives from.
+        Seed that the draw derives from.
     model : str
         SHA-256 of the model's weights.
     trained_on : int
-        Number of images.
+        Number of the model's training images.
     participants, split, data : str
         Digests of those whom the model has seen, of its split and of its data; empty where they are not known.
     model_seed, model_versions
-        Of the fit.
+        Seed and versions of the fit.
     sampling : dict
         The sampler's diagnostics, and why ``auto`` chose it.
     warnings : list of str
-        What a user must know.
+        Warnings of the fit and of the sampler.
     """
 
     n: int
@@ -59,7 +59,7 @@ class ClassRecord:
 
     @classmethod
     def of(cls, part: Generated, model: FittedModel) -> "ClassRecord":
-        """What is recorded of images and the model that they were drawn from."""
+        """The record of images and the model that they were drawn from."""
         config = model.config
         return cls(
             n=len(part.images),
@@ -88,14 +88,14 @@ class ClassRecord:
 
 @dataclass(frozen=True)
 class Description:
-    """What a synthetic cohort says of itself.
+    """The description of a synthetic cohort by itself.
 
     Parameters
     ----------
     content : mapping
-        All of it, as JSON; who reads it asks what follows.
+        The whole as JSON, so that what another version recorded stays in it.
     classes : mapping
-        From label to what its images are.
+        From label to its record.
     set_aside : mapping
         Number of images of each class that gates have taken out since it was written.
     """
@@ -162,7 +162,7 @@ class Description:
         write_json(folder / DESCRIPTION, self.content)
 
     def after(self, audit: AuditRecord) -> "Description":
-        """With what an audit found, and without the images that it set aside."""
+        """The description after an audit: with its findings, without the images that it set aside."""
         left = {label: part | {"n": part["n"] - audit.set_aside.get(label, 0)} for label, part in self.content["Classes"].items()}
         gates = [*self.content.get("Gates", []), audit.as_json()]
         return Description.from_json({**self.content, "Classes": left, "Gates": gates})

@@ -6,7 +6,7 @@ from typing import Any, Protocol
 
 from ...datasets.common.errors import UsageError
 
-LIMITS_OF_GENERATION = ("level", "ratio")  # what `augment generate` looks at; the rest is the audit's
+OF_GENERATION = ("level", "ratio")  # what `augment generate` looks at; the rest is the audit's
 TRAINING_IMAGES = "training images"
 
 
@@ -30,7 +30,7 @@ class Gate:
     power : float
         The share of planted copies that the audit must find to be believed.
     reason : str
-        Why limits were changed; empty if none was.
+        Reason why limits were changed; empty if none was.
     """
 
     level: float = 0.05
@@ -51,9 +51,9 @@ class Gate:
         reason : str
             In the user's words.
         option : str
-            What the user typed them after, for errors.
+            Name of the option, for errors.
         names : sequence of str
-            Which may be changed; by default all.
+            Limits that may be changed; by default all.
 
         Raises
         ------
@@ -81,7 +81,7 @@ class Gate:
         return {name: getattr(self, name) for name in names or LIMITS}
 
     def as_json(self, names: Sequence[str] = ()) -> dict[str, Any]:
-        """What a record says of these limits (by default of all): their values, which were changed, and why."""
+        """The limits (by default all) as a record has them: their values, which were changed, and why."""
         values = self.limits(names)
         changed = [name for name, value in values.items() if value != getattr(Gate(), name)]
         return {"Thresholds": values} | ({"Changed": changed, "Reason": self.reason} if self.reason else {})
@@ -91,7 +91,7 @@ LIMITS = tuple(field.name for field in fields(Gate) if field.name != "reason")
 
 
 class GateRecord(Protocol):
-    """What a gate found, for the description of the cohort; it names nobody, because it is handed on with the images."""
+    """Findings of a gate for the cohort's description; they name nobody, because they are handed on with the images."""
 
     def as_json(self) -> dict[str, Any]:
         """Plain values for JSON."""
@@ -100,12 +100,12 @@ class GateRecord(Protocol):
 
 @dataclass(frozen=True)
 class ScreeningRecord:
-    """What `augment generate` found while it drew; what it refused never was in the cohort.
+    """Findings of `augment generate` while it drew; what it refused never was in the cohort.
 
     Parameters
     ----------
     looked_at : mapping
-        What the images of each class were compared with.
+        Name of what the images of each class were compared with.
     drawn : mapping
         Number of images drawn of each class, the refused among them.
     refused : mapping
@@ -120,7 +120,7 @@ class ScreeningRecord:
 
     @property
     def passed(self) -> bool | None:
-        """True; without the training images nobody can tell."""
+        """True, or None where nobody can tell, because the training images were not there."""
         return True if set(self.looked_at.values()) == {TRAINING_IMAGES} else None
 
     def as_json(self) -> dict[str, Any]:
@@ -132,19 +132,19 @@ class ScreeningRecord:
             "Refused": {label: sum(counts.values()) for label, counts in self.refused.items()},
             "RefusedBecause": {label: dict(counts) for label, counts in self.refused.items() if counts},
             "Passed": self.passed,
-        } | self.gate.as_json(LIMITS_OF_GENERATION)
+        } | self.gate.as_json(OF_GENERATION)
 
 
 @dataclass(frozen=True)
 class AuditRecord:
-    """What `augment audit` found.
+    """Findings of `augment audit`.
 
     Parameters
     ----------
     set_aside : mapping
         Number of images of each class that it took out of the cohort.
     objections : tuple of str
-        Why it refuses the cohort; empty if it passes.
+        Reasons to refuse the cohort; empty if it passes.
     gate : Gate
     """
 

@@ -16,7 +16,7 @@ from ..fitting.model import FittedModel, decode
 from ..samplers.diagnostics import Diagnostics
 from ..samplers.latents import Sampler
 from ..samplers.registry import AUTO, DEFAULT_SAMPLER, SAMPLERS, fit_sampler
-from .redrawing import Screen, replace_refused
+from .redrawing import RefusedRows, replace_refused
 from .training_images import Nearest
 
 SamplingProgress = Callable[[int], AbstractContextManager[Callable[[], None]]]
@@ -40,13 +40,13 @@ class Generated:
     latents : torch.Tensor
         ``(n, D)`` that they were decoded from.
     diagnostics : Diagnostics
-        Of the sampler.
+        Diagnostics of the sampler.
     seed : int
-        What the draw derives from.
+        Seed that the draw derives from.
     model_digest : str
         SHA-256 of the weights.
     refused : mapping
-        How many other images were drawn and refused, by reason.
+        Number of other images that were drawn and refused, by reason.
     law : str
         Why ``auto`` chose the sampler; empty where it was named.
     nearest : Nearest, optional
@@ -95,7 +95,7 @@ def generate_class(
     seed: int = 0,
     device: torch.device | None = None,
     progress: SamplingProgress = _unseen,
-    screen: Screen | None = None,
+    screen: RefusedRows | None = None,
     **settings: Any,
 ) -> Generated:
     """Draw ``n`` images of a model's class.
@@ -103,9 +103,9 @@ def generate_class(
     Parameters
     ----------
     model : FittedModel
-        Of the class.
+        The class's model.
     n : int
-        How many, at least 1.
+        Number of images, at least 1.
     sampler : str
         A key of ``samplers.SAMPLERS``, or ``auto``: the law that makes people left out most probable.
     seed : int
@@ -113,12 +113,12 @@ def generate_class(
     device : torch.device, optional
         Where to decode; the chains run on the CPU.
     progress : callable
-        Of the number of the sampler's steps: a context that gives what is called after each.
+        From the number of the sampler's steps, a context that gives a function to be called after each.
     screen : callable, optional
-        Of images and their latents: why some are refused, by row. Others are drawn in their place, in further rounds; the first round,
-        which the diagnostics are of, is what is drawn without a screen.
+        From images and their latents, why some are refused, by row. Others are drawn in their place, in further rounds; the first
+        round, which the diagnostics describe, is what is drawn without a screen.
     **settings
-        Of the sampler.
+        Settings of the sampler.
 
     Raises
     ------

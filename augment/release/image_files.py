@@ -76,7 +76,7 @@ def write_images(
     Parameters
     ----------
     folder : Path
-        Of the cohort.
+        The cohort's folder.
     parts : sequence of Generated
         One a class.
     ids : mapping

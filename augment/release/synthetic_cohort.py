@@ -153,7 +153,7 @@ def write_cohort(
     skull_stripped : bool, optional
         Whether the models' images are; by default what the models know of it.
     screening : ScreeningRecord, optional
-        What was found while the images were drawn.
+        Findings of the screening while the images were drawn.
     command : str
         Recorded in the description.
     force : bool
@@ -215,7 +215,7 @@ def source_of(path: str, like: Source) -> Source:
 
 
 def drawn_from(path: str) -> list[ClassRecord]:
-    """What a synthetic cohort of ours says of each model whose participants, split and data it knows; of anything else, nothing."""
+    """The records of a synthetic cohort's classes whose model, participants, split and data it knows; none of any other cohort."""
     folder = _folder_of(path)
     records = Description.read(folder).classes.values() if is_ours(folder) else ()
     return [record for record in records if record.participants and record.split and record.data]

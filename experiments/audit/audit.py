@@ -36,7 +36,7 @@ class Power:
 
 @dataclass(frozen=True, eq=False)
 class Finding:
-    """What an audit found of one class; ``copies`` says why images are set aside, by row, ``repeated`` which repeat another ``(n,)``."""
+    """An audit's findings on one class; ``copies`` says why images are set aside, by row, ``repeated`` which repeat another ``(n,)``."""
 
     audited: AuditedClass
     views: tuple[View, ...]
@@ -80,7 +80,7 @@ def audit_class(audited: AuditedClass, spaces: Sequence[Space], gate: Gate, *, s
         The image space first: the gate's attack, and what repeats, are of it.
     gate : Gate
     seed : int
-        Of who is copied, of the noise, and of the deals of the tests.
+        Seed of the choice of people to copy, of the noise, and of the deals of the tests.
     """
     rng = np.random.default_rng(derived_seed(seed, "audit", audited.label))
     plants = _plant(audited, rng)

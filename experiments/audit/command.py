@@ -32,20 +32,20 @@ MEND = (
 
 @dataclass(frozen=True)
 class Request:
-    """What is audited, and how.
+    """The cohorts to audit, and how.
 
     Parameters
     ----------
     synthetic : tuple of Path
-        Cohorts, drawn from the same models.
+        Folders of cohorts, drawn from the same models.
     models : Path
         A folder of models, or one model.
     moved : mapping
-        Where the real cohort is by now (``ModelConfig.source``).
+        Place of the real cohort, if it has moved (``ModelConfig.source``).
     extractor : str
         As for ``augment fidelity``, or ``none``.
     weights : Path, optional
-        Of InceptionV3.
+        File with InceptionV3's weights.
     gate : Gate
     seed : int
     command : str

@@ -20,13 +20,13 @@ class View:
     ----------
     space : Space
     names : tuple of str
-        Of the people, trained on or held out.
+        Names of the people, trained on or held out.
     training : array (people,)
-        Who was trained on.
+        True of those trained on.
     to_people, among : array (n, people), (people, people)
         As in ``measures``.
     nearest_image : array (n,)
-        Which training image is nearest to each.
+        The training image that is nearest to each synthetic one.
     planted : array (k, training people)
         Distances of planted copies.
     """
@@ -51,17 +51,17 @@ class View:
 
     @cached_property
     def closeness(self) -> Closeness:
-        """Of the synthetic images to those trained on."""
+        """Closeness of the synthetic images to those trained on."""
         return Closeness.of(self.to_people[:, self.training])
 
     @cached_property
     def held_out(self) -> Closeness:
-        """Of held-out people to those trained on: the yardstick."""
+        """Closeness of held-out people to those trained on: the yardstick."""
         return Closeness.of(self.among[np.ix_(~self.training, self.training)])
 
     @cached_property
     def real_ratios(self) -> NDArray[np.float64]:
-        """What real people's ratios are: of the held-out to those trained on, and of these to each other."""
+        """Ratios of real people: of the held-out to those trained on, and of these to each other."""
         return np.concatenate([self.held_out.ratio, Closeness.of(self.among_training).ratio])
 
     @cached_property

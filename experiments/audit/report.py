@@ -74,7 +74,7 @@ def measures_table(finding: Finding) -> pd.DataFrame:
 
 
 def power_table(finding: Finding) -> pd.DataFrame:
-    """Which planted copies were found."""
+    """The share of planted copies that were found, by kind."""
     rows = [
         {
             "planted copies": power.kind,

@@ -1,4 +1,4 @@
-"""What the gate says of a whole cohort, from the findings of its classes."""
+"""The gate's verdict on a whole cohort, from the findings on its classes."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,19 +10,19 @@ from .audit import Finding
 
 @dataclass(frozen=True, eq=False)
 class Verdict:
-    """Of one cohort.
+    """The verdict on one cohort.
 
     Parameters
     ----------
     cohort : str
     findings : tuple of Finding
-        Of its classes.
+        Findings on its classes.
     already : tuple of int
-        How many images of each had been set aside before.
+        Number of images of each that had been set aside before.
     objections : tuple of str
-        Why the gate refuses it; empty if it does not.
+        Reasons of the gate to refuse it; empty if it passes.
     sentence : str
-        The verdict.
+        The verdict in words.
     """
 
     cohort: str
