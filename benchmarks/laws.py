@@ -22,9 +22,9 @@ from measuring import Row, publish, table
 from tinycohort.augment.autoencoders import GaussianAutoencoder
 from tinycohort.augment.fitting.assessment import posterior_of
 from tinycohort.augment.fitting.model import FittedModel, decode, encode
+from tinycohort.augment.fitting.model_folders import load_models
 from tinycohort.augment.fitting.nearest import nearest_images
 from tinycohort.augment.release.generation import generate_class
-from tinycohort.augment.release.outputs import load_models
 from tinycohort.augment.samplers.latents import Latents
 from tinycohort.augment.samplers.registry import samplers_for
 from tinycohort.datasets.readers import read_cohort

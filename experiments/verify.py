@@ -8,23 +8,22 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
 import pandas as pd
 
 from ..augment import console
 from ..augment.fitting.model import FittedModel
 from ..augment.fitting.model_config import ModelConfig
-from ..augment.release.outputs import model_folders
+from ..augment.fitting.model_folders import model_folders
+from ..augment.release.description import DESCRIPTION, ClassRecord
+from ..augment.release.participants_table import TABLE
+from ..augment.release.synthetic_cohort import SyntheticCohort, may_be_synthetic
 from ..datasets.check import examine
 from ..datasets.cohort import Cohort
 from ..datasets.common.custody import differences, is_sealed
 from ..datasets.common.errors import DataError, TinycohortError
 from ..datasets.common.files import MANIFEST
-from ..datasets.common.untrusted import read_json
-from ..datasets.layouts.participants import read_table
 from ..datasets.readers import Source, read_cohort
 from ..datasets.splits import Split
-from ..datasets.synthetic_mark import is_marked
 from .augmentation_study.protocols import cells_of
 from .augmentation_study.results import tidy_results
 from .engine.study_folder import all_runs, is_study, planned_runs, read_config
@@ -85,7 +84,7 @@ def findings_of(path: Path, *, models: Path | None = None, data: str | None = No
     elif folders := model_folders(path):
         for folder in folders:
             yield from _of_model(folder, data)
-    elif (path / "dataset_description.json").is_file() and (is_sealed(path) or read_cohort(path).synthetic):
+    elif may_be_synthetic(path):
         yield from _of_cohort(path, models)
     else:
         raise DataError(f"{path} is neither a model, nor a folder of models, a synthetic cohort or a study; give one of these.")
@@ -168,46 +167,32 @@ def _of_cohort(folder: Path, models: Path | None) -> Iterator[Finding]:
     if any(finding.matches is False for finding in files):
         return
     try:
-        cohort, description = read_cohort(folder), read_json(folder / "dataset_description.json")
-        classes = description["Classes"]
-        found = [_of_table(place, folder, cohort, classes), _of_marks(place, folder, cohort, description)]
-    except (TinycohortError, OSError, AttributeError, LookupError, TypeError, ValueError) as error:
+        cohort, made = read_cohort(folder), SyntheticCohort.read(folder)
+    except TinycohortError as error:
         yield Finding(place, "contents", f"its description or its table is not what `augment generate` writes ({error})", False)
         return
-    yield from found
-    yield from _of_origin(place, classes, models)
+    yield _of_table(place, made, cohort)
+    yield _of_marks(place, made, cohort)
+    yield from _of_origin(place, made.description.classes, models)
 
 
-def _of_table(place: str, folder: Path, cohort: Cohort, classes: Mapping[str, Any]) -> Finding:
+def _of_table(place: str, made: SyntheticCohort, cohort: Cohort) -> Finding:
     """Are there as many rows of each class, with the seed and the model, as the description has it?"""
-    table = pd.DataFrame(read_table(folder / "participants.tsv"))
-    found = {str(label): len(rows) for label, rows in table.groupby("label")}
-    told = {label: int(part["n"]) for label, part in classes.items() if part["n"]}
-    drawn = {(label, str(part["seed"]), str(part["model"])[:16]) for label, part in classes.items()}
-    same = found == told and set(table[["label", "seed", "model"]].itertuples(index=False, name=None)) <= drawn
-    images = ", ".join(f"{n} of {label}" for label, n in found.items())
+    same = made.table_agrees()
+    images = ", ".join(f"{n} of {label}" for label, n in made.counts().items())
     trouble = f"; {len(cohort.problems)} problems, which `augment check` lists" if cohort.problems else ""
-    differs = "" if same else ", not as dataset_description.json has it"
-    return Finding(place, "participants.tsv", images + differs + trouble, same and not cohort.problems)
+    differs = "" if same else f", not as {DESCRIPTION} has it"
+    return Finding(place, TABLE, images + differs + trouble, same and not cohort.problems)
 
 
-def _of_marks(place: str, folder: Path, cohort: Cohort, description: Mapping[str, Any]) -> Finding:
+def _of_marks(place: str, made: SyntheticCohort, cohort: Cohort) -> Finding:
     """Does everything say that it is synthetic: the description, every row, and every image?"""
-    lacking = []
-    if description.get("Synthetic") is not True:
-        lacking.append("dataset_description.json")
-    if set(read_table(folder / "participants.tsv").get("synthetic", [])) != {"true"}:
-        lacking.append("participants.tsv")
-    if cohort.arrays is not None:
-        with np.load(folder / "images.npz", allow_pickle=False) as arrays:
-            lacking += [] if "synthetic" in arrays.files and arrays["synthetic"].all() else ["images.npz"]
-    else:
-        lacking += [Path(image).name for image in cohort.table["image"] if image is not None and not is_marked(Path(image))]
+    lacking = made.unmarked(Path(image) for image in cohort.table["image"] if isinstance(image, str))
     told = ", ".join(lacking[:3]) + (f" and {len(lacking) - 3} more" if len(lacking) > 3 else "")
     return Finding(place, "marks", f"not said to be synthetic by {told}" if lacking else "all say that they are synthetic", not lacking)
 
 
-def _of_origin(place: str, classes: Mapping[str, Any], models: Path | None) -> Iterator[Finding]:
+def _of_origin(place: str, classes: Mapping[str, ClassRecord], models: Path | None) -> Iterator[Finding]:
     if models is None:
         yield Finding(place, "models", "name the models with --models to see whether it was drawn from them", None)
         return
@@ -230,7 +215,8 @@ def _of_origin(place: str, classes: Mapping[str, Any], models: Path | None) -> I
             "split": config.split.get("digest", ""),
             "data": config.data.get("digest", ""),
         }
-        differing = [name for name, digest in digests.items() if told.get(name, digest) != digest]
+        # An earlier version did not record them all.
+        differing = [name for name, digest in digests.items() if getattr(told, name) not in ("", digest)]
         found = f"the digest of {', '.join(differing)} is another" if differing else f"that of {models}, as are its people, split and data"
         yield Finding(place, f"model of {label}", found, not differing)
 

@@ -76,7 +76,7 @@ def fidelity_command(
 ) -> None:
     """Measure how good synthetic images are: Fréchet distance, KID, PRD and others, beside what real images score."""
     from ...experiments.fidelity import command as compare
-    from ..release.outputs import source_of
+    from ..release.synthetic_cohort import source_of
 
     source = reading.source(real)
     request = compare.Request(

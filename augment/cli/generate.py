@@ -228,7 +228,7 @@ def interpolate_command(
     """Decode along curves between two people's codes: straight, geodesic, and through the data."""
     from ...datasets.common.errors import UsageError
     from ..commands.interpolate import interpolate_class
-    from ..release.outputs import load_models
+    from ..fitting.model_folders import load_models
 
     named, kinds = ends.named(), curves.kinds()
     if file_format not in (None, "nifti", "png"):

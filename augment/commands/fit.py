@@ -22,10 +22,10 @@ from ..fitting.fit import Hooks, fit_class
 from ..fitting.model import FittedModel
 from ..fitting.model_card import model_card
 from ..fitting.model_config import ModelConfig, poor_fit_warnings
+from ..fitting.model_folders import is_model, model_folders
 from ..fitting.plan import FEWEST_IMAGES, FitPlan
 from ..fitting.settings import FitSettings
 from ..fitting.training import RESUME_POINT, Record
-from ..release.outputs import is_model, model_folders
 from .check import shapes_told
 from .show import show_laws
 

@@ -1,27 +1,28 @@
 """``augment generate``: a synthetic cohort, screened as it is drawn."""
 
-import shutil
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
+import numpy as np
 
 from ...datasets.common.compute import choose_device
 from ...datasets.common.errors import DataError, TinycohortError, UsageError
-from ...datasets.common.files import named, refuse_existing, whole_file, whole_folder
+from ...datasets.common.files import named
 from ...datasets.readers import read_cohort
-from ...datasets.transforms import Images, prepare
+from ...datasets.transforms import prepare
 from .. import console
 from ..fitting.model import FittedModel
 from ..fitting.model_config import poor_fit_warnings
-from ..release.gate import OF_GENERATION, Gate
+from ..fitting.model_folders import load_models
+from ..release.gate import Gate, ScreeningRecord
 from ..release.generation import Generated, generate_class, top_up
-from ..release.outputs import is_synthetic, load_models
-from ..release.quarantine import quarantine_of, record
-from ..release.screening import TRAINING_IMAGES, Screen, screen_of
-from ..release.synthetic_cohort import Format, write_cohort
+from ..release.image_files import Format
+from ..release.screening import Screen, screen_of
+from ..release.synthetic_cohort import refuse_occupied, write_cohort
+from ..release.training_images import TrainingImages
 from ..samplers.manifold import HOLDS
 from ..samplers.registry import DEFAULT_SAMPLER
 
@@ -55,10 +56,7 @@ def generate_cohort(
         If the copies are too many; nothing is written then, and what was there stays.
     """
     gate, out = gate or Gate(), named(out)
-    audit_file, quarantine = out.with_name(f"{out.name}.audit.csv"), quarantine_of(out)
-    refuse_existing(out, force=force, ours=is_synthetic)
-    refuse_existing(audit_file, force=force)
-    refuse_existing(quarantine, force=force, ours=is_synthetic)
+    refuse_occupied(out, force=force)
     if n is not None and n < 1:
         raise UsageError(f"-n must be 1 or more, not {n}.")
     models = load_models(models_folder, labels)
@@ -79,26 +77,28 @@ def generate_cohort(
     wanted = {label: count for label, count in wanted.items() if count > 0}
     if not wanted:
         raise UsageError("The classes are balanced already, so there is nothing to generate; give -n to enlarge them all.")
-    references = {label: _training_images(models[label], moved or {}) for label in wanted}
-    screens = {label: screen_of(models[label], *references[label], gate, n=count) for label, count in wanted.items()}
+    training = {label: _training_images(models[label], moved or {}) for label in wanted}
+    screens = {label: screen_of(models[label], training[label], gate, n=count) for label, count in wanted.items()}
     settings = dict(sampler_settings or {})
     generated = [_generate_one(models[label], count, sampler, seed, place, screens[label], settings) for label, count in wanted.items()]
-    known = {label: images for label, (images, _) in references.items() if images is not None}
-    with whole_folder(out, force=force) as folder:
-        audit = write_cohort(
-            folder, generated, models, file_format=file_format, training_images=known, skull_stripped=skull_stripped, command=command
-        )
-        record(folder, _screening(generated, screens, gate))
-    if force:
-        # What belonged to the cohort that was replaced names participants by the same synthetic ids.
-        audit_file.unlink(missing_ok=True)
-        shutil.rmtree(quarantine, ignore_errors=True)
-    if len(audit):
-        people = {label: participants for label, (_, participants) in references.items()}
-        nearest = [people[label][row] for label, row in zip(audit["label"], audit.pop("nearest_training_row"), strict=True)]
-        with whole_file(audit_file) as temporary:
-            audit.assign(nearest_training_participant=nearest).to_csv(temporary, index=False)
-    _show_sampling(generated, models, audit)
+    generated = [_measured(part, training[part.label]) for part in generated]
+    screening = ScreeningRecord(
+        looked_at={label: screen.looked_at for label, screen in screens.items()},
+        drawn={part.label: part.drawn for part in generated},
+        refused={part.label: part.refused for part in generated},
+        gate=gate,
+    )
+    write_cohort(
+        out,
+        generated,
+        models,
+        file_format=file_format,
+        skull_stripped=skull_stripped,
+        screening=screening,
+        command=command,
+        force=force,
+    )
+    _show_sampling(generated, models)
     for part in generated:
         refused = [f"{count} as {reason}" for reason, count in part.refused.items()]
         found = f"refused and drawn again: {', '.join(refused)}" if refused else "none refused"
@@ -116,21 +116,12 @@ def _generate_one(model: FittedModel, n: int, sampler: str, seed: int, device: A
     return part
 
 
-def _screening(generated: Sequence[Generated], screens: Mapping[str, Screen], gate: Gate) -> dict[str, Any]:
-    """What a cohort's description says of the images that were refused, and are not in it."""
-    looked_at = {part.label: screens[part.label].looked_at for part in generated}
-    return {
-        "By": "augment generate",
-        "LookedAt": looked_at,
-        "Drawn": {part.label: part.drawn for part in generated},
-        "Refused": {part.label: sum(part.refused.values()) for part in generated},
-        "RefusedBecause": {part.label: dict(part.refused) for part in generated if part.refused},
-        # Without the training images nobody can tell.
-        "Passed": True if set(looked_at.values()) == {TRAINING_IMAGES} else None,
-    } | gate.record(OF_GENERATION)
+def _measured(part: Generated, training: TrainingImages | None) -> Generated:
+    """The same images with their distances to those that the model was trained on, where these are known."""
+    return part if training is None else replace(part, nearest=training.nearest(part.images))
 
 
-def _training_images(model: FittedModel, moved: Mapping[str, Any]) -> tuple[Images | None, list[str]]:
+def _training_images(model: FittedModel, moved: Mapping[str, Any]) -> TrainingImages | None:
     """The images that a model was trained on, read again, with their participants; ``None`` if they cannot be had."""
     label = model.config.label
     try:
@@ -139,20 +130,19 @@ def _training_images(model: FittedModel, moved: Mapping[str, Any]) -> tuple[Imag
         members = members.of_participants([p for p in members.table["participant_id"] if model.config.participants.trained_on(p)])
         if len(members) != model.config.data["n_train"]:
             raise DataError(f"{len(members)} of the {model.config.data['n_train']} images are there")
-        return prepare(members, model.config.preparation), members.people
+        return TrainingImages(prepare(members, model.config.preparation), tuple(members.people))
     except (TinycohortError, OSError, TypeError) as error:
         console.warn(
             f"{label}: the training images cannot be read again ({error}); no distances to them are given, "
             "and copies of them are not seen, but by latents. Name them with --data (and --table)."
         )
-        return None, []
+        return None
 
 
-def _show_sampling(generated: Sequence[Generated], models: Mapping[str, FittedModel], audit: pd.DataFrame) -> None:
+def _show_sampling(generated: Sequence[Generated], models: Mapping[str, FittedModel]) -> None:
     rows = []
     for part in generated:
         found = part.diagnostics
-        near = audit.loc[audit["label"] == part.label, "distance"]
         fit = models[part.label].config.diagnostics
         rows.append(
             (
@@ -162,7 +152,7 @@ def _show_sampling(generated: Sequence[Generated], models: Mapping[str, FittedMo
                 part.drawn,
                 f"{1 - len(part.images) / part.drawn:.1%}",
                 *("-" if v is None else f"{v:.2f}" for v in (found.off_manifold, found.effective_centroids, found.r_hat)),
-                f"{near.median():.4f}" if len(near) else "-",
+                "-" if part.nearest is None else f"{np.median(part.nearest.distances):.4f}",
                 f"{fit['held_out_decoded_nearest_median']:.4f}",
                 f"{fit['held_out_nearest_median']:.4f}",
             )

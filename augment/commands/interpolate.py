@@ -27,7 +27,8 @@ from ..fitting.figures import PathRow, save_paths
 from ..fitting.model import FittedModel, decode
 from ..fitting.model_config import poor_fit_warnings
 from ..geometry.interpolation import COLOURS, KINDS, NOT_FOUND, TITLES, Cost, Interpolation, interpolate, outside_support
-from ..release.synthetic_cohort import FileFormat, default_format, write_image
+from ..release.description import DESCRIPTION
+from ..release.image_files import FileFormat, default_format, write_image
 
 ALIKE = 0.02  # of the distance of the ends: curves that differ by less share a row of the figure
 
@@ -107,7 +108,7 @@ def interpolate_class(
     moved : mapping, optional
         Where the named images are by now (``ModelConfig.source``).
     file_format : {"nifti", "png"}, optional
-        As ``synthetic_cohort.default_format``.
+        As ``image_files.default_format``.
     command : str
         Recorded in the description.
 
@@ -151,7 +152,7 @@ def interpolate_class(
         table.assign(pair=table["pair"] + 1).to_csv(folder / "curves.csv", index=False)
         file_format = file_format or default_format(model.config.space)
         _write_images(folder / "images", images, n_steps, file_format, model.config.data.get("skull_stripped"))
-        write_json(folder / "dataset_description.json", _description(model, command))
+        write_json(folder / DESCRIPTION, _description(model, command))
         (folder / "README.md").write_text(README.format(label=model.config.label, n_steps=n_steps), encoding="utf-8")
     _tell(costs, ends)
     console.say(f"Wrote the figure paths.png, the table curves.csv and {sum(map(len, images.values()))} images to {out}.")

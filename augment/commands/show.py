@@ -14,7 +14,8 @@ from .. import console
 from ..autoencoders import AUTOENCODERS
 from ..fitting.figures import SheetRow, save_contact_sheet, save_latent_map, save_loss_curve
 from ..fitting.model import FittedModel
-from ..release.outputs import load_models, source_of
+from ..fitting.model_folders import load_models
+from ..release.synthetic_cohort import source_of
 from ..samplers.law_scores import COLUMNS
 from ..samplers.registry import SAMPLERS, samplers_for
 from ..settings import settings_of

@@ -40,11 +40,11 @@ class Closeness:
     Parameters
     ----------
     distance : array (n,)
-        To the nearest person.
+        Distance to the nearest person.
     ratio : array (n,)
-        Of that distance to the one to the second nearest person, in [0, 1]; 0 at distance 0.
+        Ratio of that distance to the one to the second nearest person, in [0, 1]; 0 at distance 0.
     person : array (n,)
-        Which person is nearest: a column of the distances.
+        The nearest person: a column of the distances.
     """
 
     distance: NDArray[np.float64]
@@ -53,7 +53,7 @@ class Closeness:
 
     @classmethod
     def of(cls, distances: ArrayLike) -> "Closeness":
-        """From distances ``(n, people)`` to two people or more; infinite to whom an image must not be compared with."""
+        """The closeness by distances ``(n, people)`` to two people or more; infinite where an image must not be compared."""
         distances = np.asarray(distances, dtype=np.float64)
         first, second = np.partition(distances, 1, axis=1)[:, :2].T
         ratio = np.divide(first, second, out=np.zeros_like(first), where=first > 0)
@@ -61,7 +61,7 @@ class Closeness:
 
     @classmethod
     def joined(cls, parts: "Sequence[Closeness]") -> "Closeness":
-        """Of the images of all parts, which were compared with the same people."""
+        """The closeness of the images of all parts, which were compared with the same people."""
         return cls(*(np.concatenate([getattr(part, name) for part in parts]) for name in ("distance", "ratio", "person")))
 
 
@@ -112,9 +112,9 @@ def closeness_p(ratio: ArrayLike, real: ArrayLike) -> NDArray[np.float64]:
     Parameters
     ----------
     ratio : array (n,)
-        Of the images.
+        Ratios of the images.
     real : array (m,)
-        Of real people, each to the others.
+        Ratios of real people, each to the others.
 
     Notes
     -----
@@ -131,20 +131,21 @@ def closeness_p(ratio: ArrayLike, real: ArrayLike) -> NDArray[np.float64]:
 
 
 def copies(closeness: Closeness, p: ArrayLike, names: Sequence[str], gate: Gate, *, where: str, looks: int) -> dict[int, str]:
-    """Which images copy somebody, and why: their ratio is at most the gate's, and too small for a new person's.
+    """The images that copy somebody, by row, and why: their ratio is at most the gate's, and too small for a new person's.
 
     Parameters
     ----------
     closeness : Closeness
     p : array (n,)
-        Of ``closeness_p``.
+        p-values of ``closeness_p``.
     names : sequence of str
-        Of the people.
+        Names of the people.
     gate : Gate
     where : str
-        What the distances are of, for the reason.
+        Where the distances were measured, for the reason.
     looks : int
-        Over how many p-values the gate's ``level`` is shared out (Bonferroni): the images, times the spaces that they are looked at in.
+        Number of p-values over which the gate's ``level`` is shared out (Bonferroni): the images, times the spaces in which they are
+        looked at.
     """
     found = (np.asarray(p) <= gate.level / looks) & (closeness.ratio <= gate.ratio)
     return {
@@ -155,24 +156,24 @@ def copies(closeness: Closeness, p: ArrayLike, names: Sequence[str], gate: Gate,
 
 @dataclass(frozen=True, eq=False)
 class Patients:
-    """Those trained on, as images are compared with them: ``standardised`` images ``(m, voxels)``, and of whom each is ``(m,)``."""
+    """The people trained on, as images are compared with them: ``standardised`` images ``(m, voxels)``, and whose each is ``(m,)``."""
 
     images: NDArray[np.float32]
     people: NDArray[np.str_]
 
     @classmethod
     def of(cls, images: Tensor, people: Sequence[str]) -> "Patients":
-        """Of images ``(m, 1, ...)`` and their participants."""
+        """The patients of images ``(m, 1, ...)``, by participant."""
         return cls(standardised(images.numpy()), np.asarray(people).astype(str))
 
     @cached_property
     def ratios(self) -> NDArray[np.float64]:
-        """Their own, among themselves: what is usual."""
+        """Their own ratios, among themselves: what is usual."""
         return usual_ratios(self.images, self.people)
 
 
 def screen_images(images: Tensor, patients: Patients, gate: Gate, *, looks: int) -> dict[int, str]:
-    """Which images ``(n, 1, ...)`` copy a patient, and why: in brightness and contrast of their own, but in place.
+    """The images ``(n, 1, ...)`` that copy a patient, by row, and why: in brightness and contrast of their own, but in place.
 
     Nothing can be told, and nothing is found, if there are fewer than 3 patients. ``looks`` is as for ``copies``.
     """
@@ -202,7 +203,7 @@ def usual_ratios(images: NDArray[np.float32], people: NDArray[np.str_]) -> NDArr
 
 
 def screen_latents(z: Tensor, posterior: Posterior, gate: Gate, *, looks: int) -> dict[int, str]:
-    """Which latents ``(n, D)`` decode to the reconstruction of one patient: nearer to a posterior's mean than its draws come.
+    """The latents ``(n, D)`` that decode to the reconstruction of one patient, by row: nearer to a posterior's mean than its draws come.
 
     The squared distance in standard deviations follows the chi-squared law with D degrees for draws of that posterior, so that of ``looks``
     such draws any is called a reconstruction with probability ``gate.level`` at most: every patient is looked at. Where the latent may as

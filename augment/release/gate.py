@@ -1,17 +1,18 @@
-"""The gate of a synthetic cohort: its thresholds, each with a default that only a written reason can change."""
+"""The gate of a synthetic cohort: its limits, each with a default that only a written reason can change, and what it records."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass, fields, replace
-from typing import Any
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
+from typing import Any, Protocol
 
 from ...datasets.common.errors import UsageError
 
 OF_GENERATION = ("level", "ratio")  # what `augment generate` looks at; the rest is the audit's
+TRAINING_IMAGES = "training images"
 
 
 @dataclass(frozen=True)
 class Gate:
-    """Thresholds, all between 0 and 1.
+    """Limits, all between 0 and 1.
 
     Parameters
     ----------
@@ -29,7 +30,7 @@ class Gate:
     power : float
         The share of planted copies that the audit must find to be believed.
     reason : str
-        Why thresholds were changed; empty if none was.
+        Reason why limits were changed; empty if none was.
     """
 
     level: float = 0.05
@@ -42,7 +43,7 @@ class Gate:
 
     @classmethod
     def parse(cls, texts: Sequence[str], reason: str, names: Sequence[str] = ()) -> "Gate":
-        """Thresholds as a user changes them, ``name=value``.
+        """Limits as a user changes them, ``name=value``.
 
         Parameters
         ----------
@@ -50,14 +51,14 @@ class Gate:
         reason : str
             In the user's words.
         names : sequence of str
-            Which may be changed; by default all.
+            Limits that may be changed; by default all.
 
         Raises
         ------
         UsageError
-            For an unknown threshold, a value outside of [0, 1], or a change without a reason.
+            For an unknown limit, a value outside of [0, 1], or a change without a reason.
         """
-        names = names or NAMES
+        names = names or LIMITS
         changes: dict[str, Any] = {}
         for text in texts:
             name, _, value = text.partition("=")
@@ -73,11 +74,87 @@ class Gate:
             raise UsageError('--gate and --reason go together: say why, as --reason "stays inside the hospital".')
         return replace(cls(), **changes, reason=reason.strip())
 
-    def record(self, names: Sequence[str] = ()) -> dict[str, Any]:
-        """What a dataset description says of these thresholds (by default of all): their values, which were changed, and why."""
-        values = {name: getattr(self, name) for name in names or NAMES}
+    def limits(self, names: Sequence[str] = ()) -> dict[str, float]:
+        """The limits by name; by default all."""
+        return {name: getattr(self, name) for name in names or LIMITS}
+
+    def as_json(self, names: Sequence[str] = ()) -> dict[str, Any]:
+        """The limits (by default all) as a record has them: their values, which were changed, and why."""
+        values = self.limits(names)
         changed = [name for name, value in values.items() if value != getattr(Gate(), name)]
         return {"Thresholds": values} | ({"Changed": changed, "Reason": self.reason} if self.reason else {})
 
 
-NAMES = tuple(field.name for field in fields(Gate) if field.name != "reason")
+LIMITS = tuple(field.name for field in fields(Gate) if field.name != "reason")
+
+
+class GateRecord(Protocol):
+    """Findings of a gate for the cohort's description; they name nobody, because they are handed on with the images."""
+
+    def as_json(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        ...
+
+
+@dataclass(frozen=True)
+class ScreeningRecord:
+    """Findings of `augment generate` while it drew; what it refused never was in the cohort.
+
+    Parameters
+    ----------
+    looked_at : mapping
+        Name of what the images of each class were compared with.
+    drawn : mapping
+        Number of images drawn of each class, the refused among them.
+    refused : mapping
+        Number of refused images of each class, by reason.
+    gate : Gate
+    """
+
+    looked_at: Mapping[str, str]
+    drawn: Mapping[str, int]
+    refused: Mapping[str, Mapping[str, int]]
+    gate: Gate = field(default_factory=Gate)
+
+    @property
+    def passed(self) -> bool | None:
+        """True, or None where nobody can tell, because the training images were not there."""
+        return True if set(self.looked_at.values()) == {TRAINING_IMAGES} else None
+
+    def as_json(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        return {
+            "By": "augment generate",
+            "LookedAt": dict(self.looked_at),
+            "Drawn": dict(self.drawn),
+            "Refused": {label: sum(counts.values()) for label, counts in self.refused.items()},
+            "RefusedBecause": {label: dict(counts) for label, counts in self.refused.items() if counts},
+            "Passed": self.passed,
+        } | self.gate.as_json(OF_GENERATION)
+
+
+@dataclass(frozen=True)
+class AuditRecord:
+    """Findings of `augment audit`.
+
+    Parameters
+    ----------
+    set_aside : mapping
+        Number of images of each class that it took out of the cohort.
+    objections : tuple of str
+        Reasons to refuse the cohort; empty if it passes.
+    gate : Gate
+    """
+
+    set_aside: Mapping[str, int]
+    objections: tuple[str, ...] = ()
+    gate: Gate = field(default_factory=Gate)
+
+    def as_json(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        return {
+            "By": "augment audit",
+            "SetAside": dict(self.set_aside),
+            "Passed": not self.objections,
+            "Objections": list(self.objections),
+        } | self.gate.as_json()

@@ -16,9 +16,10 @@ from ..fitting.model import FittedModel, decode
 from ..samplers.diagnostics import Diagnostics
 from ..samplers.latents import Sampler
 from ..samplers.registry import AUTO, DEFAULT_SAMPLER, SAMPLERS, fit_sampler
-from .redrawing import Screen, replace_refused
+from .redrawing import RefusedRows, replace_refused
+from .training_images import Nearest
 
-Progress = Callable[[int], AbstractContextManager[Callable[[], None]]]
+SamplingProgress = Callable[[int], AbstractContextManager[Callable[[], None]]]
 
 
 @contextmanager
@@ -39,15 +40,17 @@ class Generated:
     latents : torch.Tensor
         ``(n, D)`` that they were decoded from.
     diagnostics : Diagnostics
-        Of the sampler.
+        Diagnostics of the sampler.
     seed : int
-        What the draw derives from.
+        Seed that the draw derives from.
     model_digest : str
         SHA-256 of the weights.
     refused : mapping
-        How many other images were drawn and refused, by reason.
+        Number of other images that were drawn and refused, by reason.
     law : str
         Why ``auto`` chose the sampler; empty where it was named.
+    nearest : Nearest, optional
+        How close the images come to those that the model was trained on, where these are known.
     """
 
     label: str
@@ -58,6 +61,7 @@ class Generated:
     model_digest: str
     refused: Mapping[str, int] = field(default_factory=dict)
     law: str = ""
+    nearest: Nearest | None = None
 
     @property
     def drawn(self) -> int:
@@ -90,8 +94,8 @@ def generate_class(
     sampler: str = DEFAULT_SAMPLER,
     seed: int = 0,
     device: torch.device | None = None,
-    progress: Progress = _unseen,
-    screen: Screen | None = None,
+    progress: SamplingProgress = _unseen,
+    screen: RefusedRows | None = None,
     **settings: Any,
 ) -> Generated:
     """Draw ``n`` images of a model's class.
@@ -99,9 +103,9 @@ def generate_class(
     Parameters
     ----------
     model : FittedModel
-        Of the class.
+        The class's model.
     n : int
-        How many, at least 1.
+        Number of images, at least 1.
     sampler : str
         A key of ``samplers.SAMPLERS``, or ``auto``: the law that makes people left out most probable.
     seed : int
@@ -109,12 +113,12 @@ def generate_class(
     device : torch.device, optional
         Where to decode; the chains run on the CPU.
     progress : callable
-        Of the number of the sampler's steps: a context that gives what is called after each.
+        From the number of the sampler's steps, a context that gives a function to be called after each.
     screen : callable, optional
-        Of images and their latents: why some are refused, by row. Others are drawn in their place, in further rounds; the first round,
-        which the diagnostics are of, is what is drawn without a screen.
+        From images and their latents, why some are refused, by row. Others are drawn in their place, in further rounds; the first
+        round, which the diagnostics describe, is what is drawn without a screen.
     **settings
-        Of the sampler.
+        Settings of the sampler.
 
     Raises
     ------
@@ -148,7 +152,7 @@ def draw_latents(
     *,
     sampler: str = DEFAULT_SAMPLER,
     seed: int = 0,
-    progress: Progress = _unseen,
+    progress: SamplingProgress = _unseen,
     **settings: Any,
 ) -> tuple[Tensor, Diagnostics]:
     """The latents ``(n, D)`` that ``generate_class`` decodes without a screen, and how they were drawn; arguments as there."""
@@ -162,7 +166,9 @@ def _require_some(n: int) -> None:
         raise UsageError(f"The number of images must be 1 or more, not {n}.")
 
 
-def _sample(model: FittedModel, fitted: Sampler, n: int, generator: torch.Generator, progress: Progress) -> tuple[Tensor, Diagnostics]:
+def _sample(
+    model: FittedModel, fitted: Sampler, n: int, generator: torch.Generator, progress: SamplingProgress
+) -> tuple[Tensor, Diagnostics]:
     """Latents in the space of codes, as they are decoded."""
     with progress(fitted.n_steps) as advance:
         latents, diagnostics = fitted.sample(n, generator, advance)

@@ -17,28 +17,29 @@ ENOUGH_DRAWS = 200  # to blame the law: of fewer, more than half may be refused 
 TOLERATED_SHARE = 0.5  # of the draws, that may be refused
 FEWEST_A_ROUND = 16  # for one more image, whole chains are run: some to spare cost hardly more, and may save another round
 
-Screen = Callable[[Tensor, Tensor], Mapping[int, str]]
+RefusedRows = Callable[[Tensor, Tensor], Mapping[int, str]]  # from images and latents; a screening.Screen is one
 Draw = Callable[[int, int], tuple[Tensor, Tensor]]
 
 
-def replace_refused(pixels: Tensor, latents: Tensor, draw: Draw, screen: Screen, model: FittedModel, law: Sampler) -> Counter[str]:
+def replace_refused(pixels: Tensor, latents: Tensor, draw: Draw, screen: RefusedRows, model: FittedModel, law: Sampler) -> Counter[str]:
     """Put other draws, in place, where a screen refuses an image; what is kept stays where it is.
 
     Parameters
     ----------
     pixels, latents : torch.Tensor
-        Images ``(n, 1, ...)`` and what they were decoded from ``(n, D)``: the first round. Both are changed.
+        The first round: images ``(n, 1, ...)`` and the latents ``(n, D)`` that they were decoded from. Both are changed.
     draw : callable
-        From the number of a further round, 1 and up, and a size: so many images and latents.
+        From the number of a further round, 1 and up, and a size, so many images and latents.
     screen : callable
-        From images and latents to why some are refused, by row.
+        From images and latents, why some are refused, by row.
     model, law
-        That they were drawn with, for the error.
+        The model and the sampler that they were drawn with, for the error.
 
     Returns
     -------
     Counter
-        How many were refused, by reason: with the n that are kept, all that were drawn. The last round ends with the last image needed.
+        Number of refused images by reason: with the n that are kept, all that were drawn. The last round ends with the last image
+        needed.
 
     Raises
     ------

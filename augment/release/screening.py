@@ -1,30 +1,28 @@
-"""What a drawn image is compared with before it is kept: what its model was trained on or, where that cannot be read, the latents of it."""
+"""Comparison of drawn images, before they are kept, with their model's training images or, where these cannot be read, with its latents."""
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
 from torch import Tensor
 
-from ...datasets.transforms import Images
 from ..fitting.model import FittedModel
 from .copying import Patients, screen_images, screen_latents
-from .gate import Gate
-
-TRAINING_IMAGES = "training images"
+from .gate import TRAINING_IMAGES, Gate
+from .training_images import TrainingImages
 
 
 @dataclass(frozen=True)
 class Screen:
-    """Tells which of the drawn images show a patient, and why, in words that name nobody: they are handed on with the cohort.
+    """A test of drawn images for whether they show a patient; its reasons name nobody, because they are handed on with the cohort.
 
     Parameters
     ----------
     looked_at : str
-        What drawn images are compared with.
+        Name of what drawn images are compared with.
     reason : str
-        What is wrong with those that are found.
+        Fault of those that are found.
     find : callable
-        Of images ``(n, 1, ...)`` and the latents ``(n, D)`` that they were decoded from: the rows of those that show a patient.
+        From images ``(n, 1, ...)`` and the latents ``(n, D)`` that they were decoded from, the rows of those that show a patient.
     """
 
     looked_at: str
@@ -36,24 +34,22 @@ class Screen:
         return dict.fromkeys(sorted(self.find(pixels, latents)), self.reason)
 
 
-def screen_of(model: FittedModel, images: Images | None, people: Sequence[str], gate: Gate, *, n: int) -> Screen:
+def screen_of(model: FittedModel, training: TrainingImages | None, gate: Gate, *, n: int) -> Screen:
     """The screen of a model's draws.
 
     Parameters
     ----------
     model : FittedModel
-    images : Images, optional
-        That it was trained on; without them the latents tell, and of a model without posteriors nothing does.
-    people : sequence of str
-        Whose they are.
+    training : TrainingImages, optional
+        The model's own; without them its latents are compared, and without posteriors nothing is.
     gate : Gate
     n : int
-        How many images are asked for. The gate's ``level`` is shared out over so many, in every round of drawing alike: by the size of
-        the round, an image would be kept among many and refused among few, and what replaces a copy would be held to another law.
+        Number of images that are asked for. The gate's ``level`` is shared out over so many, in every round of drawing alike: by the
+        size of the round, an image would be kept among many and refused among few, and what replaces a copy would be held to another law.
     """
     posterior = model.latents.posterior_of_codes
-    if images is not None:
-        patients = Patients.of(images.pixels, people)
+    if training is not None:
+        patients = Patients.of(training.images.pixels, training.people)
         return Screen(TRAINING_IMAGES, "a copy of a training image", lambda pixels, _: screen_images(pixels, patients, gate, looks=n))
     if posterior is not None:
         return Screen(

@@ -17,7 +17,7 @@ from ..engine.statistics import holm
 from . import measures, planted
 from .distances import View, look
 from .findings import Measure, score
-from .material import Subject
+from .material import AuditedClass
 from .membership import Attack
 from .spaces import Space
 
@@ -36,9 +36,9 @@ class Power:
 
 @dataclass(frozen=True, eq=False)
 class Finding:
-    """What an audit found of one class; ``copies`` says why images are set aside, by row, ``repeated`` which repeat another ``(n,)``."""
+    """An audit's findings on one class; ``copies`` says why images are set aside, by row, ``repeated`` which repeat another ``(n,)``."""
 
-    subject: Subject
+    audited: AuditedClass
     views: tuple[View, ...]
     copies: dict[int, str]
     repeated: NDArray[np.bool_]
@@ -57,7 +57,7 @@ class Finding:
     def table(self) -> pd.DataFrame:
         """One row a synthetic image, and one a held-out person, for comparison: in each space the nearest patient, the distance, its ratio
         to that of the next, and how probable so small a ratio is of new people; and why an image is set aside."""
-        names, known = self.subject.synthetic.participants, self.views[0]
+        names, known = self.audited.synthetic.participants, self.views[0]
         aside = [self.copies.get(row, "") for row in range(len(names))]
         synthetic: dict[str, Any] = {"participant_id": names, "what": "synthetic", "repeated": self.repeated, "set aside": aside}
         held_out: dict[str, Any] = {"participant_id": np.array(known.names)[~known.training], "what": "held out"}
@@ -67,26 +67,26 @@ class Finding:
                 columns[f"{view.space.name}: distance"] = closeness.distance.round(6)
                 columns[f"{view.space.name}: ratio"] = closeness.ratio.round(6)
                 columns[f"{view.space.name}: p"] = closeness_p(closeness.ratio, view.real_ratios)
-        return pd.concat([pd.DataFrame(synthetic), pd.DataFrame(held_out)]).assign(label=self.subject.label)
+        return pd.concat([pd.DataFrame(synthetic), pd.DataFrame(held_out)]).assign(label=self.audited.label)
 
 
-def audit_class(subject: Subject, spaces: Sequence[Space], gate: Gate, *, seed: int) -> Finding:
+def audit_class(audited: AuditedClass, spaces: Sequence[Space], gate: Gate, *, seed: int) -> Finding:
     """Audit one class.
 
     Parameters
     ----------
-    subject : Subject
+    audited : AuditedClass
     spaces : sequence of Space
         The image space first: the gate's attack, and what repeats, are of it.
     gate : Gate
     seed : int
-        Of who is copied, of the noise, and of the deals of the tests.
+        Seed of the choice of people to copy, of the noise, and of the deals of the tests.
     """
-    rng = np.random.default_rng(derived_seed(seed, "audit", subject.label))
-    plants = _plant(subject, rng)
-    views = tuple(look(subject, space, plants.pixels) for space in spaces)
+    rng = np.random.default_rng(derived_seed(seed, "audit", audited.label))
+    plants = _plant(audited, rng)
+    views = tuple(look(audited, space, plants.pixels) for space in spaces)
     shown = [view for view in views if view.space.shows_copies]
-    looks = len(shown) * len(subject.synthetic.participants)
+    looks = len(shown) * len(audited.synthetic.participants)
     found: dict[int, str] = {}
     caught: set[int] = set()
     for view in shown:
@@ -99,12 +99,12 @@ def audit_class(subject: Subject, spaces: Sequence[Space], gate: Gate, *, seed: 
     seen = np.isin(np.arange(len(plants.pixels)), list(caught))
     right = np.array(image.patients)[Closeness.of(image.planted).person] == plants.patients
     power = [(kind, plants.kinds == kind) for kind in dict.fromkeys(plants.kinds.tolist())]
-    repeated = measures.repeated(_nearest_others(subject), image.among_training)
+    repeated = measures.repeated(_nearest_others(audited), image.among_training)
     of_patients = measures.repeated(image.among_training.min(axis=1), image.among_training)
     scores = [score(view, gate.level, rng) for view in views]
     numbers = [Measure(image.space.name, "repeated images", float(repeated.mean()), float(of_patients.mean()))]
     return Finding(
-        subject,
+        audited,
         views,
         found,
         repeated,
@@ -123,20 +123,20 @@ class _Plants:
     patients: NDArray[np.str_]
 
 
-def _plant(subject: Subject, rng: np.random.Generator) -> _Plants:
+def _plant(audited: AuditedClass, rng: np.random.Generator) -> _Plants:
     """Copies of training images, of every kind one a patient."""
-    _, first = np.unique(subject.training.participants, return_index=True)
+    _, first = np.unique(audited.training.participants, return_index=True)
     chosen = rng.permutation(first)[: planted.MOST]
-    originals, model = subject.training.images[chosen], subject.model.autoencoder
+    originals, model = audited.training.images[chosen], audited.model.autoencoder
     kinds = planted.kinds(not originals.space.is_picture, lambda images: decode(model, encode(model, images)))
-    patients = np.array(subject.training.participants)[chosen]
+    patients = np.array(audited.training.participants)[chosen]
     pixels = torch.cat([copy(originals.pixels, rng) for copy in kinds.values()])
     return _Plants(pixels, np.repeat(list(kinds), len(chosen)), np.tile(patients, len(kinds)))
 
 
-def _nearest_others(subject: Subject) -> NDArray[np.floating]:
+def _nearest_others(audited: AuditedClass) -> NDArray[np.floating]:
     """The distance of each synthetic image to the nearest other ``(n,)``, as they lie; infinite of a single one."""
-    images = standardised(subject.synthetic.images.pixels.numpy())
+    images = standardised(audited.synthetic.images.pixels.numpy())
     nearest = []
     for start in range(0, len(images), CHUNK):
         distances = aligned_distances(images[start : start + CHUNK], images)

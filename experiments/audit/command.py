@@ -9,16 +9,17 @@ from typing import Any
 from ...augment import console
 from ...augment.fitting.model import FittedModel
 from ...augment.fitting.model_config import poor_fit_warnings
-from ...augment.release.gate import Gate
-from ...augment.release.outputs import load_models
-from ...augment.release.quarantine import already_set_aside, apply_gate, quarantine_of
+from ...augment.fitting.model_folders import load_models
+from ...augment.release.gate import AuditRecord, Gate
+from ...augment.release.quarantine import quarantine_of
+from ...augment.release.synthetic_cohort import SyntheticCohort
 from ...datasets.cohort import Cohort
 from ...datasets.common.errors import DataError, GateError, UsageError
 from ...datasets.common.files import named, refuse_existing, whole_folder
 from ...datasets.readers import NAMES, Source
 from ..fidelity.features import Extractor
 from .audit import audit_class
-from .material import Subject, read_real, read_synthetic
+from .material import AuditedClass, read_real, read_synthetic
 from .report import overview, write_report
 from .spaces import audit_extractor, feature_space, image_space, latent_space
 from .verdict import Verdict, judge
@@ -31,20 +32,20 @@ MEND = (
 
 @dataclass(frozen=True)
 class Request:
-    """What is audited, and how.
+    """The cohorts to audit, and how.
 
     Parameters
     ----------
     synthetic : tuple of Path
-        Cohorts, drawn from the same models.
+        Folders of cohorts, drawn from the same models.
     models : Path
         A folder of models, or one model.
     moved : mapping
-        Where the real cohort is by now (``ModelConfig.source``).
+        Place of the real cohort, if it has moved (``ModelConfig.source``).
     extractor : str
         As for ``augment fidelity``, or ``none``.
     weights : Path, optional
-        Of InceptionV3.
+        File with InceptionV3's weights.
     gate : Gate
     seed : int
     command : str
@@ -79,8 +80,9 @@ def audit(request: Request, out: Path | None = None, *, force: bool = False) -> 
         out = first.with_name(f"{first.name}.audit")
     refuse_existing(out, force=force, ours=lambda folder: (folder / "audit.json").is_file())
     models = load_models(request.models)
-    cohorts = {folder: read_synthetic(folder, models) for folder in request.synthetic}
-    models = {label: model for label, model in models.items() if any(label in found for found in cohorts.values())}
+    cohorts = [SyntheticCohort.open(folder) for folder in request.synthetic]
+    images = [read_synthetic(cohort, models) for cohort in cohorts]
+    models = {label: model for label, model in models.items() if any(label in found for found in images)}
     for label, model in models.items():
         for message in poor_fit_warnings(model.config.diagnostics):
             console.warn(f"{label}: {message}")
@@ -90,20 +92,20 @@ def audit(request: Request, out: Path | None = None, *, force: bool = False) -> 
     real, sides = read_real(source, models)
     extractor = _extractor(request, source, real, models)
     verdicts = []
-    for folder, found in cohorts.items():
+    for cohort, found in zip(cohorts, images, strict=True):
         findings = []
-        with console.progress(f"auditing {folder.name}", len(found)) as advance:
+        with console.progress(f"auditing {cohort.folder.name}", len(found)) as advance:
             for label, people in found.items():
                 spaces = [image_space(), latent_space(models[label]), *([] if extractor is None else [feature_space(extractor)])]
-                subject = Subject(label, models[label], people, *sides[label])
-                findings.append(audit_class(subject, spaces, request.gate, seed=request.seed))
+                audited = AuditedClass(label, models[label], people, *sides[label])
+                findings.append(audit_class(audited, spaces, request.gate, seed=request.seed))
                 advance(label)
-        already = [already_set_aside(folder, label) for label in found]
-        verdicts.append(judge(folder.name, findings, request.gate, already))
+        already = [cohort.description.set_aside.get(label, 0) for label in found]
+        verdicts.append(judge(cohort.folder.name, findings, request.gate, already))
     with whole_folder(out, force=force) as temporary:
         write_report(temporary, verdicts, request.gate, _record(request, source, extractor))
-    for folder, verdict in zip(cohorts, verdicts, strict=True):
-        _enforce(folder, verdict, request.gate)
+    for cohort, verdict in zip(cohorts, verdicts, strict=True):
+        _enforce(cohort, verdict, request.gate)
     table = overview(verdicts)
     console.show_table("How close the images come to patients", list(table.columns), table.to_numpy().tolist())
     for verdict in verdicts:
@@ -134,16 +136,15 @@ def _extractor(request: Request, source: Source, real: Cohort, models: Mapping[s
     return audit_extractor(request.extractor, request.weights, source, real, preparation, request.seed)
 
 
-def _enforce(folder: Path, verdict: Verdict, gate: Gate) -> None:
+def _enforce(cohort: SyntheticCohort, verdict: Verdict, gate: Gate) -> None:
     """Move copies out of the cohort, and write what was found into its description."""
     reasons = {
-        finding.subject.synthetic.participants[row]: reason for finding in verdict.findings for row, reason in finding.copies.items()
+        finding.audited.synthetic.participants[row]: reason for finding in verdict.findings for row, reason in finding.copies.items()
     }
-    counts = {finding.subject.label: len(finding.copies) for finding in verdict.findings}
-    entry = {"By": "augment audit", "SetAside": counts, "Passed": verdict.passed, "Objections": list(verdict.objections)}
-    apply_gate(folder, reasons, entry | gate.record())
+    counts = {finding.audited.label: len(finding.copies) for finding in verdict.findings}
+    cohort.record(AuditRecord(counts, verdict.objections, gate), reasons)
     if reasons:
-        console.warn(f"{len(reasons)} images of {folder} copy a patient and were moved to {quarantine_of(folder)}.")
+        console.warn(f"{len(reasons)} images of {cohort.folder} copy a patient and were moved to {quarantine_of(cohort.folder)}.")
 
 
 def _record(request: Request, source: Source, extractor: Extractor | None) -> dict[str, Any]:

@@ -8,7 +8,7 @@ import torch
 from numpy.typing import NDArray
 
 from ...augment.release.copying import Closeness, among_people, closeness_p, per_person
-from .material import Subject
+from .material import AuditedClass
 from .spaces import Space
 
 
@@ -20,13 +20,13 @@ class View:
     ----------
     space : Space
     names : tuple of str
-        Of the people, trained on or held out.
+        Names of the people, trained on or held out.
     training : array (people,)
-        Who was trained on.
+        True of those trained on.
     to_people, among : array (n, people), (people, people)
         As in ``measures``.
     nearest_image : array (n,)
-        Which training image is nearest to each.
+        The training image that is nearest to each synthetic one.
     planted : array (k, training people)
         Distances of planted copies.
     """
@@ -51,17 +51,17 @@ class View:
 
     @cached_property
     def closeness(self) -> Closeness:
-        """Of the synthetic images to those trained on."""
+        """Closeness of the synthetic images to those trained on."""
         return Closeness.of(self.to_people[:, self.training])
 
     @cached_property
     def held_out(self) -> Closeness:
-        """Of held-out people to those trained on: the yardstick."""
+        """Closeness of held-out people to those trained on: the yardstick."""
         return Closeness.of(self.among[np.ix_(~self.training, self.training)])
 
     @cached_property
     def real_ratios(self) -> NDArray[np.float64]:
-        """What real people's ratios are: of the held-out to those trained on, and of these to each other."""
+        """Ratios of real people: of the held-out to those trained on, and of these to each other."""
         return np.concatenate([self.held_out.ratio, Closeness.of(self.among_training).ratio])
 
     @cached_property
@@ -70,15 +70,15 @@ class View:
         return closeness_p(self.closeness.ratio, self.real_ratios)
 
 
-def look(subject: Subject, space: Space, copied: torch.Tensor) -> View:
-    """Embed the images of a subject, and planted copies ``(k, 1, ...)`` of its patients, once each, and measure all distances."""
-    synthetic, training, held_out = (part.images.pixels for part in (subject.synthetic, subject.training, subject.held_out))
-    people = (*subject.training.participants, *subject.held_out.participants)
+def look(audited: AuditedClass, space: Space, copied: torch.Tensor) -> View:
+    """Embed the images of a class, and planted copies ``(k, 1, ...)`` of its patients, once each, and measure all distances."""
+    synthetic, training, held_out = (part.images.pixels for part in (audited.synthetic, audited.training, audited.held_out))
+    people = (*audited.training.participants, *audited.held_out.participants)
     real = space.embed(torch.cat([training, held_out]))
     n = len(training)
     distances = space.between(space.embed(synthetic), real)
     to_people, names = per_person(distances, people)
     among, _ = among_people(space.between(real, real), people)
     to_patients, _ = per_person(space.between(space.embed(copied), real[:n]), people[:n])
-    is_training = np.isin(names, subject.training.participants)
+    is_training = np.isin(names, audited.training.participants)
     return View(space, tuple(names), is_training, to_people, among, distances[:, :n].argmin(axis=1), to_patients)

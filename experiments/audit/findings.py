@@ -24,9 +24,9 @@ class Measure:
     space, name : str
     value : float
     expected : float
-        What held-out people score in place of the synthetic images, or new draws of their law on average.
+        Value of held-out people in place of the synthetic images, or of new draws of their law on average.
     p : float
-        Of as much memorisation where there is none; NaN of a number that is not tested.
+        Probability of as much memorisation where there is none; NaN where it is not tested.
     low, high : float
         95 % interval; NaN where there is none.
     """

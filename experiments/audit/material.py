@@ -2,15 +2,13 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import numpy as np
 
 from ...augment import console
 from ...augment.fitting.model import FittedModel
 from ...augment.release.copying import FEWEST_PEOPLE
-from ...augment.release.outputs import is_synthetic
-from ...augment.release.quarantine import PARTICIPANTS, read_participants
+from ...augment.release.synthetic_cohort import SyntheticCohort
 from ...datasets.check import require_sound
 from ...datasets.cohort import Cohort, CohortError
 from ...datasets.common.errors import DataError, UsageError
@@ -27,18 +25,19 @@ class People:
 
 
 @dataclass(frozen=True, eq=False)
-class Subject:
-    """One class of a synthetic cohort.
+class AuditedClass:
+    """One class of a synthetic cohort, and the people behind it.
 
     Parameters
     ----------
     label : str
     model : FittedModel
-        That it was drawn from.
+        The one that it was drawn from.
     synthetic : People
-        Who there are not.
+        Its images, of people who do not exist.
     training, held_out : People
-        On whom the model was trained, and everybody else of the class: its validation and, as far as there are any, test participants.
+        Those whom the model was trained on, and everybody else of the class: its validation and, as far as there are any, test
+        participants.
     """
 
     label: str
@@ -83,31 +82,24 @@ def read_real(source: Source, models: Mapping[str, FittedModel]) -> tuple[Cohort
     return cohort, sides
 
 
-def read_synthetic(folder: Path, models: Mapping[str, FittedModel]) -> dict[str, People]:
-    """The synthetic images by class.
+def read_synthetic(made: SyntheticCohort, models: Mapping[str, FittedModel]) -> dict[str, People]:
+    """The images of a synthetic cohort by class.
 
     Raises
     ------
     DataError
         If an image is missing or unreadable, or says that it was drawn from another model.
-    UsageError
-        If the folder is no synthetic cohort as ``augment generate`` writes it.
     """
-    if not is_synthetic(folder) or not (folder / PARTICIPANTS).is_file():
-        raise UsageError(f"{folder} is no synthetic cohort; give a folder that `augment generate` has written.")
-    cohort = read_cohort(folder)
+    cohort = read_cohort(made.folder)
     if cohort.problems:
         raise CohortError(cohort.name, cohort.problems)
-    # As text: a digest of digits alone would be read as a number.
-    table = read_participants(folder / PARTICIPANTS)
     found = {}
     for label in cohort.labels:
         if label not in models:
-            raise DataError(f"{folder} has images of {label}, of which there is no model; give --model the folder of all its models.")
-        drawn_from = set(table.loc[table["label"] == label, "model"]) if "model" in table else set()
-        if drawn_from != {models[label].digest[:16]}:
+            raise DataError(f"{made.folder} has images of {label}, of which there is no model; give --model the folder of all its models.")
+        if not made.is_drawn_from(models[label]):
             raise DataError(
-                f"{folder} was not drawn from this model of {label}; give --model the models that `augment generate` was given."
+                f"{made.folder} was not drawn from this model of {label}; give --model the models that `augment generate` was given."
             )
         members = cohort.of_class(label)
         # A synthetic image has its range already; scaling it anew would show another image.

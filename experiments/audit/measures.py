@@ -53,20 +53,20 @@ def identifiable_share(to_training: Distances, among_training: Distances) -> flo
 
 
 def expected_identifiable_share(n: int, people: int) -> float:
-    """What ``n`` new draws of the people's law lead to expect: each of them, and of the other people, is as often the nearest."""
+    """The share to expect of ``n`` new draws of the people's law: each of them, and of the other people, is as often the nearest."""
     n = min(n, people)
     return n / (n + people - 1)
 
 
 def closeness_score(to_training: Distances) -> float:
     """Mean of -log of the nearest-neighbour distance ratio (as a measure of privacy: Zhao et al. 2021, "CTAB-GAN"): 0 for images as near to
-    two patients, infinite for a copy; the inverse of Facco's dimension (``augment.copying``)."""
+    two patients, infinite for a copy; the inverse of Facco's dimension (``copying.py``)."""
     # A ratio of 0 is a copy beyond the digits of the distances, and must not hide all others in a mean.
     return float(np.mean(-np.log(np.maximum(Closeness.of(to_training).ratio, 1e-6))))
 
 
 def repeated(nearest_other: Distances, among_training: Distances) -> NDArray[np.bool_]:
-    """Which synthetic images ``(n,)`` repeat another: a tenth as far from it as people typically are from their nearest.
+    """The synthetic images ``(n,)`` that repeat another: a tenth as far from it as people typically are from their nearest.
 
     Parameters
     ----------
@@ -103,11 +103,11 @@ def memorisation_p(
     to_people : array (n, people)
     among : array (people, people)
     training : array (people,)
-        Who was; somebody was not.
+        True of those trained on, who are not everybody.
     rng : numpy.random.Generator
-        Of the deals.
+        Generator of the deals.
     deals : int
-        The smallest p-value is 1 over one more.
+        Number of deals; the smallest p-value is 1 over one more.
     """
     observed = memorisation(to_people, among, training)
     reached = dict.fromkeys(observed, 1)

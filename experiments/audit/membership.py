@@ -26,7 +26,7 @@ class Attack:
     low, high : float
         95 % interval.
     p : float
-        Of so large an area where it can tell nothing (Mann and Whitney), one-sided.
+        Probability of so large an area where the attack can tell nothing (Mann and Whitney), one-sided.
     """
 
     auc: float
@@ -86,5 +86,5 @@ def auc_interval(auc: float, members: int, others: int, level: float = LEVEL) ->
 
 
 def _log(distances: NDArray[np.floating]) -> NDArray[np.floating]:
-    """Of an exact copy, at distance 0, a number all the same."""
+    """Logarithm of distances, finite at the distance 0 of an exact copy."""
     return np.log(np.maximum(distances, np.finfo(np.float32).tiny))

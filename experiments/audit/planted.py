@@ -22,7 +22,7 @@ MUST_BE_FOUND = ("exact", "noisy", "shifted", "intensity-scaled", "flipped")  # 
 
 
 def noisy(images: Tensor, rng: np.random.Generator) -> Tensor:
-    """With Gaussian noise in every voxel, as strong for each of two or more patients as the distances between them allow.
+    """Images with Gaussian noise in every voxel, as strong for each of two or more patients as the distances between them allow.
 
     Noise of standard deviation sigma leaves an image of standard deviation s the correlation r = (1 + sigma^2 / s^2)^(-1/2) with itself.
     """
@@ -36,7 +36,7 @@ def noisy(images: Tensor, rng: np.random.Generator) -> Tensor:
 
 
 def shifted(images: Tensor, rng: np.random.Generator) -> Tensor:
-    """Each by some voxels along every axis, as far as the audit looks; the edge is repeated."""
+    """Images shifted by some voxels along every axis, as far as the audit looks; the edge is repeated."""
     n_axes = images.ndim - 2
     shifts = rng.choice([-REACH[n_axes], REACH[n_axes]], (len(images), n_axes))
     moved = [ndimage.shift(image[0].numpy(), shift, order=0, mode="nearest") for image, shift in zip(images, shifts, strict=True)]
@@ -44,7 +44,7 @@ def shifted(images: Tensor, rng: np.random.Generator) -> Tensor:
 
 
 def mirrored(images: Tensor, in_world: bool) -> Tensor:
-    """Left and right exchanged: along the first axis of what has a place in the world, along the columns of a picture."""
+    """Images with left and right exchanged: along the first axis of what has a place in the world, along the columns of a picture."""
     return images.flip(2 if in_world else images.ndim - 1)
 
 

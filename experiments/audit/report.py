@@ -30,7 +30,7 @@ def write_report(folder: Path, verdicts: Sequence[Verdict], gate: Gate, record: 
     (folder / "table.md").write_text(_markdown(verdicts), encoding="utf-8")
     images = [finding.table.assign(cohort=verdict.cohort) for verdict in verdicts for finding in verdict.findings]
     pd.concat(images).to_csv(folder / "images.csv", index=False)
-    content = {"Gate": gate.record(), **record, "Cohorts": [_as_json(verdict) for verdict in verdicts]}
+    content = {"Gate": gate.as_json(), **record, "Cohorts": [_as_json(verdict) for verdict in verdicts]}
     (folder / "audit.json").write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
@@ -44,8 +44,8 @@ def overview(verdicts: Sequence[Verdict]) -> pd.DataFrame:
             rows.append(
                 {
                     "cohort": verdict.cohort,
-                    "class": finding.subject.label,
-                    "images": len(finding.subject.synthetic.participants) + already,
+                    "class": finding.audited.label,
+                    "images": len(finding.audited.synthetic.participants) + already,
                     "set aside": len(finding.copies) + already,
                     "too close to one patient": f"{found['image', TOO_CLOSE]:.0%}",
                     "authentic": f"{found['image', AUTHENTIC]:.0%}",
@@ -74,7 +74,7 @@ def measures_table(finding: Finding) -> pd.DataFrame:
 
 
 def power_table(finding: Finding) -> pd.DataFrame:
-    """Which planted copies were found."""
+    """The share of planted copies that were found, by kind."""
     rows = [
         {
             "planted copies": power.kind,
@@ -92,8 +92,8 @@ def pairs(finding: Finding) -> tuple[Figure, list[float]]:
     image = finding.views[0]
     # Those that are set aside for what another space shows come first too.
     order = sorted(range(len(finding.repeated)), key=lambda row: (row not in finding.copies, image.closeness.ratio[row]))[:PAIRS]
-    synthetic = finding.subject.synthetic.images[order]
-    real = finding.subject.training.images[image.nearest_image[order]]
+    synthetic = finding.audited.synthetic.images[order]
+    real = finding.audited.training.images[image.nearest_image[order]]
     difference = Images(((synthetic.pixels - real.pixels) / 2 + 0.5).clip(0, 1), synthetic.space)
     rows = [SheetRow("synthetic", synthetic), SheetRow("nearest\npatient", real), SheetRow("difference", difference)]
     return contact_sheet(rows, columns=len(order)), image.closeness.ratio[order].tolist()
@@ -123,19 +123,19 @@ def _html(verdicts: Sequence[Verdict], gate: Gate, record: Mapping[str, Any]) ->
         classes = []
         for finding in verdict.findings:
             figure, ratios = pairs(finding)
-            subject = finding.subject
+            audited = finding.audited
             classes.append(
                 {
-                    "label": subject.label,
-                    "poor_fit": poor_fit_warnings(subject.model.config.diagnostics),
-                    "n": len(subject.synthetic.participants),
-                    "training": len(set(subject.training.participants)),
-                    "held_out": len(set(subject.held_out.participants)),
+                    "label": audited.label,
+                    "poor_fit": poor_fit_warnings(audited.model.config.diagnostics),
+                    "n": len(audited.synthetic.participants),
+                    "training": len(set(audited.training.participants)),
+                    "held_out": len(set(audited.held_out.participants)),
                     "pairs": as_data(figure),
                     "ratios": ", ".join(f"{ratio:.2f}" for ratio in ratios),
                     "histograms": as_data(histograms(finding)),
                     "tables": [_cells(measures_table(finding)), _cells(power_table(finding))],
-                    "aside": [(subject.synthetic.participants[row], reason) for row, reason in sorted(finding.copies.items())],
+                    "aside": [(audited.synthetic.participants[row], reason) for row, reason in sorted(finding.copies.items())],
                 }
             )
         sections.append({"cohort": verdict.cohort, "sentence": verdict.sentence, "passed": verdict.passed, "classes": classes})
@@ -146,7 +146,7 @@ def _html(verdicts: Sequence[Verdict], gate: Gate, record: Mapping[str, Any]) ->
         overview=_cells(overview(verdicts)),
         sections=sections,
         gate=gate,
-        thresholds=gate.record()["Thresholds"],
+        limits=gate.limits(),
         record=json.dumps(record, indent=1, ensure_ascii=False),
     )
 
@@ -156,8 +156,8 @@ def _markdown(verdicts: Sequence[Verdict]) -> str:
     for verdict in verdicts:
         lines += [f"## {verdict.cohort}", "", verdict.sentence, ""]
         for finding in verdict.findings:
-            lines += [f"### {finding.subject.label}", "", markdown_table(measures_table(finding)), ""]
-            lines += [f"Poor fit: {warning}\n" for warning in poor_fit_warnings(finding.subject.model.config.diagnostics)]
+            lines += [f"### {finding.audited.label}", "", markdown_table(measures_table(finding)), ""]
+            lines += [f"Poor fit: {warning}\n" for warning in poor_fit_warnings(finding.audited.model.config.diagnostics)]
             lines += [markdown_table(power_table(finding)), ""]
     return "\n".join(lines)
 
@@ -169,14 +169,14 @@ def _as_json(verdict: Verdict) -> dict[str, Any]:
         "Verdict": verdict.sentence,
         "Classes": [
             {
-                "Class": finding.subject.label,
-                "Model": finding.subject.model.digest,
-                "Warnings": poor_fit_warnings(finding.subject.model.config.diagnostics),
-                "Images": len(finding.subject.synthetic.participants),
-                "TrainingParticipants": len(set(finding.subject.training.participants)),
-                "HeldOutParticipants": len(set(finding.subject.held_out.participants)),
+                "Class": finding.audited.label,
+                "Model": finding.audited.model.digest,
+                "Warnings": poor_fit_warnings(finding.audited.model.config.diagnostics),
+                "Images": len(finding.audited.synthetic.participants),
+                "TrainingParticipants": len(set(finding.audited.training.participants)),
+                "HeldOutParticipants": len(set(finding.audited.held_out.participants)),
                 "SetAsideBefore": already,
-                "SetAside": {finding.subject.synthetic.participants[row]: why for row, why in sorted(finding.copies.items())},
+                "SetAside": {finding.audited.synthetic.participants[row]: why for row, why in sorted(finding.copies.items())},
                 "Measures": [
                     # JSON has no NaN.
                     {name: None if value != value else value for name, value in (asdict(measure) | {"p_holm": float(corrected)}).items()}
@@ -218,7 +218,7 @@ th:nth-child(2), td:nth-child(2) { text-align: left }
 {{ table(overview) }}
 <p class="note">Copies are set aside: at most {{ gate.ratio }} times as far from one patient as from any other, and closer to one
 than new people come. The attack ranks people by their closest synthetic image; 0.5 is a guess.
-Thresholds: {% for name, value in thresholds.items() %}{{ name }} {{ value }}{{ ", " if not loop.last }}{% endfor %}.
+Thresholds: {% for name, value in limits.items() %}{{ name }} {{ value }}{{ ", " if not loop.last }}{% endfor %}.
 {% if gate.reason %}They were changed, because: {{ gate.reason }}{% endif %}</p>
 {% for section in sections %}
 {% for part in section.classes %}

@@ -1,4 +1,4 @@
-"""What the gate says of a whole cohort, from the findings of its classes."""
+"""The gate's verdict on a whole cohort, from the findings on its classes."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,19 +10,19 @@ from .audit import Finding
 
 @dataclass(frozen=True, eq=False)
 class Verdict:
-    """Of one cohort.
+    """The verdict on one cohort.
 
     Parameters
     ----------
     cohort : str
     findings : tuple of Finding
-        Of its classes.
+        Findings on its classes.
     already : tuple of int
-        How many images of each had been set aside before.
+        Number of images of each that had been set aside before.
     objections : tuple of str
-        Why the gate refuses it; empty if it does not.
+        Reasons of the gate to refuse it; empty if it passes.
     sentence : str
-        The verdict.
+        The verdict in words.
     """
 
     cohort: str
@@ -46,7 +46,7 @@ def judge(cohort: str, findings: Sequence[Finding], gate: Gate, already: Sequenc
 
 def objections(finding: Finding, gate: Gate, already: int = 0) -> list[str]:
     """Why a gate refuses a class, a clause each; empty if it does not. So many images were set aside ``already``."""
-    label, n = finding.subject.label, len(finding.subject.synthetic.participants)
+    label, n = finding.audited.label, len(finding.audited.synthetic.participants)
     found = [
         f"the audit is blind: of {power.planted} planted {power.kind} copies of {label} it found {power.found}"
         for power in finding.power
@@ -70,7 +70,7 @@ def objections(finding: Finding, gate: Gate, already: int = 0) -> list[str]:
 
 def _praise(cohort: str, findings: Sequence[Finding], already: int) -> str:
     aside = sum(len(finding.copies) for finding in findings) + already
-    n = sum(len(finding.subject.synthetic.participants) for finding in findings) + already
+    n = sum(len(finding.audited.synthetic.participants) for finding in findings) + already
     planted_copies = [power for finding in findings for power in finding.power if power.kind in planted.MUST_BE_FOUND]
     *others, last = planted.MUST_BE_FOUND
     kinds = f"{', '.join(others)} and {last}"

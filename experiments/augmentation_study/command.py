@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from ...augment import console
+from ...augment.fitting.model_folders import load_models
 from ...augment.fitting.settings import FitSettings
-from ...augment.release.outputs import load_models
 from ...classifiers.covariates import CATEGORICAL, NUMERIC, available
 from ...classifiers.network import load_network
 from ...classifiers.training import ClassifierSettings

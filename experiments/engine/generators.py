@@ -12,9 +12,9 @@ from typing import Any
 
 from ...augment.fitting.fit import fit_class
 from ...augment.fitting.model import FittedModel
+from ...augment.fitting.model_folders import load_models
 from ...augment.fitting.plan import FitPlan
 from ...augment.fitting.settings import FitSettings
-from ...augment.release.outputs import load_models
 from ...datasets.cohort import Cohort
 from ...datasets.common.errors import DataError, LeakageError, UsageError
 from ...datasets.splits import Split

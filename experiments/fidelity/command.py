@@ -12,7 +12,8 @@ from torch import Tensor
 
 from ...augment import console
 from ...augment.fitting.model_config import Participants
-from ...augment.release.outputs import drawn_from, load_models
+from ...augment.fitting.model_folders import load_models
+from ...augment.release.synthetic_cohort import drawn_from
 from ...datasets.check import require_sound
 from ...datasets.cohort import Cohort, CohortError
 from ...datasets.common.errors import DataError, LeakageError, UsageError
@@ -157,12 +158,12 @@ def _known_to_generators(
     table = (real if used is None else used.side(real, "test")).table
     compared = set(table.loc[table["label"].isin(list(labels)), "participant_id"])
     origins = {source.data: drawn_from(source.data) for source in request.synthetic}
-    people = _people_of(request.models, {origin["participants"] for found in origins.values() for origin in found})
+    people = _people_of(request.models, {origin.participants for found in origins.values() for origin in found})
     known, unclear = [], []
     for name, found in origins.items():
-        untold = [one for one in found if one["participants"] not in people and (used is None or one["split"] != used.digest)]
-        told = [people[one["participants"]] for one in found if one["participants"] in people]
-        if any(one.seen(who) for one in told for who in compared) or any(one["data"] == digest for one in untold):
+        untold = [one for one in found if one.participants not in people and (used is None or one.split != used.digest)]
+        told = [people[one.participants] for one in found if one.participants in people]
+        if any(one.seen(who) for one in told for who in compared) or any(one.data == digest for one in untold):
             known.append(name)
         elif untold:
             unclear.append(name)

@@ -10,9 +10,10 @@ import torch
 from PIL import Image
 
 from tinycohort.augment.fitting.figures import _tile
+from tinycohort.augment.fitting.model_folders import load_models
 from tinycohort.augment.release.generation import Generated
-from tinycohort.augment.release.outputs import load_models
-from tinycohort.augment.release.synthetic_cohort import write_cohort, write_image
+from tinycohort.augment.release.image_files import write_image
+from tinycohort.augment.release.synthetic_cohort import write_cohort
 from tinycohort.augment.samplers.diagnostics import Diagnostics
 from tinycohort.datasets.check import examine
 from tinycohort.datasets.cohort import Cohort

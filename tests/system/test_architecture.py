@@ -139,6 +139,22 @@ def test_no_import_runs_in_a_circle():
     assert depth(module_graph(ROOT, eager=True)) < 30, "the longest chain of imports"
 
 
+# Its files, its columns and the findings in its description; readers of any cohort have their own names for what BIDS names.
+OF_A_SYNTHETIC_COHORT = {
+    *("dataset_description.json", "participants.tsv", "participants.json", "images.npz"),
+    *("nearest_training_distance", "nearest_training_participant", "Gates", "LookedAt", "Refused", "RefusedBecause"),
+}
+
+
+@pytest.mark.parametrize("module", [module for module in MODULES if module.startswith(("augment/", "experiments/", "classifiers/"))])
+def test_a_synthetic_cohort_s_files_are_named_by_their_owner_alone(module):
+    if module.startswith("augment/release/"):
+        return
+    literals = {node.value for node in ast.walk(tree(module)) if isinstance(node, ast.Constant) and isinstance(node.value, str)}
+    named = {name for name in OF_A_SYNTHETIC_COHORT if any(literal == name or literal.endswith(f"/{name}") for literal in literals)}
+    assert not named, f"{module} names {sorted(named)}; ask augment/release/synthetic_cohort.py"
+
+
 @each_module
 def test_our_own_modules_are_imported_relatively(module):
     for node in ast.walk(tree(module)):

@@ -26,7 +26,7 @@ from torch import nn
 from tinycohort.augment.autoencoders import VAE
 from tinycohort.augment.commands import fit as fit_command
 from tinycohort.augment.fitting.model import FittedModel, decode, encode
-from tinycohort.augment.release import outputs as stored
+from tinycohort.augment.fitting.model_folders import model_folders
 from tinycohort.classifiers.training import predict_probabilities
 from tinycohort.datasets.common import batches
 from tinycohort.datasets.common.batches import in_batches
@@ -171,7 +171,7 @@ def assert_whole(folder: Path) -> None:
     """All that is visible can be read: nothing is half there."""
     if (folder / "split.json").exists():
         Split.load(folder / "split.json")
-    for model in stored.model_folders(folder):
+    for model in model_folders(folder):
         FittedModel.load(model)
     if (folder / "config.toml").exists():
         all_runs(folder)

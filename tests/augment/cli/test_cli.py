@@ -17,7 +17,7 @@ from PIL import Image
 from typer.main import get_command
 
 from tinycohort.augment import cli
-from tinycohort.augment.release import outputs as stored
+from tinycohort.augment.fitting.model_folders import load_models
 from tinycohort.datasets.common.files import MANIFEST
 from tinycohort.datasets.readers import read_cohort
 from tinycohort.experiments.engine.launch import HowToRun
@@ -248,7 +248,7 @@ def test_a_dry_run_writes_nothing(augment, fakes, tmp_path, existing):
 
 def fitted_parameters(augment, data, tmp_path):
     assert augment("fit", "--data", data, "--class", "AD", "--out", tmp_path / "real", *QUICK).code == 0
-    model = stored.load_models(tmp_path / "real")["AD"]
+    model = load_models(tmp_path / "real")["AD"]
     return list(model.autoencoder.parameters())
 
 

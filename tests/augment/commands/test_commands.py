@@ -13,10 +13,10 @@ from tinycohort.augment.commands.fit import fit_models
 from tinycohort.augment.commands.generate import generate_cohort
 from tinycohort.augment.commands.interpolate import interpolate_class
 from tinycohort.augment.fitting import model_config
+from tinycohort.augment.fitting.model_folders import load_models
 from tinycohort.augment.fitting.settings import PRESETS, FitSettings
 from tinycohort.augment.fitting.training import TrainingSettings
 from tinycohort.augment.release import generation
-from tinycohort.augment.release import outputs as stored
 from tinycohort.datasets.cohort import Cohort
 from tinycohort.datasets.common.errors import DataError, UsageError
 from tinycohort.datasets.readers import Source, read_cohort
@@ -146,7 +146,7 @@ def test_classes_that_were_fitted_together_are_generated_together(fakes, tmp_pat
         image = nib.load(path)
         fakes.volume(path, np.asarray(image.dataobj), image.affine + 1e-4 * number * np.eye(4)[:, :1] @ np.eye(4)[3:])
     fit_models(Source(str(data)), [], QUICK, tmp_path / "models")
-    spaces = [model.config.space for model in stored.load_models(tmp_path / "models").values()]
+    spaces = [model.config.space for model in load_models(tmp_path / "models").values()]
     assert spaces[0] == spaces[1]
     generate_cohort(tmp_path / "models", [], tmp_path / "syn", n=2, sampler="normal")
     assert read_cohort(tmp_path / "syn").counts() == {"AD": 2, "CN": 2}
@@ -175,7 +175,7 @@ def test_a_split_that_is_lost_is_not_drawn_anew_beside_models(studies, tmp_path)
         fit_models(source, ["CN"], QUICK, models, split_seed=5)
     assert not (models / "split.json").exists()
     fit_models(source, ["CN"], QUICK, models, split_file=tmp_path / "split.json")
-    assert sorted(stored.load_models(models)) == ["AD", "CN"]
+    assert sorted(load_models(models)) == ["AD", "CN"]
 
 
 @pytest.mark.parametrize(("enough", "poor"), [(1.1, ["AD", "CN"]), (-1e9, [])])
@@ -198,7 +198,7 @@ def test_a_poor_fit_is_told_wherever_the_model_is_used(studies, tmp_path, monkey
     assert named() == poor
     classes = json.loads((out / "dataset_description.json").read_text())["Classes"]
     assert [label for label, part in classes.items() if any("hardly knows" in text for text in part["warnings"])] == poor
-    interpolate_class(stored.load_models(models)["CN"], tmp_path / "paths", n_pairs=1, n_steps=2)
+    interpolate_class(load_models(models)["CN"], tmp_path / "paths", n_pairs=1, n_steps=2)
     assert named() == poor[1:]
 
 

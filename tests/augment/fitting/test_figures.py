@@ -7,7 +7,7 @@ import torch
 from PIL import Image
 
 from tinycohort.augment.fitting.figures import SheetRow, _tile, save_contact_sheet, save_latent_map, save_loss_curve
-from tinycohort.augment.release.outputs import load_models
+from tinycohort.augment.fitting.model_folders import load_models
 from tinycohort.datasets.spaces import ImageSpace
 from tinycohort.datasets.transforms import Images
 

@@ -18,8 +18,8 @@ from safetensors.torch import load_file, save_file
 from tinycohort.augment.fitting.model import FittedModel
 from tinycohort.augment.fitting.model_card import model_card
 from tinycohort.augment.fitting.model_config import FORMAT, MetricSettings, ModelConfig, Participants, poor_fit_warnings
+from tinycohort.augment.fitting.model_folders import load_models
 from tinycohort.augment.fitting.settings import PRESETS
-from tinycohort.augment.release.outputs import load_models
 from tinycohort.datasets.common.custody import seal
 from tinycohort.datasets.common.errors import DataError, UsageError
 from tinycohort.datasets.common.files import MANIFEST

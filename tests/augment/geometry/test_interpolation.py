@@ -15,12 +15,12 @@ from tinycohort.augment.commands import interpolate as decoded_paths
 from tinycohort.augment.commands.interpolate import decode_codes, interpolate_class, named_ends, training_ends
 from tinycohort.augment.fitting.assessment import posterior_of
 from tinycohort.augment.fitting.figures import PathRow, save_paths
+from tinycohort.augment.fitting.model_folders import load_models
 from tinycohort.augment.geometry.geodesics import curve_length, flat
 from tinycohort.augment.geometry.interpolation import KINDS, interpolate, outside_support
 from tinycohort.augment.geometry.metric import RiemannianMetric
 from tinycohort.augment.geometry.support import off_manifold
 from tinycohort.augment.networks import Architecture
-from tinycohort.augment.release.outputs import load_models
 from tinycohort.datasets.common.errors import UsageError
 from tinycohort.datasets.images import MARK
 from tinycohort.datasets.readers import read_cohort

@@ -224,9 +224,9 @@ def test_a_threshold_is_changed_by_its_name_within_bounds_and_for_a_reason(texts
 
 def test_changed_thresholds_are_recorded_with_their_reason():
     assert Gate.parse([], "") == Gate()
-    assert "Reason" not in Gate().record()
+    assert "Reason" not in Gate().as_json()
     gate = Gate.parse(["copies=0.2", "power=0"], " stays inside ")
     assert gate == Gate(copies=0.2, power=0.0, reason="stays inside")
-    assert gate.record()["Changed"] == ["copies", "power"]
-    assert gate.record()["Reason"] == "stays inside"
-    assert gate.record(["level", "copies"])["Thresholds"] == {"level": 0.05, "copies": 0.2}
+    assert gate.as_json()["Changed"] == ["copies", "power"]
+    assert gate.as_json()["Reason"] == "stays inside"
+    assert gate.as_json(["level", "copies"])["Thresholds"] == {"level": 0.05, "copies": 0.2}

@@ -16,7 +16,8 @@ from tinycohort.augment.autoencoders.vae import VAE
 from tinycohort.augment.commands.generate import generate_cohort
 from tinycohort.augment.fitting.model import FittedModel, decode
 from tinycohort.augment.fitting.model_config import installed_versions
-from tinycohort.augment.release import outputs as stored
+from tinycohort.augment.fitting.model_folders import load_models
+from tinycohort.augment.release import image_files
 from tinycohort.augment.release.generation import Generated, generate_class, top_up
 from tinycohort.augment.release.synthetic_cohort import write_cohort
 from tinycohort.augment.samplers.diagnostics import Diagnostics
@@ -34,7 +35,7 @@ each_case = pytest.mark.parametrize(("name", "file_format"), CASES)
 
 
 def models_of(studies, name):
-    return stored.load_models(studies[name].models)
+    return load_models(studies[name].models)
 
 
 def drawn(models, n=3, **options):
@@ -42,7 +43,6 @@ def drawn(models, n=3, **options):
 
 
 def written(folder, models, file_format, **options):
-    folder.mkdir()
     parts = drawn(models, **options)
     write_cohort(folder, parts, models, file_format=file_format, command="augment generate")
     return parts
@@ -328,10 +328,8 @@ def test_existing_output_is_kept_unless_forced(studies, tmp_path):
 
 
 def test_a_generation_that_fails_leaves_nothing(studies, tmp_path, monkeypatch):
-    from tinycohort.augment.release import synthetic_cohort
-
     calls = []
-    write = synthetic_cohort.write_image
+    write = image_files.write_image
 
     def fail_at_the_third(*args, **options):
         calls.append(1)
@@ -339,7 +337,7 @@ def test_a_generation_that_fails_leaves_nothing(studies, tmp_path, monkeypatch):
             raise OSError(28, "No space left on device")
         write(*args, **options)
 
-    monkeypatch.setattr(synthetic_cohort, "write_image", fail_at_the_third)
+    monkeypatch.setattr(image_files, "write_image", fail_at_the_third)
     with pytest.raises(OSError, match="No space left"):
         generate(studies, "pictures", tmp_path / "out", n=2)
     assert list(tmp_path.iterdir()) == []

@@ -7,23 +7,25 @@ import pandas as pd
 import pytest
 import torch
 
-from tinycohort.augment.release import outputs as stored
+from tinycohort.augment.fitting.model_folders import load_models
+from tinycohort.augment.release.description import Description
+from tinycohort.augment.release.gate import AuditRecord
 from tinycohort.augment.release.generation import Generated
-from tinycohort.augment.release.quarantine import already_set_aside, apply_gate, quarantine_of, record
-from tinycohort.augment.release.synthetic_cohort import write_cohort
+from tinycohort.augment.release.quarantine import quarantine_of
+from tinycohort.augment.release.synthetic_cohort import SyntheticCohort, write_cohort
 from tinycohort.augment.samplers.diagnostics import Diagnostics
-from tinycohort.datasets.common.errors import DataError
+from tinycohort.datasets.common.errors import DataError, UsageError
 from tinycohort.datasets.readers import read_cohort
 from tinycohort.datasets.transforms import Images, Preparation, prepare
 
-ENTRY = {"By": "a test", "SetAside": {"AD": 1, "CN": 1}, "Passed": True}
+AUDIT = AuditRecord({"AD": 1, "CN": 1})
 REASONS = {"synAD0002": "a copy of 007", "synCN0001": "a copy of 011"}
 each_format = pytest.mark.parametrize("file_format", ["nifti", "png", "npz"])
 
 
 @pytest.fixture
 def models(studies):
-    return stored.load_models(studies["pictures"].models)
+    return load_models(studies["pictures"].models)
 
 
 def invented(models, n=3):
@@ -43,7 +45,6 @@ def invented(models, n=3):
 
 
 def written(folder, models, file_format):
-    folder.mkdir()
     write_cohort(folder, invented(models), models, file_format=file_format)
     return folder
 
@@ -60,7 +61,7 @@ def pixels(folder):
 def test_images_leave_with_their_rows_and_the_reason(models, tmp_path, file_format):
     folder = written(tmp_path / "syn", models, file_format)
     before, rows = pixels(folder), pd.read_csv(folder / "participants.tsv", sep="\t", dtype=str, keep_default_na=False)
-    apply_gate(folder, REASONS, ENTRY)
+    SyntheticCohort.open(folder).record(AUDIT, REASONS)
     kept, aside = pixels(folder), pixels(quarantine_of(folder))
     assert set(aside) == set(REASONS)
     assert set(kept) == set(before) - set(REASONS)
@@ -71,7 +72,8 @@ def test_images_leave_with_their_rows_and_the_reason(models, tmp_path, file_form
     assert pd.concat([left, moved.drop(columns="reason")]).sort_values("participant_id", ignore_index=True).equals(rows)
     assert "reason" in json.loads((quarantine_of(folder) / "participants.json").read_text())
     description = json.loads((folder / "dataset_description.json").read_text())
-    assert description["Gates"] == [ENTRY]
+    (entry,) = description["Gates"]
+    assert (entry["By"], entry["SetAside"], entry["Passed"], entry["Objections"]) == ("augment audit", {"AD": 1, "CN": 1}, True, [])
     assert [part["n"] for part in description["Classes"].values()] == [2, 2]
     # Whom an image copies is no part of what is handed on.
     assert not [path for path in folder.rglob("*") if path.is_file() and b"a copy of" in path.read_bytes()]
@@ -83,18 +85,17 @@ def test_a_second_gate_adds_to_the_quarantine_even_after_a_kill_between_the_two_
     folder = written(tmp_path / "syn", models, file_format)
     shutil.copytree(folder, tmp_path / "before")
     before = pixels(folder)
-    apply_gate(folder, REASONS, ENTRY)
+    SyntheticCohort.open(folder).record(AUDIT, REASONS)
     # Killed after the quarantine took its place, and before the cohort did.
     shutil.rmtree(folder)
     (tmp_path / "before").rename(folder)
-    apply_gate(folder, REASONS, ENTRY)
-    apply_gate(folder, {"synAD0003": "a copy of 007"}, ENTRY | {"SetAside": {"AD": 1}})
+    SyntheticCohort.open(folder).record(AUDIT, REASONS)
+    SyntheticCohort.open(folder).record(AuditRecord({"AD": 1}), {"synAD0003": "a copy of 007"})
     kept, aside = pixels(folder), pixels(quarantine_of(folder))
     assert set(aside) == {*REASONS, "synAD0003"}
     assert set(kept) == {"synAD0001", "synCN0002", "synCN0003"}
     assert all(torch.equal(before[who], image) for who, image in (kept | aside).items())
-    assert already_set_aside(folder, "AD") == 2
-    assert already_set_aside(folder, "CN") == 1
+    assert SyntheticCohort.open(folder).description.set_aside == {"AD": 2, "CN": 1}
 
 
 @each_format
@@ -102,22 +103,75 @@ def test_what_is_not_there_is_refused_and_nothing_is_moved(models, tmp_path, fil
     folder = written(tmp_path / "syn", models, file_format)
     before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
     with pytest.raises(DataError, match="no row of synAD0009"):
-        apply_gate(folder, {"synAD0009": "x"}, ENTRY)
+        SyntheticCohort.open(folder).record(AUDIT, {"synAD0009": "x"})
     assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
     if file_format == "png":
         (folder / "images/sub-synAD0002.png").unlink()
         with pytest.raises(DataError, match=r"has neither sub-synAD0002/ nor images/sub-synAD0002\.png"):
-            apply_gate(folder, REASONS, ENTRY)
+            SyntheticCohort.open(folder).record(AUDIT, REASONS)
         assert not quarantine_of(folder).exists()
 
 
 def test_what_generation_refused_was_never_in_the_cohort_and_what_it_once_set_aside_was(models, tmp_path):
     folder = written(tmp_path / "syn", models, "npz")
-    record(folder, {"By": "augment generate", "Drawn": {"AD": 9, "CN": 3}, "Refused": {"AD": 6, "CN": 0}, "Passed": True})
-    assert [already_set_aside(folder, label) for label in ("AD", "CN")] == [0, 0]
+    path = folder / "dataset_description.json"
+    content = json.loads(path.read_text())
+    content["Gates"] = [{"By": "augment generate", "Drawn": {"AD": 9, "CN": 3}, "Refused": {"AD": 6, "CN": 0}, "Passed": True}]
+    assert Description.from_json(content).set_aside == {}
     # As earlier versions wrote it.
-    record(folder, {"By": "augment generate", "LookedAt": {}, "SetAside": {"AD": 1, "CN": 0}, "Passed": True})
-    assert [already_set_aside(folder, label) for label in ("AD", "CN")] == [1, 0]
-    description = json.loads((folder / "dataset_description.json").read_text())
-    assert [part["n"] for part in description["Classes"].values()] == [2, 3]
-    assert len(read_cohort(folder)) == 6
+    content["Gates"].append({"By": "augment generate", "LookedAt": {}, "SetAside": {"AD": 1, "CN": 0}, "Passed": True})
+    path.write_text(json.dumps(content | {"Older": "kept"}))
+    SyntheticCohort.open(folder).record(AuditRecord({"AD": 1, "CN": 0}), {"synAD0002": "a copy of 007"})
+    found = SyntheticCohort.open(folder)
+    assert found.description.set_aside == {"AD": 2, "CN": 0}
+    assert {label: record.n for label, record in found.description.classes.items()} == {"AD": 2, "CN": 3}
+    assert found.counts() == read_cohort(folder).counts() == {"AD": 2, "CN": 3}
+    assert found.description.content["Older"] == "kept", "what an audit does not know stays as it was"
+    assert len(found.description.content["Gates"]) == 3
+
+
+DAMAGE = {
+    "no class": lambda content: content.pop("Classes"),
+    "classes in a list": lambda content: content.update(Classes=[]),
+    "no number": lambda content: content["Classes"]["AD"].pop("n"),
+    "a number that is a word": lambda content: content["Classes"]["AD"].update(n="3"),
+    "a number that is true": lambda content: content["Classes"]["AD"].update(n=True),
+    "a digest that is a number": lambda content: content["Classes"]["AD"].update(model=16),
+    "sampling that is a word": lambda content: content["Classes"]["AD"].update(sampling="riemannian"),
+    "warnings that are a word": lambda content: content["Classes"]["AD"].update(warnings="none"),
+    "a gate that is a word": lambda content: content.update(Gates=["passed"]),
+    "images set aside without number": lambda content: content.update(Gates=[{"SetAside": {"AD": "some"}}]),
+}
+
+
+@pytest.mark.parametrize("name", DAMAGE)
+def test_a_description_that_is_not_ours_is_one_error(models, tmp_path, name):
+    folder = written(tmp_path / "syn", models, "npz")
+    path = folder / "dataset_description.json"
+    content = json.loads(path.read_text())
+    DAMAGE[name](content)
+    path.write_text(json.dumps(content))
+    with pytest.raises(DataError, match=r"dataset_description\.json is not what `augment generate` writes \(.+\); restore it, or generate"):
+        SyntheticCohort.open(folder)
+
+
+@pytest.mark.parametrize("text", ["", "label\n", "a\tb\tc\n1\t2\t3\t4\n5\t6\t7\t8\t9\n", b"\xff\xfe"])
+def test_a_table_that_is_not_ours_is_one_error(models, tmp_path, text):
+    folder = written(tmp_path / "syn", models, "npz")
+    (folder / "participants.tsv").write_bytes(text if isinstance(text, bytes) else text.encode())
+    with pytest.raises(DataError, match=r"participants\.tsv is not what `augment generate` writes \(.+\); restore it, or generate"):
+        SyntheticCohort.open(folder)
+
+
+def test_what_is_no_synthetic_cohort_is_not_opened(models, fakes, tmp_path):
+    for folder in (tmp_path / "nothing", fakes.bids(tmp_path / "real")):
+        with pytest.raises(UsageError, match="is no synthetic cohort; give a folder that `augment generate` has written"):
+            SyntheticCohort.open(folder)
+
+
+def test_an_earlier_version_s_description_is_read(models, tmp_path):
+    folder = written(tmp_path / "syn", models, "npz")
+    content = json.loads((folder / "dataset_description.json").read_text())
+    content["Classes"] = {label: {name: part[name] for name in ("n", "seed", "model")} for label, part in content["Classes"].items()}
+    record = Description.from_json(content).classes["AD"]
+    assert (record.n, record.seed, record.model, record.participants) == (3, 0, models["AD"].digest, "")

@@ -14,13 +14,15 @@ from scipy import stats
 
 from tinycohort.augment.commands.fit import fit_models
 from tinycohort.augment.commands.generate import generate_cohort
+from tinycohort.augment.fitting.model_folders import load_models
 from tinycohort.augment.release import generation
-from tinycohort.augment.release import outputs as stored
-from tinycohort.augment.release.gate import Gate
+from tinycohort.augment.release.gate import AuditRecord, Gate
 from tinycohort.augment.release.generation import build_sampler, generate_class
-from tinycohort.augment.release.quarantine import already_set_aside, apply_gate, quarantine_of
+from tinycohort.augment.release.quarantine import quarantine_of
 from tinycohort.augment.release.redrawing import replace_refused
 from tinycohort.augment.release.screening import screen_of
+from tinycohort.augment.release.synthetic_cohort import SyntheticCohort
+from tinycohort.augment.release.training_images import TrainingImages
 from tinycohort.augment.samplers.plain import Normal
 from tinycohort.datasets.common.errors import GateError
 from tinycohort.datasets.readers import read_cohort
@@ -32,7 +34,7 @@ COPY = "a copy of a training image"
 
 @pytest.fixture
 def models(studies):
-    return stored.load_models(studies["pictures"].models)
+    return load_models(studies["pictures"].models)
 
 
 # Rounds, on numbers in place of images.
@@ -124,7 +126,7 @@ def test_the_error_says_why_and_what_to_change(models, studies):
         assert f"{mend}, or train the model" in str(told.value)
     # Of those that serve the model.
     with pytest.raises(GateError, match="another --sampler") as told:
-        Numbers(200, lambda number: True).replaced(stored.load_models(studies["ae"].models)["AD"])
+        Numbers(200, lambda number: True).replaced(load_models(studies["ae"].models)["AD"])
     assert "posterior" not in str(told.value)
 
 
@@ -138,8 +140,8 @@ def test_an_image_is_judged_alike_in_every_round(models):
     patients, others = ((torch.randn((n, 5), generator=generator) @ basis).reshape(n, 1, 16, 16) for n in (40, 200))
     weights, z = torch.linspace(0, 0.5, 200)[:, None, None, None], torch.zeros(200, 2)
     drawn = weights * others + (1 - weights) * patients.repeat(5, 1, 1, 1)
-    people, known = [f"{row:02d}" for row in range(40)], Images(patients, models["AD"].config.space)
-    strict, loose = (screen_of(models["AD"], known, people, Gate(), n=n) for n in (20, 1))
+    known = TrainingImages(Images(patients, models["AD"].config.space), tuple(f"{row:02d}" for row in range(40)))
+    strict, loose = (screen_of(models["AD"], known, Gate(), n=n) for n in (20, 1))
     together = list(strict(drawn, z))
     assert 40 < len(together) < 80
     assert [row for row in range(200) if strict(drawn[row : row + 1], z[:1])] == together
@@ -242,8 +244,9 @@ def test_a_sampler_that_copies_half_of_the_time_delivers_and_says_so(augment, st
     table = pd.read_csv(tmp_path / "syn.audit.csv")
     assert (table["distance"] > 0).all()
     # The audit counts what was taken out of the cohort, and these never were in it.
-    assert already_set_aside(tmp_path / "syn", "AD") == 0
-    assert json.loads((tmp_path / "syn/dataset_description.json").read_text())["Classes"]["AD"]["n"] == 60
+    told = SyntheticCohort.open(tmp_path / "syn").description
+    assert told.set_aside == {}
+    assert told.classes["AD"].n == 60
 
 
 def test_a_balanced_cohort_is_balanced(studies, models, tmp_path, copying):
@@ -310,7 +313,7 @@ def test_a_sampler_that_always_copies_ends_and_leaves_nothing(augment, studies, 
 def test_a_cohort_that_is_refused_leaves_the_one_that_it_would_have_replaced(studies, tmp_path, copying):
     copying(0.1)
     generate(studies, tmp_path / "syn")
-    apply_gate(tmp_path / "syn", {"synAD0003": "a copy of 007"}, {"By": "a test", "SetAside": {"AD": 1}, "Passed": True})
+    SyntheticCohort.open(tmp_path / "syn").record(AuditRecord({"AD": 1}), {"synAD0003": "a copy of 007"})
     before = tree(tmp_path)
     copying(1.0)
     with pytest.raises(GateError, match="were refused"):
@@ -323,10 +326,10 @@ def test_a_cohort_that_is_refused_leaves_the_one_that_it_would_have_replaced(stu
     assert read_cohort(tmp_path / "syn").counts() == {"AD": 40, "CN": 40}
 
 
-@pytest.mark.parametrize("when", ["tinycohort.augment.commands.generate.record", "tinycohort.datasets.common.files.os.replace"])
+@pytest.mark.parametrize("when", ["tinycohort.augment.release.synthetic_cohort.seal", "tinycohort.datasets.common.files.os.replace"])
 def test_a_cohort_that_cannot_be_written_leaves_the_old_one(studies, tmp_path, monkeypatch, when):
     generate(studies, tmp_path / "syn")
-    apply_gate(tmp_path / "syn", {"synAD0003": "a copy of 007"}, {"By": "a test", "SetAside": {"AD": 1}, "Passed": True})
+    SyntheticCohort.open(tmp_path / "syn").record(AuditRecord({"AD": 1}), {"synAD0003": "a copy of 007"})
     assert quarantine_of(tmp_path / "syn").is_dir()
     before = tree(tmp_path)
 

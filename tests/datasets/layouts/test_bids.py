@@ -14,13 +14,12 @@ import torch
 
 from tinycohort.augment.commands.fit import fit_models
 from tinycohort.augment.commands.generate import generate_cohort
+from tinycohort.augment.fitting.model_folders import load_models
+from tinycohort.augment.release.gate import AuditRecord
 from tinycohort.augment.release.generation import Generated
-from tinycohort.augment.release.outputs import load_models
-from tinycohort.augment.release.quarantine import quarantine_of, record, set_aside
-from tinycohort.augment.release.synthetic_cohort import write_cohort
+from tinycohort.augment.release.synthetic_cohort import SyntheticCohort, write_cohort
 from tinycohort.augment.samplers.diagnostics import Diagnostics
 from tinycohort.datasets.cohort import people_of
-from tinycohort.datasets.common.files import whole_folder
 from tinycohort.datasets.demo import demo_cohort_folder
 from tinycohort.datasets.readers import Source, read_cohort
 from tinycohort.datasets.transforms import Images
@@ -133,9 +132,7 @@ def test_the_class_stands_in_the_source_s_own_column(invented, tmp_path, column,
     assert cohort.problems == ()
     assert cohort.counts() == {"AD": 2, "CN": 2}
     # Also what is set aside of it.
-    with whole_folder(quarantine_of(tmp_path)) as aside:
-        set_aside(tmp_path, aside, {"sub-synAD0001": "a copy"})
-    record(tmp_path, {"SetAside": {"AD": 1}})
+    SyntheticCohort.open(tmp_path).record(AuditRecord({"AD": 1}), {"sub-synAD0001": "a copy"})
     assert read_cohort(tmp_path).counts() == {"AD": 1, "CN": 2}
     if file_format == "npz":
         with np.load(tmp_path / "images.npz") as kept_arrays:

@@ -14,11 +14,11 @@ from folders import tree
 from matplotlib.figure import Figure
 
 from tinycohort.augment.commands.fit import fit_models
+from tinycohort.augment.fitting.model_folders import load_models
 from tinycohort.augment.fitting.settings import FitSettings
 from tinycohort.augment.fitting.training import TrainingSettings
 from tinycohort.augment.release.gate import Gate
 from tinycohort.augment.release.generation import Generated
-from tinycohort.augment.release.outputs import load_models
 from tinycohort.augment.release.synthetic_cohort import write_cohort
 from tinycohort.augment.samplers.diagnostics import Diagnostics
 from tinycohort.datasets.common.errors import DataError, GateError, UsageError
@@ -80,7 +80,6 @@ def synthetic(study, tmp_path):
                 pixels[: len(ad)] = ad
             images = Images(pixels, model.config.space)
             parts.append(Generated(label, images, torch.zeros(DRAWN, 2), Diagnostics("none", DRAWN), 0, model.digest))
-        (tmp_path / name).mkdir()
         write_cohort(tmp_path / name, parts, models, file_format=file_format)
         return tmp_path / name
 
@@ -248,7 +247,6 @@ def test_too_few_people_to_tell_are_refused(studies, tmp_path):
     for label, model in models.items():
         pixels = torch.rand((20, 1, 16, 16), generator=torch.Generator().manual_seed(len(parts)))
         parts.append(Generated(label, Images(pixels, model.config.space), torch.zeros(20, 2), Diagnostics("x", 20), 0, model.digest))
-    (tmp_path / "syn").mkdir()
     write_cohort(tmp_path / "syn", parts, models)
     with pytest.raises(GateError, match="there are too few people of AD to tell whether the images give away who was trained on"):
         command.audit(command.Request((tmp_path / "syn",), studies["pictures"].models, extractor="none"))

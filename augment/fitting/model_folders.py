@@ -1,0 +1,44 @@
+"""Fitted models in folders: which folders hold one, and all of a folder by class."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from ...datasets.common.errors import DataError
+from .model import FittedModel
+
+
+def is_model(folder: Path) -> bool:
+    """Whether a folder is a model of ours: what ``--force`` may replace."""
+    return (folder / "config.json").is_file() and (folder / "model.safetensors").is_file()
+
+
+def model_folders(folder: Path) -> list[Path]:
+    """The model folders in a folder, or the folder itself if it is one."""
+    if (folder / "config.json").is_file():
+        return [folder]
+    return sorted(path.parent for path in folder.glob("*/config.json") if not path.parent.name.startswith("."))
+
+
+def load_models(folder: Path, labels: Sequence[str] = ()) -> dict[str, FittedModel]:
+    """The models in a folder of model folders (or the one that is a model folder), by label.
+
+    Raises
+    ------
+    DataError
+        If there is none, or not of each label.
+    """
+    folders = model_folders(folder)
+    if not folders:
+        raise DataError(f"There is no fitted model in {folder}; fit one with `augment fit --out {folder}`.")
+    models: dict[str, FittedModel] = {}
+    for path in folders:
+        model = FittedModel.load(path)
+        if model.config.label in models:
+            raise DataError(f"{folder} holds two models of class {model.config.label}, one in {path}; keep one, or give it as --models.")
+        models[model.config.label] = model
+    missing = [label for label in labels if label not in models]
+    if missing:
+        raise DataError(
+            f"{folder} has no model of class {', '.join(missing)}, only of {', '.join(models)}; fit it with `augment fit --class`."
+        )
+    return {label: models[label] for label in (labels or models)}

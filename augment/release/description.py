@@ -1,0 +1,182 @@
+"""The description of a synthetic cohort: from which models each class was drawn and how, and what gates have found of it."""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, get_origin
+
+import torch
+
+from ...datasets.common.errors import DataError
+from ...datasets.common.files import MANIFEST, write_json
+from ...datasets.common.untrusted import read_json
+from ..fitting.model import FittedModel
+from ..fitting.model_config import installed_versions, poor_fit_warnings
+from .gate import AuditRecord, GateRecord
+from .generation import Generated
+
+DESCRIPTION = "dataset_description.json"
+US = "tinycohort"
+
+
+@dataclass(frozen=True)
+class ClassRecord:
+    """The record of one class: number of images, how they were drawn, and digests of the model, its people and its data.
+
+    Parameters
+    ----------
+    n : int
+        Number of images that are in the cohort.
+    seed : int
+        Seed that the draw derives from.
+    model : str
+        SHA-256 of the model's weights.
+    trained_on : int
+        Number of the model's training images.
+    participants, split, data : str
+        Digests of those whom the model has seen, of its split and of its data; empty where they are not known.
+    model_seed, model_versions
+        Seed and versions of the fit.
+    sampling : dict
+        The sampler's diagnostics, and why ``auto`` chose it.
+    warnings : list of str
+        Warnings of the fit and of the sampler.
+    """
+
+    n: int
+    seed: int
+    model: str
+    trained_on: int = 0
+    participants: str = ""
+    split: str = ""
+    data: str = ""
+    model_seed: int = 0
+    model_versions: dict[str, Any] = field(default_factory=dict)
+    sampling: dict[str, Any] = field(default_factory=dict)
+    warnings: list[str] = field(default_factory=list)
+
+    @classmethod
+    def of(cls, part: Generated, model: FittedModel) -> "ClassRecord":
+        """The record of images and the model that they were drawn from."""
+        config = model.config
+        return cls(
+            n=len(part.images),
+            seed=part.seed,
+            model=part.model_digest,
+            trained_on=config.data["n_train"],
+            participants=config.participants.digest,
+            split=config.split.get("digest", ""),
+            data=config.data.get("digest", ""),
+            model_seed=config.seed,
+            model_versions=config.versions,
+            sampling=part.diagnostics.as_dict() | ({"auto": part.law} if part.law else {}),
+            warnings=[*poor_fit_warnings(config.diagnostics), *part.diagnostics.warnings()],
+        )
+
+    @classmethod
+    def from_json(cls, content: Mapping[str, Any]) -> "ClassRecord":
+        """Rebuild what was read; raise a ``TypeError`` if it is no such record. Earlier versions recorded less."""
+        known = {f.name: content[f.name] for f in fields(cls) if f.name in content}
+        for f in fields(cls):
+            kind: Any = get_origin(f.type) or f.type
+            if f.name in known and (not isinstance(known[f.name], kind) or isinstance(known[f.name], bool)):
+                raise TypeError(f"{f.name} of a class is no {kind.__name__}")
+        return cls(**known)
+
+
+@dataclass(frozen=True)
+class Description:
+    """The description of a synthetic cohort by itself.
+
+    Parameters
+    ----------
+    content : mapping
+        The whole as JSON, so that what another version recorded stays in it.
+    classes : mapping
+        From label to its record.
+    set_aside : mapping
+        Number of images of each class that gates have taken out since it was written.
+    """
+
+    content: Mapping[str, Any]
+    classes: Mapping[str, ClassRecord]
+    set_aside: Mapping[str, int]
+
+    @classmethod
+    def of(cls, parts: Sequence[Generated], models: Mapping[str, FittedModel], command: str, found: Sequence[GateRecord]) -> "Description":
+        """The description of images drawn from ``models``, by label, and of what gates found as they were drawn."""
+        used = [models[part.label].config for part in parts]
+        licences = sorted({model.config.data.get("licence", "") for model in models.values()} - {""})
+        made = {
+            "Name": US,
+            "Version": version(US),
+            "Versions": installed_versions(),
+            "Threads": torch.get_num_threads(),
+            "Description": "Images drawn from one autoencoder per class; no image is of a person",
+            "Command": command,
+        }
+        content = {
+            "Name": f"Synthetic cohort after {used[0].data['name']}",
+            "BIDSVersion": "1.9.0",
+            "DatasetType": "derivative",
+            "Synthetic": True,
+            "Manifest": MANIFEST,
+            "License": ", ".join(licences) or "that of the source data, which states none",
+            "GeneratedBy": [made],
+            "SourceDatasets": [{"Name": name} for name in sorted({model.config.data["name"] for model in models.values()})],
+            "Classes": {part.label: asdict(ClassRecord.of(part, models[part.label])) for part in parts},
+        }
+        return cls.from_json(content | ({"Gates": [record.as_json() for record in found]} if found else {}))
+
+    @classmethod
+    def from_json(cls, content: Mapping[str, Any]) -> "Description":
+        """Understand a description; ``KeyError``, ``TypeError``, ``AttributeError`` or ``ValueError`` if it is none of ours."""
+        classes = {label: ClassRecord.from_json(part) for label, part in content["Classes"].items()}
+        set_aside: Counter[str] = Counter()
+        for entry in content.get("Gates", []):
+            # What generation refuses never was in the cohort, and stands under another name; only earlier versions set it aside.
+            set_aside.update({label: int(count) for label, count in entry.get("SetAside", {}).items()})
+        return cls(content, classes, set_aside)
+
+    @classmethod
+    def read(cls, folder: Path) -> "Description":
+        """Read the description in a cohort's folder.
+
+        Raises
+        ------
+        DataError
+            If it is not as we write it.
+        """
+        try:
+            return cls.from_json(read_json(folder / DESCRIPTION))
+        except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
+            told = f"there is no {error}" if isinstance(error, KeyError) else error
+            raise DataError(
+                f"{folder / DESCRIPTION} is not what `augment generate` writes ({told}); restore it, or generate the cohort anew."
+            ) from error
+
+    def write(self, folder: Path) -> None:
+        """Write it into the folder of the cohort."""
+        write_json(folder / DESCRIPTION, self.content)
+
+    def after(self, audit: AuditRecord) -> "Description":
+        """The description after an audit: with its findings, without the images that it set aside."""
+        left = {label: part | {"n": part["n"] - audit.set_aside.get(label, 0)} for label, part in self.content["Classes"].items()}
+        gates = [*self.content.get("Gates", []), audit.as_json()]
+        return Description.from_json({**self.content, "Classes": left, "Gates": gates})
+
+    @property
+    def is_marked(self) -> bool:
+        """Whether it says that the images are synthetic."""
+        return self.content.get("Synthetic") is True
+
+
+def is_ours(folder: Path) -> bool:
+    """Whether a folder has a description that says that its images are synthetic, and that we have made them."""
+    try:
+        content = read_json(folder / DESCRIPTION)
+        return content["Synthetic"] is True and content["GeneratedBy"][0]["Name"] == US
+    except (OSError, ValueError, LookupError, TypeError):
+        return False

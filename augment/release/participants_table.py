@@ -1,0 +1,108 @@
+"""The table of a synthetic cohort: a row an image, with the law and the model that it was drawn from; and what its columns mean."""
+
+import io
+import itertools
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import pandas as pd
+
+from ...datasets.common.files import write_json
+from ...datasets.common.untrusted import read_text
+from ...datasets.layouts.participants import ID_COLUMNS, IMAGE_COLUMNS, SESSION_COLUMNS
+from ..fitting.model_config import ModelConfig
+from .generation import Generated
+
+TABLE, COLUMNS = "participants.tsv", "participants.json"
+DIGITS_OF_MODEL = 16  # of its digest, that the table has
+MEANINGS = {
+    "participant_id": {"Description": "Name of a synthetic image, which is of no person"},
+    "label": {"Description": "Class whose model the image was drawn from"},
+    "synthetic": {"Description": "true: the image was generated; there is no such person"},
+    "seed": {"Description": "Seed that the draw of this class derives from"},
+    "sampler": {"Description": "Latent sampler"},
+    "model": {"Description": "First 16 digits of the SHA-256 of the model's weights"},
+    "nearest_training_distance": {
+        "Description": "Root-mean-square difference over voxels, images in [0, 1], to the nearest image that the model was trained on"
+    },
+}
+REASON = {"reason": {"Description": "Why the gate has set the image aside"}}
+
+
+def participant_ids(parts: Sequence[Generated]) -> dict[str, list[str]]:
+    """From label to the ids of its images, in order, as BIDS spells them."""
+    words = _words([part.label for part in parts])
+    # One width for all: the class AD with 10001 images and the class AD1 would else share a name.
+    digits = max(4, *(len(str(len(part.images))) for part in parts))
+    return {part.label: [f"sub-syn{words[part.label]}{i + 1:0{digits}d}" for i in range(len(part.images))] for part in parts}
+
+
+def write_table(folder: Path, parts: Sequence[Generated], configs: Sequence[ModelConfig], ids: Mapping[str, Sequence[str]]) -> None:
+    """Write the table of what was drawn from models with ``configs``, and the meaning of its columns."""
+    class_columns = ["label", *_source_columns(configs)]
+    rows = []
+    for part in parts:
+        distances = ["n/a"] * len(part.images) if part.nearest is None else [f"{distance:.6f}" for distance in part.nearest.distances]
+        rows += [
+            {
+                "participant_id": name,
+                **dict.fromkeys(class_columns, part.label),
+                "synthetic": "true",
+                "seed": part.seed,
+                "sampler": part.diagnostics.sampler,
+                "model": part.model_digest[:DIGITS_OF_MODEL],
+                "nearest_training_distance": distance,
+            }
+            for name, distance in zip(ids[part.label], distances, strict=True)
+        ]
+    save_table(folder, pd.DataFrame(rows))
+    told = {name: {"Description": "The class, in the source's own column"} for name in class_columns[1:]}
+    write_json(folder / COLUMNS, MEANINGS | told)
+
+
+def nearest_table(parts: Sequence[Generated], ids: Mapping[str, Sequence[str]]) -> pd.DataFrame:
+    """A row an image whose model's training images are known: how far the nearest is, and whose. It names patients."""
+    rows = [
+        {"participant_id": name, "label": part.label, "distance": float(distance), "nearest_training_participant": patient}
+        for part in parts
+        if part.nearest is not None
+        for name, distance, patient in zip(ids[part.label], part.nearest.distances, part.nearest.participants, strict=True)
+    ]
+    return pd.DataFrame(rows)
+
+
+def load_table(folder: Path) -> pd.DataFrame:
+    """The table as text, with ids as they are spelled; a digest of digits alone would else be a number.
+
+    Raises
+    ------
+    OSError, ValueError
+        If there is none that can be read.
+    """
+    text = read_text(folder / TABLE)
+    return pd.read_csv(io.StringIO(text), sep="\t", dtype=str, keep_default_na=False)
+
+
+def save_table(folder: Path, table: pd.DataFrame) -> None:
+    """Write a table as ``load_table`` reads it."""
+    table.to_csv(folder / TABLE, sep="\t", index=False)
+
+
+def _source_columns(configs: Sequence[ModelConfig]) -> list[str]:
+    """The source's own column of classes, if it is one for all models and no other column of ours or of the readers."""
+    names = {config.data.get("label_column", "label") for config in configs}
+    taken = (*MEANINGS, *ID_COLUMNS, *IMAGE_COLUMNS, *SESSION_COLUMNS, "split", *REASON)
+    return [name for name in names if len(names) == 1 and name.lower() not in taken]
+
+
+def _words(labels: Sequence[str]) -> dict[str, str]:
+    """For each label what BIDS allows of it in a participant's name, told apart by x2, x3 where that is one word (AD+, AD-)."""
+    words: dict[str, str] = {}
+    for label in labels:
+        plain = re.sub("[^A-Za-z0-9]", "", label) or "class"
+        # A file system may not tell capitals apart.
+        taken = {word.lower() for word in words.values()}
+        candidates = (plain if i == 1 else f"{plain}x{i}" for i in itertools.count(1))
+        words[label] = next(word for word in candidates if word.lower() not in taken)
+    return words

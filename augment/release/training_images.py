@@ -1,0 +1,30 @@
+"""The images that a model was trained on, read again: what its draws are held against."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ...datasets.transforms import Images
+from ..fitting.nearest import nearest_images
+
+
+@dataclass(frozen=True, eq=False)
+class Nearest:
+    """Distance of images to the nearest training image ``(n,)``, a root mean square over voxels, and whose that image is ``(n,)``."""
+
+    distances: NDArray[np.floating]
+    participants: tuple[str, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class TrainingImages:
+    """Images ``(m, 1, ...)`` that a model was trained on, and whose each is."""
+
+    images: Images
+    people: tuple[str, ...]
+
+    def nearest(self, images: Images) -> Nearest:
+        """The nearest of these to each of ``images``."""
+        distances, rows = nearest_images(images.pixels, self.images.pixels)
+        return Nearest(distances, tuple(self.people[row] for row in rows))
