@@ -49,10 +49,13 @@ def read_results(folder: Path, *, texts: Iterable[str], numbers: Iterable[str], 
         If it cannot be read, lacks a column, or is of another configuration than the ``config.toml`` beside it.
     """
     path, texts, numbers, may_be_empty = folder / RESULTS, [*texts], [*numbers], [*may_be_empty]
-    as_text = dict.fromkeys([*texts, *may_be_empty, "configuration", "versions"], str)
     try:
-        # A class may be called NA. Only round_trip gives back the numbers that were written.
-        results = pd.read_csv(path, dtype=as_text, keep_default_na=False, na_values=[""], float_precision="round_trip")  # type: ignore[arg-type]
+        # A class may be called NA.
+        words = pd.read_csv(path, dtype=str, keep_default_na=False, na_values=[""])
+        as_text = dict.fromkeys([*texts, *may_be_empty, "configuration", "versions"], str)
+        results = pd.read_csv(path, dtype=as_text, keep_default_na=False, na_values=[""])  # type: ignore[arg-type]
+        for name in results.select_dtypes(float):
+            results[name] = words[name].astype(float)  # pandas' own reading may be off in the last digit
     except (OSError, ValueError) as error:
         raise DataError(f"{path} cannot be read ({error}); restore it.") from error
     lacking = [name for name in (*texts, *numbers, *may_be_empty) if name not in results]
