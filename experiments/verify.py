@@ -312,4 +312,5 @@ def _of_results(folder: Path, config: Mapping[str, Any], runs: Sequence[dict[str
         return Finding(folder.name, RESULTS, f"it, or what the runs give, cannot be read ({error})", False)
     again = pd.read_csv(io.StringIO(computed.to_csv(index=False)), dtype=str)
     same = set(kept) <= set(again) and kept.equals(again[list(kept)])
-    return Finding(folder.name, RESULTS, "as the runs give it" if same else "not what the runs give; draw it anew (`augment report`)", same)
+    found = "as the runs give it" if same else "not what the runs give; draw it anew with `augment report`"
+    return Finding(folder.name, RESULTS, found, same)

@@ -116,17 +116,17 @@ def test_the_training_set_is_topped_up_or_replaced(study: Path):
     assert counts["vae:riemannian", "synthetic-only"] == {"AD": 12, "CN": 12}
 
 
-def tested_in(folder: Path, run: dict) -> set[str]:
+def those_predicted(folder: Path, run: dict) -> set[str]:
     predicted = read_predictions(folder, run, ["AD", "CN"])
     return set(predicted.loc[predicted["test_set"] == "test", "image_id"])
 
 
 def test_predictions_are_of_the_test_side_and_differ_between_runs(study: Path):
     runs = all_runs(study)
-    tested = {run["key"]["run"]: tested_in(study, run) for run in runs}
+    tested = {run["key"]["run"]: those_predicted(study, run) for run in runs}
     assert tested[0] != tested[1]
     for run in runs:
-        assert tested_in(study, run) == tested[run["key"]["run"]]
+        assert those_predicted(study, run) == tested[run["key"]["run"]]
         predicted = read_predictions(study, run, ["AD", "CN"])
         assert ((predicted["p_AD"] + predicted["p_CN"] - 1).abs() < 1e-3).all()
 
@@ -213,7 +213,7 @@ def test_protocol_paper_shares_split_and_generators_and_gives_no_verdict(cohort:
     asked = request(cohort, methods=("original", "vae:posterior"), protocols=Protocols(protocol="paper", least_steps=0, n_synthetic=8))
     compute(folder, evaluate.configuration_of(asked))
     write_report(folder)
-    tested = [tested_in(folder, run) for run in all_runs(folder)]
+    tested = [those_predicted(folder, run) for run in all_runs(folder)]
     assert all(people == tested[0] for people in tested)
     assert [path.name for path in (folder / "generators").iterdir()] == ["run-000"]
     table = (folder / "table.md").read_text(encoding="utf-8")
@@ -303,7 +303,7 @@ def test_generators_that_were_fitted_before_are_used_on_their_split(cohort: Path
     compute(folder, config)
     write_report(folder)
     tested = set(Split.load(models / "split.json").side(Source(str(cohort)).read(), "test").table["image_id"])
-    assert all(tested_in(folder, run) == tested for run in all_runs(folder))
+    assert all(those_predicted(folder, run) == tested for run in all_runs(folder))
     assert not (folder / "generators").exists()
     assert (folder / "report.html").read_text(encoding="utf-8").count("Contact sheet of") == 2
     # Other models are another study, and models that have changed are refused.
