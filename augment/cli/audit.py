@@ -104,7 +104,7 @@ class FeatureOptions:
         str,
         typer.Option(
             "--extractor",
-            help="Of the features: cohort (a classifier trained on all real people), inception-2048, -768, -192 or -64 "
+            help="Features: cohort (a classifier trained on all real people), inception-2048, -768, -192 or -64 "
             "(inception-2048-bf16 and so on are quicker), your own package.module:function, or none.",
         ),
     ] = "cohort"
