@@ -1,4 +1,4 @@
-"""What can go wrong around a command, done to processes of their own: docs/faults.md lists all of it with its test.
+"""What can go wrong around a command, done to processes of their own: docs/guide/faults.md lists all of it with its test.
 
 Whatever happens: no half-written file is ever read, what was there stays, and the same command, started again, ends as if nothing had.
 """
@@ -203,7 +203,7 @@ def kill_at_random(shell: Shell, words, *, kills: int, restart=(), seconds: floa
 
 # kill -9.
 
-KILLS = {"fit": 8, "generate": 8, "evaluate": 6, "study": 6}  # of each command in the slow suite, which docs/faults.md tells
+KILLS = {"fit": 8, "generate": 8, "evaluate": 6, "study": 6}  # of each command in the slow suite, which docs/guide/faults.md tells
 
 
 @posix
@@ -659,14 +659,15 @@ def test_a_study_whose_cache_is_deleted_while_it_runs(shell, fakes, tmp_path):
 
 
 def test_every_row_of_the_table_of_faults_is_a_test_that_is_there():
-    table = (ROOT / "docs/faults.md").read_text(encoding="utf-8")
+    table = (ROOT / "docs/guide/faults.md").read_text(encoding="utf-8")
     rows = [line for line in table.splitlines() if line.startswith("| ")][1:]
     assert len(rows) >= 15
     for row in rows:
         named = re.findall(r"`(test_\w+\.py)::(test_\w+)`", row)
         assert named, row
         for file, test in named:
-            assert f"def {test}(" in (ROOT / "tests" / file).read_text(encoding="utf-8"), f"{file} has no {test}"
+            (path,) = (ROOT / "tests").rglob(file)
+            assert f"def {test}(" in path.read_text(encoding="utf-8"), f"{file} has no {test}"
     told = f"kills {sum(KILLS.values())} commands at random moments: {KILLS['fit']} fits, {KILLS['generate']} generations, "
     assert f"{told}{KILLS['evaluate']} of `augment evaluate` and {KILLS['study']} of `augment study`" in table
     assert sum(KILLS.values()) >= 20
