@@ -21,14 +21,20 @@ from tinycohort.datasets.common.errors import UsageError
 PAGE = ROOT / "CONTRIBUTING.md"
 
 
-def example(heading: str) -> tuple[SimpleNamespace, str]:
-    """What the first example below a heading defines, and the second: the registry line, or nothing."""
+def example(heading: str, **names: Any) -> tuple[SimpleNamespace, Any]:
+    """What the first example below a heading defines; and what the second, the registry line, gives where these names are known."""
     section = re.search(rf"^## {heading}\n(.*?)^## ", PAGE.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE)
     assert section is not None
     code, *line = re.findall(r"```python\n(.*?)```", section[1], re.DOTALL)
     scope: dict[str, Any] = {}
     exec(code, scope)
-    return SimpleNamespace(**scope), "".join(line)
+    module = SimpleNamespace(**scope)
+    if line:
+        (where,) = [name for name, value in names.items() if value is None]
+        registered = names | {where: module}
+        exec(f"line = {{{line[0]}}}", registered)
+        return module, registered["line"]
+    return module, None
 
 
 @pytest.fixture
@@ -42,8 +48,8 @@ def dae(monkeypatch) -> type[Autoencoder]:
 @pytest.fixture
 def smote(monkeypatch) -> SimpleNamespace:
     """The example's sampler, registered by the line that is printed below it."""
-    module, line = example("How to add a sampler")
-    for name, entry in eval("{" + line + "}", {"fits": module, "Entry": registry.Entry}).items():
+    module, line = example("How to add a sampler", fits=None, Entry=registry.Entry)
+    for name, entry in line.items():
         monkeypatch.setitem(registry.SAMPLERS, name, entry)
     return module
 
@@ -51,9 +57,8 @@ def smote(monkeypatch) -> SimpleNamespace:
 @pytest.fixture
 def classes(monkeypatch) -> SimpleNamespace:
     """The example's reader, registered by the line that is printed below it, before the layout that takes any folder."""
-    module, line = example("How to add a reader")
-    layout = eval("(" + line + ")", {"classes": module, "Layout": readers.Layout})
-    monkeypatch.setattr(readers, "LAYOUTS", (*readers.LAYOUTS[:-1], *layout, readers.LAYOUTS[-1]))
+    module, line = example("How to add a reader", classes=None, Layout=readers.Layout)
+    monkeypatch.setattr(readers, "LAYOUTS", (*readers.LAYOUTS[:-1], *line, readers.LAYOUTS[-1]))
     return module
 
 

@@ -8,7 +8,8 @@ import pytest
 from folders import ROOT
 
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").rglob("*.md"))]
-CODE = [path for folder in ("augment", "benchmarks", "classifiers", "datasets", "experiments", "tests") for path in (ROOT / folder).rglob("*.py")]
+FOLDERS = ("augment", "benchmarks", "classifiers", "datasets", "experiments", "tests")
+CODE = [path for folder in FOLDERS for path in (ROOT / folder).rglob("*.py")]
 each_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
 
 BLOCK = re.compile(r"^( *)```.*?^\1```$", flags=re.DOTALL | re.MULTILINE)
