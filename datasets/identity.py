@@ -2,7 +2,7 @@
 
 import re
 
-# OAS1_0001_MR1 in the download, sub-OAS10001MR1 in BIDS, where an id may hold letters and digits only.
+# OAS1_9001_MR1 in the download, sub-OAS19001MR1 in BIDS, where an id may hold letters and digits only.
 _OASIS = re.compile(r"OAS1[_-]?(?P<person>\d{4})(?!\d)(?:[_-]?MR(?P<visit>\d+))?", re.IGNORECASE)
 
 

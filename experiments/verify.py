@@ -15,7 +15,7 @@ from ..augment.fitting.model import FittedModel
 from ..augment.fitting.model_config import ModelConfig
 from ..augment.fitting.model_folders import model_folders
 from ..augment.release.description import DESCRIPTION, ClassRecord
-from ..augment.release.participants_table import TABLE
+from ..augment.release.participants_table import PARTICIPANTS
 from ..augment.release.synthetic_cohort import SyntheticCohort, may_be_synthetic
 from ..datasets.check import examine
 from ..datasets.cohort import Cohort
@@ -24,12 +24,13 @@ from ..datasets.common.errors import DataError, TinycohortError
 from ..datasets.common.files import MANIFEST
 from ..datasets.readers import Source, read_cohort
 from ..datasets.splits import Split
-from .augmentation_study.protocols import cells_of
-from .augmentation_study.results import tidy_results
-from .engine.study_folder import all_runs, is_study, planned_runs, read_config
-from .fidelity_study.cell import cells_of_grid
-from .fidelity_study.report import tidy_scores
-from .fidelity_study.results import results_of
+from .augmentation_study import report as augmentation_report
+from .augmentation_study.predictions import has_own_file, predictions_path, require_own_file
+from .augmentation_study.results import read_tidy_results
+from .engine.results_file import RESULTS, TABLE, is_bound, is_published
+from .engine.study_folder import all_runs, is_study, read_config
+from .fidelity_study import report as fidelity_report
+from .fidelity_study.results import read_scores
 
 _NAMED = 20  # files that differ, of a folder, before the rest is counted
 
@@ -182,7 +183,7 @@ def _of_table(place: str, made: SyntheticCohort, cohort: Cohort) -> Finding:
     images = ", ".join(f"{n} of {label}" for label, n in made.counts().items())
     trouble = f"; {len(cohort.problems)} problems, which `augment check` lists" if cohort.problems else ""
     differs = "" if same else f", not as {DESCRIPTION} has it"
-    return Finding(place, TABLE, images + differs + trouble, same and not cohort.problems)
+    return Finding(place, PARTICIPANTS, images + differs + trouble, same and not cohort.problems)
 
 
 def _of_marks(place: str, made: SyntheticCohort, cohort: Cohort) -> Finding:
@@ -223,14 +224,10 @@ def _of_origin(place: str, classes: Mapping[str, ClassRecord], models: Path | No
 
 def _of_study(folder: Path, data: str | None) -> Iterator[Finding]:
     place, config = folder.name, read_config(folder)
-    try:
-        runs = all_runs(folder)
-    except TinycohortError as error:
-        yield Finding(place, "runs", str(error), False)
-        return
-    yield Finding(place, "runs", f"{len(runs)} results, each with its own digest and that of config.toml", True)
-    if runs and (folder / "results.csv").is_file():
-        yield _of_results(place, folder / "results.csv", config, runs)
+    if is_published(folder):
+        yield from _of_published(folder, config)
+    else:
+        yield from _of_runs(folder, config)
     # The generators of a study of fidelity, and those of an augmentation study.
     for place_of_models in (folder / "models", *sorted(folder.glob("generators/*"))):
         for model in model_folders(place_of_models):
@@ -242,17 +239,64 @@ def _of_study(folder: Path, data: str | None) -> Iterator[Finding]:
     yield _of_data(place, read_as, digest, data)
 
 
-def _of_results(place: str, file: Path, config: Mapping[str, Any], runs: Sequence[dict[str, Any]]) -> Finding:
-    """The table of a study, against what its runs give; a column that is new since it was drawn is no difference."""
+def _of_runs(folder: Path, config: Mapping[str, Any]) -> Iterator[Finding]:
+    place = folder.name
     try:
-        grid = config["grid"]
+        runs = all_runs(folder)
+    except TinycohortError as error:
+        yield Finding(place, "runs", str(error), False)
+        return
+    yield Finding(place, "runs", f"{len(runs)} results, each with its own digest and that of config.toml", True)
+    yield from _of_predictions(folder, [run for run in runs if has_own_file(run)])
+    if runs and (folder / RESULTS).is_file():
+        yield _of_results(folder, config, runs)
+
+
+def _of_predictions(folder: Path, runs: Sequence[dict[str, Any]]) -> Iterator[Finding]:
+    """The predictions that lie beside runs, which may be left out."""
+    if not runs:
+        return
+    there = [run for run in runs if predictions_path(folder, run["key"]).is_file()]
+    try:
+        for run in there:
+            require_own_file(folder, run)
+    except TinycohortError as error:
+        yield Finding(folder.name, "predictions", str(error), False)
+        return
+    lacking = len(runs) - len(there)
+    found = f"those of {lacking} of {len(runs)} runs are not in it" if lacking else f"{len(runs)} files, as their runs wrote them"
+    yield Finding(folder.name, "predictions", found, None if lacking else True)
+
+
+def _of_published(folder: Path, config: Mapping[str, Any]) -> Iterator[Finding]:
+    """A study of which only its results are kept: are they of its configuration, and is its table theirs?"""
+    place = folder.name
+    yield Finding(place, "runs", "runs, predictions and models are no longer in it, so the scores were not compared with them", None)
+    try:
         if "scoring" in config:
-            computed = tidy_scores(results_of(planned_runs(runs, cells_of_grid(grid))[0], grid["rows"]))
+            scores = read_scores(folder)
+            bound, table = is_bound(scores.scores), fidelity_report.table_of(scores, config)
         else:
-            computed = tidy_results(planned_runs(runs, cells_of(**grid))[0])
-        kept = pd.read_csv(file, dtype=str)
+            results = read_tidy_results(folder, config["data"]["classes"])
+            bound, table = is_bound(results), augmentation_report.table_of(results, config)
+        kept = (folder / TABLE).read_text(encoding="utf-8")
     except (TinycohortError, OSError, AttributeError, LookupError, TypeError, ValueError) as error:
-        return Finding(place, file.name, f"it, or what the runs give, cannot be read ({error})", False)
+        yield Finding(place, RESULTS, str(error), False)
+        return
+    yield Finding(place, RESULTS, "of the configuration beside it" if bound else "it tells no configuration", bound or None)
+    same = table == kept
+    yield Finding(place, TABLE, f"as {RESULTS} gives it" if same else f"not what {RESULTS} gives; draw it anew with `augment report`", same)
+
+
+def _of_results(folder: Path, config: Mapping[str, Any], runs: Sequence[dict[str, Any]]) -> Finding:
+    """The table of a study, against what its runs give; a column that is new since it was drawn is no difference."""
+    report = fidelity_report if "scoring" in config else augmentation_report
+    try:
+        computed = report.results_table(folder, runs, config)
+        kept = pd.read_csv(folder / RESULTS, dtype=str)
+    except (TinycohortError, OSError, AttributeError, LookupError, TypeError, ValueError) as error:
+        return Finding(folder.name, RESULTS, f"it, or what the runs give, cannot be read ({error})", False)
     again = pd.read_csv(io.StringIO(computed.to_csv(index=False)), dtype=str)
     same = set(kept) <= set(again) and kept.equals(again[list(kept)])
-    return Finding(place, file.name, "as the runs give it" if same else "not what the runs give; draw it anew with `augment report`", same)
+    found = "as the runs give it" if same else "not what the runs give; draw it anew with `augment report`"
+    return Finding(folder.name, RESULTS, found, same)

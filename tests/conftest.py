@@ -96,8 +96,8 @@ class Fakes:
         return path
 
     def oasis(self, folder: Path) -> Path:
-        """Two discs: an old one with AD, one without, a young one without rating and with a repeat visit."""
-        sessions = {"OAS1_0001_MR1": "disc1", "OAS1_0003_MR1": "disc1", "OAS1_0061_MR1": "disc2", "OAS1_0061_MR2": "disc2"}
+        """Two discs: an old one with AD, one without, a young one without rating and with a repeat visit. OASIS-1 itself ends at 457."""
+        sessions = {"OAS1_9001_MR1": "disc1", "OAS1_9003_MR1": "disc1", "OAS1_9061_MR1": "disc2", "OAS1_9061_MR2": "disc2"}
         for number, (session, disc) in enumerate(sessions.items()):
             processed = folder / disc / session / "PROCESSED/MPRAGE"
             stem = f"{session}_mpr_n4_anon"
@@ -105,10 +105,10 @@ class Fakes:
             self.volume(processed / f"T88_111/{stem}_111_t88_gfc.img", self.voxels(number + 50)[..., None])
             self.volume(processed / f"SUBJ_111/{stem}_sbj_111.img", self.voxels(number + 100)[..., None])
         rows = (
-            "OAS1_0001_MR1,F,R,74,2,3,29,0,1344,0.743,1.306,N/A",
-            "OAS1_0003_MR1,F,R,73,4,3,27,0.5,1454,0.708,1.207,N/A",
-            "OAS1_0061_MR1,F,R,20,,,,,1313,0.865,1.337,N/A",
-            "OAS1_0061_MR2,F,R,20,,,,,1312,0.865,1.337,89",
+            "OAS1_9001_MR1,F,R,81,3,2,30,0,1400,0.750,1.250,N/A",
+            "OAS1_9003_MR1,M,R,79,3,2,25,0.5,1500,0.700,1.170,N/A",
+            "OAS1_9061_MR1,F,R,24,,,,,1350,0.850,1.300,N/A",
+            "OAS1_9061_MR2,F,R,24,,,,,1351,0.850,1.299,30",
         )
         (folder / "oasis_cross-sectional.csv").write_text("\n".join((OASIS_HEADER, *rows)) + "\n")
         return folder

@@ -10,12 +10,24 @@ app = typer.Typer()
 
 @app.command("report", epilog="Example: augment report studies/mine")
 def report_command(study: Annotated[Path, typer.Argument(help="Folder of a study.")]) -> None:
-    """Draw a study's table and report anew, from the runs that are finished."""
+    """Draw a study's table and report anew, from the runs that are finished; of a published study its table alone."""
     from ...experiments.augmentation_study import command as evaluate
     from ...experiments.engine.study_folder import read_config
     from ...experiments.fidelity_study import command as fidelity_command
 
     (fidelity_command if "scoring" in read_config(study) else evaluate).report(study)
+
+
+@app.command("publish", epilog="Example: augment publish studies/mine --out docs/results/mine")
+def publish_command(
+    study: Annotated[Path, typer.Argument(help="Folder of a study.")],
+    out: Annotated[Path, typer.Option("--out", help="Folder for what is published.")],
+    force: Annotated[bool, typer.Option("--force", help="Replace what was published before.")] = False,
+) -> None:
+    """Write what of a study can be shown to everybody: configuration, scores by run, tables; nothing in it names a participant."""
+    from ...experiments.publish import publish
+
+    publish(study, out, force=force)
 
 
 @app.command("verify", epilog="Example: augment verify models --data my-bids-folder")

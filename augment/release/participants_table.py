@@ -14,7 +14,7 @@ from ...datasets.layouts.participants import ID_COLUMNS, IMAGE_COLUMNS, SESSION_
 from ..fitting.model_config import ModelConfig
 from .generation import Generated
 
-TABLE, COLUMNS = "participants.tsv", "participants.json"
+PARTICIPANTS, COLUMNS = "participants.tsv", "participants.json"
 DIGITS_OF_MODEL = 16  # of its digest, that the table has
 MEANINGS = {
     "participant_id": {"Description": "Name of a synthetic image, which is of no person"},
@@ -80,13 +80,13 @@ def load_table(folder: Path) -> pd.DataFrame:
     OSError, ValueError
         If there is none that can be read.
     """
-    text = read_text(folder / TABLE)
+    text = read_text(folder / PARTICIPANTS)
     return pd.read_csv(io.StringIO(text), sep="\t", dtype=str, keep_default_na=False)
 
 
 def save_table(folder: Path, table: pd.DataFrame) -> None:
     """Write a table as ``load_table`` reads it."""
-    table.to_csv(folder / TABLE, sep="\t", index=False)
+    table.to_csv(folder / PARTICIPANTS, sep="\t", index=False)
 
 
 def _source_columns(configs: Sequence[ModelConfig]) -> list[str]:

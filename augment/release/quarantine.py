@@ -18,7 +18,7 @@ from ...datasets.common.untrusted import read_json
 from ...datasets.identity import participant_of
 from .description import DESCRIPTION
 from .image_files import move_images
-from .participants_table import COLUMNS, REASON, TABLE, load_table, save_table
+from .participants_table import COLUMNS, PARTICIPANTS, REASON, load_table, save_table
 
 _NOTE = (
     "Synthetic images that a gate has set aside because they may show a patient; participants.tsv has the reasons. Do not hand them on.\n"
@@ -51,12 +51,12 @@ def set_aside(cohort: Path, quarantine: Path, reasons: Mapping[str, str]) -> Non
     rows = {participant_of(spelled): row for row, spelled in enumerate(table["participant_id"])}
     unknown = [who for who in reasons if who not in rows]
     if unknown:
-        raise DataError(f"The cohort's {TABLE} has no row of {', '.join(unknown[:10])}; restore it.")
+        raise DataError(f"The cohort's {PARTICIPANTS} has no row of {', '.join(unknown[:10])}; restore it.")
     moved = np.zeros(len(table), dtype=bool)
     moved[[rows[who] for who in reasons]] = True
     move_images(cohort, quarantine, table["participant_id"][moved].tolist())
     aside = table[moved].assign(reason=[reasons[participant_of(spelled)] for spelled in table["participant_id"][moved]])
-    if (quarantine / TABLE).is_file():
+    if (quarantine / PARTICIPANTS).is_file():
         earlier = load_table(quarantine)
         aside = pd.concat([earlier[~earlier["participant_id"].isin(aside["participant_id"])], aside])
     save_table(quarantine, aside)

@@ -23,7 +23,7 @@ from .description import DESCRIPTION, ClassRecord, Description, is_ours
 from .gate import AuditRecord, ScreeningRecord
 from .generation import Generated
 from .image_files import Format, default_format, unmarked_images, write_images
-from .participants_table import DIGITS_OF_MODEL, TABLE, load_table, nearest_table, participant_ids, write_table
+from .participants_table import DIGITS_OF_MODEL, PARTICIPANTS, load_table, nearest_table, participant_ids, write_table
 from .quarantine import quarantine_of, set_aside
 
 
@@ -54,7 +54,7 @@ class SyntheticCohort:
         DataError
             As ``read``.
         """
-        if not is_synthetic(folder) or not (folder / TABLE).is_file():
+        if not is_synthetic(folder) or not (folder / PARTICIPANTS).is_file():
             raise UsageError(f"{folder} is no synthetic cohort; give a folder that `augment generate` has written.")
         return cls.read(folder)
 
@@ -74,7 +74,7 @@ class SyntheticCohort:
         except (OSError, ValueError, KeyError) as error:
             told = " ".join(str(error).split())
             raise DataError(
-                f"{folder / TABLE} is not what `augment generate` writes ({told}); restore it, or generate the cohort anew."
+                f"{folder / PARTICIPANTS} is not what `augment generate` writes ({told}); restore it, or generate the cohort anew."
             ) from error
         return cls(folder, table, description)
 
@@ -101,7 +101,7 @@ class SyntheticCohort:
         """The names of the files, among ``images`` and our own, that do not say that they are synthetic."""
         lacking = [] if self.description.is_marked else [DESCRIPTION]
         if "synthetic" not in self.table or set(self.table["synthetic"]) != {"true"}:
-            lacking.append(TABLE)
+            lacking.append(PARTICIPANTS)
         return lacking + unmarked_images(self.folder, images)
 
     def record(self, audit: AuditRecord, reasons: Mapping[str, str]) -> None:

@@ -34,6 +34,7 @@ from ..engine.study_folder import read_config, seed_of
 from ..engine.study_images import Part, Prepared, stratum
 from ..engine.study_settings import classifier_settings_of, on_device
 from ..engine.systems import System
+from .predictions import keep_predictions
 from .protocols import Protocols, split_of_run
 
 
@@ -82,6 +83,7 @@ def run_cell(key: Mapping[str, Any], seed: int, folder: Path, *, device: str = "
         notes = training.notes | {"n_train": _counts(training.labels, data.classes), "best_epoch": trained.best_epoch}
         history = [{str(name): round(value, 5) for name, value in record.items()} for record in trained.history.to_dict("records")]
     found = _scored(tests, probabilities, data.classes, protocols.stratum)
+    found["predictions"] = keep_predictions(folder, key, tests, probabilities, data.classes)
     return found | {"n_fitted_on": len(train.table), "notes": notes, "history": history}
 
 
@@ -101,8 +103,8 @@ def _train(training: TrainingSet, validation: Part, config: Mapping[str, Any], *
 
 
 def _scored(tests: Mapping[str, Part], probabilities: Mapping[str, np.ndarray], classes: Sequence[str], condition: str) -> dict[str, Any]:
-    """Scores on every test set, and on its stratum where there is a condition, and every image's probabilities."""
-    found: dict[str, Any] = {"scores": {}, "n_test": {}, "predictions": {}}
+    """Scores on every test set, and on its stratum where there is a condition."""
+    found: dict[str, Any] = {"scores": {}, "n_test": {}}
     for name, part in tests.items():
         kept = {name: np.ones(len(part.table), dtype=bool)}
         if condition:
@@ -110,10 +112,6 @@ def _scored(tests: Mapping[str, Part], probabilities: Mapping[str, np.ndarray], 
         for title, rows in kept.items():
             found["scores"][title] = scores(probabilities[name][rows], part.labels.numpy()[rows], classes) if rows.any() else {}
             found["n_test"][title] = int(rows.sum())
-        found["predictions"][name] = {
-            str(image): [round(float(value), 4) for value in row]
-            for image, row in zip(part.table["image_id"], probabilities[name], strict=True)
-        }
     return found
 
 

@@ -18,6 +18,7 @@ from ...datasets.splits import Split
 from ..engine import launch as starting
 from ..engine.generators import check_no_leakage, describe_given
 from ..engine.launch import HERE, NOWHERE_ELSE, HowToRun
+from ..engine.results_file import RESULTS, TABLE, told_written
 from ..engine.runs import Study
 from ..engine.study_images import TEST, Prepared, columns_of, describe, stratum
 from ..engine.study_settings import classifier_settings_of, fit_settings_of
@@ -169,5 +170,5 @@ def evaluate(config: Mapping[str, Any], out: Path, how: HowToRun = HERE) -> None
 def report(folder: Path) -> None:
     """Write a study's table and report, and show the table."""
     write_report(folder)
-    console.say((folder / "table.md").read_text(encoding="utf-8"))
-    console.say(f"Wrote {folder / 'results.csv'}, {folder / 'table.md'} and {folder / 'report.html'}.")
+    console.say((folder / TABLE).read_text(encoding="utf-8"))
+    console.say(told_written(folder, RESULTS, TABLE, "report.html"))

@@ -15,21 +15,24 @@ from ...augment.fitting.figures import SheetRow, contact_sheet
 from ...augment.fitting.model import FittedModel
 from ...augment.fitting.nearest import nearest_images
 from ...datasets.common.errors import DataError, TinycohortError
-from ...datasets.common.files import whole_file
 from ...datasets.transforms import Images
 from ..engine.generators import given_generator, place_of_fitted
 from ..engine.page import STYLE, as_data, markdown_table, poor_fits, render, several_versions, with_what
+from ..engine.results_file import RESULTS, TABLE, is_published, write_texts
 from ..engine.statistics import paired_differences
 from ..engine.study_folder import all_runs, collect_failures, planned_runs, read_config
 from ..engine.study_images import Prepared
 from ..engine.systems import System
 from .cell import seed_of_samples
+from .predictions import tidy_predictions
 from .protocols import REAL, cells_of, split_of_run
-from .results import MAIN, Section, explained, reservations, sections_of, tidy_predictions, tidy_results
+from .results import MAIN, Section, explained, read_tidy_results, reservations, sections_of, tidy_results
 
 
 def write_report(folder: Path) -> pd.DataFrame:
     """Write the four files into a study's folder, from the runs that are finished; without its images no ``predictions.csv``.
+
+    Of a published study, which has no runs, ``table.md`` alone.
 
     Returns
     -------
@@ -37,25 +40,59 @@ def write_report(folder: Path) -> pd.DataFrame:
         ``results.csv``: one row a run, mode and test set.
     """
     config = read_config(folder)
+    if is_published(folder):
+        results = read_tidy_results(folder, config["data"]["classes"])
+        write_texts(folder, {TABLE: table_of(results, config)})
+        return results
     cells = cells_of(**config["grid"])
     runs, left_out = planned_runs(all_runs(folder), cells)
-    if not runs:
-        raise DataError(f"{folder} has no finished run yet; start it with `augment evaluate --out {folder}`.")
-    results = tidy_results(runs)
-    sections = sections_of(results, config)
-    reserved = [*left_out, *several_versions(runs), *reservations(runs, results, config)]
-    data, failures = _prepared(folder, config), [str(failure) for failure in collect_failures(folder, cells)]
+    results, data = results_table(folder, runs, config), _prepared(folder, config)
+    failures = [str(failure) for failure in collect_failures(folder, cells)]
     texts = {
-        "results.csv": lambda: results.to_csv(index=False),
-        "table.md": lambda: _markdown(sections, runs, config, reserved, failures),
-        "report.html": lambda: _html(sections, runs, folder, config, reserved, failures, data),
+        RESULTS: results.to_csv(index=False),
+        TABLE: table_of(results, config, left_out, failures),
+        "report.html": _html(results, runs, folder, config, left_out, failures, data),
     }
-    if data is not None:
-        texts["predictions.csv"] = lambda: tidy_predictions(runs, data).to_csv(index=False)
-    for name, text in texts.items():
-        with whole_file(folder / name) as temporary:
-            temporary.write_text(text(), encoding="utf-8")
+    write_texts(folder, texts | _predictions(runs, folder, data))
     return results
+
+
+def results_table(folder: Path, runs: Sequence[dict[str, Any]], config: Mapping[str, Any]) -> pd.DataFrame:
+    """``results.csv``, of those runs that are of the grid; a ``DataError`` if there is none yet."""
+    planned, _ = planned_runs(runs, cells_of(**config["grid"]))
+    if not planned:
+        raise DataError(f"{folder} has no finished run yet; start it with `augment evaluate --out {folder}`.")
+    return tidy_results(planned)
+
+
+def table_of(results: pd.DataFrame, config: Mapping[str, Any], left_out: Sequence[str] = (), failures: Sequence[str] = ()) -> str:
+    """``table.md``, from the rows of ``results.csv``; what was left out of them and which runs failed, they do not tell."""
+    lines = [f"# {_title(config)}", "", f"Mean ± standard deviation over runs, in percent; protocol {config['protocols']['protocol']}.", ""]
+    for line in _reserved(results, config, left_out):
+        lines += [line, ""]
+    for section in sections_of(results, config):
+        lines += [f"## {section.title}", "", markdown_table(section.layout), "", *(f"{line}\n" for line in _poor_fits(section, results))]
+        for reference, comparison in section.comparisons.items():
+            lines += [f"Against `{reference}`:", ""]
+            lines += [f"- `{method}`: {verdict}" for method, verdict in _comparison_rows(comparison)] + [""]
+    if failures:
+        lines += ["## Runs that failed", "", *(f"- {failure}" for failure in failures), ""]
+    return "\n".join(lines)
+
+
+def _reserved(results: pd.DataFrame, config: Mapping[str, Any], left_out: Sequence[str]) -> list[str]:
+    return [*left_out, *several_versions(results), *reservations(results, config)]
+
+
+def _predictions(runs: Sequence[Mapping[str, Any]], folder: Path, data: Prepared | None) -> dict[str, str]:
+    """``predictions.csv``; nothing, with a warning, where the images or the predictions of a run are not there."""
+    if data is None:
+        return {}
+    try:
+        return {"predictions.csv": tidy_predictions(runs, folder, data).to_csv(index=False)}
+    except DataError as error:
+        warn(f"predictions.csv is not written: {error}")
+        return {}
 
 
 def _prepared(folder: Path, config: Mapping[str, Any]) -> Prepared | None:
@@ -71,36 +108,16 @@ def _comparison_rows(comparison: pd.DataFrame) -> list[tuple[str, str]]:
     return [(str(method), str(verdict)) for method, verdict in zip(comparison["method"], comparison["verdict"], strict=True)]
 
 
-def _poor_fits(section: Section, runs: Sequence[Mapping[str, Any]]) -> list[str]:
-    return poor_fits(explained(runs, set(section.table["method"])))
-
-
-def _markdown(
-    sections: Sequence[Section],
-    runs: Sequence[Mapping[str, Any]],
-    config: Mapping[str, Any],
-    reserved: Sequence[str],
-    failures: Sequence[str],
-) -> str:
-    lines = [f"# {_title(config)}", "", f"Mean ± standard deviation over runs, in percent; protocol {config['protocols']['protocol']}.", ""]
-    for line in reserved:
-        lines += [line, ""]
-    for section in sections:
-        lines += [f"## {section.title}", "", markdown_table(section.layout), "", *(f"{line}\n" for line in _poor_fits(section, runs))]
-        for reference, comparison in section.comparisons.items():
-            lines += [f"Against `{reference}`:", ""]
-            lines += [f"- `{method}`: {verdict}" for method, verdict in _comparison_rows(comparison)] + [""]
-    if failures:
-        lines += ["## Runs that failed", "", *(f"- {failure}" for failure in failures), ""]
-    return "\n".join(lines)
+def _poor_fits(section: Section, results: pd.DataFrame) -> list[str]:
+    return poor_fits(explained(results, set(section.table["method"])))
 
 
 def _html(
-    sections: Sequence[Section],
+    results: pd.DataFrame,
     runs: Sequence[Mapping[str, Any]],
     folder: Path,
     config: Mapping[str, Any],
-    reserved: Sequence[str],
+    left_out: Sequence[str],
     failures: Sequence[str],
     data: Prepared | None,
 ) -> str:
@@ -108,18 +125,18 @@ def _html(
         _PAGE,
         title=_title(config),
         style=STYLE,
-        reserved=reserved,
+        reserved=_reserved(results, config, left_out),
         protocol=config["protocols"]["protocol"],
         sections=[
             {
                 "title": section.title,
                 "header": list(section.layout.columns),
                 "rows": section.layout.to_numpy().tolist(),
-                "poor_fits": _poor_fits(section, runs),
+                "poor_fits": _poor_fits(section, results),
                 "plot": as_data(_plot_runs(section)),
                 "comparisons": {name: _comparison_rows(found) for name, found in section.comparisons.items()},
             }
-            for section in sections
+            for section in sections_of(results, config)
         ],
         sheets=[(title, as_data(figure)) for title, figure in _sheets(folder, config, data)],
         curves=as_data(_plot_curves(runs)),

@@ -1,19 +1,20 @@
-"""A study's finished runs as tables: one row a run, one row a prediction, and Table 2 with its comparisons for each test set and mode."""
+"""A study's finished runs as tables: one row a run, and Table 2 with its comparisons for each test set and mode."""
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from ...datasets.cohort import people_of
+from ..engine.results_file import provenance, read_results
 from ..engine.statistics import compare
-from ..engine.study_folder import canonical
-from ..engine.study_images import EXTERNAL, TEST, Prepared
+from ..engine.study_images import EXTERNAL, TEST
 from .protocols import REAL, cells_of
 
 MAIN = "balanced_accuracy"
 VALIDATION = "validation_balanced_accuracy"
+EXPLAINED = "explained_validation_"  # before a class: of its generator
 REFERENCES = ("original", "resampled")
 PER_CLASS = ("f1", "precision", "recall")
 
@@ -41,13 +42,16 @@ class Section:
 
 
 def tidy_results(runs: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
-    """One row a run and test set: its key, ``test_set``, ``n_test``, ``n_fitted_on``, and the scores that are numbers."""
+    """One row a run and test set: its key, ``test_set``, ``n_test``, ``n_fitted_on``, the scores that are numbers, how much the generators
+    explain of held-out images, and with what it was computed."""
     rows = []
     for run in runs:
         for test_set, found in run["result"]["scores"].items():
             numbers = {name: value for name, value in found.items() if value is None or isinstance(value, int | float)}
             counts = {"n_test": run["result"]["n_test"][test_set], "n_fitted_on": run["result"]["n_fitted_on"]}
-            rows.append({**run["key"], "test_set": test_set, **counts, **numbers, VALIDATION: _on_validation(run["result"])})
+            fits = {EXPLAINED + label: fit["explained_validation"] for label, fit in run["result"]["notes"].get("generators", {}).items()}
+            told = {**counts, **numbers, VALIDATION: _on_validation(run["result"]), **fits, **provenance(run)}
+            rows.append({**run["key"], "test_set": test_set, **told})
     return pd.DataFrame(rows)
 
 
@@ -57,40 +61,28 @@ def _on_validation(result: Mapping[str, Any]) -> float | None:
     return kept[0] if kept else None
 
 
-def tidy_predictions(runs: Sequence[Mapping[str, Any]], data: Prepared) -> pd.DataFrame:
-    """One row a run, test set and participant: the run's key, ``test_set``, ``participant_id``, the true ``label``, ``n_images``, and
-    the mean over these of each class's probability, ``p_<class>``. Runs know images alone, and whose they are is the cohort's to say."""
-    tables = {TEST: data.cohort.table, **{name: part.table for name, part in data.external.items()}}
-    named = {name: table.assign(participant_id=people_of(table)) for name, table in tables.items()}
-    people = {name: table.set_index("image_id")[["participant_id", "label"]] for name, table in named.items()}
-    columns = [f"p_{label}" for label in data.classes]
-    parts = []
-    for run in runs:
-        for test_set, predictions in run["result"]["predictions"].items():
-            images = pd.DataFrame.from_dict(predictions, orient="index", columns=columns).join(people[test_set])
-            means = images.groupby(["participant_id", "label"], as_index=False).agg(
-                n_images=(columns[0], "size"), **{column: (column, "mean") for column in columns}
-            )
-            parts.append(means.assign(**run["key"], test_set=test_set))
-    found = pd.concat(parts, ignore_index=True).round(4)
-    return found[[*runs[0]["key"], "test_set", "participant_id", "label", "n_images", *columns]]
+def read_tidy_results(folder: Path, classes: Sequence[str]) -> pd.DataFrame:
+    """``tidy_results`` of a published study, from its ``results.csv``; a ``DataError`` if it is not that."""
+    scores = [MAIN, VALIDATION, "roc_auc", *(f"{name}_{label}" for label in classes for name in PER_CLASS)]
+    return read_results(folder, texts=("method", "mode", "test_set"), numbers=("run", "n_test", "n_fitted_on", *scores))
 
 
-def explained(runs: Sequence[Mapping[str, Any]], methods: Collection[str]) -> dict[str, set[float]]:
+def explained(results: pd.DataFrame, methods: Collection[str]) -> dict[str, set[float]]:
     """How much of held-out images' variance the fits of methods explain, by method and class; a fit that runs share has one number."""
-    found: dict[str, set[float]] = {}
-    for run in runs:
-        if run["key"]["method"] in methods:
-            for label, notes in run["result"]["notes"].get("generators", {}).items():
-                found.setdefault(f"{run['key']['method']} of {label}", set()).add(notes["explained_validation"])
+    columns = [column for column in map(str, results.columns) if column.startswith(EXPLAINED)]
+    found = {}
+    for method, rows in results[results["method"].isin(methods)].groupby("method", sort=False):
+        for column in columns:
+            if shares := set(rows[column].dropna().astype(float)):
+                found[f"{method} of {column.removeprefix(EXPLAINED)}"] = shares
     return found
 
 
-def reservations(runs: Sequence[Mapping[str, Any]], results: pd.DataFrame, config: Mapping[str, Any]) -> list[str]:
+def reservations(results: pd.DataFrame, config: Mapping[str, Any]) -> list[str]:
     """What a reader must know before the tables, a sentence each: what is missing, and which verdicts and scores there cannot be."""
     protocols, planned = config["protocols"], cells_of(**config["grid"])
-    there = {canonical(run["key"]) for run in runs}
-    finished = sum(canonical(key) in there for key in planned)
+    there = set(results[["run", "method", "mode"]].itertuples(index=False, name=None))
+    finished = sum((key["run"], key["method"], key["mode"]) in there for key in planned)
     told = []
     if finished < len(planned):
         told.append(f"Unfinished: {finished} of {len(planned)} cells are there; all that follows is preliminary.")

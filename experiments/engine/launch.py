@@ -15,6 +15,7 @@ from ...datasets.common.errors import DataError, GateError, LeakageError, Tinyco
 from ...datasets.common.files import expanded
 from ...datasets.common.untrusted import read_toml
 from ...datasets.readers import Source
+from .results_file import is_published
 from .runs import Progress, Shard, Study, run_study
 from .slurm import sbatch_script, submit
 from .study_folder import Failure, canonical, claim, is_study, read_config, require_claimable, run_path
@@ -98,8 +99,10 @@ def start(
     LeakageError
         If one of them failed because a generator had seen a participant that is tested.
     UsageError
-        If there can be no such shard or job array, or the folder holds another study.
+        If there can be no such shard or job array, or the folder holds another study, or one that is published.
     """
+    if is_published(study.folder):
+        raise UsageError(f"{study.folder} is published: its runs are not in it, and would be computed again; choose another --out.")
     if is_study(study.folder):
         require_same_data(read_config(study.folder), study.config)
     if how.slurm is not None:

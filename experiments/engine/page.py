@@ -40,12 +40,13 @@ def as_data(figure: Figure) -> str:
     return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
 
 
-def several_versions(runs: Sequence[Mapping[str, Any]]) -> list[str]:
-    """A sentence for the reader where runs were computed with different versions of what computes them."""
+def several_versions(results: pd.DataFrame) -> list[str]:
+    """A sentence for the reader where the runs of ``results.csv`` were computed with different versions of what computes them."""
     found: dict[str, set[str]] = {}
-    for run in runs:
-        for name, version in run["record"].get("versions", {}).items():
-            found.setdefault(name, set()).add(str(version))
+    for text in results.get("versions", pd.Series(dtype=str)).dropna().unique():
+        for part in text.split("; "):
+            name, _, version = part.partition(" ")
+            found.setdefault(name, set()).add(version)
     mixed = [f"{name} {' and '.join(sorted(versions))}" for name, versions in sorted(found.items()) if len(versions) > 1]
     return [f"The runs were computed with different versions: {'; '.join(mixed)}."] if mixed else []
 

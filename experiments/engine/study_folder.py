@@ -1,8 +1,9 @@
 """A study's folder: what is in it, and whether it is sound.
 
-    studies/NAME/     config.toml  runs/*.json  failures/*.json
+    studies/NAME/     config.toml  runs/*.json  failures/*.json  results.csv  table.md
 
-Nothing in it is taken on trust: each result carries the digest of its configuration and of itself.
+Of a published study (``results_file.py``) runs and failures are no longer there. Nothing in a folder is taken on trust: each result carries
+the digest of its configuration and of itself.
 """
 
 import hashlib
@@ -117,7 +118,7 @@ def claim(folder: Path, config: Mapping[str, Any]) -> str:
     if not is_study(folder) or canonical(read_config(folder)) != canonical(config):
         with whole_file(_config_path(folder)) as temporary:
             temporary.write_text(tomli_w.dumps(config), encoding="utf-8")
-    return digest(_bound(config))
+    return configuration_digest(config)
 
 
 def require_claimable(folder: Path, config: Mapping[str, Any]) -> None:
@@ -176,6 +177,16 @@ def digest(content: Any) -> str:
     return hashlib.sha256(canonical(content).encode()).hexdigest()
 
 
+def configuration_digest(config: Mapping[str, Any]) -> str:
+    """What binds results to a configuration: the digest of all but ``UNBOUND``."""
+    return digest(_bound(config))
+
+
+def has_runs(folder: Path) -> bool:
+    """Whether a study's folder holds any result of a cell."""
+    return bool(_json_files(folder / "runs"))
+
+
 def _config_path(folder: Path) -> Path:
     return folder / "config.toml"
 
@@ -203,7 +214,7 @@ def all_runs(folder: Path) -> list[dict[str, Any]]:
         If the folder holds no study, or a file in it is damaged or another study's.
     """
     config = read_config(folder)
-    runs = read_runs(_json_files(folder / "runs"), digest(_bound(config)), config["seed"])
+    runs = read_runs(_json_files(folder / "runs"), configuration_digest(config), config["seed"])
     return sorted(runs, key=lambda run: _order(run["key"]))
 
 

@@ -15,6 +15,7 @@ from ...datasets.splits import split_cohort
 from ...datasets.training_sizes import of_training_size
 from ..engine import launch as starting
 from ..engine.launch import HERE, NOWHERE_ELSE, HowToRun
+from ..engine.results_file import FIGURE, RESULTS, TABLE, told_written
 from ..engine.runs import Study
 from ..engine.study_folder import seed_of
 from ..engine.study_images import describe, without_places
@@ -199,5 +200,5 @@ def _rows_in_words(plan: Plan) -> str:
 def report(folder: Path) -> None:
     """Write a study's table, figure and report, and show the table."""
     write_report(folder)
-    console.say((folder / "table.md").read_text(encoding="utf-8"))
-    console.say(f"Wrote {folder / 'results.csv'}, {folder / 'table.md'}, {folder / 'figure.png'} and {folder / 'report.html'}.")
+    console.say((folder / TABLE).read_text(encoding="utf-8"))
+    console.say(told_written(folder, RESULTS, TABLE, FIGURE, "report.html"))

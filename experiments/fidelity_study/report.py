@@ -15,19 +15,21 @@ from matplotlib.figure import Figure
 
 from ...augment.fitting.figures import save_figure
 from ...datasets.common.errors import DataError
-from ...datasets.common.files import whole_file
 from ..engine.page import STYLE, as_data, markdown_table, poor_fits, render, several_versions, with_what
+from ..engine.results_file import FIGURE, RESULTS, TABLE, is_published, write_texts
 from ..engine.study_folder import all_runs, canonical, collect_failures, planned_runs, read_config
+from ..engine.systems import System
 from ..fidelity.features import Passport
-from .cell import cells_of_grid
+from .cell import FLOOR_KEY, cells_of_grid
 from .data import EVERYTHING
 from .figures import draw_samples, draw_scores
 from .plans import TEST, VALIDATION, plan_of
-from .results import FLOOR, ONE_SCORE, Results, ranks, results_of, size_title, summary
+from .results import EXPLAINED, FLOOR, ONE_SCORE, Results, ranks, read_scores, results_of, size_title, summary, tidy_scores
 
 
 def write_report(folder: Path) -> pd.DataFrame:
-    """Write the files into a study's folder, from the cells that are finished.
+    """Write the files into a study's folder, from the cells that are finished; of a published study, which has none, ``table.md`` and
+    ``figure.png`` alone.
 
     Returns
     -------
@@ -35,42 +37,65 @@ def write_report(folder: Path) -> pd.DataFrame:
         ``results.csv``: one row a number.
     """
     config = read_config(folder)
+    if is_published(folder):
+        results = read_scores(folder)
+        write_texts(folder, {TABLE: table_of(results, config)})
+        save_figure(_figure(results, config), folder / FIGURE)
+        return tidy_scores(results)
     grid = config["grid"]
     cells = cells_of_grid(grid)
     runs, left_out = planned_runs(all_runs(folder), cells)
     failures = [str(failure) for failure in collect_failures(folder, cells)]
-    results = results_of(runs, grid["rows"])
-    if results.scores.empty:
-        raise DataError(f"{folder} has no finished run of a generator yet; the command that started it goes on with it.")
-    missing, notes = _missing(runs, grid), [*left_out, *several_versions(runs), *_notes(config, results, runs)]
-    tables = _tables(results, grid, config["data"]["n_train"])
-    plan = plan_of(grid["plan"])
-    figure = draw_scores(results, plan, config["data"]["n_train"])
-    drawn = {n: draw_samples(folder, results, n, plan) for n in grid["sizes"]}
+    results = _results(folder, runs, config)
+    figure, table = _figure(results, config), tidy_scores(results)
+    drawn = {n: draw_samples(folder, results, n, plan_of(grid["plan"])) for n in grid["sizes"]}
     sheets = {n: sheet for n, sheet in drawn.items() if sheet is not None}
-    table = tidy_scores(results)
     texts = {
-        "results.csv": table.to_csv(index=False),
-        "table.md": _markdown(tables, notes, config, missing, failures),
-        "report.html": _html(tables, notes, figure, sheets, runs, config, results, missing, failures),
+        RESULTS: table.to_csv(index=False),
+        TABLE: table_of(results, config, left_out, failures),
+        "report.html": _html(results, runs, config, left_out, failures, figure, sheets),
     }
-    for name, text in texts.items():
-        with whole_file(folder / name) as temporary:
-            temporary.write_text(text, encoding="utf-8")
-    save_figure(figure, folder / "figure.png")
+    write_texts(folder, texts)
+    save_figure(figure, folder / FIGURE)
     for n, sheet in sheets.items():
         save_figure(sheet, folder / f"samples-{n or 'all'}.png")
     return table
 
 
-def tidy_scores(results: Results) -> pd.DataFrame:
-    """``results.csv``: one row a number, those of real images first."""
-    return pd.concat([results.floor, results.scores], ignore_index=True).drop(columns="blocks")
+def results_table(folder: Path, runs: Sequence[dict[str, Any]], config: Mapping[str, Any]) -> pd.DataFrame:
+    """``results.csv``, of those runs that are of the grid; a ``DataError`` if there is none of a generator yet."""
+    return tidy_scores(_results(folder, planned_runs(runs, cells_of_grid(config["grid"]))[0], config))
 
 
-def _missing(runs: Sequence[Mapping[str, Any]], grid: Mapping[str, Any]) -> list[str]:
+def _results(folder: Path, runs: Sequence[Mapping[str, Any]], config: Mapping[str, Any]) -> Results:
+    results = results_of(runs, config["grid"]["rows"])
+    if results.scores.empty:
+        raise DataError(f"{folder} has no finished run of a generator yet; the command that started it goes on with it.")
+    return results
+
+
+def table_of(results: Results, config: Mapping[str, Any], left_out: Sequence[str] = (), failures: Sequence[str] = ()) -> str:
+    """``table.md``, from the rows of ``results.csv``; what was left out of them and which runs failed, they do not tell."""
+    lines = [f"# {_title(config)}", "", *(f"{note}\n" for note in _notes(results, config, left_out))]
+    for title, table in _tables(results, config["grid"], config["data"]["n_train"]):
+        lines += [f"## {title}", "", markdown_table(table), ""]
+    if missing := _missing(results, config["grid"]):
+        lines += [f"## Not there yet: {len(missing)} cells", "", *(f"- {cell}" for cell in missing), ""]
+    if failures:
+        lines += ["## Runs that failed", "", *(f"- {failure}" for failure in failures), ""]
+    return "\n".join(lines)
+
+
+def _figure(results: Results, config: Mapping[str, Any]) -> Figure:
+    return draw_scores(results, plan_of(config["grid"]["plan"]), config["data"]["n_train"])
+
+
+def _missing(results: Results, grid: Mapping[str, Any]) -> list[str]:
     """The planned cells that have no result, in words."""
-    there = {canonical(run["key"]) for run in runs}
+    there = {canonical(FLOOR_KEY)} if len(results.floor) else set()
+    for run, n, text in results.scores[["run", "n", "system"]].drop_duplicates().itertuples(index=False, name=None):
+        system = System.parse(text)
+        there.add(canonical({"run": run, "n": n, "model": system.trained_as, "sampler": system.drawn_as}))
     return [", ".join(f"{name} {value}" for name, value in key.items()) for key in cells_of_grid(grid) if canonical(key) not in there]
 
 
@@ -131,7 +156,7 @@ def _table(
     return pd.DataFrame([*table, {"system": FLOOR, **last}] if last else table).fillna("")
 
 
-def _notes(config: Mapping[str, Any], results: Results, runs: Sequence[Mapping[str, Any]]) -> list[str]:
+def _notes(results: Results, config: Mapping[str, Any], left_out: Sequence[str]) -> list[str]:
     """What a reader must know to read the tables."""
     if config["grid"]["runs"] > 1:
         spread = "Mean ± standard deviation over runs"
@@ -141,7 +166,9 @@ def _notes(config: Mapping[str, Any], results: Results, runs: Sequence[Mapping[s
         f"{passport.frechet} of {passport.extractor} (weights {passport.weights[:12]})" for passport in results.passports.values()
     )
     return [
-        *poor_fits(_explained(runs, config["data"]["n_train"])),
+        *left_out,
+        *several_versions(pd.concat([results.scores, results.floor])),
+        *poor_fits(_explained(results, config["data"]["n_train"])),
         f"{spread}; in brackets the rank: 1 more than the number of rows that are better in every run, beyond the noise of "
         "the blocks. Rows that share a rank are a tie.",
         "The last row is the floor: what as many real images score, of the validation side, which a limited training set leaves out. A row "
@@ -150,13 +177,12 @@ def _notes(config: Mapping[str, Any], results: Results, runs: Sequence[Mapping[s
     ]
 
 
-def _explained(runs: Sequence[Mapping[str, Any]], n_train: int) -> dict[str, set[float]]:
+def _explained(results: Results, n_train: int) -> dict[str, set[float]]:
     """How much of held-out images' variance the fits explain, by model and size; a fit that cells share has one number."""
     found: dict[str, set[float]] = {}
-    for run in runs:
-        for notes in run["result"].get("generators", {}).values():
-            name = f"{run['key']['model']} at {size_title(run['key']['n'], n_train)}"
-            found.setdefault(name, set()).add(notes["explained_validation"])
+    told = results.scores.dropna(subset=EXPLAINED)
+    for text, n, share in told[["system", "n", EXPLAINED]].itertuples(index=False, name=None):
+        found.setdefault(f"{System.parse(text).trained_as} at {size_title(n, n_train)}", set()).add(share)
     return dict(sorted(found.items()))
 
 
@@ -183,23 +209,6 @@ def _sampling(runs: Sequence[Mapping[str, Any]], results: Results, n_train: int)
     return pd.DataFrame(lines)
 
 
-def _markdown(
-    tables: Sequence[tuple[str, pd.DataFrame]],
-    notes: Sequence[str],
-    config: Mapping[str, Any],
-    missing: Sequence[str],
-    failures: Sequence[str],
-) -> str:
-    lines = [f"# {_title(config)}", "", *(f"{note}\n" for note in notes)]
-    for title, table in tables:
-        lines += [f"## {title}", "", markdown_table(table), ""]
-    if missing:
-        lines += [f"## Not there yet: {len(missing)} cells", "", *(f"- {cell}" for cell in missing), ""]
-    if failures:
-        lines += ["## Runs that failed", "", *(f"- {failure}" for failure in failures), ""]
-    return "\n".join(lines)
-
-
 def _title(config: Mapping[str, Any]) -> str:
     plan = plan_of(config["grid"]["plan"])
     runs = config["grid"]["runs"]
@@ -207,15 +216,13 @@ def _title(config: Mapping[str, Any]) -> str:
 
 
 def _html(
-    tables: Sequence[tuple[str, pd.DataFrame]],
-    notes: Sequence[str],
-    figure: Figure,
-    sheets: Mapping[int, Figure],
+    results: Results,
     runs: Sequence[Mapping[str, Any]],
     config: Mapping[str, Any],
-    results: Results,
-    missing: Sequence[str],
+    left_out: Sequence[str],
     failures: Sequence[str],
+    figure: Figure,
+    sheets: Mapping[int, Figure],
 ) -> str:
     n_train = config["data"]["n_train"]
     sampling = _sampling(runs, results, n_train)
@@ -223,9 +230,9 @@ def _html(
         _PAGE,
         title=_title(config),
         style=STYLE,
-        notes=notes,
-        missing=missing,
-        tables=[(title, list(table.columns), table.to_numpy().tolist()) for title, table in tables],
+        notes=_notes(results, config, left_out),
+        missing=_missing(results, config["grid"]),
+        tables=[(title, list(table.columns), table.to_numpy().tolist()) for title, table in _tables(results, config["grid"], n_train)],
         figure=as_data(figure),
         sheets=[(size_title(n, n_train), as_data(sheet)) for n, sheet in sheets.items()],
         sampling=(list(sampling.columns), sampling.to_numpy().tolist()),

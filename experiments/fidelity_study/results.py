@@ -2,11 +2,14 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
+from ...datasets.common.errors import DataError
+from ..engine.results_file import RESULTS, provenance, read_results
 from ..engine.study_folder import digest
 from ..engine.systems import System
 from ..fidelity.command import TOGETHER
@@ -20,6 +23,17 @@ FLOOR = "real images"
 # The columns that say which score it is: what differs in one of them is never compared.
 ONE_SCORE = ["features", "passport", "label", "side", "measure"]
 WHOLE = (EVERYTHING, TOGETHER)
+EXPLAINED = "explained_validation"  # of the generator of the class
+_TEXTS = ("row", "system", *ONE_SCORE, "better")
+_NUMBERS = ("run", "n", "images", "value", "low", "high", "of_blocks", EXPLAINED)
+_COLUMNS = [
+    *("row", "system", "run", "n", *ONE_SCORE, "images", "value", "low", "high", "of_blocks", "better"),
+    *("blocks", EXPLAINED, "configuration", "versions"),
+]
+_PASSPORT = "passport_"  # before the name of a field
+_FIELDS = tuple(field.name for field in fields(Passport))
+_DIMENSION = _PASSPORT + "dimension"
+_PASSPORT_TEXTS = tuple(_PASSPORT + field for field in _FIELDS if _PASSPORT + field != _DIMENSION)
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,7 +44,8 @@ class Results:
     ----------
     scores : pandas.DataFrame
         A row per number: ``row`` (its title in the plan), ``system``, ``run``, ``n``, ``features``, ``passport`` (a digest), ``label``,
-        ``side``, ``measure``, ``images``, ``value``, ``low``, ``high``, ``of_blocks``, ``blocks``, ``better``.
+        ``side``, ``measure``, ``images``, ``value``, ``low``, ``high``, ``of_blocks``, ``better``, ``blocks``, ``explained_validation``,
+        and with what it was computed: ``configuration``, ``versions``.
     floor : pandas.DataFrame
         The same, of real images.
     passports : dict
@@ -72,15 +87,48 @@ def results_of(runs: Sequence[Mapping[str, Any]], rows: Mapping[str, Sequence[st
     for run in runs:
         key, numbers = run["key"], _numbers(run["result"], passports)
         for title, text in titles.get((key["model"], key["sampler"]), []):
-            found += [{"row": title, "system": text, "run": key["run"], "n": key["n"], **number} for number in numbers]
-    table = pd.DataFrame(
-        found, columns=["row", "system", "run", "n", *ONE_SCORE, "images", "value", "low", "high", "of_blocks", "blocks", "better"]
-    )
+            found += [{"row": title, "system": text, "run": key["run"], "n": key["n"], **number, **provenance(run)} for number in numbers]
+    table = pd.DataFrame(found, columns=_COLUMNS)
     # In the order of the plan, whatever order the cells were computed in.
     order = {title: place for place, title in enumerate([FLOOR, *rows])}
     table = table.sort_values("row", key=lambda column: column.map(order), kind="stable", ignore_index=True)
+    return _parted(table, passports)
+
+
+def tidy_scores(results: Results) -> pd.DataFrame:
+    """``results.csv``: one row a number, those of real images first, each with the passport of its features."""
+    table = pd.concat([results.floor, results.scores], ignore_index=True)
+    passports = pd.DataFrame([_as_row(name, passport) for name, passport in results.passports.items()])
+    return table.assign(blocks=[" ".join(map(repr, blocks)) for blocks in table["blocks"]]).merge(passports, on="passport", how="left")
+
+
+def read_scores(folder: Path) -> Results:
+    """``results_of`` a published study, from its ``results.csv``; a ``DataError`` if it is not that."""
+    table = read_results(folder, texts=(*_TEXTS, *_PASSPORT_TEXTS), numbers=(*_NUMBERS, _DIMENSION), may_be_empty=("blocks",))
+    try:
+        table["blocks"] = [tuple(map(float, text.split())) for text in table["blocks"].fillna("")]
+        passports = {row["passport"]: _passport_of(row) for row in table.drop_duplicates("passport").to_dict("records")}
+    except ValueError as error:
+        raise DataError(f"{folder / RESULTS} is damaged ({error}); restore it.") from error
+    return _parted(table.reindex(columns=_COLUMNS), passports)
+
+
+def _parted(table: pd.DataFrame, passports: Mapping[str, Passport]) -> Results:
     real = table["row"] == FLOOR
     return Results(table[~real].reset_index(drop=True), table[real].reset_index(drop=True), passports)
+
+
+def _as_row(name: str, passport: Passport) -> dict[str, Any]:
+    content = {_PASSPORT + field: value for field, value in asdict(passport).items()}
+    return {"passport": name} | content | {_PASSPORT + "versions": "; ".join(passport.versions)}
+
+
+def _passport_of(row: Mapping[Any, Any]) -> Passport:
+    content: dict[str, Any] = {field: row[_PASSPORT + field] for field in _FIELDS}
+    content["versions"] = tuple(content["versions"].split("; "))
+    if digest(content)[:12] != row["passport"]:
+        raise ValueError(f"the passport {row['passport']} is not that of its digest")
+    return Passport(**content)
 
 
 def _numbers(result: Mapping[str, Any], passports: dict[str, Passport]) -> list[dict[str, Any]]:
@@ -99,6 +147,7 @@ def _numbers(result: Mapping[str, Any], passports: dict[str, Passport]) -> list[
                     "label": label,
                     "side": side,
                     "images": sizes.get(label, sum(sizes.values())),
+                    EXPLAINED: result.get("generators", {}).get(label, {}).get(EXPLAINED, math.nan),
                 }
                 for measure, item in measures.items():
                     # JSON has no NaN.

@@ -101,9 +101,9 @@ def write(path, sides):
 
 
 def test_a_split_by_hand_in_any_spelling(tmp_path):
-    cohort = cohort_of({"OAS1_0001": "AD", "02": "CN"})
-    split = Split.load(write(tmp_path / "s.json", {"train": ["sub-OAS10001MR1"], "test": ["sub-02"]}), cohort)
-    assert split.side(cohort, "train").table["participant_id"].tolist() == ["OAS1_0001"]
+    cohort = cohort_of({"OAS1_9001": "AD", "02": "CN"})
+    split = Split.load(write(tmp_path / "s.json", {"train": ["sub-OAS19001MR1"], "test": ["sub-02"]}), cohort)
+    assert split.side(cohort, "train").table["participant_id"].tolist() == ["OAS1_9001"]
     split.save(tmp_path / "again.json")
     assert Split.load(tmp_path / "again.json").digest == split.digest
 
@@ -113,8 +113,8 @@ def test_a_split_by_hand_in_any_spelling(tmp_path):
     [
         (["A", "B"], ["B"], r"B \(train, test\)"),
         (["sub-A"], ["A"], r"A \(train as sub-A, test\)"),
-        (["OAS1_0001_MR1"], ["sub-OAS10001MR1"], r"OAS1_0001 \(train as OAS1_0001_MR1, test as sub-OAS10001MR1\)"),
-        (["OAS1_0061_MR1"], ["OAS1_0061_MR2"], "OAS1_0061"),
+        (["OAS1_9001_MR1"], ["sub-OAS19001MR1"], r"OAS1_9001 \(train as OAS1_9001_MR1, test as sub-OAS19001MR1\)"),
+        (["OAS1_9061_MR1"], ["OAS1_9061_MR2"], "OAS1_9061"),
         ([f"P{number}" for number in range(12)], [f"P{number}" for number in range(12)], "and 2 more"),
     ],
 )
@@ -127,8 +127,8 @@ def test_a_participant_on_two_sides_is_leakage(tmp_path, train, test, names):
 
 
 def test_two_cohorts_that_share_people():
-    one, other = cohort_of({"OAS1_0001": "AD", "B": "CN"}), cohort_of({"OAS1_0001": "AD"})
-    with pytest.raises(LeakageError, match="OAS1_0001"):
+    one, other = cohort_of({"OAS1_9001": "AD", "B": "CN"}), cohort_of({"OAS1_9001": "AD"})
+    with pytest.raises(LeakageError, match="OAS1_9001"):
         check_disjoint({"train": one, "test": other})
     check_disjoint({"train": one, "test": ["C"]})
 

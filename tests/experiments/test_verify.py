@@ -7,7 +7,7 @@ import subprocess
 import nibabel as nib
 import numpy as np
 import pytest
-from folders import ROOT
+from made_studies import write_study
 
 from tinycohort.augment.commands.generate import generate_cohort
 from tinycohort.augment.fitting.model import FittedModel
@@ -15,9 +15,9 @@ from tinycohort.datasets.common.custody import differences, is_sealed, require_i
 from tinycohort.datasets.common.errors import DataError
 from tinycohort.datasets.common.files import MANIFEST
 from tinycohort.datasets.readers import read_cohort
+from tinycohort.experiments.augmentation_study.report import write_report
 from tinycohort.experiments.verify import findings_of
 
-RESULTS = ROOT / "docs/results"
 FORMS = (("volumes", "nifti"), ("pictures", "png"), ("pictures", "npz"))
 
 
@@ -365,13 +365,20 @@ def test_a_synthetic_image_among_real_ones_is_refused(augment, fakes, cohort, tm
 
 @pytest.fixture
 def study(tmp_path):
-    return shutil.copytree(RESULTS / "oasis1-axial", tmp_path / "study")
+    folder = write_study(tmp_path / "study")
+    write_report(folder)
+    return folder
 
 
-def test_a_published_study_matches(augment, study):
+def test_a_study_matches(augment, study):
     before = {path: path.read_bytes() for path in study.rglob("*") if path.is_file()}
     findings = list(findings_of(study))
-    assert [(finding.what, finding.matches) for finding in findings] == [("runs", True), ("results.csv", True), ("data", None)]
+    assert [(finding.what, finding.matches) for finding in findings] == [
+        ("runs", True),
+        ("predictions", True),
+        ("results.csv", True),
+        ("data", None),
+    ]
     assert augment("verify", study).code == 0
     assert {path: path.read_bytes() for path in study.rglob("*") if path.is_file()} == before
 
@@ -379,7 +386,7 @@ def test_a_published_study_matches(augment, study):
 @pytest.mark.parametrize(
     ("pattern", "alter", "what"),
     [
-        ("runs/*original*.json", lambda path: path.write_text(path.read_text().replace('"n_test":{', '"n_test":{"x":1,', 1)), "runs"),
+        ("runs/*original*.json", lambda path: path.write_text(path.read_text().replace('"n_test": {', '"n_test": {"x": 1,', 1)), "runs"),
         ("config.toml", lambda path: path.write_text(path.read_text().replace("seed = 0", "seed = 1", 1)), "runs"),
         ("results.csv", lambda path: path.write_text(path.read_text().replace("0.5", "0.6", 1)), "results.csv"),
         ("results.csv", lambda path: path.write_text("\n".join(path.read_text().splitlines()[:-1]) + "\n"), "results.csv"),

@@ -20,6 +20,7 @@ from folders import ROOT
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
+from made_studies import write_study
 
 from tinycohort.augment.commands.generate import generate_cohort
 from tinycohort.datasets.check import examine
@@ -32,10 +33,11 @@ from tinycohort.datasets.layouts.benchmark_files import read_idx
 from tinycohort.datasets.readers import read_cohort
 from tinycohort.datasets.splits import Split, split_cohort
 from tinycohort.datasets.synthetic_mark import is_marked
+from tinycohort.experiments.augmentation_study.report import write_report
 from tinycohort.experiments.engine.study_folder import all_runs, read_config
+from tinycohort.experiments.publish import publish
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="hangs and memory are told otherwise there")
-RESULTS = ROOT / "docs/results/oasis1-axial"
 SECONDS = 60  # that one input may take on a busy machine
 
 # What inputs are made of.
@@ -165,7 +167,7 @@ def oasis_table(folder, fakes, studies) -> Reader:
         examine(read_cohort(folder))
 
     names = ["ID", "M/F", "Hand", "Age", "CDR", "Delay"]
-    people = ["OAS1_0001_MR1", "OAS1_0003_MR1", "OAS1_0061_MR1", "OAS1_0061_MR2", "OAS1_0061"]
+    people = ["OAS1_9001_MR1", "OAS1_9003_MR1", "OAS1_9061_MR1", "OAS1_9061_MR2", "OAS1_9061"]
     return tables(names, [*people, "0", "0.5", "F", "74", "N/A"]), read
 
 
@@ -304,23 +306,36 @@ def split_json(folder, fakes, studies) -> Reader:
 
 
 def study(folder, fakes, studies) -> Reader:
-    (folder / "runs").mkdir()
-    sound = next((RESULTS / "runs").glob("*covariates*.json"))
-    run, config = json.loads(sound.read_text()), (RESULTS / "config.toml").read_bytes()
+    made = write_study(folder / "study", old=True)
+    sound = next((made / "runs").glob("*covariates*.json"))
+    run, config = json.loads(sound.read_text()), (made / "config.toml").read_bytes()
+    shutil.rmtree(made / "runs")
 
     def read(example):
         edits, flips = example
-        (folder / "config.toml").write_bytes(changed(config, flips))
-        (folder / "runs" / sound.name).write_text(json.dumps(edited(run, edits)))
-        read_config(folder)
-        all_runs(folder)
+        (made / "config.toml").write_bytes(changed(config, flips))
+        (made / "runs").mkdir(exist_ok=True)
+        sound.write_text(json.dumps(edited(run, edits)))
+        read_config(made)
+        all_runs(made)
 
     return st.tuples(EDITS, FLIPS), read
 
 
+def published_study(folder, fakes, studies) -> Reader:
+    publish(write_study(folder / "study"), folder / "published")
+    results = (folder / "published/results.csv").read_bytes()
+
+    def read(flips):
+        (folder / "published/results.csv").write_bytes(changed(results, flips))
+        write_report(folder / "published")
+
+    return FLIPS, read
+
+
 READERS = (
     *(config_json, model_files, participants_tsv, oasis_table, nifti_header, picture),
-    *(idx_file, npz_file, array_types, description, manifest, split_json, study),
+    *(idx_file, npz_file, array_types, description, manifest, split_json, study, published_study),
 )
 
 

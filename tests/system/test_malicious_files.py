@@ -16,7 +16,7 @@ import zlib
 
 import numpy as np
 import pytest
-from folders import ROOT
+from made_studies import write_study
 from PIL import Image
 
 from tinycohort.augment.commands.generate import generate_cohort
@@ -433,12 +433,10 @@ def test_idx_files(tmp_path, name, content):
 
 # Studies.
 
-RESULTS = ROOT / "docs/results/oasis1-axial"
-
 
 @pytest.fixture
 def study(tmp_path):
-    return shutil.copytree(RESULTS, tmp_path / "study")
+    return write_study(tmp_path / "study")
 
 
 @pytest.mark.parametrize("network", ["os:system", "tinycohort.classifiers.network:CNN"])

@@ -156,7 +156,7 @@ def test_the_column_of_labels_is_known_as_the_source_writes_it(fakes, tmp_path, 
 def test_ids_are_written_as_the_source_spells_them(fakes, tmp_path):
     folder = fakes.study(tmp_path / "data", (16, 1, 16))
     table = pd.read_csv(folder / "participants.tsv", sep="\t", dtype=str)
-    spelled = [f"sub-OAS1{number:04d}MR1" for number in range(len(table))]
+    spelled = [f"sub-OAS1{9000 + number}MR1" for number in range(len(table))]
     for old, new in zip(table["participant_id"], spelled, strict=True):
         image = next((folder / f"sub-{old}").rglob("*.nii.gz"))
         (folder / new / "anat").mkdir(parents=True)
@@ -164,7 +164,7 @@ def test_ids_are_written_as_the_source_spells_them(fakes, tmp_path):
         shutil.rmtree(folder / f"sub-{old}")
     table.assign(participant_id=spelled).to_csv(folder / "participants.tsv", sep="\t", index=False)
     cohort = read_cohort(folder)
-    assert cohort.table["participant_id"][1] == "OAS1_0001"
+    assert cohort.table["participant_id"][1] == "OAS1_9001"
     assert people_of(cohort.table) == cohort.people == spelled
     from tinycohort.augment.fitting.settings import FitSettings
     from tinycohort.augment.fitting.training import TrainingSettings
@@ -179,5 +179,5 @@ def test_ids_are_written_as_the_source_spells_them(fakes, tmp_path):
 
 def test_a_person_has_one_spelling(fakes, tmp_path):
     cohort = read_cohort(fakes.oasis(tmp_path))
-    assert cohort.people == ["OAS1_0001_MR1", "OAS1_0003_MR1", "OAS1_0061_MR1", "OAS1_0061_MR1"]
+    assert cohort.people == ["OAS1_9001_MR1", "OAS1_9003_MR1", "OAS1_9061_MR1", "OAS1_9061_MR1"]
     assert read_cohort(fakes.arrays(tmp_path / "a.npz")).people == list(fakes.people)

@@ -35,13 +35,13 @@ def problems(cohort: Cohort) -> list[str]:
         ("sub-01", "01", "01"),
         ("007", "007", "007"),
         (" nAD10 ", "nAD10", "nAD10"),
-        ("OAS1_0001_MR1", "OAS1_0001", "OAS1_0001_MR1"),
-        ("sub-OAS10001MR1", "OAS1_0001", "OAS1_0001_MR1"),
-        ("sub-OAS10061MR2", "OAS1_0061", "OAS1_0061_MR2"),
-        ("OAS1_0001", "OAS1_0001", "OAS1_0001"),
+        ("OAS1_9001_MR1", "OAS1_9001", "OAS1_9001_MR1"),
+        ("sub-OAS19001MR1", "OAS1_9001", "OAS1_9001_MR1"),
+        ("sub-OAS19061MR2", "OAS1_9061", "OAS1_9061_MR2"),
+        ("OAS1_9001", "OAS1_9001", "OAS1_9001"),
         # OASIS-3 is another study.
         ("sub-OAS30001", "OAS30001", "OAS30001"),
-        ("OAS1_00011", "OAS1_00011", "OAS1_00011"),
+        ("OAS1_90011", "OAS1_90011", "OAS1_90011"),
     ],
 )
 def test_spellings(spelled, participant, scan):
@@ -233,19 +233,19 @@ def test_label_by_name(fakes, tmp_path):
 def test_oasis_download_as_it_unpacks(fakes, tmp_path):
     cohort = read_cohort(fakes.oasis(tmp_path))
     assert rows(cohort) == [
-        ("OAS1_0001_MR1", "OAS1_0001", "CN"),
-        ("OAS1_0003_MR1", "OAS1_0003", "AD"),
-        ("OAS1_0061_MR1", "OAS1_0061", "CN"),
-        ("OAS1_0061_MR2", "OAS1_0061", "CN"),
+        ("OAS1_9001_MR1", "OAS1_9001", "CN"),
+        ("OAS1_9003_MR1", "OAS1_9003", "AD"),
+        ("OAS1_9061_MR1", "OAS1_9061", "CN"),
+        ("OAS1_9061_MR2", "OAS1_9061", "CN"),
     ]
     assert {"age", "sex", "mmse", "cdr", "etiv", "nwbv"} <= set(cohort.table.columns)
-    assert cohort.table["age"].tolist() == [74, 73, 20, 20]
+    assert cohort.table["age"].tolist() == [81, 79, 24, 24]
     assert cohort.problems == ()
     assert examine(cohort, minimum=1).sound
     assert examine(cohort, minimum=1).shape == (8, 9, 10)
     # One disc alone, with the table given.
     disc = read_cohort(Source(str(tmp_path / "disc1"), table=str(tmp_path / "oasis_cross-sectional.csv")))
-    assert [problem.participant for problem in disc.problems] == ["OAS1_0061", "OAS1_0061"]
+    assert [problem.participant for problem in disc.problems] == ["OAS1_9061", "OAS1_9061"]
 
 
 def test_oasis_without_its_table(fakes, tmp_path):
@@ -255,20 +255,20 @@ def test_oasis_without_its_table(fakes, tmp_path):
 
 
 def test_oasis_spelt_two_ways_in_a_bids_folder(fakes, tmp_path):
-    fakes.volume(tmp_path / "sub-OAS10001MR1/anat/sub-OAS10001MR1_T1w.nii.gz", fakes.voxels(1))
-    fakes.table(tmp_path / "participants.tsv", {"participant_id": ["OAS1_0001_MR1"], "diagnosis": ["CN"]})
-    assert rows(read_cohort(tmp_path)) == [("sub-OAS10001MR1_T1w", "OAS1_0001", "CN")]
+    fakes.volume(tmp_path / "sub-OAS19001MR1/anat/sub-OAS19001MR1_T1w.nii.gz", fakes.voxels(1))
+    fakes.table(tmp_path / "participants.tsv", {"participant_id": ["OAS1_9001_MR1"], "diagnosis": ["CN"]})
+    assert rows(read_cohort(tmp_path)) == [("sub-OAS19001MR1_T1w", "OAS1_9001", "CN")]
 
 
 def test_oasis_vbm_is_what_nilearn_returns(fakes, tmp_path, monkeypatch):
-    names = [f"OAS1_{number:04d}_MR1" for number in (1, 3)]
+    names = [f"OAS1_{number:04d}_MR1" for number in (9001, 9003)]
     files = [fakes.volume(tmp_path / name / f"mwrc1{name}_mpr_anon_fslswapdim_bet.nii.gz", fakes.voxels(i)) for i, name in enumerate(names)]
     # In another order than the maps, with nilearn's names of columns.
-    variables = pd.DataFrame({"id": names[::-1], "mf": ["M", "F"], "age": [73, 74], "cdr": [0.5, np.nan], "etiv": [1454, 1344]})
+    variables = pd.DataFrame({"id": names[::-1], "mf": ["M", "F"], "age": [79, 81], "cdr": [0.5, np.nan], "etiv": [1500, 1400]})
     bunch = SimpleNamespace(gray_matter_maps=[str(file) for file in files], ext_vars=variables)
     monkeypatch.setattr("nilearn.datasets.fetch_oasis_vbm", lambda **_: bunch)
     cohort = read_cohort("oasis-vbm")
-    assert rows(cohort) == [("OAS1_0001_MR1", "OAS1_0001", "CN"), ("OAS1_0003_MR1", "OAS1_0003", "AD")]
+    assert rows(cohort) == [("OAS1_9001_MR1", "OAS1_9001", "CN"), ("OAS1_9003_MR1", "OAS1_9003", "AD")]
     assert cohort.table["sex"].tolist() == ["F", "M"]
     assert cohort.problems == ()
 

@@ -5,13 +5,12 @@ import math
 import re
 import shutil
 import subprocess
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
-from folders import ROOT
 
 from tinycohort.augment.commands.fit import fit_models
 from tinycohort.augment.fitting.model_config import Participants
@@ -27,6 +26,7 @@ from tinycohort.datasets.training_sizes import LEFT_OUT
 from tinycohort.datasets.transforms import Preparation
 from tinycohort.experiments.augmentation_study import command as evaluate
 from tinycohort.experiments.augmentation_study.cell import balanced_rows, lengthened, run_cell
+from tinycohort.experiments.augmentation_study.predictions import read_predictions
 from tinycohort.experiments.augmentation_study.protocols import Protocols, cells_of, check_method, split_of, staggered, study_config
 from tinycohort.experiments.augmentation_study.report import write_report
 from tinycohort.experiments.augmentation_study.results import Section, explained, reservations, sections_of, tidy_results
@@ -37,11 +37,9 @@ from tinycohort.experiments.engine.runs import Outcome
 from tinycohort.experiments.engine.statistics import corrected_t_test, paired_differences
 from tinycohort.experiments.engine.study_folder import all_runs, claim, read_config, seed_of, write_run
 from tinycohort.experiments.engine.study_images import Prepared, stratum
-from tinycohort.experiments.engine.study_settings import classifier_settings_of, content_of_classifier
 from tinycohort.experiments.engine.systems import System
 
 SIDE = 16
-RESULTS = ROOT / "docs/results"
 
 
 def write_cohort(path: Path, n: dict[str, int], seed: int = 0) -> Path:
@@ -118,12 +116,19 @@ def test_the_training_set_is_topped_up_or_replaced(study: Path):
     assert counts["vae:riemannian", "synthetic-only"] == {"AD": 12, "CN": 12}
 
 
+def those_predicted(folder: Path, run: dict) -> set[str]:
+    predicted = read_predictions(folder, run, ["AD", "CN"])
+    return set(predicted.loc[predicted["test_set"] == "test", "image_id"])
+
+
 def test_predictions_are_of_the_test_side_and_differ_between_runs(study: Path):
-    tested = {run["key"]["run"]: set(run["result"]["predictions"]["test"]) for run in all_runs(study)}
+    runs = all_runs(study)
+    tested = {run["key"]["run"]: those_predicted(study, run) for run in runs}
     assert tested[0] != tested[1]
-    for run in all_runs(study):
-        assert set(run["result"]["predictions"]["test"]) == tested[run["key"]["run"]]
-        assert all(abs(sum(row) - 1) < 1e-3 for row in run["result"]["predictions"]["test"].values())
+    for run in runs:
+        assert those_predicted(study, run) == tested[run["key"]["run"]]
+        predicted = read_predictions(study, run, ["AD", "CN"])
+        assert ((predicted["p_AD"] + predicted["p_CN"] - 1).abs() < 1e-3).all()
 
 
 def test_a_cell_computed_again_has_the_same_scores(study: Path, tmp_path: Path):
@@ -166,13 +171,12 @@ def test_the_report_tells_poor_fits_under_the_tables_of_their_methods(study: Pat
 
 
 def test_only_methods_of_a_table_and_poor_fits_are_told():
-    def run(method: str, number: int, **shares: float) -> dict:
-        notes = {"generators": {label: {"explained_validation": share} for label, share in shares.items()}} if shares else {}
-        return {"key": {"method": method, "run": number}, "result": {"notes": notes}}
-
-    runs = [run("original", 0), run("a", 0, AD=0.03, CN=0.4), run("a", 1, AD=0.2, CN=0.5), run("b", 0, AD=-0.2), run("b", 1, AD=-0.2)]
-    assert explained(runs, {"original", "a"}) == {"a of AD": {0.03, 0.2}, "a of CN": {0.4, 0.5}}
-    (sentence,) = page.poor_fits(explained(runs, {"a", "b"}))
+    results = pd.DataFrame(
+        [("original", np.nan, np.nan), ("a", 0.03, 0.4), ("a", 0.2, 0.5), ("b", -0.2, np.nan), ("b", -0.2, np.nan)],
+        columns=["method", "explained_validation_AD", "explained_validation_CN"],
+    )
+    assert explained(results, {"original", "a"}) == {"a of AD": {0.03, 0.2}, "a of CN": {0.4, 0.5}}
+    (sentence,) = page.poor_fits(explained(results, {"a", "b"}))
     assert "those of a of AD (1 of 2 fits, down to 3%), b of AD (down to -20%)." in sentence
     assert page.poor_fits({"a": {0.1, 0.9}}) == page.poor_fits({}) == []
 
@@ -185,29 +189,6 @@ def test_the_report_tells_the_command_and_is_no_other_study_for_it(study: Path, 
     assert claim(copy, config) == before
     write_report(copy)
     assert "augment evaluate --data &#39;a &amp; b&#39;" in (copy / "report.html").read_text(encoding="utf-8")
-
-
-PUBLISHED = sorted(path.parent.name for path in RESULTS.glob("*/config.toml") if "[protocols]" in path.read_text(encoding="utf-8"))
-
-
-@pytest.mark.parametrize("name", PUBLISHED)
-def test_published_results_stay_those_of_their_configuration(name: str, tmp_path: Path):
-    folder = shutil.copytree(RESULTS / name, tmp_path / name)
-    config = evaluate.read_configuration(folder / "config.toml", None)
-    # As this version would resolve it: an option that a study does not use must leave no trace.
-    protocols, classifier = Protocols(**config["protocols"]), classifier_settings_of(config)
-    config |= {"protocols": asdict(protocols), "classifier": content_of_classifier(classifier), "generators": None}
-    digest = claim(folder, config)
-    published = pd.read_csv(RESULTS / name / "results.csv")
-    if not all_runs(folder):  # of a finished study only its results are kept
-        assert set(published["method"]) == set(config["grid"]["methods"])
-        assert set(published["run"]) == set(range(config["grid"]["runs"]))
-        return
-    assert {run["configuration"] for run in all_runs(folder)} == {digest}
-    write_report(folder)
-    pd.testing.assert_frame_equal(pd.read_csv(folder / "results.csv")[published.columns], published)
-    (title, *_) = (folder / "table.md").read_text(encoding="utf-8").splitlines()
-    assert title == f"# Does it help? {config['where']['source']['data']}, {config['grid']['runs']} runs"
 
 
 @pytest.mark.skipif(shutil.which("chromium") is None, reason="chromium is not installed")
@@ -232,7 +213,7 @@ def test_protocol_paper_shares_split_and_generators_and_gives_no_verdict(cohort:
     asked = request(cohort, methods=("original", "vae:posterior"), protocols=Protocols(protocol="paper", least_steps=0, n_synthetic=8))
     compute(folder, evaluate.configuration_of(asked))
     write_report(folder)
-    tested = [set(run["result"]["predictions"]["test"]) for run in all_runs(folder)]
+    tested = [those_predicted(folder, run) for run in all_runs(folder)]
     assert all(people == tested[0] for people in tested)
     assert [path.name for path in (folder / "generators").iterdir()] == ["run-000"]
     table = (folder / "table.md").read_text(encoding="utf-8")
@@ -322,7 +303,7 @@ def test_generators_that_were_fitted_before_are_used_on_their_split(cohort: Path
     compute(folder, config)
     write_report(folder)
     tested = set(Split.load(models / "split.json").side(read_cohort(cohort), "test").table["image_id"])
-    assert all(set(run["result"]["predictions"]["test"]) == tested for run in all_runs(folder))
+    assert all(those_predicted(folder, run) == tested for run in all_runs(folder))
     assert not (folder / "generators").exists()
     assert (folder / "report.html").read_text(encoding="utf-8").count("Contact sheet of") == 2
     # Other models are another study, and models that have changed are refused.
@@ -398,10 +379,11 @@ def test_predictions_are_told_by_participant(cohort: Path, tmp_path: Path):
     assert found["n_images"].isin([1, 2]).all()
     assert len(found) == 2 * 2 * 9
     (run, *_) = all_runs(folder)
-    predictions = run["result"]["predictions"]["test"]
+    predictions = read_predictions(folder, run, ["AD", "CN"])
     one = found[(found["run"] == 0) & (found["method"] == run["key"]["method"]) & (found["n_images"] == 2)].iloc[0]
-    images = [row for name, row in predictions.items() if name.partition("#")[0] == one["participant_id"]]
-    assert [one["p_AD"], one["p_CN"]] == pytest.approx(np.mean(images, axis=0), abs=1e-4)
+    images = predictions[predictions["image_id"].str.partition("#")[0] == one["participant_id"]]
+    assert len(images) == 2
+    assert [one["p_AD"], one["p_CN"]] == pytest.approx(images[["p_AD", "p_CN"]].mean().tolist(), abs=1e-4)
 
 
 @pytest.mark.parametrize(
@@ -547,11 +529,11 @@ def told(cells: list[dict] = CELLS, external_only: bool = False, **changes) -> t
         score = {"original": 0.6, "resampled": 0.7, "vae:gmm": 0.65}[key["method"]] + 0.01 * (seed_of(0, key) % 5)
         n_test = own | {"external: other": 40}
         result = {"scores": {name: {"balanced_accuracy": score, "roc_auc": 0.9} for name in n_test}, "n_test": n_test}
-        runs.append({"key": key, "result": result | {"n_fitted_on": 200, "notes": {}, "history": []}})
+        runs.append({"key": key, "configuration": "", "record": {}, "result": result | {"n_fitted_on": 200, "notes": {}, "history": []}})
     protocols = {"protocol": "resampled"} | ({"external_only": True} if external_only else {})
     config = {"protocols": protocols | changes, "grid": GRID, "data": {"classes": []}}
     results = tidy_results(runs)
-    return reservations(runs, results, config), {section.title: section for section in sections_of(results, config)}
+    return reservations(results, config), {section.title: section for section in sections_of(results, config)}
 
 
 def test_a_stratum_overlaps_as_its_whole_test_side_does():

@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from folders import tree
 from matplotlib.text import Text
 
 from tinycohort.augment.fitting.model import FittedModel
@@ -21,6 +22,7 @@ from tinycohort.datasets.common.errors import DataError, GateError, UsageError
 from tinycohort.datasets.readers import Source
 from tinycohort.datasets.spaces import ImageSpace
 from tinycohort.datasets.transforms import Preparation
+from tinycohort.experiments.engine.results_file import PUBLISHED
 from tinycohort.experiments.engine.study_folder import all_runs, claim, read_config, run_path, seed_of, write_run
 from tinycohort.experiments.engine.study_settings import fit_settings_of, on_device
 from tinycohort.experiments.fidelity import features
@@ -40,6 +42,7 @@ from tinycohort.experiments.fidelity_study.figures import _pictures, draw_sample
 from tinycohort.experiments.fidelity_study.plans import RECONSTRUCTIONS, plan_of, systems_of
 from tinycohort.experiments.fidelity_study.report import _tables, write_report
 from tinycohort.experiments.fidelity_study.results import FLOOR, ranks, results_of
+from tinycohort.experiments.publish import publish
 from tinycohort.experiments.verify import findings_of
 
 SYSTEMS = ("vae:normal", "vae:riemannian n_centroids=2 n_iterations=3 n_warm_up=3", "ae:gmm n_components=2")
@@ -100,6 +103,27 @@ def test_every_number_stands_beside_the_floor(study: Path):
     assert table["passport"].nunique() == 1
     assert set(table.loc[table["row"] == FLOOR, "side"]) == {"test"}
     assert table["value"].notna().all()
+
+
+def test_what_is_published_gives_the_same_table_and_figure(study: Path, tmp_path: Path):
+    out = tmp_path / "published"
+    publish(study, out)
+    assert set(tree(out)) == set(PUBLISHED)
+    for name in ("config.toml", "results.csv", "table.md"):
+        assert (out / name).read_bytes() == (study / name).read_bytes(), name
+    assert {finding.what: finding.matches for finding in findings_of(out)} == {
+        "runs": None,
+        "results.csv": True,
+        "table.md": True,
+        "data": None,
+    }
+    before = tree(out)
+    write_report(out)
+    assert tree(out) == before
+    text = (out / "results.csv").read_text(encoding="utf-8")
+    (out / "results.csv").write_text(text.replace(",float32,", ",bfloat16,"), encoding="utf-8")
+    with pytest.raises(DataError, match="not that of its digest"):
+        write_report(out)
 
 
 def test_nobody_of_the_test_or_the_validation_side_is_trained_on(study: Path):
@@ -378,7 +402,7 @@ def cell(
     }
     key = FLOOR_KEY if floor else {"run": run, "n": 40, "model": model, "sampler": sampler}
     result = {"scores": {"x": sides}, "passports": {"x": passport}, "sizes": {side: {"all": 60} for side in sides}}
-    return {"key": key, "result": result}
+    return {"key": key, "configuration": "", "record": {}, "result": result}
 
 
 ROWS = {"chosen": ["ae:gmm n_components=2", "ae:gmm n_components=3"], "one": ["vae:normal"]}

@@ -1,0 +1,46 @@
+"""The command ``augment publish``: of a study what can be shown to everybody, and nothing that names a participant."""
+
+import shutil
+from pathlib import Path
+
+from ..augment import console
+from ..datasets.common.errors import DataError
+from ..datasets.common.files import refuse_existing, whole_folder
+from .augmentation_study import report as augmentation_report
+from .engine.results_file import PUBLISHED, RESULTS, is_published
+from .engine.study_folder import all_runs, read_config
+from .fidelity_study import report as fidelity_report
+
+
+def publish(folder: Path, out: Path, *, force: bool = False) -> None:
+    """Write a study's configuration, its scores by run, and the table and figure that they make, into a folder of their own.
+
+    Messages of runs that failed are left out, because they may name whom they failed on, and so is what lies outside of the grid.
+
+    Parameters
+    ----------
+    folder : Path
+        Of a study with its runs.
+    out : Path
+    force : bool
+        Replace what was published before.
+
+    Raises
+    ------
+    DataError
+        If the study has no finished run, or is published already.
+    UsageError
+        If ``out`` exists.
+    """
+    config = read_config(folder)
+    if is_published(folder):
+        raise DataError(f"{folder} is published already: copy it as it is.")
+    report = fidelity_report if "scoring" in config else augmentation_report
+    refuse_existing(out, force=force, ours=is_published)
+    results = report.results_table(folder, all_runs(folder), config)
+    with whole_folder(out, force=force) as temporary:
+        shutil.copyfile(folder / "config.toml", temporary / "config.toml")
+        results.to_csv(temporary / RESULTS, index=False)
+        report.write_report(temporary)
+    console.say(f"Wrote {', '.join(name for name in PUBLISHED if (out / name).is_file())} into {out}.")
+    console.say("Nobody is named in them; in config.toml the paths of this machine are: write $NAMES in place of those that tell too much.")

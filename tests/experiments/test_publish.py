@@ -1,0 +1,178 @@
+"""What is published of a study tells the same as the study, works by itself, and names nobody."""
+
+import re
+import shutil
+import subprocess
+from dataclasses import asdict
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from folders import ROOT, tree
+from made_studies import PEOPLE, write_study
+
+from tinycohort.datasets.common.errors import DataError, UsageError
+from tinycohort.experiments.augmentation_study import command as evaluate
+from tinycohort.experiments.augmentation_study.predictions import predictions_path, read_predictions
+from tinycohort.experiments.augmentation_study.protocols import Protocols
+from tinycohort.experiments.augmentation_study.report import write_report
+from tinycohort.experiments.engine.results_file import PUBLISHED, is_published
+from tinycohort.experiments.engine.study_folder import all_runs, claim, read_config, run_path
+from tinycohort.experiments.engine.study_settings import classifier_settings_of, content_of_classifier
+from tinycohort.experiments.publish import publish
+from tinycohort.experiments.verify import findings_of
+
+RESULTS = ROOT / "docs/results"
+STUDIES = sorted(path.name for path in RESULTS.iterdir() if path.is_dir())
+
+
+@pytest.fixture
+def study(tmp_path: Path) -> Path:
+    return write_study(tmp_path / "study")
+
+
+@pytest.fixture
+def published(study: Path, tmp_path: Path) -> Path:
+    publish(study, tmp_path / "published")
+    return tmp_path / "published"
+
+
+def found(folder: Path) -> dict[str, bool | None]:
+    return {finding.what: finding.matches for finding in findings_of(folder)}
+
+
+@pytest.mark.parametrize("old", [False, True])
+def test_what_is_published_tells_the_same_and_names_nobody(augment, tmp_path: Path, old: bool):
+    study, out = write_study(tmp_path / "study", old=old), tmp_path / "published"
+    augment("report", study)
+    before = tree(study)
+    answer = augment("publish", study, "--out", out)
+    assert answer.code == 0, answer.err
+    assert tree(study) == before
+    assert set(tree(out)) == set(PUBLISHED) - {"figure.png"}
+    for name in tree(out):
+        assert (out / name).read_bytes() == (study / name).read_bytes(), name
+        assert not re.search(r"P\d\d", (out / name).read_text(encoding="utf-8"))
+    table = (out / "table.md").read_text(encoding="utf-8")
+    assert "vae:gmm of AD (3 of 3 fits" in table or "vae:gmm of AD (6 of 6 fits" in table
+    assert found(out) == {"runs": None, "results.csv": True, "table.md": True, "data": None}
+
+
+def test_a_published_study_is_reported_again(augment, published: Path):
+    before = tree(published)
+    (published / "table.md").unlink()
+    answer = augment("report", published)
+    assert answer.code == 0
+    assert "runs are no longer in this study" in answer.words
+    assert tree(published) == before
+
+
+def test_messages_of_failures_are_not_published(study: Path, tmp_path: Path):
+    key = {"run": 0, "method": "original", "mode": "real"}
+    run_path(study, key).unlink()
+    (study / "failures").mkdir()
+    content = '{"key": {"run": 0, "method": "original", "mode": "real"}, "error": {"type": "E", "message": "sub-P03 is dark"}}'
+    (study / "failures/a.json").write_text(content)
+    write_report(study)
+    assert "sub-P03" in (study / "table.md").read_text(encoding="utf-8")
+    publish(study, tmp_path / "published")
+    table = (tmp_path / "published/table.md").read_text(encoding="utf-8")
+    assert "sub-P03" not in table
+    assert "Unfinished: 14 of 15 cells" in table
+
+
+@pytest.mark.parametrize(
+    ("name", "old", "new", "wrong"),
+    [
+        ("config.toml", "seed = 0", "seed = 1", "results.csv"),
+        ("results.csv", ",test,", ",tset,", "table.md"),
+        ("results.csv", "balanced_accuracy", "balanced", "results.csv"),
+        ("results.csv", ",12,40,0.", ",12,40,x0.", "results.csv"),
+        ("table.md", "±", "+-", "table.md"),
+    ],
+)
+def test_an_altered_one_is_found(augment, published: Path, name: str, old: str, new: str, wrong: str):
+    text = (published / name).read_text(encoding="utf-8")
+    assert old in text
+    (published / name).write_text(text.replace(old, new, 1), encoding="utf-8")
+    assert [what for what, matches in found(published).items() if matches is False] == [wrong]
+    assert augment("verify", published).code == 3
+    if wrong == "results.csv":
+        assert augment("report", published).code == 3
+
+
+def test_a_published_study_is_not_taken_up_again(augment, published: Path, study: Path, tmp_path: Path):
+    before = tree(published)
+    answer = augment("evaluate", "--config", published / "config.toml", "--out", published)
+    assert (answer.code, "is published" in answer.words) == (2, True)
+    assert tree(published) == before
+    with pytest.raises(DataError, match="published already"):
+        publish(published, tmp_path / "again")
+    with pytest.raises(UsageError, match="exists"):
+        publish(study, published)
+    publish(study, published, force=True)
+    assert tree(published) == before
+    with pytest.raises(UsageError, match="nothing that this command makes"):
+        publish(study, study, force=True)
+
+
+def test_a_study_without_runs_is_not_published(study: Path, tmp_path: Path):
+    shutil.rmtree(study / "runs")
+    with pytest.raises(DataError, match="no finished run"):
+        publish(study, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_predictions_lie_beside_the_runs_and_can_be_left_out(study: Path):
+    runs = all_runs(study)
+    for run in runs:
+        assert not re.search(r"P\d\d", run_path(study, run["key"]).read_text(encoding="utf-8"))
+        assert set(read_predictions(study, run, ["AD", "CN"])["image_id"]) == {name for names in PEOPLE.values() for name in names}
+    assert found(study)["predictions"] is True
+    path = predictions_path(study, runs[0]["key"])
+    content = path.read_text(encoding="utf-8")
+    path.write_text(content.replace("0.", "0.0", 1), encoding="utf-8")
+    assert found(study)["predictions"] is False
+    path.unlink()
+    assert found(study)["predictions"] is None
+    shutil.rmtree(study / "predictions")
+    assert False not in found(study).values()
+    write_report(study)
+    assert (study / "table.md").is_file()
+
+
+def test_old_runs_and_new_ones_hold_the_same_predictions(tmp_path: Path):
+    one, other = write_study(tmp_path / "new"), write_study(tmp_path / "old", old=True)
+    assert not (other / "predictions").exists()
+    for new, old in zip(all_runs(one), all_runs(other), strict=True):
+        pd.testing.assert_frame_equal(read_predictions(one, new, ["AD", "CN"]), read_predictions(other, old, ["AD", "CN"]))
+    assert write_report(one).drop(columns=[]).equals(write_report(other))
+
+
+# What this repository publishes.
+
+
+@pytest.mark.parametrize("name", STUDIES)
+def test_published_studies_verify_and_hold_nothing_else(name: str):
+    folder = RESULTS / name
+    assert is_published(folder)
+    assert set(tree(folder)) <= set(PUBLISHED)
+    assert found(folder) == {"runs": None, "results.csv": True, "table.md": True, "data": None}
+
+
+@pytest.mark.parametrize("name", [name for name in STUDIES if "protocols" in read_config(RESULTS / name)])
+def test_published_results_stay_those_of_their_configuration(name: str, tmp_path: Path):
+    folder = shutil.copytree(RESULTS / name, tmp_path / name)
+    config = evaluate.read_configuration(folder / "config.toml", None)
+    # As this version would resolve it: an option that a study does not use must leave no trace.
+    protocols, classifier = Protocols(**config["protocols"]), classifier_settings_of(config)
+    config |= {"protocols": asdict(protocols), "classifier": content_of_classifier(classifier), "generators": None}
+    assert set(pd.read_csv(folder / "results.csv")["configuration"]) == {claim(folder, config)[:12]}
+
+
+def test_no_file_names_a_participant_of_oasis():
+    """OASIS-1 counts to 457: whom tests make up is beyond 9000."""
+    files = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=False).stdout.split("\0")
+    paths = [ROOT / name for name in files if name] or [path for path in ROOT.rglob("*") if path.suffix in (".md", ".py", ".csv", ".toml")]
+    named = re.compile(rb"OAS1_?[0-8]\d{3}(?!\d)")
+    assert [str(path) for path in paths if path.is_file() and (named.search(path.read_bytes()) or named.search(path.name.encode()))] == []
