@@ -94,7 +94,7 @@ class MetricOptions:
     ] = None
     rho_scale: Annotated[
         float | None,
-        typer.Option("--rho-scale", help="Deprecated: the --reach of augment generate needs no new training. Multiplies the default rho."),
+        typer.Option("--rho-scale", help="Deprecated: --set reach= of augment generate needs no new training. Multiplies the default rho."),
     ] = None
 
     def warn(self) -> None:
@@ -102,7 +102,7 @@ class MetricOptions:
         from .. import console
 
         if self.rho_scale is not None:
-            draw = f"`augment generate --sampler riemannian --reach {self.rho_scale:g}`"
+            draw = f"`augment generate --sampler riemannian --set reach={self.rho_scale:g}`"
             console.warn(f"--rho-scale is deprecated: {draw} does the same without another training. --sampler auto does not use it.")
 
 

@@ -1,7 +1,9 @@
 """The spellings that options had in the version before: each is understood once more, and says what is written instead."""
 
+import math
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from itertools import islice
 from typing import Any
 
@@ -28,10 +30,32 @@ class Former:
     command: str = ""
 
 
+def _log_threshold(text: str) -> str:
+    try:
+        return f"log_threshold={math.log(float(text))}"
+    except ValueError:
+        return f"log_threshold={text}"
+
+
 FORMER = (
     Former("--fit", "--resize", lambda value: "stretch" if value == "resize" else value),
     Former("--label", "--label-column"),
     Former("--threshold", "--gate", command="audit"),
+    *(
+        Former(spelling, "--set", partial("{}={}".format, name), command="generate")
+        for spelling, name in (
+            ("--reach", "reach"),
+            ("--holds", "holds"),
+            ("--iterations", "n_iterations"),
+            ("--leapfrog", "n_leapfrog"),
+            ("--step-size", "step_size"),
+            ("--warm-up", "n_warm_up"),
+            ("--target-acceptance", "target_acceptance"),
+            ("--components", "n_components"),
+            ("--training-steps", "n_training_steps"),
+        )
+    ),
+    Former("--threshold", "--set", _log_threshold, command="generate"),
 )
 
 

@@ -38,66 +38,25 @@ class SamplerOptions:
             "`augment models` names.",
         ),
     ] = "auto"
-    reach: Annotated[
-        str | None,
+    settings: Annotated[
+        list[str] | None,
         typer.Option(
-            "--reach",
-            help="Of riemannian: auto (people left out are on the manifold), or a multiple of Algorithm 1's rho, as 1: the paper's. "
-            "\\[default: auto]",
+            "--set",
+            help="A setting of the sampler, as reach=1 or n_components=3 (`augment models` lists them); may be given again.",
         ),
     ] = None
-    holds: Annotated[
-        float | None,
-        typer.Option("--holds", help="Share of people left out that riemannian's manifold holds, at the reach auto. \\[default: 0.9]"),
-    ] = None
-    iterations: Annotated[
-        int | None, typer.Option("--iterations", help="Transitions of each chain. \\[default: 100; with a --reach, until they have mixed]")
-    ] = None
-    leapfrog: Annotated[int | None, typer.Option("--leapfrog", help="Leapfrog steps of a transition. \\[default: 10]")] = None
-    step_size: Annotated[float | None, typer.Option("--step-size", help="Leapfrog step of the paper's samplers. \\[default: 0.01]")] = None
-    warm_up: Annotated[
-        int | None, typer.Option("--warm-up", help="Transitions in which riemannian and own-metric adapt their step. \\[default: 100]")
-    ] = None
-    target: Annotated[float | None, typer.Option("--target-acceptance", help="What they adapt it to. \\[default: 0.8]")] = None
-    threshold: Annotated[
-        float | None,
-        typer.Option(
-            "--threshold", help="Least omega on the manifold of a --reach, between 0 and 1. \\[default: keeps 99 % near a centroid]"
-        ),
-    ] = None
-    components: Annotated[int | None, typer.Option("--components", help="Of gmm and mixture. \\[default: 10; as many as are best]")] = None
-    training_steps: Annotated[int | None, typer.Option("--training-steps", help="Of two-stage. \\[default: 1000]")] = None
 
-    def settings(self) -> dict[str, Any]:
-        """Those that were given, by their names in the sampler; raise a ``UsageError`` for one that cannot be."""
-        import math
-
-        from ...datasets.common.errors import UsageError
-
-        if self.threshold is not None and not 0 < self.threshold < 1:
-            raise UsageError(f"--threshold lies between 0 and 1, not at {self.threshold}.")
-        given = {
-            "reach": None if self.reach is None else _reach(self.reach),
-            "holds": self.holds,
-            "n_iterations": self.iterations,
-            "n_leapfrog": self.leapfrog,
-            "step_size": self.step_size,
-            "n_warm_up": self.warm_up,
-            "target_acceptance": self.target,
-            "log_threshold": None if self.threshold is None else math.log(self.threshold),
-            "n_components": self.components,
-            "n_training_steps": self.training_steps,
-        }
-        return {name: value for name, value in given.items() if value is not None}
-
-    def warn(self) -> None:
-        """Tell what does something else than it seems to."""
+    def read(self) -> dict[str, Any]:
+        """The settings that were given, by name; raise a ``UsageError`` for one that cannot be."""
         from .. import console
         from ..samplers.fits import CHAIN
+        from ..samplers.registry import read_sampler_settings
 
-        if self.sampler == "riemannian" and self.reach is None and {*CHAIN, "log_threshold"} & set(self.settings()):
+        found = read_sampler_settings(self.sampler, self.settings or [])
+        if self.sampler == "riemannian" and "reach" not in found and {*CHAIN, "log_threshold"} & set(found):
             told = "Settings of chains and their threshold are those of Algorithm 1's metric"
-            console.warn(f"{told}: without a --reach it draws at that of the fit, not on the manifold that holds people left out.")
+            console.warn(f"{told}: without a reach it draws at that of the fit, not on the manifold that holds people left out.")
+        return found
 
 
 @dataclass(frozen=True)
@@ -132,8 +91,7 @@ def generate_command(
 
     if writing.file_format not in (None, "nifti", "png", "npz"):
         raise UsageError(f"--format is nifti, png or npz, not '{writing.file_format}'.")
-    settings = sampler.settings()
-    sampler.warn()
+    settings = sampler.read()
     context.with_resource(computing_with(threads))
     generate_cohort(
         models,
@@ -152,16 +110,6 @@ def generate_command(
         force=writing.force,
         command=command_line(),
     )
-
-
-def _reach(text: str) -> float | str:
-    from ...datasets.common.errors import UsageError
-    from ..samplers.registry import SAMPLERS
-
-    try:
-        return SAMPLERS["riemannian"].settings["reach"].read(text)
-    except ValueError:
-        raise UsageError(f"--reach is auto, or a number above 0, not '{text}'.") from None
 
 
 @dataclass(frozen=True)

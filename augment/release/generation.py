@@ -15,7 +15,7 @@ from ..autoencoders import GaussianAutoencoder
 from ..fitting.model import FittedModel, decode
 from ..samplers.diagnostics import Diagnostics
 from ..samplers.latents import Sampler
-from ..samplers.registry import AUTO, DEFAULT_SAMPLER, SAMPLERS, fit_sampler
+from ..samplers.registry import AUTO, DEFAULT_SAMPLER, SAMPLERS, fit_sampler, require_none
 from .redrawing import RefusedRows, replace_refused
 from .training_images import Nearest
 
@@ -78,9 +78,7 @@ def build_sampler(model: FittedModel, name: str, *, seed: int, **settings: Any) 
         If there is no such sampler or setting, or it does not serve such a model.
     """
     if name == AUTO:
-        given = ", ".join(key for key, value in settings.items() if value is not None)
-        if given:
-            raise UsageError(f"The sampler auto chooses its settings, and takes no {given}; name the sampler that it is a setting of.")
+        require_none(key for key, value in settings.items() if value is not None)
         name = model.law_scores.chosen
         # As it was scored: a model that was fitted with a rho of its own has another riemannian by name.
         settings = {"reach": AUTO} if name == "riemannian" else {}

@@ -88,5 +88,5 @@ def _what_to_change(model: FittedModel, law: Sampler) -> str:
     told = [name if (score := scores.get(name)) is None else f"{name} {score:.3g}" for name in others]
     changes = [f"another --sampler ({', '.join(told)}: nats for people left out, more are better)"]
     if isinstance(law, Riemannian):  # of a number as its reach; the manifold that holds people left out is broader
-        changes.append("--reach auto (which takes no setting of a chain)")
+        changes.append("--set reach=auto (which takes no setting of a chain)")
     return f"Another --seed will not help; choose {', '.join(changes)}, or train the model with more --jitter."

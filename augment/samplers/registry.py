@@ -1,13 +1,13 @@
 """Latent samplers by name. A sampler is fitted from posteriors and draws latents: ``sample(n, generator) -> (z, diagnostics)``."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
 from ...datasets.common.errors import UsageError
 from ..autoencoders import Autoencoder, GaussianAutoencoder, LearntMetric, LearntPrior
-from ..settings import Settings, require_values, settings_of
+from ..settings import Settings, read_settings, require_values, settings_of
 from . import fits
 from .latents import Latents, Sampler
 
@@ -101,6 +101,20 @@ def check_sampler(name: str, kind: type[Autoencoder], model: str) -> None:
             f"The sampler '{name}' needs a model with a {lacks[SAMPLERS[name].needs]}, which {model} has not; "
             f"for it choose one of: {', '.join(samplers_for(kind))}."
         )
+
+
+def read_sampler_settings(name: str, texts: Sequence[str]) -> dict[str, Any]:
+    """Settings of a sampler from texts such as ``reach=1``; raise a ``UsageError`` for one that cannot be."""
+    if texts and name == AUTO:
+        require_none(text.partition("=")[0] for text in texts)
+    known = SAMPLERS[name].settings if name in SAMPLERS else {}
+    return read_settings(known, texts, f"the sampler '{name}'")
+
+
+def require_none(names: Iterable[str]) -> None:
+    """Raise a ``UsageError`` if something is set of ``auto``."""
+    if given := ", ".join(names):
+        raise UsageError(f"The sampler auto chooses its settings, and takes no {given}; name the sampler that it is a setting of.")
 
 
 def fit_sampler(name: str, latents: Latents, *, seed: int = 0, **settings: Any) -> Sampler:

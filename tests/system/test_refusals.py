@@ -128,7 +128,11 @@ REFUSED = {
     "a damaged model": (("generate", "--models", "{models-damaged}", "--out", "{out}"), 3, "models-damaged/AD is damaged"),
     "a class without a model": ((*GENERATE, "--class", "MCI"), 3, "no model of class MCI, only of AD, CN"),
     "sampler": ((*GENERATE, "--sampler", "hmc"), 2, "no sampler 'hmc'; choose one of: .*riemannian"),
-    "a setting of another sampler": ((*GENERATE, "--sampler", "normal", "--iterations", "5"), 2, "'normal' has no setting n_iterations"),
+    "a setting of another sampler": (
+        (*GENERATE, "--sampler", "normal", "--set", "n_iterations=5"),
+        2,
+        "'normal' has no setting n_iter",
+    ),
     "format": ((*GENERATE, "--format", "dicom"), 2, "--format is nifti, png or npz"),
     "volumes as PNG": (
         ("generate", "--models", "{models-volumes}", "--out", "{out}", "--format", "png"),
@@ -138,38 +142,42 @@ REFUSED = {
     "n of 0": ((*GENERATE, "-n", "0"), 2, "1 or more"),
     "n in words": ((*GENERATE, "-n", "many"), 2, "-n"),
     "balance to fewer": ((*GENERATE, "--balance", "-n", "3"), 2, "--balance cannot bring"),
-    "threshold of 1.5": ((*GENERATE, "--threshold", "1.5"), 2, "--threshold lies between 0 and 1"),
-    "threshold of 0": ((*GENERATE, "--threshold", "0"), 2, "--threshold lies between 0 and 1"),
-    "no iterations": ((*GENERATE, *RIEMANNIAN, "--iterations", "0"), 2, "at least 1 iteration"),
-    "target acceptance": ((*GENERATE, *RIEMANNIAN, "--target-acceptance", "1"), 2, "target acceptance"),
-    "step size": ((*GENERATE, "--sampler", "riemannian-paper", "--step-size", "-1"), 2, "step size above 0"),
+    "threshold of 1.5": ((*GENERATE, *RIEMANNIAN, "--threshold", "1.5"), 2, "threshold lies between 0 and 1"),
+    "threshold of 0": ((*GENERATE, *RIEMANNIAN, "--threshold", "0"), 2, "threshold lies between 0 and 1"),
+    "no iterations": ((*GENERATE, *RIEMANNIAN, "--set", "n_iterations=0"), 2, "at least 1 iteration"),
+    "target acceptance": ((*GENERATE, *RIEMANNIAN, "--set", "target_acceptance=1"), 2, "target acceptance"),
+    "step size": ((*GENERATE, "--sampler", "riemannian-paper", "--set", "step_size=-1"), 2, "step size above 0"),
     **{
         f"a reach of {reach or 'nothing'}": (
-            (*GENERATE, *RIEMANNIAN, "--reach", reach),
+            (*GENERATE, *RIEMANNIAN, "--set", f"reach={reach}"),
             2,
-            f"--reach is auto, or a number above 0, not '{reach}'",
+            f"reach of the sampler 'riemannian' is auto, or a number above 0, not '{reach}'",
         )
         for reach in ("0", "-1", "nan", "inf", "far", "")
     },
     "a chain at the reach auto": (
-        (*GENERATE, *RIEMANNIAN, "--reach", "auto", "--iterations", "5"),
+        (*GENERATE, *RIEMANNIAN, "--set", "reach=auto", "--set", "n_iterations=5"),
         2,
         "no chain to set n_iterations of; give a number as reach",
     ),
-    "a share held at a reach": ((*GENERATE, *RIEMANNIAN, "--reach", "1", "--holds", "0.8"), 2, "a setting of the reach auto"),
+    "a share held at a reach": ((*GENERATE, *RIEMANNIAN, "--set", "reach=1", "--set", "holds=0.8"), 2, "a setting of the reach auto"),
     **{
         f"a share held of {share}": (
-            (*GENERATE, *RIEMANNIAN, "--holds", share),
+            (*GENERATE, *RIEMANNIAN, "--set", f"holds={share}"),
             2,
             "holds of the sampler 'riemannian' is a number between 0 and 1",
         )
         for share in ("0", "1", "-0.5", "nan")
     },
     **{
-        f"{option} with auto": ((*GENERATE, option, value), 2, f"auto chooses its settings, and takes no {name}; name the sampler")
-        for option, value, name in (("--reach", "1", "reach"), ("--holds", "0.8", "holds"), ("--iterations", "5", "n_iterations"))
+        f"{setting} with auto": (
+            (*GENERATE, "--set", setting),
+            2,
+            f"auto chooses its settings, and takes no {setting.partition('=')[0]}; name the sampler",
+        )
+        for setting in ("reach=1", "holds=0.8", "n_iterations=5")
     },
-    "components": ((*GENERATE, "--sampler", "gmm", "--components", "99"), 2, "components"),
+    "components": ((*GENERATE, "--sampler", "gmm", "--set", "n_components=99"), 2, "components"),
     "generate on a device that is none": ((*GENERATE, "--device", "tpu"), 2, "--device is"),
     "an autoencoder and riemannian": (
         ("generate", "--models", "{models-ae}", "--out", "{out}", *RIEMANNIAN),

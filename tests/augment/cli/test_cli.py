@@ -35,11 +35,11 @@ def test_check_fit_generate_show(augment, fakes, tmp_path):
     answer = augment("fit", "--data", data, "--out", models, *QUICK)
     assert answer.code == 0, answer.err
     assert sorted(path.name for path in models.iterdir()) == ["AD", "CN", "split.json"]
-    answer = augment("generate", "--models", models, "-n", 3, "--sampler", "riemannian", "--iterations", 5, "--out", out)
+    answer = augment("generate", "--models", models, "-n", 3, "--sampler", "riemannian", "--set", "n_iterations=5", "--out", out)
     assert answer.code == 0, answer.err
     assert read_cohort(out).counts() == {"AD": 3, "CN": 3}
     command = json.loads((out / "dataset_description.json").read_text())["GeneratedBy"][0]["Command"]
-    assert command == f"augment generate --models {models} -n 3 --sampler riemannian --iterations 5 --out {out}"
+    assert command == f"augment generate --models {models} -n 3 --sampler riemannian --set n_iterations=5 --out {out}"
     assert f"augment fit --data {data} --out {models}" in (models / "AD/README.md").read_text()
     answer = augment("show", data, out, "--out", sheet, "-n", 2)
     assert answer.code == 0, answer.err

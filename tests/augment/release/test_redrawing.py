@@ -120,7 +120,7 @@ def test_the_error_says_why_and_what_to_change(models, studies):
     numbers = Numbers(200, lambda number: True)
     short = build_sampler(models["AD"], "riemannian", seed=0, reach=2.0)
     broad = models["AD"].latents.manifold
-    for numbers.law, mend in ((short, "--reach auto (which takes no setting of a chain)"), (broad, "more are better)")):
+    for numbers.law, mend in ((short, "--set reach=auto (which takes no setting of a chain)"), (broad, "more are better)")):
         with pytest.raises(GateError, match="riemannian drew were refused") as told:
             numbers.replaced(models["AD"])
         assert f"{mend}, or train the model" in str(told.value)

@@ -135,7 +135,11 @@ def test_there_is_no_chain_at_the_reach_auto(model):
 def test_the_commands_take_it(augment, studies, tmp_path):
     models, out = studies["pictures"].models, tmp_path / "syn"
     words = ("generate", "--models", models, "-n", 3, "--sampler", "riemannian", "--out", out, "--force")
-    for more, chains in ((("--reach", "1", "--iterations", 100), True), (("--reach", "auto"), False), (("--holds", "0.8"), False)):
+    for more, chains in (
+        (("--set", "reach=1", "--set", "n_iterations=100"), True),
+        (("--set", "reach=auto"), False),
+        (("--set", "holds=0.8"), False),
+    ):
         answer = augment(*words, *more)
         assert answer.code == 0, answer.err
         sampling = json.loads((out / "dataset_description.json").read_text())["Classes"]["AD"]["sampling"]
@@ -147,7 +151,7 @@ def test_rho_scale_is_deprecated_by_what_does_the_same(augment, fakes, tmp_path)
     words = ("fit", "--data", fakes.study(tmp_path / "study.npz"), "--out", tmp_path / "models", "--dry-run")
     answer = augment(*words, "--rho-scale", 2)
     assert answer.code == 0, answer.err
-    assert "--rho-scale is deprecated: `augment generate --sampler riemannian --reach 2` does the same" in answer.words
+    assert "--rho-scale is deprecated: `augment generate --sampler riemannian --set reach=2` does the same" in answer.words
     assert "is deprecated" not in augment(*words).words
 
 
