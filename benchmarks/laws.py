@@ -1,6 +1,6 @@
 """What each latent law of fitted models reaches, and what it gives away:
 
-    python benchmarks/laws.py models [--data DATA] [--out docs/results/laws.md]
+    python benchmarks/laws.py models [--data DATA] [--out tables.md]  # for docs/results/laws.md
 
 For every class and law: the mean log density of training people who are left out and of those who are held out (validation and test side
 of ``split.json``); then, of images drawn from it, the median distance from held-out people, decoded, to the nearest image (coverage), that

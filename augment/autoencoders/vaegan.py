@@ -36,7 +36,7 @@ class VAEGAN(GaussianAutoencoder):
     layer : int
         Which of the discriminator's layers gives the features: from 1, the first, or from -1, the last, backwards. A layer is a convolution
         with its norm and activation. Few images ask for the first: with the last, reconstructions of 800 digits were no better than their
-        mean image after 1,000 steps (docs/results.md).
+        mean image after 1,000 steps (docs/results/results.md).
     balance : float
         Between 0 and 1, of the decoder's adversarial term: the paper's Appendix G takes it from 0.3 to 0.999. (Larsen et al. write
         gamma = (1 - balance) / balance.) The dissimilarity is a sum over thousands of features: at 0.5 it is nearly all that the decoder

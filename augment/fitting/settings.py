@@ -8,7 +8,7 @@ from ..networks import Architecture, default_channels
 from .model_config import MetricSettings
 from .training import TrainingSettings
 
-# By itself: docs/benchmarks-length.md says what each of these is worth. Published studies have other settings, and name them all.
+# By itself: docs/results/benchmarks-length.md says what each of these is worth. Published studies have other settings, and name them all.
 DEFAULT_TRAINING = TrainingSettings(learning_rate=3e-3, average=0.98, even=True)
 
 

@@ -2,7 +2,7 @@
 
 Models whose loss holds a gradient of their decoder (HVAE, RHVAE, RAE-GP) differentiate its batch norms twice. torch has no kernel for that:
 it writes the second derivative as dozens of element-wise passes, in float32 and in the plain memory layout. Here it is put together from
-kernels that torch has (measured in docs/benchmarks-training.md).
+kernels that torch has (measured in docs/results/benchmarks-training.md).
 """
 
 from typing import Any, TypeVar

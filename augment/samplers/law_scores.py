@@ -33,6 +33,7 @@ WITHOUT = {
     "own-metric": "not scored: the constant of its density is not known",
     "vamp": "takes no part: its prior was learnt with the training images",
 }
+UNSCORED = "takes no part: it is not among the laws that are scored"
 NOT_FINITE = "takes no part: its density is not finite at every code"
 TOO_FEW_CENTROIDS = "takes no part: too few centroids to leave some out"
 MOST_ERROR = 0.1  # nats, of a constant that is estimated: about as far apart as good laws are
@@ -238,7 +239,7 @@ def score_laws(latents: Latents, validation: Latents | None = None, *, seed: int
         chosen = PREFERRED if PREFERRED in names else "gaussian"
         return LawScores(chosen, tuple(LawScore(name, note="too few people to leave some out") for name in names))
     choices = _choices(latents, people, names, seed)
-    notes = WITHOUT | {name: _why_not(choice) for name, choice in choices.items()}
+    notes = dict.fromkeys(names, UNSCORED) | WITHOUT | {name: _why_not(choice) for name, choice in choices.items()}
     scored = {name: choice for name, choice in choices.items() if not notes[name]}
     chosen = replace(latents, reach=None, chosen={name: choice.settings for name, choice in choices.items() if choice.settings})
     means = {name: float(choice.scores.mean()) for name, choice in scored.items()}

@@ -1,28 +1,65 @@
-"""The example in CONTRIBUTING.md is run as it stands there: one class and one registry line are a model of every command."""
+"""The examples in CONTRIBUTING.md are run as they stand there: what is printed, and one registry line, are known to every command."""
 
 import re
+from types import SimpleNamespace
+from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from folders import ROOT
+from PIL import Image
 
 from tinycohort.augment import autoencoders
 from tinycohort.augment.autoencoders import Autoencoder, build_autoencoder
 from tinycohort.augment.networks import Architecture
+from tinycohort.augment.samplers import registry
+from tinycohort.augment.samplers.latents import Latents
+from tinycohort.datasets import readers
 from tinycohort.datasets.common.errors import UsageError
 
 PAGE = ROOT / "CONTRIBUTING.md"
 
 
+def example(heading: str, **names: Any) -> tuple[SimpleNamespace, Any]:
+    """What the first example below a heading defines; and what the second, the registry line, gives where these names are known."""
+    section = re.search(rf"^## {heading}\n(.*?)^## ", PAGE.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE)
+    assert section is not None
+    code, *line = re.findall(r"```python\n(.*?)```", section[1], re.DOTALL)
+    scope: dict[str, Any] = {}
+    exec(code, scope)
+    module = SimpleNamespace(**scope)
+    if line:
+        (where,) = [name for name, value in names.items() if value is None]
+        registered = names | {where: module}
+        exec(f"line = {{{line[0]}}}", registered)
+        return module, registered["line"]
+    return module, None
+
+
 @pytest.fixture
 def dae(monkeypatch) -> type[Autoencoder]:
     """The example's class, registered as ``dae``."""
-    found = re.search(r"^## How to add a model\n.*?```python\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE)
-    assert found is not None
-    scope: dict = {}
-    exec(found[1], scope)
-    monkeypatch.setitem(autoencoders.AUTOENCODERS, "dae", scope["DenoisingAE"])
-    return scope["DenoisingAE"]
+    model, _ = example("How to add a model")
+    monkeypatch.setitem(autoencoders.AUTOENCODERS, "dae", model.DenoisingAE)
+    return model.DenoisingAE
+
+
+@pytest.fixture
+def smote(monkeypatch) -> SimpleNamespace:
+    """The example's sampler, registered by the line that is printed below it."""
+    module, line = example("How to add a sampler", fits=None, Entry=registry.Entry)
+    for name, entry in line.items():
+        monkeypatch.setitem(registry.SAMPLERS, name, entry)
+    return module
+
+
+@pytest.fixture
+def classes(monkeypatch) -> SimpleNamespace:
+    """The example's reader, registered by the line that is printed below it, before the layout that takes any folder."""
+    module, line = example("How to add a reader", classes=None, Layout=readers.Layout)
+    monkeypatch.setattr(readers, "LAYOUTS", (*readers.LAYOUTS[:-1], *line, readers.LAYOUTS[-1]))
+    return module
 
 
 def test_the_example_is_a_model_of_its_equation(dae):
@@ -43,3 +80,51 @@ def test_the_example_is_fitted_and_sampled_at_the_command_line(dae, augment, fak
     assert refused.code == 2
     assert "Gaussian posterior" in refused.err
     assert "Vincent" in augment("models").words
+
+
+def test_the_sampler_of_the_example_draws_between_neighbours(smote):
+    codes = torch.tensor([[0.0, 0.0], [1.0, 0.0], [9.0, 0.0], [9.0, 1.0]])  # two pairs, far from each other
+    sampler = registry.fit_sampler("smote", Latents(codes, autoencoder_of_two()), n_neighbours=1)
+    z, diagnostics = sampler.sample(4000, torch.Generator().manual_seed(0))
+    first = z[z[:, 0] < 5]
+    assert (first[:, 1] == 0).all()  # on the segment from (0, 0) to (1, 0), uniformly
+    assert abs(len(first) - 2000) < 4 * 1000**0.5  # half of the draws, within four standard errors
+    assert first[:, 0].mean().item() == pytest.approx(0.5, abs=4 * (1 / 12 / len(first)) ** 0.5)
+    assert first[:, 0].aminmax() == (pytest.approx(0, abs=0.02), pytest.approx(1, abs=0.02))
+    assert z[z[:, 0] > 5][:, 0].eq(9).all()
+    assert (diagnostics.sampler, diagnostics.n_samples) == ("smote", 4000)
+
+
+def test_the_settings_of_the_example_are_read_off_its_fit(smote):
+    latents = Latents(torch.rand(4, 2), autoencoder_of_two())
+    with pytest.raises(UsageError, match="from 1 to 3 neighbours among 4 codes, not 4"):
+        registry.fit_sampler("smote", latents, n_neighbours=4)
+    with pytest.raises(UsageError, match="has no setting width; it takes n_neighbours"):
+        registry.fit_sampler("smote", latents, width=1)
+
+
+def test_the_sampler_of_the_example_is_known_at_the_command_line(smote, augment, fakes, tmp_path):
+    data = fakes.study(tmp_path / "study.npz")
+    words = ("--latent-dim", 2, "--channels", 2, "--epochs", 2)
+    assert augment("fit", "--data", data, "--class", "AD", "--out", tmp_path / "models", *words).code == 0
+    assert augment("generate", "--models", tmp_path / "models", "--sampler", "smote", "-n", 3, "--out", tmp_path / "made").code == 0
+    assert "Chawla" in augment("models").words
+
+
+def test_the_reader_of_the_example_reads_a_folder_for_each_class(classes, augment, tmp_path):
+    rng = np.random.default_rng(0)
+    for label, n in (("AD", 12), ("CN", 15)):
+        (tmp_path / "study" / label).mkdir(parents=True)
+        for i in range(n):
+            Image.fromarray(rng.integers(0, 256, (16, 16), dtype=np.uint8)).save(tmp_path / f"study/{label}/{label}{i:03}.png")
+    cohort = readers.read_cohort(tmp_path / "study")
+    assert cohort.counts() == {"AD": 12, "CN": 15}
+    assert sorted(cohort.table["participant_id"])[0] == "AD000"
+    assert augment("check", "--data", tmp_path / "study").code == 0
+    (tmp_path / "study/participants.tsv").write_text("participant_id\tdiagnosis\n")
+    assert not classes.recognises(tmp_path / "study")  # a table says more
+
+
+def autoencoder_of_two() -> Autoencoder:
+    """A model with a latent space of two dimensions."""
+    return build_autoencoder("ae", Architecture("conv", (16, 16), 2, channels=2))

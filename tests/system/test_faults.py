@@ -1,4 +1,4 @@
-"""What can go wrong around a command, done to processes of their own: docs/faults.md lists all of it with its test.
+"""What can go wrong around a command, done to processes of their own: docs/guide/faults.md lists all of it with its test.
 
 Whatever happens: no half-written file is ever read, what was there stays, and the same command, started again, ends as if nothing had.
 """
@@ -205,7 +205,7 @@ def kill_at_random(shell: Shell, words, *, kills: int, restart=(), seconds: floa
 
 # kill -9.
 
-KILLS = {"fit": 8, "generate": 8, "evaluate": 6, "study": 6}  # of each command in the slow suite, which docs/faults.md tells
+KILLS = {"fit": 8, "generate": 8, "evaluate": 6, "study": 6}  # of each command in the slow suite, which docs/guide/faults.md tells
 
 
 @posix
@@ -661,7 +661,7 @@ def test_a_study_whose_cache_is_deleted_while_it_runs(shell, fakes, tmp_path):
 
 
 def test_every_row_of_the_table_of_faults_is_a_test_that_is_there():
-    table = (ROOT / "docs/faults.md").read_text(encoding="utf-8")
+    table = (ROOT / "docs/guide/faults.md").read_text(encoding="utf-8")
     rows = [line for line in table.splitlines() if line.startswith("| ")][1:]
     assert len(rows) >= 15
     for row in rows:

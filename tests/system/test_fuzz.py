@@ -344,7 +344,7 @@ MANY = 3000  # inputs of each reader in the slow suite
 
 def test_the_documentation_tells_how_many_inputs_are_tried():
     told = f"{len(READERS)} readers {MANY:,} inputs each, {MANY * len(READERS):,} together"
-    assert told in (ROOT / "docs/faults.md").read_text(encoding="utf-8")
+    assert told in (ROOT / "docs/guide/faults.md").read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize("n", [pytest.param(12, id="few"), pytest.param(MANY, id="many", marks=pytest.mark.slow)])

@@ -206,7 +206,7 @@ def test_noise_is_a_quarter_of_the_way_to_the_nearest_other_patient():
 
 @pytest.mark.parametrize(("members", "others", "share"), [(49, 21, 0.05), (20, 9, 1 / 3)])
 def test_how_often_the_gate_refuses_what_gives_nobody_away(members, others, share):
-    """As docs/audit.md and the README tell it; of 1,000 cohorts, within three standard errors."""
+    """As docs/guide/audit.md tells it; of 1,000 cohorts, within three standard errors."""
     rng, training = np.random.default_rng(0), np.arange(members + others) < members
     refused = [membership.attack(rng.normal(size=len(training)), training).high > Gate().membership for _ in range(1000)]
     assert np.mean(refused) == pytest.approx(share, abs=3 * np.sqrt(share * (1 - share) / 1000))
