@@ -392,8 +392,8 @@ def test_predictions_are_told_by_participant(cohort: Path, tmp_path: Path):
         ("nothing", "no method"),
         ("vae:nothing", "no sampler"),
         ("nothing:gmm", "no model"),
-        ("vae:riemannian rho=x", "no number"),
-        ("vae:gmm rhoo=1", "no setting .rhoo."),
+        ("vae:riemannian rho=x", "is a number, not .x."),
+        ("vae:gmm rhoo=1", "no setting rhoo"),
         ("ae:riemannian", "Gaussian"),
     ],
 )
