@@ -20,7 +20,7 @@ from .splits import sides_drawn_apart, sides_of_rows
 from .synthetic_mark import UNDECLARED, is_marked
 
 _MOST_THREADS = 8  # each holds an image: what an examination needs of memory does not grow with the cohort
-Progress = Callable[[Sequence[Any]], Iterable[Any]]
+Tracker = Callable[[Sequence[Any]], Iterable[Any]]
 
 
 @dataclass(frozen=True)
@@ -74,7 +74,7 @@ def examine(
     sized: bool = False,
     classes: Sequence[str] | None = None,
     minimum: int = 2,
-    progress: Progress = iter,
+    progress: Tracker = iter,
 ) -> Examination:
     """Read every image of a cohort and list all that is wrong.
 
@@ -134,7 +134,7 @@ def require_sound(
     sized: bool = False,
     classes: Sequence[str] | None = None,
     minimum: int = 2,
-    progress: Progress = iter,
+    progress: Tracker = iter,
 ) -> Examination:
     """Examine a cohort, and raise if anything is wrong; the parameters are those of ``examine``.
 

@@ -47,7 +47,7 @@ def run_demo(out: Path, *, steps: int | None, force: bool) -> None:
     out : Path
         Gets ``models/``, ``synthetic/``, ``synthetic.audit.csv``, ``contact-sheet.png``, ``summary.md`` and ``study/``.
     steps : int, optional
-        Of the training of each model, by default until it stops improving; those of the study have at most ``STUDY_STEPS``.
+        Steps of the training of each model, by default until it stops improving; those of the study have at most ``STUDY_STEPS``.
     force : bool
         Replace what ``out`` holds.
     """
@@ -94,12 +94,12 @@ def demo_settings(steps: int | None) -> FitSettings:
 
 
 def wanted_images(models: Mapping[str, FittedModel]) -> int:
-    """Of each class, real and synthetic together: so many that the largest class gets some too."""
+    """Number of each class, real and synthetic together: so many that the largest class gets some too."""
     return max(_counts(models).values()) + 30
 
 
 def study_configuration(steps: int) -> dict[str, Any]:
-    """Of a small study on the demo's slices."""
+    """Settings of a small study on the demo's slices."""
     return evaluate.configuration_of(
         evaluate.Request(
             source=SOURCE,

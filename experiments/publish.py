@@ -20,7 +20,7 @@ def publish(folder: Path, out: Path, *, force: bool = False) -> None:
     Parameters
     ----------
     folder : Path
-        Of a study with its runs.
+        Folder of a study with its runs.
     out : Path
     force : bool
         Replace what was published before.

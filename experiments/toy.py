@@ -48,9 +48,9 @@ def run_toy(out: Path, *, steps: int = 2000, seed: int = 0, force: bool = False)
     out : Path
         Gets ``model/``, ``toy.png``, ``table.md``, ``curves.csv`` and ``pullback.csv``. A model that is there is used again.
     steps : int
-        Of its training.
+        Steps of its training.
     seed : int
-        Of the images, the training, and the points from which curves may begin.
+        Seed of the images, the training, and the points from which curves may begin.
     force : bool
         Fit anew if another model is there.
     """

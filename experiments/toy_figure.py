@@ -43,7 +43,7 @@ def save_toy_figure(
     Parameters
     ----------
     path : Path
-        Of the file.
+        Path of the file.
     volume : Map
         Drawn in grey, with codes and all curves.
     distances : sequence of Map

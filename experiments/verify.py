@@ -52,9 +52,9 @@ def verify(path: Path, *, models: Path | None = None, data: str | None = None) -
     path : Path
         A model, a folder of models, a synthetic cohort or a study.
     models : Path, optional
-        Of a cohort: the models that it is said to be drawn from.
+        For a cohort, the models that it is said to be drawn from.
     data : str, optional
-        Of models and of a study: where the cohort lies that they are said to be fitted on.
+        For models and a study, where the cohort lies that they are said to be fitted on.
 
     Returns
     -------

@@ -79,7 +79,7 @@ def fidelity_command(
     from ..release.synthetic_cohort import source_of
 
     source = reading.source(real)
-    request = compare.Request(
+    request = compare.ComparisonRequest(
         real=source,
         synthetic=tuple(source_of(path, replace(source, table=None, drop_copies=None)) for path in synthetic),
         preparation=preparation.preparation(reading.plane),
@@ -104,7 +104,7 @@ class FeatureOptions:
         str,
         typer.Option(
             "--extractor",
-            help="Of the features: cohort (a classifier trained on all real people), inception-2048, -768, -192 or -64 "
+            help="Features: cohort (a classifier trained on all real people), inception-2048, -768, -192 or -64 "
             "(inception-2048-bf16 and so on are quicker), your own package.module:function, or none.",
         ),
     ] = "cohort"
@@ -147,7 +147,7 @@ def audit_command(
     """Find what a synthetic cohort gives away of the people behind it; copies are set aside, and exit code 5 refuses the cohort."""
     from ...experiments.audit import command
 
-    request = command.Request(
+    request = command.AuditRequest(
         synthetic=tuple(synthetic),
         models=model,
         moved=given_source(context),

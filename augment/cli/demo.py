@@ -14,7 +14,7 @@ app = typer.Typer()
 def demo_command(
     out: Annotated[Path, typer.Option("--out", help="Folder for everything the demo makes.")] = Path("demo-output"),
     steps: Annotated[
-        int | None, typer.Option("--steps", min=1, help="Of the training of each model. \\[default: until it stops improving]")
+        int | None, typer.Option("--steps", min=1, help="Optimisation steps of each model. \\[default: until it stops improving]")
     ] = None,
     force: Force = False,
 ) -> None:
@@ -31,7 +31,7 @@ def toy_command(
     out: Annotated[
         Path, typer.Option("--out", help="Folder of the figure, its tables and the model; a model that is there is used again.")
     ] = Path("toy"),
-    steps: Annotated[int, typer.Option("--steps", min=1, help="Of the training.")] = 2000,
+    steps: Annotated[int, typer.Option("--steps", min=1, help="Optimisation steps.")] = 2000,
     seed: Seed = 0,
     force: Force = False,
 ) -> None:

@@ -149,7 +149,7 @@ class CurveOptions:
     ] = None
 
     def kinds(self) -> list[str]:
-        """Of the curves, in the order in which they are shown; raise a ``UsageError`` for one that there is not."""
+        """The kinds of curves, in the order in which they are shown; raise a ``UsageError`` for one that there is not."""
         from ...datasets.common.errors import UsageError
         from ..geometry.interpolation import KINDS
 

@@ -104,7 +104,7 @@ def interpolate_class(
     n_steps : int
         Images on a curve, evenly spaced, ends included.
     kinds : sequence of str
-        Of ``interpolation.KINDS``.
+        Names among ``interpolation.KINDS``.
     moved : mapping, optional
         Where the named images are by now (``ModelConfig.source``).
     file_format : {"nifti", "png"}, optional
@@ -186,7 +186,7 @@ no synthetic cohort.
 
 
 def _means(model: FittedModel) -> Tensor:
-    """Of the posteriors of the training images, ``(n, D)``."""
+    """Means of the posteriors of the training images, ``(n, D)``."""
     if model.posterior is None:
         able = ", ".join(name for name, kind in AUTOENCODERS.items() if issubclass(kind, GaussianAutoencoder))
         raise UsageError(
@@ -197,7 +197,7 @@ def _means(model: FittedModel) -> Tensor:
 
 
 def _row_of(members: Cohort, name: str) -> int:
-    """Of the image or the participant called ``name``."""
+    """Row of the image or the participant called ``name``."""
     table = members.table
     rows = table.index[table["image_id"] == name].tolist() or table.index[table["participant_id"] == participant_of(name)].tolist()
     if not rows:

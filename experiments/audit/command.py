@@ -31,7 +31,7 @@ MEND = (
 
 
 @dataclass(frozen=True)
-class Request:
+class AuditRequest:
     """The cohorts to audit, and how.
 
     Parameters
@@ -62,7 +62,7 @@ class Request:
     command: str = ""
 
 
-def audit(request: Request, out: Path | None = None, *, force: bool = False) -> list[Verdict]:
+def audit(request: AuditRequest, out: Path | None = None, *, force: bool = False) -> list[Verdict]:
     """Audit cohorts; report into ``out``, by default beside the only one as ``<cohort>.audit``; set copies aside.
 
     Raises
@@ -126,7 +126,7 @@ def _source(model: FittedModel, moved: Mapping[str, Any]) -> Source:
     return source
 
 
-def _extractor(request: Request, source: Source, real: Cohort, models: Mapping[str, FittedModel]) -> Extractor | None:
+def _extractor(request: AuditRequest, source: Source, real: Cohort, models: Mapping[str, FittedModel]) -> Extractor | None:
     if request.extractor == "none":
         return None
     if request.extractor == "cohort" and len(real.labels) < 2:
@@ -147,7 +147,7 @@ def _enforce(cohort: SyntheticCohort, verdict: Verdict, gate: Gate) -> None:
         console.warn(f"{len(reasons)} images of {cohort.folder} copy a patient and were moved to {quarantine_of(cohort.folder)}.")
 
 
-def _record(request: Request, source: Source, extractor: Extractor | None) -> dict[str, Any]:
+def _record(request: AuditRequest, source: Source, extractor: Extractor | None) -> dict[str, Any]:
     return {
         "Data": source.data,
         "Models": str(request.models),

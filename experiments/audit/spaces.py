@@ -17,7 +17,7 @@ from ...datasets.cohort import Cohort
 from ...datasets.readers import Source
 from ...datasets.splits import split_cohort
 from ...datasets.transforms import Preparation
-from ..fidelity.command import Request, build_extractor
+from ..fidelity.command import ComparisonRequest, build_extractor
 from ..fidelity.features import Extractor, features_of
 
 CHUNK = 512  # images brought into a pose at a time
@@ -74,7 +74,7 @@ def audit_extractor(name: str, weights: Path | None, source: Source, real: Cohor
     """
     everyone = replace(real, table=real.table.drop(columns="split", errors="ignore"))
     split = split_cohort(everyone, fractions={"train": 0.8, "validation": 0.2}, seed=seed) if name == "cohort" else None
-    request = Request(real=source, synthetic=(), preparation=preparation, extractor=name, weights=weights, seed=seed)
+    request = ComparisonRequest(real=source, synthetic=(), preparation=preparation, extractor=name, weights=weights, seed=seed)
     return build_extractor(request, everyone, preparation, split)
 
 

@@ -40,7 +40,7 @@ UNCLEAR = (
 
 
 @dataclass(frozen=True)
-class Request:
+class ComparisonRequest:
     """What is compared with what, and how.
 
     Parameters
@@ -50,22 +50,22 @@ class Request:
     synthetic : tuple of Source
         One or more; with more they are ranked too.
     preparation : Preparation
-        Of all images; synthetic ones keep their range.
+        Preparation of all images; synthetic ones keep their range.
     extractor : str
         ``cohort``, ``inception-64``, ``inception-192``, ``inception-768``, ``inception-2048``, the last three also with ``-bf16`` after it,
         or a function's import path.
     weights : Path, optional
-        Of InceptionV3.
+        Weights of InceptionV3.
     measures : tuple of str
-        Of ``scores.MEASURES``.
+        Names among ``scores.MEASURES``.
     labels : tuple of str
         Classes to compare; empty for all that the cohorts share.
     split : Path, optional
-        Of the real cohort: its test side alone is compared.
+        Split of the real cohort: its test side alone is compared.
     models : tuple of Path
         Folders of the models that the synthetic cohorts were drawn from, which know whom they have seen.
     seed : int
-        Of all that is drawn.
+        Seed of all that is drawn.
     device : {"auto", "cpu", "gpu"}
         Where networks compute.
     """
@@ -83,7 +83,7 @@ class Request:
     device: str = "cpu"
 
 
-def compare(request: Request, out: Path | None = None, *, force: bool = False) -> dict[str, list[Score]]:
+def compare(request: ComparisonRequest, out: Path | None = None, *, force: bool = False) -> dict[str, list[Score]]:
     """Score the synthetic cohorts, show the table, and write it as JSON if ``out`` is given.
 
     Returns
@@ -139,7 +139,7 @@ def compare(request: Request, out: Path | None = None, *, force: bool = False) -
 
 
 def _known_to_generators(
-    request: Request, split: Split | None, real: Cohort, labels: Sequence[str], digest: str
+    request: ComparisonRequest, split: Split | None, real: Cohort, labels: Sequence[str], digest: str
 ) -> tuple[list[str], list[str]]:
     """The synthetic cohorts whose generators have seen people whom they are compared with, and those of which that cannot be told.
 
@@ -186,7 +186,7 @@ def _people_of(folders: Sequence[Path], wanted: Collection[str]) -> dict[str, Pa
     return people
 
 
-def build_extractor(request: Request, real: Cohort, preparation: Preparation, split: Split | None) -> Extractor:
+def build_extractor(request: ComparisonRequest, real: Cohort, preparation: Preparation, split: Split | None) -> Extractor:
     """The extractor that a request names; ``cohort``, which needs a split, is trained on the training side of the real cohort.
 
     Raises
@@ -292,7 +292,7 @@ def _of(sample: Sample, label: str) -> Sample:
     return sample.take(np.flatnonzero(sample.labels == label))
 
 
-def _show(results: Mapping[str, Sequence[Score]], extractor: Extractor, request: Request) -> None:
+def _show(results: Mapping[str, Sequence[Score]], extractor: Extractor, request: ComparisonRequest) -> None:
     rows = [
         (item.synthetic, label, item.measure, item.n, _text(item.estimate), _text(item.floor))
         for label, scores in results.items()
@@ -327,7 +327,9 @@ def _text(estimate: Estimate) -> str:
     return f"{estimate.value:.4g}; blocks {interval}" if estimate.of_blocks else f"{estimate.value:.4g} {interval}"
 
 
-def _as_json(results: Mapping[str, Sequence[Score]], extractor: Extractor, request: Request, preparation: Preparation) -> dict[str, Any]:
+def _as_json(
+    results: Mapping[str, Sequence[Score]], extractor: Extractor, request: ComparisonRequest, preparation: Preparation
+) -> dict[str, Any]:
     def estimate(found: Estimate) -> dict[str, Any]:
         interval = None if math.isnan(found.low) else [found.low, found.high]  # JSON has no NaN
         return {"value": found.value, "interval": interval, "interval_of_blocks": found.of_blocks, "blocks": list(found.blocks)}

@@ -47,9 +47,9 @@ class Passport:
     dtype : str
         In which the network computes.
     dimension : int
-        Of the features; 0 where only they tell.
+        Dimension of the features; 0 where only they tell.
     versions : tuple of str
-        Of the packages that compute them.
+        Versions of the packages that compute them.
     """
 
     extractor: str
@@ -207,7 +207,7 @@ def cohort_extractor(
     settings : ClassifierSettings
         How it is trained.
     seed : int
-        Of its training.
+        Seed of its training.
     """
     return classifier_extractor(cohort_classifier(images, labels, validation_images, validation_labels, settings, seed=seed))
 
@@ -257,7 +257,7 @@ def sliced(extractor: Extractor, positions: tuple[float, ...] = SLICES, *, conca
     Parameters
     ----------
     extractor : Extractor
-        Of images.
+        What makes features of images.
     positions : tuple of float
         Where each axis is cut, in [0, 1).
     concatenate : bool

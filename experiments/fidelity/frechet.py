@@ -66,7 +66,7 @@ def frechet_distance(first: Moments, second: Moments) -> float:
     Parameters
     ----------
     first, second : Moments
-        Of at least two images each, with features of one dimension; the order makes no difference.
+        Moments of at least two images each, with features of one dimension; the order makes no difference.
 
     Returns
     -------

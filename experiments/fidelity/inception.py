@@ -197,7 +197,7 @@ def resize_as_tensorflow(images: Tensor, size: tuple[int, int]) -> Tensor:
     images : torch.Tensor
         ``(n, c, X, Y)`` float32.
     size : tuple of int
-        Of the result.
+        Size of the result.
     """
     rows, columns = (_interpolation(old, new).to(images) for old, new in zip(images.shape[2:], size, strict=True))
     return rows @ images @ columns.T

@@ -30,5 +30,5 @@ def _kernel(products: np.ndarray, dimension: int) -> np.ndarray:
 
 
 def _sum(x: np.ndarray, y: np.ndarray) -> float:
-    """Of the kernel over all pairs."""
+    """Sum of the kernel over all pairs."""
     return sum(float(_kernel(x[start : start + CHUNK] @ y.T, x.shape[1]).sum()) for start in range(0, len(x), CHUNK))

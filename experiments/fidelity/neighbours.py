@@ -37,7 +37,7 @@ def density_coverage(real: np.ndarray, synthetic: np.ndarray, k: int = 5) -> tup
     Returns
     -------
     tuple of float
-        Of equal laws density is 1 on average, and may exceed it.
+        For equal laws density is 1 on average, and may exceed it.
     """
     real, synthetic = _centred(real, synthetic)
     radii = _radii(real, k)

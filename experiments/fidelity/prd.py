@@ -60,7 +60,7 @@ def prd_curve(
     real, synthetic : array (n, d)
         As many of each: the clusters would else be those of the larger sample.
     seed : int
-        Of the clusters.
+        Seed of the clusters.
     n_clusters, n_angles, n_runs : int
         The paper's, by default.
     """

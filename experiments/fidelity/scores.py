@@ -47,7 +47,7 @@ class Sample:
     features : array (n, d)
         float32.
     passport : Passport
-        Of what made them.
+        Passport of what made them.
     labels, participants : array (n,), optional
         Classes, and people; left out, all images are of one class, or of different people.
     images : torch.Tensor, optional
@@ -76,7 +76,7 @@ class Measure:
     Parameters
     ----------
     names : tuple of str
-        Of the numbers that it gives.
+        Names of the numbers that it gives.
     compute : callable
         Those numbers of a real sample, another sample, and a seed.
     better : {"low", "high", ""}
@@ -131,7 +131,7 @@ class Estimate:
     Parameters
     ----------
     value : float
-        Of the whole sample.
+        Value of the whole sample.
     low, high : float
         95 % interval, by default; NaN where there are too few images, or all blocks give the same, which tells nothing of the spread.
     of_blocks : bool
@@ -166,7 +166,7 @@ class Score:
     better : {"low", "high", ""}
         Empty where neither is.
     passport : Passport
-        Of the features.
+        Passport of the features.
     """
 
     synthetic: str
@@ -191,9 +191,9 @@ def score(
         Samples by name. All are scored at one size and with one mix of classes: as many images of each class as the
         smallest of the synthetic samples and the real halves has.
     measures : sequence of str
-        Of ``MEASURES``.
+        Names among ``MEASURES``.
     seed : int
-        Of the halves, of which images are taken, and of the clusters.
+        Seed of the halves, of which images are taken, and of the clusters.
     level : float
         Intervals hold the number with probability 1 - ``level``.
 
@@ -248,9 +248,9 @@ def score_against(
     sizes : dict
         From class to how many images of it each of the two is compared by; they hold as many, or more. Other classes are left out.
     measures : sequence of str
-        Of ``MEASURES``.
+        Names among ``MEASURES``.
     seed : int
-        Of which images are taken, and of the clusters: with the same ``sizes`` and seed every sample is scored against the same reference,
+        Seed of the choice of images and the clusters: with the same ``sizes`` and seed every sample is scored against the same reference,
         block by block, so that ``ranking`` can pair them.
     level : float
         As for ``score``.
@@ -295,7 +295,7 @@ def ranking(*runs: Sequence[Score], level: float = 0.05) -> pd.DataFrame:
     Parameters
     ----------
     *runs : sequence of Score
-        Of different samples, by the same measure, with the same floor. A sample that a run lacks is compared in the others.
+        Scores of different samples, by the same measure, with the same floor. A sample that a run lacks is compared in the others.
     level : float
         The probability that any two samples of the same law are told apart.
 
@@ -338,13 +338,13 @@ def ranking(*runs: Sequence[Score], level: float = 0.05) -> pd.DataFrame:
 
 
 def _p_of_all(pairs: Sequence[tuple[Estimate | None, Estimate | None]], sign: int) -> float:
-    """Of no difference in at least one of the runs that have both: the largest p-value; NaN if there is no such run, or one has none."""
+    """p-value of no difference in at least one run that has both: the largest; NaN if there is no such run, or one has none."""
     p_values = [_paired_p(better, worse, sign) for better, worse in pairs if better is not None and worse is not None]
     return max(p_values) if p_values and not np.isnan(p_values).any() else math.nan
 
 
 def _paired_p(better: Estimate, worse: Estimate, sign: int) -> float:
-    """Of no difference between the blocks' scores, two-sided; 1 if they contradict the whole samples, NaN if their spread is not known."""
+    """Two-sided p-value of the blocks' scores; 1 if they contradict the whole samples, NaN if their spread is not known."""
     differences = sign * np.subtract(worse.blocks, better.blocks)
     if len(differences) < FEWEST_BLOCKS or np.ptp(differences) == 0:
         return math.nan
@@ -355,7 +355,7 @@ def _paired_p(better: Estimate, worse: Estimate, sign: int) -> float:
 
 
 def _estimates(measure: Measure, reference: list[Sample], other: list[Sample], seed: int, level: float) -> list[Estimate]:
-    """Of each number of a measure, from the whole samples (the first of each list) and their blocks (the rest)."""
+    """Interval of each number of a measure, from the whole samples (the first of each list) and their blocks (the rest)."""
     values = np.array([measure.compute(real, some, seed) for real, some in zip(reference, other, strict=True)])
     estimates = []
     for whole, *blocks in values.T.tolist():

@@ -424,7 +424,7 @@ def test_copies_in_a_benchmark_with_official_sides(fakes, tmp_path, copies, prob
 
 def test_copies_of_patients_are_never_dropped(fakes, tmp_path):
     with pytest.raises(UsageError, match="--drop-copies is for benchmarks with official sides"):
-        read_cohort(fakes.bids(tmp_path), drop_copies=True)
+        read_cohort(Source(str(fakes.bids(tmp_path)), drop_copies=True))
 
 
 def test_copies_where_validation_will_be_drawn_from_training(fakes, tmp_path):

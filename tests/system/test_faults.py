@@ -43,7 +43,9 @@ TRAIN = ("--channels", "2", "--latent-dim", "2", "--batch-size", "5", "--precisi
 # One process imports everything, and forks for each command: what happens to a command does not wait for imports.
 SHELL = """
 import json, os, resource, signal, sys
-from tinycohort.augment import cli, commands, training
+from tinycohort.augment import cli
+from tinycohort.augment.commands import fit, generate
+from tinycohort.augment.fitting import training
 from tinycohort.experiments.augmentation_study import command, report
 from tinycohort.experiments.fidelity_study import command as studies
 training.SECONDS_BETWEEN_RESUME_POINTS = 0

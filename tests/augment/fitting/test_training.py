@@ -496,7 +496,8 @@ def test_a_default_width_and_its_number_are_the_same_fit(study, arch, written, o
     settings = FitSettings(arch=arch)
     plans = [FitPlan(*study, "AD", replace(settings, channels=channels)).digest for channels in (None, written, other)]
     assert plans[0] == plans[1] != plans[2]
-    assert settings.as_dict() == asdict(settings) | {"channels": written}
+    stored = {"channels": written, "preparation": settings.preparation.content()}
+    assert settings.as_dict() == asdict(settings) | stored
 
 
 def test_a_fit_is_the_same_on_another_device(study):

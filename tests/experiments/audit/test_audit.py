@@ -100,7 +100,7 @@ def undrawn(request, monkeypatch):
 
 def audit(study, *folders, out=None, force=False, **options):
     options = {"extractor": "none", "models": study / "models"} | options
-    return command.audit(command.Request(tuple(folders), **options), out, force=force)
+    return command.audit(command.AuditRequest(tuple(folders), **options), out, force=force)
 
 
 def gates(folder: Path) -> list[dict]:
@@ -249,7 +249,7 @@ def test_too_few_people_to_tell_are_refused(studies, tmp_path):
         parts.append(Generated(label, Images(pixels, model.config.space), torch.zeros(20, 2), Diagnostics("x", 20), 0, model.digest))
     write_cohort(tmp_path / "syn", parts, models)
     with pytest.raises(GateError, match="there are too few people of AD to tell whether the images give away who was trained on"):
-        command.audit(command.Request((tmp_path / "syn",), studies["pictures"].models, extractor="none"))
+        command.audit(command.AuditRequest((tmp_path / "syn",), studies["pictures"].models, extractor="none"))
 
 
 def test_a_threshold_that_was_changed_for_a_reason_lets_pass_and_is_told(study, synthetic, patients, tmp_path):

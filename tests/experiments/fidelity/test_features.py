@@ -23,7 +23,7 @@ from tinycohort.datasets.readers import Source, read_cohort
 from tinycohort.datasets.splits import split_cohort
 from tinycohort.datasets.transforms import Preparation
 from tinycohort.experiments.fidelity import features, inception
-from tinycohort.experiments.fidelity.command import FRACTIONS, TOGETHER, Request, compare
+from tinycohort.experiments.fidelity.command import FRACTIONS, TOGETHER, ComparisonRequest, compare
 from tinycohort.experiments.fidelity.features import (
     Extractor,
     Gathered,
@@ -392,8 +392,8 @@ def study(path: Path, fakes, seed: int, counts: dict[str, int], *, synthetic: bo
     return path
 
 
-def request(real: Path, *synthetic: Path, **changes: object) -> Request:
-    base = Request(Source(str(real)), tuple(Source(str(path)) for path in synthetic), Preparation(), measures=("frechet", "kid"))
+def request(real: Path, *synthetic: Path, **changes: object) -> ComparisonRequest:
+    base = ComparisonRequest(Source(str(real)), tuple(Source(str(path)) for path in synthetic), Preparation(), measures=("frechet", "kid"))
     return replace(base, **changes)  # type: ignore[arg-type]
 
 
