@@ -17,24 +17,19 @@ from tinycohort.augment.samplers import registry
 from tinycohort.augment.samplers.latents import Latents
 from tinycohort.datasets import readers
 from tinycohort.datasets.common.errors import UsageError
+from tinycohort.datasets.layouts import folder
 
 PAGE = ROOT / "CONTRIBUTING.md"
 
 
-def example(heading: str, **names: Any) -> tuple[SimpleNamespace, Any]:
-    """What the first example below a heading defines; and what the second, the registry line, gives where these names are known."""
+def example(heading: str) -> tuple[SimpleNamespace, str]:
+    """What the first example below a heading defines; and the second as it is printed, which registers it, or nothing."""
     section = re.search(rf"^## {heading}\n(.*?)^## ", PAGE.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE)
     assert section is not None
-    code, *line = re.findall(r"```python\n(.*?)```", section[1], re.DOTALL)
+    code, *registered = re.findall(r"```python\n(.*?)```", section[1], re.DOTALL)
     scope: dict[str, Any] = {}
     exec(code, scope)
-    module = SimpleNamespace(**scope)
-    if line:
-        (where,) = [name for name, value in names.items() if value is None]
-        registered = names | {where: module}
-        exec(f"line = {{{line[0]}}}", registered)
-        return module, registered["line"]
-    return module, None
+    return SimpleNamespace(**scope), "".join(registered)
 
 
 @pytest.fixture
@@ -47,18 +42,23 @@ def dae(monkeypatch) -> type[Autoencoder]:
 
 @pytest.fixture
 def smote(monkeypatch) -> SimpleNamespace:
-    """The example's sampler, registered by the line that is printed below it."""
-    module, line = example("How to add a sampler", fits=None, Entry=registry.Entry)
-    for name, entry in line.items():
-        monkeypatch.setitem(registry.SAMPLERS, name, entry)
+    """The example's sampler, registered as it is printed below it."""
+    module, registered = example("How to add a sampler")
+    scope: dict[str, Any] = {"fits": module, "Entry": registry.Entry}
+    exec(registered, scope)
+    monkeypatch.setitem(registry.SAMPLERS, "smote", scope["SAMPLERS"]["smote"])
     return module
 
 
 @pytest.fixture
 def classes(monkeypatch) -> SimpleNamespace:
-    """The example's reader, registered by the line that is printed below it, before the layout that takes any folder."""
-    module, line = example("How to add a reader", classes=None, Layout=readers.Layout)
-    monkeypatch.setattr(readers, "LAYOUTS", (*readers.LAYOUTS[:-1], *line, readers.LAYOUTS[-1]))
+    """The example's reader, registered as it is printed below it: before the layout that takes any folder."""
+    module, registered = example("How to add a reader")
+    scope: dict[str, Any] = {"classes": module, "folder": folder, "Layout": readers.Layout}
+    exec(registered, scope)
+    *_, layout, last = scope["LAYOUTS"]
+    assert last == readers.LAYOUTS[-1]
+    monkeypatch.setattr(readers, "LAYOUTS", (*readers.LAYOUTS[:-1], layout, last))
     return module
 
 
@@ -107,7 +107,22 @@ def test_the_sampler_of_the_example_is_known_at_the_command_line(smote, augment,
     data = fakes.study(tmp_path / "study.npz")
     words = ("--latent-dim", 2, "--channels", 2, "--epochs", 2)
     assert augment("fit", "--data", data, "--class", "AD", "--out", tmp_path / "models", *words).code == 0
-    assert augment("generate", "--models", tmp_path / "models", "--sampler", "smote", "-n", 3, "--out", tmp_path / "made").code == 0
+    assert (
+        augment(
+            "generate",
+            "--models",
+            tmp_path / "models",
+            "--sampler",
+            "smote",
+            "--set",
+            "n_neighbours=2",
+            "-n",
+            3,
+            "--out",
+            tmp_path / "made",
+        ).code
+        == 0
+    )
     assert "Chawla" in augment("models").words
 
 
