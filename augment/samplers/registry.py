@@ -98,7 +98,7 @@ def check_sampler(name: str, kind: type[Autoencoder], model: str) -> None:
     if not issubclass(kind, SAMPLERS[name].needs):
         lacks = {GaussianAutoencoder: "Gaussian posterior", LearntPrior: "prior of its own", LearntMetric: "metric of its own"}
         raise UsageError(
-            f"The sampler '{name}' needs a model with a {lacks[SAMPLERS[name].needs]}, which {model} has not; "
+            f"The sampler '{name}' needs a model with a {lacks[SAMPLERS[name].needs]}, and {model} has none; "
             f"for it choose one of: {', '.join(samplers_for(kind))}."
         )
 
