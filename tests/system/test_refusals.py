@@ -182,7 +182,7 @@ REFUSED = {
     "an autoencoder and riemannian": (
         ("generate", "--models", "{models-ae}", "--out", "{out}", *RIEMANNIAN),
         2,
-        r"'riemannian' needs a model with a Gaussian posterior, which the model AE has not; for it choose one of: gaussian, kde",
+        r"'riemannian' needs a model with a Gaussian posterior, and the model AE has none; for it choose one of: gaussian, kde",
     ),
     # The gate.
     "a threshold without a reason": ((*GENERATE, "--gate", "ratio=0.4"), 2, "--gate and --reason go together"),
