@@ -25,13 +25,15 @@ from tinycohort.datasets.splits import Split, split_cohort
 from tinycohort.datasets.training_sizes import LEFT_OUT
 from tinycohort.datasets.transforms import Preparation
 from tinycohort.experiments.augmentation_study import command as evaluate
-from tinycohort.experiments.augmentation_study.cell import balanced_rows, lengthened, run_cell
+from tinycohort.experiments.augmentation_study.baselines import balanced_rows
+from tinycohort.experiments.augmentation_study.cell import lengthened, run_cell
+from tinycohort.experiments.augmentation_study.generators import check_no_leakage, generator_of
+from tinycohort.experiments.augmentation_study.grid import staggered
 from tinycohort.experiments.augmentation_study.predictions import read_predictions
-from tinycohort.experiments.augmentation_study.protocols import Protocols, cells_of, check_method, split_of, staggered, study_config
+from tinycohort.experiments.augmentation_study.protocols import Protocols, cells_of, check_method, split_of, study_config
 from tinycohort.experiments.augmentation_study.report import write_report
 from tinycohort.experiments.augmentation_study.results import Section, explained, reservations, sections_of, tidy_results
 from tinycohort.experiments.engine import page
-from tinycohort.experiments.engine.generators import check_no_leakage, generator_of
 from tinycohort.experiments.engine.launch import HowToRun
 from tinycohort.experiments.engine.runs import Outcome
 from tinycohort.experiments.engine.statistics import corrected_t_test, paired_differences

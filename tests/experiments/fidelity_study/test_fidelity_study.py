@@ -27,16 +27,8 @@ from tinycohort.experiments.engine.study_folder import all_runs, claim, read_con
 from tinycohort.experiments.engine.study_settings import fit_settings_of, on_device
 from tinycohort.experiments.fidelity import features
 from tinycohort.experiments.fidelity_study import command, data
-from tinycohort.experiments.fidelity_study.cell import (
-    FLOOR_KEY,
-    Scoring,
-    _keep_pictures,
-    cells_of,
-    decoded,
-    pictures_path,
-    run_cell,
-    split_of,
-)
+from tinycohort.experiments.fidelity_study.cell import FLOOR_KEY, _keep_pictures, cells_of, decoded, pictures_path, run_cell, split_of
+from tinycohort.experiments.fidelity_study.config import Scoring
 from tinycohort.experiments.fidelity_study.data import StudyData, inception, load_extractor
 from tinycohort.experiments.fidelity_study.figures import _pictures, draw_samples, draw_scores
 from tinycohort.experiments.fidelity_study.plans import RECONSTRUCTIONS, plan_of, systems_of
