@@ -108,6 +108,14 @@ def apply(images: Tensor, drawn: Draw) -> Tensor:
     return (moved ** gammas.reshape(-1, *[1] * (dims + 1)) + noise).clamp(0, 1)
 
 
-def classical(images: Tensor, seed: int) -> Tensor:
+def changed(images: Tensor, seed: int) -> Tensor:
     """Images ``(n, 1, ...)`` in [0, 1], each changed differently; the same seed changes them alike."""
     return apply(images, draw(len(images), tuple(images.shape[2:]), seed))
+
+
+def classical(images: Tensor, labels: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    """A batch of training images, changed, and their labels as they are (``training.Augmentation``).
+
+    What MONAI draws from begins at the seed that the generator began at; the generator itself is not drawn from.
+    """
+    return changed(images, generator.initial_seed()), labels

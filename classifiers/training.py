@@ -23,15 +23,16 @@ from torch.optim.lr_scheduler import ReduceLROnPlateau
 from ..datasets.common.batches import in_batches, resident_batches, told_by_batch_size
 from ..datasets.common.compute import choose_device, computes_in_bf16, laid_out, quiet_lightning
 from ..datasets.common.errors import GateError, UsageError
-from ..datasets.common.seeds import derived_seed
+from ..datasets.common.seeds import derived_seed, seeded_generator
 from .network import CNN, NetworkBuilder, build_network
 
 # Images at a time outside of training, where no batch statistics ask for more: their activations stay in the processor's cache.
 EVALUATION_BATCH = 64
 BF16_SIDE = 28  # voxels: see _bf16_pays
 Record = dict[str, float]
-Augmentation = Callable[[Tensor, int], Tensor]
-"""From images ``(n, 1, ...)`` of one batch and a seed to as many changed ones."""
+Augmentation = Callable[[Tensor, Tensor, torch.Generator], tuple[Tensor, Tensor]]
+"""From the images ``(n, 1, ...)`` of a batch, its labels ``(n,)`` and a generator on the CPU, which is fresh for every batch, to changed
+images and their labels, or to soft ones: ``(n, n_classes)`` float32, rows of which add up to 1."""
 
 
 @dataclass(frozen=True)
@@ -125,7 +126,8 @@ def train_classifier(
         ``(n_classes,)`` float32: how much an image of each class counts in the losses, of validation too (``balancing_weights``); all alike
         if left out.
     augmentation : callable, optional
-        Changes every batch of training images (``augmentation.classical``), by a seed that differs from step to step.
+        Changes every batch of training images (``augmentation.classical``), and may change its labels, by a generator whose seed differs
+        from step to step.
     network : callable
         What builds the network (``network.load_network`` finds a user's own).
     on_epoch : callable
@@ -265,16 +267,20 @@ class _Fitting(lightning.LightningModule):
         if self.augmentation is not None:
             # Where an image is moved to, bf16 is too coarse to say.
             with torch.autocast(images.device.type, enabled=False):
-                images = self.augmentation(images, derived_seed(self.seed, "augmentation", self.current_epoch, batch_idx))
+                generator = seeded_generator(self.seed, "augmentation", self.current_epoch, batch_idx)
+                images, labels = self.augmentation(images, labels, generator)
         total, weight = self._loss(self.network(images), labels)
         self._losses.append((total.detach(), weight))
         return total / weight
 
     def _loss(self, logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-        """The summed loss and the weight that it is of."""
+        """The summed loss and the weight that it is of; a soft label counts as its shares of the classes."""
         weights = self.class_weights
         assert weights is None or isinstance(weights, Tensor)
-        weight = torch.ones_like(labels, dtype=torch.float32) if weights is None else weights[labels]
+        if weights is None:
+            weight = torch.ones(len(labels), device=labels.device)
+        else:
+            weight = weights[labels] if labels.ndim == 1 else labels @ weights
         return F.cross_entropy(logits.float(), labels, weight=weights, reduction="sum"), weight.sum()
 
     def on_train_epoch_end(self) -> None:

@@ -4,7 +4,6 @@ import shutil
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 
@@ -21,10 +20,10 @@ from ..datasets.common.files import refuse_existing, whole_file
 from ..datasets.readers import Source
 from ..datasets.transforms import Preparation
 from .augmentation_study import command as evaluate
+from .augmentation_study.config import AugmentationConfig
 from .augmentation_study.protocols import DEFAULT_MODE, Protocols
 from .engine.launch import HowToRun
 from .engine.page import markdown_table
-from .engine.study_folder import read_config
 
 SOURCE = Source("demo")
 # A coronal slice through the ventricles and the hippocampi, which shrink in AD.
@@ -98,7 +97,7 @@ def wanted_images(models: Mapping[str, FittedModel]) -> int:
     return max(_counts(models).values()) + 30
 
 
-def study_configuration(steps: int) -> dict[str, Any]:
+def study_configuration(steps: int) -> AugmentationConfig:
     """Settings of a small study on the demo's slices."""
     return evaluate.configuration_of(
         evaluate.Request(
@@ -119,7 +118,7 @@ def study_configuration(steps: int) -> dict[str, Any]:
 def _is_a_demo_s(study: Path) -> bool:
     """Whether a folder is the study of an earlier demo: nobody else's results are replaced."""
     try:
-        return read_config(study).get("where", {}).get("command") == COMMAND
+        return AugmentationConfig.load(study).where.command == COMMAND
     except DataError:
         return False
 

@@ -6,10 +6,9 @@ from pathlib import Path
 from ..augment import console
 from ..datasets.common.errors import DataError
 from ..datasets.common.files import refuse_existing, whole_folder
-from .augmentation_study import report as augmentation_report
 from .engine.results_file import PUBLISHED, RESULTS, is_published
-from .engine.study_folder import all_runs, read_config
-from .fidelity_study import report as fidelity_report
+from .engine.study_folder import CONFIG, all_runs
+from .studies import results_table, write_report
 
 
 def publish(folder: Path, out: Path, *, force: bool = False) -> None:
@@ -32,15 +31,13 @@ def publish(folder: Path, out: Path, *, force: bool = False) -> None:
     UsageError
         If ``out`` exists.
     """
-    config = read_config(folder)
     if is_published(folder):
         raise DataError(f"{folder} is published already: copy it as it is.")
-    report = fidelity_report if "scoring" in config else augmentation_report
     refuse_existing(out, force=force, ours=is_published)
-    results = report.results_table(folder, all_runs(folder), config)
+    results = results_table(folder, all_runs(folder))
     with whole_folder(out, force=force) as temporary:
-        shutil.copyfile(folder / "config.toml", temporary / "config.toml")
+        shutil.copyfile(folder / CONFIG, temporary / CONFIG)
         results.to_csv(temporary / RESULTS, index=False)
-        report.write_report(temporary)
+        write_report(temporary)
     console.say(f"Wrote {', '.join(name for name in PUBLISHED if (out / name).is_file())} into {out}.")
     console.say("Nobody is named in them; in config.toml the paths of this machine are: write $NAMES in place of those that tell too much.")

@@ -25,12 +25,15 @@ from ..datasets.common.files import MANIFEST
 from ..datasets.readers import Source, read_cohort
 from ..datasets.splits import Split
 from .augmentation_study import report as augmentation_report
+from .augmentation_study.config import AugmentationConfig
 from .augmentation_study.predictions import has_own_file, predictions_path, require_own_file
 from .augmentation_study.results import read_tidy_results
 from .engine.results_file import RESULTS, TABLE, is_bound, is_published
-from .engine.study_folder import all_runs, is_study, read_config
+from .engine.study_folder import all_runs, is_study
 from .fidelity_study import report as fidelity_report
+from .fidelity_study.config import FidelityConfig
 from .fidelity_study.results import read_scores
+from .studies import config_of, results_table
 
 _NAMED = 20  # files that differ, of a folder, before the rest is counted
 
@@ -223,23 +226,19 @@ def _of_origin(place: str, classes: Mapping[str, ClassRecord], models: Path | No
 
 
 def _of_study(folder: Path, data: str | None) -> Iterator[Finding]:
-    place, config = folder.name, read_config(folder)
+    place, config = folder.name, config_of(folder)
     if is_published(folder):
         yield from _of_published(folder, config)
     else:
-        yield from _of_runs(folder, config)
+        yield from _of_runs(folder)
     # The generators of a study of fidelity, and those of an augmentation study.
     for place_of_models in (folder / "models", *sorted(folder.glob("generators/*"))):
         for model in model_folders(place_of_models):
             yield from (finding._replace(place=model.relative_to(folder).as_posix()) for finding in _of_files(model))
-    try:
-        read_as, digest = {**config["data"]["source"], **config["where"]["source"]}, config["data"]["digest"]
-    except (KeyError, TypeError):
-        return
-    yield _of_data(place, read_as, digest, data)
+    yield _of_data(place, vars(config.data.cohort.source), config.data.cohort.digest, data)
 
 
-def _of_runs(folder: Path, config: Mapping[str, Any]) -> Iterator[Finding]:
+def _of_runs(folder: Path) -> Iterator[Finding]:
     place = folder.name
     try:
         runs = all_runs(folder)
@@ -249,7 +248,7 @@ def _of_runs(folder: Path, config: Mapping[str, Any]) -> Iterator[Finding]:
     yield Finding(place, "runs", f"{len(runs)} results, each with its own digest and that of config.toml", True)
     yield from _of_predictions(folder, [run for run in runs if has_own_file(run)])
     if runs and (folder / RESULTS).is_file():
-        yield _of_results(folder, config, runs)
+        yield _of_results(folder, runs)
 
 
 def _of_predictions(folder: Path, runs: Sequence[dict[str, Any]]) -> Iterator[Finding]:
@@ -268,16 +267,16 @@ def _of_predictions(folder: Path, runs: Sequence[dict[str, Any]]) -> Iterator[Fi
     yield Finding(folder.name, "predictions", found, None if lacking else True)
 
 
-def _of_published(folder: Path, config: Mapping[str, Any]) -> Iterator[Finding]:
+def _of_published(folder: Path, config: AugmentationConfig | FidelityConfig) -> Iterator[Finding]:
     """A study of which only its results are kept: are they of its configuration, and is its table theirs?"""
     place = folder.name
     yield Finding(place, "runs", "runs, predictions and models are no longer in it, so the scores were not compared with them", None)
     try:
-        if "scoring" in config:
+        if isinstance(config, FidelityConfig):
             scores = read_scores(folder)
             bound, table = is_bound(scores.scores), fidelity_report.table_of(scores, config)
         else:
-            results = read_tidy_results(folder, config["data"]["classes"])
+            results = read_tidy_results(folder, config.data.classes)
             bound, table = is_bound(results), augmentation_report.table_of(results, config)
         kept = (folder / TABLE).read_text(encoding="utf-8")
     except (TinycohortError, OSError, AttributeError, LookupError, TypeError, ValueError) as error:
@@ -288,11 +287,10 @@ def _of_published(folder: Path, config: Mapping[str, Any]) -> Iterator[Finding]:
     yield Finding(place, TABLE, f"as {RESULTS} gives it" if same else f"not what {RESULTS} gives; draw it anew with `augment report`", same)
 
 
-def _of_results(folder: Path, config: Mapping[str, Any], runs: Sequence[dict[str, Any]]) -> Finding:
+def _of_results(folder: Path, runs: Sequence[dict[str, Any]]) -> Finding:
     """The table of a study, against what its runs give; a column that is new since it was drawn is no difference."""
-    report = fidelity_report if "scoring" in config else augmentation_report
     try:
-        computed = report.results_table(folder, runs, config)
+        computed = results_table(folder, runs)
         kept = pd.read_csv(folder / RESULTS, dtype=str)
     except (TinycohortError, OSError, AttributeError, LookupError, TypeError, ValueError) as error:
         return Finding(folder.name, RESULTS, f"it, or what the runs give, cannot be read ({error})", False)

@@ -195,7 +195,7 @@ class HowToRunOptions:
         """Which machines and processes compute; raise a ``UsageError`` if these do not go together."""
         from ...experiments.engine.launch import HowToRun
 
-        return HowToRun(self.jobs, self.threads, self.shard, self.slurm, self.submit, tuple(self.sbatch or ()), self.device)
+        return HowToRun(self.jobs, self.threads, self.shard, self.slurm, self.submit, tuple(self.sbatch or ()), self.device)  # type: ignore[arg-type]
 
     def require_nothing_else(self, context: typer.Context) -> None:
         """Raise a ``UsageError`` if beside ``--config`` there are options that say what the study is."""

@@ -12,10 +12,11 @@ app = typer.Typer()
 def report_command(study: Annotated[Path, typer.Argument(help="Folder of a study.")]) -> None:
     """Draw a study's table and report anew, from the runs that are finished; of a published study its table alone."""
     from ...experiments.augmentation_study import command as evaluate
-    from ...experiments.engine.study_folder import read_config
-    from ...experiments.fidelity_study import command as fidelity_command
+    from ...experiments.fidelity_study import command as studies
+    from ...experiments.fidelity_study.config import FidelityConfig
+    from ...experiments.studies import config_of
 
-    (fidelity_command if "scoring" in read_config(study) else evaluate).report(study)
+    (studies if isinstance(config_of(study), FidelityConfig) else evaluate).report(study)
 
 
 @app.command("publish", epilog="Example: augment publish studies/mine --out docs/results/mine")

@@ -11,7 +11,7 @@ from .options import Data, HowToRunOptions, PreparationOptions, ReadingOptions, 
 from .reading import changed, command_line, given_places, parts_of, preset_settings
 
 if TYPE_CHECKING:
-    from ...experiments.fidelity_study.cell import Scoring
+    from ...experiments.fidelity_study.config import Scoring
 
 app = typer.Typer()
 
@@ -61,7 +61,7 @@ class ScoringOptions:
 
     def scoring(self) -> "Scoring":
         """The scoring with every option that was given."""
-        from ...experiments.fidelity_study.cell import Scoring
+        from ...experiments.fidelity_study.config import Scoring
 
         asked = {"features": parts_of(self.features), "measures": parts_of(self.measures)}
         given = {name: parts for name, parts in asked.items() if parts}
@@ -118,7 +118,7 @@ def study_command(
             command=command_line(),
         )
         resolved = studies.configuration_of(request)
-    studies.run(resolved, out or Path("studies") / resolved["grid"]["plan"], how_to_run)
+    studies.run(resolved, out or Path("studies") / resolved.grid.plan, how_to_run)
 
 
 @app.command("studies", epilog="Example: augment studies")

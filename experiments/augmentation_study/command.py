@@ -3,27 +3,29 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from ...augment import console
 from ...augment.fitting.model_folders import load_models
 from ...augment.fitting.settings import FitSettings
-from ...classifiers.covariates import CATEGORICAL, NUMERIC, available
+from ...classifiers.covariates import CATEGORICAL, NUMERIC
 from ...classifiers.network import load_network
 from ...classifiers.training import ClassifierSettings
 from ...datasets.cohort import Cohort
 from ...datasets.common.errors import DataError, UsageError
 from ...datasets.readers import Source, read_cohort
 from ...datasets.splits import Split
-from ..engine import launch as starting
-from ..engine.generators import check_no_leakage, describe_given
+from ..engine import launch
 from ..engine.launch import HERE, NOWHERE_ELSE, HowToRun
 from ..engine.results_file import RESULTS, TABLE, told_written
 from ..engine.runs import Study
+from ..engine.study_config import Where, settled
 from ..engine.study_images import TEST, Prepared, columns_of, describe, stratum
-from ..engine.study_settings import classifier_settings_of, fit_settings_of
 from .cell import run_cell
-from .protocols import DEFAULT_METHODS, Protocols, cells_of, require_splits, split_of, staggered, study_config
+from .config import AugmentationConfig, Grid
+from .generators import check_no_leakage, describe_given
+from .grid import cells_of, staggered
+from .methods import default_methods, require_methods, systems_of
+from .protocols import Protocols, require_consistent, require_splits, split_of
 from .report import write_report
 
 
@@ -45,59 +47,46 @@ class Request:
     generators: Path | None = None
 
 
-def configuration_of(request: Request) -> dict[str, Any]:
+def configuration_of(request: Request) -> AugmentationConfig:
     """Check everything that can be checked before a run, and return the resolved configuration."""
-    cells_of(request.methods, request.modes, request.runs)
-    _check_protocols(request.protocols, external=request.test_source is not None, generators=request.generators is not None)
+    grid, protocols = Grid(request.methods, request.modes, request.runs), request.protocols
+    cells_of(grid)
+    require_consistent(protocols, external=request.test_source is not None, generators=request.generators is not None)
     if request.network:
         load_network(request.network)
     cohort = read_cohort(request.source)
-    require_splits(cohort, request.protocols)
-    has_covariates = bool(available(cohort.table))
-    if "covariates" in request.methods and not has_covariates:
-        raise DataError(f"{request.source.data} has neither age nor sex; leave out the method covariates.")
-    methods = request.methods or (*DEFAULT_METHODS, *(["covariates"] if has_covariates else []))
-    foreign = set(request.protocols.limit) - set(cohort.labels)
+    require_splits(cohort, protocols)
+    require_methods(request.methods, cohort, ())
+    grid = replace(grid, methods=request.methods or default_methods(cohort))
+    foreign = set(protocols.limit) - set(cohort.labels)
     if foreign:
         raise UsageError(f"--limit names {', '.join(sorted(foreign))}, and the classes are {', '.join(cohort.labels)}.")
     external = read_cohort(request.test_source) if request.test_source else None
-    for tests in [cohort] if external is None else [cohort, external]:
-        if request.protocols.stratum and not stratum(tests.table, request.protocols.stratum).any():
-            raise UsageError(f"--stratum {request.protocols.stratum} holds for nobody in {tests.source}.")
-        if "covariates" in methods and not set(available(cohort.table)) <= set(tests.table.columns):
-            raise DataError(f"{tests.source} lacks {' or '.join(available(cohort.table))}; leave out the method covariates.")
+    tests = [cohort] if external is None else [cohort, external]
+    for tested in tests:
+        if protocols.stratum and not stratum(tested.table, protocols.stratum).any():
+            raise UsageError(f"--stratum {protocols.stratum} holds for nobody in {tested.source}.")
+    require_methods(grid.methods, cohort, tests)
     source, test_source = request.source.resolved(), request.test_source.resolved() if request.test_source else None
     # What splits, the classifier that sees no image, and strata read in the table.
-    columns = dict.fromkeys(("split", *NUMERIC, *CATEGORICAL, *columns_of(request.protocols.stratum)))
+    columns = dict.fromkeys(("split", *NUMERIC, *CATEGORICAL, *columns_of(protocols.stratum)))
     data = describe(source, request.fit.preparation, test_source, columns=list(columns), progress=console.tracked("checking"))
-    settled = replace(request.fit.preparation, size=tuple(data["preparation"]["size"]))
-    generators = None
+    where, generators = Where(command=request.command or None), None
     if request.generators:
-        generators = describe_given(request.generators, cohort, methods, settled)
-        _check_given(request.generators, cohort, external, request.protocols)
-    return study_config(
-        data,
-        request.protocols,
-        replace(request.fit, preparation=settled),
-        request.classifier,
+        generators = describe_given(request.generators, cohort, systems_of(grid.methods), data.preparation)
+        where = replace(where, generators=str(request.generators.resolve()))
+        _check_given(request.generators, cohort, external, protocols)
+    return AugmentationConfig(
         seed=request.seed,
+        data=data,
+        where=where,
+        protocols=protocols,
+        fit=settled(request.fit, data.preparation),
+        classifier=request.classifier,
         network=request.network,
-        methods=methods,
-        modes=request.modes,
-        runs=request.runs,
-        command=request.command,
         generators=generators,
+        grid=grid,
     )
-
-
-def _check_protocols(protocols: Protocols, *, external: bool, generators: bool) -> None:
-    """Refuse what does not go together, whether options ask for it or a configuration file."""
-    if protocols.external_only and not external:
-        raise UsageError("--external-only goes with --test-data, the cohort to test on.")
-    if generators and protocols.protocol != "paper":
-        raise UsageError("--generators goes with --protocol paper: new splits would test on participants that the models have seen.")
-    if generators and protocols.limit:
-        raise UsageError("--generators does not go with --limit: the models have seen the participants that it leaves out.")
 
 
 def _check_given(folder: Path, cohort: Cohort, external: Cohort | None, protocols: Protocols) -> None:
@@ -110,7 +99,7 @@ def _check_given(folder: Path, cohort: Cohort, external: Cohort | None, protocol
         check_no_leakage(model, split, [] if external is None else external.table["participant_id"])
 
 
-def read_configuration(path: Path, network: str | None, here: Mapping[str, str] = NOWHERE_ELSE) -> dict[str, Any]:
+def read_configuration(path: Path, network: str | None, here: Mapping[str, str] = NOWHERE_ELSE) -> AugmentationConfig:
     """A study's configuration from a file, such as the ``config.toml`` of another study.
 
     Parameters
@@ -119,7 +108,7 @@ def read_configuration(path: Path, network: str | None, here: Mapping[str, str] 
     network : str or None
         That the command line names.
     here : mapping
-        Where things are here, as for ``starting.moved``.
+        Where things are here, as for ``StudyConfig.read``.
 
     Raises
     ------
@@ -128,41 +117,32 @@ def read_configuration(path: Path, network: str | None, here: Mapping[str, str] 
     UsageError
         If a setting cannot be, or it names a network that the command line does not: a file runs no code.
     """
-    config = starting.read_configuration(path, ("seed", "data", "where", "protocols", "fit", "classifier", "grid"))
-    try:
-        config = starting.moved(config, here)
-        Source(**config["data"]["source"], **config["where"]["source"])
-        fit_settings_of(config)
-        classifier_settings_of(config)
-        cells_of(**config["grid"])
-        protocols = Protocols(**config["protocols"])
-        _check_protocols(protocols, external="test_source" in config["data"], generators="generators" in config)
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise DataError(f"{path} is no configuration of such a study ({error}); give the config.toml of one.") from error
-    if config.get("network") != network:
-        raise UsageError(f"{path} uses the network {config.get('network')}: give it as --network too, for a file runs no code by itself.")
+    config = AugmentationConfig.read(path, here)
+    cells_of(config.grid)
+    if config.network != network:
+        raise UsageError(f"{path} uses the network {config.network}: give it as --network too, for a file runs no code by itself.")
     return config
 
 
-def evaluate(config: Mapping[str, Any], out: Path, how: HowToRun = HERE) -> None:
-    """Run what is missing of a study, and write its report; see ``starting.start`` for the errors.
+def evaluate(config: AugmentationConfig, out: Path, how: HowToRun = HERE) -> None:
+    """Run what is missing of a study, and write its report; see ``launch.start`` for the errors.
 
     Parameters
     ----------
-    config : mapping
+    config : AugmentationConfig
         Resolved.
     out : Path
         Folder of the study.
     how : HowToRun
     """
-    cells = cells_of(**config["grid"])
-    starting.start(
-        Study(out, run_cell, staggered(cells) if config["protocols"]["protocol"] == "paper" else cells, config, {"device": how.device}),
+    cells = cells_of(config.grid)
+    launch.start(
+        Study(out, run_cell, staggered(cells) if config.protocols.protocol == "paper" else cells, config, {"device": how.device}),
         how,
-        command=["augment", "evaluate", *(["--network", config["network"]] if config.get("network") else [])],
+        command=["augment", "evaluate", *(["--network", config.network] if config.network else [])],
         report=report,
         # Data that are not there, or not those of the study, are told once, and not by every run.
-        prepare=lambda: Prepared.load(out, config),
+        prepare=lambda: Prepared.load(out, config.data),
         together=("run",),
     )
 

@@ -16,17 +16,20 @@ from ...augment.fitting.model import FittedModel
 from ...augment.fitting.nearest import nearest_images
 from ...datasets.common.errors import DataError, TinycohortError
 from ...datasets.transforms import Images
-from ..engine.generators import given_generator, place_of_fitted
 from ..engine.page import STYLE, as_data, markdown_table, poor_fits, render, several_versions, with_what
 from ..engine.results_file import RESULTS, TABLE, is_published, write_texts
 from ..engine.statistics import paired_differences
-from ..engine.study_folder import all_runs, collect_failures, planned_runs, read_config
+from ..engine.study_folder import all_runs, collect_failures, planned_runs
 from ..engine.study_images import Prepared
 from ..engine.systems import System
-from .cell import seed_of_samples
+from .cell import split_of_run
+from .config import AugmentationConfig
+from .generators import given_generator, place_of_fitted
+from .grid import REAL, cells_of
+from .methods import systems_of
 from .predictions import tidy_predictions
-from .protocols import REAL, cells_of, split_of_run
 from .results import MAIN, Section, explained, read_tidy_results, reservations, sections_of, tidy_results
+from .synthetic import seed_of_samples
 
 
 def write_report(folder: Path) -> pd.DataFrame:
@@ -39,12 +42,12 @@ def write_report(folder: Path) -> pd.DataFrame:
     pandas.DataFrame
         ``results.csv``: one row a run, mode and test set.
     """
-    config = read_config(folder)
+    config = AugmentationConfig.load(folder)
     if is_published(folder):
-        results = read_tidy_results(folder, config["data"]["classes"])
+        results = read_tidy_results(folder, config.data.classes)
         write_texts(folder, {TABLE: table_of(results, config)})
         return results
-    cells = cells_of(**config["grid"])
+    cells = cells_of(config.grid)
     runs, left_out = planned_runs(all_runs(folder), cells)
     results, data = results_table(folder, runs, config), _prepared(folder, config)
     failures = [str(failure) for failure in collect_failures(folder, cells)]
@@ -57,17 +60,17 @@ def write_report(folder: Path) -> pd.DataFrame:
     return results
 
 
-def results_table(folder: Path, runs: Sequence[dict[str, Any]], config: Mapping[str, Any]) -> pd.DataFrame:
+def results_table(folder: Path, runs: Sequence[dict[str, Any]], config: AugmentationConfig) -> pd.DataFrame:
     """``results.csv``, of those runs that are of the grid; a ``DataError`` if there is none yet."""
-    planned, _ = planned_runs(runs, cells_of(**config["grid"]))
+    planned, _ = planned_runs(runs, cells_of(config.grid))
     if not planned:
         raise DataError(f"{folder} has no finished run yet; start it with `augment evaluate --out {folder}`.")
     return tidy_results(planned)
 
 
-def table_of(results: pd.DataFrame, config: Mapping[str, Any], left_out: Sequence[str] = (), failures: Sequence[str] = ()) -> str:
+def table_of(results: pd.DataFrame, config: AugmentationConfig, left_out: Sequence[str] = (), failures: Sequence[str] = ()) -> str:
     """``table.md``, from the rows of ``results.csv``; what was left out of them and which runs failed, they do not tell."""
-    lines = [f"# {_title(config)}", "", f"Mean ± standard deviation over runs, in percent; protocol {config['protocols']['protocol']}.", ""]
+    lines = [f"# {_title(config)}", "", f"Mean ± standard deviation over runs, in percent; protocol {config.protocols.protocol}.", ""]
     for line in _reserved(results, config, left_out):
         lines += [line, ""]
     for section in sections_of(results, config):
@@ -80,7 +83,7 @@ def table_of(results: pd.DataFrame, config: Mapping[str, Any], left_out: Sequenc
     return "\n".join(lines)
 
 
-def _reserved(results: pd.DataFrame, config: Mapping[str, Any], left_out: Sequence[str]) -> list[str]:
+def _reserved(results: pd.DataFrame, config: AugmentationConfig, left_out: Sequence[str]) -> list[str]:
     return [*left_out, *several_versions(results), *reservations(results, config)]
 
 
@@ -95,10 +98,10 @@ def _predictions(runs: Sequence[Mapping[str, Any]], folder: Path, data: Prepared
         return {}
 
 
-def _prepared(folder: Path, config: Mapping[str, Any]) -> Prepared | None:
+def _prepared(folder: Path, config: AugmentationConfig) -> Prepared | None:
     """The study's images; ``None``, with a warning, where they are not: a finished study can be read without them."""
     try:
-        return Prepared.load(folder, config)
+        return Prepared.load(folder, config.data)
     except (TinycohortError, OSError) as error:
         warn(f"The report has no contact sheets, and predictions.csv is not written: {error}")
         return None
@@ -116,7 +119,7 @@ def _html(
     results: pd.DataFrame,
     runs: Sequence[Mapping[str, Any]],
     folder: Path,
-    config: Mapping[str, Any],
+    config: AugmentationConfig,
     left_out: Sequence[str],
     failures: Sequence[str],
     data: Prepared | None,
@@ -126,7 +129,7 @@ def _html(
         title=_title(config),
         style=STYLE,
         reserved=_reserved(results, config, left_out),
-        protocol=config["protocols"]["protocol"],
+        protocol=config.protocols.protocol,
         sections=[
             {
                 "title": section.title,
@@ -142,14 +145,14 @@ def _html(
         curves=as_data(_plot_curves(runs)),
         sampling=_sampling_rows(runs),
         failures=failures,
-        command=config["where"].get("command", ""),
-        config=json.dumps(config, indent=1, default=str),
+        command=config.where.command,
+        config=json.dumps(config.content(), indent=1, default=str),
         records=with_what(runs),
     )
 
 
-def _title(config: Mapping[str, Any]) -> str:
-    return f"Does it help? {Path(config['where']['source']['data']).name}, {config['grid']['runs']} runs"
+def _title(config: AugmentationConfig) -> str:
+    return f"Does it help? {Path(config.data.cohort.source.data).name}, {config.grid.runs} runs"
 
 
 def _plot_runs(section: Section) -> Figure:
@@ -204,14 +207,16 @@ def _plot_curves(runs: Sequence[Mapping[str, Any]]) -> Figure:
     return figure
 
 
-def _sheets(folder: Path, config: Mapping[str, Any], data: Prepared | None) -> list[tuple[str, Figure]]:
+def _sheets(folder: Path, config: AugmentationConfig, data: Prepared | None) -> list[tuple[str, Figure]]:
     """Of the first run: real training images, and what each generating method makes, with the nearest real neighbours."""
-    generating = [method for method in config["grid"]["methods"] if ":" in method]
-    if not generating or data is None:
+    systems = systems_of(config.grid.methods)
+    if not systems or data is None:
         return []
     try:
         train = data.side(split_of_run(data.cohort, config, 0), "train")
-        models = {(method, label): _first_model(method, label, folder, config) for method in generating for label in data.classes}
+        models = {
+            (method, label): _first_model(system, label, folder, config) for method, system in systems.items() for label in data.classes
+        }
     except TinycohortError as error:
         warn(f"The report has no contact sheets: {error}")
         return []
@@ -219,11 +224,11 @@ def _sheets(folder: Path, config: Mapping[str, Any], data: Prepared | None) -> l
     for index, label in enumerate(data.classes):
         real = train.images[train.labels == index]
         rows = []
-        for method in generating:
-            model, system = models[method, label], System.parse(method)
+        for method, system in systems.items():
+            model = models[method, label]
             if model is None:
                 continue
-            made = system.draw(model, 8, seed=seed_of_samples(config, 0, system)).images.pixels
+            made = system.draw(model, 8, seed=seed_of_samples(config.seed, 0, system)).images.pixels
             _, nearest = nearest_images(made, real)
             rows += [
                 SheetRow(method, Images(made, data.space)),
@@ -235,11 +240,11 @@ def _sheets(folder: Path, config: Mapping[str, Any], data: Prepared | None) -> l
     return sheets
 
 
-def _first_model(method: str, label: str, folder: Path, config: Mapping[str, Any]) -> FittedModel | None:
+def _first_model(system: System, label: str, folder: Path, config: AugmentationConfig) -> FittedModel | None:
     """The generator of a class in the first run, if it is fitted yet."""
-    if config.get("generators"):
+    if config.generators is not None:
         return given_generator(label, config)
-    place = place_of_fitted(folder, 0, System.parse(method), config["data"]["classes"].index(label))
+    place = place_of_fitted(folder, 0, system, config.data.classes.index(label))
     return FittedModel.load(place) if (place / "config.json").is_file() else None
 
 

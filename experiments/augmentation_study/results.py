@@ -10,7 +10,8 @@ import pandas as pd
 from ..engine.results_file import provenance, read_results
 from ..engine.statistics import compare
 from ..engine.study_images import EXTERNAL, TEST
-from .protocols import REAL, cells_of
+from .config import AugmentationConfig
+from .grid import REAL, cells_of
 
 MAIN = "balanced_accuracy"
 VALIDATION = "validation_balanced_accuracy"
@@ -78,21 +79,21 @@ def explained(results: pd.DataFrame, methods: Collection[str]) -> dict[str, set[
     return found
 
 
-def reservations(results: pd.DataFrame, config: Mapping[str, Any]) -> list[str]:
+def reservations(results: pd.DataFrame, config: AugmentationConfig) -> list[str]:
     """What a reader must know before the tables, a sentence each: what is missing, and which verdicts and scores there cannot be."""
-    protocols, planned = config["protocols"], cells_of(**config["grid"])
+    protocols, planned = config.protocols, cells_of(config.grid)
     there = set(results[["run", "method", "mode"]].itertuples(index=False, name=None))
     finished = sum((key["run"], key["method"], key["mode"]) in there for key in planned)
     told = []
     if finished < len(planned):
         told.append(f"Unfinished: {finished} of {len(planned)} cells are there; all that follows is preliminary.")
-    if protocols["protocol"] == "paper":
+    if protocols.protocol == "paper":
         told.append(
             "No verdicts: all runs have one split and one set of generators, so that they differ by the classifiers' seeds alone, "
             "which says nothing of other people."
         )
     elif external := [name for name in dict.fromkeys(results["test_set"]) if name.startswith(EXTERNAL)]:
-        instead = "; without --external-only the cohort's own test sides give some" if protocols.get("external_only") else ""
+        instead = "; without --external-only the cohort's own test sides give some" if protocols.external_only else ""
         told.append(
             f"No verdicts on {' and '.join(external)}: all runs are tested on the same people, so that they differ by who was trained on, "
             f"which says nothing of other people to test on{instead}."
@@ -101,12 +102,12 @@ def reservations(results: pd.DataFrame, config: Mapping[str, Any]) -> list[str]:
     return told + [f"No balanced accuracy on {name}: a class is missing there in every run." for name in scored.index[scored == 0]]
 
 
-def sections_of(results: pd.DataFrame, config: Mapping[str, Any]) -> list[Section]:
+def sections_of(results: pd.DataFrame, config: AugmentationConfig) -> list[Section]:
     """The tables and verdicts of ``tidy_results``, by test set and mode."""
-    order = {method: place for place, method in enumerate(config["grid"]["methods"])}
+    order = {method: place for place, method in enumerate(config.grid.methods)}
     found = set(results["mode"])
     # A study that was started again with fewer modes keeps its results of the others.
-    modes = [mode for mode in dict.fromkeys([*config["grid"]["modes"], *sorted(found - {REAL})]) if mode in found] or [REAL]
+    modes = [mode for mode in dict.fromkeys([*config.grid.modes, *sorted(found - {REAL})]) if mode in found] or [REAL]
     sections = []
     for test_set in dict.fromkeys(results["test_set"]):
         for mode in modes:
@@ -115,13 +116,13 @@ def sections_of(results: pd.DataFrame, config: Mapping[str, Any]) -> list[Sectio
             table = table[table[MAIN].notna()]
             if table.empty:
                 continue
-            ratio = None if config["protocols"]["protocol"] == "paper" or test_set.startswith(EXTERNAL) else _overlap(results)
+            ratio = None if config.protocols.protocol == "paper" or test_set.startswith(EXTERNAL) else _overlap(results)
             methods = set(table["method"])
             comparisons = {
                 name: compare(table, MAIN, reference=name, ratio=ratio) for name in REFERENCES if name in methods and len(methods) > 1
             }
             title = test_set if mode == REAL else f"{test_set}: {mode}"
-            sections.append(Section(title, table, _layout(table, config["data"]["classes"]), comparisons))
+            sections.append(Section(title, table, _layout(table, config.data.classes), comparisons))
     return sections
 
 

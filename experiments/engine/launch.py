@@ -11,15 +11,13 @@ from rich.progress import Progress as Bars
 
 from ...augment import console
 from ...datasets.common.compute import choose_device
-from ...datasets.common.errors import DataError, GateError, LeakageError, TinycohortError, UsageError
-from ...datasets.common.files import expanded
-from ...datasets.common.untrusted import read_toml
-from ...datasets.readers import Source
+from ...datasets.common.errors import GateError, LeakageError, TinycohortError, UsageError
+from .data_config import DataConfig
 from .results_file import is_published
 from .runs import Progress, Shard, Study, run_study
 from .slurm import sbatch_script, submit
-from .study_folder import Failure, canonical, claim, is_study, read_config, require_claimable, run_path
-from .study_images import require_same_data
+from .study_config import Device, StudyConfig
+from .study_folder import CONFIG, Failure, claim, is_study, read_config, require_claimable, run_path
 
 
 @dataclass(frozen=True)
@@ -53,7 +51,7 @@ class HowToRun:
     slurm: int | None = None
     submit: bool = False
     sbatch: tuple[str, ...] = ()
-    device: str = "auto"
+    device: Device = "auto"
 
     def __post_init__(self) -> None:
         if self.slurm is None and (self.submit or self.sbatch):
@@ -69,7 +67,7 @@ HERE = HowToRun()  # one run after the other
 
 
 def start(
-    study: Study,
+    study: Study[StudyConfig],
     how: HowToRun,
     *,
     command: Sequence[str],
@@ -104,7 +102,7 @@ def start(
     if is_published(study.folder):
         raise UsageError(f"{study.folder} is published: its runs are not in it, and would be computed again; choose another --out.")
     if is_study(study.folder):
-        require_same_data(read_config(study.folder), study.config)
+        _require_same_data(study)
     if how.slurm is not None:
         _to_slurm(study, command, how, how.slurm)
         return
@@ -132,64 +130,19 @@ def start(
         )
 
 
-def read_configuration(path: Path, needed: Sequence[str]) -> dict[str, Any]:
-    """A study's configuration from a file, such as the ``config.toml`` of another study, with the entries ``needed``.
-
-    Raises
-    ------
-    DataError
-        If it cannot be read, lacks one, or its seed is no whole number.
-    """
+def _require_same_data(study: Study[StudyConfig]) -> None:
+    """Raise a ``DataError`` if the folder's study was begun with other data: ``claim`` would tell it by two digests."""
     try:
-        config = read_toml(path)
-        canonical(config)
-    except (OSError, TypeError, ValueError) as error:
-        raise DataError(f"{path} is no study's configuration ({error}); give the config.toml of a study.") from error
-    missing = [name for name in needed if name not in config]
-    if missing:
-        raise DataError(f"{path} lacks {', '.join(missing)}; give the config.toml of a study.")
-    if not isinstance(config["seed"], int):
-        raise DataError(f"{path} has the seed '{config['seed']}', which is no whole number.")
-    return config
+        began = DataConfig.of(read_config(study.folder))
+    except (KeyError, TypeError, ValueError, AttributeError):
+        return  # that it is another study, ``claim`` tells
+    began.require_same(study.config.data)
 
 
-def moved(config: Mapping[str, Any], here: Mapping[str, str]) -> dict[str, Any]:
-    """The configuration of a study whose data, known by their digests, lie elsewhere here.
-
-    Parameters
-    ----------
-    config : mapping
-    here : mapping
-        Of ``data``, ``table`` and ``root`` (as ``Source.moved``), ``test_data``, ``generators`` and ``weights`` those that are elsewhere.
-
-    Raises
-    ------
-    UsageError
-        If the study has no such part.
-    """
-    where = dict(config["where"])
-    for name, changes in (
-        ("source", {name: here[name] for name in ("data", "table", "root") if name in here}),
-        ("test_source", {"data": here["test_data"]} if "test_data" in here else {}),
-    ):
-        if changes:
-            if name not in where:
-                raise UsageError("The study has no test cohort of its own: leave out --test-data.")
-            source = Source(**config["data"][name], **where[name]).moved(changes).resolved()
-            places = {part: getattr(source, part) for part in ("data", "table", "root")}
-            where[name] = {part: place for part, place in places.items() if place is not None}
-    for name in ("generators", "weights"):
-        if name in here:
-            if name not in where:
-                raise UsageError(f"The study uses no {name}: leave out --{name}.")
-            where[name] = str(expanded(here[name]).resolve())
-    return {**config, "where": where}
-
-
-def _to_slurm(study: Study, command: Sequence[str], how: HowToRun, shards: int) -> None:
+def _to_slurm(study: Study[StudyConfig], command: Sequence[str], how: HowToRun, shards: int) -> None:
     """The shards take up the configuration that is written here, so the folder is on a disk that all nodes see."""
     out = study.folder
-    words = [*command, "--config", str(out / "config.toml"), "--out", str(out), "--jobs", str(how.jobs), "--threads", str(how.threads)]
+    words = [*command, "--config", str(out / CONFIG), "--out", str(out), "--jobs", str(how.jobs), "--threads", str(how.threads)]
     words += ["--device", how.device] if how.device != HERE.device else []
     script = sbatch_script(words, shards, logs=out / "logs", cpus=how.jobs * how.threads, options=how.sbatch)
     claim(out, study.config)

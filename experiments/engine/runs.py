@@ -2,7 +2,7 @@
 
 A cell of the grid is a key, such as ``{"method": "vae:normal", "run": 3}``. Its seed derives from that key and the study's seed alone, so
 neither the order of the cells, nor how many processes or machines share them, nor a restart changes a score. What a job needs beside
-its key stands in the configuration (``folder.read_config``); what cells share, such as the split of a run, has the seed of the names that
+its key stands in the configuration; what cells share, such as the split of a run, has the seed of the names that
 they share (``folder.seed_of``).
 """
 
@@ -12,15 +12,17 @@ from collections.abc import Iterable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Generic, TypeVar
 
 from ...datasets.common.errors import UsageError
-from .study_folder import Failure, canonical, claim, digest, read_runs, run_path, seed_of, write_failure, write_run
+from .study_folder import Configuration, Failure, canonical, claim, digest, read_runs, run_path, seed_of, write_failure, write_run
 from .workers import Job, Key, Task, do_jobs, name_of
+
+Config = TypeVar("Config", bound=Configuration, covariant=True)
 
 
 @dataclass(frozen=True)
-class Study:
+class Study(Generic[Config]):
     """What is to be computed, and where it is kept.
 
     Parameters
@@ -32,10 +34,8 @@ class Study:
         process. It returns a dict of scores: numbers, texts, or lists and dicts of them (a number that is not finite is kept as ``None``).
     cells : sequence of mappings
         The keys: short texts and numbers by name. No two are equal.
-    config : mapping
-        The study's ``seed``, and everything else that a score depends on, as TOML can hold it (a ``None`` is left out). Its table
-        ``grid``, if it has one, says which cells there are, and ``where`` where its data lies: both may differ from start to start, so that
-        a study can be enlarged, or go on elsewhere.
+    config : Configuration
+        What results are bound to.
     options : mapping
         What the job is told by this start alone, and no score shall depend on: the device.
     """
@@ -43,7 +43,7 @@ class Study:
     folder: Path
     job: Job | str
     cells: Sequence[Key]
-    config: Mapping[str, Any]
+    config: Config
     options: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -94,7 +94,7 @@ def grid(**axes: Iterable[str | int | float]) -> list[Key]:
 
 
 def run_study(
-    study: Study,
+    study: Study[Configuration],
     *,
     jobs: int = 1,
     threads: int = 1,
@@ -136,7 +136,7 @@ def run_study(
     """
     if min(jobs, threads) < 1:
         raise UsageError(f"Jobs and threads are 1 or more, not {jobs} and {threads}.")
-    job, folder, seed = name_of(study.job), study.folder, study.config["seed"]
+    job, folder, seed = name_of(study.job), study.folder, study.config.seed
     groups = _groups(study.cells, together, shard or Shard())
     configuration = claim(folder, study.config)
     cells = [key for group in groups for key in group]

@@ -12,7 +12,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import tomli_w
 
@@ -22,11 +22,26 @@ from ...datasets.common.seeds import derived_seed
 from ...datasets.common.untrusted import read_json, read_toml
 from .workers import Key
 
+CONFIG = "config.toml"
 # How many files or settings an error lists before it counts the rest.
 _NAMED = 10
 # Tables of a configuration that may differ from start to start: which cells there are, and where the data (known by its digest) lies.
 UNBOUND = ("grid", "where")
 _SIGNED = ("configuration", "key", "seed", "result")
+
+
+class Configuration(Protocol):
+    """What results are bound to."""
+
+    @property
+    def seed(self) -> int:
+        """From which the seeds of all cells derive."""
+        ...
+
+    def content(self) -> dict[str, Any]:
+        """All that a score depends on, as TOML holds it (``as_toml``); in its table ``grid``, if it has one, which cells there are, and in
+        ``where`` where its data lie: these two may differ from start to start."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -80,7 +95,7 @@ def is_study(folder: Path) -> bool:
 
 
 def read_config(folder: str | Path) -> dict[str, Any]:
-    """The configuration of the study in ``folder``.
+    """What the ``config.toml`` of the study in ``folder`` holds, as it stands there; ``StudyConfig.load`` knows what it means.
 
     Raises
     ------
@@ -100,7 +115,7 @@ def read_config(folder: str | Path) -> dict[str, Any]:
         raise DataError(f"{path} is damaged ({error}); restore it, or start the study in another folder.") from error
 
 
-def claim(folder: Path, config: Mapping[str, Any]) -> str:
+def claim(folder: Path, config: Configuration) -> str:
     """Write the configuration into a new folder, or compare it with the one that is there.
 
     Returns
@@ -114,18 +129,18 @@ def claim(folder: Path, config: Mapping[str, Any]) -> str:
         If it differs.
     """
     require_claimable(folder, config)
-    config = _without_none(config)
-    if not is_study(folder) or canonical(read_config(folder)) != canonical(config):
+    content = config.content()
+    if not is_study(folder) or canonical(read_config(folder)) != canonical(content):
         with whole_file(_config_path(folder)) as temporary:
-            temporary.write_text(tomli_w.dumps(config), encoding="utf-8")
-    return configuration_digest(config)
+            temporary.write_text(tomli_w.dumps(content), encoding="utf-8")
+    return configuration_digest(content)
 
 
-def require_claimable(folder: Path, config: Mapping[str, Any]) -> None:
+def require_claimable(folder: Path, config: Configuration) -> None:
     """Raise a ``UsageError`` if ``folder`` holds a study with other settings."""
     if not is_study(folder):
         return
-    ours, theirs = (dict(_flat(_bound(content))) for content in (_without_none(config), read_config(folder)))
+    ours, theirs = (dict(_flat(_bound(content))) for content in (config.content(), read_config(folder)))
     names = [name for name in theirs | ours if canonical(ours.get(name)) != canonical(theirs.get(name))]
     if names:
         told = [f"{name} was {theirs.get(name, 'not set')}, is {ours.get(name, 'not set')}" for name in names]
@@ -167,6 +182,14 @@ def read_runs(paths: Sequence[Path], configuration: str, seed: int) -> list[dict
     return runs
 
 
+def as_toml(value: Any) -> Any:
+    """``value`` as TOML can hold it and gives it back: it knows no null and no tuples, and writes tables last."""
+    if isinstance(value, Mapping):
+        items = [(str(name), as_toml(inner)) for name, inner in value.items() if inner is not None]
+        return dict(sorted(items, key=lambda item: isinstance(item[1], dict)))
+    return [as_toml(inner) for inner in value] if isinstance(value, list | tuple) else value
+
+
 def canonical(content: Any) -> str:
     """JSON that is the same for equal contents."""
     return json.dumps(content, sort_keys=True, separators=(",", ":"), allow_nan=False)
@@ -177,9 +200,9 @@ def digest(content: Any) -> str:
     return hashlib.sha256(canonical(content).encode()).hexdigest()
 
 
-def configuration_digest(config: Mapping[str, Any]) -> str:
-    """What binds results to a configuration: the digest of all but ``UNBOUND``."""
-    return digest(_bound(config))
+def configuration_digest(content: Mapping[str, Any]) -> str:
+    """What binds results to a configuration of this content: the digest of all but ``UNBOUND``."""
+    return digest(_bound(content))
 
 
 def has_runs(folder: Path) -> bool:
@@ -188,7 +211,7 @@ def has_runs(folder: Path) -> bool:
 
 
 def _config_path(folder: Path) -> Path:
-    return folder / "config.toml"
+    return folder / CONFIG
 
 
 def _failure_path(folder: Path, key: Key) -> Path:
@@ -213,8 +236,8 @@ def all_runs(folder: Path) -> list[dict[str, Any]]:
     DataError
         If the folder holds no study, or a file in it is damaged or another study's.
     """
-    config = read_config(folder)
-    runs = read_runs(_json_files(folder / "runs"), configuration_digest(config), config["seed"])
+    content = read_config(folder)
+    runs = read_runs(_json_files(folder / "runs"), configuration_digest(content), content["seed"])
     return sorted(runs, key=lambda run: _order(run["key"]))
 
 
@@ -231,16 +254,9 @@ def _order(key: Key) -> list[tuple[str, bool, Any]]:
     return [(name, isinstance(value, str), value) for name, value in sorted(key.items())]
 
 
-def _bound(config: Mapping[str, Any]) -> dict[str, Any]:
+def _bound(content: Mapping[str, Any]) -> dict[str, Any]:
     """What every cell depends on: a study can be enlarged, and its data moved."""
-    return {name: value for name, value in config.items() if name not in UNBOUND}
-
-
-def _without_none(value: Any) -> Any:
-    """``value`` as TOML can hold it and gives it back: it knows no null, and no tuples."""
-    if isinstance(value, Mapping):
-        return {str(name): _without_none(inner) for name, inner in value.items() if inner is not None}
-    return [_without_none(inner) for inner in value] if isinstance(value, list | tuple) else value
+    return {name: value for name, value in content.items() if name not in UNBOUND}
 
 
 def _flat(content: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

@@ -21,6 +21,7 @@ from ...datasets.readers import Source, read_cohort
 from ...datasets.spaces import ImageSpace
 from ...datasets.splits import Split, check_disjoint
 from ...datasets.transforms import Preparation, prepare, space_of
+from .data_config import DataConfig, KnownCohort
 
 TEST, EXTERNAL = "test", "external: "  # names of test sets: a side of the split, and what a cohort's name follows
 FEWEST_IMAGES = 10  # of a class: 7 to train on, 1 to select by, 2 to test on
@@ -100,17 +101,14 @@ class Prepared:
     external: dict[str, Part] = field(default_factory=dict)
 
     @classmethod
-    def load(cls, folder: Path, config: Mapping[str, Any]) -> "Prepared":
+    def load(cls, folder: Path, data: DataConfig) -> "Prepared":
         """The cohorts of the study in ``folder``, from its cache, or from their source if that is gone."""
-        data, where = config["data"], config["where"]
-        cohort, space = _in_memory(folder, {**data["source"], **where["source"]}, data["preparation"], data["digest"])
-        _require_columns(cohort, data.get("columns", {}))
+        cohort, space = _in_memory(folder, data.cohort, data.preparation)
         external = {}
-        if "test_source" in data:
-            tests, _ = _in_memory(folder, {**data["test_source"], **where["test_source"]}, data["preparation"], data["test_digest"])
-            _require_columns(tests, data.get("test_columns", {}))
-            external[EXTERNAL + tests.name] = _part(tests, tuple(data["classes"]))
-        return cls(cohort, tuple(data["classes"]), space, external)
+        if data.tests is not None:
+            tests, _ = _in_memory(folder, data.tests, data.preparation)
+            external[EXTERNAL + tests.name] = _part(tests, data.classes)
+        return cls(cohort, data.classes, space, external)
 
     @property
     def external_participants(self) -> list[str]:
@@ -134,7 +132,7 @@ def describe(
     *,
     columns: Sequence[str] = ("split",),
     progress: Callable[[Sequence[Any]], Any] = iter,
-) -> dict[str, Any]:
+) -> DataConfig:
     """Check the cohorts of a study, and return what its configuration says of them, the size of the images settled.
 
     Raises
@@ -147,9 +145,7 @@ def describe(
     cohort, found = _sound(source, preparation, FEWEST_IMAGES, progress)
     if preparation.size is None:
         preparation = replace(preparation, size=space_of(cohort, preparation).shape)
-    prepared = _without_none(preparation.content())
-    data = {"source": _without_none(vars(source)), "preparation": prepared, "digest": found.digest, "classes": cohort.labels}
-    data["columns"] = {name: _column_digest(cohort, name) for name in columns}
+    data = DataConfig(_known(source, cohort, found, columns), preparation, tuple(cohort.labels))
     if test_source is None:
         return data
     tests, its = _sound(test_source, preparation, 1, progress)
@@ -161,8 +157,11 @@ def describe(
     unknown = set(tests.labels) - set(cohort.labels)
     if unknown:
         raise DataError(f"{test_source.data} has classes that {source.data} has not: {', '.join(sorted(unknown))}; give --label-column.")
-    its_columns = {name: _column_digest(tests, name) for name in columns}
-    return data | {"test_source": _without_none(vars(test_source)), "test_digest": its.digest, "test_columns": its_columns}
+    return replace(data, tests=_known(test_source, tests, its, columns))
+
+
+def _known(source: Source, cohort: Cohort, found: Examination, columns: Sequence[str]) -> KnownCohort:
+    return KnownCohort(source, found.digest, {name: _column_digest(cohort, name) for name in columns})
 
 
 def _column_digest(cohort: Cohort, name: str) -> str:
@@ -177,35 +176,6 @@ def _require_columns(cohort: Cohort, digests: Mapping[str, str]) -> None:
     other = [name for name, digest in digests.items() if _column_digest(cohort, name) != digest]
     if other:
         raise DataError(f"The column {', '.join(other)} of {cohort.source} has changed since the study began; restore it, or start anew.")
-
-
-def require_same_data(began: Mapping[str, Any], now: Mapping[str, Any]) -> None:
-    """Raise a ``DataError`` if a study that was begun with one configuration shall go on with another's data.
-
-    ``folder.claim`` would tell it by two digests.
-    """
-    theirs, ours = began.get("data", {}), now.get("data", {})
-    for tests in ("", "test_"):
-        columns, its = theirs.get(f"{tests}columns", {}), ours.get(f"{tests}columns", {})
-        other = [name for name in columns if name in its and its[name] != columns[name]]
-        digests = [data[f"{tests}digest"] for data in (theirs, ours) if f"{tests}digest" in data]
-        if len(set(digests)) > 1:
-            other = ["images, labels or participants"]
-        if other:
-            which = "test cohort" if tests else "cohort"
-            raise DataError(
-                f"The {which} has other content ({', '.join(other)}) than when the study began; restore it, or choose another --out."
-            )
-
-
-def without_places(data: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
-    """What ``describe`` says, without where the data lie, and that by itself: they are known by their digest, and may move."""
-    bound, places = dict(data), {}
-    for name in ("source", "test_source"):
-        if name in bound:
-            places[name] = {key: value for key, value in bound[name].items() if key in ("data", "table", "root")}
-            bound[name] = {key: value for key, value in bound[name].items() if key not in places[name]}
-    return bound, places
 
 
 def make_once(place: Path, write: Callable[[Path], None]) -> None:
@@ -227,19 +197,19 @@ def _sound(source: Source, preparation: Preparation, minimum: int, progress: Cal
     return cohort, require_sound(cohort, sized=preparation.size is not None, minimum=minimum, progress=progress)
 
 
-def _in_memory(folder: Path, source: Mapping[str, Any], preparation: Mapping[str, Any], digest: str) -> tuple[Cohort, ImageSpace]:
+def _in_memory(folder: Path, known: KnownCohort, preparation: Preparation) -> tuple[Cohort, ImageSpace]:
     """The cohort with its prepared images; they are kept as ``cache/<digest>``, which may be deleted at any time.
 
     Which image is whose is kept beside them: the table may have been sorted, or changed, since.
     """
-    cohort = read_cohort(Source(**source))
-    place = folder / "cache" / digest[:16]
+    cohort = read_cohort(known.source)
+    place = folder / "cache" / known.digest[:16]
 
     def write(temporary: Path) -> None:
-        found = require_sound(cohort, sized="size" in preparation, minimum=1)
-        if found.digest != digest:
+        found = require_sound(cohort, sized=preparation.size is not None, minimum=1)
+        if found.digest != known.digest:
             raise _changed(cohort)
-        images = prepare(found.bound(cohort), Preparation.of(preparation))
+        images = prepare(found.bound(cohort), preparation)
         np.save(temporary / "images.npy", images.pixels[:, 0].numpy())
         write_json(temporary / "rows.json", {"rows": _rows(cohort), "space": vars(images.space)})
 
@@ -260,6 +230,7 @@ def _in_memory(folder: Path, source: Mapping[str, Any], preparation: Mapping[str
     rows = [order.get(tuple(row), -1) for row in _rows(cohort)]
     if -1 in rows or len(rows) != len(order):
         raise _changed(cohort)
+    _require_columns(cohort, known.columns)
     return replace(cohort, arrays=arrays, space=None, table=cohort.table.assign(image=rows)), space
 
 
@@ -287,7 +258,3 @@ def _number(text: str) -> float:
         return float(text)
     except ValueError:
         raise UsageError(f"A stratum compares a column of numbers with a number, not with '{text}'.") from None
-
-
-def _without_none(content: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in content.items() if value is not None}

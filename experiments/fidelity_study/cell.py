@@ -4,8 +4,8 @@ The paper's Tables 1, 3, 6 and 7 and its Figures 3, 4 and 9 to 14 are grids of s
 seen are a system like any other: their scores are the floor. All cells are scored against the same reference, block by block.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from torch import Tensor
 
 from ...augment.fitting.model import FittedModel, decode
 from ...augment.fitting.nearest import nearest_images
+from ...augment.fitting.plan import FitPlan
 from ...augment.release.generation import draw_latents
 from ...datasets.common.compute import choose_device
 from ...datasets.common.errors import UsageError
@@ -24,82 +25,35 @@ from ...datasets.spaces import ImageSpace
 from ...datasets.splits import Split
 from ...datasets.training_sizes import of_training_size
 from ..engine.generators import fitted_once
-from ..engine.study_folder import read_config, seed_of, slug
-from ..engine.study_settings import fit_settings_of, on_device
+from ..engine.study_config import Device, RunContext
+from ..engine.study_folder import seed_of, slug
 from ..engine.systems import RECONSTRUCTION, System
 from ..fidelity.command import TOGETHER
 from ..fidelity.features import Extractor, Gathered
 from ..fidelity.scores import MEASURES, Sample, score_against, title_of
+from .config import FidelityConfig, Grid
 from .data import CHUNK, HELD_OUT, REFERENCE, StudyData, load_extractor, real_sample
-from .plans import RECONSTRUCTIONS, systems_of
+from .plans import RECONSTRUCTIONS
 
 REAL = "real"  # the "model" of the floor
 FLOOR_KEY = {"run": 0, "n": 0, "model": REAL, "sampler": HELD_OUT}
 SHOWN, AUDITED = 12, 500  # samples of a class that are kept as pictures, and whose nearest training images are looked for
 NEAREST_TRAINING = "nearest\ntraining image"
 AFFINE, FLAT_AXIS = "affine", "flat_axis"  # names of these among a cell's pictures, which have a class and a slash in theirs
-FEWEST_SAMPLES = 20
 FEW_CENTROIDS = 4  # so few are kept as pictures too (Fig. 13)
-EXAMINED = tuple(name for name in MEASURES if name != "ms-ssim")  # what looks at features
 
 
-@dataclass(frozen=True)
-class Scoring:
-    """What is measured of each system.
-
-    Parameters
-    ----------
-    n_samples : int
-        Images drawn of each class (the paper: 10,000); fewer where the real sides have fewer.
-    measures : tuple of str
-        Of ``EXAMINED``.
-    features : tuple of str
-        Of ``data.FEATURES``.
-    sides : tuple of str
-        References: ``test``; ``validation``, where settings are chosen; ``reconstructions``.
-    per_class : True or None
-        One generator a class, and scores of each.
-    weights : str, optional
-        SHA-256 of InceptionV3's file.
-    """
-
-    n_samples: int = 10_000
-    measures: tuple[str, ...] = ("frechet", "kid", "prd")
-    features: tuple[str, ...] = ("cohort",)
-    sides: tuple[str, ...] = (REFERENCE,)
-    per_class: bool | None = None
-    weights: str | None = None
-
-    def __post_init__(self) -> None:
-        unknown = [name for name in self.measures if name not in EXAMINED]
-        if unknown:
-            raise UsageError(f"A study has no measure '{unknown[0]}'; choose among: {', '.join(EXAMINED)}.")
-        if self.n_samples < FEWEST_SAMPLES:
-            raise UsageError(f"--samples is {FEWEST_SAMPLES} or more, not {self.n_samples}.")
-
-    @classmethod
-    def of(cls, config: Mapping[str, Any]) -> "Scoring":
-        """As a configuration holds it."""
-        kept: dict[str, Any] = {name: tuple(value) if isinstance(value, list) else value for name, value in config["scoring"].items()}
-        return cls(**kept)
-
-
-def cells_of(systems: Sequence[str], sizes: Sequence[int], runs: int) -> list[dict[str, Any]]:
+def cells_of(grid: Grid) -> list[dict[str, Any]]:
     """Keys of the grid: the floor, then run by run, from the smallest size; a size of 0 is the whole training side."""
     keys: list[dict[str, Any]] = [FLOOR_KEY]
-    parsed = [System.parse(text) for text in systems]
-    for run in range(runs):
-        for n in sorted(sizes, key=lambda size: (size == 0, size)):
+    parsed = [System.parse(text) for text in grid.systems]
+    for run in range(grid.runs):
+        for n in sorted(grid.sizes, key=lambda size: (size == 0, size)):
             keys += [{"run": run, "n": n, "model": system.trained_as, "sampler": system.drawn_as} for system in parsed]
     return keys
 
 
-def cells_of_grid(grid: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """``cells_of`` a configuration's grid."""
-    return cells_of(systems_of(grid["rows"]), grid["sizes"], grid["runs"])
-
-
-def run_cell(key: Mapping[str, Any], seed: int, folder: Path, *, device: str = "auto") -> dict[str, Any]:
+def run_cell(key: Mapping[str, Any], seed: int, folder: Path, *, device: Device = "auto") -> dict[str, Any]:
     """Compute one cell: score the samples of a system, or the real images that set the floor.
 
     Parameters
@@ -114,23 +68,23 @@ def run_cell(key: Mapping[str, Any], seed: int, folder: Path, *, device: str = "
     device : {"auto", "cpu", "gpu"}
         Where networks compute.
     """
-    config = on_device(read_config(folder), device)
-    scoring, data = Scoring.of(config), StudyData.load(folder, config)
-    extractors = {name: load_extractor(name, folder, config) for name in scoring.features}
+    context = RunContext(folder, FidelityConfig.load(folder), device)
+    scoring, data = context.config.scoring, StudyData.load(context)
+    extractors = {name: load_extractor(name, context) for name in scoring.features}
 
     def real(side: str) -> dict[str, Sample]:
-        return {name: real_sample(side, extractor, data, folder) for name, extractor in extractors.items()}
+        return {name: real_sample(side, extractor, data) for name, extractor in extractors.items()}
 
     if key["model"] == REAL:
         images, labels = data.real(HELD_OUT)
         _keep_pictures(folder, key, {label: {"samples": images[labels == label][:SHOWN]} for label in data.sizes}, data.prepared.space)
-        return _scored(real(HELD_OUT), {REFERENCE: real(REFERENCE)}, data, scoring, config)
+        return _scored(real(HELD_OUT), {REFERENCE: real(REFERENCE)}, data)
     system, place = System.of_key(key), choose_device(device)
-    split = split_of(key, data, config)
+    split = split_of(key, data)
     samples, reconstructed = _Samples(extractors), _Samples(extractors)
     notes, pictures = {}, {}
     for label, n in data.sizes.items():
-        model = fitted_model(system, label, split, key, data, config, folder)
+        model = fitted_model(system, label, split, key, data)
         latents, sampling = latents_of(system, model, n, seed)
         images = samples.add(label, decoded(model, latents, place))
         references = {NEAREST_TRAINING: data.training_images(split, label)}
@@ -142,7 +96,7 @@ def run_cell(key: Mapping[str, Any], seed: int, folder: Path, *, device: str = "
         pictures[label] = _pictures(images, references, model)
     against = {side: reconstructed.samples() if side == RECONSTRUCTIONS else real(side) for side in scoring.sides}
     _keep_pictures(folder, key, pictures, data.prepared.space)
-    return _scored(samples.samples(), against, data, scoring, config) | {"generators": notes}
+    return _scored(samples.samples(), against, data) | {"generators": notes}
 
 
 class _Samples:
@@ -171,23 +125,23 @@ class _Samples:
         return {name: Sample(self.features[name].array(), extractor.passport, labels) for name, extractor in self.extractors.items()}
 
 
-def split_of(key: Mapping[str, Any], data: StudyData, config: Mapping[str, Any]) -> Split:
+def split_of(key: Mapping[str, Any], data: StudyData) -> Split:
     """Who is trained on in a cell: with a limited size part of the training side, more of it the larger, and nobody of another side."""
     if key["n"] == 0:
         return data.split
-    return of_training_size(data.split, data.prepared.cohort, key["n"], seed_of(config["seed"], {"run": key["run"], "of": "subset"}))
+    seed = seed_of(data.context.config.seed, {"run": key["run"], "of": "subset"})
+    return of_training_size(data.split, data.prepared.cohort, key["n"], seed)
 
 
-def fitted_model(
-    system: System, label: str, split: Split, key: Mapping[str, Any], data: StudyData, config: Mapping[str, Any], folder: Path
-) -> FittedModel:
+def fitted_model(system: System, label: str, split: Split, key: Mapping[str, Any], data: StudyData) -> FittedModel:
     """The model of a class: fitted once, shared by all systems that train alike, and with the metric that this one asks for."""
+    config, models = data.context.config, data.context.folder / "models"
     shared = {"run": key["run"], "n": key["n"], "model": key["model"]}
-    settings = replace(system.fit_settings(fit_settings_of(config)), seed=seed_of(config["seed"], {**shared, "of": "generators"}))
+    seed = seed_of(config.seed, {**shared, "of": "generators"})
+    settings = replace(system.fit_settings(data.context.fit_settings()), seed=seed)
     name = slug({**shared, "class": label})
-    unfinished = folder / "models" / f".fitting-{name}"
-    model = fitted_once(folder / "models" / name, data.cohort, split, label, settings, config["data"]["digest"], unfinished)
-    return system.with_metric(model)
+    plan = FitPlan(data.cohort, split, label, settings, config.data.cohort.digest)
+    return system.with_metric(fitted_once(models / name, plan, models / f".fitting-{name}"))
 
 
 def latents_of(system: System, model: FittedModel, n: int, seed: int) -> tuple[Tensor, dict[str, Any]]:
@@ -258,18 +212,15 @@ def _scored(
     samples: Mapping[str, Sample],
     references: Mapping[str, Mapping[str, Sample]],
     data: StudyData,
-    scoring: Scoring,
-    config: Mapping[str, Any],
 ) -> dict[str, Any]:
     """Scores by features, reference, class and measure."""
+    measures = data.context.config.scoring.measures
     # One seed for all cells: the same rows of the reference in the same blocks, so that systems are compared in pairs.
-    seed = seed_of(config["seed"], {"of": "scores"})
+    seed = seed_of(data.context.config.seed, {"of": "scores"})
     result: dict[str, Any] = {"scores": {}, "passports": {}, "sizes": {}}
     for name, sample in samples.items():
         result["passports"][name] = asdict(sample.passport)
-        better = {
-            title_of(title, sample.passport): MEASURES[measure].better for measure in scoring.measures for title in MEASURES[measure].names
-        }
+        better = {title_of(title, sample.passport): MEASURES[measure].better for measure in measures for title in MEASURES[measure].names}
         result["scores"][name] = {}
         for side, of_features in references.items():
             reference = of_features[name]
@@ -279,7 +230,7 @@ def _scored(
             result["scores"][name][side] = {
                 label: {
                     title: {**asdict(found), "better": better[title]}
-                    for title, found in score_against(reference, sample, part, measures=scoring.measures, seed=seed).items()
+                    for title, found in score_against(reference, sample, part, measures=measures, seed=seed).items()
                 }
                 for label, part in parts.items()
             }

@@ -1,27 +1,27 @@
 """The command ``augment study``: resolve a plan on a cohort, compute what is missing of it, and report."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from ...augment import console
 from ...augment.fitting.settings import FitSettings
 from ...datasets.cohort import Cohort
-from ...datasets.common.errors import DataError, UsageError
+from ...datasets.common.errors import UsageError
 from ...datasets.common.files import expanded
 from ...datasets.readers import Source, read_cohort
 from ...datasets.splits import split_cohort
 from ...datasets.training_sizes import of_training_size
-from ..engine import launch as starting
+from ..engine import launch
 from ..engine.launch import HERE, NOWHERE_ELSE, HowToRun
 from ..engine.results_file import FIGURE, RESULTS, TABLE, told_written
 from ..engine.runs import Study
+from ..engine.study_config import RunContext, Where, settled
 from ..engine.study_folder import seed_of
-from ..engine.study_images import describe, without_places
-from ..engine.study_settings import content_of_fit, fit_settings_of, on_device
+from ..engine.study_images import describe
 from ..engine.systems import RECONSTRUCTION, System
-from .cell import FEWEST_SAMPLES, Scoring, cells_of_grid, run_cell
+from .cell import cells_of, run_cell
+from .config import FEWEST_SAMPLES, FidelityConfig, Grid, Scoring
 from .data import HELD_OUT, REFERENCE, StudyData, in_one_class, inception, load_extractor, real_sample, sizes_of
 from .plans import ALL, PLANS, VALIDATION, Plan, plan_of, systems_of
 from .report import write_report
@@ -53,7 +53,7 @@ class Request:
     command: str = ""
 
 
-def configuration_of(request: Request) -> dict[str, Any]:
+def configuration_of(request: Request) -> FidelityConfig:
     """Check everything that can be checked before a run, and return the resolved configuration."""
     plan = plan_of(request.plan)
     if request.systems:
@@ -76,9 +76,7 @@ def configuration_of(request: Request) -> dict[str, Any]:
         raise UsageError(
             f"{cohort.name} has one class, and the features 'cohort' learn to tell classes apart; give --features inception-2048."
         )
-    source = request.source.resolved()
-    data = describe(source, request.fit.preparation, None, progress=console.tracked("checking"))
-    data, where = without_places(data)
+    data = describe(request.source.resolved(), request.fit.preparation, None, progress=console.tracked("checking"))
     split = split_cohort(cohort, seed=seed_of(request.seed, {"of": "split"}))
     n_train = sum(side == "train" for side in split.sides.values())
     sizes = request.sizes or tuple(size for size in plan.sizes if size < n_train)
@@ -87,20 +85,14 @@ def configuration_of(request: Request) -> dict[str, Any]:
     drawn = sizes_of(scored, split, scoring.n_samples)
     if any(System.parse(system).sampler == RECONSTRUCTION for system in systems):
         _require_reconstructions(drawn, [of_size.side(scored, "train") for of_size in splits])
-    settled = replace(request.fit.preparation, size=tuple(data["preparation"]["size"]))
-    return {
-        "seed": request.seed,
-        "data": data | {"n_train": n_train},
-        "where": where | {"weights": weights, "command": request.command or None},
-        "scoring": asdict(scoring),
-        "fit": content_of_fit(replace(request.fit, preparation=settled)),
-        "grid": {
-            "plan": request.plan,
-            "sizes": sorted(sizes, key=lambda size: (size == ALL, size)),
-            "runs": runs,
-            "rows": {title: list(members) for title, members in plan.rows.items()},
-        },
-    }
+    return FidelityConfig(
+        seed=request.seed,
+        data=replace(data, n_train=n_train),
+        where=Where(weights=weights, command=request.command or None),
+        scoring=scoring,
+        fit=settled(request.fit, data.preparation),
+        grid=Grid(request.plan, tuple(sorted(sizes, key=lambda size: (size == ALL, size))), runs, plan.rows),
+    )
 
 
 def _require_reconstructions(drawn: Mapping[str, int], sides: Sequence[Cohort]) -> None:
@@ -112,60 +104,44 @@ def _require_reconstructions(drawn: Mapping[str, int], sides: Sequence[Cohort]) 
         raise UsageError(f"There are {least} training images to reconstruct, and more cannot be scored: {mend}.")
 
 
-def read_configuration(path: Path, here: Mapping[str, str] = NOWHERE_ELSE) -> dict[str, Any]:
-    """A study's configuration from a file, such as the ``config.toml`` of another study.
-
-    Parameters
-    ----------
-    path : Path
-    here : mapping
-        Where things are here, as for ``starting.moved``.
-
-    Raises
-    ------
-    DataError
-        If it is none.
-    """
-    config = starting.read_configuration(path, ("seed", "data", "where", "scoring", "fit", "grid"))
-    try:
-        config = starting.moved(config, here)
-        grid = config["grid"]
-        Source(**config["data"]["source"], **config["where"]["source"])
-        fit_settings_of(config)
-        Scoring.of(config)
-        plan_of(grid["plan"])
-        cells_of_grid(grid)
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise DataError(f"{path} is no configuration of such a study ({error}); give the config.toml of one.") from error
+def read_configuration(path: Path, here: Mapping[str, str] = NOWHERE_ELSE) -> FidelityConfig:
+    """A study's configuration from a file, such as the ``config.toml`` of another study; see ``StudyConfig.read`` for the errors."""
+    config = FidelityConfig.read(path, here)
+    plan_of(config.grid.plan)
+    cells_of(config.grid)
     return config
 
 
-def run(config: Mapping[str, Any], out: Path, how: HowToRun = HERE) -> None:
-    """Run what is missing of a study, and write its report; see ``starting.start`` for the errors.
+def run(config: FidelityConfig, out: Path, how: HowToRun = HERE) -> None:
+    """Run what is missing of a study, and write its report; see ``launch.start`` for the errors.
 
     Parameters
     ----------
-    config : mapping
+    config : FidelityConfig
         Resolved.
     out : Path
         Folder of the study.
     how : HowToRun
     """
-    grid = config["grid"]
-    study = Study(out, run_cell, cells_of_grid(grid), config, {"device": how.device})
-    # One process does what shares a model: another would train the same at the same time.
-    start = {"command": ["augment", "study"], "together": ("run", "n", "model"), "report": report}
-    starting.start(study, how, **start, prepare=lambda: prepare_real_side(out, on_device(config, how.device)))
+    launch.start(
+        Study(out, run_cell, cells_of(config.grid), config, {"device": how.device}),
+        how,
+        command=["augment", "study"],
+        report=report,
+        prepare=lambda: prepare_real_side(RunContext(out, config, how.device)),
+        # One process does what shares a model: another would train the same at the same time.
+        together=("run", "n", "model"),
+    )
 
 
-def prepare_real_side(folder: Path, config: Mapping[str, Any]) -> None:
+def prepare_real_side(context: RunContext[FidelityConfig]) -> None:
     """Make what all cells share (images, classifier, features of the real sides) before there are several processes that would."""
-    data, scoring = StudyData.load(folder, config), Scoring.of(config)
-    console.say(f"Features of the real images, once for all: {', '.join(scoring.features)}.")
-    for name in scoring.features:
-        extractor = load_extractor(name, folder, config)
+    data, features = StudyData.load(context), context.config.scoring.features
+    console.say(f"Features of the real images, once for all: {', '.join(features)}.")
+    for name in features:
+        extractor = load_extractor(name, context)
         for side in (REFERENCE, HELD_OUT):
-            real_sample(side, extractor, data, folder)
+            real_sample(side, extractor, data)
 
 
 def show_plans() -> None:

@@ -4,12 +4,9 @@ Nothing here knows of generators. The side ``test`` is the reference; the side `
 the floor. What is costly (features of thousands of images, the classifier of the features ``cohort``) is made once and kept in the folder.
 """
 
-import json
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -23,9 +20,9 @@ from ...datasets.common.errors import DataError, UsageError
 from ...datasets.common.files import expanded
 from ...datasets.common.seeds import derived_seed
 from ...datasets.splits import Split, split_cohort
-from ..engine.study_folder import canonical, digest, seed_of
+from ..engine.study_config import RunContext
+from ..engine.study_folder import digest, seed_of
 from ..engine.study_images import Prepared, make_once
-from ..engine.study_settings import device_of
 from ..fidelity.features import (
     BF16,
     Extractor,
@@ -37,6 +34,7 @@ from ..fidelity.features import (
     sliced,
 )
 from ..fidelity.scores import FEWEST, Sample
+from .config import FidelityConfig
 from .plans import TEST, VALIDATION
 
 EVERYTHING = "all"  # the one class of a cohort whose classes are generated together
@@ -53,6 +51,8 @@ class StudyData:
 
     Parameters
     ----------
+    context : RunContext
+        Of the study.
     prepared : Prepared
         With the cohort's own labels.
     cohort : Cohort
@@ -63,15 +63,16 @@ class StudyData:
         From each label of ``cohort`` to how many images of it everything is scored by.
     """
 
+    context: RunContext[FidelityConfig]
     prepared: Prepared
     cohort: Cohort
     split: Split
     sizes: dict[str, int]
 
     @classmethod
-    def load(cls, folder: Path, config: Mapping[str, Any]) -> "StudyData":
-        """The data of the study in ``folder``; those of the last study are kept in memory, because a worker does many of its cells."""
-        return _load(folder, canonical(config))
+    def load(cls, context: RunContext[FidelityConfig]) -> "StudyData":
+        """The data of a study; those of the last are kept in memory, because a worker does many of its cells."""
+        return _load(context)
 
     def real(self, side: str) -> tuple[Tensor, np.ndarray]:
         """The real images ``(n, 1, ...)`` of a side that are scored, or scored by, and their labels ``(n,)``."""
@@ -91,12 +92,12 @@ class StudyData:
 
 
 @lru_cache(maxsize=1)
-def _load(folder: Path, configuration: str) -> StudyData:
-    config = json.loads(configuration)
-    prepared = Prepared.load(folder, config)
-    split = split_cohort(prepared.cohort, seed=seed_of(config["seed"], {"of": "split"}))
-    cohort = prepared.cohort if config["scoring"].get("per_class") else in_one_class(prepared.cohort)
-    return StudyData(prepared, cohort, split, sizes_of(cohort, split, config["scoring"]["n_samples"]))
+def _load(context: RunContext[FidelityConfig]) -> StudyData:
+    config = context.config
+    prepared = Prepared.load(context.folder, config.data)
+    split = split_cohort(prepared.cohort, seed=seed_of(config.seed, {"of": "split"}))
+    cohort = prepared.cohort if config.scoring.per_class else in_one_class(prepared.cohort)
+    return StudyData(context, prepared, cohort, split, sizes_of(cohort, split, config.scoring.n_samples))
 
 
 def in_one_class(cohort: Cohort) -> Cohort:
@@ -118,8 +119,9 @@ def sizes_of(cohort: Cohort, split: Split, n_samples: int) -> dict[str, int]:
     return {label: min(n_samples, n) for label, n in real.items()}
 
 
-def load_extractor(name: str, folder: Path, config: Mapping[str, Any]) -> Extractor:
-    """The features ``name`` of the study in ``folder``; the classifier of ``cohort`` is trained if it is not there yet.
+@lru_cache(maxsize=len(FEATURES))
+def load_extractor(name: str, context: RunContext[FidelityConfig]) -> Extractor:
+    """The features ``name`` of a study; the classifier of ``cohort`` is trained if it is not there yet.
 
     Raises
     ------
@@ -128,18 +130,13 @@ def load_extractor(name: str, folder: Path, config: Mapping[str, Any]) -> Extrac
     DataError
         If these are not the weights that the study was started with.
     """
-    return _extractor(name, folder, canonical(config))
-
-
-@lru_cache(maxsize=len(FEATURES))
-def _extractor(name: str, folder: Path, configuration: str) -> Extractor:
-    config = json.loads(configuration)
     if name == "cohort":
-        return _classifier(folder, config)
-    extractor = inception(name, config["where"].get("weights"), device_of(config))
-    if extractor.passport.weights != config["scoring"]["weights"]:
-        raise DataError(f"{config['where']['weights']} is not the file of weights that the study was started with; restore it.")
-    return sliced(extractor) if len(config["data"]["preparation"]["size"]) == 3 else extractor
+        return _classifier(context)
+    config = context.config
+    extractor = inception(name, config.where.weights, context.device)
+    if extractor.passport.weights != config.scoring.weights:
+        raise DataError(f"{config.where.weights} is not the file of weights that the study was started with; restore it.")
+    return sliced(extractor) if len(_shape(config)) == 3 else extractor
 
 
 def inception(name: str, weights: str | None, device: str = "cpu") -> Extractor:
@@ -157,14 +154,20 @@ def inception(name: str, weights: str | None, device: str = "cpu") -> Extractor:
     return extractor
 
 
-def _classifier(folder: Path, config: Mapping[str, Any]) -> Extractor:
+def _shape(config: FidelityConfig) -> tuple[int, ...]:
+    """Of the prepared images: a study's configuration has it settled."""
+    assert config.data.preparation.size is not None
+    return config.data.preparation.size
+
+
+def _classifier(context: RunContext[FidelityConfig]) -> Extractor:
     """Trained on real images of the training side, a fifth of which chooses its epoch: what is scored is unknown to it."""
-    data, place = StudyData.load(folder, config), folder / "classifier"
-    shape, n_classes = tuple(config["data"]["preparation"]["size"]), len(data.prepared.classes)
+    data, place = StudyData.load(context), context.folder / "classifier"
+    shape, n_classes = _shape(context.config), len(data.prepared.classes)
 
     def train(temporary: Path) -> None:
         part = data.prepared.side(data.split, "train")
-        seed = derived_seed(config["seed"], "extractor")
+        seed = derived_seed(context.config.seed, "extractor")
         # By participant: nobody's images both train it and choose its epoch.
         who, people = pd.factorize(part.table["participant_id"])
         drawn = torch.randperm(len(people), generator=torch.Generator().manual_seed(seed))
@@ -173,7 +176,7 @@ def _classifier(folder: Path, config: Mapping[str, Any]) -> Extractor:
         selects = place[order] <= place[order[max(len(order) // 5, 1) - 1]]
         chosen, selecting = order[~selects], order[selects]
         training, held_out = ((part.images[rows], part.labels[rows]) for rows in (chosen, selecting))
-        settings = replace(cohort_settings(len(chosen)), device=device_of(config))  # type: ignore[arg-type]
+        settings = replace(cohort_settings(len(chosen)), device=context.device)
         save_file(cohort_classifier(*training, *held_out, settings, seed=seed).state_dict(), temporary / "model.safetensors")
 
     make_once(place, train)
@@ -182,9 +185,9 @@ def _classifier(folder: Path, config: Mapping[str, Any]) -> Extractor:
     return classifier_extractor(network.eval())
 
 
-def real_sample(side: str, extractor: Extractor, data: StudyData, folder: Path) -> Sample:
+def real_sample(side: str, extractor: Extractor, data: StudyData) -> Sample:
     """Features of a real side, from the study's cache, which may be deleted at any time."""
     images, labels = data.real(side)
-    place = folder / "cache" / f"{side}-{digest(asdict(extractor.passport))[:16]}"
+    place = data.context.folder / "cache" / f"{side}-{digest(asdict(extractor.passport))[:16]}"
     make_once(place, lambda temporary: np.save(temporary / "features.npy", features_of(extractor, images.split(CHUNK))))
     return Sample(np.load(place / "features.npy", allow_pickle=False), extractor.passport, labels)

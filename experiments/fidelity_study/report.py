@@ -17,10 +17,11 @@ from ...augment.fitting.figures import save_figure
 from ...datasets.common.errors import DataError
 from ..engine.page import STYLE, as_data, markdown_table, poor_fits, render, several_versions, with_what
 from ..engine.results_file import FIGURE, RESULTS, TABLE, is_published, write_texts
-from ..engine.study_folder import all_runs, canonical, collect_failures, planned_runs, read_config
+from ..engine.study_folder import all_runs, canonical, collect_failures, planned_runs
 from ..engine.systems import System
 from ..fidelity.features import Passport
-from .cell import FLOOR_KEY, cells_of_grid
+from .cell import FLOOR_KEY, cells_of
+from .config import FidelityConfig, Grid
 from .data import EVERYTHING
 from .figures import draw_samples, draw_scores
 from .plans import TEST, VALIDATION, plan_of
@@ -36,19 +37,19 @@ def write_report(folder: Path) -> pd.DataFrame:
     pandas.DataFrame
         ``results.csv``: one row a number.
     """
-    config = read_config(folder)
+    config = FidelityConfig.load(folder)
     if is_published(folder):
         results = read_scores(folder)
         write_texts(folder, {TABLE: table_of(results, config)})
         save_figure(_figure(results, config), folder / FIGURE)
         return tidy_scores(results)
-    grid = config["grid"]
-    cells = cells_of_grid(grid)
+    grid = config.grid
+    cells = cells_of(grid)
     runs, left_out = planned_runs(all_runs(folder), cells)
     failures = [str(failure) for failure in collect_failures(folder, cells)]
     results = _results(folder, runs, config)
     figure, table = _figure(results, config), tidy_scores(results)
-    drawn = {n: draw_samples(folder, results, n, plan_of(grid["plan"])) for n in grid["sizes"]}
+    drawn = {n: draw_samples(folder, results, n, plan_of(grid.plan)) for n in grid.sizes}
     sheets = {n: sheet for n, sheet in drawn.items() if sheet is not None}
     texts = {
         RESULTS: table.to_csv(index=False),
@@ -62,46 +63,46 @@ def write_report(folder: Path) -> pd.DataFrame:
     return table
 
 
-def results_table(folder: Path, runs: Sequence[dict[str, Any]], config: Mapping[str, Any]) -> pd.DataFrame:
+def results_table(folder: Path, runs: Sequence[dict[str, Any]], config: FidelityConfig) -> pd.DataFrame:
     """``results.csv``, of those runs that are of the grid; a ``DataError`` if there is none of a generator yet."""
-    return tidy_scores(_results(folder, planned_runs(runs, cells_of_grid(config["grid"]))[0], config))
+    return tidy_scores(_results(folder, planned_runs(runs, cells_of(config.grid))[0], config))
 
 
-def _results(folder: Path, runs: Sequence[Mapping[str, Any]], config: Mapping[str, Any]) -> Results:
-    results = results_of(runs, config["grid"]["rows"])
+def _results(folder: Path, runs: Sequence[Mapping[str, Any]], config: FidelityConfig) -> Results:
+    results = results_of(runs, config.grid.rows)
     if results.scores.empty:
         raise DataError(f"{folder} has no finished run of a generator yet; the command that started it goes on with it.")
     return results
 
 
-def table_of(results: Results, config: Mapping[str, Any], left_out: Sequence[str] = (), failures: Sequence[str] = ()) -> str:
+def table_of(results: Results, config: FidelityConfig, left_out: Sequence[str] = (), failures: Sequence[str] = ()) -> str:
     """``table.md``, from the rows of ``results.csv``; what was left out of them and which runs failed, they do not tell."""
     lines = [f"# {_title(config)}", "", *(f"{note}\n" for note in _notes(results, config, left_out))]
-    for title, table in _tables(results, config["grid"], config["data"]["n_train"]):
+    for title, table in _tables(results, config.grid, config.n_train):
         lines += [f"## {title}", "", markdown_table(table), ""]
-    if missing := _missing(results, config["grid"]):
+    if missing := _missing(results, config.grid):
         lines += [f"## Not there yet: {len(missing)} cells", "", *(f"- {cell}" for cell in missing), ""]
     if failures:
         lines += ["## Runs that failed", "", *(f"- {failure}" for failure in failures), ""]
     return "\n".join(lines)
 
 
-def _figure(results: Results, config: Mapping[str, Any]) -> Figure:
-    return draw_scores(results, plan_of(config["grid"]["plan"]), config["data"]["n_train"])
+def _figure(results: Results, config: FidelityConfig) -> Figure:
+    return draw_scores(results, plan_of(config.grid.plan), config.n_train)
 
 
-def _missing(results: Results, grid: Mapping[str, Any]) -> list[str]:
+def _missing(results: Results, grid: Grid) -> list[str]:
     """The planned cells that have no result, in words."""
     there = {canonical(FLOOR_KEY)} if len(results.floor) else set()
     for run, n, text in results.scores[["run", "n", "system"]].drop_duplicates().itertuples(index=False, name=None):
         system = System.parse(text)
         there.add(canonical({"run": run, "n": n, "model": system.trained_as, "sampler": system.drawn_as}))
-    return [", ".join(f"{name} {value}" for name, value in key.items()) for key in cells_of_grid(grid) if canonical(key) not in there]
+    return [", ".join(f"{name} {value}" for name, value in key.items()) for key in cells_of(grid) if canonical(key) not in there]
 
 
-def _tables(results: Results, grid: Mapping[str, Any], n_train: int) -> list[tuple[str, pd.DataFrame]]:
+def _tables(results: Results, grid: Grid, n_train: int) -> list[tuple[str, pd.DataFrame]]:
     """For each kind of features, class and side: rows by measures where there is one size; else, for each measure, rows by sizes."""
-    chosen, sizes = results.chosen(), list(grid["sizes"])
+    chosen, sizes = results.chosen(), list(grid.sizes)
     found = []
     for which, part in chosen[chosen["side"] != VALIDATION].groupby(ONE_SCORE[:4], sort=False):
         features, passport, label, side = map(str, which)
@@ -119,14 +120,14 @@ def _tables(results: Results, grid: Mapping[str, Any], n_train: int) -> list[tup
         ]
         if len(sizes) == 1:
             title = f"{heading}, {size_title(sizes[0], n_train)} training images"
-            found.append((title, _table(parts, grid["rows"], results.passports[passport])))
+            found.append((title, _table(parts, grid.rows, results.passports[passport])))
             continue
         for measure, scores, real in parts:
             by_size = [(size_title(n, n_train), scores[scores["n"] == n]) for n in sizes]
             columns = [
                 (title if alike or own.empty else f"{title} ({own['images'].iloc[0]:,} images)", own, real) for title, own in by_size
             ]
-            found.append((f"{measure}, {heading}", _table(columns, grid["rows"], results.passports[passport])))
+            found.append((f"{measure}, {heading}", _table(columns, grid.rows, results.passports[passport])))
     return found
 
 
@@ -156,9 +157,9 @@ def _table(
     return pd.DataFrame([*table, {"system": FLOOR, **last}] if last else table).fillna("")
 
 
-def _notes(results: Results, config: Mapping[str, Any], left_out: Sequence[str]) -> list[str]:
+def _notes(results: Results, config: FidelityConfig, left_out: Sequence[str]) -> list[str]:
     """What a reader must know to read the tables."""
-    if config["grid"]["runs"] > 1:
+    if config.grid.runs > 1:
         spread = "Mean ± standard deviation over runs"
     else:
         spread = "One run, where there is one with its 95 % interval from disjoint blocks"
@@ -168,7 +169,7 @@ def _notes(results: Results, config: Mapping[str, Any], left_out: Sequence[str])
     return [
         *left_out,
         *several_versions(pd.concat([results.scores, results.floor])),
-        *poor_fits(_explained(results, config["data"]["n_train"])),
+        *poor_fits(_explained(results, config.n_train)),
         f"{spread}; in brackets the rank: 1 more than the number of rows that are better in every run, beyond the noise of "
         "the blocks. Rows that share a rank are a tie.",
         "The last row is the floor: what as many real images score, of the validation side, which a limited training set leaves out. A row "
@@ -209,38 +210,38 @@ def _sampling(runs: Sequence[Mapping[str, Any]], results: Results, n_train: int)
     return pd.DataFrame(lines)
 
 
-def _title(config: Mapping[str, Any]) -> str:
-    plan = plan_of(config["grid"]["plan"])
-    runs = config["grid"]["runs"]
-    return f"{plan.title} {Path(config['where']['source']['data']).stem}, {runs} run{'s' if runs > 1 else ''} (after {plan.source})"
+def _title(config: FidelityConfig) -> str:
+    plan = plan_of(config.grid.plan)
+    runs = config.grid.runs
+    return f"{plan.title} {Path(config.data.cohort.source.data).stem}, {runs} run{'s' if runs > 1 else ''} (after {plan.source})"
 
 
 def _html(
     results: Results,
     runs: Sequence[Mapping[str, Any]],
-    config: Mapping[str, Any],
+    config: FidelityConfig,
     left_out: Sequence[str],
     failures: Sequence[str],
     figure: Figure,
     sheets: Mapping[int, Figure],
 ) -> str:
-    n_train = config["data"]["n_train"]
+    n_train = config.n_train
     sampling = _sampling(runs, results, n_train)
     return render(
         _PAGE,
         title=_title(config),
         style=STYLE,
         notes=_notes(results, config, left_out),
-        missing=_missing(results, config["grid"]),
-        tables=[(title, list(table.columns), table.to_numpy().tolist()) for title, table in _tables(results, config["grid"], n_train)],
+        missing=_missing(results, config.grid),
+        tables=[(title, list(table.columns), table.to_numpy().tolist()) for title, table in _tables(results, config.grid, n_train)],
         figure=as_data(figure),
         sheets=[(size_title(n, n_train), as_data(sheet)) for n, sheet in sheets.items()],
         sampling=(list(sampling.columns), sampling.to_numpy().tolist()),
-        classes=f"; of each class some: {', '.join(config['data']['classes'])}" if config["scoring"].get("per_class") else "",
+        classes=f"; of each class some: {', '.join(config.data.classes)}" if config.scoring.per_class else "",
         failures=failures,
-        command=config["where"].get("command", ""),
+        command=config.where.command,
         passports=json.dumps({name: asdict(passport) for name, passport in results.passports.items()}, indent=1),
-        config=json.dumps(config, indent=1, default=str),
+        config=json.dumps(config.content(), indent=1, default=str),
         records=with_what(runs),
     )
 

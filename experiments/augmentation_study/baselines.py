@@ -1,0 +1,57 @@
+"""Methods that generate nothing: what a synthetic cohort has to beat."""
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from ...classifiers.covariates import CovariateClassifier, available
+from ...classifiers.training import Augmentation, balancing_weights
+from ...datasets.cohort import Cohort
+from ...datasets.common.errors import DataError
+from .method import Run, TrainingSet
+
+
+def original(run: Run) -> TrainingSet:
+    """The real images as they are."""
+    return TrainingSet(run.train.images, run.train.labels)
+
+
+def weighted(run: Run) -> TrainingSet:
+    """The real images as they are; every class counts alike."""
+    return TrainingSet(run.train.images, run.train.labels, class_weights=balancing_weights(run.train.labels, len(run.data.classes)))
+
+
+def resampled(augmentation: Augmentation | None = None) -> Callable[[Run], TrainingSet]:
+    """The real images, repeated until every class has as many, and changed at random if an augmentation is given."""
+
+    def training(run: Run) -> TrainingSet:
+        rows = balanced_rows(run.train.labels.numpy(), np.random.default_rng(run.seed))
+        return TrainingSet(run.train.images[rows], run.train.labels[rows], augmentation=augmentation)
+
+    return training
+
+
+def covariates(run: Run) -> CovariateClassifier:
+    """A classifier of age and sex."""
+    return CovariateClassifier.fit(run.train.table, run.data.classes)
+
+
+def require_covariates(cohort: Cohort, tests: Sequence[Cohort]) -> None:
+    """Raise a ``DataError`` if there is neither age nor sex, or a test cohort lacks what there is."""
+    there = available(cohort.table)
+    if not there:
+        raise DataError(f"{cohort.source} has neither age nor sex; leave out the method covariates.")
+    for tested in tests:
+        if not set(there) <= set(tested.table.columns):
+            raise DataError(f"{tested.source} lacks {' or '.join(there)}; leave out the method covariates.")
+
+
+def balanced_rows(labels: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Rows in which each class occurs as often as the largest: all of its own, whole rounds of repeats, then a random part of one."""
+    counts = np.bincount(labels)
+    rows = []
+    for label in np.flatnonzero(counts):
+        own = np.flatnonzero(labels == label)
+        rounds, rest = divmod(int(counts.max()), len(own))
+        rows += [np.tile(own, rounds), rng.permutation(own)[:rest]]
+    return np.concatenate(rows)
