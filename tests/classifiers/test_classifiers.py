@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from tinycohort.classifiers.augmentation import apply, classical, draw
+from tinycohort.classifiers.augmentation import apply, changed, classical, draw
 from tinycohort.classifiers.network import CNN, build_network, load_network
 from tinycohort.classifiers.training import ClassifierSettings, balancing_weights, predict_probabilities, train_classifier
 from tinycohort.datasets.common.errors import GateError, UsageError
@@ -224,20 +224,22 @@ def test_bf16_is_chosen_where_the_processor_has_it_and_computes_it_rightly(monke
 @pytest.mark.parametrize("precision", ["bf16", "fp32"])
 def test_augmentation_is_drawn_and_applied_in_float32(precision):
     images, labels = toy(8, shape=(32, 36))
-    changed: list[Tensor] = []
+    seen: list[Tensor] = []
 
     seeds: set[int] = set()
 
-    def kept(batch: Tensor, seed: int) -> Tensor:
-        seeds.add(seed)
-        changed.append(classical(batch, seed))
-        assert torch.equal(changed[-1], classical(batch, seed))
-        return changed[-1]
+    def kept(batch: Tensor, labels: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        seeds.add(generator.initial_seed())
+        moved, same = classical(batch, labels, generator)
+        assert torch.equal(moved, changed(batch, generator.initial_seed()))
+        assert same is labels
+        seen.append(moved)
+        return moved, same
 
     settings = ClassifierSettings(epochs=2, batch_size=4, precision=precision, device="cpu")
     train_classifier(images, labels, images, labels, settings, n_classes=2, seed=1, augmentation=kept)
-    assert changed[0].dtype == torch.float32
-    assert len(seeds) == len(changed) == 4  # each step of each epoch has its own
+    assert seen[0].dtype == torch.float32
+    assert len(seeds) == len(seen) == 4  # each step of each epoch has its own
 
 
 def test_bf16_learns_what_float32_learns():
@@ -419,23 +421,23 @@ def test_predictions_do_not_depend_on_the_company_and_leave_the_network_as_it_wa
 def test_augmentation_changes_every_image_differently_by_the_seed(shape):
     images = torch.rand(1, 1, *shape).repeat(4, *[1] * (1 + len(shape)))
     kept = images.clone()
-    changed = classical(images, 3)
+    moved = changed(images, 3)
     assert torch.equal(images, kept)
-    assert changed.shape == images.shape
-    assert type(changed) is Tensor  # and not MONAI's, which costs at each further step
-    assert changed.dtype == torch.float32
-    assert changed.min() >= 0
-    assert changed.max() <= 1
-    assert torch.equal(changed, classical(images, 3))
-    assert not torch.equal(changed, classical(images, 4))
-    apart = (changed[:, None] - torch.cat([changed, images[:1]])[None]).abs().flatten(2).mean(dim=2)
+    assert moved.shape == images.shape
+    assert type(moved) is Tensor  # and not MONAI's, which costs at each further step
+    assert moved.dtype == torch.float32
+    assert moved.min() >= 0
+    assert moved.max() <= 1
+    assert torch.equal(moved, changed(images, 3))
+    assert not torch.equal(moved, changed(images, 4))
+    apart = (moved[:, None] - torch.cat([moved, images[:1]])[None]).abs().flatten(2).mean(dim=2)
     assert (apart[~torch.eye(4, 5, dtype=torch.bool)] > 0.01).all()
 
 
 def test_augmentation_draws_nothing_global():
     np.random.seed(5), torch.manual_seed(5)  # noqa: NPY002
     states = np.random.get_state()[1].tolist(), torch.get_rng_state()  # noqa: NPY002
-    classical(torch.rand(2, 1, *SHAPE, generator=torch.Generator().manual_seed(0)), 3)
+    changed(torch.rand(2, 1, *SHAPE, generator=torch.Generator().manual_seed(0)), 3)
     assert np.random.get_state()[1].tolist() == states[0]  # noqa: NPY002
     assert torch.equal(torch.get_rng_state(), states[1])
 

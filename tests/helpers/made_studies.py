@@ -6,9 +6,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from tinycohort.datasets.common.untrusted import read_toml
+from tinycohort.experiments.augmentation_study.config import AugmentationConfig
+from tinycohort.experiments.augmentation_study.grid import cells_of
 from tinycohort.experiments.augmentation_study.predictions import keep_predictions
-from tinycohort.experiments.augmentation_study.protocols import cells_of
 from tinycohort.experiments.engine.study_folder import claim, seed_of, write_run
 from tinycohort.experiments.engine.study_images import Part
 
@@ -61,6 +61,8 @@ scaling = "percentile"
 steps = 8
 learning_rate = 0.003
 batch_size = 16
+jitter = 1.0
+precision = "auto"
 
 [fit.metric]
 selection = "k-medoids"
@@ -73,6 +75,7 @@ epochs = 3
 learning_rate = 0.0001
 batch_size = 16
 patience = 5
+precision = "auto"
 
 [grid]
 methods = ["original", "resampled", "covariates", "vae:gmm"]
@@ -85,10 +88,10 @@ def write_study(folder: Path, *, old: bool = False) -> Path:
     """Write a finished study; an ``old`` one keeps its predictions in its runs."""
     folder.mkdir(parents=True)
     (folder / "config.toml").write_text(CONFIG.lstrip(), encoding="utf-8")
-    config = read_toml(folder / "config.toml")
+    config = AugmentationConfig.load(folder)
     configuration = claim(folder, config)
-    for key in cells_of(**config["grid"]):
-        seed = seed_of(config["seed"], key)
+    for key in cells_of(config.grid):
+        seed = seed_of(config.seed, key)
         answer = {"result": _result(folder, key, seed, old=old), "record": {"seconds": 1.0, "versions": VERSIONS}}
         write_run(folder, configuration, key, seed, answer)
     return folder

@@ -575,8 +575,7 @@ def study_data(fakes, tmp_path):
     from tinycohort.datasets.transforms import Preparation
 
     source = Source(str(fakes.study(tmp_path / "bids", (10, 12, 10))))
-    data = prepared.describe(source, Preparation(), None)
-    return tmp_path, {"data": data, "where": {"source": {}}}
+    return tmp_path, prepared.describe(source, Preparation(), None)
 
 
 def test_a_study_notices_an_image_that_changes_while_it_is_prepared(study_data, fakes, monkeypatch):

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from importlib.metadata import version
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -149,7 +150,8 @@ def test_the_version(augment):
 def test_a_study_has_the_paper_s_settings_of_a_benchmark(augment, monkeypatch, words, arch, channels, epochs, steps, beta, latent_dim):
     asked = []
     monkeypatch.setattr(
-        "tinycohort.experiments.fidelity_study.command.configuration_of", lambda request: asked.append(request) or {"grid": {"plan": "x"}}
+        "tinycohort.experiments.fidelity_study.command.configuration_of",
+        lambda request: asked.append(request) or SimpleNamespace(grid=SimpleNamespace(plan="x")),
     )
     monkeypatch.setattr("tinycohort.experiments.fidelity_study.command.run", lambda *args, **options: asked.append((args, options)))
     more = (

@@ -7,6 +7,8 @@ import shutil
 import subprocess
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -26,18 +28,22 @@ from tinycohort.datasets.training_sizes import LEFT_OUT
 from tinycohort.datasets.transforms import Preparation
 from tinycohort.experiments.augmentation_study import command as evaluate
 from tinycohort.experiments.augmentation_study.baselines import balanced_rows
-from tinycohort.experiments.augmentation_study.cell import lengthened, run_cell
+from tinycohort.experiments.augmentation_study.cell import lengthened, run_cell, split_of_run
+from tinycohort.experiments.augmentation_study.config import AugmentationConfig, Grid
 from tinycohort.experiments.augmentation_study.generators import check_no_leakage, generator_of
-from tinycohort.experiments.augmentation_study.grid import staggered
+from tinycohort.experiments.augmentation_study.grid import cells_of, staggered
+from tinycohort.experiments.augmentation_study.method import Run
+from tinycohort.experiments.augmentation_study.methods import method_of
 from tinycohort.experiments.augmentation_study.predictions import read_predictions
-from tinycohort.experiments.augmentation_study.protocols import Protocols, cells_of, check_method, split_of, study_config
+from tinycohort.experiments.augmentation_study.protocols import Protocols, split_of
 from tinycohort.experiments.augmentation_study.report import write_report
 from tinycohort.experiments.augmentation_study.results import Section, explained, reservations, sections_of, tidy_results
 from tinycohort.experiments.engine import page
 from tinycohort.experiments.engine.launch import HowToRun
 from tinycohort.experiments.engine.runs import Outcome
 from tinycohort.experiments.engine.statistics import corrected_t_test, paired_differences
-from tinycohort.experiments.engine.study_folder import all_runs, claim, read_config, seed_of, write_run
+from tinycohort.experiments.engine.study_config import RunContext
+from tinycohort.experiments.engine.study_folder import all_runs, claim, seed_of, write_run
 from tinycohort.experiments.engine.study_images import Prepared, stratum
 from tinycohort.experiments.engine.systems import System
 
@@ -84,11 +90,11 @@ def request(cohort: Path, **changes) -> evaluate.Request:
     return replace(plain, **changes)
 
 
-def compute(folder: Path, config: dict) -> None:
+def compute(folder: Path, config: AugmentationConfig) -> None:
     """All cells in this process: what workers do is tested with the engine."""
     configuration = claim(folder, config)
-    for key in cells_of(**config["grid"]):
-        seed = seed_of(config["seed"], key)
+    for key in cells_of(config.grid):
+        seed = seed_of(config.seed, key)
         result = json.loads(json.dumps(run_cell(key, seed, folder)).replace("NaN", "null"))
         write_run(folder, configuration, key, seed, {"result": result, "record": {"seconds": 1.0}})
 
@@ -187,7 +193,7 @@ def test_the_report_tells_the_command_and_is_no_other_study_for_it(study: Path, 
     copy = shutil.copytree(study, tmp_path / "copy", ignore=shutil.ignore_patterns("cache", "generators"))
     config = evaluate.read_configuration(copy / "config.toml", None)
     before = claim(copy, config)
-    config["where"]["command"] = "augment evaluate --data 'a & b'"
+    config = replace(config, where=replace(config.where, command="augment evaluate --data 'a & b'"))
     assert claim(copy, config) == before
     write_report(copy)
     assert "augment evaluate --data &#39;a &amp; b&#39;" in (copy / "report.html").read_text(encoding="utf-8")
@@ -234,9 +240,9 @@ def test_a_limit_takes_training_participants_only(cohort: Path):
 
 def test_a_generator_that_saw_a_tested_participant_is_refused(study: Path):
     config = evaluate.read_configuration(study / "config.toml", None)
-    data = Prepared.load(study, config)
-    split = split_of(data.cohort, Protocols(**config["protocols"]), seed_of(config["seed"], {"run": 0, "of": "split"}))
-    model = generator_of(System("vae", "normal"), "AD", data, split, config, 0, study)
+    data = Prepared.load(study, config.data)
+    split = split_of_run(data.cohort, config, 0)
+    model = generator_of(System("vae", "normal"), "AD", Run(RunContext(study, config), data, split, 0, "synthetic-only", 0))
     check_no_leakage(model, split)
     tested = next(who for who, side in split.sides.items() if side == "test")
     leaky = replace(model, config=replace(model.config, participants=Participants.record([tested], [])))
@@ -401,7 +407,7 @@ def test_predictions_are_told_by_participant(cohort: Path, tmp_path: Path):
 )
 def test_unknown_methods_are_refused(method: str, what: str):
     with pytest.raises(UsageError, match=what):
-        check_method(method)
+        method_of(method)
 
 
 @pytest.mark.parametrize(
@@ -433,11 +439,11 @@ def test_what_cannot_be_is_refused_before_a_run(cohort: Path, changes: dict, err
 def test_images_stay_with_their_participants_when_the_table_is_sorted_or_changed(tmp_path: Path):
     cohort = write_cohort(tmp_path / "cohort", {"AD": 10, "CN": 12})
     config = evaluate.configuration_of(request(cohort, methods=("original",)))
-    before = Prepared.load(tmp_path / "study", config)
+    before = Prepared.load(tmp_path / "study", config.data)
     with np.load(cohort / "images.npz") as kept:
         arrays = {name: value[::-1] for name, value in kept.items()}
     np.savez(cohort / "images.npz", **arrays)
-    after = Prepared.load(tmp_path / "study", config)
+    after = Prepared.load(tmp_path / "study", config.data)
     assert list(after.cohort.table["participant_id"]) == list(before.cohort.table["participant_id"])[::-1]
     for who in ("p0-000", "p0-021"):
         pixels = [part.cohort.arrays[part.cohort.table.set_index("participant_id").loc[who, "image"]] for part in (before, after)]
@@ -448,7 +454,7 @@ def test_images_stay_with_their_participants_when_the_table_is_sorted_or_changed
     table["diagnosis"] = np.where(table["diagnosis"] == "AD", "CN", "AD")
     table.to_csv(cohort / "participants.tsv", sep="\t", index=False)
     with pytest.raises(DataError, match="changed"):
-        Prepared.load(tmp_path / "study", config)
+        Prepared.load(tmp_path / "study", config.data)
 
 
 def test_a_study_goes_on_where_its_data_lie_elsewhere(cohort: Path, tmp_path: Path):
@@ -471,7 +477,7 @@ def test_official_sides_have_one_split_and_no_verdict(tmp_path: Path):
     with pytest.raises(UsageError, match="has official sides, so no run may have a split of its own; give --protocol paper"):
         evaluate.configuration_of(asked)
     config = evaluate.configuration_of(replace(asked, protocols=replace(asked.protocols, protocol="paper")))
-    data = Prepared.load(tmp_path / "study", config)
+    data = Prepared.load(tmp_path / "study", config.data)
     split = split_of(data.cohort, Protocols(protocol="paper"), 0)
     assert set(data.side(split, "test").table["split"]) == {"test"}
     assert len(data.side(split, "test").table) == 12
@@ -484,19 +490,10 @@ def test_a_benchmark_s_root_is_where_the_data_lie(cohort: Path, tmp_path: Path):
     asked = replace(asked, source=Source("rings-and-discs"), fit=FitSettings(latent_dim=2, channels=2))
     toy = evaluate.configuration_of(asked)
     # What was not asked for is not in the configuration: studies that were started before keep their digests.
-    assert toy["data"]["source"] == {"suffix": "T1w"}
-    assert toy["where"]["source"] == {"data": "rings-and-discs"}
-    rooted = study_config(
-        {"source": {"data": "mnist", "root": "$MNIST", "suffix": "T1w"}},
-        asked.protocols,
-        asked.fit,
-        asked.classifier,
-        seed=0,
-        network=None,
-        methods=(),
-        modes=(),
-        runs=1,
-    )
+    assert toy.content()["data"]["source"] == {"suffix": "T1w"}
+    assert toy.content()["where"] == {"source": {"data": "rings-and-discs"}}
+    cohort = replace(toy.data.cohort, source=Source("mnist", root="$MNIST"))
+    rooted = replace(toy, data=replace(toy.data, cohort=cohort)).content()
     assert rooted["where"]["source"] == {"data": "mnist", "root": "$MNIST"}
     assert rooted["data"]["source"] == {"suffix": "T1w"}
 
@@ -505,11 +502,11 @@ def test_a_generator_of_another_plan_is_refused(study: Path, tmp_path: Path):
     copy = tmp_path / "copy"
     shutil.copytree(study, copy)
     config = evaluate.read_configuration(copy / "config.toml", None)
-    config["fit"]["latent_dim"] = 3
-    data = Prepared.load(copy, config)
-    split = split_of(data.cohort, Protocols(**config["protocols"]), seed_of(config["seed"], {"run": 0, "of": "split"}))
+    config = replace(config, fit=replace(config.fit, latent_dim=3))
+    data = Prepared.load(copy, config.data)
+    run = Run(RunContext(copy, config), data, split_of_run(data.cohort, config, 0), 0, "synthetic-only", 0)
     with pytest.raises(DataError, match="other settings"):
-        generator_of(System("vae", "normal"), "AD", data, split, config, 0, copy)
+        generator_of(System("vae", "normal"), "AD", run)
 
 
 def test_topping_up_to_balance_alone_needs_nothing_of_the_largest_class(cohort: Path, tmp_path: Path):
@@ -519,8 +516,8 @@ def test_topping_up_to_balance_alone_needs_nothing_of_the_largest_class(cohort: 
     assert counts["vae:posterior"] == {"AD": counts["original"]["CN"], "CN": counts["original"]["CN"]}
 
 
-GRID = {"methods": ["original", "resampled", "vae:gmm"], "modes": ["real+synthetic"], "runs": 4}
-CELLS = cells_of(**GRID)
+GRID = Grid(("original", "resampled", "vae:gmm"), ("real+synthetic",), 4)
+CELLS = cells_of(GRID)
 
 
 def told(cells: list[dict] = CELLS, external_only: bool = False, **changes) -> tuple[list[str], dict[str, Section]]:
@@ -532,8 +529,8 @@ def told(cells: list[dict] = CELLS, external_only: bool = False, **changes) -> t
         n_test = own | {"external: other": 40}
         result = {"scores": {name: {"balanced_accuracy": score, "roc_auc": 0.9} for name in n_test}, "n_test": n_test}
         runs.append({"key": key, "configuration": "", "record": {}, "result": result | {"n_fitted_on": 200, "notes": {}, "history": []}})
-    protocols = {"protocol": "resampled"} | ({"external_only": True} if external_only else {})
-    config = {"protocols": protocols | changes, "grid": GRID, "data": {"classes": []}}
+    protocols = Protocols(external_only=external_only or None, **changes)
+    config: Any = SimpleNamespace(protocols=protocols, grid=GRID, data=SimpleNamespace(classes=()))
     results = tidy_results(runs)
     return reservations(results, config), {section.title: section for section in sections_of(results, config)}
 
@@ -589,7 +586,7 @@ def test_a_report_is_redrawn_where_the_images_are_not(study: Path, tmp_path: Pat
     shutil.copytree(study, copy, ignore=shutil.ignore_patterns("cache", "*.html", "table.md"))
     text = (copy / "config.toml").read_text(encoding="utf-8")
     config = evaluate.read_configuration(copy / "config.toml", None)
-    hidden = Path(config["where"]["source"]["data"])
+    hidden = Path(config.data.cohort.source.data)
     away = hidden.with_name("away")
     hidden.rename(away)
     try:
@@ -653,8 +650,7 @@ def test_each_start_has_its_own_device(study: Path, tmp_path: Path, monkeypatch:
     monkeypatch.setattr(
         "tinycohort.experiments.engine.launch.run_study", lambda study, **how: told.append(study.options) or Outcome(0, 0, ())
     )
-    config = read_config(study)
-    evaluate.evaluate(config, study, HowToRun(device="cpu"))
+    evaluate.evaluate(AugmentationConfig.load(study), study, HowToRun(device="cpu"))
     assert told == [{"device": "cpu"}]
     assert "device" not in (study / "config.toml").read_text()
     with pytest.raises(UsageError, match="No GPU that torch can use"):
@@ -667,7 +663,8 @@ def test_each_start_has_its_own_device(study: Path, tmp_path: Path, monkeypatch:
 def test_data_that_are_gone_are_told_once(study: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     copy = shutil.copytree(study, tmp_path / "copy", ignore=shutil.ignore_patterns("cache", "*.html"))
     config = evaluate.read_configuration(study / "config.toml", None)
-    config["where"]["source"]["data"] = str(tmp_path / "nowhere")
+    cohort = replace(config.data.cohort, source=replace(config.data.cohort.source, data=str(tmp_path / "nowhere")))
+    config = replace(config, data=replace(config.data, cohort=cohort))
     # A finished study asks for nothing: its report is drawn without the images.
     evaluate.evaluate(config, copy)
     assert (copy / "report.html").is_file()
@@ -679,7 +676,7 @@ def test_data_that_are_gone_are_told_once(study: Path, tmp_path: Path, monkeypat
 
 @pytest.mark.parametrize("jobs", [2, 3, 8])
 def test_runs_that_share_generators_are_begun_at_different_ones(jobs: int):
-    cells = cells_of([f"vae:gmm steps={n}" for n in range(1, 16)], ["synthetic-only"], 20)
+    cells = cells_of(Grid(tuple(f"vae:gmm steps={n}" for n in range(1, 16)), ("synthetic-only",), 20))
     found = staggered(cells)
     assert [key["run"] for key in found] == [key["run"] for key in cells]
     assert sorted(map(str, found)) == sorted(map(str, cells))
@@ -730,8 +727,7 @@ def test_covariates_learn_age_and_survive_missing_values():
 def test_a_grid_that_has_become_smaller_leaves_the_other_runs_out(study: Path, tmp_path: Path):
     copy = shutil.copytree(study, tmp_path / "copy", ignore=shutil.ignore_patterns("cache", "generators"))
     config = evaluate.read_configuration(copy / "config.toml", None)
-    config["grid"] |= {"runs": 1, "modes": ["real+synthetic"]}
-    claim(copy, config)
+    claim(copy, replace(config, grid=replace(config.grid, runs=1, modes=("real+synthetic",))))
     table = write_report(copy)
     assert set(table["run"]) == {0}
     assert set(table["mode"]) == {"real", "real+synthetic"}
@@ -744,13 +740,13 @@ def test_a_study_does_not_go_on_with_another_column_that_decides(cohort: Path, t
     mine = shutil.copytree(cohort, tmp_path / "cohort") if cohort.is_dir() else Path(shutil.copy(cohort, tmp_path / cohort.name))
     config = evaluate.configuration_of(request(mine, runs=1))
     claim(folder, config)
-    assert len(Prepared.load(folder, config).cohort)
+    assert len(Prepared.load(folder, config.data).cohort)
     table = next(mine.glob("*.[ct]sv"))
     content = pd.read_csv(table, sep=None, engine="python", dtype=str)
     content[column] = "train" if column == "split" else "99"
     content.to_csv(table, sep="\t" if table.suffix == ".tsv" else ",", index=False)
     with pytest.raises(DataError, match=f"The column {column} of .* has changed since the study began"):
-        Prepared.load(folder, config)
+        Prepared.load(folder, config.data)
     if column == "split":
         return  # the command itself would refuse to begin such a study
     with pytest.raises(DataError, match=rf"has other content \({column}\) than when the study began"):

@@ -9,6 +9,8 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from folders import results_of
@@ -16,7 +18,7 @@ from folders import results_of
 import tinycohort.datasets
 from tinycohort.datasets.common.errors import DataError, UsageError
 from tinycohort.experiments.engine.runs import Progress, Shard, Study, _groups, grid, run_study
-from tinycohort.experiments.engine.study_folder import all_runs, collect_failures, read_config, run_path, seed_of, slug
+from tinycohort.experiments.engine.study_folder import all_runs, as_toml, collect_failures, read_config, run_path, seed_of, slug
 from tinycohort.experiments.engine.workers import name_of
 
 CELLS = grid(run=range(4))
@@ -78,13 +80,15 @@ def whoami(key, seed, folder):
 ENGINE = """
 import signal, sys
 from pathlib import Path
+from types import SimpleNamespace
 from tinycohort.experiments.engine.runs import Study, grid, run_study
 
 if __name__ == "__main__":
     job, folder, n, jobs = sys.argv[1:]
     signal.signal(signal.SIGINT, signal.default_int_handler)  # also where the tests run in the background, which ignores it
+    config = SimpleNamespace(seed=7, content=lambda: {"seed": 7})
     try:
-        outcome = run_study(Study(Path(folder), job, grid(run=range(int(n))), {"seed": 7}), jobs=int(jobs))
+        outcome = run_study(Study(Path(folder), job, grid(run=range(int(n))), config), jobs=int(jobs))
     except KeyboardInterrupt:
         sys.exit("stopped")
     sys.exit(len(outcome.failures))
@@ -117,8 +121,13 @@ def finished(undisturbed, tmp_path) -> Path:
     return Path(shutil.copytree(undisturbed, tmp_path / "finished"))
 
 
-def study(folder: Path, job: str = "score", n: int = 4, **config) -> Study:
-    return Study(folder, f"toy_jobs:{job}", grid(run=range(n)), {"seed": 7} | config)
+def settings(seed: int = 7, **others) -> Any:
+    """A configuration."""
+    return SimpleNamespace(seed=seed, content=lambda: as_toml({"seed": seed, **others}))
+
+
+def study(folder: Path, job: str = "score", n: int = 4, **others) -> Study:
+    return Study(folder, f"toy_jobs:{job}", grid(run=range(n)), settings(**others))
 
 
 def engine(folder: Path, job: str, n: int, jobs: int) -> subprocess.Popen:
@@ -179,8 +188,8 @@ def test_only_what_is_missing_is_computed(finished, undisturbed):
 
 
 def test_scores_depend_on_neither_order_nor_jobs(tmp_path):
-    forth = Study(tmp_path / "forth", "toy_jobs:global_score", grid(method=["a", "b"], run=range(2)), {"seed": 7})
-    back = Study(tmp_path / "back", "toy_jobs:global_score", [dict(reversed(key.items())) for key in reversed(forth.cells)], {"seed": 7})
+    forth = Study(tmp_path / "forth", "toy_jobs:global_score", grid(method=["a", "b"], run=range(2)), settings())
+    back = Study(tmp_path / "back", "toy_jobs:global_score", [dict(reversed(key.items())) for key in reversed(forth.cells)], settings())
     run_study(forth, jobs=1)
     run_study(back, jobs=2)
     names = ["method", "run", "score"]
@@ -288,7 +297,7 @@ def test_shards_make_the_study(tmp_path, undisturbed):
 
 
 def test_cells_that_belong_together_share_a_process(tmp_path):
-    run_study(Study(tmp_path, "toy_jobs:whoami", grid(method=["a", "b", "c"], run=range(2)), {"seed": 0}), jobs=2, together=["run"])
+    run_study(Study(tmp_path, "toy_jobs:whoami", grid(method=["a", "b", "c"], run=range(2)), settings(seed=0)), jobs=2, together=["run"])
     processes = results_of(tmp_path).groupby("run")["pid"].unique()
     assert [len(pids) for pids in processes] == [1, 1]
     assert processes[0][0] != processes[1][0]
@@ -305,11 +314,11 @@ def test_a_shard_is_read():
 
 
 def test_other_settings_are_refused_by_name(tmp_path):
-    settings = {"data": "demo", "plane": None, "training": {"epochs": 50, "sizes": (80, 96)}}
-    run_study(study(tmp_path, n=1, **settings))
+    given = {"data": "demo", "plane": None, "training": {"epochs": 50, "sizes": (80, 96)}}
+    run_study(study(tmp_path, n=1, **given))
     assert read_config(tmp_path) == {"seed": 7, "data": "demo", "training": {"epochs": 50, "sizes": [80, 96]}}
-    assert run_study(study(tmp_path, n=1, **settings)).found == 1
-    other = settings | {"plane": "axial", "training": {"epochs": 100, "sizes": (80, 96)}}
+    assert run_study(study(tmp_path, n=1, **given)).found == 1
+    other = given | {"plane": "axial", "training": {"epochs": 100, "sizes": (80, 96)}}
     with pytest.raises(UsageError, match=r"training\.epochs was 50, is 100; plane was not set, is axial"):
         run_study(study(tmp_path, n=1, **other))
     assert read_config(tmp_path)["training"]["epochs"] == 50
@@ -331,7 +340,7 @@ def test_a_damaged_result_is_named_and_left_alone(finished, kind):
     elif kind == "edited":
         path.write_text(json.dumps(content | {"result": {"score": 1.0}}))
     elif kind == "foreign":
-        run_study(Study(finished / "other", "toy_jobs:score", [{"run": 1}], {"seed": 7, "epochs": 3}))
+        run_study(Study(finished / "other", "toy_jobs:score", [{"run": 1}], settings(epochs=3)))
         shutil.copy(run_path(finished / "other", {"run": 1}), path)
     elif kind == "renamed":
         shutil.copy(run_path(finished, {"run": 2}), path)
@@ -374,7 +383,7 @@ def test_arguments_that_cannot_be(tmp_path):
     with pytest.raises(UsageError, match="1 or more"):
         run_study(study(tmp_path), jobs=0)
     with pytest.raises(UsageError, match="names a cell twice"):
-        run_study(Study(tmp_path, "toy_jobs:score", [{"run": 1}, {"run": 1}], {"seed": 7}))
+        run_study(Study(tmp_path, "toy_jobs:score", [{"run": 1}, {"run": 1}], settings()))
     with pytest.raises(ValueError, match="no function at the top"):
         name_of(lambda key, seed, folder: {})
     with pytest.raises(ModuleNotFoundError):

@@ -7,6 +7,8 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from folders import results_of
@@ -25,7 +27,11 @@ MISSING = [name for name in NEEDED if shutil.which(name, path=f"{os.environ.get(
 SHARD = """
 import os, sys
 from pathlib import Path
+from types import SimpleNamespace
 from tinycohort.experiments.engine.runs import Shard, Study, grid, run_study
+
+
+CONFIG = SimpleNamespace(seed=1, content=lambda: {"seed": 1})
 
 
 def score(key, seed, folder):
@@ -35,7 +41,7 @@ def score(key, seed, folder):
 if __name__ == "__main__":
     folder, option, shard = sys.argv[1:]
     assert option == "--shard"
-    outcome = run_study(Study(Path(folder), "shard:score", grid(method=["a", "b"], run=range(3)), {"seed": 1}), shard=Shard.parse(shard))
+    outcome = run_study(Study(Path(folder), "shard:score", grid(method=["a", "b"], run=range(3)), CONFIG), shard=Shard.parse(shard))
     print(outcome.computed, "computed")
 """
 # What `augment evaluate ... --slurm` does, and then waits as nobody need.
@@ -145,7 +151,8 @@ def test_a_study_on_one_node(tmp_path, monkeypatch):
     assert len(all_runs(folder)) == 6
     # The same study without SLURM has the same scores.
     monkeypatch.syspath_prepend(tmp_path)
-    run_study(Study(tmp_path / "local", "shard:score", grid(method=["a", "b"], run=range(3)), {"seed": 1}))
+    config: Any = SimpleNamespace(seed=1, content=lambda: {"seed": 1})
+    run_study(Study(tmp_path / "local", "shard:score", grid(method=["a", "b"], run=range(3)), config))
     names = ["method", "run", "score"]
     assert results_of(tmp_path / "local")[names].equals(table[names])
 

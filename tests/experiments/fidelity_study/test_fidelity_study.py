@@ -23,15 +23,23 @@ from tinycohort.datasets.readers import Source
 from tinycohort.datasets.spaces import ImageSpace
 from tinycohort.datasets.transforms import Preparation
 from tinycohort.experiments.engine.results_file import PUBLISHED
+from tinycohort.experiments.engine.study_config import RunContext
 from tinycohort.experiments.engine.study_folder import all_runs, claim, read_config, run_path, seed_of, write_run
-from tinycohort.experiments.engine.study_settings import fit_settings_of, on_device
 from tinycohort.experiments.fidelity import features
 from tinycohort.experiments.fidelity_study import command, data
-from tinycohort.experiments.fidelity_study.cell import FLOOR_KEY, _keep_pictures, cells_of, decoded, pictures_path, run_cell, split_of
-from tinycohort.experiments.fidelity_study.config import Scoring
+from tinycohort.experiments.fidelity_study.cell import (
+    FLOOR_KEY,
+    _keep_pictures,
+    cells_of,
+    decoded,
+    pictures_path,
+    run_cell,
+    split_of,
+)
+from tinycohort.experiments.fidelity_study.config import FidelityConfig, Grid, Scoring
 from tinycohort.experiments.fidelity_study.data import StudyData, inception, load_extractor
 from tinycohort.experiments.fidelity_study.figures import _pictures, draw_samples, draw_scores
-from tinycohort.experiments.fidelity_study.plans import RECONSTRUCTIONS, plan_of, systems_of
+from tinycohort.experiments.fidelity_study.plans import RECONSTRUCTIONS, plan_of
 from tinycohort.experiments.fidelity_study.report import _tables, write_report
 from tinycohort.experiments.fidelity_study.results import FLOOR, ranks, results_of
 from tinycohort.experiments.publish import publish
@@ -69,12 +77,11 @@ def short_classifier():
         yield
 
 
-def compute(folder: Path, config: dict) -> Path:
+def compute(folder: Path, config: FidelityConfig) -> Path:
     """All cells in this process: what workers do is tested with the engine."""
     configuration = claim(folder, config)
-    grid = config["grid"]
-    for key in cells_of(systems_of(grid["rows"]), grid["sizes"], grid["runs"]):
-        seed = seed_of(config["seed"], key)
+    for key in cells_of(config.grid):
+        seed = seed_of(config.seed, key)
         result = json.loads(json.dumps(run_cell(key, seed, folder)).replace("NaN", "null"))
         write_run(folder, configuration, key, seed, {"result": result, "record": {"seconds": 1.0}})
     return folder
@@ -119,13 +126,12 @@ def test_what_is_published_gives_the_same_table_and_figure(study: Path, tmp_path
 
 
 def test_nobody_of_the_test_or_the_validation_side_is_trained_on(study: Path):
-    config = read_config(study)
-    data = StudyData.load(study, config)
+    data = StudyData.load(RunContext(study, FidelityConfig.load(study)))
     official = {side: set(data.split.side(data.cohort, side).table["participant_id"]) for side in ("train", "validation", "test")}
     seen: dict[tuple[int, int], set[str]] = {}
     for run in (0, 1):
         for n in (40, 80):
-            split = split_of({"run": run, "n": n}, data, config)
+            split = split_of({"run": run, "n": n}, data)
             sides = {side: set(split.side(data.cohort, side).table["participant_id"]) for side in ("train", "validation", "test")}
             seen[run, n] = sides["train"] | sides["validation"]
             assert (len(sides["train"]), len(sides["validation"])) == (n * 4 // 5, n // 5)
@@ -143,15 +149,15 @@ def test_nobody_of_the_test_or_the_validation_side_is_trained_on(study: Path):
 
 
 def test_the_reference_is_the_test_side_and_the_floor_other_real_images(study: Path):
-    config = read_config(study)
-    data = StudyData.load(study, config)
+    context = RunContext(study, FidelityConfig.load(study))
+    data = StudyData.load(context)
     (test, labels), (held_out, _) = data.real("test"), data.real("validation")
     assert len(test) == len(held_out) == len(labels) == 60
     pixels = {side: {image.numpy().tobytes() for image in images} for side, images in (("test", test), ("validation", held_out))}
     assert not pixels["test"] & pixels["validation"]
     # Of 8 bit, as published: the toy is written in 256 greys.
     assert torch.equal((255 * test).round() / 255, test)
-    extractor = load_extractor("cohort", study, config)
+    extractor = load_extractor("cohort", context)
     assert extractor.passport.frechet == "Fréchet classifier distance"
     assert asdict(extractor.passport)["weights"] == next(iter(all_runs(study)))["result"]["passports"]["cohort"]["weights"]
 
@@ -163,8 +169,7 @@ def test_a_cell_that_is_computed_again_is_the_same(study: Path, tmp_path):
     kept = json.loads(run_path(again, key).read_text())
     shutil.rmtree(again / "cache")
     shutil.rmtree(again / "models")
-    config = read_config(again)
-    found = json.loads(json.dumps(run_cell(key, seed_of(config["seed"], key), again)).replace("NaN", "null"))
+    found = json.loads(json.dumps(run_cell(key, kept["seed"], again)).replace("NaN", "null"))
     assert found["scores"] == kept["result"]["scores"]
     assert found["generators"] == kept["result"]["generators"]
 
@@ -290,7 +295,7 @@ def test_what_is_there_is_not_computed_again(study: Path, tmp_path, monkeypatch)
     monkeypatch.setattr(
         "tinycohort.experiments.engine.runs.do_jobs", lambda job, folder, tasks, **how: (x for x in [asked.extend(tasks)] if x)
     )
-    command.run(read_config(folder), folder)
+    command.run(FidelityConfig.load(folder), folder)
     assert {path: path.stat().st_mtime_ns for path in before} == before
     # One task list a model: its systems are done in turn.
     models = [{(key["run"], key["n"], key["model"]) for key, _ in task} for task in asked]
@@ -337,17 +342,17 @@ def test_measures_that_look_at_voxels_are_none_of_a_study():
 def test_a_configuration_is_taken_elsewhere(study: Path, tmp_path):
     path = study / "config.toml"
     plain = command.read_configuration(path)
-    assert plain == read_config(study)
+    assert plain.content() == read_config(study)
     with pytest.raises(UsageError, match="The study uses no weights: leave out --weights"):
         command.read_configuration(path, {"weights": "w.pth"})
     path = tmp_path / "with-weights.toml"
     path.write_text((study / "config.toml").read_text().replace("[where]\n", '[where]\nweights = "$INCEPTION"\n', 1))
     moved = command.read_configuration(path, {"data": "mnist", "root": "elsewhere", "weights": "w.pth"})
-    assert moved["where"]["source"] == {"data": "mnist", "root": str(Path("elsewhere").resolve())}
-    assert moved["where"]["weights"] == str(Path("w.pth").resolve())
+    where = {"data": "mnist", "root": str(Path("elsewhere").resolve())}
+    assert moved.content()["where"] == {"weights": str(Path("w.pth").resolve()), "source": where}
     # Where things are does not bind a study: the folder goes on.
     assert claim(study, moved) == claim(study, plain)
-    assert [fit_settings_of(config).training.device for config in (moved, on_device(moved, "gpu"))] == ["auto", "gpu"]
+    assert [RunContext(study, moved, device).fit_settings().training.device for device in ("auto", "gpu")] == ["auto", "gpu"]
     (tmp_path / "config.toml").write_text("seed = 1\n")
     with pytest.raises(DataError, match="lacks data, where, scoring, fit, grid"):
         command.read_configuration(tmp_path / "config.toml")
@@ -426,7 +431,7 @@ def test_chosen_rows_keep_their_place_and_are_told_once_where_columns_agree():
     for n, validation in ((2, 3.0), (3, 2.0)):
         runs.append(cell("ae", f"gmm n_components={n}", 0, validation=validation, test=8.0))
         runs[-1]["key"]["n"] = 80
-    (table,) = (table for _, table in _tables(results_of(runs, ROWS), {"sizes": [40, 80], "rows": ROWS}, 700))
+    (table,) = (table for _, table in _tables(results_of(runs, ROWS), Grid("low-data", (40, 80), 1, ROWS), 700))
     assert [text.partition(": ")[2] for text in table.loc[0, ["40", "80"]]] == ["ae:gmm n_components=2", "ae:gmm n_components=3"]
     assert "chosen" not in table
 
@@ -475,9 +480,8 @@ def test_ranks_share_what_the_noise_cannot_tell_apart():
 
 def test_a_grid_that_has_become_smaller_leaves_the_other_cells_out(study: Path, tmp_path):
     again = shutil.copytree(study, tmp_path / "study")
-    config = read_config(again)
-    config["grid"] |= {"sizes": [80], "runs": 1}
-    claim(again, config)
+    config = FidelityConfig.load(again)
+    claim(again, replace(config, grid=replace(config.grid, sizes=(80,), runs=1)))
     table = write_report(again)
     assert set(table.loc[table["row"] != FLOOR, "n"]) == {80}
     assert set(table["run"]) == {0}
@@ -504,7 +508,7 @@ def test_reconstructions_of_fewer_images_are_told_by_size():
         run["result"]["scores"]["x"] = {RECONSTRUCTIONS: run["result"]["scores"]["x"]["test"]}
         run["result"]["sizes"] = {RECONSTRUCTIONS: {"all": images}}
         runs.append(run)
-    ((title, table),) = _tables(results_of(runs, ROWS), {"sizes": [40, 80], "rows": ROWS}, 700)
+    ((title, table),) = _tables(results_of(runs, ROWS), Grid("low-data", (40, 80), 1, ROWS), 700)
     assert "the fewer the images, the higher" in title
     assert list(table.columns)[:3] == ["system", "40 (32 images)", "80 (64 images)"]
 
@@ -551,6 +555,7 @@ def test_the_classifier_of_the_features_shares_nobody_with_what_chooses_its_epoc
         return data.CNN((8, 8), 2)
 
     monkeypatch.setattr(data, "cohort_classifier", trained)
-    data._classifier(tmp_path, {"seed": 0, "data": {"preparation": {"size": [8, 8]}}, "where": {}})
+    config = SimpleNamespace(seed=0, data=SimpleNamespace(preparation=Preparation(size=(8, 8))))
+    data._classifier(RunContext(tmp_path, config))
     assert seen["training"].isdisjoint(seen["held out"])
     assert (len(seen["training"]), len(seen["held out"])) == (16, 4)
