@@ -18,7 +18,7 @@ from tinycohort.experiments.fidelity_study.data import CHUNK, HELD_OUT, REFERENC
 
 def main() -> None:
     given = parser_of(__doc__).parse_args()
-    data, config = study_data(given)
+    data = study_data(given)
     endings = {"float32": "", "bf16": "-bf16"}
     extractors = {name: inception(f"inception-{given.dimension}{ending}", given.weights) for name, ending in endings.items()}
 
@@ -43,7 +43,7 @@ def main() -> None:
         rows.append((title, *(f"{distance:.4f}" for distance in distances.values()), f"{ratio:.3f}", f"{apart:.1%}", f"{speed:.1f}"))
         print(rows[-1], flush=True)
 
-    for text, drawn in samples(given, data, config):
+    for text, drawn in samples(given, data):
         add(f"`{text}`", drawn)
     add("real, validation side", data.real(HELD_OUT)[0])
     publish(table(rows), given.out)

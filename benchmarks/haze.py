@@ -22,11 +22,11 @@ def main() -> None:
     parser = parser_of(__doc__)
     parser.add_argument("--bounds", type=float, nargs="+", default=[0.0, 0.1], help="in [0, 1] [0 0.1]")
     given = parser.parse_args()
-    data, config = study_data(given)
+    data = study_data(given)
     extractor = inception(f"inception-{given.dimension}", given.weights)
     real = real_sample(REFERENCE, extractor, data, given.study).features
     rows: list[Row] = [("system", *(f"bound {bound:g}" for bound in given.bounds), "haze")]
-    for text, drawn in samples(given, data, config):
+    for text, drawn in samples(given, data):
         distances = [
             frechet_distance_of_features(real, features_of(extractor, torch.where(drawn < bound, 0, drawn).split(1000)))
             for bound in given.bounds

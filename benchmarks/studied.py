@@ -1,16 +1,16 @@
 """What the benchmarks of a finished study of fidelity share: its arguments, its data, and its systems' samples, drawn anew."""
 
 from argparse import ArgumentParser, Namespace, RawDescriptionHelpFormatter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
 
-from tinycohort.experiments.engine.study_folder import read_config
+from tinycohort.experiments.engine.study_config import RunContext
 from tinycohort.experiments.engine.systems import System
 from tinycohort.experiments.fidelity_study.cell import decoded, fitted_model, latents_of, split_of
+from tinycohort.experiments.fidelity_study.config import FidelityConfig
 from tinycohort.experiments.fidelity_study.data import StudyData
 
 
@@ -28,21 +28,20 @@ def parser_of(description: str | None) -> ArgumentParser:
     return parser
 
 
-def study_data(given: Namespace) -> tuple[StudyData, Mapping[str, Any]]:
-    """The real side of the study, and its configuration."""
-    config = read_config(given.study)
-    return StudyData.load(given.study, config), config
+def study_data(given: Namespace) -> StudyData:
+    """The real side of the study."""
+    return StudyData.load(RunContext(given.study, FidelityConfig.load(given.study)))
 
 
-def samples(given: Namespace, data: StudyData, config: Mapping[str, Any]) -> Iterator[tuple[str, Tensor]]:
+def samples(given: Namespace, data: StudyData) -> Iterator[tuple[str, Tensor]]:
     """Each system as it is written, and as many images of it as the study scores, ``(n, 1, ...)``."""
     for text in given.systems:
         system = System.parse(text)
         key = {"run": given.run, "n": given.size, "model": system.trained_as, "sampler": system.drawn_as}
-        split = split_of(key, data, config)
+        split = split_of(key, data)
         images = []
         for label, n in data.sizes.items():
-            model = fitted_model(system, label, split, key, data, config, given.study)
+            model = fitted_model(system, label, split, key, data)
             latents, _ = latents_of(system, model, n, given.seed)
             images += decoded(model, latents, torch.device("cpu"))
         yield text, torch.cat(images)

@@ -27,8 +27,8 @@ class MethodOptions:
         list[str] | None,
         typer.Option(
             "--methods",
-            help="Of original, resampled, weighted, classical, covariates, and model:sampler such as vae:riemannian, which may have "
-            "settings of its own: 'vae:riemannian rho_scale=2 steps=500'; several with commas, or given again.",
+            help="Baselines that `augment methods` lists, and model:sampler such as vae:riemannian, which may have settings of its own: "
+            "'vae:riemannian rho_scale=2 steps=500'; several with commas, or given again.",
         ),
     ] = None
     runs: Annotated[int, typer.Option("--runs", help="Repetitions of everything.")] = 20
@@ -160,6 +160,14 @@ def evaluate_command(
         generators=models.generators,
     )
     evaluate.evaluate(evaluate.configuration_of(request), out, how_to_run)
+
+
+@app.command("methods", epilog="Example: augment methods")
+def methods_command() -> None:
+    """List the methods of `augment evaluate`: the baselines, and what a generating method is called."""
+    from ...experiments.augmentation_study import command as evaluate
+
+    evaluate.show_methods()
 
 
 def _for_the_demo(

@@ -24,9 +24,10 @@ from .cell import run_cell
 from .config import AugmentationConfig, Grid
 from .generators import check_no_leakage, describe_given
 from .grid import cells_of, staggered
-from .methods import default_methods, require_methods, systems_of
+from .methods import METHODS, default_methods, require_methods, systems_of
 from .protocols import Protocols, require_consistent, require_splits, split_of
 from .report import write_report
+from .synthetic import GENERATED
 
 
 @dataclass(frozen=True)
@@ -145,6 +146,12 @@ def evaluate(config: AugmentationConfig, out: Path, how: HowToRun = HERE) -> Non
         prepare=lambda: Prepared.load(out, config.data),
         together=("run",),
     )
+
+
+def show_methods() -> None:
+    """List the methods."""
+    rows = [*((name, method.title) for name, method in METHODS.items()), ("model:sampler", GENERATED)]
+    console.show_table("Methods (augment evaluate --methods)", ("name", "what a classifier is trained on"), rows)
 
 
 def report(folder: Path) -> None:

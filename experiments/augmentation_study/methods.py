@@ -14,9 +14,9 @@ from .synthetic import synthetic
 
 METHODS: dict[str, Method] = {
     "original": Method("the real images as they are", original),
-    "resampled": Method("repeated until all classes have as many", resampled()),
-    "weighted": Method("every class counts alike in the loss", weighted),
-    "classical": Method("resampled, moved, bent, brightened and roughened at random", resampled(classical)),
+    "resampled": Method("the real images, repeated until every class has as many", resampled()),
+    "weighted": Method("the real images, every class of the same weight in the loss", weighted),
+    "classical": Method("as resampled; moved, bent, brightened and roughened at random", resampled(classical)),
     "covariates": Method("age and sex, and no image", covariates, require=require_covariates),
 }
 DEFAULT_METHODS = ("original", "resampled", "weighted", "classical", "vae:posterior", "vae:auto", "covariates")

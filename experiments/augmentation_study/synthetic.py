@@ -13,12 +13,13 @@ from .baselines import balanced_rows
 from .generators import check_no_leakage, generator_of
 from .method import Method, Run, TrainingSet
 
+GENERATED = "images of a generator of each class, mixed with real ones as --mode says (`augment models` lists models and samplers)"
 COMPARED = 500  # images of a class whose nearest training images are looked for
 
 
 def synthetic(system: System) -> Method:
     """The method of a system."""
-    return Method("generated images", lambda run: _training(system, run), generates=True, system=system)
+    return Method(GENERATED, lambda run: _training(system, run), generates=True, system=system)
 
 
 def seed_of_samples(seed: int, run: int, system: System) -> int:

@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from torch import Tensor, nn
@@ -258,9 +259,9 @@ def test_the_order_of_the_images_is_drawn_anew_at_each_epoch():
     images, labels = toy(48)
     seen: list[Tensor] = []
 
-    def watch(batch: Tensor, seed: int) -> Tensor:
+    def watch(batch: Tensor, labels: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         seen.append(batch.flatten(1).sum(dim=1))
-        return batch
+        return batch, labels
 
     train_classifier(images, labels, images, labels, QUICK, n_classes=2, seed=1, augmentation=watch)
     epochs = [torch.cat(seen[start : start + 3]) for start in (0, 3, 6)]
@@ -272,9 +273,9 @@ def test_batches_are_of_nearly_equal_size():
     images, labels = toy(33)
     sizes: list[int] = []
 
-    def watch(batch: Tensor, seed: int) -> Tensor:
+    def watch(batch: Tensor, labels: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         sizes.append(len(batch))
-        return batch
+        return batch, labels
 
     train_classifier(images, labels, images, labels, QUICK, n_classes=2, seed=1, augmentation=watch)
     assert sizes == [11] * 9  # and not 16, 16, 1
@@ -412,6 +413,35 @@ def test_predictions_do_not_depend_on_the_company_and_leave_the_network_as_it_wa
     assert network.training
     assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
     torch.testing.assert_close(together, torch.cat([predict_probabilities(network, image[None]) for image in images]), rtol=1e-4, atol=1e-6)
+
+
+# Augmentation
+
+
+@pytest.mark.parametrize("weights", [None, torch.tensor([0.5, 2.0])])
+def test_a_soft_label_that_is_sure_is_a_hard_one(weights):
+    images, labels = toy(12)
+
+    def soft(images: Tensor, labels: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        return images, nn.functional.one_hot(labels, 2).float()
+
+    hard, sure = (
+        train_classifier(images, labels, images, labels, QUICK, n_classes=2, seed=1, class_weights=weights, augmentation=change).history
+        for change in (None, soft)
+    )
+    pd.testing.assert_frame_equal(hard, sure, rtol=1e-5)
+
+
+def test_labels_that_an_augmentation_makes_are_learnt():
+    """Exchanged labels turn the classifier around."""
+    images, labels = toy(64, seed=1)
+    settings = ClassifierSettings(epochs=15, learning_rate=1e-2, batch_size=16, device="cpu")
+
+    def exchanged(images: Tensor, labels: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        return images, 1 - labels
+
+    result = train_classifier(images, labels, images, 1 - labels, settings, n_classes=2, seed=0, augmentation=exchanged)
+    assert (predict_probabilities(result.network, images).argmax(dim=1) == 1 - labels).all()
 
 
 # Classical augmentation

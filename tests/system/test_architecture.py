@@ -52,7 +52,6 @@ TOO_MANY = {  # named as they are mended, and none is added
     ("augment/commands/generate.py", "generate_cohort"),
     ("augment/commands/interpolate.py", "interpolate_class"),
     ("classifiers/training.py", "train_classifier"),
-    ("experiments/augmentation_study/protocols.py", "study_config"),
 }
 COMPOSITION_ROOT = "augment/cli/"  # may import everything, but only inside functions: `augment --help` must be quick
 HEAVY = ("torch", "monai", "sklearn", "scipy", "nibabel", "pandas", "lightning", "matplotlib", "nilearn")

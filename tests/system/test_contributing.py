@@ -12,12 +12,22 @@ from PIL import Image
 
 from tinycohort.augment import autoencoders
 from tinycohort.augment.autoencoders import Autoencoder, build_autoencoder
+from tinycohort.augment.fitting.settings import FitSettings
 from tinycohort.augment.networks import Architecture
 from tinycohort.augment.samplers import registry
 from tinycohort.augment.samplers.latents import Latents
+from tinycohort.classifiers.training import ClassifierSettings
 from tinycohort.datasets import readers
 from tinycohort.datasets.common.errors import UsageError
 from tinycohort.datasets.layouts import folder
+from tinycohort.datasets.readers import Source
+from tinycohort.experiments.augmentation_study import command as evaluate
+from tinycohort.experiments.augmentation_study.cell import run_cell
+from tinycohort.experiments.augmentation_study.grid import cells_of
+from tinycohort.experiments.augmentation_study.method import Method
+from tinycohort.experiments.augmentation_study.methods import METHODS
+from tinycohort.experiments.augmentation_study.protocols import DEFAULT_MODE, Protocols
+from tinycohort.experiments.engine.study_folder import claim
 
 PAGE = ROOT / "CONTRIBUTING.md"
 
@@ -59,6 +69,16 @@ def classes(monkeypatch) -> SimpleNamespace:
     *_, layout, last = scope["LAYOUTS"]
     assert last == readers.LAYOUTS[-1]
     monkeypatch.setattr(readers, "LAYOUTS", (*readers.LAYOUTS[:-1], layout, last))
+    return module
+
+
+@pytest.fixture
+def mixup(monkeypatch) -> SimpleNamespace:
+    """The example's method of ``evaluate``, registered as it is printed below it."""
+    module, registered = example("How to add a method of `evaluate`")
+    scope: dict[str, Any] = {"mixup": module.mixup, "Method": Method}
+    exec(registered, scope)
+    monkeypatch.setitem(METHODS, "mixup", scope["METHODS"]["mixup"])
     return module
 
 
@@ -138,6 +158,42 @@ def test_the_reader_of_the_example_reads_a_folder_for_each_class(classes, augmen
     assert augment("check", "--data", tmp_path / "study").code == 0
     (tmp_path / "study/participants.tsv").write_text("participant_id\tdiagnosis\n")
     assert not classes.recognises(tmp_path / "study")  # a table says more
+
+
+def test_the_method_of_the_example_mixes_images_and_labels_alike(mixup):
+    labels = torch.tensor([0, 1, 2] * 20)
+    images = labels[:, None, None, None].float().expand(60, 1, 4, 4)  # as bright as their class
+    train = SimpleNamespace(images=images, labels=labels)
+    run: Any = SimpleNamespace(train=train, data=SimpleNamespace(classes=("a", "b", "c")), seed=0)
+    change = mixup.mixup(run).augmentation
+    mixed, soft = change(images, labels, torch.Generator().manual_seed(0))
+    assert soft.shape == (60, 3)
+    torch.testing.assert_close(soft.sum(dim=1), torch.ones(60))
+    torch.testing.assert_close(mixed[:, 0, 0, 0], soft @ torch.tensor([0.0, 1.0, 2.0]))
+    assert (soft.amax(dim=1) < 1).sum() > 20  # of different classes about two pairs in three are
+    again, _ = change(images, labels, torch.Generator().manual_seed(0))
+    assert torch.equal(mixed, again)
+
+
+def test_the_method_of_the_example_is_studied(mixup, augment, fakes, tmp_path):
+    request = evaluate.Request(
+        source=Source(str(fakes.study(tmp_path / "study.npz"))),
+        test_source=None,
+        methods=("resampled", "mixup"),
+        modes=(DEFAULT_MODE,),
+        runs=1,
+        protocols=Protocols(least_steps=0),
+        fit=FitSettings(channels=2),
+        classifier=ClassifierSettings(epochs=2),
+        seed=0,
+    )
+    config = evaluate.configuration_of(request)
+    claim(tmp_path / "study", config)
+    # Workers would not know what only this process has registered.
+    results = {key["method"]: run_cell(key, 0, tmp_path / "study") for key in cells_of(config.grid)}
+    assert results["mixup"]["notes"] == results["resampled"]["notes"] | {"best_epoch": results["mixup"]["notes"]["best_epoch"]}
+    assert results["mixup"]["history"] != results["resampled"]["history"]
+    assert "Zhang" in augment("methods").words
 
 
 def autoencoder_of_two() -> Autoencoder:

@@ -1,0 +1,124 @@
+"""Every registered method, on a run of a tiny cohort."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from tinycohort.augment.fitting.settings import FitSettings
+from tinycohort.augment.fitting.training import TrainingSettings
+from tinycohort.classifiers.training import ClassifierSettings
+from tinycohort.datasets.common.errors import DataError, UsageError
+from tinycohort.datasets.readers import Source, read_cohort
+from tinycohort.experiments.augmentation_study import command as evaluate
+from tinycohort.experiments.augmentation_study.cell import split_of_run
+from tinycohort.experiments.augmentation_study.config import Grid
+from tinycohort.experiments.augmentation_study.grid import REAL, cells_of
+from tinycohort.experiments.augmentation_study.method import Run, TrainingSet
+from tinycohort.experiments.augmentation_study.methods import METHODS, default_methods, method_of, require_methods
+from tinycohort.experiments.augmentation_study.protocols import MODES, Protocols
+from tinycohort.experiments.engine.study_config import RunContext
+from tinycohort.experiments.engine.study_images import Prepared
+
+SYNTHETIC = "vae:posterior"
+
+
+@pytest.fixture(scope="module")
+def run(fakes, tmp_path_factory: pytest.TempPathFactory) -> Run:
+    folder = tmp_path_factory.mktemp("methods")
+    request = evaluate.Request(
+        source=Source(str(fakes.study(folder / "study.npz", counts={"AD": 14, "CN": 30}))),
+        test_source=None,
+        methods=("original",),
+        modes=MODES,
+        runs=1,
+        protocols=Protocols(n_synthetic=5, enlarge=1.5),
+        fit=FitSettings(latent_dim=2, channels=2, training=TrainingSettings(steps=2)),
+        classifier=ClassifierSettings(epochs=1),
+        seed=0,
+    )
+    config = evaluate.configuration_of(request)
+    data = Prepared.load(folder / "study", config.data)
+    # It has ages, as a method may need.
+    table = data.cohort.table.assign(age=np.linspace(40.0, 90.0, len(data.cohort)))
+    data = replace(data, cohort=replace(data.cohort, table=table))
+    return Run(RunContext(folder / "study", config), data, split_of_run(data.cohort, config, 0), 0, REAL, seed=3)
+
+
+@pytest.mark.parametrize("name", [*METHODS, SYNTHETIC])
+def test_a_method_trains_on_the_training_side_alone_and_by_its_seed_alone(name: str, run: Run):
+    method = method_of(name)
+    assert method.title
+    one, again = (method.training(replace(run, mode=MODES[0] if method.generates else REAL)) for _ in range(2))
+    if not isinstance(one, TrainingSet):
+        probabilities = one.predict(run.train.table)
+        assert probabilities.sum(axis=1) == pytest.approx(1)
+        return
+    assert isinstance(again, TrainingSet)
+    assert torch.equal(one.images, again.images)
+    assert torch.equal(one.labels, again.labels)
+    assert one.images.shape[1:] == run.train.images.shape[1:]
+    assert len(one.images) == len(one.labels)
+    if not method.generates:
+        mine = {(image.numpy().tobytes(), int(label)) for image, label in zip(one.images, one.labels, strict=True)}
+        assert mine == {(image.numpy().tobytes(), int(label)) for image, label in zip(run.train.images, run.train.labels, strict=True)}
+    if one.augmentation is not None:
+        images, labels = one.augmentation(one.images, one.labels, torch.Generator().manual_seed(1))
+        assert images.shape == one.images.shape
+        assert len(labels) == len(one.labels)
+        assert not torch.equal(images, one.images)
+
+
+@pytest.mark.parametrize(
+    ("mode", "expected"),
+    [
+        ("synthetic-only", {"AD": (0, 5), "CN": (0, 5)}),
+        ("real+synthetic", {"AD": (10, 22), "CN": (21, 11)}),
+        ("resampled+synthetic", {"AD": (21, 11), "CN": (21, 11)}),
+    ],
+)
+def test_what_goes_with_generated_images(mode: str, expected: dict[str, tuple[int, int]], run: Run):
+    real = {image.numpy().tobytes() for image in run.train.images}
+    training = method_of(SYNTHETIC).training(replace(run, mode=mode))
+    assert isinstance(training, TrainingSet)
+    found = {}
+    for index, label in enumerate(run.data.classes):
+        known = [image.numpy().tobytes() in real for image in training.images[training.labels == index]]
+        found[label] = (sum(known), len(known) - sum(known))
+    assert found == expected
+    assert set(training.notes["generators"]) == {"AD", "CN"}
+
+
+def test_a_weighted_class_counts_alike(run: Run):
+    training = METHODS["weighted"].training(run)
+    assert isinstance(training, TrainingSet)
+    assert training.class_weights is not None
+    counts = torch.bincount(training.labels)
+    torch.testing.assert_close(counts * training.class_weights, torch.full((2,), len(training.labels) / 2))
+
+
+def test_methods_that_generate_have_a_cell_in_every_mode():
+    keys = cells_of(Grid(("original", SYNTHETIC), MODES, 2))
+    assert [key["mode"] for key in keys if key["run"] == 1] == [REAL, *MODES]
+
+
+def test_methods_ask_for_what_they_need(fakes, tmp_path: Path):
+    cohort = read_cohort(fakes.study(tmp_path / "study.npz"))
+    with_age = replace(cohort, table=cohort.table.assign(age=50.0))
+    assert "covariates" not in default_methods(cohort)
+    assert default_methods(with_age)[-1] == "covariates"
+    with pytest.raises(DataError, match="has neither age nor sex; leave out the method covariates"):
+        require_methods(["original", "covariates"], cohort, [])
+    with pytest.raises(DataError, match="lacks age; leave out the method covariates"):
+        require_methods(["covariates"], with_age, [with_age, cohort])
+    require_methods(["original", SYNTHETIC], cohort, [cohort])
+
+
+def test_the_registry_is_listed_and_named_in_the_error(augment):
+    words = augment("methods").words
+    assert all(name in words and method.title in words for name, method in METHODS.items())
+    assert "model:sampler" in words
+    with pytest.raises(UsageError, match=f"There is no method 'nothing'; choose of {', '.join(METHODS)}, or model:sampler"):
+        method_of("nothing")
