@@ -100,7 +100,7 @@ def wanted_images(models: Mapping[str, FittedModel]) -> int:
 def study_configuration(steps: int) -> AugmentationConfig:
     """Settings of a small study on the demo's slices."""
     return evaluate.configuration_of(
-        evaluate.Request(
+        evaluate.EvaluationRequest(
             source=SOURCE,
             test_source=None,
             methods=STUDY_METHODS,

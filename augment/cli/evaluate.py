@@ -145,7 +145,7 @@ def evaluate_command(
     models.require_nothing_else(context)
     if data == "demo":
         reading, preparation, models, classifier = _for_the_demo(context, reading, preparation, models, classifier)
-    request = evaluate.Request(
+    request = evaluate.EvaluationRequest(
         source=reading.source(data),
         test_source=None if protocol.test_data is None else Source(protocol.test_data, None, reading.label, reading.plane, reading.suffix),
         methods=parts_of(compared.methods),

@@ -105,7 +105,7 @@ def study_command(
         resolved = studies.read_configuration(how.config, given_places(context))
     else:
         settings = models.change(preset_settings(models.preset or studies.PRESET_OF.get(data, "default")))
-        request = studies.Request(
+        request = studies.StudyRequest(
             plan=name,
             source=reading.source(data),
             fit=changed(settings, preparation=preparation.changes(reading.plane)),

@@ -31,7 +31,7 @@ from .synthetic import GENERATED
 
 
 @dataclass(frozen=True)
-class Request:
+class EvaluationRequest:
     """What a user asked for; see the options of ``augment evaluate``."""
 
     source: Source
@@ -48,7 +48,7 @@ class Request:
     generators: Path | None = None
 
 
-def configuration_of(request: Request) -> AugmentationConfig:
+def configuration_of(request: EvaluationRequest) -> AugmentationConfig:
     """Check everything that can be checked before a run, and return the resolved configuration."""
     grid, protocols = Grid(request.methods, request.modes, request.runs), request.protocols
     cells_of(grid)

@@ -38,7 +38,7 @@ PRESET_OF = {
 
 
 @dataclass(frozen=True)
-class Request:
+class StudyRequest:
     """What a user asked for; see the options of ``augment study``. What is ``None`` or empty is the plan's."""
 
     plan: str
@@ -53,7 +53,7 @@ class Request:
     command: str = ""
 
 
-def configuration_of(request: Request) -> FidelityConfig:
+def configuration_of(request: StudyRequest) -> FidelityConfig:
     """Check everything that can be checked before a run, and return the resolved configuration."""
     plan = plan_of(request.plan)
     if request.systems:

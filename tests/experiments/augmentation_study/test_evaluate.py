@@ -75,8 +75,8 @@ def cohort(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_cohort(tmp_path_factory.mktemp("data") / "cohort", {"AD": 14, "CN": 30})
 
 
-def request(cohort: Path, **changes) -> evaluate.Request:
-    plain = evaluate.Request(
+def request(cohort: Path, **changes) -> evaluate.EvaluationRequest:
+    plain = evaluate.EvaluationRequest(
         source=Source(str(cohort)),
         test_source=None,
         methods=("original", "weighted", "covariates", "vae:riemannian"),

@@ -55,8 +55,8 @@ FIT = FitSettings(
 )
 
 
-def request(**changes) -> command.Request:
-    plain = command.Request(
+def request(**changes) -> command.StudyRequest:
+    plain = command.StudyRequest(
         plan="low-data",
         source=Source("rings-and-discs"),
         fit=FIT,
