@@ -1,7 +1,7 @@
 """The command ``augment evaluate``: set up an augmentation study or take it up again, run what is missing, and report."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from ...augment import console
@@ -25,24 +25,45 @@ from .config import AugmentationConfig, Grid
 from .generators import check_no_leakage, describe_given
 from .grid import cells_of, staggered
 from .methods import METHODS, default_methods, require_methods, systems_of
-from .protocols import Protocols, require_consistent, require_splits, split_of
+from .protocols import DEFAULT_MODE, Protocols, require_consistent, require_splits, split_of
 from .report import write_report
 from .synthetic import GENERATED
 
 
 @dataclass(frozen=True)
 class EvaluationRequest:
-    """What a user asked for; see the options of ``augment evaluate``."""
+    """What a user asks for; see the options of ``augment evaluate``, whose defaults these are.
+
+    Parameters
+    ----------
+    source : Source
+        The cohort.
+    test_source : Source, optional
+        Another cohort to test on.
+    methods, modes : tuple of str
+        What is compared (``methods.METHODS``, or ``model:sampler``), by default all that the cohort has what it needs for.
+    runs : int
+        Repetitions.
+    protocols, fit, classifier
+        How people are split and training sets made; settings of the generators and of the classifiers.
+    seed : int
+    network : str, optional
+        A classifier of one's own, ``"package.module:function"``.
+    command : str
+        Recorded in the configuration.
+    generators : Path, optional
+        Folder of models that were fitted before.
+    """
 
     source: Source
-    test_source: Source | None
-    methods: tuple[str, ...]
-    modes: tuple[str, ...]
-    runs: int
-    protocols: Protocols
-    fit: FitSettings
-    classifier: ClassifierSettings
-    seed: int
+    test_source: Source | None = None
+    methods: tuple[str, ...] = ()
+    modes: tuple[str, ...] = (DEFAULT_MODE,)
+    runs: int = 20
+    protocols: Protocols = field(default_factory=Protocols)
+    fit: FitSettings = field(default_factory=FitSettings)
+    classifier: ClassifierSettings = field(default_factory=ClassifierSettings)
+    seed: int = 0
     network: str | None = None
     command: str = ""
     generators: Path | None = None
@@ -125,17 +146,18 @@ def read_configuration(path: Path, network: str | None, here: Mapping[str, str] 
     return config
 
 
-def evaluate(config: AugmentationConfig, out: Path, how: HowToRun = HERE) -> None:
+def evaluate(study: EvaluationRequest | AugmentationConfig, out: Path, how: HowToRun = HERE) -> None:
     """Run what is missing of a study, and write its report; see ``launch.start`` for the errors.
 
     Parameters
     ----------
-    config : AugmentationConfig
-        Resolved.
+    study : EvaluationRequest or AugmentationConfig
+        A request is resolved first (``configuration_of``).
     out : Path
         Folder of the study.
     how : HowToRun
     """
+    config = configuration_of(study) if isinstance(study, EvaluationRequest) else study
     cells = cells_of(config.grid)
     launch.start(
         Study(out, run_cell, staggered(cells) if config.protocols.protocol == "paper" else cells, config, {"device": how.device}),

@@ -205,10 +205,10 @@ def test_packages_on_disk_are_those_declared():
     on_disk = {
         ".".join(["tinycohort", *path.parent.relative_to(ROOT).parts]) for folder in FOLDERS for path in (ROOT / folder).rglob("*.py")
     }
-    assert set(setuptools["packages"]) == on_disk
+    assert set(setuptools["packages"]) == {"tinycohort", *on_disk}
     for package in on_disk:
         assert (ROOT / Path(*package.split(".")[1:]) / "__init__.py").is_file(), f"{package} has no __init__.py"
-    assert setuptools["package-dir"] == {f"tinycohort.{folder}": folder for folder in FOLDERS}
+    assert setuptools["package-dir"] == {"tinycohort": "tinycohort"} | {f"tinycohort.{folder}": folder for folder in FOLDERS}
 
 
 def test_files_that_are_no_modules_are_packaged_too():

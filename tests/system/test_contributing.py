@@ -176,7 +176,7 @@ def test_the_method_of_the_example_mixes_images_and_labels_alike(mixup):
 
 
 def test_the_method_of_the_example_is_studied(mixup, augment, fakes, tmp_path):
-    request = evaluate.Request(
+    request = evaluate.EvaluationRequest(
         source=Source(str(fakes.study(tmp_path / "study.npz"))),
         test_source=None,
         methods=("resampled", "mixup"),

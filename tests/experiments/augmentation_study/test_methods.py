@@ -28,7 +28,7 @@ SYNTHETIC = "vae:posterior"
 @pytest.fixture(scope="module")
 def run(fakes, tmp_path_factory: pytest.TempPathFactory) -> Run:
     folder = tmp_path_factory.mktemp("methods")
-    request = evaluate.Request(
+    request = evaluate.EvaluationRequest(
         source=Source(str(fakes.study(folder / "study.npz", counts={"AD": 14, "CN": 30}))),
         test_source=None,
         methods=("original",),

@@ -1,0 +1,74 @@
+"""Synthetic cohorts for small medical-imaging studies: what a Python user needs, under one name.
+
+>>> import tinycohort as tc
+>>> cohort = tc.read_cohort("my-study")
+>>> plan = tc.FitPlan(cohort, tc.split_cohort(cohort, seed=0), "AD")
+>>> generated = tc.generate_class(tc.fit_class(plan), 200, seed=0)
+
+Importing it is instant: what a name stands for is loaded when the name is first used.
+"""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .augment.fitting.fit import fit_class
+    from .augment.fitting.model import FittedModel
+    from .augment.fitting.plan import FitPlan
+    from .augment.fitting.settings import PRESETS, FitSettings
+    from .augment.release.generation import generate_class
+    from .augment.release.synthetic_cohort import write_cohort
+    from .datasets.check import require_sound
+    from .datasets.readers import Source, read_cohort
+    from .datasets.splits import split_cohort
+    from .datasets.transforms import Preparation
+    from .experiments.audit.command import AuditRequest, audit
+    from .experiments.augmentation_study.command import EvaluationRequest, evaluate
+
+_HOMES = {
+    "PRESETS": "augment.fitting.settings",
+    "AuditRequest": "experiments.audit.command",
+    "EvaluationRequest": "experiments.augmentation_study.command",
+    "FitPlan": "augment.fitting.plan",
+    "FitSettings": "augment.fitting.settings",
+    "FittedModel": "augment.fitting.model",
+    "Preparation": "datasets.transforms",
+    "Source": "datasets.readers",
+    "audit": "experiments.audit.command",
+    "evaluate": "experiments.augmentation_study.command",
+    "fit_class": "augment.fitting.fit",
+    "generate_class": "augment.release.generation",
+    "read_cohort": "datasets.readers",
+    "require_sound": "datasets.check",
+    "split_cohort": "datasets.splits",
+    "write_cohort": "augment.release.synthetic_cohort",
+}
+
+__all__ = [
+    "PRESETS",
+    "AuditRequest",
+    "EvaluationRequest",
+    "FitPlan",
+    "FitSettings",
+    "FittedModel",
+    "Preparation",
+    "Source",
+    "audit",
+    "evaluate",
+    "fit_class",
+    "generate_class",
+    "read_cohort",
+    "require_sound",
+    "split_cohort",
+    "write_cohort",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'tinycohort' has no attribute '{name}'")
+    return getattr(importlib.import_module(f".{_HOMES[name]}", __name__), name)
+
+
+def __dir__() -> list[str]:
+    return __all__
