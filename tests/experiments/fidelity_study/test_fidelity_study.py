@@ -348,8 +348,9 @@ def test_a_configuration_is_taken_elsewhere(study: Path, tmp_path):
     path = tmp_path / "with-weights.toml"
     path.write_text((study / "config.toml").read_text().replace("[where]\n", '[where]\nweights = "$INCEPTION"\n', 1))
     moved = command.read_configuration(path, {"data": "mnist", "root": "elsewhere", "weights": "w.pth"})
-    where = {"data": "mnist", "root": str(Path("elsewhere").resolve())}
-    assert moved.content()["where"] == {"weights": str(Path("w.pth").resolve()), "source": where}
+    where = moved.content()["where"]
+    assert where["source"] == {"data": "mnist", "root": str(Path("elsewhere").resolve())}
+    assert where["weights"] == str(Path("w.pth").resolve())
     # Where things are does not bind a study: the folder goes on.
     assert claim(study, moved) == claim(study, plain)
     assert [RunContext(study, moved, device).fit_settings().training.device for device in ("auto", "gpu")] == ["auto", "gpu"]
@@ -373,8 +374,8 @@ def test_a_model_that_has_learnt_nothing_is_told(study: Path):
 
 
 def test_sizes_of_a_plan_that_the_cohort_has_not_are_left_out():
-    assert command.configuration_of(request(sizes=()))["grid"]["sizes"] == [0]
-    assert [key["n"] for key in cells_of(["ae:gmm"], [0, 80, 40], 1)] == [0, 40, 80, 0]
+    assert command.configuration_of(request(sizes=())).grid.sizes == (0,)
+    assert [key["n"] for key in cells_of(Grid("low-data", (0, 80, 40), 1, {"a": ("ae:gmm",)}))] == [0, 40, 80, 0]
     assert cells_of(["ae:gmm"], [0], 1)[0] == FLOOR_KEY
 
 
@@ -425,7 +426,7 @@ def test_chosen_rows_keep_their_place_and_are_told_once_where_columns_agree():
     runs.append(cell("vae", "normal", 0, test=5.0, validation=4.0))
     results = results_of(runs, ROWS)
     assert results.chosen()["row"].unique().tolist() == list(ROWS)
-    (table,) = (table for _, table in _tables(results, {"sizes": [40], "rows": ROWS}, 700))
+    (table,) = (table for _, table in _tables(results, Grid("low-data", (40,), 1, ROWS), 700))
     assert table["chosen"].tolist() == ["ae:gmm n_components=2", "", ""]
     # At another size another is chosen: each column tells its own.
     for n, validation in ((2, 3.0), (3, 2.0)):
@@ -462,7 +463,7 @@ def test_scores_of_other_passports_are_never_put_together():
     results = results_of(runs, ROWS)
     assert len(results.passports) == 2
     assert results.scores.groupby("passport")["value"].mean().tolist() in ([1.0, 3.0], [3.0, 1.0])
-    tables = dict(_tables(results, {"sizes": [40], "rows": ROWS}, 700))
+    tables = dict(_tables(results, Grid("low-data", (40,), 1, ROWS), 700))
     assert {title.split(":")[0] for title in tables} == {f"features x of passport {name}" for name in results.passports}
     assert sorted(table["name"][1] for table in tables.values()) == ["1 (1)", "3 (1)"]
 
