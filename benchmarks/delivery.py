@@ -14,8 +14,8 @@ import torch
 from measuring import command_of, publish, table
 
 from tinycohort.augment import console
-from tinycohort.augment.commands.fit import fit_models
-from tinycohort.augment.commands.generate import generate_cohort
+from tinycohort.augment.commands.fit import FitRequest, fit_models
+from tinycohort.augment.commands.generate import GenerationRequest, generate_cohort
 from tinycohort.augment.fitting.model import FittedModel
 from tinycohort.augment.samplers.registry import DEFAULT_SAMPLER
 from tinycohort.datasets.common.compute import hardware
@@ -37,7 +37,9 @@ class Delivery:
 def fitted(folder: Path, steps: int | None, threads: int) -> dict[str, FittedModel]:
     """The demo's models, fitted with so many threads."""
     torch.set_num_threads(threads)
-    return fit_models(SOURCE, [], demo_settings(steps), folder, command=COMMAND if steps is None else f"{COMMAND} --steps {steps}")
+    return fit_models(
+        FitRequest(SOURCE, [], demo_settings(steps), command=COMMAND if steps is None else f"{COMMAND} --steps {steps}"), folder
+    )
 
 
 def delivery(models: dict[str, FittedModel], folder: Path, seeds: int, sampler: str) -> Delivery:
@@ -47,7 +49,7 @@ def delivery(models: dict[str, FittedModel], folder: Path, seeds: int, sampler: 
     for seed in range(seeds):
         out = folder / "synthetic"
         try:
-            parts = generate_cohort(folder, [], out, balance=True, n=n, seed=seed, sampler=sampler, force=True)
+            parts = generate_cohort(GenerationRequest(folder, [], balance=True, n=n, seed=seed, sampler=sampler), out, force=True)
         except GateError:
             continue
         real = next(iter(models.values())).config.data["counts"]

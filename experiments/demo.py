@@ -9,8 +9,8 @@ import pandas as pd
 
 from ..augment import console
 from ..augment.commands.check import check_cohort
-from ..augment.commands.fit import fit_models
-from ..augment.commands.generate import generate_cohort
+from ..augment.commands.fit import FitRequest, fit_models
+from ..augment.commands.generate import GenerationRequest, generate_cohort
 from ..augment.commands.show import show_cohorts
 from ..augment.fitting.model import FittedModel
 from ..augment.fitting.settings import PRESETS, FitSettings
@@ -56,10 +56,10 @@ def run_demo(out: Path, *, steps: int | None, force: bool) -> None:
     check_cohort(SOURCE, sized=False)
     settings = demo_settings(steps)
     models = fit_models(
-        SOURCE, [], settings, out / "models", force=force, command=COMMAND if steps is None else f"{COMMAND} --steps {steps}"
+        FitRequest(SOURCE, [], settings, command=COMMAND if steps is None else f"{COMMAND} --steps {steps}"), out / "models", force=force
     )
     generated = generate_cohort(
-        out / "models", [], out / "synthetic", balance=True, n=wanted_images(models), force=force, command="augment demo"
+        GenerationRequest(out / "models", [], balance=True, n=wanted_images(models), command="augment demo"), out / "synthetic", force=force
     )
     show_cohorts(["demo", str(out / "synthetic")], SOURCE, PREPARATION, out / "contact-sheet.png", columns=8, labels=[], force=force)
     made = {part.label: part for part in generated}

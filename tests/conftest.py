@@ -130,7 +130,7 @@ class Study:
 @pytest.fixture(scope="session")
 def studies(tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, Study]:
     """Small fitted studies, not to be changed: pictures without a place in the world, volumes, and slices cut out of them."""
-    from tinycohort.augment.commands.fit import fit_models
+    from tinycohort.augment.commands.fit import FitRequest, fit_models
     from tinycohort.augment.fitting.settings import FitSettings
     from tinycohort.augment.fitting.training import TrainingSettings
     from tinycohort.datasets.readers import Source
@@ -147,7 +147,7 @@ def studies(tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, Study]:
         ("ae", arrays, "ae", Preparation()),
     ):
         settings = FitSettings(model=model, latent_dim=2, channels=2, training=training, preparation=preparation)
-        fit_models(Source(str(data), plane=preparation.plane), [], settings, root / name, command=f"augment fit --out {name}")
+        fit_models(FitRequest(Source(str(data), plane=preparation.plane), [], settings, command=f"augment fit --out {name}"), root / name)
         made[name] = Study(data, root / name)
     return made
 

@@ -145,21 +145,23 @@ def fit_command(
 ) -> None:
     """Fit one generative model per class on its training images."""
     from ...datasets.common.compute import computing_with
-    from ..commands.fit import fit_models
+    from ..commands.fit import FitRequest, fit_models
 
     metric.warn()
     settings = changed(model.settings(), seed=seed, preparation=preparation.changes(reading.plane), metric=vars(metric))
     context.with_resource(computing_with(run.threads))
     fit_models(
-        reading.source(data),
-        fitted_on.classes or [],
-        settings,
+        FitRequest(
+            reading.source(data),
+            fitted_on.classes or [],
+            settings,
+            split_file=fitted_on.split,
+            split_seed=fitted_on.split_seed,
+            skull_stripped=fitted_on.skull_stripped,
+            command=command_line(),
+        ),
         out,
-        split_file=fitted_on.split,
-        split_seed=fitted_on.split_seed,
         resume=run.resume,
         force=run.force,
         dry_run=run.dry_run,
-        skull_stripped=fitted_on.skull_stripped,
-        command=command_line(),
     )

@@ -86,7 +86,7 @@ def generate_command(
     """Draw a synthetic cohort from fitted models; images that copy a patient are drawn again."""
     from ...datasets.common.compute import computing_with
     from ...datasets.common.errors import UsageError
-    from ..commands.generate import generate_cohort
+    from ..commands.generate import GenerationRequest, generate_cohort
     from ..release.gate import OF_GENERATION
 
     if writing.file_format not in (None, "nifti", "png", "npz"):
@@ -94,21 +94,23 @@ def generate_command(
     settings = sampler.read()
     context.with_resource(computing_with(threads))
     generate_cohort(
-        models,
-        wanted.classes or [],
+        GenerationRequest(
+            models,
+            wanted.classes or [],
+            n=wanted.n,
+            balance=wanted.balance,
+            sampler=sampler.sampler,
+            sampler_settings=settings,
+            seed=wanted.seed,
+            file_format=writing.file_format,
+            moved=given_source(context),
+            device=device,
+            skull_stripped=writing.skull_stripped,
+            gate=gate.thresholds(OF_GENERATION),
+            command=command_line(),
+        ),
         writing.out,
-        n=wanted.n,
-        balance=wanted.balance,
-        sampler=sampler.sampler,
-        sampler_settings=settings,
-        seed=wanted.seed,
-        file_format=writing.file_format,  # type: ignore[arg-type]
-        moved=given_source(context),
-        device=device,
-        skull_stripped=writing.skull_stripped,
-        gate=gate.thresholds(OF_GENERATION),
         force=writing.force,
-        command=command_line(),
     )
 
 

@@ -4,7 +4,7 @@ import re
 import shutil
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 from ...datasets.check import Examination, require_sound
@@ -30,29 +30,46 @@ from .check import shapes_told
 from .show import show_laws
 
 
-def fit_models(
-    source: Source,
-    labels: Sequence[str],
-    settings: FitSettings,
-    out: Path,
-    *,
-    split_file: Path | None = None,
-    split_seed: int | None = None,
-    resume: bool = False,
-    force: bool = False,
-    dry_run: bool = False,
-    skull_stripped: bool | None = None,
-    command: str = "",
-) -> dict[str, FittedModel]:
-    """Fit a model per class into ``out/<class>``, all on the split in ``out/split.json``; the models by label.
+@dataclass(frozen=True)
+class FitRequest:
+    """What is fitted, on what, and how; the options of ``augment fit``, with their defaults.
 
-    ``skull_stripped`` says of the images what the source does not.
+    Parameters
+    ----------
+    source : Source
+        The cohort.
+    labels : sequence of str
+        Classes; none for all.
+    settings : FitSettings
+    split_file : Path, optional
+        A split that was made before.
+    split_seed : int, optional
+        Seed of a new split.
+    skull_stripped : bool, optional
+        Whether the images are, where the source does not say it.
+    command : str
+        Recorded in the models.
     """
+
+    source: Source
+    labels: Sequence[str] = ()
+    settings: FitSettings = field(default_factory=FitSettings)
+    split_file: Path | None = None
+    split_seed: int | None = None
+    skull_stripped: bool | None = None
+    command: str = ""
+
+
+def fit_models(
+    request: FitRequest, out: Path, *, resume: bool = False, force: bool = False, dry_run: bool = False
+) -> dict[str, FittedModel]:
+    """Fit a model per class into ``out/<class>``, all on the split in ``out/split.json``; the models by label."""
+    settings = request.settings
     choose_device(settings.training.device)
-    cohort = read_cohort(source)
-    if skull_stripped is not None:
-        cohort = replace(cohort, skull_stripped=skull_stripped)
-    labels = list(labels) or cohort.labels
+    cohort = read_cohort(request.source)
+    if request.skull_stripped is not None:
+        cohort = replace(cohort, skull_stripped=request.skull_stripped)
+    labels = list(request.labels) or cohort.labels
     sized = settings.preparation.size is not None
     for label in labels:
         cohort.of_class(label)
@@ -64,8 +81,8 @@ def fit_models(
         console.warn(f"{cohort.name}: {len(found.remarks)} remark{'s' if len(found.remarks) != 1 else ''}, which `augment check` lists.")
     cohort = found.bound(cohort)
     # All that can be refused is refused here: before anything is written, and hours before the end of training.
-    split = _split(cohort, out, split_file, split_seed)
-    read_as = asdict(source.resolved())
+    split = _split(cohort, out, request.split_file, request.split_seed)
+    read_as = asdict(request.source.resolved())
     plans = {label: FitPlan(cohort, split, label, settings, found.digest, read_as) for label in labels}
     first = plans[labels[0]]
     require_memory(max(plan.n_images for plan in plans.values()), first.space.shape)
@@ -91,7 +108,7 @@ def fit_models(
                 console.warn(f"{label}: {message}")
         elif not resume:
             shutil.rmtree(_unfinished(out, label), ignore_errors=True)
-        fitted[label] = done or _fit_one(plan, out, force=force, command=command)
+        fitted[label] = done or _fit_one(plan, out, force=force, command=request.command)
     return fitted
 
 

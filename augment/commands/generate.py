@@ -1,12 +1,13 @@
 """``augment generate``: a synthetic cohort, screened as it is drawn."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from ...datasets.common.compute import choose_device
 from ...datasets.common.errors import DataError, TinycohortError, UsageError
@@ -27,75 +28,96 @@ from ..samplers.manifold import HOLDS
 from ..samplers.registry import DEFAULT_SAMPLER
 
 
-def generate_cohort(
-    models_folder: Path,
-    labels: Sequence[str],
-    out: Path,
-    *,
-    n: int | None = None,
-    balance: bool = False,
-    sampler: str = DEFAULT_SAMPLER,
-    sampler_settings: Mapping[str, Any] | None = None,
-    seed: int = 0,
-    file_format: Format | None = None,
-    moved: Mapping[str, Any] | None = None,
-    device: str = "cpu",
-    skull_stripped: bool | None = None,
-    gate: Gate | None = None,
-    force: bool = False,
-    command: str = "",
-) -> list[Generated]:
+@dataclass(frozen=True)
+class GenerationRequest:
+    """What is drawn, from which models; the options of ``augment generate``, with their defaults.
+
+    Parameters
+    ----------
+    models : Path
+        A folder of models, or one model.
+    labels : sequence of str
+        Classes; none for all.
+    n : int, optional
+        Images a class; with ``balance``, real and synthetic ones together. By default 100, or as many as the largest class has.
+    balance : bool
+        Only as many as each class lacks beside its real training images.
+    sampler, sampler_settings
+        A key of ``SAMPLERS``, or ``auto``, and what is set of it.
+    seed : int
+    file_format : {"nifti", "png", "npz"}, optional
+        By default as the source.
+    moved : mapping
+        Place of the training images by now (``ModelConfig.source``): for distances to them, and to see copies.
+    device : {"auto", "cpu", "gpu"}
+        Where images are decoded.
+    skull_stripped : bool, optional
+        Whether the images are; by default what the models know.
+    gate : Gate
+        Limits for copies of patients.
+    command : str
+        Recorded in the description.
+    """
+
+    models: Path
+    labels: Sequence[str] = ()
+    n: int | None = None
+    balance: bool = False
+    sampler: str = DEFAULT_SAMPLER
+    sampler_settings: Mapping[str, Any] = field(default_factory=dict)
+    seed: int = 0
+    file_format: Format | None = None
+    moved: Mapping[str, Any] = field(default_factory=dict)
+    device: str = "cpu"
+    skull_stripped: bool | None = None
+    gate: Gate = field(default_factory=Gate)
+    command: str = ""
+
+    def __post_init__(self) -> None:
+        if self.n is not None and self.n < 1:
+            raise UsageError(f"-n must be 1 or more, not {self.n}.")
+
+
+def generate_cohort(request: GenerationRequest, out: Path, *, force: bool = False) -> list[Generated]:
     """Write a synthetic cohort into ``out``, and beside it ``<out>.audit.csv``: which participant is nearest to each image.
 
-    Images that copy a patient are drawn again. ``moved`` says where the training images are by now, for that and for the distances to them
-    (``ModelConfig.source``).
+    Images that copy a patient are drawn again.
 
     Raises
     ------
     GateError
         If the copies are too many; nothing is written then, and what was there stays.
     """
-    gate, out = gate or Gate(), named(out)
+    out = named(out)
     refuse_occupied(out, force=force)
-    if n is not None and n < 1:
-        raise UsageError(f"-n must be 1 or more, not {n}.")
-    models = load_models(models_folder, labels)
+    models = load_models(request.models, request.labels)
     first, *others = (model.config.space for model in models.values())
     if not all(first.is_like(other) for other in others):
         raise DataError(
-            f"The models in {models_folder} make images of different sizes or places, which gives their class away; fit them alike."
+            f"The models in {request.models} make images of different sizes or places, which gives their class away; fit them alike."
         )
-    place = choose_device(device)
-    if file_format == "png" and any(len(model.config.space.shape) == 3 for model in models.values()):
+    place = choose_device(request.device)
+    if request.file_format == "png" and any(len(model.config.space.shape) == 3 for model in models.values()):
         raise UsageError("Volumes cannot be written as PNG; choose --format nifti or npz.")
-    if balance:
-        # The largest class sets the number, whether or not it is drawn from.
-        counts = {label: count for model in models.values() for label, count in model.config.data["counts"].items()}
-        wanted = top_up({label: counts[label] for label in models}, max(counts.values()) if n is None else n)
-    else:
-        wanted = dict.fromkeys(models, 100 if n is None else n)
-    wanted = {label: count for label, count in wanted.items() if count > 0}
-    if not wanted:
-        raise UsageError("The classes are balanced already, so there is nothing to generate; give -n to enlarge them all.")
-    training = {label: _training_images(models[label], moved or {}) for label in wanted}
-    screens = {label: screen_of(models[label], training[label], gate, n=count) for label, count in wanted.items()}
-    settings = dict(sampler_settings or {})
-    generated = [_generate_one(models[label], count, sampler, seed, place, screens[label], settings) for label, count in wanted.items()]
+    wanted = _wanted(request, models)
+    training = {label: _training_images(models[label], request.moved) for label in wanted}
+    screens = {label: screen_of(models[label], training[label], request.gate, n=count) for label, count in wanted.items()}
+    generated = [_generate_one(models[label], count, request, place, screens[label]) for label, count in wanted.items()]
     generated = [_measured(part, training[part.label]) for part in generated]
     screening = ScreeningRecord(
         looked_at={label: screen.looked_at for label, screen in screens.items()},
         drawn={part.label: part.drawn for part in generated},
         refused={part.label: part.refused for part in generated},
-        gate=gate,
+        gate=request.gate,
     )
     write_cohort(
         out,
         generated,
         models,
-        file_format=file_format,
-        skull_stripped=skull_stripped,
+        file_format=request.file_format,
+        skull_stripped=request.skull_stripped,
         screening=screening,
-        command=command,
+        command=request.command,
         force=force,
     )
     _show_sampling(generated, models)
@@ -107,10 +129,33 @@ def generate_cohort(
     return generated
 
 
-def _generate_one(model: FittedModel, n: int, sampler: str, seed: int, device: Any, screen: Screen, settings: dict[str, Any]) -> Generated:
+def _wanted(request: GenerationRequest, models: Mapping[str, FittedModel]) -> dict[str, int]:
+    """How many images of each class; raise a ``UsageError`` if there are none to draw."""
+    if request.balance:
+        # The largest class sets the number, whether or not it is drawn from.
+        counts = {label: count for model in models.values() for label, count in model.config.data["counts"].items()}
+        wanted = top_up({label: counts[label] for label in models}, max(counts.values()) if request.n is None else request.n)
+    else:
+        wanted = dict.fromkeys(models, 100 if request.n is None else request.n)
+    wanted = {label: count for label, count in wanted.items() if count > 0}
+    if not wanted:
+        raise UsageError("The classes are balanced already, so there is nothing to generate; give -n to enlarge them all.")
+    return wanted
+
+
+def _generate_one(model: FittedModel, n: int, request: GenerationRequest, device: torch.device, screen: Screen) -> Generated:
     label = model.config.label
     progress = partial(console.progress, f"sampling {label}")
-    part = generate_class(model, n, sampler=sampler, seed=seed, device=device, progress=progress, screen=screen, **settings)
+    part = generate_class(
+        model,
+        n,
+        sampler=request.sampler,
+        seed=request.seed,
+        device=device,
+        progress=progress,
+        screen=screen,
+        **request.sampler_settings,
+    )
     for message in [*poor_fit_warnings(model.config.diagnostics), *part.diagnostics.warnings()]:
         console.warn(f"{label}: {message}")
     return part

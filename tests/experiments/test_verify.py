@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from made_studies import write_study
 
-from tinycohort.augment.commands.generate import generate_cohort
+from tinycohort.augment.commands.generate import GenerationRequest, generate_cohort
 from tinycohort.augment.fitting.model import FittedModel
 from tinycohort.datasets.common.custody import differences, is_sealed, require_intact, seal
 from tinycohort.datasets.common.errors import DataError
@@ -42,7 +42,7 @@ def synthetic(studies, tmp_path_factory):
     """A cohort of each form, not to be changed."""
     root = tmp_path_factory.mktemp("synthetic")
     for name, form in FORMS:
-        generate_cohort(studies[name].models, [], root / form, n=3, sampler="posterior", file_format=form)
+        generate_cohort(GenerationRequest(studies[name].models, [], n=3, sampler="posterior", file_format=form), root / form)
     return root
 
 
@@ -124,7 +124,7 @@ def test_what_is_no_manifest_is_refused(tmp_path, content):
 def test_one_flipped_bit_of_a_model_is_refused(augment, studies, tmp_path, file):
     folder = shutil.copytree(studies["pictures"].models, tmp_path / "models")
     flip(folder / "AD" / file, -20)
-    for told in (lambda: FittedModel.load(folder / "AD"), lambda: generate_cohort(folder, [], tmp_path / "out", n=1)):
+    for told in (lambda: FittedModel.load(folder / "AD"), lambda: generate_cohort(GenerationRequest(folder, [], n=1), tmp_path / "out")):
         with pytest.raises(DataError, match=f"{file} has another content|damaged|no model folder"):
             told()
     assert not (tmp_path / "out").exists()

@@ -22,7 +22,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from made_studies import write_study
 
-from tinycohort.augment.commands.generate import generate_cohort
+from tinycohort.augment.commands.generate import GenerationRequest, generate_cohort
 from tinycohort.datasets.check import examine
 from tinycohort.datasets.common.custody import require_intact, seal
 from tinycohort.datasets.common.errors import TinycohortError
@@ -126,7 +126,7 @@ def config_json(folder, fakes, studies) -> Reader:
     def read(edits):
         (model / "config.json").write_text(json.dumps(edited(sound, edits)))
         seal(model)
-        generate_cohort(model, [], folder / "out", n=1, sampler="normal", force=True)
+        generate_cohort(GenerationRequest(model, [], n=1, sampler="normal"), folder / "out", force=True)
 
     return EDITS, read
 
@@ -140,7 +140,7 @@ def model_files(folder, fakes, studies) -> Reader:
         for other, content in sound.items():
             (model / other).write_bytes(changed(content, flips) if other == name else content)
         seal(model)
-        generate_cohort(model, [], folder / "out", n=1, sampler="normal", force=True)
+        generate_cohort(GenerationRequest(model, [], n=1, sampler="normal"), folder / "out", force=True)
 
     return st.tuples(st.sampled_from(sorted(sound)), FLIPS), read
 

@@ -19,7 +19,7 @@ import pytest
 from made_studies import write_study
 from PIL import Image
 
-from tinycohort.augment.commands.generate import generate_cohort
+from tinycohort.augment.commands.generate import GenerationRequest, generate_cohort
 from tinycohort.augment.fitting.model import FittedModel
 from tinycohort.datasets.check import examine
 from tinycohort.datasets.cohort import CohortError
@@ -163,7 +163,7 @@ def test_models(model, attack):
 )
 def test_a_law_within_its_bounds_ends(model, tmp_path, settings):
     lawless("riemannian", **settings)(model)
-    generate_cohort(model, [], tmp_path / "cohort", n=300, file_format="png")
+    generate_cohort(GenerationRequest(model, [], n=300, file_format="png"), tmp_path / "cohort")
     assert len(list((tmp_path / "cohort/images").iterdir())) == 300
 
 
@@ -171,7 +171,7 @@ def test_a_law_within_its_bounds_ends(model, tmp_path, settings):
 def test_a_class_leads_nowhere(model, tmp_path, label):
     edited(model, label=label)
     before = {path for path in tmp_path.rglob("*") if "cohort" not in path.name}
-    generate_cohort(model, [], tmp_path / "cohort", n=2, sampler="normal", file_format="png")
+    generate_cohort(GenerationRequest(model, [], n=2, sampler="normal", file_format="png"), tmp_path / "cohort")
     after = {path for path in tmp_path.rglob("*") if not path.is_relative_to(tmp_path / "cohort") and "cohort" not in path.name}
     assert after == before
     assert len(list((tmp_path / "cohort/images").iterdir())) == 2

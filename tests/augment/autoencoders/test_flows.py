@@ -10,7 +10,7 @@ from torch.distributions import Normal
 
 from tinycohort.augment.autoencoders import build_autoencoder, count_parameters
 from tinycohort.augment.autoencoders.flows import LEAST_SLOPE, FlowVAE, InverseAutoregressive, NormalizingFlowVAE, Planar, Radial
-from tinycohort.augment.commands.fit import fit_models
+from tinycohort.augment.commands.fit import FitRequest, fit_models
 from tinycohort.augment.fitting import figures
 from tinycohort.augment.fitting.model import FittedModel, encode
 from tinycohort.augment.fitting.settings import FitSettings
@@ -246,7 +246,7 @@ def fitted(fakes, tmp_path_factory):
     root = tmp_path_factory.mktemp("flow")
     training = TrainingSettings(epochs=2, batch_size=5, precision="fp32", device="cpu")
     settings = FitSettings(model="vae-nf", latent_dim=2, channels=2, training=training)
-    (model,) = fit_models(Source(str(fakes.study(root / "study.npz"))), ["AD"], settings, root / "models").values()
+    (model,) = fit_models(FitRequest(Source(str(fakes.study(root / "study.npz"))), ["AD"], settings), root / "models").values()
     return model, root / "models" / "AD"
 
 

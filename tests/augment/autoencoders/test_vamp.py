@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.distributions import Categorical, Independent, MixtureSameFamily, Normal, kl_divergence
 
 from tinycohort.augment.autoencoders.vamp import VampVAE, log_mixture
-from tinycohort.augment.commands.fit import fit_models
+from tinycohort.augment.commands.fit import FitRequest, fit_models
 from tinycohort.augment.fitting.model import FittedModel
 from tinycohort.augment.fitting.settings import FitSettings
 from tinycohort.augment.fitting.training import TrainingSettings
@@ -142,7 +142,7 @@ def test_a_fitted_model_is_loaded_and_drawn_from(fakes, tmp_path):
     training = TrainingSettings(epochs=2, batch_size=5, precision="fp32", device="cpu")
     settings = FitSettings(model="vamp", model_settings={"pseudo_inputs": 3}, latent_dim=2, channels=2, training=training)
     data = fakes.study(tmp_path / "study.npz")
-    (fitted,) = fit_models(Source(str(data)), ["AD"], settings, tmp_path / "models").values()
+    (fitted,) = fit_models(FitRequest(Source(str(data)), ["AD"], settings), tmp_path / "models").values()
     model = FittedModel.load(tmp_path / "models" / "AD")
     for sampler in samplers_for(VampVAE):
         quick = {"n_iterations": 3} if sampler.startswith("riemannian") else {}

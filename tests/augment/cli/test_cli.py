@@ -301,9 +301,7 @@ def test_a_finished_fit_is_not_repeated_by_resume(augment, fakes, tmp_path):
 )
 def test_steps_are_as_many_as_asked_for_under_a_preset_of_epochs(augment, monkeypatch, command, words, epochs, steps):
     asked = []
-    monkeypatch.setattr(
-        "tinycohort.augment.commands.fit.fit_models", lambda source, labels, settings, out, **options: asked.append(settings)
-    )
+    monkeypatch.setattr("tinycohort.augment.commands.fit.fit_models", lambda request, out, **options: asked.append(request.settings))
     monkeypatch.setattr("tinycohort.experiments.augmentation_study.command.configuration_of", lambda request: asked.append(request.fit))
     monkeypatch.setattr("tinycohort.experiments.augmentation_study.command.evaluate", lambda *args, **options: None)
     assert augment(command, "--data", "mine", "--preset", "paper-mnist", *words).code == 0

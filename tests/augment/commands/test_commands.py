@@ -9,8 +9,8 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from tinycohort.augment.commands.fit import fit_models
-from tinycohort.augment.commands.generate import generate_cohort
+from tinycohort.augment.commands.fit import FitRequest, fit_models
+from tinycohort.augment.commands.generate import GenerationRequest, generate_cohort
 from tinycohort.augment.commands.interpolate import interpolate_class
 from tinycohort.augment.fitting import model_config
 from tinycohort.augment.fitting.model_folders import load_models
@@ -34,7 +34,7 @@ def test_force_does_not_replace_what_is_not_a_synthetic_cohort(fakes, studies, t
     real = fakes.bids(tmp_path / "real")
     before = content(real)
     with pytest.raises(UsageError, match="nothing that this command makes"):
-        generate_cohort(studies["volumes"].models, [], real, n=2, force=True)
+        generate_cohort(GenerationRequest(studies["volumes"].models, [], n=2), real, force=True)
     assert content(real) == before
 
 
@@ -43,7 +43,7 @@ def test_force_does_not_replace_what_others_have_synthesised(fakes, studies, tmp
     (theirs / "dataset_description.json").write_text('{"Name": "x", "Synthetic": true, "GeneratedBy": [{"Name": "SynthSeg"}]}')
     before = content(theirs)
     with pytest.raises(UsageError, match="nothing that this command makes"):
-        generate_cohort(studies["volumes"].models, [], theirs, n=2, force=True)
+        generate_cohort(GenerationRequest(studies["volumes"].models, [], n=2), theirs, force=True)
     assert content(theirs) == before
 
 
@@ -52,7 +52,7 @@ def test_a_class_that_no_memory_holds_is_told_before_another_is_trained(studies,
     n_largest = max(len(side) for side in training_sizes(source, split_file))
     monkeypatch.setattr("tinycohort.datasets.transforms.is_too_much", lambda n_bytes: n_bytes >= 4 * n_largest * 10 * 12 * 10)
     with pytest.raises(UsageError, match=rf"For {n_largest} images of 10 x 12 x 10 this machine has no memory"):
-        fit_models(source, [], QUICK, tmp_path / "models", split_file=split_file)
+        fit_models(FitRequest(source, [], QUICK, split_file=split_file), tmp_path / "models")
     assert not (tmp_path / "models").exists()
 
 
@@ -69,7 +69,7 @@ def test_force_does_not_replace_what_is_not_a_model(studies, tmp_path):
     before = content(real)
     settings = replace(PRESETS["default"], channels=2, training=replace(PRESETS["default"].training, epochs=1))
     with pytest.raises(UsageError, match="nothing that this command makes"):
-        fit_models(Source(str(studies["volumes"].data)), ["AD"], settings, tmp_path, force=True)
+        fit_models(FitRequest(Source(str(studies["volumes"].data)), ["AD"], settings), tmp_path, force=True)
     assert content(real) == before
 
 
@@ -78,7 +78,7 @@ def test_an_unfinished_fit_is_not_thrown_away_unasked(studies, tmp_path):
     state.parent.mkdir()
     state.write_bytes(b"hours of work")
     with pytest.raises(UsageError, match="--resume to go on"):
-        fit_models(Source(str(studies["volumes"].data)), ["AD"], PRESETS["default"], tmp_path)
+        fit_models(FitRequest(Source(str(studies["volumes"].data)), ["AD"], PRESETS["default"]), tmp_path)
     assert state.read_bytes() == b"hours of work"
 
 
@@ -89,7 +89,7 @@ def test_classes_that_would_share_a_folder_are_refused_before_training(fakes, tm
     arrays["labels"] = np.where(arrays["labels"] == arrays["labels"][0], "A/B", "A_B")
     np.savez(path, **arrays)
     with pytest.raises(UsageError, match="share a folder"):
-        fit_models(Source(str(path)), [], PRESETS["default"], tmp_path / "models")
+        fit_models(FitRequest(Source(str(path)), [], PRESETS["default"]), tmp_path / "models")
     assert not (tmp_path / "models").exists()
 
 
@@ -99,7 +99,7 @@ def test_models_of_different_sizes_make_no_cohort(studies, tmp_path):
     shutil.copytree(studies["volumes"].models / labels[0], models / labels[0])
     shutil.copytree(studies["slices"].models / labels[1], models / labels[1])
     with pytest.raises(DataError, match="different sizes"):
-        generate_cohort(models, [], tmp_path / "out", n=2)
+        generate_cohort(GenerationRequest(models, [], n=2), tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
 
@@ -145,10 +145,10 @@ def test_classes_that_were_fitted_together_are_generated_together(fakes, tmp_pat
     for number, path in enumerate(sorted(data.rglob("*.nii.gz"))):
         image = nib.load(path)
         fakes.volume(path, np.asarray(image.dataobj), image.affine + 1e-4 * number * np.eye(4)[:, :1] @ np.eye(4)[3:])
-    fit_models(Source(str(data)), [], QUICK, tmp_path / "models")
+    fit_models(FitRequest(Source(str(data)), [], QUICK), tmp_path / "models")
     spaces = [model.config.space for model in load_models(tmp_path / "models").values()]
     assert spaces[0] == spaces[1]
-    generate_cohort(tmp_path / "models", [], tmp_path / "syn", n=2, sampler="normal")
+    generate_cohort(GenerationRequest(tmp_path / "models", [], n=2, sampler="normal"), tmp_path / "syn")
     assert read_cohort(tmp_path / "syn").counts() == {"AD": 2, "CN": 2}
 
 
@@ -159,9 +159,9 @@ def test_classes_in_different_spaces_are_told(fakes, tmp_path, monkeypatch):
         fakes.volume(path, np.asarray(nib.load(path).dataobj), np.diag([1.0, 1, 1, 1]))
     said = []
     monkeypatch.setattr("tinycohort.augment.console.warn", said.append)
-    fit_models(Source(str(data)), ["AD"], QUICK, tmp_path / "models")
+    fit_models(FitRequest(Source(str(data)), ["AD"], QUICK), tmp_path / "models")
     assert not any("different spaces" in text for text in said)
-    fit_models(Source(str(data)), ["CN"], QUICK, tmp_path / "models")
+    fit_models(FitRequest(Source(str(data)), ["CN"], QUICK), tmp_path / "models")
     assert any("different spaces" in text for text in said)
 
 
@@ -172,9 +172,9 @@ def test_a_split_that_is_lost_is_not_drawn_anew_beside_models(studies, tmp_path)
     shutil.rmtree(models / "CN")
     source = Source(str(studies["pictures"].data))
     with pytest.raises(UsageError, match=r"There is no .*split\.json, and the one asked for is not that .*AD was fitted on"):
-        fit_models(source, ["CN"], QUICK, models, split_seed=5)
+        fit_models(FitRequest(source, ["CN"], QUICK, split_seed=5), models)
     assert not (models / "split.json").exists()
-    fit_models(source, ["CN"], QUICK, models, split_file=tmp_path / "split.json")
+    fit_models(FitRequest(source, ["CN"], QUICK, split_file=tmp_path / "split.json"), models)
     assert sorted(load_models(models)) == ["AD", "CN"]
 
 
@@ -191,10 +191,10 @@ def test_a_poor_fit_is_told_wherever_the_model_is_used(studies, tmp_path, monkey
 
     source, models, out = Source(str(studies["pictures"].data)), tmp_path / "models", tmp_path / "syn"
     for _ in range(2):  # fitted, and there already
-        fit_models(source, [], QUICK, models, resume=True)
+        fit_models(FitRequest(source, [], QUICK), models, resume=True)
         assert named() == poor
     assert [label for label in ("AD", "CN") if "hardly knows" in (models / label / "README.md").read_text()] == poor
-    generate_cohort(models, [], out, n=3, sampler="normal")
+    generate_cohort(GenerationRequest(models, [], n=3, sampler="normal"), out)
     assert named() == poor
     classes = json.loads((out / "dataset_description.json").read_text())["Classes"]
     assert [label for label, part in classes.items() if any("hardly knows" in text for text in part["warnings"])] == poor
@@ -208,5 +208,5 @@ def test_a_sampler_is_fitted_once_a_class(studies, tmp_path, monkeypatch):
     monkeypatch.setattr(
         generation, "fit_sampler", lambda name, *args, **options: fitted.append(name) or fit_sampler(name, *args, **options)
     )
-    generate_cohort(studies["pictures"].models, [], tmp_path / "syn", n=3, sampler="gmm")
+    generate_cohort(GenerationRequest(studies["pictures"].models, [], n=3, sampler="gmm"), tmp_path / "syn")
     assert fitted == ["gmm", "gmm"]

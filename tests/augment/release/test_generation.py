@@ -13,7 +13,7 @@ from PIL import Image
 
 from tinycohort.augment.autoencoders.ae import AE
 from tinycohort.augment.autoencoders.vae import VAE
-from tinycohort.augment.commands.generate import generate_cohort
+from tinycohort.augment.commands.generate import GenerationRequest, generate_cohort
 from tinycohort.augment.fitting.model import FittedModel, decode
 from tinycohort.augment.fitting.model_config import installed_versions
 from tinycohort.augment.fitting.model_folders import load_models
@@ -239,8 +239,8 @@ def test_top_up_removes_nobody():
 # The command.
 
 
-def generate(studies, name, out, **options):
-    return generate_cohort(studies[name].models, options.pop("labels", []), out, **options)
+def generate(studies, name, out, *, force=False, **options):
+    return generate_cohort(GenerationRequest(studies[name].models, **options), out, force=force)
 
 
 def test_balance_counts_the_training_images(studies, tmp_path):

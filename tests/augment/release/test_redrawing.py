@@ -12,8 +12,8 @@ import torch
 from folders import tree
 from scipy import stats
 
-from tinycohort.augment.commands.fit import fit_models
-from tinycohort.augment.commands.generate import generate_cohort
+from tinycohort.augment.commands.fit import FitRequest, fit_models
+from tinycohort.augment.commands.generate import GenerationRequest, generate_cohort
 from tinycohort.augment.fitting.model_folders import load_models
 from tinycohort.augment.release import generation
 from tinycohort.augment.release.gate import AuditRecord, Gate
@@ -160,10 +160,10 @@ def training_images(studies, model):
 @pytest.mark.slow
 def test_the_demo_gets_what_it_asks_for(tmp_path):
     """`benchmarks/delivery.py` does so for more fits and seeds."""
-    models = fit_models(demo.SOURCE, [], demo.demo_settings(demo.STEPS), tmp_path / "models")
+    models = fit_models(FitRequest(demo.SOURCE, [], demo.demo_settings(demo.STEPS)), tmp_path / "models")
     n = demo.wanted_images(models)
     for seed in range(5):
-        generate_cohort(tmp_path / "models", [], tmp_path / "syn", balance=True, n=n, seed=seed, force=True)
+        generate_cohort(GenerationRequest(tmp_path / "models", [], balance=True, n=n, seed=seed), tmp_path / "syn", force=True)
         made = read_cohort(tmp_path / "syn").counts()
         real = models["AD"].config.data["counts"]
         assert {label: real[label] + made[label] for label in real} == dict.fromkeys(real, n)
@@ -197,8 +197,9 @@ def copying(studies, monkeypatch):
     return make
 
 
-def generate(studies, out, **options):
-    return generate_cohort(studies["pictures"].models, [], out, **({"n": 40, "sampler": "normal"} | options))
+def generate(studies, out, *, force=False, **options):
+    request = GenerationRequest(studies["pictures"].models, **{"n": 40, "sampler": "normal"} | options)
+    return generate_cohort(request, out, force=force)
 
 
 def gates(folder):
@@ -381,7 +382,7 @@ def test_without_the_training_images_the_latents_tell(augment, studies, tmp_path
 
 def test_where_nothing_can_be_compared_the_description_says_so(studies, tmp_path):
     moved = {"data": str(tmp_path / "moved.npz")}
-    generate_cohort(studies["ae"].models, [], tmp_path / "syn", n=5, sampler="normal", moved=moved)
+    generate_cohort(GenerationRequest(studies["ae"].models, [], n=5, sampler="normal", moved=moved), tmp_path / "syn")
     (entry,) = gates(tmp_path / "syn")
     assert entry["LookedAt"] == {"AD": "nothing", "CN": "nothing"}
     assert entry["Refused"] == {"AD": 0, "CN": 0}

@@ -12,8 +12,8 @@ import pandas as pd
 import pytest
 import torch
 
-from tinycohort.augment.commands.fit import fit_models
-from tinycohort.augment.commands.generate import generate_cohort
+from tinycohort.augment.commands.fit import FitRequest, fit_models
+from tinycohort.augment.commands.generate import GenerationRequest, generate_cohort
 from tinycohort.augment.fitting.model_folders import load_models
 from tinycohort.augment.release.gate import AuditRecord
 from tinycohort.augment.release.generation import Generated
@@ -57,7 +57,7 @@ def invented(studies):
 
 @pytest.mark.parametrize("name", ["volumes", "slices", "pictures"])
 def test_the_bids_validator_accepts_what_is_generated(studies, tmp_path, name):
-    generate_cohort(studies[name].models, [], tmp_path / "out", n=2, sampler="normal", file_format="nifti")
+    generate_cohort(GenerationRequest(studies[name].models, [], n=2, sampler="normal", file_format="nifti"), tmp_path / "out")
     # Nobody is the author of images of nobody; and a table's sidecar describes columns, though a Description of the whole is recommended.
     assert complaints(tmp_path / "out") == {"error": set(), "warning": {"TOO_FEW_AUTHORS", "SIDECAR_KEY_RECOMMENDED"}}
 
@@ -171,8 +171,8 @@ def test_ids_are_written_as_the_source_spells_them(fakes, tmp_path):
     from tinycohort.datasets.readers import Source
 
     settings = FitSettings(latent_dim=2, channels=2, training=TrainingSettings(epochs=1, device="cpu", precision="fp32"))
-    fit_models(Source(str(folder)), ["AD"], settings, tmp_path / "models")
-    generate_cohort(tmp_path / "models", [], tmp_path / "out", n=3, sampler="normal")
+    fit_models(FitRequest(Source(str(folder)), ["AD"], settings), tmp_path / "models")
+    generate_cohort(GenerationRequest(tmp_path / "models", [], n=3, sampler="normal"), tmp_path / "out")
     audit = pd.read_csv(tmp_path / "out.audit.csv")
     assert set(audit["nearest_training_participant"]) <= set(spelled)
 

@@ -13,7 +13,7 @@ import torch
 from folders import tree
 from matplotlib.figure import Figure
 
-from tinycohort.augment.commands.fit import fit_models
+from tinycohort.augment.commands.fit import FitRequest, fit_models
 from tinycohort.augment.fitting.model_folders import load_models
 from tinycohort.augment.fitting.settings import FitSettings
 from tinycohort.augment.fitting.training import TrainingSettings
@@ -51,7 +51,7 @@ def study(tmp_path_factory):
     images = np.concatenate([people(label, PEOPLE, 0) for label in ("AD", "CN")])
     np.savez(root / "real.npz", images=images, labels=np.repeat(["AD", "CN"], PEOPLE), participants=np.array(names))
     training = TrainingSettings(epochs=1, batch_size=20, precision="fp32", device="cpu")
-    fit_models(Source(str(root / "real.npz")), [], FitSettings(latent_dim=2, channels=2, training=training), root / "models")
+    fit_models(FitRequest(Source(str(root / "real.npz")), [], FitSettings(latent_dim=2, channels=2, training=training)), root / "models")
     return root
 
 

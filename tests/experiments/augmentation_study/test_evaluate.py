@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from tinycohort.augment.commands.fit import fit_models
+from tinycohort.augment.commands.fit import FitRequest, fit_models
 from tinycohort.augment.fitting.model_config import Participants
 from tinycohort.augment.fitting.settings import FitSettings
 from tinycohort.augment.fitting.training import TrainingSettings
@@ -297,7 +297,7 @@ def test_an_external_cohort_can_be_the_only_test_set(cohort: Path, tmp_path: Pat
 def models(cohort: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What ``augment fit`` writes of the cohort."""
     folder = tmp_path_factory.mktemp("fitted") / "models"
-    fit_models(Source(str(cohort)), [], FitSettings(latent_dim=2, channels=4, training=TrainingSettings(steps=8)), folder)
+    fit_models(FitRequest(Source(str(cohort)), [], FitSettings(latent_dim=2, channels=4, training=TrainingSettings(steps=8))), folder)
     return folder
 
 
@@ -337,7 +337,10 @@ def test_generators_that_have_seen_who_is_tested_are_refused(cohort: Path, model
         evaluate.configuration_of(request(cohort, protocols=PAPER, generators=other))
     # The models come from the external cohort.
     external = write_cohort(tmp_path / "external", {"AD": 10, "CN": 12}, seed=9)
-    fit_models(Source(str(external)), [], FitSettings(latent_dim=2, channels=4, training=TrainingSettings(steps=8)), tmp_path / "theirs")
+    fit_models(
+        FitRequest(Source(str(external)), [], FitSettings(latent_dim=2, channels=4, training=TrainingSettings(steps=8))),
+        tmp_path / "theirs",
+    )
     split_cohort(read_cohort(cohort), seed=5).save(tmp_path / "theirs/split.json")
     asked = request(cohort, protocols=PAPER, generators=tmp_path / "theirs", test_source=Source(str(external)))
     with pytest.raises(LeakageError, match="p9-"):

@@ -12,8 +12,8 @@ from folders import ROOT
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from tinycohort.augment.commands.fit import fit_models
-from tinycohort.augment.commands.generate import generate_cohort
+from tinycohort.augment.commands.fit import FitRequest, fit_models
+from tinycohort.augment.commands.generate import GenerationRequest, generate_cohort
 from tinycohort.augment.fitting.settings import FitSettings
 from tinycohort.augment.fitting.training import TrainingSettings
 from tinycohort.classifiers.network import CNN
@@ -522,8 +522,8 @@ def fitted(fakes, tmp_path_factory) -> Path:
     root = tmp_path_factory.mktemp("fitted")
     study(root / "real.npz", fakes, 1, {"AD": 100, "CN": 110})
     training = TrainingSettings(epochs=1, precision="fp32", device="cpu")
-    fit_models(Source(str(root / "real.npz")), [], FitSettings(latent_dim=2, channels=2, training=training), root / "models")
-    generate_cohort(root / "models", [], root / "made", n=25, sampler="normal")
+    fit_models(FitRequest(Source(str(root / "real.npz")), [], FitSettings(latent_dim=2, channels=2, training=training)), root / "models")
+    generate_cohort(GenerationRequest(root / "models", [], n=25, sampler="normal"), root / "made")
     return root
 
 
