@@ -376,7 +376,7 @@ def test_a_model_that_has_learnt_nothing_is_told(study: Path):
 def test_sizes_of_a_plan_that_the_cohort_has_not_are_left_out():
     assert command.configuration_of(request(sizes=())).grid.sizes == (0,)
     assert [key["n"] for key in cells_of(Grid("low-data", (0, 80, 40), 1, {"a": ("ae:gmm",)}))] == [0, 40, 80, 0]
-    assert cells_of(["ae:gmm"], [0], 1)[0] == FLOOR_KEY
+    assert cells_of(Grid("low-data", (0,), 1, {"a": ("ae:gmm",)}))[0] == FLOOR_KEY
 
 
 def cell(
