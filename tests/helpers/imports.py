@@ -7,6 +7,7 @@ import ast
 import sys
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
+from functools import cache
 from graphlib import CycleError, TopologicalSorter
 from importlib.util import resolve_name
 from pathlib import Path
@@ -22,6 +23,7 @@ def modules(root: Path) -> dict[str, Path]:
     return {".".join(path.relative_to(root).with_suffix("").parts).removesuffix(".__init__"): path for path in files}
 
 
+@cache
 def module_graph(root: Path, *, eager: bool = False) -> dict[str, set[str]]:
     """The modules of ours that each imports; with ``eager``, only those that it imports when it is imported itself."""
     known = modules(root)

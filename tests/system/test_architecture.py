@@ -7,6 +7,7 @@ import subprocess
 import sys
 import tomllib
 from collections.abc import Iterator
+from functools import cache
 from importlib.metadata import packages_distributions
 from importlib.util import resolve_name
 from pathlib import Path
@@ -61,6 +62,7 @@ MODULES = sorted(path.relative_to(ROOT).as_posix() for folder in FOLDERS for pat
 each_module = pytest.mark.parametrize("module", MODULES)
 
 
+@cache
 def tree(module: str) -> ast.Module:
     return ast.parse((ROOT / module).read_text(encoding="utf-8"), filename=module)
 
@@ -76,6 +78,12 @@ def imports(root: ast.AST, module: str) -> Iterator[tuple[str, ast.stmt]]:
             yield base, node
             # `from .. import datasets` names what it imports only here.
             yield from ((f"{base}.{alias.name}", node) for alias in node.names)
+
+
+@cache
+def distributions() -> dict[str, list[str]]:
+    """The distributions that hold each top-level package; it takes seconds to look."""
+    return dict(packages_distributions())
 
 
 def our_folders(root: ast.AST, module: str) -> set[str]:
@@ -171,7 +179,7 @@ def test_everything_imported_is_ours_or_declared(module):
     extras = project["optional-dependencies"]
     requirements = [*project["dependencies"], *(line for extra in extras.values() for line in extra)]
     declared = {canonicalize_name(Requirement(line).name) for line in requirements}
-    owners = packages_distributions()
+    owners = distributions()
     for name, node in imports(tree(module), module):
         top = name.split(".")[0]
         if top == "tinycohort" or top in sys.stdlib_module_names:
