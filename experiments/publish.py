@@ -33,7 +33,7 @@ def publish(folder: Path, out: Path, *, force: bool = False) -> None:
     """
     if is_published(folder):
         raise DataError(f"{folder} is published already: copy it as it is.")
-    refuse_existing(out, force=force, ours=is_published)
+    refuse_existing(out, force=force, ours=_holds_nothing_else)
     results = results_table(folder, all_runs(folder))
     with whole_folder(out, force=force) as temporary:
         shutil.copyfile(folder / CONFIG, temporary / CONFIG)
@@ -41,3 +41,8 @@ def publish(folder: Path, out: Path, *, force: bool = False) -> None:
         write_report(temporary)
     console.say(f"Wrote {', '.join(name for name in PUBLISHED if (out / name).is_file())} into {out}.")
     console.say("Nobody is named in them; in config.toml the paths of this machine are: write $NAMES in place of those that tell too much.")
+
+
+def _holds_nothing_else(folder: Path) -> bool:
+    """Whether a folder is what this writes: a study that has lost its runs may still have generators, which nothing shall replace."""
+    return is_published(folder) and {path.name for path in folder.iterdir()} <= set(PUBLISHED)

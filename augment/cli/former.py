@@ -34,7 +34,7 @@ def _log_threshold(text: str) -> str:
     try:
         return f"log_threshold={math.log(float(text))}"
     except ValueError:
-        return f"log_threshold={text}"
+        return "log_threshold=nan"  # no threshold, which the sampler refuses: a number below 0 would be taken for the logarithm
 
 
 FORMER = (
