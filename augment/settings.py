@@ -59,7 +59,7 @@ class Setting:
             else " ".join([names[kind], *([] if bounds is None else [str(bounds)])])
             for kind, bounds in _alternatives(self.annotation)
         ]
-        return ", or ".join(kinds) + ("" if self.default is None else f" such as {self.default}")
+        return ", or ".join(kinds) + ("" if self.default is None else f" (by default {self.default})")
 
 
 Settings = Mapping[str, Setting]
@@ -69,7 +69,7 @@ def settings_of(function: Callable[..., Any], *, but: Sequence[str] = ()) -> dic
     """The settings of a function or a class, which are its keyword-only parameters, or of a dataclass, all of whose fields they are."""
     return {
         name: Setting(name, parameter.annotation, parameter.default)
-        for name, parameter in inspect.signature(function).parameters.items()
+        for name, parameter in inspect.signature(function, eval_str=True).parameters.items()
         if name not in but and (is_dataclass(function) or parameter.kind is parameter.KEYWORD_ONLY)
     }
 
@@ -93,7 +93,9 @@ def read_settings(known: Settings, texts: Sequence[str], whose: str) -> dict[str
     """
     found = {}
     for text in texts:
-        name, _, value = text.partition("=")
+        name, equals, value = text.partition("=")
+        if not (name and equals):
+            raise UsageError(f"The setting {name} of {whose} is written as name=value, not '{text}'.")
         require_known([name], known, whose)
         try:
             found[name] = known[name].read(value)

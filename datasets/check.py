@@ -40,9 +40,9 @@ class Examination:
     images, participants : dict
         Number of images, and of participants, per label.
     digests : tuple of str or None
-        SHA-256 of each row's decoded image, its shape and its place (``looks.scan_digest``); ``None`` where it could not be read.
+        SHA-256 of each row's decoded image, its shape and its place (``image_checks.scan_digest``); ``None`` where it could not be read.
     contents : tuple of str or None
-        The same of the image alone (``looks.content_digest``), which copies share whatever their header says.
+        The same of the image alone (``image_checks.content_digest``), which copies share whatever their header says.
     digest : str
         Digest of the whole cohort: who, which label, which scan, in any order of rows.
     """
@@ -272,7 +272,7 @@ def _look(cohort: Cohort, image: str | int | None) -> Look | ImageError | None:
 
 
 def array_of(cohort: Cohort, image: str | int) -> tuple[np.ndarray, np.ndarray | None]:
-    """The image of a row as ``looks.look_at`` takes it: the array, and the affine of what has a place."""
+    """The image of a row as ``image_checks.look_at`` takes it: the array, and the affine of what has a place."""
     if isinstance(image, str):
         return read_image(image)
     assert cohort.arrays is not None

@@ -70,7 +70,7 @@ class Cohort:
     remarks : tuple of Problem
         What its user should know and need not mend.
     digests : mapping
-        From images to the digest (``looks.scan_digest``) that they had when they were examined, and must have when they are read again;
+        Digest (``image_checks.scan_digest``) that each image had when it was examined, and must have when it is read again;
         empty if nobody has looked.
     """
 

@@ -72,7 +72,7 @@ class Source:
     root : str, optional
         The folder with the files of a benchmark that is had by name.
     drop_copies : bool, optional
-        Leave out images that are on two official sides (``copies.without_copies``).
+        Leave out images that are on two official sides (``duplicates.without_copies``).
     """
 
     data: str = "demo"
@@ -127,7 +127,8 @@ def read_cohort(source: Source | str | Path) -> Cohort:
         If a table is given for a cohort that is had by name, or ``root`` for another than a benchmark that is published.
     """
     if isinstance(source, Path):
-        source = str(source if source.is_absolute() else f"./{source}")
+        place = expanded(source)
+        source = str(place if place.is_absolute() else f"./{place}")
     if isinstance(source, str):
         source = Source(source)
     cohort = _read(source)

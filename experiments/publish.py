@@ -40,7 +40,9 @@ def publish(folder: Path, out: Path, *, force: bool = False) -> None:
         results.to_csv(temporary / RESULTS, index=False)
         write_report(temporary)
     console.say(f"Wrote {', '.join(name for name in PUBLISHED if (out / name).is_file())} into {out}.")
-    console.say("Nobody is named in them; in config.toml the paths of this machine are: write $NAMES in place of those that tell too much.")
+    console.say(
+        "Runs, predictions and messages were left out. Look through config.toml: write $NAMES in place of paths that tell too much."
+    )
 
 
 def _holds_nothing_else(folder: Path) -> bool:

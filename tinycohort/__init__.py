@@ -12,6 +12,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from .augment.commands.generate import GenerationRequest, generate_cohort
     from .augment.fitting.fit import fit_class
     from .augment.fitting.model import FittedModel
     from .augment.fitting.plan import FitPlan
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from .augment.release.generation import generate_class
     from .augment.release.synthetic_cohort import write_cohort
     from .datasets.check import require_sound
+    from .datasets.common.errors import TinycohortError
     from .datasets.readers import Source, read_cohort
     from .datasets.splits import split_cohort
     from .datasets.transforms import Preparation
@@ -32,12 +34,15 @@ _HOMES = {
     "FitPlan": "augment.fitting.plan",
     "FitSettings": "augment.fitting.settings",
     "FittedModel": "augment.fitting.model",
+    "GenerationRequest": "augment.commands.generate",
     "Preparation": "datasets.transforms",
     "Source": "datasets.readers",
+    "TinycohortError": "datasets.common.errors",
     "audit": "experiments.audit.command",
     "evaluate": "experiments.augmentation_study.command",
     "fit_class": "augment.fitting.fit",
     "generate_class": "augment.release.generation",
+    "generate_cohort": "augment.commands.generate",
     "read_cohort": "datasets.readers",
     "require_sound": "datasets.check",
     "split_cohort": "datasets.splits",
@@ -51,12 +56,15 @@ __all__ = [
     "FitPlan",
     "FitSettings",
     "FittedModel",
+    "GenerationRequest",
     "Preparation",
     "Source",
+    "TinycohortError",
     "audit",
     "evaluate",
     "fit_class",
     "generate_class",
+    "generate_cohort",
     "read_cohort",
     "require_sound",
     "split_cohort",

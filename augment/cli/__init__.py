@@ -10,9 +10,7 @@ from typing import Annotated
 import typer
 
 from ...datasets.common.errors import TinycohortError
-from . import audit as judging
-from . import demo, evaluate, fit, generate, show, study
-from . import report as folders
+from . import audit, demo, evaluate, fit, generate, report, show, study
 from .former import Commands
 from .reading import command_line
 
@@ -28,7 +26,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
 )
-for group in (fit, generate, show, evaluate, study, judging, folders, demo):
+for group in (fit, generate, show, evaluate, study, audit, report, demo):
     app.add_typer(group.app)
 
 

@@ -9,6 +9,8 @@ from typing import Any
 
 from typer.core import TyperGroup
 
+from ...datasets.common.errors import UsageError
+
 
 @dataclass(frozen=True)
 class Former:
@@ -31,10 +33,14 @@ class Former:
 
 
 def _log_threshold(text: str) -> str:
+    """What was the least omega on the manifold is now its logarithm."""
     try:
-        return f"log_threshold={math.log(float(text))}"
+        omega = float(text)
     except ValueError:
-        return "log_threshold=nan"  # no threshold, which the sampler refuses: a number below 0 would be taken for the logarithm
+        omega = math.nan
+    if not 0 < omega < 1:
+        raise UsageError(f"--threshold lies between 0 and 1, not at {text}.")
+    return f"log_threshold={math.log(omega)}"
 
 
 FORMER = (
@@ -83,6 +89,9 @@ def _renewed(command: Any, words: Iterable[str]) -> Iterator[str]:
             yield from (word, *words)
         elif spelling in former:
             given = [value] if equals else list(islice(words, 1))
+            if not given:
+                yield word  # without its value, it is told as any option that there is not
+                continue
             renewed = [former[spelling].now, *map(former[spelling].value, given)]
             _tell([spelling, *given], renewed)
             yield from renewed

@@ -18,7 +18,7 @@ from ..fitting.model_folders import load_models
 from ..release.synthetic_cohort import source_of
 from ..samplers.law_scores import COLUMNS
 from ..samplers.registry import SAMPLERS, samplers_for
-from ..settings import settings_of
+from ..settings import Settings, settings_of
 
 
 def show_cohorts(
@@ -74,16 +74,21 @@ def show_models(folder: Path | None = None) -> None:
                 kind.title,
                 kind.source,
                 ", ".join(samplers_for(kind)),
-                ", ".join(f"{key}={setting.default}" for key, setting in settings_of(kind).items()),
+                _told(settings_of(kind)),
             )
             for name, kind in AUTOENCODERS.items()
         ],
     )
     console.show_table(
         "Samplers (augment generate --sampler NAME)",
-        ("name", "what it draws", "after", "settings"),
-        [(name, entry.title, entry.source, ", ".join(entry.settings)) for name, entry in SAMPLERS.items()],
+        ("name", "what it draws", "after", "settings (--set name=value)"),
+        [(name, entry.title, entry.source, _told(entry.settings)) for name, entry in SAMPLERS.items()],
     )
+
+
+def _told(settings: Settings) -> str:
+    """Names of settings with their defaults, where a default is one value."""
+    return ", ".join(name if setting.default is None else f"{name}={setting.default}" for name, setting in settings.items())
 
 
 def show_laws(model: FittedModel) -> None:

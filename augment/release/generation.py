@@ -105,7 +105,7 @@ def generate_class(
     n : int
         Number of images, at least 1.
     sampler : str
-        A key of ``samplers.SAMPLERS``, or ``auto``: the law that makes people left out most probable.
+        A key of ``registry.SAMPLERS``, or ``auto``: the law that makes people left out most probable.
     seed : int
         Same seed, same images, on the same machine.
     device : torch.device, optional

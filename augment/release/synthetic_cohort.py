@@ -215,7 +215,10 @@ def source_of(path: str, like: Source) -> Source:
 
 
 def drawn_from(path: str) -> list[ClassRecord]:
-    """The records of a synthetic cohort's classes whose model, participants, split and data it knows; none of any other cohort."""
+    """The records of a synthetic cohort's classes whose model, participants, split and data it knows; none of any other cohort.
+
+    Raise a ``DataError`` if it is one of ours whose description is damaged.
+    """
     folder = _folder_of(path)
     records = Description.read(folder).classes.values() if is_ours(folder) else ()
     return [record for record in records if record.participants and record.split and record.data]

@@ -31,7 +31,7 @@ class Diagnostics:
     n_samples : int
         Number of latents drawn.
     off_manifold : float, optional
-        Share of the latents off the manifold: outside the support of the sampler's own law (``riemannian.default_log_threshold``), or of a
+        Share of the latents off the manifold: outside the support of the sampler's own law (``support.default_log_threshold``), or of a
         sampler that has none, off the manifold that holds people left out (``manifold.py``).
     acceptance : float, optional
         Mean over chains and iterations of the acceptance probability.

@@ -1,7 +1,7 @@
 """How each sampler is fitted on latents. The keywords are its settings, and ``None`` leaves one to the sampler."""
 
 import math
-from dataclasses import replace
+from dataclasses import fields, replace
 from typing import Annotated, Any, Literal
 
 from ...datasets.common.errors import UsageError
@@ -18,7 +18,7 @@ from .riemannian import Riemannian
 from .two_stage import TwoStage
 
 Reach = Annotated[float, Between(0, math.inf)] | Literal["auto"]
-CHAIN = ("n_iterations", "n_leapfrog", "n_warm_up", "target_acceptance")
+CHAIN = tuple(f.name for f in fields(Riemannian) if f.name not in ("metric", "log_threshold"))
 N_ITERATIONS = 100  # of a chain of which something else is set
 
 
@@ -84,21 +84,30 @@ def mixture(latents: Latents, seed: int, *, n_components: int | None = None, cov
 
 
 def riemannian_paper(
-    latents: Latents, seed: int, *, n_iterations: int | None = None, n_leapfrog: int | None = None, step_size: float | None = None
+    latents: Latents,
+    seed: int,
+    *,
+    n_iterations: int = RiemannianPaper.n_iterations,
+    n_leapfrog: int = RiemannianPaper.n_leapfrog,
+    step_size: float = RiemannianPaper.step_size,
 ) -> RiemannianPaper:
     """Algorithm 2 in the metric of the posteriors."""
     assert latents.metric is not None
-    return RiemannianPaper(latents.metric, **_given(n_iterations=n_iterations, n_leapfrog=n_leapfrog, step_size=step_size))
+    return RiemannianPaper(latents.metric, n_iterations, n_leapfrog, step_size)
 
 
 def riemannian_released(
-    latents: Latents, seed: int, *, n_iterations: int | None = None, n_leapfrog: int | None = None, step_size: float | None = None
+    latents: Latents,
+    seed: int,
+    *,
+    n_iterations: int = RiemannianReleased.n_iterations,
+    n_leapfrog: int = RiemannianReleased.n_leapfrog,
+    step_size: float = RiemannianReleased.step_size,
 ) -> RiemannianReleased:
     """The released sampler, which starts at any posterior's mean."""
     assert latents.metric is not None
     assert latents.posterior is not None
-    chain = _given(n_iterations=n_iterations, n_leapfrog=n_leapfrog, step_size=step_size)
-    return RiemannianReleased(latents.metric, latents.posterior.mean, **chain)
+    return RiemannianReleased(latents.metric, latents.posterior.mean, n_iterations, n_leapfrog, step_size)
 
 
 def normal(latents: Latents, seed: int) -> Normal:
@@ -123,24 +132,23 @@ def vamp(latents: Latents, seed: int) -> Vamp:
     return Vamp(latents.codes, latents.autoencoder)
 
 
-def two_stage(latents: Latents, seed: int, *, n_training_steps: int | None = None) -> TwoStage:
+def two_stage(latents: Latents, seed: int, *, n_training_steps: int = 1000) -> TwoStage:
     """A second VAE on the codes."""
-    return TwoStage.fit(latents.codes, latents.posterior_of_codes, seed=seed, **_given(n_training_steps=n_training_steps))
+    return TwoStage.fit(latents.codes, latents.posterior_of_codes, n_training_steps=n_training_steps, seed=seed)
 
 
 def own_metric(
     latents: Latents,
     seed: int,
     *,
-    n_iterations: int | None = None,
-    n_leapfrog: int | None = None,
-    n_warm_up: int | None = None,
-    target_acceptance: float | None = None,
+    n_iterations: int = OwnMetric.n_iterations,
+    n_leapfrog: int = OwnMetric.n_leapfrog,
+    n_warm_up: int = OwnMetric.n_warm_up,
+    target_acceptance: float = OwnMetric.target_acceptance,
 ) -> OwnMetric:
     """The metric that the model has learnt."""
     assert isinstance(latents.autoencoder, LearntMetric)
-    chain = _given(n_iterations=n_iterations, n_leapfrog=n_leapfrog, n_warm_up=n_warm_up, target_acceptance=target_acceptance)
-    return OwnMetric(latents.autoencoder, **chain)
+    return OwnMetric(latents.autoencoder, n_iterations, n_leapfrog, n_warm_up, target_acceptance)
 
 
 def _given(**settings: Any) -> dict[str, Any]:

@@ -89,12 +89,17 @@ def samplers_for(kind: type[Autoencoder]) -> list[str]:
     return [name for name, entry in SAMPLERS.items() if issubclass(kind, entry.needs)]
 
 
+def require_sampler(name: str) -> None:
+    """Raise a ``UsageError`` if there is no such sampler."""
+    if name not in SAMPLERS:
+        raise UsageError(f"There is no sampler '{name}'; choose one of: {AUTO}, {', '.join(SAMPLERS)}.")
+
+
 def check_sampler(name: str, kind: type[Autoencoder], model: str) -> None:
     """Raise a ``UsageError`` if there is no such sampler, or the model of this type and name cannot be sampled with it."""
     if name == AUTO:
         return
-    if name not in SAMPLERS:
-        raise UsageError(f"There is no sampler '{name}'; choose one of: {AUTO}, {', '.join(SAMPLERS)}.")
+    require_sampler(name)
     if not issubclass(kind, SAMPLERS[name].needs):
         lacks = {GaussianAutoencoder: "Gaussian posterior", LearntPrior: "prior of its own", LearntMetric: "metric of its own"}
         raise UsageError(
@@ -107,8 +112,9 @@ def read_sampler_settings(name: str, texts: Sequence[str]) -> dict[str, Any]:
     """Settings of a sampler from texts such as ``reach=1``; raise a ``UsageError`` for one that cannot be."""
     if texts and name == AUTO:
         require_none(text.partition("=")[0] for text in texts)
-    known = SAMPLERS[name].settings if name in SAMPLERS else {}
-    return read_settings(known, texts, f"the sampler '{name}'")
+    if texts:
+        require_sampler(name)
+    return read_settings(SAMPLERS[name].settings, texts, f"the sampler '{name}'") if texts else {}
 
 
 def require_none(names: Iterable[str]) -> None:

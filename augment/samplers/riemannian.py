@@ -72,7 +72,9 @@ class Riemannian:
         check_lengths(BLOCK if self.n_iterations is None else self.n_iterations, self.n_leapfrog)
         check_adaptation(self.n_warm_up, self.target_acceptance)
         if self.log_threshold is not None and not self.log_threshold < 0:
-            raise UsageError("The support's threshold lies between 0 and 1: at 1 only the centroids themselves are inside.")
+            raise UsageError(
+                "The setting log_threshold lies below 0, as the logarithm of a threshold does: at 0 only the centroids are inside."
+            )
 
     @property
     def n_steps(self) -> int:

@@ -63,8 +63,10 @@ def read_results(folder: Path, *, texts: Iterable[str], numbers: Iterable[str], 
         raise DataError(f"{path} has no column {', '.join(lacking)}, from which its table is made; publish the study anew.")
     wrong = [name for name in numbers if not is_numeric_dtype(results[name])]
     wrong += [name for name in texts if results[name].isna().any()]
-    if wrong or results.empty:
-        raise DataError(f"{path} has no rows, or is damaged in its columns {', '.join(wrong)}; restore it.")
+    if results.empty:
+        raise DataError(f"{path} has no rows; restore it.")
+    if wrong:
+        raise DataError(f"{path} is damaged in its columns {', '.join(wrong)}; restore it.")
     if is_bound(results) and set(results["configuration"]) != {configuration_digest(read_config(folder))[:_DIGITS]}:
         raise DataError(f"{path} is of another configuration than the config.toml beside it; restore the one that was changed.")
     return results

@@ -147,6 +147,18 @@ def test_old_runs_and_new_ones_hold_the_same_predictions(tmp_path: Path):
     assert write_report(one).drop(columns=[]).equals(write_report(other))
 
 
+def test_force_replaces_nothing_but_a_published_study(augment, tmp_path: Path):
+    study, lost = write_study(tmp_path / "study"), write_study(tmp_path / "lost")
+    write_report(lost)
+    shutil.rmtree(lost / "runs")
+    (lost / "generators/0").mkdir(parents=True)
+    (lost / "generators/0/model.safetensors").write_bytes(b"hours of training")
+    before = tree(lost)
+    answer = augment("publish", study, "--out", lost, "--force")
+    assert answer.code == 2
+    assert tree(lost) == before
+
+
 # What this repository publishes.
 
 

@@ -43,6 +43,10 @@ ROOMS = {  # the packages of augment/ and datasets/, and the modules at their to
     "augment.samplers": {"augment.autoencoders", "augment.geometry", "augment.posterior", "augment.hmc", "augment.settings"},
     "augment.fitting": {"augment.samplers", "augment.geometry", "augment.autoencoders", "augment.networks", "augment.posterior"},
     "augment.release": {"augment.fitting", "augment.samplers", "augment.autoencoders", "augment.posterior"},
+    "augment.commands": {
+        *("augment.release", "augment.fitting", "augment.samplers", "augment.geometry", "augment.autoencoders"),
+        *("augment.settings", "augment.console"),
+    },
     "datasets.common": set(),
     "datasets.layouts": {"datasets.common", "datasets.cohort", "datasets.images", "datasets.spaces", "datasets.identity"},
 }

@@ -128,6 +128,8 @@ REFUSED = {
     "a damaged model": (("generate", "--models", "{models-damaged}", "--out", "{out}"), 3, "models-damaged/AD is damaged"),
     "a class without a model": ((*GENERATE, "--class", "MCI"), 3, "no model of class MCI, only of AD, CN"),
     "sampler": ((*GENERATE, "--sampler", "hmc"), 2, "no sampler 'hmc'; choose one of: .*riemannian"),
+    "a setting of no sampler": ((*GENERATE, "--sampler", "hmc", "--set", "reach=2"), 2, "no sampler 'hmc'; choose one of: .*riemannian"),
+    "a setting without a value": ((*GENERATE, "--sampler", "gmm", "--set", "n_components"), 2, "written as name=value, not 'n_components'"),
     "a setting of another sampler": (
         (*GENERATE, "--sampler", "normal", "--set", "n_iterations=5"),
         2,

@@ -559,3 +559,9 @@ def test_real_and_synthetic_images_are_no_one_cohort(fakes, tmp_path):
     cohort = read_cohort(tmp_path)
     assert cohort.synthetic
     assert ["1 of 6 rows are said to be synthetic" in problem.what for problem in cohort.problems] == [True]
+
+
+def test_a_path_is_expanded_before_it_is_read(fakes, tmp_path, monkeypatch):
+    fakes.bids(tmp_path / "study")
+    monkeypatch.setenv("STUDIES", str(tmp_path))
+    assert len(read_cohort(Path("$STUDIES/study"))) == len(read_cohort("$STUDIES/study")) == len(fakes.people)

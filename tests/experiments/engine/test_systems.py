@@ -47,7 +47,7 @@ def test_every_setting_is_of_one_part(model):
         ("ae:riemannian", "needs a model with a Gaussian posterior"),
         ("vae:normal n_iterations=3", "no setting n_iterations"),
         ("vae:gmm rho_scale=2", "no setting rho_scale"),
-        ("vae:riemannian rho_scale=large", "The setting rho_scale of .* is a number such as 1.0, not 'large'"),
+        ("vae:riemannian rho_scale=large", "The setting rho_scale of .* is a number .by default 1.0., not 'large'"),
         ("vae:riemannian n_centroids=2.5", "is a whole number, not '2.5'"),
         ("vae:riemannian selection=best", "No way of choosing centroids is called 'best'"),
         ("vae:riemannian lam=-1", "must be above 0"),
