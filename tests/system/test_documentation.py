@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 from folders import ROOT
 
+from tinycohort.augment.samplers.registry import SAMPLERS
+
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").rglob("*.md"))]
 FOLDERS = ("augment", "benchmarks", "classifiers", "datasets", "experiments", "tests")
 CODE = [path for folder in FOLDERS for path in (ROOT / folder).rglob("*.py")]
@@ -69,3 +71,10 @@ def test_every_page_can_be_found_from_the_readme():
 
 def test_the_readme_is_read_in_five_minutes():
     assert len((ROOT / "README.md").read_text(encoding="utf-8").splitlines()) <= 150
+
+
+def test_the_guide_explains_every_setting_of_a_sampler():
+    page = (ROOT / "docs/guide/fit-and-generate.md").read_text(encoding="utf-8")
+    table = page.partition("### Settings of samplers")[2].partition("\n## ")[0]
+    told = set(re.findall(r"`(\w+)`", "\n".join(line.split("|")[1] for line in table.splitlines() if line.startswith("| `"))))
+    assert told == {name for entry in SAMPLERS.values() for name in entry.settings}
