@@ -65,7 +65,8 @@ def _on_validation(result: Mapping[str, Any]) -> float | None:
 def read_tidy_results(folder: Path, classes: Sequence[str]) -> pd.DataFrame:
     """``tidy_results`` of a published study, from its ``results.csv``; a ``DataError`` if it is not that."""
     scores = [MAIN, VALIDATION, "roc_auc", *(f"{name}_{label}" for label in classes for name in PER_CLASS)]
-    return read_results(folder, texts=("method", "mode", "test_set"), numbers=("run", "n_test", "n_fitted_on", *scores))
+    numbers = ("run", "n_test", "n_fitted_on", *scores)
+    return read_results(folder, texts=("method", "mode", "test_set"), numbers=numbers, measured=EXPLAINED)
 
 
 def explained(results: pd.DataFrame, methods: Collection[str]) -> dict[str, set[float]]:

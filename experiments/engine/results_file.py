@@ -32,7 +32,9 @@ def provenance(run: Mapping[str, Any]) -> dict[str, str]:
     return {"configuration": run["configuration"][:_DIGITS], "versions": "; ".join(f"{name} {versions[name]}" for name in sorted(versions))}
 
 
-def read_results(folder: Path, *, texts: Iterable[str], numbers: Iterable[str], may_be_empty: Iterable[str] = ()) -> pd.DataFrame:
+def read_results(
+    folder: Path, *, texts: Iterable[str], numbers: Iterable[str], may_be_empty: Iterable[str] = (), measured: str = ""
+) -> pd.DataFrame:
     """The ``results.csv`` of a published study, every number to the digit.
 
     Parameters
@@ -42,6 +44,8 @@ def read_results(folder: Path, *, texts: Iterable[str], numbers: Iterable[str], 
         Columns that it must have, and that are read as such; every row has its texts.
     may_be_empty : iterable of str
         More texts, which a row may lack.
+    measured : str
+        Further columns whose names begin with it, as many as there are, are numbers too.
 
     Raises
     ------
@@ -61,7 +65,8 @@ def read_results(folder: Path, *, texts: Iterable[str], numbers: Iterable[str], 
     lacking = [name for name in (*texts, *numbers, *may_be_empty) if name not in results]
     if lacking:
         raise DataError(f"{path} has no column {', '.join(lacking)}, from which its table is made; publish the study anew.")
-    wrong = [name for name in numbers if not is_numeric_dtype(results[name])]
+    as_numbers = [*numbers, *(name for name in results if measured and str(name).startswith(measured))]
+    wrong = [name for name in as_numbers if not is_numeric_dtype(results[name])]
     wrong += [name for name in texts if results[name].isna().any()]
     if results.empty:
         raise DataError(f"{path} has no rows; restore it.")

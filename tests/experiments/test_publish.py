@@ -14,6 +14,7 @@ from tinycohort.datasets.common.errors import DataError, UsageError
 from tinycohort.experiments.augmentation_study import command as evaluate
 from tinycohort.experiments.augmentation_study.predictions import predictions_path, read_predictions
 from tinycohort.experiments.augmentation_study.report import write_report
+from tinycohort.experiments.augmentation_study.results import EXPLAINED
 from tinycohort.experiments.engine.results_file import PUBLISHED, is_published
 from tinycohort.experiments.engine.study_folder import all_runs, claim, configuration_digest, read_config, run_path
 from tinycohort.experiments.publish import publish
@@ -97,6 +98,17 @@ def test_an_altered_one_is_found(augment, published: Path, name: str, old: str, 
     assert augment("verify", published).code == 3
     if wrong == "results.csv":
         assert augment("report", published).code == 3
+
+
+def test_a_share_of_variance_that_is_no_number_is_damage(augment, published: Path):
+    path = published / "results.csv"
+    results = pd.read_csv(path, dtype=str, keep_default_na=False)
+    (column,) = [name for name in results if name.startswith(EXPLAINED)][:1]
+    results.loc[results[column] != "", column] = "\0" + ".5"
+    results.to_csv(path, index=False)
+    answer = augment("report", published)
+    assert answer.code == 3
+    assert column in answer.err
 
 
 def test_a_published_study_is_not_taken_up_again(augment, published: Path, study: Path, tmp_path: Path):
