@@ -42,9 +42,10 @@ ROOMS = {  # the packages of augment/ and datasets/, and the modules at their to
     "augment.geometry": {"augment.posterior"},
     "augment.samplers": {"augment.autoencoders", "augment.geometry", "augment.posterior", "augment.hmc", "augment.settings"},
     "augment.fitting": {"augment.samplers", "augment.geometry", "augment.autoencoders", "augment.networks", "augment.posterior"},
-    "augment.release": {"augment.fitting", "augment.samplers", "augment.autoencoders", "augment.posterior"},
+    "augment.detail": {"augment.fitting", "augment.settings"},
+    "augment.release": {"augment.detail", "augment.fitting", "augment.samplers", "augment.autoencoders", "augment.posterior"},
     "augment.commands": {
-        *("augment.release", "augment.fitting", "augment.samplers", "augment.geometry", "augment.autoencoders"),
+        *("augment.release", "augment.detail", "augment.fitting", "augment.samplers", "augment.geometry", "augment.autoencoders"),
         *("augment.settings", "augment.console"),
     },
     "datasets.common": set(),

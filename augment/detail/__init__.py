@@ -1,0 +1,1 @@
+"""What decoding loses, given back: registration, mosaics of several people's detail, and morphs of two."""

@@ -1,0 +1,154 @@
+"""Detail from several people: what decoding has lost of each, moved to a sample's anatomy, and put together so that nobody's prevails."""
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from typing import Annotated, Literal
+
+import torch
+from torch import Tensor
+
+from ...datasets.common.errors import UsageError
+from ..settings import Between, read_settings, settings_of
+from .donors import Donors
+from .partition import draw_partition, weights_of
+from .registration import jacobians, move, register
+
+AT_ONCE = 2**18  # voxels of samples that get their detail together: a progress bar moves, and memory stays small
+
+
+@dataclass(frozen=True)
+class Mosaic:
+    """How detail is put together.
+
+    Parameters
+    ----------
+    n_donors : int
+        People whose detail a sample gets, 2 or more.
+    choice : {"random", "near", "age"}
+        How they are chosen of the training people (``Donors.draw``).
+    pieces : int
+        How finely: independent values of the partition along the longest side, 2 or more.
+    share : float
+        The largest share of a sample's foreground that is one person's detail.
+    """
+
+    n_donors: int = 4
+    choice: Literal["random", "near", "age"] = "random"
+    pieces: int = 10
+    share: Annotated[float, Between(0, 1)] = 0.4
+
+    def __post_init__(self) -> None:
+        if self.pieces < 2:
+            raise UsageError(f"The setting pieces of the detail 'mosaic' is 2 or more, not {self.pieces}.")
+        if self.n_donors < 2:
+            raise UsageError(f"The setting n_donors of the detail 'mosaic' is 2 or more, not {self.n_donors}.")
+        if self.n_donors * self.share < 1:
+            raise UsageError(
+                f"{self.n_donors} donors cannot each have at most {self.share:.0%} of an image; raise n_donors or share of the detail "
+                "'mosaic'."
+            )
+
+    @classmethod
+    def parse(cls, text: str) -> "Mosaic":
+        """Read ``mosaic`` and any number of ``name=value``; raise a ``UsageError`` if it is none."""
+        name, *settings = text.split() or [""]
+        if name != NAME:
+            raise UsageError(f"There is no detail '{name}'; choose auto, none, or {NAME} and its settings.")
+        return cls(**read_settings(settings_of(cls), settings, f"the detail '{NAME}'"))
+
+    def __str__(self) -> str:
+        return " ".join([NAME, *(f"{name}={value}" for name, value in asdict(self).items())])
+
+
+NAME = "mosaic"
+
+
+@dataclass(frozen=True, eq=False)
+class Detailed:
+    """Samples with detail, and where it is from.
+
+    Parameters
+    ----------
+    pixels : torch.Tensor
+        ``(n, channels, ...)`` in [0, 1]; exactly 0 where the donors' background is.
+    donors : torch.Tensor
+        ``(n, k)``: rows of the donors.
+    shares : torch.Tensor
+        ``(n, k)``: what each has of the foreground.
+    smallest_jacobian : torch.Tensor
+        ``(n,)``: the least determinant of the displacements of a sample; above 0, because nothing folds.
+    """
+
+    pixels: Tensor
+    donors: Tensor
+    shares: Tensor
+    smallest_jacobian: Tensor
+
+
+@torch.no_grad()
+def add_detail(
+    mosaic: Mosaic, donors: Donors, decoded: Tensor, latents: Tensor, generator: torch.Generator, advance: Callable[[], None] = lambda: None
+) -> Detailed:
+    """Give samples the detail of several people each.
+
+    Parameters
+    ----------
+    mosaic : Mosaic
+    donors : Donors
+        On the device that computes.
+    decoded : torch.Tensor
+        ``(n, channels, ...)``: the samples as a model decodes them.
+    latents : torch.Tensor
+        ``(n, D)`` that they were decoded from.
+    generator : torch.Generator
+        On the CPU.
+    advance : callable
+        Called ``n_batches`` times.
+
+    Raises
+    ------
+    UsageError
+        If there are fewer people than a mosaic needs.
+    """
+    if donors.n_people < mosaic.n_donors:
+        raise UsageError(
+            f"The detail 'mosaic' takes {mosaic.n_donors} people for an image, and there are {donors.n_people}; lower n_donors, or "
+            "give --detail none."
+        )
+    device = donors.residuals.device
+    rows = donors.draw(latents, mosaic.n_donors, mosaic.choice, generator)
+    size = _batch_size(decoded)
+    parts = []
+    for part, of_part in zip(decoded.split(size), rows.split(size), strict=True):
+        # Drawn on the CPU, so that the processor is no part of the seed's meaning.
+        fields = draw_partition(len(part), mosaic.n_donors, part.shape[2:], mosaic.pieces, generator).to(device)
+        parts.append(_put_together(part.to(device), of_part, fields, donors, mosaic.share))
+        advance()
+    pixels, shares, smallest = (torch.cat(column).to(decoded.device) for column in zip(*parts, strict=True))
+    return Detailed(pixels, rows, shares, smallest)
+
+
+def n_batches(decoded: Tensor) -> int:
+    """How often ``add_detail`` calls ``advance``."""
+    return len(decoded.split(_batch_size(decoded)))
+
+
+def _batch_size(decoded: Tensor) -> int:
+    return max(1, AT_ONCE // decoded[0, 0].numel())
+
+
+def _put_together(decoded: Tensor, rows: Tensor, fields: Tensor, donors: Donors, bound: float) -> tuple[Tensor, Tensor, Tensor]:
+    """Samples ``(n, channels, ...)`` with detail, the donors' shares ``(n, k)``, and the smallest Jacobians ``(n,)``."""
+    residuals, foregrounds, smallest = [], [], []
+    for of_donor in rows.T:
+        displacements = register(donors.decoded[of_donor], decoded).displacements()
+        residuals.append(move(donors.residuals[of_donor], displacements))
+        foregrounds.append(move(donors.foreground[of_donor].float(), displacements)[:, 0])
+        smallest.append(jacobians(displacements).flatten(1).amin(1))
+    foreground = torch.stack(foregrounds, 1)
+    weights, shares = weights_of(fields, (foreground >= 0.5).any(1), bound)
+    # Where two people meet, their mean would be smoother than either: the weights' squares sum to 1, so that the variance stays.
+    of_detail = weights / weights.square().sum(1, keepdim=True).sqrt()
+    detail = sum(weight[:, None] * residual for weight, residual in zip(of_detail.unbind(1), residuals, strict=True))
+    there = (weights * foreground).sum(1, keepdim=True) >= 0.5
+    return (decoded + detail).clamp(0, 1) * there, shares, torch.stack(smallest).amin(0)

@@ -1,0 +1,76 @@
+"""Random smooth partitions of an image among several people, of whom none gets more than a share."""
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+HARDNESS = 12.0  # of the softmax: nearly every voxel is one person's
+_PATIENCE = 200  # rounds in which a share is brought below its bound; some ten suffice
+
+
+def draw_partition(n: int, n_parts: int, shape: Sequence[int], pieces: int, generator: torch.Generator) -> Tensor:
+    """Smooth random fields ``(n, n_parts, *shape)``, from which ``weights_of`` makes partitions.
+
+    Parameters
+    ----------
+    n, n_parts : int
+        Number of partitions, and of the parts of each.
+    shape : sequence of int
+        Shape of the image.
+    pieces : int
+        Independent values along the longest side, 2 or more: the more there are, the smaller the pieces of a part.
+    generator : torch.Generator
+        On the device where the fields shall be.
+    """
+    grid = tuple(max(2, round(pieces * side / max(shape))) for side in shape)
+    values = torch.randn((n, n_parts, *grid), generator=generator, device=generator.device)
+    return F.interpolate(values, tuple(shape), mode="bicubic" if len(shape) == 2 else "trilinear", align_corners=True)
+
+
+def weights_of(fields: Tensor, foreground: Tensor, bound: float) -> tuple[Tensor, Tensor]:
+    """How much each part has of each voxel, and of the whole.
+
+    Parameters
+    ----------
+    fields : torch.Tensor
+        ``(n, n_parts, *shape)``; where one is highest, its part has nearly all.
+    foreground : torch.Tensor
+        ``(n, *shape)`` of bool: the voxels that count.
+    bound : float
+        The largest share of the foreground that a part may have, at least 1 / n_parts.
+
+    Returns
+    -------
+    weights : torch.Tensor
+        ``(n, n_parts, *shape)``, which sum to 1 over the parts.
+    shares : torch.Tensor
+        ``(n, n_parts)`` of the foreground's weight, at most ``bound``.
+
+    Raises
+    ------
+    ValueError
+        If the bound is below an equal share.
+    """
+    n_parts = fields.shape[1]
+    if bound * n_parts < 1:
+        raise ValueError(f"{n_parts} parts cannot each have at most {bound} of the whole")
+    counted = foreground[:, None].flatten(2).to(fields.dtype)
+    logits = HARDNESS * fields.flatten(2)
+    weights, shares = _shared_out(logits, counted)
+    for _ in range(_PATIENCE):
+        if (shares <= bound).all():
+            break
+        # A little below, so that it ends.
+        logits = logits - (shares / (0.98 * bound)).clamp_min(1).log()[..., None]
+        weights, shares = _shared_out(logits, counted)
+    # Equal parts of every voxel always keep the bound: of a foreground that is smaller than a piece.
+    uneven = (shares > bound).any(1)
+    weights[uneven] = 1 / n_parts
+    return weights.view_as(fields), torch.where(uneven[:, None], 1 / n_parts, shares)
+
+
+def _shared_out(logits: Tensor, counted: Tensor) -> tuple[Tensor, Tensor]:
+    weights = logits.softmax(1)
+    return weights, (weights * counted).sum(2) / counted.sum(2).clamp_min(1)
