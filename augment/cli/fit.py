@@ -124,6 +124,14 @@ class FitRunOptions:
     """How the fit is run."""
 
     threads: Threads = None
+    keep_detail: Annotated[
+        bool,
+        typer.Option(
+            "--keep-detail",
+            help="Keep in the model's folder what decoding loses of the training images, so that `augment generate` draws detail without "
+            "them. They are personal data.",
+        ),
+    ] = False
     resume: Annotated[bool, typer.Option("--resume", help="Go on with a fit that was interrupted.")] = False
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would happen, and do nothing.")] = False
     force: Force = False
@@ -158,6 +166,7 @@ def fit_command(
             split_file=fitted_on.split,
             split_seed=fitted_on.split_seed,
             skull_stripped=fitted_on.skull_stripped,
+            keep_detail=run.keep_detail,
             command=command_line(),
         ),
         out,

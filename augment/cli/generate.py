@@ -59,6 +59,16 @@ class SamplerOptions:
         return found
 
 
+Detail = Annotated[
+    str,
+    typer.Option(
+        "--detail",
+        help="mosaic: what decoding loses is given back by several training people; with settings as 'mosaic n_donors=6 pieces=8'. none: "
+        "as decoded, blurred. auto: mosaic, where these people's images can be read and it passes the gate.",
+    ),
+]
+
+
 @dataclass(frozen=True)
 class WritingOptions:
     """What is written."""
@@ -79,6 +89,7 @@ def generate_command(
     gate: GateOptions,
     reading: ReadingOptions,
     models: Annotated[Path, typer.Option("--models", help="Folder of models, or one model.")] = Path("models"),
+    detail: Detail = "auto",
     data: DataMoved = None,
     device: Device = "cpu",
     threads: Threads = None,
@@ -101,6 +112,7 @@ def generate_command(
             balance=wanted.balance,
             sampler=sampler.sampler,
             sampler_settings=settings,
+            detail=detail,
             seed=wanted.seed,
             file_format=writing.file_format,
             moved=given_source(context),

@@ -14,8 +14,11 @@ from ...datasets.common.errors import DataError, UsageError
 from ...datasets.common.files import refuse_existing, whole_folder
 from ...datasets.readers import Source, read_cohort
 from ...datasets.splits import Split, split_cohort
-from ...datasets.transforms import require_memory
+from ...datasets.transforms import prepare, require_memory
 from .. import console
+from ..detail.donors import Donors
+from ..detail.kept import FILE as DETAIL
+from ..detail.kept import keep_donors
 from ..fitting.assessment import fit_warnings
 from ..fitting.figures import save_loss_curve
 from ..fitting.fit import Hooks, fit_class
@@ -26,6 +29,7 @@ from ..fitting.model_folders import is_model, model_folders
 from ..fitting.plan import FEWEST_IMAGES, FitPlan
 from ..fitting.settings import FitSettings
 from ..fitting.training import RESUME_POINT, Record
+from ..release.training_images import ages_of
 from .check import shapes_told
 from .show import show_laws
 
@@ -47,6 +51,8 @@ class FitRequest:
         Seed of a new split.
     skull_stripped : bool, optional
         Whether the images are, where the source does not say it.
+    keep_detail : bool
+        Keep in the models' folders what decoding loses of the training images, which is personal data.
     command : str
         Recorded in the models.
     """
@@ -57,6 +63,7 @@ class FitRequest:
     split_file: Path | None = None
     split_seed: int | None = None
     skull_stripped: bool | None = None
+    keep_detail: bool = False
     command: str = ""
 
 
@@ -108,7 +115,9 @@ def fit_models(
                 console.warn(f"{label}: {message}")
         elif not resume:
             shutil.rmtree(_unfinished(out, label), ignore_errors=True)
-        fitted[label] = done or _fit_one(plan, out, force=force, command=request.command)
+            if request.keep_detail and not (out / folder_name(label) / DETAIL).is_file():
+                console.warn(f"{label}: the model was fitted without --keep-detail, and keeps none; fit it anew with --force.")
+        fitted[label] = done or _fit_one(plan, out, force=force, request=request)
     return fitted
 
 
@@ -117,17 +126,20 @@ def folder_name(label: str) -> str:
     return re.sub(r"[^\w.-]", "_", label).lstrip(".") or "class"
 
 
-def _fit_one(plan: FitPlan, out: Path, *, force: bool, command: str) -> FittedModel:
+def _fit_one(plan: FitPlan, out: Path, *, force: bool, request: FitRequest) -> FittedModel:
     label, unfinished = plan.label, _unfinished(out, plan.label)
     with console.progress(f"fitting {label}", plan.schedule.epochs) as advance:
 
         def on_epoch(record: Record) -> None:
             advance(f"loss {record['train_loss']:.1f}, validation {record['validation_loss']:.1f}")
 
-        model = fit_class(plan, resume_folder=unfinished, command=command, hooks=Hooks(on_epoch=on_epoch, on_warning=console.warn))
+        model = fit_class(plan, resume_folder=unfinished, command=request.command, hooks=Hooks(on_epoch=on_epoch, on_warning=console.warn))
     with whole_folder(out / folder_name(label), force=force) as folder:
         save_loss_curve(folder / "loss.png", model.history, model.config.diagnostics["best_epoch"])
-        (folder / "README.md").write_text(model_card(model, fit_warnings(model.config.diagnostics, plan.settings)), encoding="utf-8")
+        warnings = fit_warnings(model.config.diagnostics, plan.settings)
+        (folder / "README.md").write_text(model_card(model, warnings, keeps_detail=request.keep_detail), encoding="utf-8")
+        if request.keep_detail:
+            keep_donors(_donors(model, plan), folder)
         model.save(folder)  # last, because it seals the folder
     shutil.rmtree(unfinished, ignore_errors=True)
     found = model.config.diagnostics
@@ -138,6 +150,12 @@ def _fit_one(plan: FitPlan, out: Path, *, force: bool, command: str) -> FittedMo
     )
     show_laws(model)
     return model
+
+
+def _donors(model: FittedModel, plan: FitPlan) -> Donors:
+    training = plan.sides["train"]
+    images = prepare(training, plan.settings.preparation, like=plan.space)
+    return Donors.of(model, images.pixels, training.people, ages_of(training.table))
 
 
 def _unfinished(out: Path, label: str) -> Path:

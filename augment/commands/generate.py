@@ -10,22 +10,28 @@ import numpy as np
 import torch
 
 from ...datasets.common.compute import choose_device
-from ...datasets.common.errors import DataError, TinycohortError, UsageError
+from ...datasets.common.errors import DataError, GateError, TinycohortError, UsageError
 from ...datasets.common.files import named
 from ...datasets.readers import read_cohort
-from ...datasets.transforms import prepare
+from ...datasets.transforms import Images, prepare
 from .. import console
+from ..detail.donors import Donors
+from ..detail.kept import kept_donors
+from ..detail.mosaic import NAME as MOSAIC
+from ..detail.mosaic import Detail, Mosaic
 from ..fitting.model import FittedModel
-from ..fitting.model_config import poor_fit_warnings
-from ..fitting.model_folders import load_models
+from ..fitting.model_config import ModelConfig, poor_fit_warnings
+from ..fitting.model_folders import load_models, model_folders
 from ..release.gate import Gate, ScreeningRecord
 from ..release.generation import Generated, generate_class, top_up
 from ..release.image_files import Format
 from ..release.screening import Screen, screen_of
 from ..release.synthetic_cohort import refuse_occupied, write_cohort
-from ..release.training_images import TrainingImages
+from ..release.training_images import TrainingImages, ages_of
 from ..samplers.manifold import HOLDS
-from ..samplers.registry import DEFAULT_SAMPLER
+from ..samplers.registry import DEFAULT_SAMPLER, SAMPLERS
+
+NO_DETAIL, AUTO_DETAIL = "none", "auto"
 
 
 @dataclass(frozen=True)
@@ -44,6 +50,9 @@ class GenerationRequest:
         Only as many as each class lacks beside its real training images.
     sampler, sampler_settings
         A key of ``SAMPLERS``, or ``auto``, and what is set of it.
+    detail : str
+        What gives images that which decoding loses: ``none``, ``mosaic`` with its settings, or ``auto``, the mosaic where its donors can be
+        read, the sampler's images are not those of the paper, and the gate lets it pass.
     seed : int
     file_format : {"nifti", "png", "npz"}, optional
         By default as the source.
@@ -65,6 +74,7 @@ class GenerationRequest:
     balance: bool = False
     sampler: str = DEFAULT_SAMPLER
     sampler_settings: Mapping[str, Any] = field(default_factory=dict)
+    detail: str = AUTO_DETAIL
     seed: int = 0
     file_format: Format | None = None
     moved: Mapping[str, Any] = field(default_factory=dict)
@@ -76,6 +86,8 @@ class GenerationRequest:
     def __post_init__(self) -> None:
         if self.n is not None and self.n < 1:
             raise UsageError(f"-n must be 1 or more, not {self.n}.")
+        if self.detail not in (NO_DETAIL, AUTO_DETAIL):
+            Mosaic.parse(self.detail)
 
 
 def generate_cohort(request: GenerationRequest, out: Path, *, force: bool = False) -> list[Generated]:
@@ -100,9 +112,21 @@ def generate_cohort(request: GenerationRequest, out: Path, *, force: bool = Fals
     if request.file_format == "png" and any(len(model.config.space.shape) == 3 for model in models.values()):
         raise UsageError("Volumes cannot be written as PNG; choose --format nifti or npz.")
     wanted = _wanted(request, models)
-    training = {label: _training_images(models[label], request.moved) for label in wanted}
+    known = _known_people(request, {label: models[label] for label in wanted})
+    training = {label: None if people is None else people.training for label, people in known.items()}
     screens = {label: screen_of(models[label], training[label], request.gate, n=count) for label, count in wanted.items()}
-    generated = [_generate_one(models[label], count, request, place, screens[label]) for label, count in wanted.items()]
+
+    def draw(details: Mapping[str, Detail]) -> list[Generated]:
+        return [_generate_one(models[label], n, request, place, screens[label], details.get(label)) for label, n in wanted.items()]
+
+    details = _details(request, known)
+    try:
+        generated = draw(details)
+    except GateError as error:
+        if not details or request.detail != AUTO_DETAIL:
+            raise
+        console.warn(f"Images with detail do not pass the gate, and are drawn as they are decoded: {error}")
+        generated = draw({})
     generated = [_measured(part, training[part.label]) for part in generated]
     screening = ScreeningRecord(
         looked_at={label: screen.looked_at for label, screen in screens.items()},
@@ -125,6 +149,7 @@ def generate_cohort(request: GenerationRequest, out: Path, *, force: bool = Fals
         refused = [f"{count} as {reason}" for reason, count in part.refused.items()]
         found = f"refused and drawn again: {', '.join(refused)}" if refused else "none refused"
         console.say(f"{part.label}: drawn images were compared with {screens[part.label].looked_at}; {found}.")
+        console.say(f"{part.label}: {_detail_told(part)}")
     console.say(f"Wrote {sum(len(part.images) for part in generated)} synthetic images to {out}.")
     return generated
 
@@ -143,7 +168,76 @@ def _wanted(request: GenerationRequest, models: Mapping[str, FittedModel]) -> di
     return wanted
 
 
-def _generate_one(model: FittedModel, n: int, request: GenerationRequest, device: torch.device, screen: Screen) -> Generated:
+@dataclass(frozen=True, eq=False)
+class KnownPeople:
+    """The people that a model was trained on, as images to compare with and as donors of detail."""
+
+    training: TrainingImages
+    donors: Donors
+
+
+def _known_people(request: GenerationRequest, models: Mapping[str, FittedModel]) -> dict[str, KnownPeople | None]:
+    """By class those whose images can be read again, or are kept in the model's folder."""
+    folders = {ModelConfig.read(folder).label: folder for folder in model_folders(request.models)}
+    found: dict[str, KnownPeople | None] = {}
+    for label, model in models.items():
+        try:
+            training = _read_again(model, request.moved)
+        except (TinycohortError, OSError, TypeError) as error:
+            donors = kept_donors(model, folders[label])
+            if donors is None:
+                found[label] = None
+                console.warn(
+                    f"{label}: the training images cannot be read again ({error}); no distances to them are given, "
+                    "and copies of them are not seen, but by latents. Name them with --data (and --table)."
+                )
+            else:
+                found[label] = KnownPeople(TrainingImages(Images(donors.images, model.config.space), donors.people, None), donors)
+        else:
+            found[label] = KnownPeople(training, Donors.of(model, training.images.pixels, training.people, training.age))
+    return found
+
+
+def _details(request: GenerationRequest, known: Mapping[str, KnownPeople | None]) -> dict[str, Detail]:
+    """By class what gives its images detail: of all classes or of none, because sharpness must not tell a class.
+
+    Raises
+    ------
+    UsageError
+        If a mosaic is asked for, and the people of a class are not known.
+    """
+    asked = request.detail != AUTO_DETAIL
+    as_published = request.sampler in SAMPLERS and SAMPLERS[request.sampler].as_published
+    if request.detail == NO_DETAIL or (as_published and not asked):
+        return {}
+    mosaic = Mosaic.parse(request.detail if asked else MOSAIC)
+    people = {label: known_people for label, known_people in known.items() if known_people is not None}
+    if lacking := [label for label in known if label not in people]:
+        told = f"Detail is that of the training people, and those of {', '.join(lacking)} cannot be read"
+        if asked:
+            raise UsageError(f"{told}; name them with --data, or fit with --keep-detail, or give --detail none.")
+        console.warn(f"{told}: all images are drawn as they are decoded, blurred. Name them with --data, or fit with --keep-detail.")
+        return {}
+    few = [label for label, found in people.items() if found.donors.n_people < mosaic.n_donors]
+    if few and not asked:
+        console.warn(f"{', '.join(few)}: fewer than {mosaic.n_donors} training people to take detail from; images are as they are decoded.")
+        return {}
+    return {label: Detail(mosaic, found.donors, partial(console.progress, f"detail of {label}")) for label, found in people.items()}
+
+
+def _detail_told(part: Generated) -> str:
+    found = part.detail
+    if found is None:
+        return "images are as the model decodes them (--detail none)."
+    return (
+        f"every image has the detail of {found.shares.shape[1]} training people, of one at most {found.shares.max():.0%} "
+        f"(--detail {found.made.split()[0]}); the smallest Jacobian of what moved it is {found.smallest_jacobian:.2f}."
+    )
+
+
+def _generate_one(
+    model: FittedModel, n: int, request: GenerationRequest, device: torch.device, screen: Screen, detail: Detail | None
+) -> Generated:
     label = model.config.label
     progress = partial(console.progress, f"sampling {label}")
     part = generate_class(
@@ -154,6 +248,7 @@ def _generate_one(model: FittedModel, n: int, request: GenerationRequest, device
         device=device,
         progress=progress,
         screen=screen,
+        detail=detail,
         **request.sampler_settings,
     )
     for message in [*poor_fit_warnings(model.config.diagnostics), *part.diagnostics.warnings()]:
@@ -166,22 +261,14 @@ def _measured(part: Generated, training: TrainingImages | None) -> Generated:
     return part if training is None else replace(part, nearest=training.nearest(part.images))
 
 
-def _training_images(model: FittedModel, moved: Mapping[str, Any]) -> TrainingImages | None:
-    """The images that a model was trained on, read again, with their participants; ``None`` if they cannot be had."""
-    label = model.config.label
-    try:
-        cohort = read_cohort(model.config.source(moved))
-        members = cohort.of_class(label)
-        members = members.of_participants([p for p in members.table["participant_id"] if model.config.participants.trained_on(p)])
-        if len(members) != model.config.data["n_train"]:
-            raise DataError(f"{len(members)} of the {model.config.data['n_train']} images are there")
-        return TrainingImages(prepare(members, model.config.preparation), tuple(members.people))
-    except (TinycohortError, OSError, TypeError) as error:
-        console.warn(
-            f"{label}: the training images cannot be read again ({error}); no distances to them are given, "
-            "and copies of them are not seen, but by latents. Name them with --data (and --table)."
-        )
-        return None
+def _read_again(model: FittedModel, moved: Mapping[str, Any]) -> TrainingImages:
+    """The images that a model was trained on; raise a ``TinycohortError``, ``OSError`` or ``TypeError`` if they cannot be had."""
+    cohort = read_cohort(model.config.source(moved))
+    members = cohort.of_class(model.config.label)
+    members = members.of_participants([p for p in members.table["participant_id"] if model.config.participants.trained_on(p)])
+    if len(members) != model.config.data["n_train"]:
+        raise DataError(f"{len(members)} of the {model.config.data['n_train']} images are there")
+    return TrainingImages(prepare(members, model.config.preparation), tuple(members.people), ages_of(members.table))
 
 
 def _show_sampling(generated: Sequence[Generated], models: Mapping[str, FittedModel]) -> None:

@@ -1,6 +1,7 @@
 """Detail from several people: what decoding has lost of each, moved to a sample's anatomy, and put together so that nobody's prevails."""
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass
 from typing import Annotated, Literal
 
@@ -14,6 +15,13 @@ from .partition import draw_partition, weights_of
 from .registration import jacobians, move, register
 
 AT_ONCE = 2**18  # voxels of samples that get their detail together: a progress bar moves, and memory stays small
+
+
+Progress = Callable[[int], AbstractContextManager[Callable[[], None]]]
+
+
+def _quietly() -> None:
+    pass
 
 
 @dataclass(frozen=True)
@@ -34,7 +42,7 @@ class Mosaic:
 
     n_donors: int = 4
     choice: Literal["random", "near", "age"] = "random"
-    pieces: int = 10
+    pieces: int = 6
     share: Annotated[float, Between(0, 1)] = 0.4
 
     def __post_init__(self) -> None:
@@ -85,9 +93,32 @@ class Detailed:
     smallest_jacobian: Tensor
 
 
+@dataclass(frozen=True, eq=False)
+class Detail:
+    """A mosaic and the people whom it is made of: what gives a model's samples their detail.
+
+    Parameters
+    ----------
+    mosaic : Mosaic
+    donors : Donors
+        Of the model's training side.
+    progress : callable
+        From the number of batches, a context that gives a function to be called after each.
+    """
+
+    mosaic: Mosaic
+    donors: Donors
+    progress: Progress = lambda n: nullcontext(_quietly)
+
+    def __call__(self, decoded: Tensor, latents: Tensor, generator: torch.Generator, device: torch.device) -> Detailed:
+        """Samples ``(n, channels, ...)``, decoded from ``latents`` ``(n, D)``, with detail; computed on ``device``."""
+        with self.progress(n_batches(decoded)) as advance:
+            return add_detail(self.mosaic, self.donors.to(device), decoded, latents, generator, advance)
+
+
 @torch.no_grad()
 def add_detail(
-    mosaic: Mosaic, donors: Donors, decoded: Tensor, latents: Tensor, generator: torch.Generator, advance: Callable[[], None] = lambda: None
+    mosaic: Mosaic, donors: Donors, decoded: Tensor, latents: Tensor, generator: torch.Generator, advance: Callable[[], None] = _quietly
 ) -> Detailed:
     """Give samples the detail of several people each.
 

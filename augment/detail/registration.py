@@ -17,7 +17,7 @@ from torch import Tensor
 
 KNOTS = 10  # along the longest side
 LONGEST_SIDE = {2: 48, 3: 32}  # voxels of the smaller image
-N_STEPS = 40  # of Adam
+N_STEPS = 20  # of Adam
 LEARNING_RATE = 0.05  # distances between knots
 STIFFNESS = 2.0  # of the mean squared strain, against the squared difference of the images as a share of their variance
 N_SQUARINGS = 6

@@ -141,7 +141,7 @@ class FittedModel:
 
         ``files.whole_folder`` makes the writing whole.
         """
-        _write_tensors(folder / "model.safetensors", self.autoencoder.state_dict())
+        write_tensors(folder / "model.safetensors", self.autoencoder.state_dict())
         latents = {"codes": self.codes}
         if self.posterior is not None:
             latents["log_var"] = self.posterior.log_var
@@ -149,11 +149,11 @@ class FittedModel:
                 latents["mean"] = self.posterior.mean
         if self.person is not None:
             latents["person"] = self.person
-        _write_tensors(folder / "latents.safetensors", latents)
+        write_tensors(folder / "latents.safetensors", latents)
         if self.metric is not None:
             values = {"rho": repr(self.metric.rho), "lam": repr(self.metric.lam), "tau": repr(self.metric.tau)}
             arrays = {"centroids": self.metric.centroids, "precisions": self.metric.precisions}
-            _write_tensors(folder / "metric.safetensors", arrays, values)
+            write_tensors(folder / "metric.safetensors", arrays, values)
         self.history.to_csv(folder / "history.csv", index=False)
         (folder / "config.json").write_text(json.dumps(self.config.as_json(), indent=2) + "\n", encoding="utf-8")
         seal(folder)
@@ -197,7 +197,7 @@ def decode(autoencoder: Autoencoder, z: Tensor, batch_size: int = 64) -> Tensor:
     return torch.cat(in_batches(autoencoder.decode, z, batch_size))
 
 
-def _write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: dict[str, str] | None = None) -> None:
+def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: dict[str, str] | None = None) -> None:
     """As safetensors; by way of Python, which tells a full disk as an ``OSError``."""
     path.write_bytes(_in_order(save({name: value.contiguous() for name, value in tensors.items()}, metadata)))
 

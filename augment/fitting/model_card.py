@@ -4,7 +4,7 @@ from ..samplers.law_scores import COLUMNS
 from .model import FittedModel
 
 
-def model_card(model: FittedModel, warnings: list[str]) -> str:
+def model_card(model: FittedModel, warnings: list[str], *, keeps_detail: bool = False) -> str:
     """Markdown of a fitted model's card.
 
     Parameters
@@ -13,6 +13,8 @@ def model_card(model: FittedModel, warnings: list[str]) -> str:
         As it will be saved.
     warnings : list of str
         What the fit warned of.
+    keeps_detail : bool
+        Whether the folder holds what decoding loses of the training images.
     """
     config, data, found = model.config, model.config.data, model.config.diagnostics
     shape = " x ".join(map(str, config.space.shape))
@@ -36,6 +38,12 @@ def model_card(model: FittedModel, warnings: list[str]) -> str:
     scores = model.law_scores
     laws = "\n".join(f"| {' | '.join(row)} |" for row in (COLUMNS, ("---",) * len(COLUMNS), *scores.rows()))
     promise = f"`riemannian` is {scores.promise}.\n" if scores.promise else ""
+    detail = (
+        "\n- `detail.safetensors` holds what decoding loses of each training image (--keep-detail): with the model it gives these images\n"
+        "  back, to the voxel. Keep this folder where the images may be kept, and nowhere else."
+        if keeps_detail
+        else ""
+    )
     noted = "\n".join(f"- {warning}" for warning in warnings) or "- none"
     return f"""# {config.label}: a generative model of {data["name"]}
 
@@ -63,7 +71,7 @@ better). `--sampler auto` draws from {scores.sentence}.
 - Split: {config.split["digest"][:16]} (seed {config.split["seed"]}).
   Never test a classifier on participants that this model was trained on or selected by.
 - `config.json` holds salted hashes of the participants, `latents.safetensors` one code an image: pseudonymous, not anonymous. The folder
-  stays personal data wherever the source is.
+  stays personal data wherever the source is.{detail}
 
 ## Use and limits
 Made to enlarge the training set of a classifier, and to study generative models. Not for diagnosis. It knows only the variation of

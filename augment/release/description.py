@@ -43,6 +43,8 @@ class ClassRecord:
         The sampler's diagnostics, and why ``auto`` chose it.
     warnings : list of str
         Warnings of the fit and of the sampler.
+    detail : dict
+        How the images got what decoding loses, the largest share of one person in it, and the smallest Jacobian; empty for none.
     """
 
     n: int
@@ -56,6 +58,7 @@ class ClassRecord:
     model_versions: dict[str, Any] = field(default_factory=dict)
     sampling: dict[str, Any] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
+    detail: dict[str, Any] = field(default_factory=dict)
 
     @classmethod
     def of(cls, part: Generated, model: FittedModel) -> "ClassRecord":
@@ -73,6 +76,7 @@ class ClassRecord:
             model_versions=config.versions,
             sampling=part.diagnostics.as_dict() | ({"auto": part.law} if part.law else {}),
             warnings=[*poor_fit_warnings(config.diagnostics), *part.diagnostics.warnings()],
+            detail={} if part.detail is None else part.detail.as_json(),
         )
 
     @classmethod

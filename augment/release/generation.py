@@ -12,6 +12,7 @@ from ...datasets.common.errors import UsageError
 from ...datasets.common.seeds import derived_seed, seeded_generator
 from ...datasets.transforms import Images
 from ..autoencoders import GaussianAutoencoder
+from ..detail.mosaic import Detail, Detailed
 from ..fitting.model import FittedModel, decode
 from ..samplers.diagnostics import Diagnostics
 from ..samplers.latents import Sampler
@@ -25,6 +26,38 @@ SamplingProgress = Callable[[int], AbstractContextManager[Callable[[], None]]]
 @contextmanager
 def _unseen(_n_steps: int) -> Iterator[Callable[[], None]]:
     yield lambda: None
+
+
+@dataclass(frozen=True, eq=False)
+class DetailRecord:
+    """Whose detail images have.
+
+    Parameters
+    ----------
+    made : str
+        How, as ``--detail`` says it.
+    people : tuple of tuple of str
+        Of each image, the people whose detail it has.
+    shares : torch.Tensor
+        ``(n, k)``: what each has of the image's foreground.
+    smallest_jacobian : float
+        The least determinant of all displacements; above 0, because nothing folds.
+    """
+
+    made: str
+    people: tuple[tuple[str, ...], ...]
+    shares: Tensor
+    smallest_jacobian: float
+
+    @classmethod
+    def of(cls, detail: Detail, found: Detailed) -> "DetailRecord":
+        """The record of samples and what gave them their detail."""
+        people = tuple(tuple(detail.donors.people[row] for row in rows) for rows in found.donors.tolist())
+        return cls(str(detail.mosaic), people, found.shares, float(found.smallest_jacobian.min()))
+
+    def as_json(self) -> dict[str, Any]:
+        """Plain values, which name nobody."""
+        return {"made": self.made, "largest_share": float(self.shares.max()), "smallest_jacobian": self.smallest_jacobian}
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,6 +84,8 @@ class Generated:
         Why ``auto`` chose the sampler; empty where it was named.
     nearest : Nearest, optional
         How close the images come to those that the model was trained on, where these are known.
+    detail : DetailRecord, optional
+        Whose detail they have; none is as the model decodes them.
     """
 
     label: str
@@ -62,6 +97,7 @@ class Generated:
     refused: Mapping[str, int] = field(default_factory=dict)
     law: str = ""
     nearest: Nearest | None = None
+    detail: DetailRecord | None = None
 
     @property
     def drawn(self) -> int:
@@ -94,6 +130,7 @@ def generate_class(
     device: torch.device | None = None,
     progress: SamplingProgress = _unseen,
     screen: RefusedRows | None = None,
+    detail: Detail | None = None,
     **settings: Any,
 ) -> Generated:
     """Draw ``n`` images of a model's class.
@@ -115,6 +152,8 @@ def generate_class(
     screen : callable, optional
         From images and their latents, why some are refused, by row. Others are drawn in their place, in further rounds; the first
         round, which the diagnostics describe, is what is drawn without a screen.
+    detail : Detail, optional
+        Gives images what decoding loses; the latents are those that are drawn without it.
     **settings
         Settings of the sampler.
 
@@ -129,19 +168,26 @@ def generate_class(
     _require_some(n)
     fitted = build_sampler(model, sampler, seed=seed, **settings)
 
-    def draw(*round_: int, n: int) -> tuple[Tensor, Tensor, Diagnostics]:
+    def draw(*round_: int, n: int) -> tuple[tuple[Tensor, ...], Diagnostics]:
         latents, diagnostics = _sample(model, fitted, n, seeded_generator(seed, label, fitted.name, *round_), progress)
         pixels = decode(model.autoencoder.to(place), latents.to(place)).cpu()
         model.autoencoder.cpu()
-        return pixels, latents, diagnostics
+        if detail is None:
+            return (pixels, latents), diagnostics
+        found = detail(pixels, latents, seeded_generator(seed, label, fitted.name, "detail", *round_), place)
+        return (found.pixels, latents, found.donors, found.shares, found.smallest_jacobian), diagnostics
 
-    pixels, latents, diagnostics = draw(n=n)
+    drawn, diagnostics = draw(n=n)
     refused: Mapping[str, int] = {}
     if screen is not None:
-        latents = latents.clone()  # which may be a view of what the sampler was fitted on
-        refused = replace_refused(pixels, latents, lambda round_, size: draw(round_, n=size)[:2], screen, model, fitted)
+        # Latents may be a view of what the sampler was fitted on.
+        drawn = (drawn[0], drawn[1].clone(), *drawn[2:])
+        refused = replace_refused(drawn, lambda round_, size: draw(round_, n=size)[0], screen, model, fitted)
+    pixels, latents, *of_detail = drawn
+    record = None if detail is None else DetailRecord.of(detail, Detailed(pixels, *of_detail))
     law = model.law_scores.sentence if sampler == AUTO else ""
-    return Generated(label, Images(pixels, model.config.space), latents, diagnostics, seed, model.digest, refused, law)
+    images = Images(pixels, model.config.space)
+    return Generated(label, images, latents, diagnostics, seed, model.digest, refused, law, detail=record)
 
 
 def draw_latents(

@@ -26,6 +26,9 @@ MEANINGS = {
     "nearest_training_distance": {
         "Description": "Root-mean-square difference over voxels, images in [0, 1], to the nearest image that the model was trained on"
     },
+    "largest_donor_share": {
+        "Description": "The largest share of the image's foreground whose detail is one training person's; n/a where detail is the model's"
+    },
 }
 REASON = {"reason": {"Description": "Why the gate has set the image aside"}}
 
@@ -43,7 +46,9 @@ def write_table(folder: Path, parts: Sequence[Generated], configs: Sequence[Mode
     class_columns = ["label", *_source_columns(configs)]
     rows = []
     for part in parts:
-        distances = ["n/a"] * len(part.images) if part.nearest is None else [f"{distance:.6f}" for distance in part.nearest.distances]
+        unknown = ["n/a"] * len(part.images)
+        distances = unknown if part.nearest is None else [f"{distance:.6f}" for distance in part.nearest.distances]
+        shares = unknown if part.detail is None else [f"{share:.3f}" for share in part.detail.shares.amax(1).tolist()]
         rows += [
             {
                 "participant_id": name,
@@ -53,8 +58,9 @@ def write_table(folder: Path, parts: Sequence[Generated], configs: Sequence[Mode
                 "sampler": part.diagnostics.sampler,
                 "model": part.model_digest[:DIGITS_OF_MODEL],
                 "nearest_training_distance": distance,
+                "largest_donor_share": share,
             }
-            for name, distance in zip(ids[part.label], distances, strict=True)
+            for name, distance, share in zip(ids[part.label], distances, shares, strict=True)
         ]
     save_table(folder, pd.DataFrame(rows))
     told = {name: {"Description": "The class, in the source's own column"} for name in class_columns[1:]}
@@ -62,14 +68,25 @@ def write_table(folder: Path, parts: Sequence[Generated], configs: Sequence[Mode
 
 
 def nearest_table(parts: Sequence[Generated], ids: Mapping[str, Sequence[str]]) -> pd.DataFrame:
-    """A row an image whose model's training images are known: how far the nearest is, and whose. It names patients."""
+    """A row an image whose model's training images are known: how far the nearest is, whose, and whose detail it has. It names patients."""
     rows = [
-        {"participant_id": name, "label": part.label, "distance": float(distance), "nearest_training_participant": patient}
+        {"participant_id": name, "label": part.label, "distance": float(distance), "nearest_training_participant": patient} | donors
         for part in parts
         if part.nearest is not None
-        for name, distance, patient in zip(ids[part.label], part.nearest.distances, part.nearest.participants, strict=True)
+        for name, distance, patient, donors in zip(
+            ids[part.label], part.nearest.distances, part.nearest.participants, _donors_told(part), strict=True
+        )
     ]
     return pd.DataFrame(rows)
+
+
+def _donors_told(part: Generated) -> list[dict[str, str]]:
+    """Of each image, the people whose detail it has, and what share of its foreground: ``P07 0.38; P12 0.31``."""
+    if part.detail is None:
+        return [{} for _ in range(len(part.images))]
+    rows = zip(part.detail.people, part.detail.shares.tolist(), strict=True)
+    told = ("; ".join(f"{name} {share:.3f}" for name, share in zip(people, shares, strict=True)) for people, shares in rows)
+    return [{"donors": text} for text in told]
 
 
 def load_table(folder: Path) -> pd.DataFrame:

@@ -18,18 +18,19 @@ TOLERATED_SHARE = 0.5  # of the draws, that may be refused
 FEWEST_A_ROUND = 16  # for one more image, whole chains are run: some to spare cost hardly more, and may save another round
 
 RefusedRows = Callable[[Tensor, Tensor], Mapping[int, str]]  # from images and latents; a screening.Screen is one
-Draw = Callable[[int, int], tuple[Tensor, Tensor]]
+Draw = Callable[[int, int], tuple[Tensor, ...]]
 
 
-def replace_refused(pixels: Tensor, latents: Tensor, draw: Draw, screen: RefusedRows, model: FittedModel, law: Sampler) -> Counter[str]:
+def replace_refused(drawn: tuple[Tensor, ...], draw: Draw, screen: RefusedRows, model: FittedModel, law: Sampler) -> Counter[str]:
     """Put other draws, in place, where a screen refuses an image; what is kept stays where it is.
 
     Parameters
     ----------
-    pixels, latents : torch.Tensor
-        The first round: images ``(n, 1, ...)`` and the latents ``(n, D)`` that they were decoded from. Both are changed.
+    drawn : tuple of torch.Tensor
+        The first round: images ``(n, 1, ...)``, the latents ``(n, D)`` that they were decoded from, and whatever else there is of each
+        image, row for row. All are changed.
     draw : callable
-        From the number of a further round, 1 and up, and a size, so many images and latents.
+        From the number of a further round, 1 and up, and a size, so many of the same.
     screen : callable
         From images and latents, why some are refused, by row.
     model, law
@@ -46,20 +47,21 @@ def replace_refused(pixels: Tensor, latents: Tensor, draw: Draw, screen: Refused
     GateError
         If more than half are refused, of 200 or more.
     """
-    n = len(pixels)
-    reasons = screen(pixels, latents)
+    n = len(drawn[0])
+    reasons = screen(*drawn[:2])
     refused, lacking = Counter(reasons.values()), sorted(reasons)
     for round_ in itertools.count(1):
-        drawn = n - len(lacking) + refused.total()
-        if drawn >= ENOUGH_DRAWS and refused.total() > TOLERATED_SHARE * drawn:
-            raise GateError(_too_many(refused, drawn, model, law))
+        n_drawn = n - len(lacking) + refused.total()
+        if n_drawn >= ENOUGH_DRAWS and refused.total() > TOLERATED_SHARE * n_drawn:
+            raise GateError(_too_many(refused, n_drawn, model, law))
         if not lacking:
             break
-        more = draw(round_, _size_of_round(len(lacking), drawn, refused.total()))
-        reasons = screen(*more)
+        more = draw(round_, _size_of_round(len(lacking), n_drawn, refused.total()))
+        reasons = screen(*more[:2])
         kept = [row for row in range(len(more[0])) if row not in reasons][: len(lacking)]
         filled, lacking = lacking[: len(kept)], lacking[len(kept) :]
-        pixels[filled], latents[filled] = (part[kept] for part in more)
+        for part, of_more in zip(drawn, more, strict=True):
+            part[filled] = of_more[kept]
         n_seen = len(more[0]) if lacking else kept[-1] + 1
         refused.update(reason for row, reason in reasons.items() if row < n_seen)
     return refused

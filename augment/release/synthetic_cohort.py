@@ -231,7 +231,7 @@ def _folder_of(path: str) -> Path:
 
 
 def _readme(parts: Sequence[Generated], source: str) -> str:
-    lines = [f"- {part.label}: sampler {part.diagnostics.sampler}" for part in parts]
+    lines = [f"- {part.label}: sampler {part.diagnostics.sampler}, detail {part.detail.made if part.detail else 'none'}" for part in parts]
     return (
         f"Every image here is synthetic: drawn by tinycohort from models trained on {source}. There are no such people.\n\n"
         + "\n".join(lines)

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 
 from ...datasets.transforms import Images
@@ -19,12 +20,21 @@ class Nearest:
 
 @dataclass(frozen=True, eq=False)
 class TrainingImages:
-    """Images ``(m, 1, ...)`` that a model was trained on, and whose each is."""
+    """Images ``(m, 1, ...)`` that a model was trained on, whose each is, and the people's ages if all are known."""
 
     images: Images
     people: tuple[str, ...]
+    age: tuple[float, ...] | None = None
 
     def nearest(self, images: Images) -> Nearest:
         """The nearest of these to each of ``images``."""
         distances, rows = nearest_images(images.pixels, self.images.pixels)
         return Nearest(distances, tuple(self.people[row] for row in rows))
+
+
+def ages_of(table: pd.DataFrame) -> tuple[float, ...] | None:
+    """The ages in the rows of a cohort's table, if all are known."""
+    if "age" not in table:
+        return None
+    ages = pd.to_numeric(table["age"], errors="coerce")
+    return None if ages.isna().any() else tuple(ages.astype(float))

@@ -29,6 +29,8 @@ class Entry:
         What an autoencoder must be.
     in_metric : bool
         Whether it looks at the metric of the posteriors, so that the metric's settings are settings of it too.
+    as_published : bool
+        Whether its images are the paper's, to which nothing is added unless it is asked for.
     """
 
     fit: Callable[..., Sampler]
@@ -36,6 +38,7 @@ class Entry:
     source: str
     needs: type = Autoencoder
     in_metric: bool = False
+    as_published: bool = False
 
     @cached_property
     def settings(self) -> Settings:
@@ -65,6 +68,7 @@ SAMPLERS: dict[str, Entry] = {
         "Chadebec and Allassonniere 2022",
         GaussianAutoencoder,
         in_metric=True,
+        as_published=True,
     ),
     "riemannian-released": Entry(
         fits.riemannian_released,
@@ -72,6 +76,7 @@ SAMPLERS: dict[str, Entry] = {
         "Chadebec and Allassonniere 2022, their code",
         GaussianAutoencoder,
         in_metric=True,
+        as_published=True,
     ),
     "normal": Entry(fits.normal, "N(0, I)", "Kingma and Welling 2014"),
     "gmm": Entry(fits.gmm, "mixture of 10 Gaussians fitted on the codes", "Ghosh et al. 2020"),
