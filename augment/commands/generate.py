@@ -184,7 +184,7 @@ def _known_people(request: GenerationRequest, models: Mapping[str, FittedModel])
         try:
             training = _read_again(model, request.moved)
         except (TinycohortError, OSError, TypeError) as error:
-            donors = kept_donors(model, folders[label])
+            donors = kept_donors(model, folders[label]) if label in folders else None
             if donors is None:
                 found[label] = None
                 console.warn(

@@ -86,7 +86,8 @@ def _register(moving: Tensor, fixed: Tensor) -> Tensor:
     # Each image counts by itself, so that what is registered together changes nothing.
     weight = 1 / fixed.flatten(1).var(dim=1).clamp_min(1e-6)
     knots = moving.new_zeros((n, d, *_grid(shape)), requires_grad=True)
-    optimizer = torch.optim.Adam([knots], lr=LEARNING_RATE)
+    # Gradients of rounding errors, which Adam would else make as large as any, move nothing.
+    optimizer = torch.optim.Adam([knots], lr=LEARNING_RATE, eps=1e-4)
     warp = _warp("bilinear")
     with torch.enable_grad():
         for _ in range(N_STEPS):

@@ -62,7 +62,7 @@ class Numbers:
         return {row: f"odd {int(number) % 3}" for row, number in enumerate(pixels[:, 0]) if self.refuses(int(number))}
 
     def replaced(self, model):
-        return replace_refused(self.pixels, self.latents, self.draw, self.screen, model, self.law or Normal(model.codes))
+        return replace_refused((self.pixels, self.latents), self.draw, self.screen, model, self.law or Normal(model.codes))
 
 
 @pytest.mark.parametrize("n", [1, 2, 15, 40, 199, 200, 1000])
@@ -198,7 +198,7 @@ def copying(studies, monkeypatch):
 
 
 def generate(studies, out, *, force=False, **options):
-    request = GenerationRequest(studies["pictures"].models, **{"n": 40, "sampler": "normal"} | options)
+    request = GenerationRequest(studies["pictures"].models, **{"n": 40, "sampler": "normal", "detail": "none"} | options)
     return generate_cohort(request, out, force=force)
 
 
@@ -214,7 +214,21 @@ def pixels(folder):
 
 def test_a_sampler_that_copies_half_of_the_time_delivers_and_says_so(augment, studies, models, tmp_path, copying):
     unscreened = copying(0.45)(models["AD"], 60, sampler="normal", seed=3)
-    words = ("generate", "--models", studies["pictures"].models, "-n", 60, "--sampler", "normal", "--seed", 3, "--format", "npz")
+    words = (
+        "generate",
+        "--models",
+        studies["pictures"].models,
+        "-n",
+        60,
+        "--sampler",
+        "normal",
+        "--detail",
+        "none",
+        "--seed",
+        3,
+        "--format",
+        "npz",
+    )
     answer = augment(*words, "--out", tmp_path / "syn")
     assert answer.code == 0, answer.err
     assert read_cohort(tmp_path / "syn").counts() == {"AD": 60, "CN": 60}
@@ -299,7 +313,19 @@ def test_a_sampler_is_fitted_once_for_all_rounds(studies, tmp_path, copying, mon
 
 def test_a_sampler_that_always_copies_ends_and_leaves_nothing(augment, studies, tmp_path, copying):
     copying(1.0)
-    words = ("generate", "--models", studies["pictures"].models, "-n", 40, "--sampler", "normal", "--out", tmp_path / "syn")
+    words = (
+        "generate",
+        "--models",
+        studies["pictures"].models,
+        "-n",
+        40,
+        "--sampler",
+        "normal",
+        "--detail",
+        "none",
+        "--out",
+        tmp_path / "syn",
+    )
     answer = augment(*words)
     assert answer.code == 5
     assert f"200 of 200 images of AD that normal drew were refused (200 as {COPY}), where 50% may: nothing is written." in answer.words
@@ -366,7 +392,7 @@ def test_without_the_training_images_the_latents_tell(augment, studies, tmp_path
 
     monkeypatch.setattr(Normal, "sample", reconstructing)
     monkeypatch.setattr("tinycohort.augment.commands.generate.load_models", lambda folder, labels: {"AD": apart["AD"]})
-    words = ("generate", "--models", "models", "-n", 40, "--sampler", "normal", "--data", tmp_path / "moved.npz")
+    words = ("generate", "--models", "models", "-n", 40, "--sampler", "normal", "--detail", "none", "--data", tmp_path / "moved.npz")
     answer = augment(*words, "--out", tmp_path / "syn")
     assert answer.code == 0, answer.err
     assert (
