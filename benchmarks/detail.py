@@ -100,8 +100,7 @@ def main() -> None:
     for label in found[0]:
         header = list(found[0][label][rows[0]])
         lines: list[Row] = [("images", *header)]
-        for row in rows:
-            lines.append((row, *(_spread([one[label][row][name] for one in found], name) for name in header)))
+        lines += [(row, *(_spread([one[label][row][name] for one in found], name) for name in header)) for row in rows]
         parts.append(f"### {label}\n\n{table(lines)}\n")
     publish("\n".join(parts), given.out)
 
