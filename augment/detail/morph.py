@@ -16,8 +16,8 @@ from ..settings import Between
 from .partition import HARDNESS, draw_partition
 from .registration import move, register
 
-# Standard deviation of the Gaussian that parts anatomy from detail, as a share of the longest side. Finer, sharp digits find each other
-# less well; coarser, brains do, whose ventricles then get two edges. With this detail, morphs of brains are as sharp as brains.
+# Standard deviation of the Gaussian that parts anatomy from detail, as a share of the longest side. With less, sharp digits find each other
+# less well; with more, brains do, whose ventricles then get two edges. Morphs of brains have nine tenths of the brains' sharpness with it.
 SMOOTHING = 1 / 64
 PIECES = 10  # of the partition of detail along the longest side: smaller than a lobe, larger than a gyrus
 AT_ONCE = 2**18  # voxels of morphs that are made together: a progress bar moves, and memory stays small
@@ -61,13 +61,18 @@ class Morphs:
 
 @torch.no_grad()
 def draw_morphs(
-    morph: Morph, images: Tensor, people: Sequence[str], n: int, generator: torch.Generator, advance: Callable[[], None] = lambda: None
+    images: Tensor,
+    people: Sequence[str],
+    n: int,
+    generator: torch.Generator,
+    advance: Callable[[], None] = lambda: None,
+    *,
+    morph: Morph = Morph(),
 ) -> Morphs:
     """Draw morphs of pairs of people, all pairs alike.
 
     Parameters
     ----------
-    morph : Morph
     images : torch.Tensor
         ``(m, channels, ...)`` in [0, 1], of one class, on the device that computes.
     people : sequence of str
@@ -78,6 +83,8 @@ def draw_morphs(
         On the CPU, so that the processor is no part of the seed's meaning.
     advance : callable
         Called ``n_batches`` times.
+    morph : Morph
+        Its settings.
 
     Raises
     ------

@@ -2,11 +2,10 @@
 
 from typing import Any
 
-import torch
 from torch import Tensor
 
-from ...augment.detail.morph import Morph, draw_morphs
-from ..engine.study_folder import seed_of
+from ...augment.detail.morph import draw_morphs
+from ...datasets.common.seeds import seeded_generator
 from .method import Run, TrainingSet
 from .mixing import mixed
 
@@ -18,6 +17,6 @@ def morphs(run: Run) -> TrainingSet:
 
 def _draw(run: Run, label: str, n: int) -> tuple[Tensor, dict[str, Any]]:
     own = run.train.labels == run.data.classes.index(label)
-    generator = torch.Generator().manual_seed(seed_of(run.context.config.seed, {"run": run.number, "of": "morphs", "class": label}))
+    generator = seeded_generator(run.context.config.seed, run.number, label, "morph")
     people = run.train.table["participant_id"][own.numpy()].tolist()
-    return draw_morphs(Morph(), run.train.images[own], people, n, generator).pixels, {}
+    return draw_morphs(run.train.images[own], people, n, generator).pixels, {}

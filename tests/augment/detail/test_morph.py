@@ -80,18 +80,18 @@ def test_a_batch_equals_its_items_one_by_one(shape: tuple[int, ...]):
 def test_the_same_seed_gives_the_same_bytes_and_another_others(shape: tuple[int, ...], monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(module, "AT_ONCE", 2 * int(np.prod(shape[1:])))
     images, calls = discs(5, shape), []
-    one, again = (draw_morphs(Morph(), images, names(5), 5, of(3), lambda: calls.append(1)) for _ in range(2))
+    one, again = (draw_morphs(images, names(5), 5, of(3), lambda: calls.append(1)) for _ in range(2))
     assert one.pixels.shape == (5, *shape)
     for name in ("pixels", "rows", "shares"):
         assert torch.equal(getattr(one, name), getattr(again, name))
     assert len(calls) == 2 * n_batches(images, 5) == 6
-    assert not torch.equal(one.pixels, draw_morphs(Morph(), images, names(5), 5, of(4)).pixels)
+    assert not torch.equal(one.pixels, draw_morphs(images, names(5), 5, of(4)).pixels)
 
 
 @each_shape
 def test_the_background_is_exactly_0_and_all_else_is_in_range(shape: tuple[int, ...]):
     images = discs(4, shape)
-    drawn = draw_morphs(Morph(), images, names(4), 6, of(5))
+    drawn = draw_morphs(images, names(4), 6, of(5))
     assert drawn.pixels.min() == 0
     assert drawn.pixels.max() <= 1
     nobody = (images[drawn.rows] > 0).any(1).any(1, keepdim=True).logical_not()  # where neither of the two is
@@ -108,7 +108,7 @@ def test_no_morph_is_of_one_person_and_nobody_is_favoured(monkeypatch: pytest.Mo
     # Of one person five images, of two others one each.
     people = ["a", "b", "a", "a", "c", "a", "a"]
     n = 6000
-    drawn = draw_morphs(Morph(), torch.zeros(len(people), 1, 8, 8), people, n, of(6))
+    drawn = draw_morphs(torch.zeros(len(people), 1, 8, 8), people, n, of(6))
     pairs = [(people[i], people[j]) for i, j in drawn.rows.tolist()]
     counts = Counter(pairs)
     assert set(counts) == {(one, other) for one in "abc" for other in "abc" if one != other}
@@ -122,7 +122,7 @@ def test_no_morph_is_of_one_person_and_nobody_is_favoured(monkeypatch: pytest.Mo
 
 def test_shares_are_uniform_up_to_the_largest(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(module, "morph_of", lambda first, second, way, field: first)
-    shares = draw_morphs(Morph(share=0.6), torch.zeros(3, 1, 8, 8), names(3), 4000, of(7)).shares
+    shares = draw_morphs(torch.zeros(3, 1, 8, 8), names(3), 4000, of(7), morph=Morph(share=0.6)).shares
     torch.testing.assert_close(shares.sum(1), torch.ones(4000))
     assert shares.min() >= 0.4
     assert shares.max() <= 0.6
@@ -150,7 +150,7 @@ def test_a_morph_is_as_sharp_as_people_are():
     for _ in range(2):
         images = F.avg_pool2d(images, 3, stride=1)
     images = (0.5 + 0.5 * images).clamp(0.05, 1)
-    drawn = draw_morphs(Morph(), images, names(12), 12, of(12))
+    drawn = draw_morphs(images, names(12), 12, of(12))
     first, second = (images[rows] for rows in drawn.rows.T)
     assert laplacian((first + second) / 2) < 0.7 * laplacian(images)
     assert 0.7 * laplacian(images) < laplacian(drawn.pixels) < 1.1 * laplacian(images)
@@ -158,7 +158,7 @@ def test_a_morph_is_as_sharp_as_people_are():
 
 def test_who_cannot_be_paired_and_shares_that_cannot_be():
     with pytest.raises(UsageError, match=re.escape("A morph is of two people of a class, and there is 1; add people of this class")):
-        draw_morphs(Morph(), discs(3, (1, 8, 8)), ["a", "a", "a"], 2, of(13))
+        draw_morphs(discs(3, (1, 8, 8)), ["a", "a", "a"], 2, of(13))
     for share in (0.5, 1.0, float("nan")):
         with pytest.raises(UsageError, match=r"between 0\.5 and 1"):
             Morph(share=share)
