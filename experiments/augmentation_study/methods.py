@@ -10,6 +10,7 @@ from ...datasets.common.errors import DataError, UsageError
 from ..engine.systems import System
 from .baselines import covariates, original, require_covariates, resampled, weighted
 from .method import Method
+from .morphs import morphs
 from .synthetic import synthetic
 
 METHODS: dict[str, Method] = {
@@ -18,6 +19,9 @@ METHODS: dict[str, Method] = {
     "weighted": Method("the real images, every class of the same weight in the loss", weighted),
     "classical": Method("as resampled; moved, bent, brightened and roughened at random", resampled(classical)),
     "covariates": Method("age and sex, and no image", covariates, require=require_covariates),
+    "morph": Method(
+        "pairs of people of a class, moved to where they meet and blended; mixed with real ones as --mode says", morphs, generates=True
+    ),
 }
 DEFAULT_METHODS = ("original", "resampled", "weighted", "classical", "vae:posterior", "vae:auto", "covariates")
 

@@ -208,7 +208,7 @@ def _plot_curves(runs: Sequence[Mapping[str, Any]]) -> Figure:
 
 
 def _sheets(folder: Path, config: AugmentationConfig, data: Prepared | None) -> list[tuple[str, Figure]]:
-    """Of the first run: real training images, and what each generating method makes, with the nearest real neighbours."""
+    """Of the first run: real training images, and what each generator makes, with the nearest real neighbours."""
     systems = systems_of(config.grid.methods)
     if not systems or data is None:
         return []
@@ -253,7 +253,7 @@ def _sampling_rows(runs: Sequence[Mapping[str, Any]]) -> list[list[str]]:
     found: dict[tuple[str, str], list[dict[str, Any]]] = {}
     for run in runs:
         for label, notes in run["result"]["notes"].get("generators", {}).items():
-            found.setdefault((run["key"]["method"], label), []).append({**notes["sampling"], **notes})
+            found.setdefault((run["key"]["method"], label), []).append({**notes.get("sampling", {}), **notes})
     columns = ("acceptance", "unmoved", "off_manifold", "nearest_median", "held_out_decoded_nearest_median", "explained_validation")
     rows = []
     for (method, label), parts in found.items():

@@ -50,7 +50,8 @@ def tidy_results(runs: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
         for test_set, found in run["result"]["scores"].items():
             numbers = {name: value for name, value in found.items() if value is None or isinstance(value, int | float)}
             counts = {"n_test": run["result"]["n_test"][test_set], "n_fitted_on": run["result"]["n_fitted_on"]}
-            fits = {EXPLAINED + label: fit["explained_validation"] for label, fit in run["result"]["notes"].get("generators", {}).items()}
+            drawn = run["result"]["notes"].get("generators", {}).items()
+            fits = {EXPLAINED + label: notes["explained_validation"] for label, notes in drawn if "explained_validation" in notes}
             told = {**counts, **numbers, VALIDATION: _on_validation(run["result"]), **fits, **provenance(run)}
             rows.append({**run["key"], "test_set": test_set, **told})
     return pd.DataFrame(rows)

@@ -37,7 +37,7 @@ from tinycohort.experiments.augmentation_study.methods import method_of
 from tinycohort.experiments.augmentation_study.predictions import read_predictions
 from tinycohort.experiments.augmentation_study.protocols import Protocols, split_of
 from tinycohort.experiments.augmentation_study.report import write_report
-from tinycohort.experiments.augmentation_study.results import Section, explained, reservations, sections_of, tidy_results
+from tinycohort.experiments.augmentation_study.results import EXPLAINED, Section, explained, reservations, sections_of, tidy_results
 from tinycohort.experiments.engine import page
 from tinycohort.experiments.engine.launch import HowToRun
 from tinycohort.experiments.engine.runs import Outcome
@@ -156,6 +156,17 @@ def test_the_report_stands_by_itself(study: Path):
     assert "synthetic-only" in page
     table = (study / "table.md").read_text(encoding="utf-8")
     assert "Against `original`" in table
+
+
+def test_a_study_of_a_method_that_draws_without_a_model(cohort: Path, tmp_path: Path):
+    study = tmp_path / "study"
+    compute(study, evaluate.configuration_of(request(cohort, methods=("original", "morph"), runs=1)))
+    write_report(study)
+    assert not (study / "generators").exists()
+    page = (study / "report.html").read_text(encoding="utf-8")
+    (nearest,) = re.findall(r"<td>morph</td><td>AD</td><td>–</td><td>–</td><td>–</td><td>(.*?)</td><td>–</td><td>–</td>", page)
+    assert float(nearest) > 0
+    assert EXPLAINED not in "".join(pd.read_csv(study / "results.csv").columns)
 
 
 @pytest.mark.parametrize("enough", [1.1, -1e9])

@@ -71,6 +71,7 @@ def test_a_method_trains_on_the_training_side_alone_and_by_its_seed_alone(name: 
         assert not torch.equal(images, one.images)
 
 
+@pytest.mark.parametrize("name", [SYNTHETIC, "morph"])
 @pytest.mark.parametrize(
     ("mode", "expected"),
     [
@@ -79,9 +80,9 @@ def test_a_method_trains_on_the_training_side_alone_and_by_its_seed_alone(name: 
         ("resampled+synthetic", {"AD": (21, 11), "CN": (21, 11)}),
     ],
 )
-def test_what_goes_with_generated_images(mode: str, expected: dict[str, tuple[int, int]], run: Run):
+def test_what_goes_with_generated_images(mode: str, expected: dict[str, tuple[int, int]], name: str, run: Run):
     real = {image.numpy().tobytes() for image in run.train.images}
-    training = method_of(SYNTHETIC).training(replace(run, mode=mode))
+    training = method_of(name).training(replace(run, mode=mode))
     assert isinstance(training, TrainingSet)
     found = {}
     for index, label in enumerate(run.data.classes):
@@ -89,6 +90,17 @@ def test_what_goes_with_generated_images(mode: str, expected: dict[str, tuple[in
         found[label] = (sum(known), len(known) - sum(known))
     assert found == expected
     assert set(training.notes["generators"]) == {"AD", "CN"}
+    assert all(notes["nearest_median"] > 0 for notes in training.notes["generators"].values())
+
+
+def test_morphs_are_of_their_class(run: Run):
+    """The fake's bells are wider in CN, hence brighter on the whole: a morph lies between two of its class."""
+    training = method_of("morph").training(replace(run, mode="synthetic-only"))
+    assert isinstance(training, TrainingSet)
+    real, drawn = run.train.images.flatten(1).mean(1), training.images.flatten(1).mean(1)
+    for index in range(2):
+        own = real[run.train.labels == index]
+        assert ((drawn > own.min() - 0.02) & (drawn < own.max() + 0.02))[training.labels == index].all()
 
 
 def test_a_weighted_class_counts_alike(run: Run):
@@ -100,8 +112,8 @@ def test_a_weighted_class_counts_alike(run: Run):
 
 
 def test_methods_that_generate_have_a_cell_in_every_mode():
-    keys = cells_of(Grid(("original", SYNTHETIC), MODES, 2))
-    assert [key["mode"] for key in keys if key["run"] == 1] == [REAL, *MODES]
+    keys = cells_of(Grid(("original", SYNTHETIC, "morph"), MODES, 2))
+    assert [key["mode"] for key in keys if key["run"] == 1] == [REAL, *MODES, *MODES]
 
 
 def test_methods_ask_for_what_they_need(fakes, tmp_path: Path):
