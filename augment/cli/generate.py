@@ -28,7 +28,7 @@ class WantedOptions:
 
 @dataclass(frozen=True)
 class SamplerOptions:
-    """The sampler."""
+    """What is drawn, and how."""
 
     sampler: Annotated[
         str,
@@ -45,6 +45,14 @@ class SamplerOptions:
             help="A setting of the sampler, as reach=1 or n_components=3 (`augment models` lists them); may be given again.",
         ),
     ] = None
+    detail: Annotated[
+        str,
+        typer.Option(
+            "--detail",
+            help="mosaic: what decoding loses is given back by several training people; with settings as 'mosaic n_donors=6 pieces=8'. none: "
+            "as decoded, blurred. auto: mosaic, where these people's images can be read and it passes the gate.",
+        ),
+    ] = "auto"
 
     def read(self) -> dict[str, Any]:
         """The settings that were given, by name; raise a ``UsageError`` for one that cannot be."""
@@ -57,16 +65,6 @@ class SamplerOptions:
             told = "Settings of chains and their threshold are those of Algorithm 1's metric"
             console.warn(f"{told}: without a reach it draws at that of the fit, not on the manifold that holds people left out.")
         return found
-
-
-Detail = Annotated[
-    str,
-    typer.Option(
-        "--detail",
-        help="mosaic: what decoding loses is given back by several training people; with settings as 'mosaic n_donors=6 pieces=8'. none: "
-        "as decoded, blurred. auto: mosaic, where these people's images can be read and it passes the gate.",
-    ),
-]
 
 
 @dataclass(frozen=True)
@@ -89,7 +87,6 @@ def generate_command(
     gate: GateOptions,
     reading: ReadingOptions,
     models: Annotated[Path, typer.Option("--models", help="Folder of models, or one model.")] = Path("models"),
-    detail: Detail = "auto",
     data: DataMoved = None,
     device: Device = "cpu",
     threads: Threads = None,
@@ -112,7 +109,7 @@ def generate_command(
             balance=wanted.balance,
             sampler=sampler.sampler,
             sampler_settings=settings,
-            detail=detail,
+            detail=sampler.detail,
             seed=wanted.seed,
             file_format=writing.file_format,
             moved=given_source(context),
