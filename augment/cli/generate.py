@@ -49,7 +49,7 @@ class SamplerOptions:
         str,
         typer.Option(
             "--detail",
-            help="mosaic: what decoding loses is given back by several training people; with settings as 'mosaic n_donors=6 pieces=8'. none: "
+            help="mosaic: what decoding loses is given back by several training people; settings as in 'mosaic n_donors=6 pieces=8'. none: "
             "as decoded, blurred. auto: mosaic, where these people's images can be read and it passes the gate.",
         ),
     ] = "auto"
