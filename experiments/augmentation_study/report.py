@@ -222,13 +222,14 @@ def _sheets(folder: Path, config: AugmentationConfig, data: Prepared | None) -> 
         return []
     sheets = []
     for index, label in enumerate(data.classes):
-        real = train.images[train.labels == index]
+        training = train.of_class(index, data.space)
+        real = training.images.pixels
         rows = []
         for method, system in systems.items():
             model = models[method, label]
             if model is None:
                 continue
-            made = system.draw(model, 8, seed=seed_of_samples(config.seed, 0, system)).images.pixels
+            made = system.draw(model, 8, training, seed=seed_of_samples(config.seed, 0, system)).images.pixels
             _, nearest = nearest_images(made, real)
             rows += [
                 SheetRow(method, Images(made, data.space)),

@@ -20,7 +20,8 @@ def synthetic(system: System) -> Method:
         """Images, what the sampler tells, how the fit went, and how close to training images held-out ones come."""
         model = generator_of(system, label, run)
         check_no_leakage(model, run.split, run.data.external_participants)
-        generated = system.draw(model, n, seed=seed_of_samples(run.context.config.seed, run.number, system))
+        training = run.train.of_class(run.data.classes.index(label), run.data.space)
+        generated = system.draw(model, n, training, seed=seed_of_samples(run.context.config.seed, run.number, system))
         fit = model.config.diagnostics
         kept = {name: fit[name] for name in ("held_out_decoded_nearest_median", "explained_validation")}
         return generated.images.pixels, {"sampling": generated.diagnostics.as_dict(), **kept}

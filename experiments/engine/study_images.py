@@ -12,6 +12,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
+from ...augment.release.training_images import TrainingImages, ages_of
 from ...datasets.check import Examination, require_sound
 from ...datasets.cohort import Cohort
 from ...datasets.common.errors import DataError, LeakageError, TinycohortError, UsageError
@@ -20,7 +21,7 @@ from ...datasets.common.untrusted import read_json
 from ...datasets.readers import Source, read_cohort
 from ...datasets.spaces import ImageSpace
 from ...datasets.splits import Split, check_disjoint
-from ...datasets.transforms import Preparation, prepare, space_of
+from ...datasets.transforms import Images, Preparation, prepare, space_of
 from .data_config import DataConfig, KnownCohort
 
 TEST, EXTERNAL = "test", "external: "  # names of test sets: a side of the split, and what a cohort's name follows
@@ -36,6 +37,12 @@ class Part:
     images: Tensor
     labels: Tensor
     table: pd.DataFrame
+
+    def of_class(self, index: int, space: ImageSpace) -> TrainingImages:
+        """The images of a class, on this grid, and whose they are."""
+        rows = self.labels == index
+        table = self.table[rows.numpy()]
+        return TrainingImages(Images(self.images[rows], space), tuple(table["participant_id"]), ages_of(table))
 
 
 _COMPARE: dict[str, Callable[[Any, Any], np.ndarray]] = {

@@ -1,17 +1,25 @@
-"""What a study compares: a model, how it is trained, and how it is sampled, in one text such as ``vae:riemannian rho_scale=2``."""
+"""What a study compares: a model, how it is trained, and how it is sampled, in one text such as ``vae:riemannian rho_scale=2``.
+
+What a system draws is as it is decoded, which is what the paper's tables compare, unless its text says ``detail=mosaic``.
+"""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Literal
 
 from ...augment.autoencoders import model_class, settings_of_model
+from ...augment.detail.donors import Donors
+from ...augment.detail.mosaic import NAME as MOSAIC
+from ...augment.detail.mosaic import Detail, Mosaic
 from ...augment.fitting.model import FittedModel
 from ...augment.fitting.model_config import MetricSettings
 from ...augment.fitting.settings import FitSettings
 from ...augment.fitting.training import TrainingSettings
 from ...augment.release.generation import Generated, generate_class
+from ...augment.release.training_images import TrainingImages
 from ...augment.samplers.registry import SAMPLERS, check_sampler
 from ...augment.settings import Setting, Settings, read_settings, require_known, settings_of
+from ...datasets.common.errors import UsageError
 
 RECONSTRUCTION = "reconstruction"  # in a sampler's place: training images, encoded and decoded (Table 7, "recon.")
 DRAW = "draw"  # of the centroids, where they are chosen at random: another number, other centroids of the same model (Fig. 12, right)
@@ -19,6 +27,8 @@ DRAW = "draw"  # of the centroids, where they are chosen at random: another numb
 _NETWORKS: Settings = {name: setting for name, setting in settings_of(FitSettings).items() if name in ("arch", "latent_dim", "channels")}
 _TRAINING: Settings = settings_of(TrainingSettings, but=("precision", "device", "even"))
 _METRIC: Settings = settings_of(MetricSettings) | {DRAW: Setting(DRAW, int, None)}
+DETAIL = "detail"  # what gives images that which decoding loses
+_DETAIL: Settings = {DETAIL: Setting(DETAIL, Literal["mosaic"], None)} | settings_of(Mosaic)
 
 
 @dataclass(frozen=True)
@@ -34,6 +44,8 @@ class System:
     model_settings, networks, training, metric_settings, sampler_settings : dict
         What departs from the study's settings: of the model's constructor; ``arch``, ``latent_dim`` and ``channels``; of
         ``TrainingSettings``; of ``MetricSettings``, and ``draw``; of the sampler.
+    mosaic : Mosaic, optional
+        How its images get detail; without it they are as they are decoded.
     """
 
     model: str
@@ -43,6 +55,7 @@ class System:
     training: Mapping[str, Any] = field(default_factory=dict)
     metric_settings: Mapping[str, Any] = field(default_factory=dict)
     sampler_settings: Mapping[str, Any] = field(default_factory=dict)
+    mosaic: Mosaic | None = None
 
     @classmethod
     def parse(cls, text: str) -> "System":
@@ -64,6 +77,7 @@ class System:
             # A setting that changes nothing is refused: only some samplers look at the metric.
             "metric": _METRIC if sampler in SAMPLERS and SAMPLERS[sampler].in_metric else {},
             "sampler": SAMPLERS[sampler].settings if sampler in SAMPLERS else {},
+            "detail": {} if sampler == RECONSTRUCTION else _DETAIL,
         }
         whose = f"the system '{text}'"
         every = {name: setting for names in known.values() for name, setting in names.items()}
@@ -74,7 +88,12 @@ class System:
             found[part] |= read_settings(known[part], [setting], whose)
         MetricSettings(**{name: value for name, value in found["metric"].items() if name != DRAW})
         TrainingSettings(**found["training"])
-        return cls(model, sampler, found["model"], found["networks"], found["training"], found["metric"], found["sampler"])
+        of_mosaic = found["detail"]
+        detailed = of_mosaic.pop(DETAIL, None) is not None
+        if of_mosaic and not detailed:
+            raise UsageError(f"In {whose}, {', '.join(of_mosaic)} are settings of the detail; add {DETAIL}={MOSAIC}.")
+        mosaic = Mosaic(**of_mosaic) if detailed else None
+        return cls(model, sampler, found["model"], found["networks"], found["training"], found["metric"], found["sampler"], mosaic)
 
     @classmethod
     def of_key(cls, key: Mapping[str, Any]) -> "System":
@@ -91,7 +110,7 @@ class System:
     @property
     def drawn_as(self) -> str:
         """What decides how a trained model is sampled, as a text."""
-        return _text(self.sampler, {**self.metric_settings, **self.sampler_settings})
+        return _text(self.sampler, {**self.metric_settings, **self.sampler_settings, **_told(self.mosaic)})
 
     def fit_settings(self, settings: FitSettings) -> FitSettings:
         """A study's settings, changed as this system asks; of the study's model settings those that this model has too."""
@@ -99,10 +118,14 @@ class System:
         training = replace(settings.training, **self.training)
         return replace(settings, model=self.model, model_settings={**shared, **self.model_settings}, training=training, **self.networks)
 
-    def draw(self, model: FittedModel, n: int, *, seed: int) -> Generated:
-        """``n`` images of a model that was trained as this system is."""
+    def draw(self, model: FittedModel, n: int, training: TrainingImages, *, seed: int) -> Generated:
+        """``n`` images of a model that was trained as this system is, on these images."""
         changed = self.with_metric(model)
-        return generate_class(changed, n, sampler=self.sampler, seed=seed, **self.sampling(changed))
+        return generate_class(changed, n, sampler=self.sampler, seed=seed, detail=self.detail(model, training), **self.sampling(changed))
+
+    def detail(self, model: FittedModel, training: TrainingImages) -> Detail | None:
+        """What gives the images of a model, trained on these, their detail."""
+        return None if self.mosaic is None else Detail(self.mosaic, Donors.of(model, training.images.pixels, training.people, training.age))
 
     def sampling(self, model: FittedModel) -> dict[str, Any]:
         """Settings with which a model, its metric as the system asks for, is sampled: a metric that is asked for is the paper's."""
@@ -118,6 +141,13 @@ class System:
         asked = dict(self.metric_settings)
         draw = asked.pop(DRAW, None)
         return model.with_metric(replace(model.config.metric, **asked), draw=draw)
+
+
+def _told(mosaic: Mosaic | None) -> dict[str, Any]:
+    """Settings of a system that has this mosaic: those that are not the default."""
+    if mosaic is None:
+        return {}
+    return {DETAIL: MOSAIC} | {name: value for name, value in vars(mosaic).items() if value != getattr(Mosaic(), name)}
 
 
 def _text(name: str, settings: Mapping[str, Any]) -> str:

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ...augment.detail.mosaic import Detail
 from ...augment.fitting.model import FittedModel, decode
 from ...augment.fitting.nearest import nearest_images
 from ...augment.fitting.plan import FitPlan
@@ -86,8 +87,10 @@ def run_cell(key: Mapping[str, Any], seed: int, folder: Path, *, device: Device 
     for label, n in data.sizes.items():
         model = fitted_model(system, label, split, key, data)
         latents, sampling = latents_of(system, model, n, seed)
-        images = samples.add(label, decoded(model, latents, place))
-        references = {NEAREST_TRAINING: data.training_images(split, label)}
+        training = data.training_images(split, label)
+        generator = seeded_generator(seed, label, "detail")
+        images = samples.add(label, decoded(model, latents, place, system.detail(model, training), generator))
+        references = {NEAREST_TRAINING: training.images.pixels}
         notes[label] = {"sampling": sampling, **_audited(images, references[NEAREST_TRAINING], model)}
         if RECONSTRUCTIONS in scoring.sides:
             codes = model.codes[torch.randperm(len(model.codes), generator=seeded_generator(seed, label, RECONSTRUCTIONS))[:n]]
@@ -155,11 +158,17 @@ def latents_of(system: System, model: FittedModel, n: int, seed: int) -> tuple[T
     return latents, diagnostics.as_dict() | {"warnings": diagnostics.warnings()}
 
 
-def decoded(model: FittedModel, latents: Tensor, device: torch.device) -> Iterator[Tensor]:
-    """Images of latents, ``CHUNK`` at a time: however many there are, memory stays the same."""
+def decoded(
+    model: FittedModel, latents: Tensor, device: torch.device, detail: Detail | None = None, generator: torch.Generator | None = None
+) -> Iterator[Tensor]:
+    """Images of latents, ``CHUNK`` at a time: however many there are, memory stays the same. Detail takes a generator."""
     model.autoencoder.to(device)
     for part in latents.split(CHUNK):
-        yield decode(model.autoencoder, part.to(device)).cpu()
+        images = decode(model.autoencoder, part.to(device)).cpu()
+        if detail is not None:
+            assert generator is not None
+            images = detail(images, part.cpu(), generator, device).pixels
+        yield images
     model.autoencoder.cpu()
 
 

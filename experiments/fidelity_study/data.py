@@ -1,7 +1,8 @@
 """The real side of a study of fidelity: its images, its split, and the features of what samples are compared with.
 
-Nothing here knows of generators. The side ``test`` is the reference; the side ``validation``, which no generator of a size study sees, sets
-the floor. What is costly (features of thousands of images, the classifier of the features ``cohort``) is made once and kept in the folder.
+Nothing here knows of generators, but for what one is trained on. The side ``test`` is the reference; the side ``validation``, which no
+generator of a size study sees, sets the floor. What is costly (features of thousands of images, the classifier of the features ``cohort``)
+is made once and kept in the folder.
 """
 
 from dataclasses import asdict, dataclass, replace
@@ -14,12 +15,14 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from ...augment.release.training_images import TrainingImages, ages_of
 from ...classifiers.network import CNN
 from ...datasets.cohort import Cohort
 from ...datasets.common.errors import DataError, UsageError
 from ...datasets.common.files import expanded
 from ...datasets.common.seeds import derived_seed
 from ...datasets.splits import Split, split_cohort
+from ...datasets.transforms import Images
 from ..engine.study_config import RunContext
 from ..engine.study_folder import digest, seed_of
 from ..engine.study_images import Prepared, make_once
@@ -81,9 +84,11 @@ class StudyData:
         chosen = [images[order.permutation(len(images))[:n]] for images, n in zip(found, self.sizes.values(), strict=True)]
         return torch.cat(chosen), np.repeat(list(self.sizes), list(self.sizes.values()))
 
-    def training_images(self, split: Split, label: str) -> Tensor:
-        """The images ``(n, 1, ...)`` that a generator is fitted on."""
-        return self._images(split, "train", label)
+    def training_images(self, split: Split, label: str) -> TrainingImages:
+        """The images that a generator is fitted on, and whose they are."""
+        table = split.side(self.cohort.of_class(label), "train").table
+        images = Images(self._images(split, "train", label), self.prepared.space)
+        return TrainingImages(images, tuple(table["participant_id"]), ages_of(table))
 
     def _images(self, split: Split, side: str, label: str) -> Tensor:
         assert self.cohort.arrays is not None

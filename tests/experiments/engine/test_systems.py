@@ -4,11 +4,18 @@ import pytest
 import torch
 
 from tinycohort.augment.autoencoders import AUTOENCODERS, settings_of_model
+from tinycohort.augment.detail.mosaic import Mosaic
 from tinycohort.augment.fitting.model import FittedModel
+from tinycohort.augment.fitting.model_config import MetricSettings
 from tinycohort.augment.fitting.settings import FitSettings
+from tinycohort.augment.fitting.training import TrainingSettings
+from tinycohort.augment.release.training_images import TrainingImages
 from tinycohort.augment.samplers.registry import SAMPLERS, samplers_for
+from tinycohort.augment.settings import settings_of
 from tinycohort.datasets.common.errors import UsageError
-from tinycohort.experiments.engine.systems import System
+from tinycohort.datasets.readers import read_cohort
+from tinycohort.datasets.transforms import prepare
+from tinycohort.experiments.engine.systems import DETAIL, System
 from tinycohort.experiments.fidelity_study.plans import PLANS, TEST, VALIDATION, plan_of
 
 
@@ -68,8 +75,57 @@ def test_training_settings_are_part_of_what_is_trained(studies):
     assert system.fit_settings(study).training.steps == 200
     assert system.fit_settings(study).metric == study.metric, "the metric is built when images are drawn"
     model = FittedModel.load(studies["pictures"].models / "CN")
-    wide, plain = (System.parse(f"vae:riemannian n_iterations=5{more}").draw(model, 4, seed=1) for more in (" rho_scale=4", ""))
+    wide, plain = (
+        System.parse(f"vae:riemannian n_iterations=5{more}").draw(model, 4, training_of(studies, model), seed=1)
+        for more in (" rho_scale=4", "")
+    )
     assert not torch.equal(wide.latents, plain.latents)
+
+
+def training_of(studies, model):
+    cohort = read_cohort(studies["pictures"].data).of_class(model.config.label)
+    members = cohort.where(cohort.table["participant_id"].map(model.config.participants.trained_on).to_numpy(bool))
+    return TrainingImages(prepare(members, model.config.preparation), tuple(members.people))
+
+
+def test_detail_is_part_of_how_a_model_is_drawn_from(studies):
+    system = System.parse("vae:gaussian detail=mosaic n_donors=5 share=0.3")
+    assert system.mosaic == Mosaic(n_donors=5, share=0.3)
+    assert (system.trained_as, system.drawn_as) == ("vae", "gaussian detail=mosaic n_donors=5 share=0.3")
+    assert System.of_key({"model": system.trained_as, "sampler": system.drawn_as}) == system
+    assert System.parse("vae:gaussian").mosaic is None
+    model = FittedModel.load(studies["pictures"].models / "CN")
+    training = training_of(studies, model)
+    plain, detailed = (System.parse(f"vae:gaussian{more}").draw(model, 4, training, seed=1) for more in ("", " detail=mosaic"))
+    assert torch.equal(plain.latents, detailed.latents)
+    assert plain.detail is None
+    assert detailed.detail is not None
+    assert not torch.equal(plain.images.pixels, detailed.images.pixels)
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("vae:gaussian n_donors=5", "n_donors are settings of the detail; add detail=mosaic"),
+        ("vae:gaussian detail=blur", "detail of the system .* is mosaic, not 'blur'"),
+        ("vae:gaussian detail=mosaic n_donors=2", "raise n_donors or share"),
+        ("vae:reconstruction detail=mosaic", "no setting detail"),
+    ],
+)
+def test_a_detail_that_cannot_be_is_refused(text, says):
+    with pytest.raises(UsageError, match=says):
+        System.parse(text)
+
+
+def test_no_setting_of_a_detail_is_one_of_something_else():
+    """One text has them all: a name that two of them share would be read as the last one's."""
+    of_detail = {DETAIL, *settings_of(Mosaic)}
+    for name in AUTOENCODERS:
+        assert not of_detail & {*settings_of_model(name)}
+    for entry in SAMPLERS.values():
+        assert not of_detail & {*entry.settings}
+    for settings in (TrainingSettings, MetricSettings, FitSettings):
+        assert not of_detail & {*settings_of(settings)}
 
 
 def test_a_metric_is_changed_without_training(studies):
