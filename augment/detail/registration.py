@@ -16,7 +16,7 @@ from monai.networks.blocks.warp import DVF2DDF, Warp
 from torch import Tensor
 
 KNOTS = 10  # along the longest side
-LONGEST_SIDE = {2: 48, 3: 32}  # voxels of the smaller image
+LONGEST_SIDE = {2: 48, 3: 24}  # voxels of the smaller image: more find nothing that these do not
 N_STEPS = 20  # of Adam
 LEARNING_RATE = 0.05  # distances between knots
 STIFFNESS = 2.0  # of the mean squared strain, against the squared difference of the images as a share of their variance
