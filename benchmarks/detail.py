@@ -13,6 +13,8 @@ Fréchet distance and 1000 KID to the real people, by features of the cohort's o
 telling training people from real ones by the distance to the nearest image. to training: median distance of images to the nearest training
 image, RMS over voxels. copies: images that the gate refuses. share: the largest share of one donor. Jacobian: the smallest. seconds: of one
 image, one thread, decoding and law included.
+
+    python benchmarks/detail.py --size 80x96x80       # the time of detail alone, of made-up people in images of this size
 """
 
 import argparse
@@ -30,7 +32,7 @@ from torch import Tensor
 
 from tinycohort.augment.detail.donors import Donors
 from tinycohort.augment.detail.morph import draw_morphs
-from tinycohort.augment.detail.mosaic import Detail, Mosaic
+from tinycohort.augment.detail.mosaic import Detail, Mosaic, add_detail
 from tinycohort.augment.fitting.model import FittedModel
 from tinycohort.augment.fitting.model_folders import load_models
 from tinycohort.augment.fitting.nearest import nearest_images
@@ -85,7 +87,8 @@ class Made:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("models", type=Path, nargs="+")
+    parser.add_argument("models", type=Path, nargs="*")
+    parser.add_argument("--size", help="of made-up images, to take the time of")
     parser.add_argument("--data", help="where the cohort lies, if it has moved")
     parser.add_argument("--row", action="append", help="a detail, morph, or training people; may be given again")
     parser.add_argument("-n", type=int, default=200, help="images drawn of each class [200]")
@@ -94,6 +97,9 @@ def main() -> None:
     parser.add_argument("--out", type=Path)
     given = parser.parse_args()
     torch.set_num_threads(1)
+    if given.size:
+        print(f"{given.size}: {seconds_of_detail(tuple(map(int, given.size.split('x')))):.3f} s an image, one thread")
+        return
     rows = given.row or ROWS
     found = [_of_folder(folder, rows, given) for folder in given.models]
     parts = []
@@ -147,6 +153,23 @@ def _made(one: Class, row: str, n: int) -> Made:
     if part.detail is None:
         return Made(part.images.pixels, seconds)
     return Made(part.images.pixels, seconds, float(part.detail.shares.max()), part.detail.smallest_jacobian)
+
+
+def seconds_of_detail(shape: tuple[int, ...], n: int = 4) -> float:
+    """Seconds that the detail of an image takes, of people who are smooth noise with white noise on it."""
+    generator = torch.Generator().manual_seed(0)
+
+    def smooth(count: int) -> Tensor:
+        coarse = torch.rand((count, 1, *[5] * len(shape)), generator=generator)
+        return F.interpolate(coarse, shape, mode="bilinear" if len(shape) == 2 else "trilinear", align_corners=True)
+
+    residuals = 0.1 * torch.randn((8, 1, *shape), generator=generator)
+    people = tuple(map(str, range(8)))
+    donors = Donors(smooth(8), residuals, torch.ones_like(residuals, dtype=torch.bool), torch.zeros(8, 2), people)
+    decoded = smooth(n)
+    start = time.process_time()
+    add_detail(Mosaic(), donors, decoded, torch.zeros(n, 2), generator)
+    return (time.process_time() - start) / n
 
 
 def _given_away(images: Tensor, one: Class, real: Tensor, *, itself: bool) -> dict[str, float]:
