@@ -155,8 +155,9 @@ def _made(one: Class, row: str, n: int) -> Made:
     return Made(part.images.pixels, seconds, float(part.detail.shares.max()), part.detail.smallest_jacobian)
 
 
-def seconds_of_detail(shape: tuple[int, ...], n: int = 4) -> float:
+def seconds_of_detail(shape: tuple[int, ...]) -> float:
     """Seconds that the detail of an image takes, of people who are smooth noise with white noise on it."""
+    n = 64 if len(shape) == 2 else 4
     generator = torch.Generator().manual_seed(0)
 
     def smooth(count: int) -> Tensor:
