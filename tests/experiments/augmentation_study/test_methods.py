@@ -23,6 +23,7 @@ from tinycohort.experiments.engine.study_config import RunContext
 from tinycohort.experiments.engine.study_images import Prepared
 
 SYNTHETIC = "vae:posterior"
+DETAILED = f"{SYNTHETIC} detail=mosaic"
 
 
 @pytest.fixture(scope="module")
@@ -47,7 +48,7 @@ def run(fakes, tmp_path_factory: pytest.TempPathFactory) -> Run:
     return Run(RunContext(folder / "study", config), data, split_of_run(data.cohort, config, 0), 0, REAL, seed=3)
 
 
-@pytest.mark.parametrize("name", [*METHODS, SYNTHETIC])
+@pytest.mark.parametrize("name", [*METHODS, SYNTHETIC, DETAILED])
 def test_a_method_trains_on_the_training_side_alone_and_by_its_seed_alone(name: str, run: Run):
     method = method_of(name)
     assert method.title
@@ -71,7 +72,7 @@ def test_a_method_trains_on_the_training_side_alone_and_by_its_seed_alone(name: 
         assert not torch.equal(images, one.images)
 
 
-@pytest.mark.parametrize("name", [SYNTHETIC, "morph"])
+@pytest.mark.parametrize("name", [SYNTHETIC, DETAILED, "morph"])
 @pytest.mark.parametrize(
     ("mode", "expected"),
     [
@@ -91,6 +92,15 @@ def test_what_goes_with_generated_images(mode: str, expected: dict[str, tuple[in
     assert found == expected
     assert set(training.notes["generators"]) == {"AD", "CN"}
     assert all(notes["nearest_median"] > 0 for notes in training.notes["generators"].values())
+
+
+def test_detail_is_added_to_the_same_draws(run: Run):
+    plain, detailed = (method_of(name).training(replace(run, mode="synthetic-only")) for name in (SYNTHETIC, DETAILED))
+    assert isinstance(plain, TrainingSet)
+    assert isinstance(detailed, TrainingSet)
+    assert plain.notes["generators"]["AD"]["sampling"] == detailed.notes["generators"]["AD"]["sampling"]
+    roughness = [part.images.diff(dim=2).diff(dim=2).square().mean() for part in (plain, detailed)]
+    assert roughness[1] > 2 * roughness[0]
 
 
 def test_morphs_are_of_their_class(run: Run):

@@ -45,6 +45,7 @@ from tinycohort.experiments.fidelity_study.results import FLOOR, ranks, results_
 from tinycohort.experiments.publish import publish
 from tinycohort.experiments.verify import findings_of
 
+DETAILED = "vae:posterior detail=mosaic"
 SYSTEMS = ("vae:normal", "vae:riemannian n_centroids=2 n_iterations=3 n_warm_up=3", "ae:gmm n_components=2")
 FIT = FitSettings(
     latent_dim=2,
@@ -250,7 +251,7 @@ def test_pictures_of_slices_are_upright(tmp_path):
 
 
 def test_per_class_and_against_reconstructions(tmp_path):
-    plan = request(plan="neighbours", systems=("vae:posterior", "vae:reconstruction"), sizes=(60,), runs=1)
+    plan = request(plan="neighbours", systems=("vae:posterior", DETAILED, "vae:reconstruction"), sizes=(60,), runs=1)
     config = command.configuration_of(replace(plan, scoring=replace(plan.scoring, per_class=True, n_samples=20)))
     folder = compute(tmp_path / "study", config)
     write_report(folder)
@@ -266,6 +267,7 @@ def test_per_class_and_against_reconstructions(tmp_path):
     assert "class ring, against reconstructions of training images: 20 images each, 60 training images" in text
     # Reconstructions are, but for which of them are taken, what they are compared with.
     means = table[(table["side"] == RECONSTRUCTIONS) & (table["label"] == "together")].groupby("row")["value"].mean()
+    assert means[DETAILED] != means["vae:posterior"]
     assert means["vae:reconstruction"] < table.loc[(table["side"] == "test") & (table["row"] == "vae:reconstruction"), "value"].mean()
 
 
