@@ -34,10 +34,10 @@ def test_a_bound_that_binds_nobody_changes_nothing():
     assert 0.3 < shares.max() < 1
 
 
-def test_nearly_every_voxel_is_one_persons():
+def test_a_voxel_is_mostly_one_persons():
     found = fields()
     weights, _ = weights_of(found, everywhere(found), 0.4)
-    assert (weights.amax(1) > 0.9).float().mean() > 0.7
+    assert weights.amax(1).mean() > 0.75
 
 
 def test_the_background_does_not_count():
