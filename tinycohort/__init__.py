@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from .augment.fitting.plan import FitPlan
     from .augment.fitting.settings import PRESETS, FitSettings
     from .augment.release.generation import generate_class
+    from .augment.release.origin import Origin
     from .augment.release.synthetic_cohort import write_cohort
     from .datasets.check import require_sound
     from .datasets.common.errors import TinycohortError
@@ -35,6 +36,7 @@ _HOMES = {
     "FitSettings": "augment.fitting.settings",
     "FittedModel": "augment.fitting.model",
     "GenerationRequest": "augment.commands.generate",
+    "Origin": "augment.release.origin",
     "Preparation": "datasets.transforms",
     "Source": "datasets.readers",
     "TinycohortError": "datasets.common.errors",
@@ -57,6 +59,7 @@ __all__ = [
     "FitSettings",
     "FittedModel",
     "GenerationRequest",
+    "Origin",
     "Preparation",
     "Source",
     "TinycohortError",
