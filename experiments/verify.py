@@ -197,6 +197,14 @@ def _of_marks(place: str, made: SyntheticCohort, cohort: Cohort) -> Finding:
 
 
 def _of_origin(place: str, classes: Mapping[str, ClassRecord], models: Path | None) -> Iterator[Finding]:
+    without = [label for label, told in classes.items() if not told.model]
+    if without:
+        yield Finding(
+            place, "models", f"{', '.join(without)}: made of people, without a model, so that there is none to compare with", None
+        )
+    classes = {label: told for label, told in classes.items() if told.model}
+    if not classes:
+        return
     if models is None:
         yield Finding(place, "models", "name the models with --models to see whether it was drawn from them", None)
         return

@@ -13,11 +13,13 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .augment.commands.generate import GenerationRequest, generate_cohort
+    from .augment.commands.morph import MorphRequest, generate_morph_cohort
     from .augment.fitting.fit import fit_class
     from .augment.fitting.model import FittedModel
     from .augment.fitting.plan import FitPlan
     from .augment.fitting.settings import PRESETS, FitSettings
     from .augment.release.generation import generate_class
+    from .augment.release.origin import Origin
     from .augment.release.synthetic_cohort import write_cohort
     from .datasets.check import require_sound
     from .datasets.common.errors import TinycohortError
@@ -35,6 +37,8 @@ _HOMES = {
     "FitSettings": "augment.fitting.settings",
     "FittedModel": "augment.fitting.model",
     "GenerationRequest": "augment.commands.generate",
+    "MorphRequest": "augment.commands.morph",
+    "Origin": "augment.release.origin",
     "Preparation": "datasets.transforms",
     "Source": "datasets.readers",
     "TinycohortError": "datasets.common.errors",
@@ -43,6 +47,7 @@ _HOMES = {
     "fit_class": "augment.fitting.fit",
     "generate_class": "augment.release.generation",
     "generate_cohort": "augment.commands.generate",
+    "generate_morph_cohort": "augment.commands.morph",
     "read_cohort": "datasets.readers",
     "require_sound": "datasets.check",
     "split_cohort": "datasets.splits",
@@ -57,6 +62,8 @@ __all__ = [
     "FitSettings",
     "FittedModel",
     "GenerationRequest",
+    "MorphRequest",
+    "Origin",
     "Preparation",
     "Source",
     "TinycohortError",
@@ -65,6 +72,7 @@ __all__ = [
     "fit_class",
     "generate_class",
     "generate_cohort",
+    "generate_morph_cohort",
     "read_cohort",
     "require_sound",
     "split_cohort",

@@ -1,16 +1,40 @@
 """Drawing from fitted models: a cohort, or curves through their latent spaces."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from .groups import takes_groups
-from .options import Classes, DataMoved, Device, Force, GateOptions, ReadingOptions, Seed, SkullStripped, Threads
-from .reading import command_line, given_source
+from .options import Classes, Device, Force, GateOptions, PreparationOptions, ReadingOptions, Seed, SkullStripped, Threads
+from .reading import command_line, given_options, given_source
+
+if TYPE_CHECKING:
+    from ..detail.morph import Morph
 
 app = typer.Typer()
+MORPH = "morph"  # detail/morph.py, which is not imported for --help
+
+
+@dataclass(frozen=True)
+class OriginOptions:
+    """What images are made of."""
+
+    models: Annotated[Path, typer.Option("--models", help="Folder of models, or one model.")] = Path("models")
+    data: Annotated[
+        str | None,
+        typer.Option("--data", help="The cohort that the models were trained on, if it has moved; or that of --sampler morph."),
+    ] = None
+    split: Annotated[
+        Path | None,
+        typer.Option("--split", help="Split whose training side --sampler morph is of. \\[default: the official sides, or everybody]"),
+    ] = None
+
+
+@dataclass(frozen=True)
+class MorphedOptions(PreparationOptions):
+    """How the images of --sampler morph are prepared."""
 
 
 @dataclass(frozen=True)
@@ -35,7 +59,7 @@ class SamplerOptions:
         typer.Option(
             "--sampler",
             help="auto (the law that makes people left out most probable), riemannian, gaussian, mixture, posterior, or another that "
-            "`augment models` names.",
+            "`augment models` names; or morph (two people of a class, registered and blended), which needs --data and no model.",
         ),
     ] = "auto"
     settings: Annotated[
@@ -66,6 +90,13 @@ class SamplerOptions:
             console.warn(f"{told}: without a reach it draws at that of the fit, not on the manifold that holds people left out.")
         return found
 
+    def morph(self) -> "Morph":
+        """The settings of morphs; raise a ``UsageError`` for one that cannot be."""
+        from ..detail.morph import Morph
+        from ..settings import read_settings, settings_of
+
+        return Morph(**read_settings(settings_of(Morph), self.settings or [], f"the sampler '{MORPH}'"))
+
 
 @dataclass(frozen=True)
 class WritingOptions:
@@ -81,46 +112,71 @@ class WritingOptions:
 @takes_groups
 def generate_command(
     context: typer.Context,
+    origin: OriginOptions,
     wanted: WantedOptions,
     sampler: SamplerOptions,
     writing: WritingOptions,
     gate: GateOptions,
     reading: ReadingOptions,
-    models: Annotated[Path, typer.Option("--models", help="Folder of models, or one model.")] = Path("models"),
-    data: DataMoved = None,
+    preparation: MorphedOptions,
     device: Device = "cpu",
     threads: Threads = None,
 ) -> None:
-    """Draw a synthetic cohort from fitted models; images that copy a patient are drawn again."""
+    """Draw a synthetic cohort from fitted models, or as morphs of people; images that copy a patient are drawn again."""
     from ...datasets.common.compute import computing_with
     from ...datasets.common.errors import UsageError
     from ..commands.generate import GenerationRequest, generate_cohort
+    from ..commands.morph import MorphRequest, generate_morph_cohort
     from ..release.gate import OF_GENERATION
 
     if writing.file_format not in (None, "nifti", "png", "npz"):
         raise UsageError(f"--format is nifti, png or npz, not '{writing.file_format}'.")
+    common: dict[str, Any] = {
+        "labels": wanted.classes or [],
+        "n": wanted.n,
+        "balance": wanted.balance,
+        "seed": wanted.seed,
+        "file_format": writing.file_format,
+        "device": device,
+        "skull_stripped": writing.skull_stripped,
+        "gate": gate.thresholds(OF_GENERATION),
+        "command": command_line(),
+    }
+    _require_fitting(context, morphs=sampler.sampler == MORPH)
+    if sampler.sampler == MORPH:
+        assert origin.data is not None
+        source, prepared = reading.source(origin.data), preparation.preparation(reading.plane)
+        morphs = MorphRequest(source, preparation=prepared, split_file=origin.split, morph=sampler.morph(), **common)
+        context.with_resource(computing_with(threads))
+        generate_morph_cohort(morphs, writing.out, force=writing.force)
+        return
     settings = sampler.read()
-    context.with_resource(computing_with(threads))
-    generate_cohort(
-        GenerationRequest(
-            models,
-            wanted.classes or [],
-            n=wanted.n,
-            balance=wanted.balance,
-            sampler=sampler.sampler,
-            sampler_settings=settings,
-            detail=sampler.detail,
-            seed=wanted.seed,
-            file_format=writing.file_format,
-            moved=given_source(context),
-            device=device,
-            skull_stripped=writing.skull_stripped,
-            gate=gate.thresholds(OF_GENERATION),
-            command=command_line(),
-        ),
-        writing.out,
-        force=writing.force,
+    drawn = GenerationRequest(
+        origin.models, sampler=sampler.sampler, sampler_settings=settings, detail=sampler.detail, moved=given_source(context), **common
     )
+    context.with_resource(computing_with(threads))
+    generate_cohort(drawn, writing.out, force=writing.force)
+
+
+def _require_fitting(context: typer.Context, *, morphs: bool) -> None:
+    """Raise a ``UsageError`` for an option that morphs do not take, or that is of morphs alone."""
+    from ...datasets.common.errors import UsageError
+
+    given = given_options(context)
+    if not morphs:
+        of_morphs = [option for name, option in given.items() if name == "split" or name in {f.name for f in fields(MorphedOptions)}]
+        if of_morphs:
+            raise UsageError(
+                f"{', '.join(of_morphs)} is of --sampler {MORPH} alone: a model knows whom it was fitted on, and how their images are "
+                "prepared; leave it out."
+            )
+        return
+    if "models" in given:
+        raise UsageError(f"--sampler {MORPH} draws from people, and from no model; leave out --models.")
+    if "detail" in given:
+        raise UsageError(f"A morph has the detail of its two people already; leave out --detail with --sampler {MORPH}.")
+    if "data" not in given:
+        raise UsageError(f"--sampler {MORPH} draws from the people of a cohort; name it with --data.")
 
 
 @dataclass(frozen=True)

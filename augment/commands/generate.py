@@ -1,7 +1,7 @@
 """``augment generate``: a synthetic cohort, screened as it is drawn."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -17,26 +17,27 @@ from ...datasets.transforms import Images, prepare
 from .. import console
 from ..detail.donors import Donors
 from ..detail.kept import kept_donors
+from ..detail.morph import NAME as MORPH
 from ..detail.mosaic import NAME as MOSAIC
 from ..detail.mosaic import Detail, Mosaic
 from ..fitting.model import FittedModel
 from ..fitting.model_config import ModelConfig, poor_fit_warnings
 from ..fitting.model_folders import load_models, model_folders
-from ..release.gate import Gate, ScreeningRecord
-from ..release.generation import Generated, generate_class, top_up
-from ..release.image_files import Format
+from ..release.generation import Generated, generate_class
+from ..release.origin import Origin
 from ..release.screening import Screen, screen_of
-from ..release.synthetic_cohort import refuse_occupied, write_cohort
+from ..release.synthetic_cohort import refuse_occupied
 from ..release.training_images import TrainingImages, ages_of
 from ..samplers.manifold import HOLDS
 from ..samplers.registry import DEFAULT_SAMPLER, SAMPLERS
+from .drawn import CohortRequest, measured, tell_written, write_screened
 
 NO_DETAIL, AUTO_DETAIL = "none", "auto"
 
 
 @dataclass(frozen=True)
-class GenerationRequest:
-    """What is drawn, from which models; the options of ``augment generate``, with their defaults.
+class GenerationRequest(CohortRequest):
+    """What is drawn, from which models; the options of ``augment generate``, with their defaults; the rest is as for ``CohortRequest``.
 
     Parameters
     ----------
@@ -44,48 +45,26 @@ class GenerationRequest:
         A folder of models, or one model.
     labels : sequence of str
         Classes; none for all.
-    n : int, optional
-        Images a class; with ``balance``, real and synthetic ones together. By default 100, or as many as the largest class has.
-    balance : bool
-        Only as many as each class lacks beside its real training images.
     sampler, sampler_settings
         A key of ``SAMPLERS``, or ``auto``, and what is set of it.
     detail : str
         What gives images that which decoding loses: ``none``, ``mosaic`` with its settings, or ``auto``, the mosaic where its donors can be
         read, the sampler's images are not those of the paper, and the gate lets it pass.
-    seed : int
-    file_format : {"nifti", "png", "npz"}, optional
-        By default as the source.
     moved : mapping
         Place of the training images by now (``ModelConfig.source``): for distances to them, and to see copies.
-    device : {"auto", "cpu", "gpu"}
-        Where images are decoded.
-    skull_stripped : bool, optional
-        Whether the images are; by default what the models know.
-    gate : Gate
-        Limits for copies of patients.
-    command : str
-        Recorded in the description.
     """
 
     models: Path
     labels: Sequence[str] = ()
-    n: int | None = None
-    balance: bool = False
     sampler: str = DEFAULT_SAMPLER
     sampler_settings: Mapping[str, Any] = field(default_factory=dict)
     detail: str = AUTO_DETAIL
-    seed: int = 0
-    file_format: Format | None = None
     moved: Mapping[str, Any] = field(default_factory=dict)
-    device: str = "cpu"
-    skull_stripped: bool | None = None
-    gate: Gate = field(default_factory=Gate)
-    command: str = ""
 
     def __post_init__(self) -> None:
-        if self.n is not None and self.n < 1:
-            raise UsageError(f"-n must be 1 or more, not {self.n}.")
+        super().__post_init__()
+        if self.sampler == MORPH:
+            raise UsageError("Morphs are made of people, and of no model: ask for them with a MorphRequest.")
         if self.detail not in (NO_DETAIL, AUTO_DETAIL):
             Mosaic.parse(self.detail)
 
@@ -109,9 +88,8 @@ def generate_cohort(request: GenerationRequest, out: Path, *, force: bool = Fals
             f"The models in {request.models} make images of different sizes or places, which gives their class away; fit them alike."
         )
     place = choose_device(request.device)
-    if request.file_format == "png" and any(len(model.config.space.shape) == 3 for model in models.values()):
-        raise UsageError("Volumes cannot be written as PNG; choose --format nifti or npz.")
-    wanted = _wanted(request, models)
+    request.require_format(model.config.space.shape for model in models.values())
+    wanted = request.wanted(models, {label: count for model in models.values() for label, count in model.config.data["counts"].items()})
     known = _known_people(request, {label: models[label] for label in wanted})
     training = {label: None if people is None else people.training for label, people in known.items()}
     screens = {label: screen_of(models[label], training[label], request.gate, n=count) for label, count in wanted.items()}
@@ -127,45 +105,11 @@ def generate_cohort(request: GenerationRequest, out: Path, *, force: bool = Fals
             raise
         console.warn(f"Images with detail do not pass the gate, and are drawn as they are decoded: {error}")
         generated = draw({})
-    generated = [_measured(part, training[part.label]) for part in generated]
-    screening = ScreeningRecord(
-        looked_at={label: screen.looked_at for label, screen in screens.items()},
-        drawn={part.label: part.drawn for part in generated},
-        refused={part.label: part.refused for part in generated},
-        gate=request.gate,
-    )
-    write_cohort(
-        out,
-        generated,
-        models,
-        file_format=request.file_format,
-        skull_stripped=request.skull_stripped,
-        screening=screening,
-        command=request.command,
-        force=force,
-    )
+    generated = [measured(part, training[part.label]) for part in generated]
+    write_screened(request, out, generated, {label: Origin.of(model) for label, model in models.items()}, screens, force=force)
     _show_sampling(generated, models)
-    for part in generated:
-        refused = [f"{count} as {reason}" for reason, count in part.refused.items()]
-        found = f"refused and drawn again: {', '.join(refused)}" if refused else "none refused"
-        console.say(f"{part.label}: drawn images were compared with {screens[part.label].looked_at}; {found}.")
-        console.say(f"{part.label}: {_detail_told(part)}")
-    console.say(f"Wrote {sum(len(part.images) for part in generated)} synthetic images to {out}.")
+    tell_written(out, generated, screens, _detail_told)
     return generated
-
-
-def _wanted(request: GenerationRequest, models: Mapping[str, FittedModel]) -> dict[str, int]:
-    """How many images of each class; raise a ``UsageError`` if there are none to draw."""
-    if request.balance:
-        # The largest class sets the number, whether or not it is drawn from.
-        counts = {label: count for model in models.values() for label, count in model.config.data["counts"].items()}
-        wanted = top_up({label: counts[label] for label in models}, max(counts.values()) if request.n is None else request.n)
-    else:
-        wanted = dict.fromkeys(models, 100 if request.n is None else request.n)
-    wanted = {label: count for label, count in wanted.items() if count > 0}
-    if not wanted:
-        raise UsageError("The classes are balanced already, so there is nothing to generate; give -n to enlarge them all.")
-    return wanted
 
 
 @dataclass(frozen=True, eq=False)
@@ -254,11 +198,6 @@ def _generate_one(
     for message in [*poor_fit_warnings(model.config.diagnostics), *part.diagnostics.warnings()]:
         console.warn(f"{label}: {message}")
     return part
-
-
-def _measured(part: Generated, training: TrainingImages | None) -> Generated:
-    """The same images with their distances to those that the model was trained on, where these are known."""
-    return part if training is None else replace(part, nearest=training.nearest(part.images))
 
 
 def _read_again(model: FittedModel, moved: Mapping[str, Any]) -> TrainingImages:

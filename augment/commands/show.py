@@ -12,6 +12,9 @@ from ...datasets.readers import Source, read_cohort
 from ...datasets.transforms import Preparation, prepare
 from .. import console
 from ..autoencoders import AUTOENCODERS
+from ..detail.morph import NAME as MORPH
+from ..detail.morph import TITLE as MORPH_TITLE
+from ..detail.morph import Morph
 from ..fitting.figures import SheetRow, save_contact_sheet, save_latent_map, save_loss_curve
 from ..fitting.model import FittedModel
 from ..fitting.model_folders import load_models
@@ -82,7 +85,10 @@ def show_models(folder: Path | None = None) -> None:
     console.show_table(
         "Samplers (augment generate --sampler NAME)",
         ("name", "what it draws", "after", "settings (--set name=value)"),
-        [(name, entry.title, entry.source, _told(entry.settings)) for name, entry in SAMPLERS.items()],
+        [
+            *((name, entry.title, entry.source, _told(entry.settings)) for name, entry in SAMPLERS.items()),
+            (MORPH, MORPH_TITLE, "needs no fit, but --data", _told(settings_of(Morph))),
+        ],
     )
 
 

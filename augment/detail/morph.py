@@ -16,6 +16,8 @@ from ..settings import Between
 from .partition import HARDNESS, draw_partition
 from .registration import move, register
 
+NAME = "morph"
+TITLE = "two people of a class, registered, each moved a random part of the way to the other, and blended"
 # Standard deviation of the Gaussian that parts anatomy from detail, as a share of the longest side. With less, sharp digits find each other
 # less well; with more, brains do, whose ventricles then get two edges. Morphs of brains have nine tenths of the brains' sharpness with it.
 SMOOTHING = 1 / 64
@@ -38,6 +40,9 @@ class Morph:
     def __post_init__(self) -> None:
         if not 0.5 < self.share < 1:
             raise UsageError(f"The setting share of a morph is between 0.5 and 1, not {self.share}.")
+
+    def __str__(self) -> str:
+        return f"{NAME} share={self.share}"
 
 
 @dataclass(frozen=True, eq=False)

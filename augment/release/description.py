@@ -1,4 +1,4 @@
-"""The description of a synthetic cohort: from which models each class was drawn and how, and what gates have found of it."""
+"""The description of a synthetic cohort: what each class was drawn from and how, and what gates have found of it."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -12,13 +12,15 @@ import torch
 from ...datasets.common.errors import DataError
 from ...datasets.common.files import MANIFEST, write_json
 from ...datasets.common.untrusted import read_json
-from ..fitting.model import FittedModel
-from ..fitting.model_config import installed_versions, poor_fit_warnings
+from ..fitting.model_config import installed_versions
 from .gate import AuditRecord, GateRecord
 from .generation import Generated
+from .origin import Origin
 
 DESCRIPTION = "dataset_description.json"
 US = "tinycohort"
+FROM_MODELS = "Images drawn from one autoencoder per class"
+FROM_PEOPLE = "Images between two people of a class each, registered and blended"
 
 
 @dataclass(frozen=True)
@@ -32,11 +34,11 @@ class ClassRecord:
     seed : int
         Seed that the draw derives from.
     model : str
-        SHA-256 of the model's weights.
+        SHA-256 of the model's weights; empty where there is no model.
     trained_on : int
-        Number of the model's training images.
+        Number of the images that it was fitted on or, without a model, that the images were made of.
     participants, split, data : str
-        Digests of those whom the model has seen, of its split and of its data; empty where they are not known.
+        Digests of these people, of their split and of their data; empty where they are not known.
     model_seed, model_versions
         Seed and versions of the fit.
     sampling : dict
@@ -61,21 +63,20 @@ class ClassRecord:
     detail: dict[str, Any] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, part: Generated, model: FittedModel) -> "ClassRecord":
-        """The record of images and the model that they were drawn from."""
-        config = model.config
+    def of(cls, part: Generated, origin: Origin) -> "ClassRecord":
+        """The record of images and what they were made of."""
         return cls(
             n=len(part.images),
             seed=part.seed,
             model=part.model_digest,
-            trained_on=config.data["n_train"],
-            participants=config.participants.digest,
-            split=config.split.get("digest", ""),
-            data=config.data.get("digest", ""),
-            model_seed=config.seed,
-            model_versions=config.versions,
+            trained_on=origin.n_train,
+            participants=origin.participants,
+            split=origin.split,
+            data=origin.data,
+            model_seed=origin.seed,
+            model_versions=dict(origin.versions),
             sampling=part.diagnostics.as_dict() | ({"auto": part.law} if part.law else {}),
-            warnings=[*poor_fit_warnings(config.diagnostics), *part.diagnostics.warnings()],
+            warnings=[*origin.warnings, *part.diagnostics.warnings()],
             detail={} if part.detail is None else part.detail.as_json(),
         )
 
@@ -109,28 +110,27 @@ class Description:
     set_aside: Mapping[str, int]
 
     @classmethod
-    def of(cls, parts: Sequence[Generated], models: Mapping[str, FittedModel], command: str, found: Sequence[GateRecord]) -> "Description":
-        """The description of images drawn from ``models``, by label, and of what gates found as they were drawn."""
-        used = [models[part.label].config for part in parts]
-        licences = sorted({model.config.data.get("licence", "") for model in models.values()} - {""})
+    def of(cls, parts: Sequence[Generated], origins: Mapping[str, Origin], command: str, found: Sequence[GateRecord]) -> "Description":
+        """The description of images of ``origins``, by label, and of what gates found as they were drawn."""
+        licences = sorted({origin.licence for origin in origins.values()} - {""})
         made = {
             "Name": US,
             "Version": version(US),
             "Versions": installed_versions(),
             "Threads": torch.get_num_threads(),
-            "Description": "Images drawn from one autoencoder per class; no image is of a person",
+            "Description": f"{FROM_MODELS if parts[0].model_digest else FROM_PEOPLE}; no image is of a person",
             "Command": command,
         }
         content = {
-            "Name": f"Synthetic cohort after {used[0].data['name']}",
+            "Name": f"Synthetic cohort after {origins[parts[0].label].name}",
             "BIDSVersion": "1.9.0",
             "DatasetType": "derivative",
             "Synthetic": True,
             "Manifest": MANIFEST,
             "License": ", ".join(licences) or "that of the source data, which states none",
             "GeneratedBy": [made],
-            "SourceDatasets": [{"Name": name} for name in sorted({model.config.data["name"] for model in models.values()})],
-            "Classes": {part.label: asdict(ClassRecord.of(part, models[part.label])) for part in parts},
+            "SourceDatasets": [{"Name": name} for name in sorted({origin.name for origin in origins.values()})],
+            "Classes": {part.label: asdict(ClassRecord.of(part, origins[part.label])) for part in parts},
         }
         return cls.from_json(content | ({"Gates": [record.as_json() for record in found]} if found else {}))
 

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -17,14 +18,15 @@ from ..fitting.model import FittedModel, decode
 from ..samplers.diagnostics import Diagnostics
 from ..samplers.latents import Sampler
 from ..samplers.registry import AUTO, DEFAULT_SAMPLER, SAMPLERS, fit_sampler, require_none
-from .redrawing import RefusedRows, replace_refused
+from .redrawing import RefusedRows, replace_refused, what_to_change
 from .training_images import Nearest
 
 SamplingProgress = Callable[[int], AbstractContextManager[Callable[[], None]]]
 
 
 @contextmanager
-def _unseen(_n_steps: int) -> Iterator[Callable[[], None]]:
+def unseen(_n_steps: int) -> Iterator[Callable[[], None]]:
+    """Progress that nobody sees."""
     yield lambda: None
 
 
@@ -40,14 +42,14 @@ class DetailRecord:
         Of each image, the people whose detail it has.
     shares : torch.Tensor
         ``(n, k)``: what each has of the image's foreground.
-    smallest_jacobian : float
-        The least determinant of all displacements; above 0, because nothing folds.
+    smallest_jacobian : float, optional
+        The least determinant of all displacements, where it was computed; above 0, because nothing folds.
     """
 
     made: str
     people: tuple[tuple[str, ...], ...]
     shares: Tensor
-    smallest_jacobian: float
+    smallest_jacobian: float | None = None
 
     @classmethod
     def of(cls, detail: Detail, found: Detailed) -> "DetailRecord":
@@ -57,7 +59,8 @@ class DetailRecord:
 
     def as_json(self) -> dict[str, Any]:
         """Plain values, which name nobody."""
-        return {"made": self.made, "largest_share": float(self.shares.max()), "smallest_jacobian": self.smallest_jacobian}
+        told = {"made": self.made, "largest_share": float(self.shares.max())}
+        return told if self.smallest_jacobian is None else told | {"smallest_jacobian": self.smallest_jacobian}
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,21 +72,21 @@ class Generated:
     label : str
         The class.
     images : Images
-        ``(n, 1, ...)`` in [0, 1], in the model's space.
+        ``(n, 1, ...)`` in [0, 1].
     latents : torch.Tensor
-        ``(n, D)`` that they were decoded from.
+        ``(n, D)`` that they were decoded from; ``(n, 0)`` where there is no model.
     diagnostics : Diagnostics
         Diagnostics of the sampler.
     seed : int
         Seed that the draw derives from.
     model_digest : str
-        SHA-256 of the weights.
+        SHA-256 of the weights; empty where there is no model.
     refused : mapping
         Number of other images that were drawn and refused, by reason.
     law : str
         Why ``auto`` chose the sampler; empty where it was named.
     nearest : Nearest, optional
-        How close the images come to those that the model was trained on, where these are known.
+        How close the images come to those that they were learnt from or made of, where these are known.
     detail : DetailRecord, optional
         Whose detail they have; none is as the model decodes them.
     """
@@ -128,7 +131,7 @@ def generate_class(
     sampler: str = DEFAULT_SAMPLER,
     seed: int = 0,
     device: torch.device | None = None,
-    progress: SamplingProgress = _unseen,
+    progress: SamplingProgress = unseen,
     screen: RefusedRows | None = None,
     detail: Detail | None = None,
     **settings: Any,
@@ -165,7 +168,7 @@ def generate_class(
         If the screen refuses too many (``redrawing.replace_refused``).
     """
     label, place = model.config.label, device or torch.device("cpu")
-    _require_some(n)
+    require_some(n)
     fitted = build_sampler(model, sampler, seed=seed, **settings)
 
     def draw(*round_: int, n: int) -> tuple[tuple[Tensor, ...], Diagnostics]:
@@ -182,7 +185,13 @@ def generate_class(
     if screen is not None:
         # Latents may be a view of what the sampler was fitted on.
         drawn = (drawn[0], drawn[1].clone(), *drawn[2:])
-        refused = replace_refused(drawn, lambda round_, size: draw(round_, n=size)[0], screen, model, fitted)
+        refused = replace_refused(
+            drawn,
+            lambda round_, size: draw(round_, n=size)[0],
+            screen,
+            f"images of {label} that {fitted.name} drew",
+            partial(what_to_change, model, fitted),
+        )
     pixels, latents, *of_detail = drawn
     record = None if detail is None else DetailRecord.of(detail, Detailed(pixels, *of_detail))
     law = model.law_scores.sentence if sampler == AUTO else ""
@@ -196,16 +205,17 @@ def draw_latents(
     *,
     sampler: str = DEFAULT_SAMPLER,
     seed: int = 0,
-    progress: SamplingProgress = _unseen,
+    progress: SamplingProgress = unseen,
     **settings: Any,
 ) -> tuple[Tensor, Diagnostics]:
     """The latents ``(n, D)`` that ``generate_class`` decodes without a screen, and how they were drawn; arguments as there."""
-    _require_some(n)
+    require_some(n)
     fitted = build_sampler(model, sampler, seed=seed, **settings)
     return _sample(model, fitted, n, seeded_generator(seed, model.config.label, fitted.name), progress)
 
 
-def _require_some(n: int) -> None:
+def require_some(n: int) -> None:
+    """Raise a ``UsageError`` for fewer images than one."""
     if n < 1:
         raise UsageError(f"The number of images must be 1 or more, not {n}.")
 

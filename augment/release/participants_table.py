@@ -1,4 +1,4 @@
-"""The table of a synthetic cohort: a row an image, with the law and the model that it was drawn from; and what its columns mean."""
+"""The table of a synthetic cohort: a row an image, with the law and the model that it was drawn from, and what its columns mean."""
 
 import io
 import itertools
@@ -11,11 +11,12 @@ import pandas as pd
 from ...datasets.common.files import write_json
 from ...datasets.common.untrusted import read_text
 from ...datasets.layouts.participants import ID_COLUMNS, IMAGE_COLUMNS, SESSION_COLUMNS
-from ..fitting.model_config import ModelConfig
 from .generation import Generated
+from .origin import Origin
 
 PARTICIPANTS, COLUMNS = "participants.tsv", "participants.json"
 DIGITS_OF_MODEL = 16  # of its digest, that the table has
+NO_MODEL = "n/a"
 MEANINGS = {
     "participant_id": {"Description": "Name of a synthetic image, which is of no person"},
     "label": {"Description": "Class whose model the image was drawn from"},
@@ -30,6 +31,15 @@ MEANINGS = {
         "Description": "The largest share of the image's foreground whose detail is one training person's; n/a where detail is the model's"
     },
 }
+MEANINGS_WITHOUT_MODEL = {
+    "label": {"Description": "Class of the two people whom the image was made of"},
+    "sampler": {"Description": "How the image was made"},
+    "model": {"Description": "n/a: there is none"},
+    "nearest_training_distance": {
+        "Description": "Root-mean-square difference over voxels, images in [0, 1], to the nearest image of those that the class was made of"
+    },
+    "largest_donor_share": {"Description": "The share of the image that is the one's of its two people who has more of it"},
+}
 REASON = {"reason": {"Description": "Why the gate has set the image aside"}}
 
 
@@ -41,9 +51,9 @@ def participant_ids(parts: Sequence[Generated]) -> dict[str, list[str]]:
     return {part.label: [f"sub-syn{words[part.label]}{i + 1:0{digits}d}" for i in range(len(part.images))] for part in parts}
 
 
-def write_table(folder: Path, parts: Sequence[Generated], configs: Sequence[ModelConfig], ids: Mapping[str, Sequence[str]]) -> None:
-    """Write the table of what was drawn from models with ``configs``, and the meaning of its columns."""
-    class_columns = ["label", *_source_columns(configs)]
+def write_table(folder: Path, parts: Sequence[Generated], origins: Sequence[Origin], ids: Mapping[str, Sequence[str]]) -> None:
+    """Write the table of what was made of ``origins``, and the meaning of its columns."""
+    class_columns = ["label", *_source_columns(origins)]
     rows = []
     for part in parts:
         unknown = ["n/a"] * len(part.images)
@@ -56,7 +66,7 @@ def write_table(folder: Path, parts: Sequence[Generated], configs: Sequence[Mode
                 "synthetic": "true",
                 "seed": part.seed,
                 "sampler": part.diagnostics.sampler,
-                "model": part.model_digest[:DIGITS_OF_MODEL],
+                "model": part.model_digest[:DIGITS_OF_MODEL] or NO_MODEL,
                 "nearest_training_distance": distance,
                 "largest_donor_share": share,
             }
@@ -64,11 +74,12 @@ def write_table(folder: Path, parts: Sequence[Generated], configs: Sequence[Mode
         ]
     save_table(folder, pd.DataFrame(rows))
     told = {name: {"Description": "The class, in the source's own column"} for name in class_columns[1:]}
-    write_json(folder / COLUMNS, MEANINGS | told)
+    without_model = {} if parts[0].model_digest else MEANINGS_WITHOUT_MODEL
+    write_json(folder / COLUMNS, MEANINGS | without_model | told)
 
 
 def nearest_table(parts: Sequence[Generated], ids: Mapping[str, Sequence[str]]) -> pd.DataFrame:
-    """A row an image whose model's training images are known: how far the nearest is, whose, and whose detail it has. It names patients."""
+    """A row an image whose training images are known: how far the nearest is, whose, and whose detail it has. It names patients."""
     rows = [
         {"participant_id": name, "label": part.label, "distance": float(distance), "nearest_training_participant": patient} | donors
         for part in parts
@@ -106,9 +117,9 @@ def save_table(folder: Path, table: pd.DataFrame) -> None:
     table.to_csv(folder / PARTICIPANTS, sep="\t", index=False)
 
 
-def _source_columns(configs: Sequence[ModelConfig]) -> list[str]:
-    """The source's own column of classes, if it is one for all models and no other column of ours or of the readers."""
-    names = {config.data.get("label_column", "label") for config in configs}
+def _source_columns(origins: Sequence[Origin]) -> list[str]:
+    """The source's own column of classes, if it is one for all classes and no other column of ours or of the readers."""
+    names = {origin.label_column for origin in origins}
     taken = (*MEANINGS, *ID_COLUMNS, *IMAGE_COLUMNS, *SESSION_COLUMNS, "split", *REASON)
     return [name for name in names if len(names) == 1 and name.lower() not in taken]
 

@@ -21,7 +21,7 @@ RefusedRows = Callable[[Tensor, Tensor], Mapping[int, str]]  # from images and l
 Draw = Callable[[int, int], tuple[Tensor, ...]]
 
 
-def replace_refused(drawn: tuple[Tensor, ...], draw: Draw, screen: RefusedRows, model: FittedModel, law: Sampler) -> Counter[str]:
+def replace_refused(drawn: tuple[Tensor, ...], draw: Draw, screen: RefusedRows, what: str, mend: Callable[[], str]) -> Counter[str]:
     """Put other draws, in place, where a screen refuses an image; what is kept stays where it is.
 
     Parameters
@@ -33,8 +33,10 @@ def replace_refused(drawn: tuple[Tensor, ...], draw: Draw, screen: RefusedRows, 
         From the number of a further round, 1 and up, and a size, so many of the same.
     screen : callable
         From images and latents, why some are refused, by row.
-    model, law
-        The model and the sampler that they were drawn with, for the error.
+    what : str
+        Whose images they are, for the error: ``images of AD that gaussian drew``.
+    mend : callable
+        Gives the sentence of the error that says what a user can do about so many copies.
 
     Returns
     -------
@@ -53,7 +55,7 @@ def replace_refused(drawn: tuple[Tensor, ...], draw: Draw, screen: RefusedRows, 
     for round_ in itertools.count(1):
         n_drawn = n - len(lacking) + refused.total()
         if n_drawn >= ENOUGH_DRAWS and refused.total() > TOLERATED_SHARE * n_drawn:
-            raise GateError(_too_many(refused, n_drawn, model, law))
+            raise GateError(_too_many(refused, n_drawn, what, mend()))
         if not lacking:
             break
         more = draw(round_, _size_of_round(len(lacking), n_drawn, refused.total()))
@@ -74,16 +76,12 @@ def _size_of_round(lacking: int, drawn: int, refused: int) -> int:
     return max(needed, undecided, FEWEST_A_ROUND)
 
 
-def _too_many(refused: Counter[str], drawn: int, model: FittedModel, law: Sampler) -> str:
-    label = model.config.label
+def _too_many(refused: Counter[str], drawn: int, what: str, mend: str) -> str:
     reasons = "; ".join(f"{count} as {reason}" for reason, count in refused.most_common())
-    return (
-        f"{refused.total()} of {drawn} images of {label} that {law.name} drew were refused ({reasons}), where {TOLERATED_SHARE:.0%} may: "
-        f"nothing is written. {_what_to_change(model, law)}"
-    )
+    return f"{refused.total()} of {drawn} {what} were refused ({reasons}), where {TOLERATED_SHARE:.0%} may: nothing is written. {mend}"
 
 
-def _what_to_change(model: FittedModel, law: Sampler) -> str:
+def what_to_change(model: FittedModel, law: Sampler) -> str:
     """What a user can do about a law that draws too many copies: the samplers that serve the model, and how its latents would spread."""
     scores = {scored.sampler: scored.left_out for scored in model.law_scores.laws}
     others = [name for name in samplers_for(type(model.autoencoder)) if name != law.name]

@@ -1,4 +1,4 @@
-"""Comparison of drawn images, before they are kept, with their model's training images or, where these cannot be read, with its latents."""
+"""Comparison of drawn images, before they are kept, with the training images or, where these cannot be read, with the latents."""
 
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
@@ -49,8 +49,7 @@ def screen_of(model: FittedModel, training: TrainingImages | None, gate: Gate, *
     """
     posterior = model.latents.posterior_of_codes
     if training is not None:
-        patients = Patients.of(training.images.pixels, training.people)
-        return Screen(TRAINING_IMAGES, "a copy of a training image", lambda pixels, _: screen_images(pixels, patients, gate, looks=n))
+        return screen_of_people(training, gate, n=n)
     if posterior is not None:
         return Screen(
             "latents of training images",
@@ -58,3 +57,9 @@ def screen_of(model: FittedModel, training: TrainingImages | None, gate: Gate, *
             lambda _, latents: screen_latents(latents, posterior, gate, looks=n),
         )
     return Screen("nothing", "", lambda pixels, latents: ())
+
+
+def screen_of_people(training: TrainingImages, gate: Gate, *, n: int) -> Screen:
+    """The screen of what comes from these images; ``gate`` and ``n`` are as for ``screen_of``."""
+    patients = Patients.of(training.images.pixels, training.people)
+    return Screen(TRAINING_IMAGES, "a copy of a training image", lambda pixels, _: screen_images(pixels, patients, gate, looks=n))

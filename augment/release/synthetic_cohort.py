@@ -23,7 +23,8 @@ from .description import DESCRIPTION, ClassRecord, Description, is_ours
 from .gate import AuditRecord, ScreeningRecord
 from .generation import Generated
 from .image_files import Format, default_format, unmarked_images, write_images
-from .participants_table import DIGITS_OF_MODEL, PARTICIPANTS, load_table, nearest_table, participant_ids, write_table
+from .origin import Origin
+from .participants_table import DIGITS_OF_MODEL, NO_MODEL, PARTICIPANTS, load_table, nearest_table, participant_ids, write_table
 from .quarantine import quarantine_of, set_aside
 
 
@@ -89,7 +90,7 @@ class SyntheticCohort:
         if not set(columns) <= set(self.table):
             return False
         told = self.description.classes.items()
-        drawn = {(label, str(record.seed), record.model[:DIGITS_OF_MODEL]) for label, record in told}
+        drawn = {(label, str(record.seed), record.model[:DIGITS_OF_MODEL] or NO_MODEL) for label, record in told}
         counts = {label: record.n for label, record in told if record.n}
         return self.counts() == counts and set(self.table[columns].itertuples(index=False, name=None)) <= drawn
 
@@ -130,7 +131,7 @@ class SyntheticCohort:
 def write_cohort(
     out: Path,
     parts: Sequence[Generated],
-    models: Mapping[str, FittedModel],
+    origins: Mapping[str, Origin],
     *,
     file_format: Format | None = None,
     skull_stripped: bool | None = None,
@@ -146,12 +147,12 @@ def write_cohort(
         The folder, whole or not at all.
     parts : sequence of Generated
         One a class.
-    models : mapping
-        From label to the model that it was drawn from.
+    origins : mapping
+        From label to what it was made of: ``Origin.of(model)``.
     file_format : {"nifti", "png", "npz"}, optional
         By default ``nifti`` where the images have a place in the world, else ``png`` for slices and ``nifti`` for volumes.
     skull_stripped : bool, optional
-        Whether the models' images are; by default what the models know of it.
+        Whether the images are; by default what their origins know of it.
     screening : ScreeningRecord, optional
         Findings of the screening while the images were drawn.
     command : str
@@ -164,14 +165,14 @@ def write_cohort(
     UsageError
         If the images do not go into the format, or something is there already.
     """
-    configs = {part.label: models[part.label].config for part in parts}
-    stripped = {label: config.data.get("skull_stripped") if skull_stripped is None else skull_stripped for label, config in configs.items()}
+    used = {part.label: origins[part.label] for part in parts}
+    stripped = {label: origin.skull_stripped if skull_stripped is None else skull_stripped for label, origin in used.items()}
     ids = participant_ids(parts)
     with whole_folder(out, force=force) as folder:
         write_images(folder, parts, ids, stripped, file_format or default_format(parts[0].images.space))
-        write_table(folder, parts, list(configs.values()), ids)
-        Description.of(parts, models, command, [] if screening is None else [screening]).write(folder)
-        (folder / "README").write_text(_readme(parts, configs[parts[0].label].data["name"]), encoding="utf-8")
+        write_table(folder, parts, list(used.values()), ids)
+        Description.of(parts, origins, command, [] if screening is None else [screening]).write(folder)
+        (folder / "README").write_text(_readme(parts, origins[parts[0].label].name), encoding="utf-8")
         # BIDS knows no such file, and its validator is told to pass it over.
         (folder / ".bidsignore").write_text(f"{MANIFEST}\n", encoding="utf-8")
         seal(folder)
@@ -215,7 +216,7 @@ def source_of(path: str, like: Source) -> Source:
 
 
 def drawn_from(path: str) -> list[ClassRecord]:
-    """The records of a synthetic cohort's classes whose model, participants, split and data it knows; none of any other cohort.
+    """The records of a synthetic cohort's classes whose participants, split and data it knows; none of any other cohort.
 
     Raise a ``DataError`` if it is one of ours whose description is damaged.
     """
@@ -232,8 +233,9 @@ def _folder_of(path: str) -> Path:
 
 def _readme(parts: Sequence[Generated], source: str) -> str:
     lines = [f"- {part.label}: sampler {part.diagnostics.sampler}, detail {part.detail.made if part.detail else 'none'}" for part in parts]
+    made = "drawn by tinycohort from models trained on" if parts[0].model_digest else "made by tinycohort of two people each of"
     return (
-        f"Every image here is synthetic: drawn by tinycohort from models trained on {source}. There are no such people.\n\n"
+        f"Every image here is synthetic: {made} {source}. There are no such people.\n\n"
         + "\n".join(lines)
         + "\n\nA synthetic image can be close to a training image: see nearest_training_distance in participants.tsv.\n"
         "It is not anonymous data by itself.\n"

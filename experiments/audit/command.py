@@ -19,7 +19,7 @@ from ...datasets.common.files import named, refuse_existing, whole_folder
 from ...datasets.readers import NAMES, Source
 from ..fidelity.features import Extractor
 from .audit import audit_class
-from .material import AuditedClass, read_real, read_synthetic
+from .material import AuditedClass, read_real, read_synthetic, require_model
 from .report import overview, write_report
 from .spaces import audit_extractor, feature_space, image_space, latent_space
 from .verdict import Verdict, judge
@@ -79,8 +79,10 @@ def audit(request: AuditRequest, out: Path | None = None, *, force: bool = False
             raise UsageError("Of several cohorts there is one report; say where with --out.")
         out = first.with_name(f"{first.name}.audit")
     refuse_existing(out, force=force, ours=lambda folder: (folder / "audit.json").is_file())
-    models = load_models(request.models)
     cohorts = [SyntheticCohort.open(folder) for folder in request.synthetic]
+    for cohort in cohorts:
+        require_model(cohort)
+    models = load_models(request.models)
     images = [read_synthetic(cohort, models) for cohort in cohorts]
     models = {label: model for label, model in models.items() if any(label in found for found in images)}
     for label, model in models.items():

@@ -8,7 +8,7 @@ import numpy as np
 from ...augment import console
 from ...augment.fitting.model import FittedModel
 from ...augment.release.copying import FEWEST_PEOPLE
-from ...augment.release.synthetic_cohort import SyntheticCohort
+from ...augment.release.synthetic_cohort import SyntheticCohort, nearest_file_of
 from ...datasets.check import require_sound
 from ...datasets.cohort import Cohort, CohortError
 from ...datasets.common.errors import DataError, UsageError
@@ -80,6 +80,16 @@ def read_real(source: Source, models: Mapping[str, FittedModel]) -> tuple[Cohort
         training, held_out = (People(prepare(part, model.config.preparation), tuple(part.people)) for part in parts)
         sides[label] = (training, held_out)
     return cohort, sides
+
+
+def require_model(made: SyntheticCohort) -> None:
+    """Raise a ``UsageError`` if a class of a cohort was drawn from no model."""
+    without = [label for label, record in made.description.classes.items() if not record.model]
+    if without:
+        raise UsageError(
+            f"The images of {', '.join(without)} in {made.folder} were made of people, and an audit looks at draws of models. "
+            f"Its description has what the gate of `augment generate` found, and {nearest_file_of(made.folder)} whose each image is."
+        )
 
 
 def read_synthetic(made: SyntheticCohort, models: Mapping[str, FittedModel]) -> dict[str, People]:

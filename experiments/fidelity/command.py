@@ -169,8 +169,8 @@ def _known_to_generators(
             unclear.append(name)
     if known and split is not None:
         raise LeakageError(
-            f"The models of {', '.join(known)} were fitted on another split than {request.split}, and may have seen its test side; give "
-            "the split.json that lies beside them."
+            f"The generators of {', '.join(known)} were fitted on another split than {request.split}, or are of no model and of everybody, "
+            "and may have seen its test side; give the split.json that lies beside the models, or that morphs were drawn with."
         )
     return known, unclear
 

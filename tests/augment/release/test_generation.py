@@ -19,6 +19,7 @@ from tinycohort.augment.fitting.model_config import installed_versions
 from tinycohort.augment.fitting.model_folders import load_models
 from tinycohort.augment.release import image_files
 from tinycohort.augment.release.generation import Generated, generate_class, top_up
+from tinycohort.augment.release.origin import Origin
 from tinycohort.augment.release.synthetic_cohort import write_cohort
 from tinycohort.augment.samplers.diagnostics import Diagnostics
 from tinycohort.augment.samplers.registry import samplers_for
@@ -38,13 +39,17 @@ def models_of(studies, name):
     return load_models(studies[name].models)
 
 
+def origins_of(models):
+    return {label: Origin.of(model) for label, model in models.items()}
+
+
 def drawn(models, n=3, **options):
     return [generate_class(model, n, **({"seed": 5} | options)) for model in models.values()]
 
 
 def written(folder, models, file_format, **options):
     parts = drawn(models, **options)
-    write_cohort(folder, parts, models, file_format=file_format, command="augment generate")
+    write_cohort(folder, parts, origins_of(models), file_format=file_format, command="augment generate")
     return parts
 
 
@@ -352,9 +357,9 @@ def invented(label, n=2, shape=(8, 8), model=None):
     return Generated(label, Images(pixels, space), torch.zeros(n, 2), Diagnostics("normal", n), 0, "0" * 64)
 
 
-def invented_models(studies, labels):
+def invented_origins(studies, labels):
     model = models_of(studies, "pictures")["AD"]
-    return {label: replace(model, config=replace(model.config, label=label)) for label in labels}
+    return {label: Origin.of(replace(model, config=replace(model.config, label=label))) for label in labels}
 
 
 @pytest.mark.parametrize("file_format", ["png", "nifti", "npz"])
@@ -363,7 +368,7 @@ def invented_models(studies, labels):
 )
 def test_labels_that_bids_spells_alike_keep_their_images(studies, tmp_path, labels, file_format):
     parts = [invented(label) for label in labels]
-    write_cohort(tmp_path, parts, invented_models(studies, labels), file_format=file_format)
+    write_cohort(tmp_path, parts, invented_origins(studies, labels), file_format=file_format)
     cohort = read_cohort(tmp_path)
     assert cohort.problems == ()
     assert cohort.counts() == dict.fromkeys(labels, 2)
@@ -379,16 +384,16 @@ def test_labels_that_bids_spells_alike_keep_their_images(studies, tmp_path, labe
 @pytest.mark.slow
 def test_ten_thousand_images_of_one_class_do_not_meet_another_s_names(studies, tmp_path):
     parts = [invented("AD", 10_001), invented("AD1", 1)]
-    write_cohort(tmp_path, parts, invented_models(studies, ("AD", "AD1")), file_format="npz")
+    write_cohort(tmp_path, parts, invented_origins(studies, ("AD", "AD1")), file_format="npz")
     assert read_cohort(tmp_path).table["participant_id"].is_unique
 
 
 def test_classes_of_two_sizes(studies, tmp_path):
     parts = [invented("AD"), invented("CN", shape=(8, 9))]
-    models = invented_models(studies, ("AD", "CN"))
+    origins = invented_origins(studies, ("AD", "CN"))
     with pytest.raises(UsageError, match=r"different sizes, which one \.npz cannot hold; choose --format nifti or png"):
-        write_cohort(tmp_path, parts, models, file_format="npz")
-    write_cohort(tmp_path, parts, models, file_format="png")
+        write_cohort(tmp_path, parts, origins, file_format="npz")
+    write_cohort(tmp_path, parts, origins, file_format="png")
     assert examine(read_cohort(tmp_path), sized=True).sound
 
 

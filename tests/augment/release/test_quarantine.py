@@ -11,6 +11,7 @@ from tinycohort.augment.fitting.model_folders import load_models
 from tinycohort.augment.release.description import Description
 from tinycohort.augment.release.gate import AuditRecord
 from tinycohort.augment.release.generation import Generated
+from tinycohort.augment.release.origin import Origin
 from tinycohort.augment.release.quarantine import quarantine_of
 from tinycohort.augment.release.synthetic_cohort import SyntheticCohort, write_cohort
 from tinycohort.augment.samplers.diagnostics import Diagnostics
@@ -45,7 +46,8 @@ def invented(models, n=3):
 
 
 def written(folder, models, file_format):
-    write_cohort(folder, invented(models), models, file_format=file_format)
+    origins = {label: Origin.of(model) for label, model in models.items()}
+    write_cohort(folder, invented(models), origins, file_format=file_format)
     return folder
 
 

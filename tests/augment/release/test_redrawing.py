@@ -19,7 +19,7 @@ from tinycohort.augment.release import generation
 from tinycohort.augment.release.gate import AuditRecord, Gate
 from tinycohort.augment.release.generation import build_sampler, generate_class
 from tinycohort.augment.release.quarantine import quarantine_of
-from tinycohort.augment.release.redrawing import replace_refused
+from tinycohort.augment.release.redrawing import replace_refused, what_to_change
 from tinycohort.augment.release.screening import screen_of
 from tinycohort.augment.release.synthetic_cohort import SyntheticCohort
 from tinycohort.augment.release.training_images import TrainingImages
@@ -62,7 +62,9 @@ class Numbers:
         return {row: f"odd {int(number) % 3}" for row, number in enumerate(pixels[:, 0]) if self.refuses(int(number))}
 
     def replaced(self, model):
-        return replace_refused((self.pixels, self.latents), self.draw, self.screen, model, self.law or Normal(model.codes))
+        law = self.law or Normal(model.codes)
+        what = f"images of {model.config.label} that {law.name} drew"
+        return replace_refused((self.pixels, self.latents), self.draw, self.screen, what, lambda: what_to_change(model, law))
 
 
 @pytest.mark.parametrize("n", [1, 2, 15, 40, 199, 200, 1000])

@@ -1,0 +1,112 @@
+"""What all drawing of a synthetic cohort has in common, with models or without: what is asked for, and how it is written and told."""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from ...datasets.common.errors import UsageError
+from .. import console
+from ..release.gate import Gate, ScreeningRecord
+from ..release.generation import Generated, top_up
+from ..release.image_files import Format
+from ..release.origin import Origin
+from ..release.screening import Screen
+from ..release.synthetic_cohort import write_cohort
+from ..release.training_images import TrainingImages
+
+
+@dataclass(frozen=True, kw_only=True)
+class CohortRequest:
+    """What is wanted of a synthetic cohort, whatever it is made of.
+
+    Parameters
+    ----------
+    n : int, optional
+        Images a class; with ``balance``, real and synthetic ones together. By default 100, or as many as the largest class has.
+    balance : bool
+        Only as many as each class lacks beside its real training images.
+    seed : int
+    file_format : {"nifti", "png", "npz"}, optional
+        By default as the source.
+    device : {"auto", "cpu", "gpu"}
+        Where images are computed.
+    skull_stripped : bool, optional
+        Whether the images are; by default what is known of their origin.
+    gate : Gate
+        Limits for copies of patients.
+    command : str
+        Recorded in the description.
+    """
+
+    n: int | None = None
+    balance: bool = False
+    seed: int = 0
+    file_format: Format | None = None
+    device: str = "cpu"
+    skull_stripped: bool | None = None
+    gate: Gate = field(default_factory=Gate)
+    command: str = ""
+
+    def __post_init__(self) -> None:
+        if self.n is not None and self.n < 1:
+            raise UsageError(f"-n must be 1 or more, not {self.n}.")
+
+    def require_format(self, shapes: Iterable[Sequence[int]]) -> None:
+        """Raise a ``UsageError`` if images of one of these shapes do not go into the format."""
+        if self.file_format == "png" and any(len(shape) == 3 for shape in shapes):
+            raise UsageError("Volumes cannot be written as PNG; choose --format nifti or npz.")
+
+    def wanted(self, labels: Iterable[str], counts: Mapping[str, int]) -> dict[str, int]:
+        """How many images of each class, by the number of training images of all; raise a ``UsageError`` if there are none to draw."""
+        if self.balance:
+            # The largest class sets the number, whether or not it is drawn from.
+            wanted = top_up({label: counts[label] for label in labels}, max(counts.values()) if self.n is None else self.n)
+        else:
+            wanted = dict.fromkeys(labels, 100 if self.n is None else self.n)
+        wanted = {label: count for label, count in wanted.items() if count > 0}
+        if not wanted:
+            raise UsageError("The classes are balanced already, so there is nothing to generate; give -n to enlarge them all.")
+        return wanted
+
+
+def measured(part: Generated, training: TrainingImages | None) -> Generated:
+    """The same images with their distances to those that they come from, where these are known."""
+    return part if training is None else replace(part, nearest=training.nearest(part.images))
+
+
+def write_screened(
+    request: CohortRequest,
+    out: Path,
+    parts: Sequence[Generated],
+    origins: Mapping[str, Origin],
+    screens: Mapping[str, Screen],
+    *,
+    force: bool,
+) -> None:
+    """Write what was drawn, with what the screens found."""
+    screening = ScreeningRecord(
+        looked_at={label: screen.looked_at for label, screen in screens.items()},
+        drawn={part.label: part.drawn for part in parts},
+        refused={part.label: part.refused for part in parts},
+        gate=request.gate,
+    )
+    write_cohort(
+        out,
+        parts,
+        origins,
+        file_format=request.file_format,
+        skull_stripped=request.skull_stripped,
+        screening=screening,
+        command=request.command,
+        force=force,
+    )
+
+
+def tell_written(out: Path, parts: Sequence[Generated], screens: Mapping[str, Screen], told: Callable[[Generated], str]) -> None:
+    """Say how many images were refused, what else there is to be told of a class, and where all are."""
+    for part in parts:
+        refused = [f"{count} as {reason}" for reason, count in part.refused.items()]
+        found = f"refused and drawn again: {', '.join(refused)}" if refused else "none refused"
+        console.say(f"{part.label}: drawn images were compared with {screens[part.label].looked_at}; {found}.")
+        console.say(f"{part.label}: {told(part)}")
+    console.say(f"Wrote {sum(len(part.images) for part in parts)} synthetic images to {out}.")
