@@ -36,10 +36,10 @@ from tinycohort.augment.detail.mosaic import Detail, Mosaic, add_detail
 from tinycohort.augment.fitting.model import FittedModel
 from tinycohort.augment.fitting.model_folders import load_models
 from tinycohort.augment.fitting.nearest import nearest_images
+from tinycohort.augment.fitting.training_images import TrainingImages, ages_of
 from tinycohort.augment.release.copying import Patients, screen_images
 from tinycohort.augment.release.gate import Gate
 from tinycohort.augment.release.generation import generate_class
-from tinycohort.augment.release.training_images import ages_of
 from tinycohort.classifiers.network import CNN
 from tinycohort.datasets.common.seeds import seeded_generator
 from tinycohort.datasets.readers import read_cohort
@@ -59,9 +59,7 @@ class Class:
     """A class of a cohort: its model, and the people whom it was trained on or not."""
 
     model: FittedModel
-    training: Tensor
-    people: tuple[str, ...]
-    age: tuple[float, ...] | None
+    training: TrainingImages
     held_out: Tensor
 
     @classmethod
@@ -71,8 +69,8 @@ class Class:
         names = members.table["participant_id"]
         trained = names.map(model.config.participants.trained_on).to_numpy(bool)
         parts = [members.where(rows) for rows in (trained, ~trained)]
-        training, held_out = (prepare(part, model.config.preparation).pixels for part in parts)
-        return cls(model, training, tuple(parts[0].people), ages_of(parts[0].table), held_out)
+        training, held_out = (prepare(part, model.config.preparation) for part in parts)
+        return cls(model, TrainingImages(training, tuple(parts[0].people), ages_of(parts[0].table)), held_out.pixels)
 
 
 @dataclass(frozen=True, eq=False)
@@ -142,12 +140,12 @@ def _of_folder(folder: Path, rows: Sequence[str], given: argparse.Namespace) -> 
 def _made(one: Class, row: str, n: int) -> Made:
     """So many images of a class; of the training people as many as there are."""
     if row == TRAINING:
-        return Made(one.training)
+        return Made(one.training.images.pixels)
     start = time.process_time()
     if row == MORPH:
-        drawn = draw_morphs(one.training, one.people, n, seeded_generator(0, one.model.config.label, MORPH))
+        drawn = draw_morphs(one.training.images.pixels, one.training.people, n, seeded_generator(0, one.model.config.label, MORPH))
         return Made(drawn.pixels, (time.process_time() - start) / n)
-    detail = None if row == NONE else Detail(Mosaic.parse(row), Donors.of(one.model, one.training, one.people, one.age))
+    detail = None if row == NONE else Detail(Mosaic.parse(row), Donors.of(one.model, one.training))
     part = generate_class(one.model, n, seed=0, detail=detail)
     seconds = (time.process_time() - start) / n
     if part.detail is None:
@@ -174,14 +172,15 @@ def seconds_of_detail(shape: tuple[int, ...]) -> float:
 
 
 def _given_away(images: Tensor, one: Class, real: Tensor, *, itself: bool) -> dict[str, float]:
-    everybody = torch.cat([one.training, real])
-    trained = np.arange(len(everybody)) < len(one.training)
+    training = one.training.images.pixels
+    everybody = torch.cat([training, real])
+    trained = np.arange(len(everybody)) < len(training)
     if itself:
         return {"attack": np.nan, "to training": np.nan, "copies": np.nan}
-    copies = screen_images(images, Patients.of(one.training, one.people), Gate(), looks=len(images))
+    copies = screen_images(images, Patients.of(training, one.training.people), Gate(), looks=len(images))
     return {
         "attack": attack(-nearest_images(everybody, images)[0], trained).auc,
-        "to training": float(np.median(nearest_images(images, one.training)[0])),
+        "to training": float(np.median(nearest_images(images, training)[0])),
         "copies": len(copies),
     }
 
@@ -229,14 +228,14 @@ def _extractors(classes: Mapping[str, Class], weights: Path | None) -> dict[str,
     found = {}
     if len(classes) > 1:
         rng = np.random.default_rng(0)
-        images = torch.cat([one.training for one in classes.values()])
-        labels = torch.cat([torch.full((len(one.training),), number) for number, one in enumerate(classes.values())])
+        parts = [one.training.images.pixels for one in classes.values()]
+        images, labels = torch.cat(parts), torch.cat([torch.full((len(part),), number) for number, part in enumerate(parts)])
         order = torch.from_numpy(rng.permutation(len(images)))
         kept, selecting = order[: -len(order) // 8], order[-len(order) // 8 :]
         settings = cohort_settings(len(kept))
         found["cohort"] = cohort_extractor(images[kept], labels[kept], images[selecting], labels[selecting], settings, seed=0)
     if weights is not None:
-        volumes = next(iter(classes.values())).training.ndim == 5
+        volumes = next(iter(classes.values())).held_out.ndim == 5
         for dimension in (192, 768):
             extractor = inception_of_name(f"inception-{dimension}", weights)
             assert extractor is not None

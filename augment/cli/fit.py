@@ -128,8 +128,8 @@ class FitRunOptions:
         bool,
         typer.Option(
             "--keep-detail",
-            help="Keep in the model's folder what decoding loses of the training images, so that `augment generate` draws detail without "
-            "them. They are personal data.",
+            help="Keep the training images in the model's folder, so that `augment generate` draws detail where the cohort is not. They "
+            "are personal data.",
         ),
     ] = False
     resume: Annotated[bool, typer.Option("--resume", help="Go on with a fit that was interrupted.")] = False

@@ -6,13 +6,13 @@ from pathlib import Path
 
 from ...datasets.common.errors import UsageError
 from .. import console
+from ..fitting.training_images import TrainingImages
 from ..release.gate import Gate, ScreeningRecord
 from ..release.generation import Generated, top_up
 from ..release.image_files import Format
 from ..release.origin import Origin
 from ..release.screening import Screen
 from ..release.synthetic_cohort import write_cohort
-from ..release.training_images import TrainingImages
 
 
 @dataclass(frozen=True, kw_only=True)

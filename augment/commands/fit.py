@@ -16,12 +16,11 @@ from ...datasets.readers import Source, read_cohort
 from ...datasets.splits import Split, split_cohort
 from ...datasets.transforms import prepare, require_memory
 from .. import console
-from ..detail.donors import Donors
-from ..detail.kept import FILE as DETAIL
-from ..detail.kept import keep_donors
 from ..fitting.assessment import fit_warnings
 from ..fitting.figures import save_loss_curve
 from ..fitting.fit import Hooks, fit_class
+from ..fitting.kept_images import FILE as DETAIL
+from ..fitting.kept_images import keep_images
 from ..fitting.model import FittedModel
 from ..fitting.model_card import model_card
 from ..fitting.model_config import ModelConfig, poor_fit_warnings
@@ -29,7 +28,7 @@ from ..fitting.model_folders import is_model, model_folders
 from ..fitting.plan import FEWEST_IMAGES, FitPlan
 from ..fitting.settings import FitSettings
 from ..fitting.training import RESUME_POINT, Record
-from ..release.training_images import ages_of
+from ..fitting.training_images import TrainingImages, ages_of
 from .check import shapes_told
 from .show import show_laws
 
@@ -52,7 +51,7 @@ class FitRequest:
     skull_stripped : bool, optional
         Whether the images are, where the source does not say it.
     keep_detail : bool
-        Keep in the models' folders what decoding loses of the training images, which is personal data.
+        Keep the training images, which are personal data, in the models' folders.
     command : str
         Recorded in the models.
     """
@@ -139,7 +138,7 @@ def _fit_one(plan: FitPlan, out: Path, *, force: bool, request: FitRequest) -> F
         warnings = fit_warnings(model.config.diagnostics, plan.settings)
         (folder / "README.md").write_text(model_card(model, warnings, keeps_detail=request.keep_detail), encoding="utf-8")
         if request.keep_detail:
-            keep_donors(_donors(model, plan), folder)
+            keep_images(_training_images(plan), folder)
         model.save(folder)  # last, because it seals the folder
     shutil.rmtree(unfinished, ignore_errors=True)
     found = model.config.diagnostics
@@ -152,10 +151,9 @@ def _fit_one(plan: FitPlan, out: Path, *, force: bool, request: FitRequest) -> F
     return model
 
 
-def _donors(model: FittedModel, plan: FitPlan) -> Donors:
+def _training_images(plan: FitPlan) -> TrainingImages:
     training = plan.sides["train"]
-    images = prepare(training, plan.settings.preparation, like=plan.space)
-    return Donors.of(model, images.pixels, training.people, ages_of(training.table))
+    return TrainingImages(prepare(training, plan.settings.preparation, like=plan.space), tuple(training.people), ages_of(training.table))
 
 
 def _unfinished(out: Path, label: str) -> Path:

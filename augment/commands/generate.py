@@ -13,21 +13,21 @@ from ...datasets.common.compute import choose_device
 from ...datasets.common.errors import DataError, GateError, TinycohortError, UsageError
 from ...datasets.common.files import named
 from ...datasets.readers import read_cohort
-from ...datasets.transforms import Images, prepare
+from ...datasets.transforms import prepare
 from .. import console
 from ..detail.donors import Donors
-from ..detail.kept import kept_donors
 from ..detail.morph import NAME as MORPH
 from ..detail.mosaic import NAME as MOSAIC
 from ..detail.mosaic import Detail, Mosaic
+from ..fitting.kept_images import kept_images
 from ..fitting.model import FittedModel
 from ..fitting.model_config import ModelConfig, poor_fit_warnings
 from ..fitting.model_folders import load_models, model_folders
+from ..fitting.training_images import TrainingImages, ages_of
 from ..release.generation import Generated, generate_class
 from ..release.origin import Origin
 from ..release.screening import Screen, screen_of
 from ..release.synthetic_cohort import refuse_occupied
-from ..release.training_images import TrainingImages, ages_of
 from ..samplers.manifold import HOLDS
 from ..samplers.registry import DEFAULT_SAMPLER, SAMPLERS
 from .drawn import CohortRequest, measured, tell_written, write_screened
@@ -90,14 +90,13 @@ def generate_cohort(request: GenerationRequest, out: Path, *, force: bool = Fals
     place = choose_device(request.device)
     request.require_format(model.config.space.shape for model in models.values())
     wanted = request.wanted(models, {label: count for model in models.values() for label, count in model.config.data["counts"].items()})
-    known = _known_people(request, {label: models[label] for label in wanted})
-    training = {label: None if people is None else people.training for label, people in known.items()}
+    training = _training_images(request, {label: models[label] for label in wanted})
     screens = {label: screen_of(models[label], training[label], request.gate, n=count) for label, count in wanted.items()}
 
     def draw(details: Mapping[str, Detail]) -> list[Generated]:
         return [_generate_one(models[label], n, request, place, screens[label], details.get(label)) for label, n in wanted.items()]
 
-    details = _details(request, known)
+    details = _details(request, models, training, place)
     try:
         generated = draw(details)
     except GateError as error:
@@ -112,70 +111,69 @@ def generate_cohort(request: GenerationRequest, out: Path, *, force: bool = Fals
     return generated
 
 
-@dataclass(frozen=True, eq=False)
-class KnownPeople:
-    """The people that a model was trained on, as images to compare with and as donors of detail."""
-
-    training: TrainingImages
-    donors: Donors
-
-
-def _known_people(request: GenerationRequest, models: Mapping[str, FittedModel]) -> dict[str, KnownPeople | None]:
-    """By class those whose images can be read again, or are kept in the model's folder."""
+def _training_images(request: GenerationRequest, models: Mapping[str, FittedModel]) -> dict[str, TrainingImages | None]:
+    """By class the images that a model was trained on: read again, or kept in its folder; ``None`` if they cannot be had."""
     folders = {ModelConfig.read(folder).label: folder for folder in model_folders(request.models)}
-    found: dict[str, KnownPeople | None] = {}
+    found: dict[str, TrainingImages | None] = {}
     for label, model in models.items():
         try:
-            training = _read_again(model, request.moved)
+            found[label] = _read_again(model, request.moved)
         except (TinycohortError, OSError, TypeError) as error:
-            donors = kept_donors(model, folders[label]) if label in folders else None
-            if donors is None:
-                found[label] = None
+            found[label] = kept_images(model, folders[label]) if label in folders else None
+            if found[label] is None:
                 console.warn(
                     f"{label}: the training images cannot be read again ({error}); no distances to them are given, "
                     "and copies of them are not seen, but by latents. Name them with --data (and --table)."
                 )
-            else:
-                found[label] = KnownPeople(TrainingImages(Images(donors.images, model.config.space), donors.people, None), donors)
-        else:
-            found[label] = KnownPeople(training, Donors.of(model, training.images.pixels, training.people, training.age))
     return found
 
 
-def _details(request: GenerationRequest, known: Mapping[str, KnownPeople | None]) -> dict[str, Detail]:
+def _details(
+    request: GenerationRequest, models: Mapping[str, FittedModel], training: Mapping[str, TrainingImages | None], device: torch.device
+) -> dict[str, Detail]:
     """By class what gives its images detail: of all classes or of none, because sharpness must not tell a class.
 
     Raises
     ------
     UsageError
-        If a mosaic is asked for, and the people of a class are not known.
+        If a mosaic is asked for that the training people of a class cannot give.
     """
     asked = request.detail != AUTO_DETAIL
     as_published = request.sampler in SAMPLERS and SAMPLERS[request.sampler].as_published
     if request.detail == NO_DETAIL or (as_published and not asked):
         return {}
     mosaic = Mosaic.parse(request.detail if asked else MOSAIC)
-    people = {label: known_people for label, known_people in known.items() if known_people is not None}
-    if lacking := [label for label in known if label not in people]:
-        told = f"Detail is that of the training people, and those of {', '.join(lacking)} cannot be read"
+    try:
+        return {label: _detail(mosaic, models[label], images, device) for label, images in training.items()}
+    except UsageError as error:
         if asked:
-            raise UsageError(f"{told}; name them with --data, or fit with --keep-detail, or give --detail none.")
-        console.warn(f"{told}: all images are drawn as they are decoded, blurred. Name them with --data, or fit with --keep-detail.")
+            raise
+        console.warn(f"{error} All images are drawn as they are decoded, blurred.")
         return {}
-    few = [label for label, found in people.items() if found.donors.n_people < mosaic.n_donors]
-    if few and not asked:
-        console.warn(f"{', '.join(few)}: fewer than {mosaic.n_donors} training people to take detail from; images are as they are decoded.")
-        return {}
-    return {label: Detail(mosaic, found.donors, partial(console.progress, f"detail of {label}")) for label, found in people.items()}
+
+
+def _detail(mosaic: Mosaic, model: FittedModel, training: TrainingImages | None, device: torch.device) -> Detail:
+    label = model.config.label
+    if training is None:
+        raise UsageError(
+            f"{label}: detail is that of the training people, and their images cannot be read; name them with --data, or fit with "
+            "--keep-detail, or give --detail none."
+        )
+    donors = Donors.of(model, training, device)
+    try:
+        mosaic.require(donors)
+    except UsageError as error:
+        raise UsageError(f"{label}: {error}") from error
+    return Detail(mosaic, donors, partial(console.progress, f"detail of {label}"))
 
 
 def _detail_told(part: Generated) -> str:
     found = part.detail
     if found is None:
-        return "images are as the model decodes them (--detail none)."
+        return "images are as the model decodes them, without detail."
     return (
-        f"every image has the detail of {found.shares.shape[1]} training people, of one at most {found.shares.max():.0%} "
-        f"(--detail {found.made.split()[0]}); the smallest Jacobian of what moved it is {found.smallest_jacobian:.2f}."
+        f"every image has the detail of {found.shares.shape[1]} training people, of one at most {found.shares.max():.0%}; the smallest "
+        f"Jacobian of what moved it is {found.smallest_jacobian:.2f}."
     )
 
 
@@ -207,7 +205,9 @@ def _read_again(model: FittedModel, moved: Mapping[str, Any]) -> TrainingImages:
     members = members.of_participants([p for p in members.table["participant_id"] if model.config.participants.trained_on(p)])
     if len(members) != model.config.data["n_train"]:
         raise DataError(f"{len(members)} of the {model.config.data['n_train']} images are there")
-    return TrainingImages(prepare(members, model.config.preparation), tuple(members.people), ages_of(members.table))
+    images = prepare(members, model.config.preparation)
+    model.require_trained_on(images.pixels)
+    return TrainingImages(images, tuple(members.people), ages_of(members.table))
 
 
 def _show_sampling(generated: Sequence[Generated], models: Mapping[str, FittedModel]) -> None:

@@ -17,13 +17,13 @@ from ...datasets.splits import Split, official_sides, split_cohort
 from ...datasets.transforms import Preparation, prepare, require_memory, space_of
 from .. import console
 from ..detail.morph import Morph
+from ..fitting.training_images import TrainingImages, ages_of
 from ..release.copying import FEWEST_PEOPLE
 from ..release.generation import Generated
 from ..release.morphing import generate_morphs
 from ..release.origin import Origin
 from ..release.screening import screen_of_people
 from ..release.synthetic_cohort import refuse_occupied
-from ..release.training_images import TrainingImages, ages_of
 from .drawn import CohortRequest, measured, tell_written, write_screened
 
 

@@ -1,16 +1,20 @@
 """The people whose detail a mosaic is made of: what decoding has lost of their images."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Literal
 
 import torch
 from sklearn.covariance import ledoit_wolf
 from torch import Tensor
 
-from ...datasets.common.errors import UsageError
+from ...datasets.common.errors import DataError
 from ..fitting.model import FittedModel, decode, encode
+from ..fitting.training_images import TrainingImages
+from .people import draw_images, numbers_of
 
+Choice = Literal["random", "near", "age"]
 POOL = 3  # times as many people as are needed, of whom those that are near are drawn
+AT_ONCE = 1000  # samples whose distances to all donors are in memory together
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,8 +33,8 @@ class Donors:
         ``(m, D)``.
     people : tuple of str
         Whose each is.
-    age : torch.Tensor, optional
-        ``(m,)`` of float, where all are known.
+    age : tuple of float, optional
+        Of each, where all are known.
     """
 
     decoded: Tensor
@@ -38,51 +42,26 @@ class Donors:
     foreground: Tensor
     codes: Tensor
     people: tuple[str, ...]
-    age: Tensor | None = None
+    age: tuple[float, ...] | None = None
 
     @classmethod
-    def of(cls, model: FittedModel, images: Tensor, people: Sequence[str], age: Sequence[float] | None = None) -> "Donors":
-        """The donors of a model's training images ``(m, channels, ...)`` in [0, 1]."""
-        codes = encode(model.autoencoder, images)
-        decoded = decode(model.autoencoder, codes)
-        ages = None if age is None else torch.tensor(age, dtype=torch.float32)
-        return cls(decoded, images - decoded, (images > 0).any(1, keepdim=True), codes, tuple(people), ages)
-
-    def tensors(self) -> dict[str, Tensor]:
-        """What a model's folder keeps of them: not what the model itself decodes, nor who they are."""
-        numbers = {name: i for i, name in enumerate(dict.fromkeys(self.people))}
-        kept = {"residuals": self.residuals, "foreground": self.foreground, "codes": self.codes}
-        kept["person"] = torch.tensor([numbers[name] for name in self.people])
-        return kept if self.age is None else kept | {"age": self.age}
-
-    @classmethod
-    def of_tensors(cls, model: FittedModel, kept: Mapping[str, Tensor]) -> "Donors":
-        """The donors that a model's folder has kept; people are called by numbers.
+    def of(cls, model: FittedModel, training: TrainingImages, device: torch.device | None = None) -> "Donors":
+        """The donors of a model, from the images that it was trained on; computed, and kept, on ``device``.
 
         Raises
         ------
-        ValueError, KeyError
-            If they are not of this model.
+        DataError
+            If the model decodes what is no number.
         """
-        residuals, foreground, codes, person = (kept[name] for name in ("residuals", "foreground", "codes", "person"))
-        m, channels, *shape = residuals.shape
-        architecture = model.config.architecture
-        if (channels, *shape) != (architecture.image_channels, *architecture.shape) or m != len(model.codes):
-            raise ValueError(f"residuals of shape {tuple(residuals.shape)} are not those of the model's images")
-        if foreground.shape != (m, 1, *shape) or foreground.dtype != torch.bool:
-            raise ValueError("the foreground is not that of the residuals")
-        if codes.shape != model.codes.shape or person.shape != (m,) or not residuals.isfinite().all() or not codes.isfinite().all():
-            raise ValueError("the codes are not those of the residuals")
-        age = kept.get("age")
-        if age is not None and age.shape != (m,):
-            raise ValueError("the ages are not those of the residuals")
-        people = tuple(f"training person {number + 1}" for number in person.tolist())
-        return cls(decode(model.autoencoder, codes), residuals, foreground, codes, people, age)
-
-    @property
-    def images(self) -> Tensor:
-        """The images themselves, to the last digit but one."""
-        return self.decoded + self.residuals
+        images, place = training.images.pixels, device or torch.device("cpu")
+        model.autoencoder.to(place)
+        codes = encode(model.autoencoder, images.to(place))
+        decoded = decode(model.autoencoder, codes)
+        model.autoencoder.cpu()
+        if not decoded.isfinite().all():
+            raise DataError(f"The model of {model.config.label} decodes its own training images to what is no number; fit it anew.")
+        images = images.to(place)
+        return cls(decoded, images - decoded, (images > 0).any(1, keepdim=True), codes.cpu(), training.people, training.age)
 
     @property
     def n_people(self) -> int:
@@ -91,52 +70,51 @@ class Donors:
 
     def to(self, device: torch.device) -> "Donors":
         """The same on a device."""
-        decoded, residuals, foreground, codes = (part.to(device) for part in (self.decoded, self.residuals, self.foreground, self.codes))
-        return Donors(decoded, residuals, foreground, codes, self.people, self.age)
+        moved = {name: getattr(self, name).to(device) for name in ("decoded", "residuals", "foreground")}
+        return replace(self, **moved)
 
-    def draw(self, latents: Tensor, k: int, choice: str, generator: torch.Generator) -> Tensor:
+    def draw(self, latents: Tensor, k: int, by: Choice, generator: torch.Generator) -> Tensor:
         """Rows ``(n, k)`` of k different people for each of the samples with ``latents`` ``(n, D)``.
+
+        Whose code is nearest to a sample's is left out where there are enough others: with the detail of the person whom its anatomy is
+        like, a sample would be like that person.
 
         Parameters
         ----------
         latents : torch.Tensor
         k : int
             At most ``n_people``.
-        choice : {"random", "near", "age"}
+        by : {"random", "near", "age"}
             Anybody; or of the ``3 k`` people whose codes are nearest, in the metric of the codes' shrunk covariance; or of those whose
-            age is nearest to that of the person with the nearest code.
+            age, which must be known, is nearest to that of the person with the nearest code.
         generator : torch.Generator
             On the CPU.
-
-        Raises
-        ------
-        UsageError
-            If ages are wanted and not known.
         """
-        order = {name: i for i, name in enumerate(dict.fromkeys(self.people))}
-        person = torch.tensor([order[name] for name in self.people])
-        # Of every person one image, another for each sample.
-        image = torch.rand((len(latents), len(person)), generator=generator)
-        priority = torch.rand((len(latents), len(order)), generator=generator)
-        if choice != "random":
-            distance = torch.full((len(latents), len(order)), torch.inf)
-            distance = distance.scatter_reduce(1, person.expand(len(latents), -1), self._distances(latents, choice), "amin")
-            near = distance.topk(min(POOL * k, len(order)), largest=False).indices
-            priority = torch.full_like(priority, -1.0).scatter(1, near, priority.gather(1, near))
-        chosen = priority.topk(k).indices
-        # (n, k, m): the images of each chosen person.
-        theirs = person[None, None] == chosen[..., None]
-        return image[:, None].masked_fill(~theirs, -1.0).argmax(2)
+        person, whitening = numbers_of(self.people), _whitening(self.codes)
+        codes = self.codes.double() @ whitening
+        chosen = []
+        for part in latents.split(AT_ONCE):
+            distances = torch.cdist(part.double().cpu() @ whitening, codes)
+            nearest = person[distances.argmin(1)]
+            priority = torch.rand((len(part), self.n_people), generator=generator)
+            if self.n_people > k:
+                priority.scatter_(1, nearest[:, None], -1.0)
+            if by != "random":
+                if by == "age":
+                    age = torch.tensor(self.age, dtype=torch.float64)
+                    distances = (age[distances.argmin(1)][:, None] - age[None]).abs()
+                # Of each person the nearest image.
+                apart = torch.full(priority.shape, torch.inf, dtype=torch.float64)
+                apart = apart.scatter_reduce(1, person.expand(len(part), -1), distances, "amin")
+                far = apart.topk(max(0, self.n_people - POOL * k - 1)).indices
+                priority.scatter_(1, far, -2.0)
+            chosen.append(priority.topk(k).indices)
+        return draw_images(person, torch.cat(chosen), generator)
 
-    def _distances(self, latents: Tensor, choice: str) -> Tensor:
-        """Distances ``(n, m)`` of samples to the donors' images."""
-        codes = self.codes.double().cpu()
-        covariance, _ = ledoit_wolf(codes.numpy())
-        whitening = torch.linalg.inv(torch.linalg.cholesky(torch.from_numpy(covariance))).T
-        distances = torch.cdist(latents.double().cpu() @ whitening, codes @ whitening).float()
-        if choice == "near":
-            return distances
-        if self.age is None:
-            raise UsageError("Donors cannot be chosen by age: the ages of the training people are not known; leave out choice=age.")
-        age = self.age.cpu()
-        return (age[distances.argmin(1)][:, None] - age[None]).abs()
+
+def _whitening(codes: Tensor) -> Tensor:
+    """A matrix ``(D, D)`` after which Euclidean distances between codes are those of their shrunk covariance."""
+    covariance, _ = ledoit_wolf(codes.double().numpy())
+    values, vectors = torch.linalg.eigh(torch.from_numpy(covariance))
+    # Of a collapsed model all codes may be the same.
+    return vectors / values.clamp_min(1e-12).sqrt()

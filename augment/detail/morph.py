@@ -13,7 +13,8 @@ from torch import Tensor
 
 from ...datasets.common.errors import UsageError
 from ..settings import Between
-from .partition import HARDNESS, draw_partition
+from .partition import HARDNESS, draw_partition, spread
+from .people import draw_images, numbers_of
 from .registration import move, register
 
 NAME = "morph"
@@ -100,7 +101,7 @@ def draw_morphs(
     way = 1 - morph.share + (2 * morph.share - 1) * torch.rand(n, generator=generator)
     size, pixels = _batch_size(images), [images[:0]]
     for of_part, on_way in zip(rows.split(size), way.split(size), strict=True):
-        field = draw_partition(len(of_part), 1, images.shape[2:], PIECES, generator)[:, 0]
+        field = spread(draw_partition(len(of_part), 1, images.shape[2:], PIECES, generator), images.shape[2:])[:, 0]
         first, second = (images[of_one.to(images.device)] for of_one in of_part.T)
         pixels.append(morph_of(first, second, on_way.to(images.device), field.to(images.device)))
         advance()
@@ -145,16 +146,12 @@ def morph_of(first: Tensor, second: Tensor, way: Tensor, field: Tensor) -> Tenso
 
 def _draw_pairs(people: Sequence[str], n: int, generator: torch.Generator) -> Tensor:
     """Rows ``(n, 2)`` of two different people: people are drawn alike, however many images they have, and then an image of each."""
-    numbers = {name: i for i, name in enumerate(dict.fromkeys(people))}
-    if len(numbers) < 2:
-        raise UsageError(f"A morph is of two people of a class, and there is {len(numbers)}; add people of this class, or leave morph out.")
-    first = torch.randint(len(numbers), (n,), generator=generator)
-    further = torch.randint(1, len(numbers), (n,), generator=generator)
-    pairs = torch.stack([first, (first + further) % len(numbers)], 1)
-    person = torch.tensor([numbers[name] for name in people])
-    counts = person.bincount()
-    of_person = (torch.rand((n, 2), generator=generator) * counts[pairs]).long()
-    return person.argsort(stable=True)[(counts.cumsum(0) - counts)[pairs] + of_person]
+    n_people = len(set(people))
+    if n_people < 2:
+        raise UsageError(f"A morph is of two people of a class, and there is {n_people}; add people of this class, or leave morph out.")
+    first = torch.randint(n_people, (n,), generator=generator)
+    further = torch.randint(1, n_people, (n,), generator=generator)
+    return draw_images(numbers_of(people), torch.stack([first, (first + further) % n_people], 1), generator)
 
 
 def _weight_of_second(field: Tensor, there: Tensor, way: Tensor) -> Tensor:

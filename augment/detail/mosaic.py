@@ -3,17 +3,19 @@
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass
-from typing import Annotated, Literal
+from typing import Annotated, get_args
 
 import torch
 from torch import Tensor
 
 from ...datasets.common.errors import UsageError
-from ..settings import Between, read_settings, settings_of
-from .donors import Donors
-from .partition import draw_partition, weights_of
+from ..settings import Between, read_settings, require_values, settings_of
+from .donors import Choice, Donors
+from .partition import draw_partition, spread, weights_of
 from .registration import jacobians, move, register
 
+NAME = "mosaic"
+FAINTEST = 1 / 255  # of what is not background, which 0 alone is, in images of 8 bit too
 AT_ONCE = 2**18  # voxels of samples that get their detail together: a progress bar moves, and memory stays small
 
 
@@ -32,28 +34,32 @@ class Mosaic:
     ----------
     n_donors : int
         People whose detail a sample gets, 2 or more.
-    choice : {"random", "near", "age"}
+    donors_by : {"random", "near", "age"}
         How they are chosen of the training people (``Donors.draw``).
     pieces : int
         How finely: independent values of the partition along the longest side, 2 or more.
-    share : float
-        The largest share of a sample's foreground that is one person's detail.
+    largest_share : float
+        The largest share of a sample's foreground that is one person's detail, above an equal share.
     """
 
     n_donors: int = 4
-    choice: Literal["random", "near", "age"] = "random"
+    donors_by: Choice = "random"
     pieces: int = 6
-    share: Annotated[float, Between(0, 1)] = 0.4
+    largest_share: Annotated[float, Between(0, 1)] = 0.4
 
     def __post_init__(self) -> None:
-        if self.pieces < 2:
-            raise UsageError(f"The setting pieces of the detail 'mosaic' is 2 or more, not {self.pieces}.")
-        if self.n_donors < 2:
-            raise UsageError(f"The setting n_donors of the detail 'mosaic' is 2 or more, not {self.n_donors}.")
-        if self.n_donors * self.share < 1:
+        whose = f"the detail '{NAME}'"
+        require_values(vars(self), settings_of(Mosaic), whose)
+        for name, least in (("n_donors", 2), ("pieces", 2)):
+            if getattr(self, name) < least:
+                raise UsageError(f"The setting {name} of {whose} is {least} or more, not {getattr(self, name)}.")
+        if self.donors_by not in get_args(Choice):
+            raise UsageError(f"The setting donors_by of {whose} is {', '.join(get_args(Choice))}, not '{self.donors_by}'.")
+        # Of equal shares of everybody there is one partition, and it has no pieces.
+        if not self.n_donors * self.largest_share > 1 + 1e-6:
             raise UsageError(
-                f"{self.n_donors} donors cannot each have at most {self.share:.0%} of an image; raise n_donors or share of the detail "
-                "'mosaic'."
+                f"Of {self.n_donors} donors each has at least {1 / self.n_donors:.0%} in the mean, so that the largest share is more than "
+                f"that, not {self.largest_share:.0%}; raise n_donors or largest_share of {whose}."
             )
 
     @classmethod
@@ -64,11 +70,18 @@ class Mosaic:
             raise UsageError(f"There is no detail '{name}'; choose auto, none, or {NAME} and its settings.")
         return cls(**read_settings(settings_of(cls), settings, f"the detail '{NAME}'"))
 
+    def require(self, donors: Donors) -> None:
+        """Raise a ``UsageError`` if these people cannot be its donors."""
+        if donors.n_people < self.n_donors:
+            raise UsageError(
+                f"The detail '{NAME}' takes {self.n_donors} people for an image, and there are {donors.n_people}; lower n_donors, or give "
+                "--detail none."
+            )
+        if self.donors_by == "age" and donors.age is None:
+            raise UsageError("Donors cannot be chosen by age: the ages of the training people are not known; leave out donors_by=age.")
+
     def __str__(self) -> str:
         return " ".join([NAME, *(f"{name}={value}" for name, value in asdict(self).items())])
-
-
-NAME = "mosaic"
 
 
 @dataclass(frozen=True, eq=False)
@@ -139,21 +152,17 @@ def add_detail(
     Raises
     ------
     UsageError
-        If there are fewer people than a mosaic needs.
+        If these people cannot be its donors.
     """
-    if donors.n_people < mosaic.n_donors:
-        raise UsageError(
-            f"The detail 'mosaic' takes {mosaic.n_donors} people for an image, and there are {donors.n_people}; lower n_donors, or "
-            "give --detail none."
-        )
+    mosaic.require(donors)
     device = donors.residuals.device
-    rows = donors.draw(latents, mosaic.n_donors, mosaic.choice, generator)
+    rows = donors.draw(latents, mosaic.n_donors, mosaic.donors_by, generator)
+    values = draw_partition(len(decoded), mosaic.n_donors, decoded.shape[2:], mosaic.pieces, generator)
     size = _batch_size(decoded)
     parts = []
-    for part, of_part in zip(decoded.split(size), rows.split(size), strict=True):
-        # Drawn on the CPU, so that the processor is no part of the seed's meaning.
-        fields = draw_partition(len(part), mosaic.n_donors, part.shape[2:], mosaic.pieces, generator).to(device)
-        parts.append(_put_together(part.to(device), of_part, fields, donors, mosaic.share))
+    for part, of_part, of_values in zip(decoded.split(size), rows.split(size), values.split(size), strict=True):
+        fields = spread(of_values.to(device), part.shape[2:])
+        parts.append(_put_together(part.to(device), of_part, fields, donors, mosaic.largest_share))
         advance()
     pixels, shares, smallest = (torch.cat(column).to(decoded.device) for column in zip(*parts, strict=True))
     return Detailed(pixels, rows, shares, smallest)
@@ -176,10 +185,11 @@ def _put_together(decoded: Tensor, rows: Tensor, fields: Tensor, donors: Donors,
         residuals.append(move(donors.residuals[of_donor], displacements))
         foregrounds.append(move(donors.foreground[of_donor].float(), displacements)[:, 0])
         smallest.append(jacobians(displacements).flatten(1).amin(1))
-    foreground = torch.stack(foregrounds, 1)
-    weights, shares = weights_of(fields, (foreground >= 0.5).any(1), bound)
+    able = torch.stack(foregrounds, 1)
+    # Of whoever has it: a voxel is background where most of them are.
+    foreground = able.mean(1) >= 0.5
+    weights, shares = weights_of(fields, able, foreground, bound)
     # Where two people meet, their mean would be smoother than either: the weights' squares sum to 1, so that the variance stays.
     of_detail = weights / weights.square().sum(1, keepdim=True).sqrt()
     detail = sum(weight[:, None] * residual for weight, residual in zip(of_detail.unbind(1), residuals, strict=True))
-    there = (weights * foreground).sum(1, keepdim=True) >= 0.5
-    return (decoded + detail).clamp(0, 1) * there, shares, torch.stack(smallest).amin(0)
+    return (decoded + detail).clamp(FAINTEST, 1) * foreground[:, None], shares, torch.stack(smallest).amin(0)

@@ -11,7 +11,7 @@ _PATIENCE = 200  # rounds in which a share is brought below its bound; some ten 
 
 
 def draw_partition(n: int, n_parts: int, shape: Sequence[int], pieces: int, generator: torch.Generator) -> Tensor:
-    """Smooth random fields ``(n, n_parts, *shape)``, from which ``weights_of`` makes partitions.
+    """Random values ``(n, n_parts, *grid)``, on a coarse grid, between which ``spread`` goes smoothly.
 
     Parameters
     ----------
@@ -22,24 +22,30 @@ def draw_partition(n: int, n_parts: int, shape: Sequence[int], pieces: int, gene
     pieces : int
         Independent values along the longest side, 2 or more: the more there are, the smaller the pieces of a part.
     generator : torch.Generator
-        On the device where the fields shall be.
+        On the CPU.
     """
     grid = tuple(max(2, round(pieces * side / max(shape))) for side in shape)
-    values = torch.randn((n, n_parts, *grid), generator=generator, device=generator.device)
+    return torch.randn((n, n_parts, *grid), generator=generator)
+
+
+def spread(values: Tensor, shape: Sequence[int]) -> Tensor:
+    """Smooth fields ``(n, n_parts, *shape)`` from values on a coarse grid: where one is highest, its part has most."""
     return F.interpolate(values, tuple(shape), mode="bicubic" if len(shape) == 2 else "trilinear", align_corners=True)
 
 
-def weights_of(fields: Tensor, foreground: Tensor, bound: float) -> tuple[Tensor, Tensor]:
+def weights_of(fields: Tensor, able: Tensor, foreground: Tensor, bound: float) -> tuple[Tensor, Tensor]:
     """How much each part has of each voxel, and of the whole.
 
     Parameters
     ----------
     fields : torch.Tensor
-        ``(n, n_parts, *shape)``; where one is highest, its part has nearly all.
+        ``(n, n_parts, *shape)``; where one is highest, its part has most.
+    able : torch.Tensor
+        ``(n, n_parts, *shape)`` in [0, 1]: whether a part can have a voxel.
     foreground : torch.Tensor
         ``(n, *shape)`` of bool: the voxels that count.
     bound : float
-        The largest share of the foreground that a part may have, at least 1 / n_parts.
+        The largest share of the foreground that a part may have, above 1 / n_parts.
 
     Returns
     -------
@@ -51,19 +57,20 @@ def weights_of(fields: Tensor, foreground: Tensor, bound: float) -> tuple[Tensor
     Raises
     ------
     ValueError
-        If the bound is below an equal share.
+        If the bound is not above an equal share.
     """
     n_parts = fields.shape[1]
-    if bound * n_parts < 1:
+    if bound * n_parts <= 1:
         raise ValueError(f"{n_parts} parts cannot each have at most {bound} of the whole")
     counted = foreground[:, None].flatten(2).to(fields.dtype)
-    logits = HARDNESS * fields.flatten(2)
+    logits = HARDNESS * fields.flatten(2) + able.clamp(1e-12, 1).log().flatten(2)
+    # A little below the bound, so that it ends, and above an equal share, so that it can.
+    target = max(0.98 * bound, (bound + 1 / n_parts) / 2)
     weights, shares = _shared_out(logits, counted)
     for _ in range(_PATIENCE):
         if (shares <= bound).all():
             break
-        # A little below, so that it ends.
-        logits = logits - (shares / (0.98 * bound)).clamp_min(1).log()[..., None]
+        logits = logits - (shares / target).clamp_min(1).log()[..., None]
         weights, shares = _shared_out(logits, counted)
     # Equal parts of every voxel always keep the bound: of a foreground that is smaller than a piece.
     uneven = (shares > bound).any(1)

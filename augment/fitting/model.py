@@ -20,7 +20,7 @@ from torch import Tensor
 
 from ...datasets.common.batches import in_batches
 from ...datasets.common.custody import is_inside, require_intact, seal
-from ...datasets.common.errors import UsageError
+from ...datasets.common.errors import DataError, UsageError
 from ...datasets.common.seeds import derived_seed
 from ...datasets.common.untrusted import read_text
 from ..autoencoders import Autoencoder, GaussianAutoencoder, build_autoencoder
@@ -99,6 +99,16 @@ class FittedModel:
         for name, value in sorted(self.autoencoder.state_dict().items()):
             digest.update(name.encode() + value.contiguous().numpy().tobytes())
         return digest.hexdigest()
+
+    def require_trained_on(self, images: Tensor) -> None:
+        """Raise a ``DataError`` if images ``(n, channels, ...)`` are not those that the model was trained on: it knows their codes."""
+        shape = (self.config.architecture.image_channels, *self.config.architecture.shape)
+        if images.shape == (len(self.codes), *shape) and images.isfinite().all():
+            apart = (encode(self.autoencoder, images) - self.codes).abs()
+            # Another processor rounds otherwise.
+            if (apart <= 0.02 * (self.codes.std(0, correction=0) + self.codes.abs())).all():
+                return
+        raise DataError(f"these are not the images that the model of {self.config.label} was trained on")
 
     def with_metric(self, settings: MetricSettings, draw: int | None = None) -> "FittedModel":
         """The same model with another metric of its posterior, centroids by chance drawn anew if ``draw`` is a number.

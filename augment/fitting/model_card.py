@@ -14,7 +14,7 @@ def model_card(model: FittedModel, warnings: list[str], *, keeps_detail: bool = 
     warnings : list of str
         What the fit warned of.
     keeps_detail : bool
-        Whether the folder holds what decoding loses of the training images.
+        Whether the folder holds the training images.
     """
     config, data, found = model.config, model.config.data, model.config.diagnostics
     shape = " x ".join(map(str, config.space.shape))
@@ -39,8 +39,8 @@ def model_card(model: FittedModel, warnings: list[str], *, keeps_detail: bool = 
     laws = "\n".join(f"| {' | '.join(row)} |" for row in (COLUMNS, ("---",) * len(COLUMNS), *scores.rows()))
     promise = f"`riemannian` is {scores.promise}.\n" if scores.promise else ""
     detail = (
-        "\n- `detail.safetensors` holds what decoding loses of each training image (--keep-detail): with the model it gives these images\n"
-        "  back, to the voxel. Keep this folder where the images may be kept, and nowhere else."
+        "\n- `detail.safetensors` holds the training images (--keep-detail), of which `augment generate` takes detail. Keep this folder\n"
+        "  where these images may be kept, and nowhere else."
         if keeps_detail
         else ""
     )

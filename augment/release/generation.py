@@ -9,17 +9,17 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ...datasets.common.errors import UsageError
+from ...datasets.common.errors import DataError, UsageError
 from ...datasets.common.seeds import derived_seed, seeded_generator
 from ...datasets.transforms import Images
 from ..autoencoders import GaussianAutoencoder
 from ..detail.mosaic import Detail, Detailed
 from ..fitting.model import FittedModel, decode
+from ..fitting.training_images import Nearest
 from ..samplers.diagnostics import Diagnostics
 from ..samplers.latents import Sampler
 from ..samplers.registry import AUTO, DEFAULT_SAMPLER, SAMPLERS, fit_sampler, require_none
 from .redrawing import RefusedRows, replace_refused, what_to_change
-from .training_images import Nearest
 
 SamplingProgress = Callable[[int], AbstractContextManager[Callable[[], None]]]
 
@@ -175,6 +175,9 @@ def generate_class(
         latents, diagnostics = _sample(model, fitted, n, seeded_generator(seed, label, fitted.name, *round_), progress)
         pixels = decode(model.autoencoder.to(place), latents.to(place)).cpu()
         model.autoencoder.cpu()
+        if not pixels.isfinite().all():
+            told = f"The model of {label} decodes what {fitted.name} draws to what is no number"
+            raise DataError(f"{told}; choose another --sampler, or fit it anew.")
         if detail is None:
             return (pixels, latents), diagnostics
         found = detail(pixels, latents, seeded_generator(seed, label, fitted.name, "detail", *round_), place)

@@ -8,10 +8,10 @@ from torch import Tensor
 from ...datasets.common.seeds import seeded_generator
 from ...datasets.transforms import Images
 from ..detail.morph import NAME, Morph, draw_morphs, n_batches
+from ..fitting.training_images import TrainingImages
 from ..samplers.diagnostics import Diagnostics
 from .generation import DetailRecord, Generated, SamplingProgress, require_some, unseen
 from .redrawing import RefusedRows, replace_refused
-from .training_images import TrainingImages
 
 
 def generate_morphs(

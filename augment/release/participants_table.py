@@ -18,7 +18,7 @@ PARTICIPANTS, COLUMNS = "participants.tsv", "participants.json"
 DIGITS_OF_MODEL = 16  # of its digest, that the table has
 NO_MODEL = "n/a"
 MEANINGS = {
-    "participant_id": {"Description": "Name of a synthetic image, which is of no person"},
+    "participant_id": {"Description": "Name of a synthetic image, which is of no one person"},
     "label": {"Description": "Class whose model the image was drawn from"},
     "synthetic": {"Description": "true: the image was generated; there is no such person"},
     "seed": {"Description": "Seed that the draw of this class derives from"},

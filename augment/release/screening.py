@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from ..fitting.model import FittedModel
+from ..fitting.training_images import TrainingImages
 from .copying import Patients, screen_images, screen_latents
 from .gate import TRAINING_IMAGES, Gate
-from .training_images import TrainingImages
 
 
 @dataclass(frozen=True)

@@ -233,10 +233,16 @@ def _folder_of(path: str) -> Path:
 
 def _readme(parts: Sequence[Generated], source: str) -> str:
     lines = [f"- {part.label}: sampler {part.diagnostics.sampler}, detail {part.detail.made if part.detail else 'none'}" for part in parts]
+    pieces = (
+        "\nNobody is in these images as a whole; but they are put together from detail of real people, moved and cut to pieces: a piece of\n"
+        "one image shows the texture of one of them.\n"
+        if any(part.detail for part in parts)
+        else ""
+    )
     made = "drawn by tinycohort from models trained on" if parts[0].model_digest else "made by tinycohort of two people each of"
     return (
         f"Every image here is synthetic: {made} {source}. There are no such people.\n\n"
         + "\n".join(lines)
         + "\n\nA synthetic image can be close to a training image: see nearest_training_distance in participants.tsv.\n"
-        "It is not anonymous data by itself.\n"
+        f"It is not anonymous data by itself.\n{pieces}"
     )

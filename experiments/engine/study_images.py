@@ -12,7 +12,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from ...augment.release.training_images import TrainingImages, ages_of
+from ...augment.fitting.training_images import TrainingImages, ages_of
 from ...datasets.check import Examination, require_sound
 from ...datasets.cohort import Cohort
 from ...datasets.common.errors import DataError, LeakageError, TinycohortError, UsageError

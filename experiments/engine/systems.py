@@ -15,8 +15,8 @@ from ...augment.fitting.model import FittedModel
 from ...augment.fitting.model_config import MetricSettings
 from ...augment.fitting.settings import FitSettings
 from ...augment.fitting.training import TrainingSettings
+from ...augment.fitting.training_images import TrainingImages
 from ...augment.release.generation import Generated, generate_class
-from ...augment.release.training_images import TrainingImages
 from ...augment.samplers.registry import SAMPLERS, check_sampler
 from ...augment.settings import Setting, Settings, read_settings, require_known, settings_of
 from ...datasets.common.errors import UsageError
@@ -125,7 +125,7 @@ class System:
 
     def detail(self, model: FittedModel, training: TrainingImages) -> Detail | None:
         """What gives the images of a model, trained on these, their detail."""
-        return None if self.mosaic is None else Detail(self.mosaic, Donors.of(model, training.images.pixels, training.people, training.age))
+        return None if self.mosaic is None else Detail(self.mosaic, Donors.of(model, training))
 
     def sampling(self, model: FittedModel) -> dict[str, Any]:
         """Settings with which a model, its metric as the system asks for, is sampled: a metric that is asked for is the paper's."""

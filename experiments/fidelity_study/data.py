@@ -15,7 +15,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from ...augment.release.training_images import TrainingImages, ages_of
+from ...augment.fitting.training_images import TrainingImages, ages_of
 from ...classifiers.network import CNN
 from ...datasets.cohort import Cohort
 from ...datasets.common.errors import DataError, UsageError

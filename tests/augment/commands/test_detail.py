@@ -3,9 +3,11 @@
 import json
 import shutil
 
+import numpy as np
 import pandas as pd
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from tinycohort.augment.commands import generate
 from tinycohort.augment.detail.mosaic import Mosaic
@@ -14,7 +16,7 @@ from tinycohort.datasets.common.errors import GateError
 from tinycohort.datasets.readers import read_cohort
 from tinycohort.datasets.transforms import Preparation, prepare
 
-AS_DECODED = "images are as the model decodes them (--detail none)"
+AS_DECODED = "images are as the model decodes them, without detail"
 
 
 @pytest.fixture
@@ -61,9 +63,10 @@ def test_detail_is_the_default_and_is_told(draw, studies):
     table = pd.read_csv(folder / "participants.tsv", sep="\t")
     assert table["largest_donor_share"].between(0.25, 0.4).all()
     assert "detail mosaic" in (folder / "README").read_text()
+    assert "put together from detail of real people" in (folder / "README").read_text()
 
 
-def test_donors_are_named_beside_the_cohort_and_not_in_it(draw, studies):
+def test_whose_detail_it_is_stands_beside_the_cohort_and_not_in_it(draw, studies):
     answer, folder = draw("--format", "png")
     assert answer.code == 0, answer.err
     audit = pd.read_csv(folder.with_name("syn.audit.csv"))
@@ -75,9 +78,9 @@ def test_donors_are_named_beside_the_cohort_and_not_in_it(draw, studies):
         assert {name.removeprefix("sub-") for name in who} <= spelled
         assert {people.get(name, people.get(f"sub-{name}")) for name in who} <= {label}
         assert sum(map(float, shares)) == pytest.approx(1, abs=0.01)
-    written = "".join(path.read_text(errors="ignore") for path in folder.rglob("*") if path.is_file())
-    assert "donors" not in written
-    assert not any(told in written for told in audit["donors"])
+    assert "donors" not in "".join(path.read_text() for path in folder.glob("*.[tj]s*"))
+    table = pd.read_csv(folder / "participants.tsv", sep="\t", dtype=str)
+    assert not spelled & set(table.to_numpy().ravel())
 
 
 def test_none_is_as_decoded(draw, studies):
@@ -89,19 +92,43 @@ def test_none_is_as_decoded(draw, studies):
     assert classes(folder)["AD"]["detail"] == {}
     _, detailed = draw("--format", "npz", name="detailed")
     assert not torch.equal(pixels(folder), pixels(detailed))
-    # The law's draws are the same ones.
-    latents = [pd.read_csv(place.with_name(f"{place.name}.audit.csv")) for place in (folder, detailed)]
-    assert len(latents[0]) == len(latents[1])
+
+
+@pytest.mark.parametrize("kind", ["noise", "others"])
+def test_images_that_the_model_was_not_trained_on_give_no_detail(draw, studies, tmp_path, kind):
+    given = dict(np.load(studies["pictures"].data))
+    noise = np.random.default_rng(0).random(given["images"].shape).astype(np.float32)
+    given["images"] = noise if kind == "noise" else given["images"][::-1].copy()
+    np.savez(tmp_path / "wrong.npz", **given)
+    answer, _ = draw("--data", tmp_path / "wrong.npz")
+    assert answer.code == 0, answer.err
+    assert "AD: the training images cannot be read again (these are not the images that the model of AD was trained on)" in answer.words
+    assert answer.words.count(AS_DECODED) == 2
+    asked, _ = draw("--data", tmp_path / "wrong.npz", "--detail", "mosaic", name="asked")
+    assert asked.code == 2
+
+
+def test_a_model_that_decodes_no_numbers_is_told(draw, studies, tmp_path):
+    shutil.copytree(studies["pictures"].models, tmp_path / "models")
+    for folder in (tmp_path / "models/AD", tmp_path / "models/CN"):
+        weights = load_file(folder / "model.safetensors")
+        save_file({name: value * 1e25 if "decoder" in name else value for name, value in weights.items()}, folder / "model.safetensors")
+        seal(folder)
+    for detail in ("none", "mosaic"):
+        answer, folder = draw("--detail", detail, models=tmp_path / "models", name=detail)
+        assert answer.code == 3
+        assert "what is no number" in answer.words
+        assert not folder.exists()
 
 
 def test_settings_are_read(draw):
-    answer, folder = draw("--detail", "mosaic n_donors=5 pieces=8 share=0.3")
+    answer, folder = draw("--detail", "mosaic n_donors=5 pieces=8 largest_share=0.3")
     assert answer.code == 0, answer.err
     assert "the detail of 5 training people, of one at most" in answer.words
     assert classes(folder)["AD"]["detail"]["largest_share"] <= 0.3
 
 
-@pytest.mark.parametrize("text", ["blur", "mosaic donors=2", "mosaic n_donors=2 share=0.4", "auto n_donors=5"])
+@pytest.mark.parametrize("text", ["blur", "mosaic donors=2", "mosaic n_donors=2 largest_share=0.4", "auto n_donors=5"])
 def test_what_cannot_be_is_told_before_anything_is_drawn(draw, text):
     answer, folder = draw("--detail", text)
     assert answer.code == 2
@@ -112,7 +139,8 @@ def test_what_cannot_be_is_told_before_anything_is_drawn(draw, text):
 def test_without_the_people_there_is_no_detail(draw, lonely):
     answer, folder = draw(models=lonely)
     assert answer.code == 0, answer.err
-    assert "AD, CN cannot be read: all images are drawn as they are decoded" in answer.words
+    assert "AD: detail is that of the training people, and their images cannot be read" in answer.words
+    assert "All images are drawn as they are decoded, blurred." in answer.words
     assert answer.words.count(AS_DECODED) == 2
     asked, folder = draw("--detail", "mosaic", models=lonely, name="asked")
     assert asked.code == 2
@@ -132,7 +160,7 @@ def test_kept_detail_needs_no_data(augment, draw, studies, tmp_path):
     answer = augment(*fit)
     assert answer.code == 0, answer.err
     card = (tmp_path / "kept/AD/README.md").read_text()
-    assert "`detail.safetensors` holds what decoding loses of each training image" in card
+    assert "`detail.safetensors` holds the training images (--keep-detail)" in card
     with_data, first = draw("--format", "npz", models=tmp_path / "kept", name="with")
     assert with_data.code == 0, with_data.err
     (tmp_path / "study.npz").unlink()
@@ -165,11 +193,11 @@ def test_the_papers_samplers_stay_the_papers(augment, studies, tmp_path):
 
 def test_a_class_alone_gets_no_detail(draw, monkeypatch):
     """Sharpness would tell it from the others."""
-    known = generate._known_people
-    monkeypatch.setattr(generate, "_known_people", lambda *args: known(*args) | {"CN": None})
+    known = generate._training_images
+    monkeypatch.setattr(generate, "_training_images", lambda *args: known(*args) | {"CN": None})
     answer, folder = draw()
     assert answer.code == 0, answer.err
-    assert "those of CN cannot be read: all images are drawn as they are decoded" in answer.words
+    assert "CN: detail is that of the training people, and their images cannot be read" in answer.words
     assert classes(folder)["AD"]["detail"] == classes(folder)["CN"]["detail"] == {}
 
 
@@ -208,5 +236,5 @@ def test_fewer_people_than_a_mosaic_takes(draw, monkeypatch):
     monkeypatch.setattr("tinycohort.augment.detail.donors.Donors.n_people", property(lambda _: 3))
     answer, _ = draw()
     assert answer.code == 0, answer.err
-    assert "fewer than 4 training people to take detail from" in answer.words
+    assert "AD: The detail 'mosaic' takes 4 people for an image, and there are 3" in answer.words
     assert answer.words.count(AS_DECODED) == 2

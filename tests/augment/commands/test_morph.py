@@ -10,12 +10,12 @@ from tinycohort.augment.commands.generate import GenerationRequest
 from tinycohort.augment.commands.morph import MorphRequest, generate_morph_cohort
 from tinycohort.augment.detail.morph import Morph
 from tinycohort.augment.fitting.model_folders import load_models
+from tinycohort.augment.fitting.training_images import TrainingImages
 from tinycohort.augment.release.description import Description
 from tinycohort.augment.release.gate import Gate
 from tinycohort.augment.release.morphing import generate_morphs
 from tinycohort.augment.release.origin import Origin
 from tinycohort.augment.release.synthetic_cohort import SyntheticCohort, drawn_from
-from tinycohort.augment.release.training_images import TrainingImages
 from tinycohort.datasets.check import examine
 from tinycohort.datasets.common.errors import DataError, GateError, UsageError
 from tinycohort.datasets.readers import Source, read_cohort

@@ -135,7 +135,7 @@ def test_detail_is_the_seconds_in_the_share_that_the_way_is(way: float):
     """Of an anatomy that both have alike: what differs is noise, which is the second's where the morph is nearer to the second."""
     anatomy = discs(1, (1, 64, 64)) > 0
     first, second = (anatomy * (0.5 + 0.1 * torch.randn((1, 1, 64, 64), generator=of(seed))).clamp(0.1, 0.9) for seed in (8, 9))
-    field = module.draw_partition(1, 1, (64, 64), module.PIECES, of(10))[:, 0]
+    field = module.spread(module.draw_partition(1, 1, (64, 64), module.PIECES, of(10)), (64, 64))[:, 0]
     weight = module._weight_of_second(field, anatomy[:, 0], torch.tensor([way]))
     assert float((weight > 0.5)[anatomy[:, 0]].float().mean()) == pytest.approx(way, abs=0.01)
     morph = morph_of(first, second, torch.tensor([way]), field)

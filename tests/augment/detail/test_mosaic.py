@@ -7,10 +7,9 @@ import pytest
 import torch
 
 from tinycohort.augment.detail.donors import Donors
-from tinycohort.augment.detail.kept import keep_donors, kept_donors
-from tinycohort.augment.detail.mosaic import Detail, Mosaic, add_detail
-from tinycohort.augment.fitting.model_folders import load_models
-from tinycohort.datasets.common.errors import DataError, UsageError
+from tinycohort.augment.detail.mosaic import FAINTEST, Mosaic, add_detail
+from tinycohort.augment.detail.partition import weights_of
+from tinycohort.datasets.common.errors import UsageError
 
 M, D = 12, 3
 
@@ -56,23 +55,45 @@ def test_samples_are_as_rough_as_images_and_their_background_is_0(shape, channel
     # The corners are nobody's foreground.
     corner = found.pixels[(slice(None), slice(None), *[slice(2)] * len(shape))]
     assert (corner == 0).all()
+    assert found.pixels.amax(1)[found.pixels.amax(1) > 0].min() >= FAINTEST
     zeros = (found.pixels == 0).float().mean()
     assert float(zeros) == pytest.approx(float((~given.foreground).float().mean()), abs=0.08)
     assert (found.smallest_jacobian > 0).all()
 
 
 def test_nobody_has_more_than_the_bound_and_all_donors_differ():
-    found = drawn(donors(), Mosaic(share=0.3))
+    found = drawn(donors(), Mosaic(largest_share=0.3))
     assert found.donors.shape == found.shares.shape == (6, 4)
     assert found.shares.max() <= 0.3
     assert torch.allclose(found.shares.sum(1), torch.tensor(1.0), atol=1e-5)
     assert all(len(set(rows)) == 4 for rows in found.donors.tolist())
 
 
+def test_the_bound_holds_where_the_sample_is_not_background(monkeypatch):
+    import tinycohort.augment.detail.mosaic as module
+
+    seen = []
+
+    def looked_at(*arguments):
+        seen.append(weights_of(*arguments))
+        return seen[-1]
+
+    monkeypatch.setattr(module, "weights_of", looked_at)
+    # Discs of very different sizes: the union of four is much larger than what is kept of them.
+    given = donors()
+    small = given.foreground & (given.decoded > 0.5)
+    given = replace(given, foreground=torch.where(torch.arange(M).view(-1, 1, 1, 1) % 2 == 0, small, given.foreground))
+    found = drawn(given, n=12)
+    (weights, _), there = seen[0], (found.pixels > 0)[:, 0]
+    shares = (weights * there[:, None]).flatten(2).sum(2) / there.flatten(1).sum(1)[:, None]
+    assert torch.allclose(shares, found.shares, atol=1e-4)
+    assert shares.max() <= 0.4 + 1e-5
+
+
 def test_without_residuals_there_is_no_detail():
     given = donors()
     plain = replace(given, residuals=torch.zeros_like(given.residuals), foreground=torch.ones_like(given.foreground))
-    assert torch.equal(drawn(plain).pixels, given.decoded[:6])
+    assert torch.equal(drawn(plain).pixels, given.decoded[:6].clamp(FAINTEST, 1))
 
 
 def test_the_variance_of_what_is_put_together_stays():
@@ -96,6 +117,7 @@ def test_the_seed_decides_and_the_batch_does_not(monkeypatch):
     monkeypatch.setattr(module, "AT_ONCE", 2 * 24 * 28)
     again = add_detail(Mosaic(), given, given.decoded[rows], given.codes[rows], seeded(), lambda: steps.append(1))
     assert torch.equal(again.donors, one.donors)
+    assert torch.allclose(again.pixels, one.pixels, atol=0.02)
     assert len(steps) == 3
 
 
@@ -104,9 +126,9 @@ def test_somebody_with_several_images_is_one_donor():
     rows = given.draw(given.codes.repeat(50, 1), 4, "random", seeded())
     people = [[given.people[row] for row in of_sample] for of_sample in rows.tolist()]
     assert all(len(set(of_sample)) == 4 for of_sample in people)
-    # Of the one who has six, all are used; and they are drawn no more often than the others.
-    counts = Counter(name for of_sample in people for name in of_sample)
-    assert counts["P0"] / len(people) == pytest.approx(4 / 7, abs=0.07)
+    # Of the one who has six, all are used; and they are drawn no more often than the others: of six, for one is nearest in code.
+    counts = Counter(name for of_sample, own in zip(people, given.people * 50, strict=True) if own != "P0" for name in of_sample)
+    assert counts["P0"] / (6 * 50) == pytest.approx(4 / 6, abs=0.08)
     assert {row for of_sample in rows.tolist() for row in of_sample if given.people[row] == "P0"} == set(range(6))
 
 
@@ -121,12 +143,28 @@ def test_near_donors_are_near_in_code():
 
 
 def test_donors_by_age_are_of_the_age_of_the_nearest_person():
-    given = donors(m=40, age=torch.arange(40.0))
+    given = donors(m=40, age=tuple(range(40)))
     rows = given.draw(given.codes, 4, "age", seeded())
-    # The 12 people nearest in age to each, of whom 4 are drawn.
-    assert (rows - torch.arange(40)[:, None]).abs().max() <= 12
+    # The 12 people nearest in age to each but themselves, of whom 4 are drawn.
+    assert (rows - torch.arange(40)[:, None]).abs().max() <= 13
     with pytest.raises(UsageError, match="ages of the training people are not known"):
-        replace(given, age=None).draw(given.codes, 4, "age", seeded())
+        drawn(replace(given, age=None), Mosaic(donors_by="age"))
+
+
+def test_whoever_is_nearest_in_code_is_no_donor():
+    given = donors(m=9)
+    for by in ("random", "near"):
+        rows = given.draw(given.codes.repeat(30, 1), 4, by, seeded())
+        assert not (rows == torch.arange(9).repeat(30)[:, None]).any()
+    # Of as many people as are needed, all are.
+    few = given.draw(given.codes, 9, "random", seeded())
+    assert all(sorted(of_sample) == list(range(9)) for of_sample in few.tolist())
+
+
+def test_codes_that_are_all_the_same_choose_somebody():
+    given = replace(donors(), codes=torch.zeros(M, D))
+    for by in ("random", "near"):
+        assert given.draw(given.codes, 4, by, seeded()).shape == (M, 4)
 
 
 @pytest.mark.parametrize(
@@ -136,9 +174,10 @@ def test_donors_by_age_are_of_the_age_of_the_nearest_person():
         ("", "no detail ''"),
         ("mosaic n_donors=1", "2 or more"),
         ("mosaic pieces=1", "2 or more"),
-        ("mosaic n_donors=2", "raise n_donors or share"),
-        ("mosaic share=2", "between 0 and 1"),
-        ("mosaic choice=best", "random or near or age"),
+        ("mosaic n_donors=2", "raise n_donors or largest_share"),
+        ("mosaic largest_share=0.25", "at least 25% in the mean"),
+        ("mosaic largest_share=2", "between 0 and 1"),
+        ("mosaic donors_by=best", "random or near or age"),
         ("mosaic people=4", "no setting people"),
     ],
 )
@@ -148,7 +187,7 @@ def test_what_cannot_be_a_mosaic_is_told(text, told):
 
 
 def test_a_mosaic_reads_what_it_writes():
-    mosaic = Mosaic(n_donors=6, choice="near", pieces=8, share=0.25)
+    mosaic = Mosaic(n_donors=6, donors_by="near", pieces=8, largest_share=0.25)
     assert Mosaic.parse(str(mosaic)) == mosaic
     assert Mosaic.parse("mosaic") == Mosaic()
 
@@ -156,31 +195,3 @@ def test_a_mosaic_reads_what_it_writes():
 def test_too_few_people_are_told():
     with pytest.raises(UsageError, match="takes 4 people for an image, and there are 3"):
         drawn(donors(m=3), n=1)
-
-
-def test_kept_donors_draw_the_same(studies, tmp_path):
-    model = load_models(studies["pictures"].models)["AD"]
-    shape = model.config.architecture.shape
-    images = torch.rand((len(model.codes), 1, *shape), generator=seeded()) * (torch.rand((len(model.codes), 1, *shape)) > 0.3)
-    given = Donors.of(model, images, [f"P{i // 2}" for i in range(len(images))], list(range(len(images))))
-    keep_donors(given, tmp_path)
-    kept = kept_donors(model, tmp_path)
-    assert kept is not None
-    assert torch.allclose(kept.images, images, atol=1e-6)
-    assert not any("P" in name for name in kept.people)
-    for choice in ("random", "near", "age"):
-        detail = [Detail(Mosaic(choice=choice), one)(given.decoded, given.codes, seeded(), torch.device("cpu")) for one in (given, kept)]
-        assert torch.equal(detail[0].pixels, detail[1].pixels)
-        assert torch.equal(detail[0].donors, detail[1].donors)
-    assert kept_donors(model, tmp_path / "none") is None
-    (tmp_path / "detail.safetensors").write_bytes(b"damaged")
-    with pytest.raises(DataError, match="restore it"):
-        kept_donors(model, tmp_path)
-
-
-def test_donors_of_another_model_are_refused(studies, tmp_path):
-    models = [load_models(studies[name].models)["AD"] for name in ("pictures", "slices")]
-    images = torch.rand((len(models[0].codes), 1, *models[0].config.architecture.shape))
-    keep_donors(Donors.of(models[0], images, list(map(str, range(len(images))))), tmp_path)
-    with pytest.raises(DataError):
-        kept_donors(models[1], tmp_path)

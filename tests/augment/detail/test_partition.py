@@ -3,13 +3,13 @@
 import pytest
 import torch
 
-from tinycohort.augment.detail.partition import draw_partition, weights_of
+from tinycohort.augment.detail.partition import draw_partition, spread, weights_of
 
 SHAPES = [(28, 28), (80, 96), (12, 16, 10)]
 
 
 def fields(n=20, k=4, shape=(40, 48), pieces=6, seed=0):
-    return draw_partition(n, k, shape, pieces, torch.Generator().manual_seed(seed))
+    return spread(draw_partition(n, k, shape, pieces, torch.Generator().manual_seed(seed)), shape)
 
 
 def everywhere(found):
@@ -20,7 +20,7 @@ def everywhere(found):
 @pytest.mark.parametrize("bound", [0.26, 0.4, 0.9])
 def test_shares_sum_to_one_and_keep_the_bound(shape, bound):
     found = fields(shape=shape)
-    weights, shares = weights_of(found, everywhere(found), bound)
+    weights, shares = weights_of(found, torch.ones_like(found), everywhere(found), bound)
     assert weights.shape == found.shape
     assert torch.allclose(weights.sum(1), torch.tensor(1.0), atol=1e-5)
     assert torch.allclose(shares, weights.flatten(2).mean(2), atol=1e-5)
@@ -29,14 +29,14 @@ def test_shares_sum_to_one_and_keep_the_bound(shape, bound):
 
 def test_a_bound_that_binds_nobody_changes_nothing():
     found = fields()
-    weights, shares = weights_of(found, everywhere(found), 1.0)
+    weights, shares = weights_of(found, torch.ones_like(found), everywhere(found), 1.0)
     assert torch.equal(weights.argmax(1), found.argmax(1))
     assert 0.3 < shares.max() < 1
 
 
 def test_a_voxel_is_mostly_one_persons():
     found = fields()
-    weights, _ = weights_of(found, everywhere(found), 0.4)
+    weights, _ = weights_of(found, torch.ones_like(found), everywhere(found), 0.4)
     assert weights.amax(1).mean() > 0.75
 
 
@@ -44,7 +44,7 @@ def test_the_background_does_not_count():
     found = fields(k=3)
     foreground = torch.zeros(20, 40, 48, dtype=torch.bool)
     foreground[:, 10:30, 10:35] = True
-    weights, shares = weights_of(found, foreground, 0.4)
+    weights, shares = weights_of(found, torch.ones_like(found), foreground, 0.4)
     inside = weights[:, :, 10:30, 10:35].flatten(2).mean(2)
     assert torch.allclose(shares, inside, atol=1e-5)
     assert inside.max() <= 0.4
@@ -56,7 +56,7 @@ def test_a_foreground_that_cannot_be_cut_is_shared_equally(voxels):
     found = fields(n=5, k=3)
     foreground = torch.zeros(5, 40, 48, dtype=torch.bool)
     foreground.view(5, -1)[:, :voxels] = True
-    weights, shares = weights_of(found, foreground, 0.4)
+    weights, shares = weights_of(found, torch.ones_like(found), foreground, 0.4)
     assert torch.allclose(weights.sum(1), torch.tensor(1.0), atol=1e-5)
     assert shares.max() <= 0.4
 
@@ -71,7 +71,24 @@ def test_finer_fields_have_more_borders():
 
 def test_equal_shares_are_the_least_that_can_be_bound():
     with pytest.raises(ValueError, match=r"3 parts cannot each have at most 0\.3"):
-        weights_of(fields(k=3), everywhere(fields(k=3)), 0.3)
+        weights_of(fields(k=3), torch.ones_like(fields(k=3)), everywhere(fields(k=3)), 0.3)
+
+
+def test_near_an_equal_share_there_are_still_pieces():
+    found = fields(n=60)
+    weights, shares = weights_of(found, torch.ones_like(found), everywhere(found), 0.252)
+    assert shares.max() <= 0.252
+    assert weights.amax(1).flatten(1).mean(1).min() > 0.6
+
+
+def test_nobody_has_what_they_cannot_have():
+    """The left half is nobody's but the first two's."""
+    found = fields()
+    able = torch.ones_like(found)
+    able[:, 2:, :20] = 0
+    weights, shares = weights_of(found, able, everywhere(found), 0.4)
+    assert weights[:, 2:, :20].max() < 1e-3
+    assert shares.max() <= 0.4
 
 
 def test_the_generator_decides():

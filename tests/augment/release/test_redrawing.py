@@ -15,6 +15,7 @@ from scipy import stats
 from tinycohort.augment.commands.fit import FitRequest, fit_models
 from tinycohort.augment.commands.generate import GenerationRequest, generate_cohort
 from tinycohort.augment.fitting.model_folders import load_models
+from tinycohort.augment.fitting.training_images import TrainingImages
 from tinycohort.augment.release import generation
 from tinycohort.augment.release.gate import AuditRecord, Gate
 from tinycohort.augment.release.generation import build_sampler, generate_class
@@ -22,7 +23,6 @@ from tinycohort.augment.release.quarantine import quarantine_of
 from tinycohort.augment.release.redrawing import replace_refused, what_to_change
 from tinycohort.augment.release.screening import screen_of
 from tinycohort.augment.release.synthetic_cohort import SyntheticCohort
-from tinycohort.augment.release.training_images import TrainingImages
 from tinycohort.augment.samplers.plain import Normal
 from tinycohort.datasets.common.errors import GateError
 from tinycohort.datasets.readers import read_cohort

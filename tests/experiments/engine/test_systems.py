@@ -9,7 +9,7 @@ from tinycohort.augment.fitting.model import FittedModel
 from tinycohort.augment.fitting.model_config import MetricSettings
 from tinycohort.augment.fitting.settings import FitSettings
 from tinycohort.augment.fitting.training import TrainingSettings
-from tinycohort.augment.release.training_images import TrainingImages
+from tinycohort.augment.fitting.training_images import TrainingImages
 from tinycohort.augment.samplers.registry import SAMPLERS, samplers_for
 from tinycohort.augment.settings import settings_of
 from tinycohort.datasets.common.errors import UsageError
@@ -89,9 +89,9 @@ def training_of(studies, model):
 
 
 def test_detail_is_part_of_how_a_model_is_drawn_from(studies):
-    system = System.parse("vae:gaussian detail=mosaic n_donors=5 share=0.3")
-    assert system.mosaic == Mosaic(n_donors=5, share=0.3)
-    assert (system.trained_as, system.drawn_as) == ("vae", "gaussian detail=mosaic n_donors=5 share=0.3")
+    system = System.parse("vae:gaussian detail=mosaic largest_share=0.3 n_donors=5")
+    assert system.mosaic == Mosaic(n_donors=5, largest_share=0.3)
+    assert (system.trained_as, system.drawn_as) == ("vae", "gaussian detail=mosaic largest_share=0.3 n_donors=5")
     assert System.of_key({"model": system.trained_as, "sampler": system.drawn_as}) == system
     assert System.parse("vae:gaussian").mosaic is None
     model = FittedModel.load(studies["pictures"].models / "CN")
@@ -108,7 +108,7 @@ def test_detail_is_part_of_how_a_model_is_drawn_from(studies):
     [
         ("vae:gaussian n_donors=5", "n_donors are settings of the detail; add detail=mosaic"),
         ("vae:gaussian detail=blur", "detail of the system .* is mosaic, not 'blur'"),
-        ("vae:gaussian detail=mosaic n_donors=2", "raise n_donors or share"),
+        ("vae:gaussian detail=mosaic n_donors=2", "raise n_donors or largest_share"),
         ("vae:reconstruction detail=mosaic", "no setting detail"),
     ],
 )

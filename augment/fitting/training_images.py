@@ -7,7 +7,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from ...datasets.transforms import Images
-from ..fitting.nearest import nearest_images
+from .nearest import nearest_images
 
 
 @dataclass(frozen=True, eq=False)

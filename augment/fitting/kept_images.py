@@ -1,0 +1,45 @@
+"""Training images that a model's folder keeps, so that detail can be drawn where the cohort is not."""
+
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+
+from ...datasets.transforms import Images
+from .model import FittedModel, write_tensors
+from .model_config import DAMAGES, damaged
+from .training_images import TrainingImages
+
+FILE = "detail.safetensors"
+
+
+def keep_images(training: TrainingImages, folder: Path) -> None:
+    """Write a model's training images into its folder, before it is sealed; of whose they are, only which are of the same person."""
+    numbers = {name: i for i, name in enumerate(dict.fromkeys(training.people))}
+    kept = {"images": training.images.pixels, "person": torch.tensor([numbers[name] for name in training.people])}
+    if training.age is not None:
+        kept["age"] = torch.tensor(training.age, dtype=torch.float64)
+    write_tensors(folder / FILE, kept)
+
+
+def kept_images(model: FittedModel, folder: Path) -> TrainingImages | None:
+    """The training images in a model's folder, people called by numbers; ``None`` if it keeps none.
+
+    Raises
+    ------
+    DataError
+        If they are damaged, or not those that the model was trained on.
+    """
+    if not (folder / FILE).is_file():
+        return None
+    try:
+        kept = load_file(folder / FILE)
+        images, person, age = kept["images"], kept["person"], kept.get("age")
+        if person.shape != images.shape[:1] or (age is not None and age.shape != person.shape):
+            raise ValueError(f"{FILE} does not say whose its images are")
+        model.require_trained_on(images)
+        people = tuple(f"training person {number + 1}" for number in person.tolist())
+        return TrainingImages(Images(images, model.config.space), people, None if age is None else tuple(age.tolist()))
+    except (*DAMAGES, SafetensorError) as error:
+        raise damaged(folder, error) from error
