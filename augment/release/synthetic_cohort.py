@@ -234,8 +234,8 @@ def _folder_of(path: str) -> Path:
 def _readme(parts: Sequence[Generated], source: str) -> str:
     lines = [f"- {part.label}: sampler {part.diagnostics.sampler}, detail {part.detail.made if part.detail else 'none'}" for part in parts]
     pieces = (
-        "\nNobody is in these images as a whole; but they are put together from detail of real people, moved and cut to pieces: a piece of\n"
-        "one image shows the texture of one of them.\n"
+        "\nNobody is in these images as a whole; but they are put together from detail of real people, moved and cut to pieces: a piece\n"
+        "of one image shows the texture of one of them.\n"
         if any(part.detail for part in parts)
         else ""
     )
