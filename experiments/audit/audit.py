@@ -16,9 +16,10 @@ from ...datasets.common.seeds import derived_seed
 from ..engine.statistics import holm
 from . import measures, planted
 from .distances import View, look
-from .findings import Measure, score
+from .findings import PATCHED, Measure, score
 from .material import AuditedClass
 from .membership import Attack
+from .patches import Patches, search
 from .spaces import Space
 
 CHUNK = 1000  # synthetic images compared with all others at a time
@@ -26,7 +27,8 @@ CHUNK = 1000  # synthetic images compared with all others at a time
 
 @dataclass(frozen=True)
 class Power:
-    """How many planted copies of one kind were found, in the spaces that show copies, and had the right patient nearest in the first."""
+    """How many planted copies of one kind were found, in spaces that show copies or by a patch, and had the right patient nearest in the
+    first space."""
 
     kind: str
     planted: int
@@ -40,6 +42,7 @@ class Finding:
 
     audited: AuditedClass
     views: tuple[View, ...]
+    patches: Patches
     copies: dict[int, str]
     repeated: NDArray[np.bool_]
     measures: tuple[Measure, ...]
@@ -56,7 +59,8 @@ class Finding:
     @property
     def table(self) -> pd.DataFrame:
         """One row a synthetic image, and one a held-out person, for comparison: in each space the nearest patient, the distance, its ratio
-        to that of the next, and how probable so small a ratio is of new people; and why an image is set aside."""
+        to that of the next, and how probable so small a ratio is of new people; of the images also the most telling patch, and why one is
+        set aside."""
         names, known = self.audited.synthetic.participants, self.views[0]
         aside = [self.copies.get(row, "") for row in range(len(names))]
         synthetic: dict[str, Any] = {"participant_id": names, "what": "synthetic", "repeated": self.repeated, "set aside": aside}
@@ -67,6 +71,7 @@ class Finding:
                 columns[f"{view.space.name}: distance"] = closeness.distance.round(6)
                 columns[f"{view.space.name}: ratio"] = closeness.ratio.round(6)
                 columns[f"{view.space.name}: p"] = closeness_p(closeness.ratio, view.real_ratios)
+        synthetic |= self.patches.most_telling()
         return pd.concat([pd.DataFrame(synthetic), pd.DataFrame(held_out)]).assign(label=self.audited.label)
 
 
@@ -86,7 +91,9 @@ def audit_class(audited: AuditedClass, spaces: Sequence[Space], gate: Gate, *, s
     plants = _plant(audited, rng)
     views = tuple(look(audited, space, plants.pixels) for space in spaces)
     shown = [view for view in views if view.space.shows_copies]
-    looks = len(shown) * len(audited.synthetic.participants)
+    of_synthetic, of_held_out, of_planted = _search_patches(audited, plants.pixels)
+    # The patches, all places together, are one look more at every image.
+    looks = (len(shown) + 1) * len(audited.synthetic.participants)
     found: dict[int, str] = {}
     caught: set[int] = set()
     for view in shown:
@@ -95,6 +102,9 @@ def audit_class(audited: AuditedClass, spaces: Sequence[Space], gate: Gate, *, s
         closeness = Closeness.of(view.planted)
         p = closeness_p(closeness.ratio, view.real_ratios)
         caught |= copies(closeness, p, view.patients, gate, where=view.space.name, looks=looks).keys()
+    in_patches = of_synthetic.copies(gate, looks=looks)
+    found = in_patches | found
+    caught |= of_planted.copies(gate, looks=looks).keys()
     image = views[0]
     seen = np.isin(np.arange(len(plants.pixels)), list(caught))
     right = np.array(image.patients)[Closeness.of(image.planted).person] == plants.patients
@@ -102,16 +112,30 @@ def audit_class(audited: AuditedClass, spaces: Sequence[Space], gate: Gate, *, s
     repeated = measures.repeated(_nearest_others(audited), image.among_training)
     of_patients = measures.repeated(image.among_training.min(axis=1), image.among_training)
     scores = [score(view, gate.level, rng) for view in views]
-    numbers = [Measure(image.space.name, "repeated images", float(repeated.mean()), float(of_patients.mean()))]
+    expected = len(of_held_out.copies(gate, looks=looks)) / len(audited.held_out.participants)
+    numbers = [
+        Measure(image.space.name, "repeated images", float(repeated.mean()), float(of_patients.mean())),
+        Measure("patches", PATCHED, len(in_patches) / len(audited.synthetic.participants), expected),
+    ]
     return Finding(
         audited,
         views,
+        of_synthetic,
         found,
         repeated,
         (*numbers, *(measure for _, own in scores for measure in own)),
         tuple(Power(kind, int(rows.sum()), int(seen[rows].sum()), int(right[rows].sum())) for kind, rows in power),
         scores[0][0],
     )
+
+
+def _search_patches(audited: AuditedClass, copied: torch.Tensor) -> tuple[Patches, Patches, Patches]:
+    """The patches of synthetic images, of held-out people, and of planted copies ``(k, 1, ...)``, beside those trained on."""
+    parts = [audited.synthetic.images.pixels, audited.held_out.images.pixels, copied]
+    found = search(torch.cat(parts)[:, 0].numpy(), audited.training.images.pixels[:, 0].numpy(), audited.training.participants)
+    ends = np.cumsum([len(part) for part in parts])
+    first, second, third = (found.of(slice(end - len(part), end)) for part, end in zip(parts, ends, strict=True))
+    return first, second, third
 
 
 @dataclass(frozen=True, eq=False)

@@ -12,6 +12,7 @@ from .membership import Attack
 
 AT_MOST = 1000  # synthetic images, and people of each kind, that enter a measure: the deals of its test would else take hours
 TOO_CLOSE, NEARER = "share closer to one patient than new people come", "share nearer to training than to held-out people"
+PATCHED = "share with a patch that is one patient's"
 AUTHENTIC = "authenticity (AuthPct)"
 
 

@@ -8,6 +8,7 @@ import torch
 from scipy import ndimage
 from torch import Tensor
 
+from ...augment.detail.registration import Velocities, move
 from ...augment.release.copying import aligned_distances, standardised
 from .spaces import REACH
 
@@ -16,6 +17,9 @@ MOST = 50  # of a kind
 # the eye hardly sees would else hide all that tells them apart.
 NOISE = 1 / 4
 GAIN, OFFSET = 0.7, 0.1
+PATCH, EDGE = 1 / 2, 1 / 20  # of every side: a patch, and the way over which it fades into the rest
+KNOTS, WARP = 8, 0.1  # of a random displacement along every side, and its standard deviation at them, in distances between them
+BLEND = 0.7  # of one patient; the rest is another's
 
 Kind = Callable[[Tensor, np.random.Generator], Tensor]
 MUST_BE_FOUND = ("exact", "noisy", "shifted", "intensity-scaled", "flipped")  # what a model makes of a patient may be far from them
@@ -43,6 +47,29 @@ def shifted(images: Tensor, rng: np.random.Generator) -> Tensor:
     return torch.from_numpy(np.stack(moved))[:, None]
 
 
+def patched(images: Tensor, ground: Tensor, rng: np.random.Generator) -> Tensor:
+    """Other people's images, as ``ground`` ``(n, 1, ...)`` has them one for each, with a square or cubic patch at a random place."""
+    weight = torch.ones_like(images)
+    for axis, side in enumerate(images.shape[2:], start=2):
+        corner = torch.from_numpy(rng.uniform(0, (1 - PATCH) * side, len(images)))
+        to_edge = torch.minimum(torch.arange(side) + 0.5 - corner[:, None], corner[:, None] + PATCH * side - torch.arange(side) - 0.5)
+        along = (to_edge / (EDGE * side)).clamp(0, 1).float()
+        weight = weight * along.reshape(len(images), *(side if other == axis else 1 for other in range(1, images.ndim)))
+    return weight * images + (1 - weight) * ground
+
+
+def warped(images: Tensor, rng: np.random.Generator) -> Tensor:
+    """Images moved by random smooth displacements."""
+    shape = tuple(images.shape[2:])
+    knots = rng.normal(scale=WARP, size=(len(images), len(shape), *[KNOTS] * len(shape))).astype(np.float32)
+    return move(images, Velocities(torch.from_numpy(knots), shape).displacements())
+
+
+def others_of(images: Tensor) -> Tensor:
+    """To each of two or more people's images another's."""
+    return images.roll(1, 0)
+
+
 def mirrored(images: Tensor, in_world: bool) -> Tensor:
     """Images with left and right exchanged: along the first axis of what has a place in the world, along the columns of a picture."""
     return images.flip(2 if in_world else images.ndim - 1)
@@ -57,4 +84,7 @@ def kinds(in_world: bool, reconstruct: Callable[[Tensor], Tensor]) -> Mapping[st
         "intensity-scaled": lambda images, rng: GAIN * images + OFFSET,
         "flipped": lambda images, rng: mirrored(images, in_world),
         "reconstructed": lambda images, rng: reconstruct(images),
+        "patched": lambda images, rng: patched(images, reconstruct(others_of(images)), rng),
+        "warped": warped,
+        "blended": lambda images, rng: BLEND * images + (1 - BLEND) * others_of(images),
     }

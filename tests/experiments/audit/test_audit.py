@@ -134,6 +134,9 @@ def test_new_people_pass(augment, study, synthetic, tmp_path, pictures):
         assert [m for m in part["Measures"] if m["p_holm"] is not None and m["p_holm"] <= 0.05] == []
         found = {power["kind"]: power["found"] / power["planted"] for power in part["Power"]}
         assert found.pop("reconstructed") < 0.5, "so short a training reconstructs nobody"
+        # Of images so small and smooth a patch is hardly its owner's alone, nor is a blend.
+        assert found.pop("patched") > 0.5
+        assert 0 < found.pop("blended") < 0.5
         assert found.pop("noisy") >= 0.9
         assert set(found.values()) == {1}, found
     page = (tmp_path / "syn.audit/report.html").read_text()
@@ -198,6 +201,25 @@ def test_a_copy_is_quarantined_and_the_rest_passes(augment, study, synthetic, pa
     # What is left passes again, and what was set aside before is not forgotten.
     audit(study, folder, force=True)
     assert gates(folder)[1]["SetAside"] == {"AD": 0}
+
+
+def test_a_piece_of_a_patient_is_set_aside_and_only_the_local_table_says_whose(study, synthetic, patients, tmp_path):
+    names, real = patients["AD"]
+    pieced = torch.from_numpy(people("AD", 1, 11))[:, None]
+    pieced[0, :, :10] = real[7, :, :10]
+    folder = synthetic(ad=pieced)
+    (verdict,) = audit(study, folder)
+    (reason,) = verdict.findings[0].copies.values()
+    assert reason.startswith(f"a copy of {names[7]} (a patch at 0.")
+    assert read_cohort(folder).counts() == {"AD": DRAWN - 1}
+    assert gates(folder)[0]["SetAside"] == {"AD": 1}
+    assert names[7] not in "".join(map(str, tree(folder).values()))
+    row = pd.read_csv(tmp_path / "syn.audit/images.csv").iloc[0]
+    assert (row["patch: nearest"], row["set aside"]) == (names[7], reason)
+    assert row["patch: ratio"] < 0.1
+    (content,) = json.loads((tmp_path / "syn.audit/audit.json").read_text())["Cohorts"][0]["Classes"]
+    (share,) = [measure["value"] for measure in content["Measures"] if measure["space"] == "patches"]
+    assert share == 1 / DRAWN
 
 
 def test_a_sampler_that_copies_is_refused_however_often_it_is_asked(augment, study, synthetic, patients, tmp_path):
@@ -288,7 +310,7 @@ def test_the_cohort_s_own_classifier_gives_features(study, synthetic, tmp_path, 
     monkeypatch.setattr("tinycohort.experiments.fidelity.features.LEAST_STEPS", 20)
     audit(study, synthetic(), extractor="cohort")
     (cohort,) = json.loads((tmp_path / "syn.audit/audit.json").read_text())["Cohorts"]
-    assert {measure["space"] for measure in cohort["Classes"][0]["Measures"]} == {"image", "latent", "features (cohort)"}
+    assert {measure["space"] for measure in cohort["Classes"][0]["Measures"]} == {"image", "patches", "latent", "features (cohort)"}
 
 
 # What does not belong together.

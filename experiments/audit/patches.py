@@ -1,0 +1,165 @@
+"""Is a patch of an image one patient's? A tenth of the image is compared at a time, as a whole image is, with the same place of everybody.
+
+An image that is put together of several people's may be no copy of anybody, and still hold a piece of somebody.
+"""
+
+import itertools
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ...augment.release.copying import (
+    FEWEST_PEOPLE,
+    Closeness,
+    aligned_distances,
+    among_people,
+    closeness_p,
+    copies,
+    per_person,
+    standardised,
+)
+from ...augment.release.gate import Gate
+from .spaces import CHUNK, REACH
+
+SHARE = 0.1  # of an image's voxels, in a window; windows overlap by half along every axis
+# A window that is mostly exact background, or nearly constant, is alike in everybody.
+LEAST_FOREGROUND = 0.5
+LEAST_CONTRAST = 0.25  # standard deviation, as a share of the whole image's
+LEAST_IMAGES = 0.5  # of the training images show something at a place, or it is not searched
+
+Window = tuple[slice, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class Place:
+    """How near images are to people at one place.
+
+    Parameters
+    ----------
+    where : str
+        The middle of the window, as shares of the sides.
+    closeness : Closeness
+        Of all images ``(n,)``; of those that show nothing here the distance is infinite and the ratio 1.
+    p : array (n,)
+        How probable it is that a new person comes so close to one; 1 of images that show nothing here.
+    """
+
+    where: str
+    closeness: Closeness
+    p: NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False)
+class Patches:
+    """How near images are to people, place by place.
+
+    Parameters
+    ----------
+    names : tuple of str
+        The people.
+    places : tuple of Place
+        Those that were searched.
+    """
+
+    names: tuple[str, ...]
+    places: tuple[Place, ...]
+
+    def of(self, rows: slice) -> "Patches":
+        """The patches of some of the images."""
+        places = []
+        for place in self.places:
+            closeness = Closeness(place.closeness.distance[rows], place.closeness.ratio[rows], place.closeness.person[rows])
+            places.append(Place(place.where, closeness, place.p[rows]))
+        return Patches(self.names, tuple(places))
+
+    def copies(self, gate: Gate, *, looks: int) -> dict[int, str]:
+        """The images with a patch that copies somebody, by row, and why; ``looks`` is as for whole images."""
+        found: dict[int, str] = {}
+        for place in self.places:
+            where = f"a patch at {place.where} of the sides"
+            found = copies(place.closeness, place.p, self.names, gate, where=where, looks=looks * len(self.places)) | found
+        return found
+
+    def most_telling(self) -> dict[str, NDArray[Any]]:
+        """Columns ``(n,)`` of the patch of each image that is least probably a new person's, of equal ones with the smallest ratio: whose
+        is nearest, where it is, its ratio and p-value; empty where an image shows nothing. No columns if no place was searched."""
+        if not self.places:
+            return {}
+        p, ratio, person, distance = (
+            np.stack(columns, axis=1)
+            for columns in zip(*((q.p, q.closeness.ratio, q.closeness.person, q.closeness.distance) for q in self.places), strict=True)
+        )
+        row, best = np.arange(len(p)), np.lexsort((ratio, p), axis=1)[:, 0]
+        shows = np.isfinite(distance[row, best])
+        return {
+            "patch: nearest": np.where(shows, np.array(self.names)[person[row, best]], ""),
+            "patch: place": np.where(shows, np.array([place.where for place in self.places])[best], ""),
+            "patch: ratio": np.where(shows, ratio[row, best].round(6), np.nan),
+            "patch: p": np.where(shows, p[row, best], np.nan),
+        }
+
+
+def search(images: NDArray[Any], training: NDArray[Any], people: Sequence[str]) -> Patches:
+    """Compare images ``(n, ...)`` with training images ``(m, ...)`` of ``people`` ``(m,)``, place by place.
+
+    People are shifted by up to ``REACH`` voxels along each axis. Places where half of them show nothing are left out.
+    """
+    owners = np.asarray(people).astype(str)
+    names = np.unique(owners)
+    contrasts = [LEAST_CONTRAST * part.reshape(len(part), -1).std(axis=1) for part in (images, training)]
+    places = []
+    for window in windows(images.shape[1:]):
+        here, theirs = (_shows(part[:, *window], least) for part, least in zip((images, training), contrasts, strict=True))
+        if len(set(owners[theirs])) >= FEWEST_PEOPLE and theirs.mean() >= LEAST_IMAGES:
+            places.append(_look(images, here, training[theirs], owners[theirs], window, names))
+    return Patches(tuple(names.tolist()), tuple(places))
+
+
+def windows(shape: Sequence[int]) -> list[Window]:
+    """Windows of a tenth of an image's voxels, half overlapping, as far from the edge as they are shifted; none of a tiny image."""
+    reach, axes = REACH[len(shape)], []
+    for side in shape:
+        width = max(1, round(side * SHARE ** (1 / len(shape))))
+        room = side - 2 * reach - width
+        corners = np.linspace(reach, reach + room, 1 + math.ceil(2 * room / width)).round().astype(int) if room >= 0 else []
+        axes.append([slice(int(corner), int(corner) + width) for corner in corners])
+    return list(itertools.product(*axes))
+
+
+def _look(
+    images: NDArray[Any], here: NDArray[np.bool_], training: NDArray[Any], owners: NDArray[np.str_], window: Window, names: NDArray[np.str_]
+) -> Place:
+    """How near those images that show something at a window come to training images, all of which do."""
+    n = int(here.sum())
+    distances = _shifted_distances(np.concatenate([images[here], training]), training, window)
+    among, present = among_people(distances[n:], owners)
+    found = Closeness.of(per_person(distances[:n], owners)[0])
+    everybody = Closeness(np.full(len(images), np.inf), np.ones(len(images)), np.zeros(len(images), dtype=np.int64))
+    everybody.distance[here], everybody.ratio[here] = found.distance, found.ratio
+    everybody.person[here] = np.searchsorted(names, present)[found.person]
+    p = np.ones(len(images))
+    p[here] = closeness_p(found.ratio, Closeness.of(among).ratio)
+    where = ", ".join(f"{(part.start + part.stop) / 2 / side:.2f}" for part, side in zip(window, images.shape[1:], strict=True))
+    return Place(where, everybody, p)
+
+
+def _shows(parts: NDArray[Any], least: NDArray[Any]) -> NDArray[np.bool_]:
+    rows = parts.reshape(len(parts), -1)
+    return (np.mean(rows != 0, axis=1) >= LEAST_FOREGROUND) & (rows.std(axis=1) > least)
+
+
+def _shifted_distances(some: NDArray[Any], others: NDArray[Any], window: Window) -> NDArray[np.float32]:
+    """Aligned distances ``(n, m)`` between windows, in the best shift for each two."""
+    here = standardised(some[:, *window])
+    nearest = np.full((len(some), len(others)), np.inf, dtype=np.float32)
+    reach = REACH[len(window)]
+    for shift in itertools.product(range(-reach, reach + 1), repeat=len(window)):
+        there = standardised(others[:, *(slice(part.start + step, part.stop + step) for part, step in zip(window, shift, strict=True))])
+        for start in range(0, len(some), CHUNK):
+            part = slice(start, start + CHUNK)
+            np.minimum(nearest[part], aligned_distances(here[part], there), out=nearest[part])
+    return nearest
