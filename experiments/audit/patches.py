@@ -25,7 +25,8 @@ from ...augment.release.copying import (
 from ...augment.release.gate import Gate
 from .spaces import CHUNK, REACH
 
-SHARE = 0.1  # of an image's voxels, in a window; windows overlap by half along every axis
+SHARE = 0.1  # of an image's voxels, in a window
+STEPS = {2: 2, 3: 3}  # to a window's width: windows overlap by a half along every axis, in volumes by two thirds
 # A window that is mostly exact background, or nearly constant, is alike in everybody.
 LEAST_FOREGROUND = 0.5
 LEAST_CONTRAST = 0.25  # standard deviation, as a share of the whole image's
@@ -120,12 +121,12 @@ def search(images: NDArray[Any], training: NDArray[Any], people: Sequence[str]) 
 
 
 def windows(shape: Sequence[int]) -> list[Window]:
-    """Windows of a tenth of an image's voxels, half overlapping, as far from the edge as they are shifted; none of a tiny image."""
-    reach, axes = REACH[len(shape)], []
+    """Windows of a tenth of an image's voxels, overlapping, as far from the edge as they are shifted; none of a tiny image."""
+    reach, steps, axes = REACH[len(shape)], STEPS[len(shape)], []
     for side in shape:
         width = max(1, round(side * SHARE ** (1 / len(shape))))
         room = side - 2 * reach - width
-        corners = np.linspace(reach, reach + room, 1 + math.ceil(2 * room / width)).round().astype(int) if room >= 0 else []
+        corners = np.linspace(reach, reach + room, 1 + math.ceil(steps * room / width)).round().astype(int) if room >= 0 else []
         axes.append([slice(int(corner), int(corner) + width) for corner in corners])
     return list(itertools.product(*axes))
 

@@ -17,7 +17,8 @@ MOST = 50  # of a kind
 # the eye hardly sees would else hide all that tells them apart.
 NOISE = 1 / 4
 GAIN, OFFSET = 0.7, 0.1
-PATCH, EDGE = 1 / 2, 1 / 20  # of every side: a patch, and the way over which it fades into the rest
+# Of every side: a patch, which holds a tenth of the image and more, and the way over which it fades into the rest.
+PATCH, EDGE = {2: 0.5, 3: 0.6}, 0.05
 KNOTS, WARP = 8, 0.1  # of a random displacement along every side, and its standard deviation at them, in distances between them
 BLEND = 0.7  # of one patient; the rest is another's
 
@@ -49,10 +50,10 @@ def shifted(images: Tensor, rng: np.random.Generator) -> Tensor:
 
 def patched(images: Tensor, ground: Tensor, rng: np.random.Generator) -> Tensor:
     """Other people's images, as ``ground`` ``(n, 1, ...)`` has them one for each, with a square or cubic patch at a random place."""
-    weight = torch.ones_like(images)
+    weight, share = torch.ones_like(images), PATCH[images.ndim - 2]
     for axis, side in enumerate(images.shape[2:], start=2):
-        corner = torch.from_numpy(rng.uniform(0, (1 - PATCH) * side, len(images)))
-        to_edge = torch.minimum(torch.arange(side) + 0.5 - corner[:, None], corner[:, None] + PATCH * side - torch.arange(side) - 0.5)
+        corner = torch.from_numpy(rng.uniform(0, (1 - share) * side, len(images)))
+        to_edge = torch.minimum(torch.arange(side) + 0.5 - corner[:, None], corner[:, None] + share * side - torch.arange(side) - 0.5)
         along = (to_edge / (EDGE * side)).clamp(0, 1).float()
         weight = weight * along.reshape(len(images), *(side if other == axis else 1 for other in range(1, images.ndim)))
     return weight * images + (1 - weight) * ground

@@ -19,6 +19,7 @@ from tinycohort.augment.fitting.settings import FitSettings
 from tinycohort.augment.fitting.training import TrainingSettings
 from tinycohort.augment.release.gate import Gate
 from tinycohort.augment.release.generation import Generated
+from tinycohort.augment.release.origin import Origin
 from tinycohort.augment.release.synthetic_cohort import write_cohort
 from tinycohort.augment.samplers.diagnostics import Diagnostics
 from tinycohort.datasets.common.errors import DataError, GateError, UsageError
@@ -41,6 +42,10 @@ def people(label: str, n: int, seed: int) -> np.ndarray:
     images = waves + 3 * means
     low, high = (pick(images, axis=(1, 2), keepdims=True) for pick in (np.min, np.max))
     return ((images - low) / (high - low)).astype(np.float32)
+
+
+def origins_of(models):
+    return {label: Origin.of(model) for label, model in models.items()}
 
 
 @pytest.fixture(scope="module")
@@ -80,7 +85,7 @@ def synthetic(study, tmp_path):
                 pixels[: len(ad)] = ad
             images = Images(pixels, model.config.space)
             parts.append(Generated(label, images, torch.zeros(DRAWN, 2), Diagnostics("none", DRAWN), 0, model.digest))
-        write_cohort(tmp_path / name, parts, models, file_format=file_format)
+        write_cohort(tmp_path / name, parts, origins_of(models), file_format=file_format)
         return tmp_path / name
 
     return write
@@ -269,7 +274,7 @@ def test_too_few_people_to_tell_are_refused(studies, tmp_path):
     for label, model in models.items():
         pixels = torch.rand((20, 1, 16, 16), generator=torch.Generator().manual_seed(len(parts)))
         parts.append(Generated(label, Images(pixels, model.config.space), torch.zeros(20, 2), Diagnostics("x", 20), 0, model.digest))
-    write_cohort(tmp_path / "syn", parts, models)
+    write_cohort(tmp_path / "syn", parts, origins_of(models))
     with pytest.raises(GateError, match="there are too few people of AD to tell whether the images give away who was trained on"):
         command.audit(command.AuditRequest((tmp_path / "syn",), studies["pictures"].models, extractor="none"))
 
