@@ -44,7 +44,7 @@ class Mosaic:
 
     n_donors: int = 4
     donors_by: Choice = "random"
-    pieces: int = 6
+    pieces: int = 10
     largest_share: Annotated[float, Between(0, 1)] = 0.4
 
     def __post_init__(self) -> None:

@@ -13,6 +13,7 @@ from tinycohort.augment.fitting.figures import _tile
 from tinycohort.augment.fitting.model_folders import load_models
 from tinycohort.augment.release.generation import Generated
 from tinycohort.augment.release.image_files import write_image
+from tinycohort.augment.release.origin import Origin
 from tinycohort.augment.release.synthetic_cohort import write_cohort
 from tinycohort.augment.samplers.diagnostics import Diagnostics
 from tinycohort.datasets.check import examine
@@ -67,7 +68,7 @@ def invented(studies):
         for seed, label in enumerate(models):
             pixels = torch.rand((2, 1, *space.shape), generator=torch.Generator().manual_seed(seed))
             parts.append(Generated(label, Images(pixels, space), torch.zeros(2, 2), Diagnostics("normal", 2), 0, "0" * 64))
-        return parts, models
+        return parts, {label: Origin.of(model) for label, model in models.items()}
 
     return draw
 
@@ -187,8 +188,8 @@ def test_a_cohort_comes_back_in_every_format(tmp_path, invented, kind, file_form
     }.get(kind) or ImageSpace((9, 14), affine, PLANES[kind])
     if file_format == "png" and len(space.shape) == 3:
         pytest.skip("a PNG holds no volume")
-    parts, models = invented(space)
-    write_cohort(tmp_path, parts, models, file_format=file_format)
+    parts, origins = invented(space)
+    write_cohort(tmp_path, parts, origins, file_format=file_format)
     cohort = read_cohort(tmp_path)
     assert cohort.problems == ()
     made = prepare(cohort, Preparation(scaling="none"))

@@ -17,6 +17,7 @@ from tinycohort.augment.commands.generate import GenerationRequest, generate_coh
 from tinycohort.augment.fitting.model_folders import load_models
 from tinycohort.augment.release.gate import AuditRecord
 from tinycohort.augment.release.generation import Generated
+from tinycohort.augment.release.origin import Origin
 from tinycohort.augment.release.synthetic_cohort import SyntheticCohort, write_cohort
 from tinycohort.augment.samplers.diagnostics import Diagnostics
 from tinycohort.datasets.cohort import people_of
@@ -50,7 +51,7 @@ def invented(studies):
             space = model.config.space
             pixels = torch.rand((2, 1, *space.shape), generator=torch.Generator().manual_seed(seed))
             parts.append(Generated(label, Images(pixels, space), torch.zeros(2, 2), Diagnostics("normal", 2), 0, "0" * 64))
-        return parts, models
+        return parts, {label: Origin.of(model) for label, model in models.items()}
 
     return draw
 
@@ -63,8 +64,8 @@ def test_the_bids_validator_accepts_what_is_generated(studies, tmp_path, name):
 
 
 def test_the_validator_finds_what_is_wrong(invented, tmp_path):
-    parts, models = invented("slices")
-    write_cohort(tmp_path, parts, models)
+    parts, origins = invented("slices")
+    write_cohort(tmp_path, parts, origins)
     next(tmp_path.glob("sub-*/anat/*.json")).unlink()
     assert complaints(tmp_path)["error"] == {"SIDECAR_KEY_REQUIRED"}
 
@@ -79,8 +80,8 @@ def test_the_demo_is_bids_itself(tmp_path):
     ("known", "asked", "written"), [(None, None, False), (True, None, True), (False, None, False), (None, True, True), (True, False, False)]
 )
 def test_skull_stripped_is_what_is_known_or_told(invented, tmp_path, known, asked, written):
-    parts, models = invented("slices", **({} if known is None else {"skull_stripped": known}))
-    write_cohort(tmp_path, parts, models, skull_stripped=asked)
+    parts, origins = invented("slices", **({} if known is None else {"skull_stripped": known}))
+    write_cohort(tmp_path, parts, origins, skull_stripped=asked)
     sidecars = [json.loads(path.read_text()) for path in tmp_path.glob("sub-*/anat/*.json")]
     assert len(sidecars) == 4
     assert {sidecar["SkullStripped"] for sidecar in sidecars} == {written}
@@ -121,8 +122,8 @@ def test_the_options_reach_the_sidecars(fakes, augment, tmp_path):
     ("column", "kept"), [("diagnosis", True), ("Group", True), ("M/F", True), ("label", False), ("Model", False), ("Image", False)]
 )
 def test_the_class_stands_in_the_source_s_own_column(invented, tmp_path, column, kept, file_format):
-    parts, models = invented("slices", label_column=column)
-    write_cohort(tmp_path, parts, models, file_format=file_format)
+    parts, origins = invented("slices", label_column=column)
+    write_cohort(tmp_path, parts, origins, file_format=file_format)
     table = pd.read_csv(tmp_path / "participants.tsv", sep="\t", dtype=str)
     assert table["label"].tolist() == ["AD", "AD", "CN", "CN"]
     assert (column in table) == (kept or column == "label")
