@@ -194,7 +194,7 @@ REFUSED = {
         "--gate changes level, ratio, not 'copies'",
     ),
     "an audit of real people": (("audit", "{bids}", "--model", "{models-pictures}", "--out", "{out}"), 2, "bids is no synthetic cohort"),
-    "an audit without models": (("audit", "{nothing}", "--model", "{none}", "--out", "{out}"), 3, "no fitted model in .*none"),
+    "an audit of nothing": (("audit", "{nothing}", "--model", "{none}", "--out", "{out}"), 2, "nothing is no synthetic cohort"),
     "an audit's threshold beyond its bounds": (
         ("audit", "{nothing}", "--gate", "power=2", "--reason", "a trial"),
         2,
