@@ -68,9 +68,12 @@ def weights_of(fields: Tensor, able: Tensor, foreground: Tensor, bound: float) -
     target = max(0.98 * bound, (bound + 1 / n_parts) / 2)
     weights, shares = _shared_out(logits, counted)
     for _ in range(_PATIENCE):
-        if (shares <= bound).all():
+        over = (shares > bound).any(1)
+        if not over.any():
             break
-        logits = logits - (shares / target).clamp_min(1).log()[..., None]
+        # Of those alone that need it, so that what is partitioned together changes nothing.
+        lower = (shares / target).clamp_min(1).log() * over[:, None]
+        logits = logits - lower[..., None]
         weights, shares = _shared_out(logits, counted)
     # Equal parts of every voxel always keep the bound: of a foreground that is smaller than a piece.
     uneven = (shares > bound).any(1)

@@ -74,6 +74,16 @@ def test_equal_shares_are_the_least_that_can_be_bound():
         weights_of(fields(k=3), torch.ones_like(fields(k=3)), everywhere(fields(k=3)), 0.3)
 
 
+def test_partitioned_together_or_one_by_one_is_the_same():
+    found = fields(n=40)
+    able, foreground = torch.ones_like(found), everywhere(found)
+    together = weights_of(found, able, foreground, 0.3)
+    for i in range(40):
+        alone = weights_of(found[i : i + 1], able[i : i + 1], foreground[i : i + 1], 0.3)
+        assert torch.allclose(alone[0][0], together[0][i], atol=1e-5)
+        assert torch.allclose(alone[1][0], together[1][i], atol=1e-5)
+
+
 def test_near_an_equal_share_there_are_still_pieces():
     found = fields(n=60)
     weights, shares = weights_of(found, torch.ones_like(found), everywhere(found), 0.252)
