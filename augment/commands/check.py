@@ -1,6 +1,7 @@
 """``augment check``: a cohort examined as a whole, and what was found."""
 
-from ...datasets.check import Examination, examine
+from ...datasets.check import Examination, examine, require_sound
+from ...datasets.cohort import Cohort
 from ...datasets.readers import Source, read_cohort
 from .. import console
 from ..fitting.plan import FEWEST_IMAGES
@@ -21,6 +22,14 @@ def check_cohort(source: Source, *, sized: bool) -> bool:
         remarks = [(p.participant, p.path, p.what, p.mend) for p in found.remarks]
         console.show_table("To be known, not mended", ("participant", "file", "what", "remark"), remarks)
     return found.sound
+
+
+def require_sound_cohort(cohort: Cohort, *, sized: bool, minimum: int) -> tuple[Cohort, Examination]:
+    """A cohort bound to what was found when it was examined; remarks are told. Raise a ``CohortError`` if it is not sound."""
+    found = require_sound(cohort, sized=sized, minimum=minimum, progress=console.tracked("checking"))
+    if found.remarks:
+        console.warn(f"{cohort.name}: {len(found.remarks)} remark{'s' if len(found.remarks) != 1 else ''}, which `augment check` lists.")
+    return found.bound(cohort), found
 
 
 def shapes_told(found: Examination) -> str:

@@ -7,7 +7,7 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
-from ...datasets.check import Examination, require_sound
+from ...datasets.check import Examination
 from ...datasets.cohort import Cohort
 from ...datasets.common.compute import choose_device
 from ...datasets.common.errors import DataError, UsageError
@@ -29,7 +29,7 @@ from ..fitting.plan import FEWEST_IMAGES, FitPlan
 from ..fitting.settings import FitSettings
 from ..fitting.training import RESUME_POINT, Record
 from ..fitting.training_images import TrainingImages, ages_of
-from .check import shapes_told
+from .check import require_sound_cohort, shapes_told
 from .show import show_laws
 
 
@@ -82,10 +82,7 @@ def fit_models(
     spelt_alike = [label for label in labels if sum(folder_name(label).casefold() == folder_name(other).casefold() for other in labels) > 1]
     if spelt_alike:
         raise UsageError(f"The classes {', '.join(spelt_alike)} would share a folder; rename one, or fit them with different --out.")
-    found = require_sound(cohort, sized=sized, minimum=FEWEST_IMAGES, progress=console.tracked("checking"))
-    if found.remarks:
-        console.warn(f"{cohort.name}: {len(found.remarks)} remark{'s' if len(found.remarks) != 1 else ''}, which `augment check` lists.")
-    cohort = found.bound(cohort)
+    cohort, found = require_sound_cohort(cohort, sized=sized, minimum=FEWEST_IMAGES)
     # All that can be refused is refused here: before anything is written, and hours before the end of training.
     split = _split(cohort, out, request.split_file, request.split_seed)
     read_as = asdict(request.source.resolved())

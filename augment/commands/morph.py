@@ -7,7 +7,6 @@ from pathlib import Path
 
 import numpy as np
 
-from ...datasets.check import require_sound
 from ...datasets.cohort import Cohort
 from ...datasets.common.compute import choose_device
 from ...datasets.common.errors import DataError
@@ -24,6 +23,7 @@ from ..release.morphing import generate_morphs
 from ..release.origin import Origin
 from ..release.screening import screen_of_people
 from ..release.synthetic_cohort import refuse_occupied
+from .check import require_sound_cohort
 from .drawn import CohortRequest, measured, tell_written, write_screened
 
 
@@ -71,10 +71,7 @@ def generate_morph_cohort(request: MorphRequest, out: Path, *, force: bool = Fal
     labels = list(request.labels) or cohort.labels
     for label in labels:
         cohort.of_class(label)
-    found = require_sound(cohort, sized=request.preparation.size is not None, progress=console.tracked("checking"))
-    if found.remarks:
-        console.warn(f"{cohort.name}: {len(found.remarks)} remark{'s' if len(found.remarks) != 1 else ''}, which `augment check` lists.")
-    cohort = found.bound(cohort)
+    cohort, found = require_sound_cohort(cohort, sized=request.preparation.size is not None, minimum=2)
     split = _split(cohort, request.split_file)
     side = split.side(cohort, "train")
     wanted = request.wanted(labels, dict.fromkeys(cohort.labels, 0) | side.counts())
