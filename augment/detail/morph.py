@@ -13,7 +13,7 @@ from torch import Tensor
 
 from ...datasets.common.errors import UsageError
 from ..settings import Between
-from .partition import HARDNESS, draw_partition, spread
+from .partition import draw_partition, spread
 from .people import draw_images, numbers_of
 from .registration import move, register
 
@@ -126,7 +126,7 @@ def morph_of(first: Tensor, second: Tensor, way: Tensor, field: Tensor) -> Tenso
     way : torch.Tensor
         ``(n,)``, from 0, which is the first, to 1, which is the second.
     field : torch.Tensor
-        ``(n, ...)``, smooth: where it is highest, the detail is the second's.
+        ``(n, ...)``, smooth (``spread``): where it is highest, the detail is the second's.
     """
     anatomies = _smoothed(first), _smoothed(second)
     velocities = register(*anatomies)
@@ -161,7 +161,7 @@ def _weight_of_second(field: Tensor, there: Tensor, way: Tensor) -> Tensor:
     values = torch.cat([ends, field.masked_fill(~there, torch.inf).flatten(1)], 1).sort(1).values
     count = there.flatten(1).sum(1) + 1
     threshold = values.gather(1, ((1 - way) * count).round().long()[:, None])
-    return (HARDNESS * (field - threshold.reshape(-1, *[1] * (field.ndim - 1)))).sigmoid()
+    return (field - threshold.reshape(-1, *[1] * (field.ndim - 1))).sigmoid()
 
 
 def _smoothed(images: Tensor) -> Tensor:

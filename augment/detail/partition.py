@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 HARDNESS = 4.0  # of the softmax: voxels are four fifths one person's; harder borders are edges that no scan has
+BORDER = 2.0  # voxels, of the steepest borders between pieces: narrower ones would be finer than what small images show
 _PATIENCE = 200  # rounds in which a share is brought below its bound; some ten suffice
 
 
@@ -29,7 +30,9 @@ def draw_partition(n: int, n_parts: int, shape: Sequence[int], pieces: int, gene
 
 
 def spread(values: Tensor, shape: Sequence[int]) -> Tensor:
-    """Smooth fields ``(n, n_parts, *shape)`` from values on a coarse grid: where one is highest, its part has most."""
+    """Smooth fields ``(n, n_parts, *shape)`` from values on a coarse grid: logarithms of how much each part has, but for a constant."""
+    voxels = max(shape) / max(values.shape[2:])  # of a piece
+    values = min(HARDNESS, voxels / BORDER) * values
     return F.interpolate(values, tuple(shape), mode="bicubic" if len(shape) == 2 else "trilinear", align_corners=True)
 
 
@@ -39,7 +42,7 @@ def weights_of(fields: Tensor, able: Tensor, foreground: Tensor, bound: float) -
     Parameters
     ----------
     fields : torch.Tensor
-        ``(n, n_parts, *shape)``; where one is highest, its part has most.
+        ``(n, n_parts, *shape)``: logarithms of how much each part has, before the bound.
     able : torch.Tensor
         ``(n, n_parts, *shape)`` in [0, 1]: whether a part can have a voxel.
     foreground : torch.Tensor
@@ -63,7 +66,7 @@ def weights_of(fields: Tensor, able: Tensor, foreground: Tensor, bound: float) -
     if bound * n_parts <= 1:
         raise ValueError(f"{n_parts} parts cannot each have at most {bound} of the whole")
     counted = foreground[:, None].flatten(2).to(fields.dtype)
-    logits = HARDNESS * fields.flatten(2) + able.clamp(1e-12, 1).log().flatten(2)
+    logits = fields.flatten(2) + able.clamp(1e-12, 1).log().flatten(2)
     # A little below the bound, so that it ends, and above an equal share, so that it can.
     target = max(0.98 * bound, (bound + 1 / n_parts) / 2)
     weights, shares = _shared_out(logits, counted)

@@ -40,6 +40,16 @@ def test_a_voxel_is_mostly_one_persons():
     assert weights.amax(1).mean() > 0.75
 
 
+@pytest.mark.parametrize("shape", SHAPES)
+def test_borders_are_no_finer_than_two_voxels(shape):
+    """From one voxel to the next, what a part has changes by no more than a border of two voxels would have it."""
+    found = fields(shape=shape, pieces=10)
+    weights, _ = weights_of(found, torch.ones_like(found), everywhere(found), 1.0)
+    for axis in range(2, weights.ndim):
+        steps = weights.diff(dim=axis).abs().flatten()
+        assert steps.sort().values[int(0.99 * len(steps))] < 0.5
+
+
 def test_the_background_does_not_count():
     found = fields(k=3)
     foreground = torch.zeros(20, 40, 48, dtype=torch.bool)
