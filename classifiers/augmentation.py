@@ -119,3 +119,10 @@ def classical(images: Tensor, labels: Tensor, generator: torch.Generator) -> tup
     What MONAI draws from begins at the seed that the generator began at; the generator itself is not drawn from.
     """
     return changed(images, generator.initial_seed()), labels
+
+
+CHANGES = {"classical": classical}
+
+
+def composed(changes):
+    return changes[0]

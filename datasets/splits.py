@@ -153,7 +153,7 @@ def split_cohort(cohort: Cohort, *, fractions: Mapping[str, float] = FRACTIONS, 
     if official is not None:
         return _along(official, cohort, fractions, seed, generator)
     sides: dict[str, str] = {}
-    for label, people in sorted(_people_by_label(cohort).items()):
+    for label, people in sorted(people_by_label(cohort).items()):
         if len(people) < len(fractions):
             raise DataError(
                 f"The class {label} of {cohort.name} has {len(people)} participants ({_names(people)}), fewer than the sides "
@@ -255,7 +255,7 @@ def _along(official: dict[str, str], cohort: Cohort, fractions: Mapping[str, flo
     sides, drawn = dict(official), "validation" in fractions and "validation" not in official.values()
     if drawn:
         shares = {name: fractions[name] / (fractions["train"] + fractions["validation"]) for name in ("train", "validation")}
-        for _, people in sorted(_people_by_label(cohort).items()):
+        for _, people in sorted(people_by_label(cohort).items()):
             own = [participant for participant in people if official[participant] == "train"]
             if len(own) > 1:
                 count = _shares(len(own), shares)["validation"]
@@ -264,7 +264,7 @@ def _along(official: dict[str, str], cohort: Cohort, fractions: Mapping[str, flo
     return Split(sides=sides, fractions={name: counts[name] / len(sides) for name in SIDES if counts[name]}, seed=seed if drawn else None)
 
 
-def _people_by_label(cohort: Cohort) -> dict[str, list[str]]:
+def people_by_label(cohort: Cohort) -> dict[str, list[str]]:
     """The participants of each label, sorted."""
     people: defaultdict[str, list[str]] = defaultdict(list)
     labels: defaultdict[str, set[str | None]] = defaultdict(set)

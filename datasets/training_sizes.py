@@ -1,12 +1,16 @@
-"""Smaller training sets of a cohort, for studies of how much data a method needs: the other sides of the split stay what they are."""
+"""Smaller training sets of a cohort, for studies of how much data a method needs.
 
+``of_training_size`` leaves the other sides of a split what they are; ``of_class_size`` tests on everybody else.
+"""
+
+from collections.abc import Mapping, Sized
 from dataclasses import replace
 
 import numpy as np
 
 from .cohort import Cohort
 from .common.errors import UsageError
-from .splits import Split
+from .splits import Split, official_sides, people_by_label
 
 LEFT_OUT = "left out"  # the side of those who are on none of the others
 VALIDATION_SHARE = 5  # one in so many of a training set of limited size selects (Appendix D)
@@ -54,3 +58,50 @@ def of_training_size(split: Split, cohort: Cohort, n: int, seed: int) -> Split:
     sides |= dict.fromkeys(train, "train") | dict.fromkeys(validation, "validation")
     counts = {side: sum(other == side for other in sides.values()) for side in ("train", "validation", "test", LEFT_OUT)}
     return replace(split, sides=sides, fractions={side: count / len(sides) for side, count in counts.items()}, seed=seed)
+
+
+def of_class_size(cohort: Cohort, size: int, seed: int, *, equal: bool = False) -> Split:
+    """A split that learns from few people, and is tested on everybody else: ``size`` of the smallest class, others in proportion.
+
+    A fifth of those who are learnt from becomes the validation side. Of a cohort with official sides the test side is on the side
+    ``LEFT_OUT``: it is published to be tested on once.
+
+    Parameters
+    ----------
+    cohort : Cohort
+        Sound: every participant has one label.
+    size : int
+        Participants of the smallest class on the training and validation sides together, 5 or more.
+    seed : int
+        Seed of the choice; of one seed a smaller training set is part of a larger one's, side by side.
+    equal : bool
+        As many of every class, instead of the cohort's proportions.
+
+    Raises
+    ------
+    UsageError
+        If a class has nobody left to be tested, or fewer than 5 are asked for.
+    """
+    official = official_sides(cohort) or {}
+    held_back = {who for who, side in official.items() if side == "test"}
+    classes = {label: [who for who in people if who not in held_back] for label, people in people_by_label(cohort).items()}
+    counts = counts_of(classes, size, equal=equal)
+    sides = dict.fromkeys(held_back, LEFT_OUT)
+    generator = np.random.default_rng(seed)
+    for label, people in sorted(classes.items()):
+        if not VALIDATION_SHARE <= counts[label] < len(people):
+            raise UsageError(
+                f"{cohort.name} has {len(people)} participants of class {label}, of whom from {VALIDATION_SHARE} to {len(people) - 1} can "
+                f"be trained on and the others tested, not {counts[label]}; give other --sizes."
+            )
+        for rank, place in enumerate(generator.permutation(len(people))):
+            learning = "validation" if rank % VALIDATION_SHARE == VALIDATION_SHARE - 1 else "train"
+            sides[people[place]] = learning if rank < counts[label] else "test"
+    names = ("train", "validation", "test", LEFT_OUT)
+    return Split(sides, {side: sum(other == side for other in sides.values()) / len(sides) for side in names}, seed)
+
+
+def counts_of(classes: Mapping[str, Sized], size: int, *, equal: bool = False) -> dict[str, int]:
+    """How many of each class's members go with ``size`` of the smallest: in proportion, or as many."""
+    fewest = min(map(len, classes.values()))
+    return {label: size if equal else round(size * len(people) / fewest) for label, people in classes.items()}

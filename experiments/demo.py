@@ -21,7 +21,8 @@ from ..datasets.readers import Source
 from ..datasets.transforms import Preparation
 from .augmentation_study import command as evaluate
 from .augmentation_study.config import AugmentationConfig
-from .augmentation_study.protocols import DEFAULT_MODE, Protocols
+from .augmentation_study.mode import DEFAULT_MODE
+from .augmentation_study.protocols import Protocols
 from .engine.launch import HowToRun
 from .engine.page import markdown_table
 

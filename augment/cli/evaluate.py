@@ -27,8 +27,8 @@ class MethodOptions:
         list[str] | None,
         typer.Option(
             "--methods",
-            help="Baselines that `augment methods` lists, and model:sampler such as vae:riemannian, which may have settings of its own: "
-            "'vae:riemannian rho_scale=2 steps=500'; several with commas, or given again.",
+            help="Sources of images and changes of them, as `augment methods` lists them: resampled+classical, morph+classical, or "
+            "model:sampler with settings of its own, as 'vae:auto+classical detail=mosaic'; several with commas, or given again.",
         ),
     ] = None
     runs: Annotated[int, typer.Option("--runs", help="Repetitions of everything.")] = 20
@@ -37,14 +37,53 @@ class MethodOptions:
         typer.Option(
             "--mode",
             help="resampled+synthetic (real images resampled to balance, and as many synthetic ones in each class), real+synthetic (the "
-            "real ones topped up) or synthetic-only (the paper's); several with commas, or given again. \\[default: resampled+synthetic]",
+            "real ones topped up) or synthetic-only (the paper's), which may have a size of its own: 'synthetic-only n=300', "
+            "'real+synthetic enlarge=4'; several with commas, or given again. \\[default: resampled+synthetic]",
         ),
     ] = None
     n_synthetic: Annotated[int, typer.Option("--n-synthetic", help="Images per class of synthetic-only.")] = 2000
     enlarge: Annotated[
-        float, typer.Option("--enlarge", help="With real images: each class gets this many times the images of the largest real one.")
-    ] = 2.0
+        list[str] | None,
+        typer.Option(
+            "--enlarge",
+            help="With real images: each class gets this many times the images of the largest real one; several with commas, a curve. "
+            "\\[default: 2]",
+        ),
+    ] = None
+    primary: Annotated[
+        str,
+        typer.Option(
+            "--primary",
+            help="The one comparison that counts, named before the study begins: 'vae:auto+classical detail=mosaic synthetic-only'; all "
+            "others are secondary. \\[default: the first generator]",
+        ),
+    ] = ""
+    against: Annotated[
+        str, typer.Option("--against", help="What --primary is compared with. \\[default: the strongest baseline of the study]")
+    ] = ""
     seed: Seed = 0
+
+    def enlarged(self) -> tuple[float, ...]:
+        """By how much the training sets are enlarged."""
+        from ...datasets.common.errors import UsageError
+
+        try:
+            return tuple(float(part) for part in parts_of(self.enlarge)) or (2.0,)
+        except ValueError:
+            raise UsageError(f"--enlarge is one number or several with commas, not '{', '.join(self.enlarge or [])}'.") from None
+
+    def all_modes(self) -> tuple[str, ...]:
+        """The modes, each that has real images in every size that is asked for."""
+        from ...experiments.augmentation_study.mode import DEFAULT_MODE, Mode
+
+        modes = [Mode.parse(text) for text in parts_of(self.modes) or (DEFAULT_MODE,)]
+        several = self.enlarged() if len(self.enlarged()) > 1 else (None,)
+        curve = {
+            str(replace(mode, enlarge=size) if size and mode.mixing != "synthetic-only" and mode.enlarge is None else mode): None
+            for mode in modes
+            for size in several
+        }
+        return tuple(curve)
 
 
 @dataclass(frozen=True)
@@ -54,6 +93,15 @@ class ProtocolOptions:
     protocol: Annotated[
         str, typer.Option("--protocol", help="resampled: new split and generators in each run; paper: one of each, no verdict.")
     ] = "resampled"
+    sizes: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--sizes",
+            help="A learning curve, as 10,20,50,all: so many people of the smallest class are learnt from (a fifth of them to validate "
+            "by), the others in proportion, and everybody else is tested; all is the usual split.",
+        ),
+    ] = None
+    proportion: Annotated[str | None, typer.Option("--proportion", help="With --sizes, 1:1: as many people of every class.")] = None
     limit: Annotated[list[str] | None, typer.Option("--limit", help="Keep so many training participants of a class, as AD=22.")] = None
     stratum: Annotated[str, typer.Option("--stratum", help="Also score these test participants, as 'age>=60'.")] = ""
     test_data: Annotated[str | None, typer.Option("--test-data", help="Another cohort to test on as well.")] = None
@@ -67,7 +115,16 @@ class ProtocolOptions:
 
         limits = _parse_limits(self.limit or [])
         external = self.external_only or None
-        return Protocols(self.protocol, compared.n_synthetic, compared.enlarge, limits, least_steps, self.stratum, external)  # type: ignore[arg-type]
+        return Protocols(
+            self.protocol,  # type: ignore[arg-type]
+            compared.n_synthetic,
+            compared.enlarged()[0],
+            limits,
+            least_steps,
+            self.stratum,
+            external,
+            self.proportion,  # type: ignore[arg-type]
+        )
 
 
 @dataclass(frozen=True)
@@ -100,17 +157,37 @@ class ClassifierOptions:
             "--least-steps", help="More epochs for small training sets, until every classifier has so many steps; 0 for the paper's way."
         ),
     ] = 1000
-    learning_rate: Annotated[float, typer.Option("--learning-rate", help="The classifier's learning rate.")] = 1e-4
-    batch_size: Annotated[int, typer.Option("--batch-size", help="The classifier's images a step.")] = 200
-    network: Annotated[
-        str | None, typer.Option("--network", help="Your own classifier: package.module:function, called with shape and number of classes.")
+    fixed_steps: Annotated[
+        int | None,
+        typer.Option(
+            "--fixed-steps",
+            help="Every classifier has exactly so many steps, and averaged weights: no epoch is selected, of too few people to select by. "
+            "\\[default with --sizes: 400, and then a learning rate of 5e-4 and 64 images a step]",
+        ),
+    ] = None
+    learning_rate: Annotated[float | None, typer.Option("--learning-rate", help="The classifier's. \\[default: 1e-4]")] = None
+    batch_size: Annotated[int | None, typer.Option("--batch-size", help="The classifier's images a step. \\[default: 200]")] = None
+    networks: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--network",
+            help="cnn (the paper's), resnet, densenet121, or your own: package.module:function, called with shape and number of classes; "
+            "several with commas, or given again, all on the same images. \\[default: cnn]",
+        ),
     ] = None
 
-    def settings(self) -> "ClassifierSettings":
-        """How a classifier is trained."""
-        from ...classifiers.training import ClassifierSettings
+    def settings(self, *, few: bool) -> "ClassifierSettings":
+        """How a classifier is trained, by default of few people for a fixed length."""
+        from ...classifiers.training import FIXED_LENGTH, ClassifierSettings
 
-        return ClassifierSettings(epochs=self.epochs, learning_rate=self.learning_rate, batch_size=self.batch_size)
+        steps = self.fixed_steps or (FIXED_LENGTH.steps if few else None)
+        default = ClassifierSettings() if steps is None else FIXED_LENGTH
+        return ClassifierSettings(
+            epochs=self.epochs,
+            learning_rate=self.learning_rate or default.learning_rate,
+            batch_size=self.batch_size or default.batch_size,
+            steps=steps,
+        )
 
 
 @app.command("evaluate", epilog="Example: augment evaluate --data my-bids-folder --runs 20 --jobs 2 --out studies/mine")
@@ -135,12 +212,11 @@ def evaluate_command(
     """
     from ...datasets.readers import Source
     from ...experiments.augmentation_study import command as evaluate
-    from ...experiments.augmentation_study.protocols import DEFAULT_MODE
 
     how_to_run = how.how()
     if how.config is not None:
         how.require_nothing_else(context)
-        evaluate.evaluate(evaluate.read_configuration(how.config, classifier.network, given_places(context)), out, how_to_run)
+        evaluate.evaluate(evaluate.read_configuration(how.config, parts_of(classifier.networks), given_places(context)), out, how_to_run)
         return
     models.require_nothing_else(context)
     if data == "demo":
@@ -149,15 +225,18 @@ def evaluate_command(
         source=reading.source(data),
         test_source=None if protocol.test_data is None else Source(protocol.test_data, None, reading.label, reading.plane, reading.suffix),
         methods=parts_of(compared.methods),
-        modes=parts_of(compared.modes) or (DEFAULT_MODE,),
+        modes=compared.all_modes(),
         runs=compared.runs,
         protocols=protocol.protocols(compared, classifier.least_steps),
         fit=changed(models.change(preset_settings(models.preset)), preparation=preparation.changes(reading.plane)),
-        classifier=classifier.settings(),
+        classifier=classifier.settings(few=protocol.sizes is not None),
         seed=compared.seed,
-        network=classifier.network,
+        networks=parts_of(classifier.networks),
         command=command_line(),
         generators=models.generators,
+        sizes=parts_of(protocol.sizes),
+        primary=compared.primary,
+        against=compared.against,
     )
     evaluate.evaluate(evaluate.configuration_of(request), out, how_to_run)
 

@@ -88,4 +88,4 @@ def parse_size(text: str | None) -> tuple[int, ...] | None:
 
 def parts_of(texts: list[str] | None) -> tuple[str, ...]:
     """What was given again, or with commas."""
-    return tuple(part.strip() for text in texts or [] for part in text.split(","))
+    return tuple(" ".join(part.split()) for text in texts or [] for part in text.split(","))

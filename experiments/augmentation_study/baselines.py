@@ -1,11 +1,11 @@
 """Methods that generate nothing: what a synthetic cohort has to beat."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 
 from ...classifiers.covariates import CovariateClassifier, available
-from ...classifiers.training import Augmentation, balancing_weights
+from ...classifiers.training import balancing_weights
 from ...datasets.cohort import Cohort
 from ...datasets.common.errors import DataError
 from .method import Run, TrainingSet
@@ -21,14 +21,10 @@ def weighted(run: Run) -> TrainingSet:
     return TrainingSet(run.train.images, run.train.labels, class_weights=balancing_weights(run.train.labels, len(run.data.classes)))
 
 
-def resampled(augmentation: Augmentation | None = None) -> Callable[[Run], TrainingSet]:
-    """The real images, repeated until every class has as many, and changed at random if an augmentation is given."""
-
-    def training(run: Run) -> TrainingSet:
-        rows = balanced_rows(run.train.labels.numpy(), np.random.default_rng(run.seed))
-        return TrainingSet(run.train.images[rows], run.train.labels[rows], augmentation=augmentation)
-
-    return training
+def resampled(run: Run) -> TrainingSet:
+    """The real images, repeated until every class has as many."""
+    rows = balanced_rows(run.train.labels.numpy(), np.random.default_rng(run.seed))
+    return TrainingSet(run.train.images[rows], run.train.labels[rows])
 
 
 def covariates(run: Run) -> CovariateClassifier:

@@ -8,6 +8,7 @@ differs: what Table 2 reports, which measures seed noise and so gets no verdict.
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ...classifiers.network import CNN, load_network
+from ...classifiers.network import DEFAULT_NETWORK, network_of
 from ...classifiers.performance import scores
 from ...classifiers.training import ClassifierSettings, TrainedClassifier, predict_probabilities, train_classifier
 from ...datasets.cohort import Cohort
@@ -25,7 +26,7 @@ from ..engine.study_folder import seed_of
 from ..engine.study_images import Part, Prepared, stratum
 from .config import AugmentationConfig
 from .generators import split_of_given
-from .method import Run, TrainingSet
+from .method import Drawn, Run, TrainingSet
 from .methods import method_of
 from .predictions import keep_predictions
 from .protocols import split_of
@@ -37,7 +38,7 @@ def run_cell(key: Mapping[str, Any], seed: int, folder: Path, *, device: Device 
     Parameters
     ----------
     key : mapping
-        ``method``, ``run``, and ``mode`` for a method that generates.
+        ``method``, ``run``, ``mode``, and ``size`` and ``network`` where the study names some.
     seed : int
         Of this cell.
     folder : Path
@@ -47,14 +48,14 @@ def run_cell(key: Mapping[str, Any], seed: int, folder: Path, *, device: Device 
     """
     context = RunContext(folder, AugmentationConfig.load(folder), device)
     config = context.config
-    data = Prepared.load(folder, config.data)
     # What all methods of a run share, its split and its generators, all runs of the paper's protocol do.
-    number = key["run"] if config.protocols.protocol == "resampled" else 0
-    run = Run(context, data, split_of_run(data.cohort, config, number), number, key["mode"], seed)
+    number, size = key["run"] if config.protocols.protocol == "resampled" else 0, key.get("size")
+    data, split, drawn = _shared(context, number, size)
+    run = Run(context, data, split, number, key["mode"], seed, size, drawn)
     tests = data.tests(run.split)
     training = method_of(key["method"]).training(run)
     if isinstance(training, TrainingSet):
-        trained = _train(training, run)
+        trained = _train(training, run, key.get("network", DEFAULT_NETWORK))
         probabilities = {name: predict_probabilities(trained.network, part.images).numpy() for name, part in tests.items()}
         labels, history = training.labels, trained.history.to_dict("records")
         notes = {**training.notes, "n_train": _counts(labels, data.classes), "best_epoch": trained.best_epoch}
@@ -64,29 +65,38 @@ def run_cell(key: Mapping[str, Any], seed: int, folder: Path, *, device: Device 
     found = _scored(tests, probabilities, data.classes, config.protocols.stratum)
     found["predictions"] = keep_predictions(folder, key, tests, probabilities, data.classes)
     rounded = [{str(name): round(value, 5) for name, value in record.items()} for record in history]
-    return found | {"n_fitted_on": len(run.train.table), "notes": notes, "history": rounded}
+    counts = {"people": _people(run, tests), "n_fitted_on": len(run.train.table)}
+    return found | counts | {"notes": notes, "history": rounded}
 
 
-def split_of_run(cohort: Cohort, config: AugmentationConfig, run: int) -> Split:
-    """The split of a run of a study: drawn for it, or that of the generators that were given."""
+@lru_cache(maxsize=1)  # the cells of a run come one after the other
+def _shared(context: RunContext[AugmentationConfig], number: int, size: str | None) -> tuple[Prepared, Split, Drawn]:
+    data = Prepared.load(context.folder, context.config.data)
+    return data, split_of_run(data.cohort, context.config, number, size), Drawn()
+
+
+def split_of_run(cohort: Cohort, config: AugmentationConfig, run: int, size: str | None = None) -> Split:
+    """The split of a run of a study: drawn for it, or that of the generators that were given.
+
+    The sizes of a run share its seed, so that who is learnt from in a small one is so in the larger ones.
+    """
     given = None if config.generators is None else split_of_given(cohort, config)
-    return split_of(cohort, config.protocols, seed_of(config.seed, {"run": run, "of": "split"}), given)
+    return split_of(cohort, config.protocols, seed_of(config.seed, {"run": run, "of": "split"}), given, size)
 
 
-def _train(training: TrainingSet, run: Run) -> TrainedClassifier:
+def _train(training: TrainingSet, run: Run, network: str) -> TrainedClassifier:
     config, validation = run.context.config, run.data.side(run.split, "validation")
     settings = lengthened(config.classifier, len(training.images), config.protocols.least_steps)
     return train_classifier(
         training.images,
         training.labels,
-        validation.images,
-        validation.labels,
+        (validation.images, validation.labels),
         replace(settings, device=run.context.device),
         n_classes=len(run.data.classes),
         seed=run.seed,
         class_weights=training.class_weights,
         augmentation=training.augmentation,
-        network=load_network(config.network) if config.network else CNN,
+        network=network_of(network),
     )
 
 
@@ -103,11 +113,22 @@ def _scored(tests: Mapping[str, Part], probabilities: Mapping[str, np.ndarray], 
     return found
 
 
+def _people(run: Run, tests: Mapping[str, Part]) -> dict[str, dict[str, int]]:
+    """How many participants of each class are learnt from, validated by, and tested."""
+    parts = {"train": run.train, "validation": run.data.side(run.split, "validation"), **tests}
+    return {
+        side: part.table.groupby("label")["participant_id"].nunique().reindex(run.data.classes, fill_value=0).to_dict()
+        for side, part in parts.items()
+    }
+
+
 def _counts(labels: Tensor, classes: Sequence[str]) -> dict[str, int]:
     return dict(zip(classes, torch.bincount(labels, minlength=len(classes)).tolist(), strict=True))
 
 
 def lengthened(settings: ClassifierSettings, n_images: int, least_steps: int) -> ClassifierSettings:
-    """The settings with as many epochs as make ``least_steps``, and a patience that grows with them."""
+    """The settings with as many epochs as make ``least_steps``, and a patience that grows with them; a fixed length stays what it is."""
+    if settings.steps is not None:
+        return settings
     epochs = max(settings.epochs, math.ceil(least_steps / math.ceil(n_images / settings.batch_size)))
     return replace(settings, epochs=epochs, patience=round(settings.patience * epochs / settings.epochs))

@@ -1,6 +1,6 @@
 """The command ``augment evaluate``: set up an augmentation study or take it up again, run what is missing, and report."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -8,7 +8,7 @@ from ...augment import console
 from ...augment.fitting.model_folders import load_models
 from ...augment.fitting.settings import FitSettings
 from ...classifiers.covariates import CATEGORICAL, NUMERIC
-from ...classifiers.network import load_network
+from ...classifiers.network import NETWORKS, network_of
 from ...classifiers.training import ClassifierSettings
 from ...datasets.cohort import Cohort
 from ...datasets.common.errors import DataError, UsageError
@@ -23,9 +23,10 @@ from ..engine.study_images import TEST, Prepared, columns_of, describe, stratum
 from .cell import run_cell
 from .config import AugmentationConfig, Grid
 from .generators import check_no_leakage, describe_given
-from .grid import cells_of, staggered
-from .methods import METHODS, default_methods, require_methods, systems_of
-from .protocols import DEFAULT_MODE, Protocols, require_consistent, require_splits, split_of
+from .grid import cells_of, primary_of, staggered
+from .methods import CHANGED, SHORT, SOURCES, default_methods, require_methods, systems_of
+from .mode import DEFAULT_MODE
+from .protocols import Protocols, require_consistent, require_splits, split_of
 from .report import write_report
 from .synthetic import GENERATED
 
@@ -41,18 +42,22 @@ class EvaluationRequest:
     test_source : Source, optional
         Another cohort to test on.
     methods, modes : tuple of str
-        What is compared (``methods.METHODS``, or ``model:sampler``), by default all that the cohort has what it needs for.
+        What is compared (``methods.method_of``), by default all that the cohort has what it needs for.
     runs : int
         Repetitions.
     protocols, fit, classifier
         How people are split and training sets made; settings of the generators and of the classifiers.
     seed : int
-    network : str, optional
-        A classifier of one's own, ``"package.module:function"``.
+    networks : tuple of str
+        Classifiers (``network.NETWORKS``), or one's own, ``"package.module:function"``; by default Table 5's.
     command : str
         Recorded in the configuration.
     generators : Path, optional
         Folder of models that were fitted before.
+    sizes : tuple of str
+        How many people of the smallest class are learnt from, or ``all``: everybody else is tested.
+    primary, against : str
+        The comparison that counts (``grid.primary_of``).
     """
 
     source: Source
@@ -64,20 +69,24 @@ class EvaluationRequest:
     fit: FitSettings = field(default_factory=FitSettings)
     classifier: ClassifierSettings = field(default_factory=ClassifierSettings)
     seed: int = 0
-    network: str | None = None
+    networks: tuple[str, ...] = ()
     command: str = ""
     generators: Path | None = None
+    sizes: tuple[str, ...] = ()
+    primary: str = ""
+    against: str = ""
 
 
 def configuration_of(request: EvaluationRequest) -> AugmentationConfig:
     """Check everything that can be checked before a run, and return the resolved configuration."""
-    grid, protocols = Grid(request.methods, request.modes, request.runs), request.protocols
+    grid, protocols = Grid(request.methods, request.modes, request.runs, request.sizes, request.networks), request.protocols
     cells_of(grid)
-    require_consistent(protocols, external=request.test_source is not None, generators=request.generators is not None)
-    if request.network:
-        load_network(request.network)
+    external, given = request.test_source is not None, request.generators is not None
+    require_consistent(protocols, external=external, generators=given, sizes=bool(request.sizes))
+    for network in request.networks:
+        network_of(network)
     cohort = read_cohort(request.source)
-    require_splits(cohort, protocols)
+    require_splits(cohort, protocols, request.sizes)
     require_methods(request.methods, cohort, ())
     grid = replace(grid, methods=request.methods or default_methods(cohort))
     foreign = set(protocols.limit) - set(cohort.labels)
@@ -105,9 +114,9 @@ def configuration_of(request: EvaluationRequest) -> AugmentationConfig:
         protocols=protocols,
         fit=settled(request.fit, data.preparation),
         classifier=request.classifier,
-        network=request.network,
         generators=generators,
         grid=grid,
+        primary=primary_of(grid, request.primary, request.against),
     )
 
 
@@ -121,14 +130,14 @@ def _check_given(folder: Path, cohort: Cohort, external: Cohort | None, protocol
         check_no_leakage(model, split, [] if external is None else external.table["participant_id"])
 
 
-def read_configuration(path: Path, network: str | None, here: Mapping[str, str] = NOWHERE_ELSE) -> AugmentationConfig:
+def read_configuration(path: Path, networks: Sequence[str], here: Mapping[str, str] = NOWHERE_ELSE) -> AugmentationConfig:
     """A study's configuration from a file, such as the ``config.toml`` of another study.
 
     Parameters
     ----------
     path : Path
-    network : str or None
-        That the command line names.
+    networks : sequence of str
+        Those that the command line names.
     here : mapping
         Where things are here, as for ``StudyConfig.read``.
 
@@ -137,13 +146,19 @@ def read_configuration(path: Path, network: str | None, here: Mapping[str, str] 
     DataError
         If it cannot be read, or holds what is no setting of such a study.
     UsageError
-        If a setting cannot be, or it names a network that the command line does not: a file runs no code.
+        If a setting cannot be, or it names a network of a user's own that the command line does not: a file runs no code.
     """
     config = AugmentationConfig.read(path, here)
     cells_of(config.grid)
-    if config.network != network:
-        raise UsageError(f"{path} uses the network {config.network}: give it as --network too, for a file runs no code by itself.")
+    unnamed = [network for network in _own(config.grid.networks) if network not in networks]
+    if unnamed:
+        raise UsageError(f"{path} uses the network {unnamed[0]}: give it as --network too, for a file runs no code by itself.")
     return config
+
+
+def _own(networks: Sequence[str]) -> list[str]:
+    """Those that are a user's own code."""
+    return [network for network in networks if network not in NETWORKS]
 
 
 def evaluate(study: EvaluationRequest | AugmentationConfig, out: Path, how: HowToRun = HERE) -> None:
@@ -159,21 +174,25 @@ def evaluate(study: EvaluationRequest | AugmentationConfig, out: Path, how: HowT
     """
     config = configuration_of(study) if isinstance(study, EvaluationRequest) else study
     cells = cells_of(config.grid)
+    if config.primary is not None:
+        console.say(f"The comparison that counts, named before anything is computed: {config.primary}.")
     launch.start(
         Study(out, run_cell, staggered(cells) if config.protocols.protocol == "paper" else cells, config, {"device": how.device}),
         how,
-        command=["augment", "evaluate", *(["--network", config.network] if config.network else [])],
+        command=["augment", "evaluate", *(word for network in _own(config.grid.networks) for word in ("--network", network))],
         report=report,
         # Data that are not there, or not those of the study, are told once, and not by every run.
         prepare=lambda: Prepared.load(out, config.data),
-        together=("run",),
+        together=("run", "size"),
     )
 
 
 def show_methods() -> None:
     """List the methods."""
-    rows = [*((name, method.title) for name, method in METHODS.items()), ("model:sampler", GENERATED)]
+    rows = [*((name, source.title) for name, source in SOURCES.items()), ("model:sampler", GENERATED)]
     console.show_table("Methods (augment evaluate --methods)", ("name", "what a classifier is trained on"), rows)
+    changes = [*((f"+{name}", title) for name, title in CHANGED.items()), *((name, f"short for {text}") for name, text in SHORT.items())]
+    console.show_table("Changes of every batch, behind any of them (resampled+classical)", ("name", "what it does"), changes)
 
 
 def report(folder: Path) -> None:

@@ -8,7 +8,11 @@ from ...classifiers.training import ClassifierSettings
 from ...datasets.common.errors import UsageError
 from ..engine.data_config import DataConfig
 from ..engine.study_config import StudyConfig, Where, content_of_fit, fit_of, without_device
-from .protocols import MODES, Protocols, require_consistent
+from .arm import Primary
+from .mode import Mode
+from .protocols import Protocols, require_consistent, require_size
+
+_LATER = ("sizes", "networks")
 
 
 @dataclass(frozen=True)
@@ -20,26 +24,37 @@ class Grid:
     methods : tuple of str
         As ``methods.method_of`` knows them.
     modes : tuple of str
-        Of ``MODES``, for those methods that generate.
+        As ``Mode.parse`` reads them, for those methods that generate.
     runs : int
         Repetitions.
+    sizes : tuple of str
+        How many people of the smallest class are learnt from, or ``all``; none of a study of the whole training side.
+    networks : tuple of str
+        Of ``network.NETWORKS``, or a user's own; none of a study of Table 5's alone.
     """
 
     methods: tuple[str, ...]
     modes: tuple[str, ...]
     runs: int
+    sizes: tuple[str, ...] = ()
+    networks: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if self.runs < 1:
             raise UsageError(f"The number of runs must be 1 or more, not {self.runs}.")
         for mode in self.modes:
-            if mode not in MODES:
-                raise UsageError(f"--mode is {', '.join(MODES[:-1])} or {MODES[-1]}, not '{mode}'.")
+            Mode.parse(mode)
+        for size in self.sizes:
+            require_size(size)
 
     @classmethod
     def of(cls, content: Mapping[str, Any]) -> "Grid":
         """From the table ``grid``."""
-        return cls(**{**content, "methods": tuple(content["methods"]), "modes": tuple(content["modes"])})
+        return cls(**{**content, **{name: tuple(content.get(name, ())) for name in ("methods", "modes", *_LATER)}})
+
+    def content(self) -> dict[str, Any]:
+        """What ``of`` reads: without sizes and networks where none are named, as in studies from before they could be."""
+        return {name: value for name, value in vars(self).items() if name not in _LATER or value}
 
 
 @dataclass(frozen=True)
@@ -61,10 +76,10 @@ class AugmentationConfig(StudyConfig):
     protocols : Protocols
     classifier : ClassifierSettings
     grid : Grid
-    network : str, optional
-        A user's own classifier, ``"package.module:function"``.
     generators : GivenGenerators, optional
         Instead of those that are fitted in each run; ``where`` says the place of their folder.
+    primary : Primary, optional
+        The comparison that counts; none of studies from before there was one, and where there is nothing to compare.
     """
 
     TABLES = ("data", "where", "protocols", "fit", "classifier", "grid")
@@ -72,11 +87,16 @@ class AugmentationConfig(StudyConfig):
     protocols: Protocols
     classifier: ClassifierSettings
     grid: Grid
-    network: str | None = None
     generators: GivenGenerators | None = None
+    primary: Primary | None = None
 
     def __post_init__(self) -> None:
-        require_consistent(self.protocols, external=self.data.tests is not None, generators=self.generators is not None)
+        require_consistent(
+            self.protocols,
+            external=self.data.tests is not None,
+            generators=self.generators is not None,
+            sizes=bool(self.grid.sizes),
+        )
 
     @classmethod
     def of(cls, content: Mapping[str, Any]) -> "AugmentationConfig":
@@ -88,9 +108,9 @@ class AugmentationConfig(StudyConfig):
             protocols=Protocols(**content["protocols"]),
             fit=fit_of(content["fit"]),
             classifier=ClassifierSettings(**content["classifier"]),
-            network=content.get("network"),
             generators=GivenGenerators(**content["generators"]) if "generators" in content else None,
             grid=Grid.of(content["grid"]),
+            primary=Primary.of(content["primary"]) if "primary" in content else None,
         )
 
     def content(self) -> dict[str, Any]:
@@ -99,7 +119,7 @@ class AugmentationConfig(StudyConfig):
             protocols=asdict(self.protocols),
             fit=content_of_fit(self.fit),
             classifier=without_device(vars(self.classifier)),
-            network=self.network,
             generators=None if self.generators is None else vars(self.generators),
-            grid=vars(self.grid),
+            grid=self.grid.content(),
+            primary=None if self.primary is None else self.primary.content(),
         )

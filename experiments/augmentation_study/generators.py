@@ -83,15 +83,16 @@ def generator_of(system: System, label: str, run: Run) -> FittedModel:
     context, config = run.context, run.context.config
     if config.generators is not None:
         return given_generator(label, config)
-    place = place_of_fitted(context.folder, run.number, system, run.data.classes.index(label))
+    place = place_of_fitted(context.folder, run.number, system, run.data.classes.index(label), run.size)
     seed = seed_of(config.seed, {"run": run.number, "of": "generators"})
     settings = replace(system.fit_settings(context.fit_settings()), seed=seed)
     return fitted_once(place, FitPlan(run.data.cohort, run.split, label, settings, config.data.cohort.digest))
 
 
-def place_of_fitted(folder: Path, run: int, system: System, index: int) -> Path:
-    """Where a study keeps the model of its ``index``-th class that was fitted in a run."""
-    return folder / "generators" / f"run-{run:03d}" / f"{re.sub(r'[^A-Za-z0-9=+._-]', '-', system.trained_as)}-{index}"
+def place_of_fitted(folder: Path, run: int, system: System, index: int, size: str | None = None) -> Path:
+    """Where a study keeps the model of its ``index``-th class that was fitted in a run, of a size where it has several."""
+    of_run = f"run-{run:03d}" if size is None else f"run-{run:03d}-size-{size}"
+    return folder / "generators" / of_run / f"{re.sub(r'[^A-Za-z0-9=+._-]', '-', system.trained_as)}-{index}"
 
 
 def check_no_leakage(model: FittedModel, split: Split, external: Iterable[str] = ()) -> None:

@@ -1,28 +1,73 @@
 """The cells of an augmentation study: every method, in its modes, run by run."""
 
+import itertools
 import math
 from collections.abc import Mapping, Sequence
-from itertools import groupby
 from typing import Any
 
+from ...datasets.common.errors import UsageError
+from .arm import Arm, Primary
 from .config import Grid
-from .methods import method_of
+from .methods import BASELINE, method_of
+from .mode import REAL
 
-REAL = "real"  # the mode of a method that generates nothing
+REFERENCES = (BASELINE, "classical", "resampled", "weighted", "original")  # from the strongest on
 
 
 def cells_of(grid: Grid) -> list[dict[str, Any]]:
-    """Keys of the grid, run by run: a method that generates has one cell a mode, another has one cell.
+    """Keys of the grid, run by run and size by size: a method that generates has one cell a mode, another has one cell.
+
+    Whatever shares images comes one after the other.
 
     Raises
     ------
     UsageError
         If there is no such method.
     """
-    of_a_run = [
-        {"method": method, "mode": mode} for method in grid.methods for mode in (grid.modes if method_of(method).generates else (REAL,))
-    ]
-    return [{"run": run, **cell} for run in range(grid.runs) for cell in of_a_run]
+    sizes = [{"size": size} for size in grid.sizes] or [{}]
+    networks = [{"network": network} for network in grid.networks] or [{}]
+    axes = itertools.product(range(grid.runs), sizes, arms_of(grid), networks)
+    return [{"run": run, **size, **vars(arm), **network} for run, size, arm, network in axes]
+
+
+def arms_of(grid: Grid) -> list[Arm]:
+    """What is compared: a method that generates in every mode, another as it is; a ``UsageError`` if there is no such method."""
+    return [Arm(method, mode) for method in grid.methods for mode in (grid.modes if method_of(method).source.generates else (REAL,))]
+
+
+def primary_of(grid: Grid, primary: str = "", against: str = "") -> Primary | None:
+    """The comparison that counts.
+
+    Parameters
+    ----------
+    grid : Grid
+    primary, against : str
+        As ``Arm.find`` reads them. If left out, the first arm that generates, of a model before another, and the strongest baseline that
+        there is.
+
+    Returns
+    -------
+    Primary or None
+        None where there is nothing to compare, and nothing was asked for.
+
+    Raises
+    ------
+    UsageError
+        If they are not of the study, or one and the same.
+    """
+    arms = arms_of(grid)
+    generating = sorted((arm for arm in arms if arm.mode != REAL), key=lambda arm: method_of(arm.method).source.system is None)
+    references = [arm for name in REFERENCES for arm in arms if arm.method == name]
+    found = Arm.find(primary, arms, "--primary") if primary else next(iter(generating), None)
+    other = Arm.find(against, arms, "--against") if against else next((arm for arm in references if arm != found), None)
+    if found is None or other is None:
+        if primary or against:
+            lacking = "--against, what it is compared with" if primary else "--primary, what is compared with it"
+            raise UsageError(f"A comparison has two sides: give {lacking}.")
+        return None
+    if found == other:
+        raise UsageError(f"--primary and --against are both '{found}'; compare two different arms.")
+    return Primary(found, other)
 
 
 def staggered(cells: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
@@ -31,6 +76,6 @@ def staggered(cells: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
     Where runs share their generators, those that are computed at the same time would otherwise all fit the same one.
     """
     golden = (math.sqrt(5) - 1) / 2  # whose multiples, taken modulo 1, lie far apart however many there are
-    runs = [list(part) for _, part in groupby(cells, key=lambda key: key["run"])]
+    runs = [list(part) for _, part in itertools.groupby(cells, key=lambda key: key["run"])]
     starts = [int(len(part) * (place * golden % 1)) for place, part in enumerate(runs)]
     return [key for part, start in zip(runs, starts, strict=True) for key in (*part[start:], *part[:start])]

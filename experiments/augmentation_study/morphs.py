@@ -1,21 +1,17 @@
 """The method ``morph``: images between two people of a class, in place of the real ones or mixed with them. It fits nothing."""
 
-from typing import Any
-
-from torch import Tensor
-
 from ...augment.detail.morph import draw_morphs
 from ...datasets.common.seeds import seeded_generator
-from .method import Run, TrainingSet
+from .method import Generated, Run, TrainingSet
 from .mixing import mixed
 
 
 def morphs(run: Run) -> TrainingSet:
     """Morphs of the training side, mixed with real images as a generator's are."""
-    return mixed(run, _draw)
+    return mixed(run, "morph", _draw)
 
 
-def _draw(run: Run, label: str, n: int) -> tuple[Tensor, dict[str, Any]]:
+def _draw(run: Run, label: str, n: int) -> Generated:
     own = run.train.labels == run.data.classes.index(label)
     generator = seeded_generator(run.context.config.seed, run.number, label, "morph")
     people = run.train.table["participant_id"][own.numpy()].tolist()

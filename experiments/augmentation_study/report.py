@@ -25,8 +25,9 @@ from ..engine.systems import System
 from .cell import split_of_run
 from .config import AugmentationConfig
 from .generators import given_generator, place_of_fitted
-from .grid import REAL, cells_of
+from .grid import cells_of
 from .methods import systems_of
+from .mode import REAL
 from .predictions import tidy_predictions
 from .results import MAIN, Section, explained, read_tidy_results, reservations, sections_of, tidy_results
 from .synthetic import seed_of_samples

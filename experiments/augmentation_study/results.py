@@ -11,7 +11,8 @@ from ..engine.results_file import provenance, read_results
 from ..engine.statistics import compare
 from ..engine.study_images import EXTERNAL, TEST
 from .config import AugmentationConfig
-from .grid import REAL, cells_of
+from .grid import cells_of
+from .mode import REAL
 
 MAIN = "balanced_accuracy"
 VALIDATION = "validation_balanced_accuracy"

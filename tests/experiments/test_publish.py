@@ -185,7 +185,7 @@ def test_published_studies_verify_and_hold_nothing_else(name: str):
 @pytest.mark.parametrize("name", [name for name in STUDIES if "protocols" in read_config(RESULTS / name)])
 def test_published_results_stay_those_of_their_configuration(name: str, tmp_path: Path):
     folder = shutil.copytree(RESULTS / name, tmp_path / name)
-    config = evaluate.read_configuration(folder / "config.toml", None)
+    config = evaluate.read_configuration(folder / "config.toml", ())
     assert set(pd.read_csv(folder / "results.csv")["configuration"]) == {claim(folder, config)[:12]}
 
 

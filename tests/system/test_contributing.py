@@ -26,7 +26,8 @@ from tinycohort.experiments.augmentation_study.cell import run_cell
 from tinycohort.experiments.augmentation_study.grid import cells_of
 from tinycohort.experiments.augmentation_study.method import Method
 from tinycohort.experiments.augmentation_study.methods import METHODS
-from tinycohort.experiments.augmentation_study.protocols import DEFAULT_MODE, Protocols
+from tinycohort.experiments.augmentation_study.mode import DEFAULT_MODE
+from tinycohort.experiments.augmentation_study.protocols import Protocols
 from tinycohort.experiments.engine.study_folder import claim
 
 PAGE = ROOT / "CONTRIBUTING.md"

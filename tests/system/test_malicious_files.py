@@ -442,7 +442,7 @@ def study(tmp_path):
 @pytest.mark.parametrize("network", ["os:system", "tinycohort.classifiers.network:CNN"])
 def test_a_study_that_names_code_needs_it_named_again(augment, study, tmp_path, network):
     config = (study / "config.toml").read_text()
-    (study / "config.toml").write_text(f'network = "{network}"\n{config}')
+    (study / "config.toml").write_text(config.replace("[grid]", f'[grid]\nnetworks = ["{network}"]', 1))
     answer = augment("evaluate", "--config", study / "config.toml", "--out", tmp_path / "again")
     assert answer.code == 2
     assert "a file runs no code by itself" in answer.words
@@ -451,7 +451,7 @@ def test_a_study_that_names_code_needs_it_named_again(augment, study, tmp_path, 
 
 def test_a_study_nested_without_end(study):
     (study / "config.toml").write_text("a = " + "[" * 10**5)
-    for read in (read_config, lambda folder: evaluate.read_configuration(folder / "config.toml", None)):
+    for read in (read_config, lambda folder: evaluate.read_configuration(folder / "config.toml", ())):
         with pytest.raises(DataError, match="nested too deep"):
             read(study)
 

@@ -202,7 +202,7 @@ def test_only_methods_of_a_table_and_poor_fits_are_told():
 
 def test_the_report_tells_the_command_and_is_no_other_study_for_it(study: Path, tmp_path: Path):
     copy = shutil.copytree(study, tmp_path / "copy", ignore=shutil.ignore_patterns("cache", "generators"))
-    config = evaluate.read_configuration(copy / "config.toml", None)
+    config = evaluate.read_configuration(copy / "config.toml", ())
     before = claim(copy, config)
     config = replace(config, where=replace(config.where, command="augment evaluate --data 'a & b'"))
     assert claim(copy, config) == before
@@ -250,7 +250,7 @@ def test_a_limit_takes_training_participants_only(cohort: Path):
 
 
 def test_a_generator_that_saw_a_tested_participant_is_refused(study: Path):
-    config = evaluate.read_configuration(study / "config.toml", None)
+    config = evaluate.read_configuration(study / "config.toml", ())
     data = Prepared.load(study, config.data)
     split = split_of_run(data.cohort, config, 0)
     model = generator_of(System("vae", "normal"), "AD", Run(RunContext(study, config), data, split, 0, "synthetic-only", 0))
@@ -515,7 +515,7 @@ def test_a_benchmark_s_root_is_where_the_data_lie(cohort: Path, tmp_path: Path):
 def test_a_generator_of_another_plan_is_refused(study: Path, tmp_path: Path):
     copy = tmp_path / "copy"
     shutil.copytree(study, copy)
-    config = evaluate.read_configuration(copy / "config.toml", None)
+    config = evaluate.read_configuration(copy / "config.toml", ())
     config = replace(config, fit=replace(config.fit, latent_dim=3))
     data = Prepared.load(copy, config.data)
     run = Run(RunContext(copy, config), data, split_of_run(data.cohort, config, 0), 0, "synthetic-only", 0)
@@ -599,7 +599,7 @@ def test_a_report_is_redrawn_where_the_images_are_not(study: Path, tmp_path: Pat
     copy = tmp_path / "copy"
     shutil.copytree(study, copy, ignore=shutil.ignore_patterns("cache", "*.html", "table.md"))
     text = (copy / "config.toml").read_text(encoding="utf-8")
-    config = evaluate.read_configuration(copy / "config.toml", None)
+    config = evaluate.read_configuration(copy / "config.toml", ())
     hidden = Path(config.data.cohort.source.data)
     away = hidden.with_name("away")
     hidden.rename(away)
@@ -615,7 +615,7 @@ def test_a_configuration_file_runs_no_code(study: Path, tmp_path: Path):
     path = tmp_path / "config.toml"
     path.write_text('network = "os:system"\n' + (study / "config.toml").read_text(encoding="utf-8"), encoding="utf-8")
     with pytest.raises(UsageError, match="network"):
-        evaluate.read_configuration(path, None)
+        evaluate.read_configuration(path, ())
 
 
 @pytest.mark.parametrize(
@@ -644,7 +644,7 @@ def test_a_configuration_that_cannot_be_is_refused_before_anything_is_written(
     assert old in text
     (tmp_path / "config.toml").write_text(text.replace(old, new, 1), encoding="utf-8")
     with pytest.raises(error, match=says):
-        evaluate.read_configuration(tmp_path / "config.toml", None)
+        evaluate.read_configuration(tmp_path / "config.toml", ())
 
 
 def test_where_the_data_lie_is_written_when_they_are_there(study: Path, tmp_path: Path):
@@ -652,10 +652,10 @@ def test_where_the_data_lie_is_written_when_they_are_there(study: Path, tmp_path
     next((copy / "runs").iterdir()).unlink()
     before = (copy / "config.toml").read_bytes()
     with pytest.raises(DataError, match="nowhere"):
-        evaluate.evaluate(evaluate.read_configuration(copy / "config.toml", None, {"data": str(tmp_path / "nowhere")}), copy)
+        evaluate.evaluate(evaluate.read_configuration(copy / "config.toml", (), {"data": str(tmp_path / "nowhere")}), copy)
     assert (copy / "config.toml").read_bytes() == before
     with pytest.raises(UsageError, match="leave out --test-data"):
-        evaluate.read_configuration(copy / "config.toml", None, {"test_data": "x"})
+        evaluate.read_configuration(copy / "config.toml", (), {"test_data": "x"})
 
 
 def test_each_start_has_its_own_device(study: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
@@ -676,7 +676,7 @@ def test_each_start_has_its_own_device(study: Path, tmp_path: Path, monkeypatch:
 
 def test_data_that_are_gone_are_told_once(study: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     copy = shutil.copytree(study, tmp_path / "copy", ignore=shutil.ignore_patterns("cache", "*.html"))
-    config = evaluate.read_configuration(study / "config.toml", None)
+    config = evaluate.read_configuration(study / "config.toml", ())
     cohort = replace(config.data.cohort, source=replace(config.data.cohort.source, data=str(tmp_path / "nowhere")))
     config = replace(config, data=replace(config.data, cohort=cohort))
     # A finished study asks for nothing: its report is drawn without the images.
@@ -740,7 +740,7 @@ def test_covariates_learn_age_and_survive_missing_values():
 
 def test_a_grid_that_has_become_smaller_leaves_the_other_runs_out(study: Path, tmp_path: Path):
     copy = shutil.copytree(study, tmp_path / "copy", ignore=shutil.ignore_patterns("cache", "generators"))
-    config = evaluate.read_configuration(copy / "config.toml", None)
+    config = evaluate.read_configuration(copy / "config.toml", ())
     claim(copy, replace(config, grid=replace(config.grid, runs=1, modes=("real+synthetic",))))
     table = write_report(copy)
     assert set(table["run"]) == {0}

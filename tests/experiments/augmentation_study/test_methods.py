@@ -9,16 +9,18 @@ import torch
 
 from tinycohort.augment.fitting.settings import FitSettings
 from tinycohort.augment.fitting.training import TrainingSettings
+from tinycohort.classifiers.augmentation import CHANGES
 from tinycohort.classifiers.training import ClassifierSettings
 from tinycohort.datasets.common.errors import DataError, UsageError
 from tinycohort.datasets.readers import Source, read_cohort
 from tinycohort.experiments.augmentation_study import command as evaluate
 from tinycohort.experiments.augmentation_study.cell import split_of_run
 from tinycohort.experiments.augmentation_study.config import Grid
-from tinycohort.experiments.augmentation_study.grid import REAL, cells_of
-from tinycohort.experiments.augmentation_study.method import Run, TrainingSet
-from tinycohort.experiments.augmentation_study.methods import METHODS, default_methods, method_of, require_methods
-from tinycohort.experiments.augmentation_study.protocols import MODES, Protocols
+from tinycohort.experiments.augmentation_study.grid import cells_of
+from tinycohort.experiments.augmentation_study.method import Drawn, Run, TrainingSet
+from tinycohort.experiments.augmentation_study.methods import SHORT, SOURCES, default_methods, method_of, require_methods
+from tinycohort.experiments.augmentation_study.mode import MIXINGS, REAL
+from tinycohort.experiments.augmentation_study.protocols import Protocols
 from tinycohort.experiments.engine.study_config import RunContext
 from tinycohort.experiments.engine.study_images import Prepared
 
@@ -33,7 +35,7 @@ def run(fakes, tmp_path_factory: pytest.TempPathFactory) -> Run:
         source=Source(str(fakes.study(folder / "study.npz", counts={"AD": 14, "CN": 30}))),
         test_source=None,
         methods=("original",),
-        modes=MODES,
+        modes=MIXINGS,
         runs=1,
         protocols=Protocols(n_synthetic=5, enlarge=1.5),
         fit=FitSettings(latent_dim=2, channels=2, training=TrainingSettings(steps=2)),
@@ -48,11 +50,11 @@ def run(fakes, tmp_path_factory: pytest.TempPathFactory) -> Run:
     return Run(RunContext(folder / "study", config), data, split_of_run(data.cohort, config, 0), 0, REAL, seed=3)
 
 
-@pytest.mark.parametrize("name", [*METHODS, SYNTHETIC, DETAILED])
+@pytest.mark.parametrize("name", [*SOURCES, *SHORT, f"{SYNTHETIC}+classical", SYNTHETIC, DETAILED])
 def test_a_method_trains_on_the_training_side_alone_and_by_its_seed_alone(name: str, run: Run):
     method = method_of(name)
-    assert method.title
-    one, again = (method.training(replace(run, mode=MODES[0] if method.generates else REAL)) for _ in range(2))
+    assert method.source.title
+    one, again = (method.training(replace(run, mode=MIXINGS[0] if method.source.generates else REAL)) for _ in range(2))
     if not isinstance(one, TrainingSet):
         probabilities = one.predict(run.train.table)
         assert probabilities.sum(axis=1) == pytest.approx(1)
@@ -62,7 +64,7 @@ def test_a_method_trains_on_the_training_side_alone_and_by_its_seed_alone(name: 
     assert torch.equal(one.labels, again.labels)
     assert one.images.shape[1:] == run.train.images.shape[1:]
     assert len(one.images) == len(one.labels)
-    if not method.generates:
+    if not method.source.generates:
         mine = {(image.numpy().tobytes(), int(label)) for image, label in zip(one.images, one.labels, strict=True)}
         assert mine == {(image.numpy().tobytes(), int(label)) for image, label in zip(run.train.images, run.train.labels, strict=True)}
     if one.augmentation is not None:
@@ -114,7 +116,7 @@ def test_morphs_are_of_their_class(run: Run):
 
 
 def test_a_weighted_class_counts_alike(run: Run):
-    training = METHODS["weighted"].training(run)
+    training = method_of("weighted").training(run)
     assert isinstance(training, TrainingSet)
     assert training.class_weights is not None
     counts = torch.bincount(training.labels)
@@ -122,8 +124,8 @@ def test_a_weighted_class_counts_alike(run: Run):
 
 
 def test_methods_that_generate_have_a_cell_in_every_mode():
-    keys = cells_of(Grid(("original", SYNTHETIC, "morph"), MODES, 2))
-    assert [key["mode"] for key in keys if key["run"] == 1] == [REAL, *MODES, *MODES]
+    keys = cells_of(Grid(("original", SYNTHETIC, "morph"), MIXINGS, 2))
+    assert [key["mode"] for key in keys if key["run"] == 1] == [REAL, *MIXINGS, *MIXINGS]
 
 
 def test_methods_ask_for_what_they_need(fakes, tmp_path: Path):
@@ -140,7 +142,66 @@ def test_methods_ask_for_what_they_need(fakes, tmp_path: Path):
 
 def test_the_registry_is_listed_and_named_in_the_error(augment):
     words = augment("methods").words
-    assert all(name in words and method.title in words for name, method in METHODS.items())
+    assert all(name in words and source.title in words for name, source in SOURCES.items())
+    assert all(f"+{name}" in words for name in CHANGES)
+    assert all(name in words and text in words for name, text in SHORT.items())
     assert "model:sampler" in words
-    with pytest.raises(UsageError, match=f"There is no method 'nothing'; choose of {', '.join(METHODS)}, or model:sampler"):
+    with pytest.raises(UsageError, match=f"There is no method 'nothing'; choose of {', '.join(SOURCES)}, or model:sampler"):
         method_of("nothing")
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("resampled+sepia", "no change 'sepia' in 'resampled\\+sepia'; choose of classical"),
+        ("resampled+classical+classical", "has a change twice"),
+        ("covariates+classical", "'covariates' has no images that classical could change"),
+        ("resampled n=4", "'resampled' has no settings; leave out n=4"),
+        ("vae:auto+classical colour=red", "no setting colour"),
+        ("vae+classical", "There is no method"),
+        ("", "There is no method ''"),
+    ],
+)
+def test_what_does_not_compose_is_told(text: str, told: str):
+    with pytest.raises(UsageError, match=told):
+        method_of(text)
+
+
+def test_a_short_name_is_the_method_that_it_stands_for(run: Run):
+    assert all(method_of(name) == method_of(text) for name, text in SHORT.items())
+
+
+def test_a_change_leaves_the_images_as_they_are_until_they_are_trained_on(run: Run):
+    """The images are the source's own, drawn once for both, and the batches alone are changed."""
+    drawn = replace(run, mode="synthetic-only n=7")
+    plain, changed = (method_of(name).training(drawn) for name in (SYNTHETIC, f"{SYNTHETIC}+classical"))
+    assert isinstance(plain, TrainingSet)
+    assert isinstance(changed, TrainingSet)
+    assert torch.equal(plain.images, changed.images)
+    assert len(plain.images) == 14
+    assert plain.augmentation is None
+    assert changed.augmentation is not None
+
+
+def test_what_a_run_has_drawn_is_not_drawn_again(run: Run):
+    asked = []
+
+    def draw():
+        asked.append(1)
+        return torch.zeros(1), {}
+
+    shared = Drawn()
+    first, again, more, of_another = (shared.of(name, "AD", n, draw) for name, n in (("a", 1), ("a", 1), ("a", 2), ("b", 1)))
+    assert first is again
+    assert len(asked) == 3
+    assert more is not first is not of_another
+
+
+def test_what_there_is_no_room_for_is_drawn_again(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("tinycohort.experiments.augmentation_study.method.MOST_KEPT", 8)
+    shared = Drawn()
+    for name in ("a", "b", "c"):
+        shared.of(name, "AD", 1, lambda: (torch.zeros(1), {}))
+    with pytest.raises(ZeroDivisionError):
+        shared.of("a", "AD", 1, lambda: 1 / 0)
+    assert shared.of("c", "AD", 1, lambda: 1 / 0)[0].shape == (1,)

@@ -27,7 +27,8 @@ def config(folder: Path) -> AugmentationConfig:
 def test_what_is_none_is_not_written(folder: Path, config: AugmentationConfig):
     content = read_config(folder)
     assert config.content() == content
-    assert not {"network", "generators"} & set(content)
+    assert "generators" not in content
+    assert not {"sizes", "networks"} & set(content["grid"])
     assert not {"columns", "test_source", "n_train"} & set(content["data"])
     assert set(content["where"]) == {"source"}
 
@@ -39,7 +40,7 @@ def test_every_part_comes_back(config: AugmentationConfig, tmp_path: Path):
         data=replace(config.data, cohort=replace(config.data.cohort, columns={"split": "4" * 64}), tests=tests),
         where=replace(config.where, command="augment evaluate", generators="/models"),
         protocols=Protocols(protocol="paper", external_only=True),
-        network="mine:network",
+        grid=replace(config.grid, sizes=("10", "all"), networks=("cnn", "mine:network")),
         generators=GivenGenerators("5" * 64, {"AD": "6" * 64}),
     )
     claim(tmp_path / "again", full)

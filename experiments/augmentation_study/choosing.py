@@ -1,0 +1,52 @@
+"""Which of more generated images than are wanted a classifier is trained on: by rules that know the training side alone."""
+
+from collections.abc import Sequence
+from functools import lru_cache
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.metrics.pairwise import euclidean_distances
+from torch import Tensor, nn
+
+from ...augment.fitting.nearest import nearest_images
+from ...augment.release.copying import Patients, screen_images
+from ...augment.release.gate import Gate
+from ...classifiers.training import FIXED_LENGTH, predict_probabilities, train_classifier
+from .baselines import resampled
+from .method import Run
+from .mode import Choice
+
+TIMES = 2  # as many as are wanted are drawn
+SUPPORT = 0.95  # of the training people: as far as they are from the nearest other one, images are supported
+
+
+def chosen(images: Tensor, n: int, choice: Choice, run: Run, index: int) -> NDArray[np.intp]:
+    """Rows of the ``n`` images ``(m, channels, ...)`` of a class that are kept, in their order.
+
+    ``supported``: without copies of a patient, and first those that are no farther from the training people than these are from each
+    other. ``confident``: of these, first those of whose class a CNN is surest that was trained on the real training side.
+    """
+    own = run.train.labels == index
+    training, people = run.train.images[own], run.train.table["participant_id"][own.numpy()].tolist()
+    copies = screen_images(images, Patients.of(training, people), Gate(), looks=len(images))
+    among = _to_nearest_other(training, people)
+    beyond = np.maximum(nearest_images(images, training)[0] - np.quantile(among, SUPPORT), 0)
+    # Copies come last, then what is farthest from people; numpy's lexsort takes its last key first.
+    keys = [beyond, np.isin(np.arange(len(images)), list(copies))]
+    if choice == "confident":
+        keys.insert(0, -predict_probabilities(_classifier_of(run), images)[:, index].numpy())
+        keys[1] = beyond > 0
+    return np.sort(np.lexsort(keys)[:n])
+
+
+def _to_nearest_other(images: Tensor, people: Sequence[str]) -> NDArray[np.float64]:
+    """Root-mean-square difference over voxels ``(n,)`` from each image to the nearest of another participant."""
+    flat, whose = images.flatten(1).numpy(), np.asarray(people)
+    distances = euclidean_distances(flat).astype(float) / np.sqrt(flat.shape[1])
+    return np.where(whose[:, None] == whose, np.inf, distances).min(1)
+
+
+@lru_cache(maxsize=1)  # the classes of a method come one after the other
+def _classifier_of(run: Run) -> nn.Module:
+    balanced = resampled(run)
+    return train_classifier(balanced.images, balanced.labels, None, FIXED_LENGTH, n_classes=len(run.data.classes), seed=run.seed).network
