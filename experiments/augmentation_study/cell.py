@@ -79,8 +79,7 @@ def _train(training: TrainingSet, run: Run) -> TrainedClassifier:
     return train_classifier(
         training.images,
         training.labels,
-        validation.images,
-        validation.labels,
+        (validation.images, validation.labels),
         replace(settings, device=run.context.device),
         n_classes=len(run.data.classes),
         seed=run.seed,
