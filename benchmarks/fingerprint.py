@@ -74,8 +74,7 @@ def main() -> None:
         trained = train_classifier(
             torch.cat(train),
             torch.arange(2).repeat_interleave(len(train[0])),
-            torch.cat(validation),
-            torch.arange(2).repeat_interleave(len(validation[0])),
+            (torch.cat(validation), torch.arange(2).repeat_interleave(len(validation[0]))),
             classifier,
             n_classes=2,
             seed=arguments.seed,

@@ -106,7 +106,7 @@ def predicted(network: nn.Module, loader: DataLoader[tuple[Tensor, Tensor]]) -> 
 def ours(sides: Sides, epochs: int, precision: str = "auto") -> None:
     """A run of ours."""
     settings = ClassifierSettings(epochs=epochs, precision=precision, device="cpu")  # type: ignore[arg-type]
-    trained = train_classifier(*sides["train"], *sides["validation"], settings, n_classes=2, seed=0)
+    trained = train_classifier(*sides["train"], sides["validation"], settings, n_classes=2, seed=0)
     predict_probabilities(trained.network, sides["test"][0])
 
 

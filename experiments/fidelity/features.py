@@ -219,7 +219,7 @@ def cohort_classifier(
     n_classes = int(torch.cat([labels, validation_labels]).max()) + 1
     if len(labels.unique()) < 2:
         raise UsageError("The extractor 'cohort' learns to tell classes apart, and the real cohort has one; use an inception extractor.")
-    network = train_classifier(images, labels, validation_images, validation_labels, settings, n_classes=n_classes, seed=seed).network
+    network = train_classifier(images, labels, (validation_images, validation_labels), settings, n_classes=n_classes, seed=seed).network
     assert isinstance(network, CNN)
     return network
 

@@ -118,7 +118,7 @@ def test_a_network_of_a_users_own_is_found_in_the_working_folder_and_trained(plu
     builder = load_network("plug_ins:fits")
     assert __import__("sys").path == before
     images, labels = toy(32)
-    results = [train_classifier(images, labels, images, labels, QUICK, n_classes=2, seed=1, network=builder) for _ in range(2)]
+    results = [train_classifier(images, labels, (images, labels), QUICK, n_classes=2, seed=1, network=builder) for _ in range(2)]
     assert isinstance(results[0].network, nn.Sequential)
     # Its dropout draws from torch's global generator, which the seed sets too.
     assert results[0].history.equals(results[1].history)
@@ -165,7 +165,7 @@ def test_it_learns_what_can_be_separated(shape):
     images, labels = toy(64, seed=1, shape=shape)
     unseen, truth = toy(40, seed=2, shape=shape)
     settings = ClassifierSettings(epochs=15, learning_rate=1e-2, batch_size=16, device="cpu")
-    result = train_classifier(images, labels, *toy(16, seed=3, shape=shape), settings, n_classes=2, seed=0)
+    result = train_classifier(images, labels, toy(16, seed=3, shape=shape), settings, n_classes=2, seed=0)
     probabilities = predict_probabilities(result.network, unseen)
     assert probabilities.dtype == torch.float32
     torch.testing.assert_close(probabilities.sum(dim=1), torch.ones(40))
@@ -179,7 +179,7 @@ def test_the_seed_decides_everything_and_nothing_global_moves():
     states = random.getstate(), np.random.get_state()[1].tolist(), torch.get_rng_state()  # noqa: NPY002
 
     def trained(seed: int):
-        return train_classifier(images, labels, images[:8], labels[:8], QUICK, n_classes=2, seed=seed, augmentation=classical)
+        return train_classifier(images, labels, (images[:8], labels[:8]), QUICK, n_classes=2, seed=seed, augmentation=classical)
 
     first = trained(1)
     assert random.getstate() == states[0]
@@ -217,7 +217,7 @@ def test_bf16_is_chosen_where_the_processor_has_it_and_computes_it_rightly(monke
         monkeypatch.setattr("tinycohort.classifiers.training.CNN", watched if builder is CNN else CNN)
         settings = ClassifierSettings(epochs=1, device="cpu")
         seen.clear()
-        train_classifier(images, labels, images, labels, settings, n_classes=2, seed=1, network=watched)
+        train_classifier(images, labels, (images, labels), settings, n_classes=2, seed=1, network=watched)
         # The first step is training; validation and the look at the logits' shape are in float32.
         assert seen == [False, expected, False]
 
@@ -238,7 +238,7 @@ def test_augmentation_is_drawn_and_applied_in_float32(precision):
         return moved, same
 
     settings = ClassifierSettings(epochs=2, batch_size=4, precision=precision, device="cpu")
-    train_classifier(images, labels, images, labels, settings, n_classes=2, seed=1, augmentation=kept)
+    train_classifier(images, labels, (images, labels), settings, n_classes=2, seed=1, augmentation=kept)
     assert seen[0].dtype == torch.float32
     assert len(seeds) == len(seen) == 4  # each step of each epoch has its own
 
@@ -247,7 +247,7 @@ def test_bf16_learns_what_float32_learns():
     images, labels = toy(48, shape=(32, 36), contrast=0.1)
     losses = [
         train_classifier(
-            images, labels, images, labels, ClassifierSettings(epochs=4, precision=precision, device="cpu"), n_classes=2, seed=1
+            images, labels, (images, labels), ClassifierSettings(epochs=4, precision=precision, device="cpu"), n_classes=2, seed=1
         ).history["train_loss"]
         for precision in ("bf16", "fp32")
     ]
@@ -263,7 +263,7 @@ def test_the_order_of_the_images_is_drawn_anew_at_each_epoch():
         seen.append(batch.flatten(1).sum(dim=1))
         return batch, labels
 
-    train_classifier(images, labels, images, labels, QUICK, n_classes=2, seed=1, augmentation=watch)
+    train_classifier(images, labels, (images, labels), QUICK, n_classes=2, seed=1, augmentation=watch)
     epochs = [torch.cat(seen[start : start + 3]) for start in (0, 3, 6)]
     assert all(torch.equal(epoch.sort().values, epochs[0].sort().values) for epoch in epochs)
     assert not torch.equal(epochs[0], epochs[1])
@@ -277,7 +277,7 @@ def test_batches_are_of_nearly_equal_size():
         sizes.append(len(batch))
         return batch, labels
 
-    train_classifier(images, labels, images, labels, QUICK, n_classes=2, seed=1, augmentation=watch)
+    train_classifier(images, labels, (images, labels), QUICK, n_classes=2, seed=1, augmentation=watch)
     assert sizes == [11] * 9  # and not 16, 16, 1
 
 
@@ -285,7 +285,7 @@ def test_class_weights_move_the_decision():
     images, labels = toy(60, contrast=0.02)
     shares = []
     for weights in (torch.tensor([9.0, 1.0]), None, torch.tensor([1.0, 9.0])):
-        result = train_classifier(images, labels, images, labels, QUICK, n_classes=2, seed=1, class_weights=weights)
+        result = train_classifier(images, labels, (images, labels), QUICK, n_classes=2, seed=1, class_weights=weights)
         shares.append(float(predict_probabilities(result.network, images)[:, 0].mean()))
     assert shares[0] > shares[1] + 0.1 > shares[2] + 0.2
 
@@ -294,7 +294,7 @@ def test_the_loss_is_the_weighted_mean_over_images():
     images, labels = toy(24)
     weights = torch.tensor([3.0, 1.0])
     settings = ClassifierSettings(epochs=1, batch_size=9, precision="fp32", device="cpu")
-    result = train_classifier(images, labels, images[:7], labels[:7], settings, n_classes=2, seed=1, class_weights=weights)
+    result = train_classifier(images, labels, (images[:7], labels[:7]), settings, n_classes=2, seed=1, class_weights=weights)
     with torch.no_grad():
         expected = nn.functional.cross_entropy(result.network(images[:7]), labels[:7], weight=weights)
     assert result.history["validation_loss"].iloc[0] == pytest.approx(float(expected), rel=1e-5)
@@ -337,7 +337,7 @@ class Staged(nn.Module):
 def test_the_best_balanced_accuracy_is_kept_and_of_ties_the_lowest_loss(margins, best):
     images = torch.rand(4, 1, *SHAPE)
     labels = torch.tensor([0, 0, 0, 1])
-    result = train_classifier(images, labels, images, labels, QUICK, n_classes=2, seed=1, network=lambda shape, n: Staged(margins))
+    result = train_classifier(images, labels, (images, labels), QUICK, n_classes=2, seed=1, network=lambda shape, n: Staged(margins))
     assert result.best_epoch == best
     assert int(result.network.get_buffer("epoch")) == best  # the weights are that epoch's too
     scores = result.history["validation_balanced_accuracy"]
@@ -348,7 +348,9 @@ def test_the_learning_rate_is_halved_when_validation_stalls():
     images = torch.rand(4, 1, *SHAPE)
     labels = torch.tensor([0, 0, 0, 1])
     settings = ClassifierSettings(epochs=9, patience=2, learning_rate=1e-3, device="cpu")
-    stalled = train_classifier(images, labels, images, labels, settings, n_classes=2, seed=1, network=lambda shape, n: Staged([[0.0] * 4]))
+    stalled = train_classifier(
+        images, labels, (images, labels), settings, n_classes=2, seed=1, network=lambda shape, n: Staged([[0.0] * 4])
+    )
     assert stalled.history["learning_rate"].tolist() == pytest.approx([1e-3] * 4 + [5e-4] * 3 + [2.5e-4] * 2)
 
 
@@ -356,7 +358,7 @@ def test_the_training_loss_is_the_epochs_own():
     images = torch.rand(4, 1, *SHAPE)
     labels = torch.tensor([0, 0, 0, 1])
     settings = ClassifierSettings(epochs=2, learning_rate=0.5, device="cpu")
-    result = train_classifier(images, labels, images, labels, settings, n_classes=2, seed=1, network=lambda shape, n: Staged([[0.0] * 4]))
+    result = train_classifier(images, labels, (images, labels), settings, n_classes=2, seed=1, network=lambda shape, n: Staged([[0.0] * 4]))
     # Adam's first step is the learning rate: the logits of class 0 are 0, then 0.5.
     second = 3 / 4 * math.log1p(math.exp(-0.5)) + 1 / 4 * math.log1p(math.exp(0.5))
     assert result.history["train_loss"].tolist() == pytest.approx([math.log(2), second], rel=1e-5)
@@ -367,12 +369,108 @@ def test_the_defaults_are_the_papers():
     assert (paper.epochs, paper.batch_size, paper.learning_rate, paper.patience) == (50, 200, 1e-4, 5)
 
 
+FIXED = ClassifierSettings(steps=40, learning_rate=5e-3, batch_size=16, device="cpu")
+
+
+@pytest.mark.parametrize("shape", [SHAPE, (12, 14, 16)])
+def test_training_of_fixed_length_learns_without_validation(shape):
+    images, labels = toy(33, seed=1, shape=shape)
+    unseen, truth = toy(40, seed=2, shape=shape)
+    first, again = (train_classifier(images, labels, None, FIXED, n_classes=2, seed=0) for _ in range(2))
+    assert (predict_probabilities(first.network, unseen).argmax(dim=1) == truth).all()
+    assert first.best_epoch is None
+    pd.testing.assert_frame_equal(first.history, again.history, check_exact=True)
+    assert all(torch.equal(value, again.network.state_dict()[name]) for name, value in first.network.state_dict().items())
+    # Validation that is there is not looked at.
+    looked = train_classifier(images, labels, (unseen[:4], 1 - truth[:4]), FIXED, n_classes=2, seed=0)
+    pd.testing.assert_frame_equal(first.history, looked.history, check_exact=True)
+
+
+@pytest.mark.parametrize(("n", "sizes"), [(33, [11] * 7), (10, [10] * 7)])
+def test_training_of_fixed_length_goes_through_all_images_round_by_round(n, sizes):
+    images, labels = toy(n)
+    seen: list[Tensor] = []
+
+    def watch(batch: Tensor, labels: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        seen.append(batch.flatten(1).sum(dim=1))
+        return batch, labels
+
+    train_classifier(images, labels, None, replace(FIXED, steps=7), n_classes=2, seed=1, augmentation=watch)
+    assert [len(batch) for batch in seen] == sizes
+    a_round = -(-n // 16)
+    rounds = [torch.cat(seen[start : start + a_round]) for start in (0, a_round)]
+    assert torch.equal(rounds[0].sort().values, rounds[1].sort().values)
+    assert len(rounds[0].unique()) == n
+    assert not torch.equal(rounds[0], rounds[1])
+
+
+@pytest.mark.parametrize("steps", [1, 2, 20, 21, 100])
+def test_the_learning_rate_of_fixed_length_goes_up_shortly_and_down_to_nothing(steps):
+    images, labels = toy(8)
+    settings = replace(FIXED, steps=steps, learning_rate=1e-2)
+    history = train_classifier(images, labels, None, settings, n_classes=2, seed=1, network=lambda shape, n: Staged([[0.0] * 8])).history
+    assert list(history.columns) == ["step", "learning_rate", "train_loss"]
+    assert history["step"].iloc[-1] == steps
+    assert len(history) == min(steps, 20)
+    assert history["learning_rate"].max() > 0.9e-2
+    if steps == 100:
+        assert history["learning_rate"].is_monotonic_decreasing  # the rows begin after the warm-up
+        assert history["learning_rate"].iloc[-1] < 1e-5
+
+
+class Counting(nn.Module):
+    """Logits are a bias that falls by the learning rate a step (AdamW's first steps); a buffer counts the steps."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.bias = nn.Parameter(torch.zeros(2))
+        self.register_buffer("steps", torch.zeros(()))
+        self.trail: list[Tensor] = []
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.training:
+            self.trail.append(self.bias.detach().clone())
+            self.steps += 1
+        return self.bias.expand(len(x), 2)
+
+
+def test_the_weights_of_fixed_length_are_an_average_over_its_last_steps_and_buffers_too():
+    images, labels = torch.rand(8, 1, *SHAPE), torch.zeros(8, dtype=torch.long)
+    built: list[Counting] = []
+
+    def build(shape: tuple[int, ...], n_classes: int) -> nn.Module:
+        built.append(Counting())
+        return built[-1]
+
+    result = train_classifier(images, labels, None, replace(FIXED, steps=100), n_classes=2, seed=1, network=build)
+    # Averaging over a tenth of 100 steps keeps 0.9 of what was: of the steps' numbers 1, 2, ..., 100 by hand.
+    expected = 1.0
+    for step in range(2, 101):
+        expected = 0.9 * expected + 0.1 * step
+    assert float(result.network.get_buffer("steps")) == pytest.approx(expected)
+    bias, trail = result.network.get_parameter("bias"), torch.stack(built[0].trail)
+    assert trail[80, 0] < bias[0] < trail[99, 0]
+
+
+def test_a_loss_of_fixed_length_that_is_no_number_stops_the_training():
+    images, labels = toy(16)
+    images[3] = math.nan
+    with pytest.raises(GateError, match="step 2"):
+        train_classifier(images, labels, None, FIXED, n_classes=2, seed=1)
+
+
+def test_without_validation_no_epoch_can_be_chosen():
+    images, labels = toy(16)
+    with pytest.raises(ValueError, match="validation"):
+        train_classifier(images, labels, None, QUICK, n_classes=2, seed=1)
+
+
 def test_validation_without_a_class_still_chooses():
     images, labels = toy(16)
     only = labels == 1
     settings = ClassifierSettings(epochs=1, device="cpu")
     result = train_classifier(
-        images, labels, images[only], labels[only], settings, n_classes=2, seed=1, network=lambda shape, n: Staged([[1.0] * 16])
+        images, labels, (images[only], labels[only]), settings, n_classes=2, seed=1, network=lambda shape, n: Staged([[1.0] * 16])
     )
     assert result.history["validation_balanced_accuracy"].tolist() == [1]
 
@@ -381,17 +479,19 @@ def test_a_loss_that_is_no_number_stops_the_training():
     images, labels = toy(16)
     images[3] = math.nan
     with pytest.raises(GateError, match="epoch 1"):
-        train_classifier(images, labels, images[:2], labels[:2], QUICK, n_classes=2, seed=1)
+        train_classifier(images, labels, (images[:2], labels[:2]), QUICK, n_classes=2, seed=1)
 
 
 @pytest.mark.parametrize("labels", [torch.tensor([0, 1, 2, 0]), torch.tensor([0, 1, -1, 0]), torch.tensor([0, 1])])
 def test_labels_that_do_not_fit_are_refused(labels):
     images = torch.rand(4, 1, *SHAPE)
     with pytest.raises(ValueError, match="labels"):
-        train_classifier(images, labels, images, torch.tensor([0, 1, 0, 1]), QUICK, n_classes=2, seed=1)
+        train_classifier(images, labels, (images, torch.tensor([0, 1, 0, 1])), QUICK, n_classes=2, seed=1)
 
 
-@pytest.mark.parametrize("wrong", [{"epochs": 0}, {"learning_rate": 0.0}, {"batch_size": 0}, {"precision": "fp16"}, {"device": "tpu"}])
+@pytest.mark.parametrize(
+    "wrong", [{"epochs": 0}, {"steps": 0}, {"learning_rate": 0.0}, {"batch_size": 0}, {"precision": "fp16"}, {"device": "tpu"}]
+)
 def test_settings_that_cannot_be_followed_are_told(wrong):
     with pytest.raises(UsageError):
         ClassifierSettings(**wrong)
@@ -400,7 +500,7 @@ def test_settings_that_cannot_be_followed_are_told(wrong):
 def test_the_history_is_told_as_it_grows():
     images, labels = toy(16)
     told: list[dict[str, float]] = []
-    result = train_classifier(images, labels, images, labels, QUICK, n_classes=2, seed=1, on_epoch=told.append)
+    result = train_classifier(images, labels, (images, labels), QUICK, n_classes=2, seed=1, on_record=told.append)
     assert result.history.to_dict("records") == told
     assert list(told[0]) == ["epoch", "learning_rate", "train_loss", "validation_loss", "validation_balanced_accuracy"]
 
@@ -426,7 +526,7 @@ def test_a_soft_label_that_is_sure_is_a_hard_one(weights):
         return images, nn.functional.one_hot(labels, 2).float()
 
     hard, sure = (
-        train_classifier(images, labels, images, labels, QUICK, n_classes=2, seed=1, class_weights=weights, augmentation=change).history
+        train_classifier(images, labels, (images, labels), QUICK, n_classes=2, seed=1, class_weights=weights, augmentation=change).history
         for change in (None, soft)
     )
     pd.testing.assert_frame_equal(hard, sure, rtol=1e-5)
@@ -440,7 +540,7 @@ def test_labels_that_an_augmentation_makes_are_learnt():
     def exchanged(images: Tensor, labels: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         return images, 1 - labels
 
-    result = train_classifier(images, labels, images, 1 - labels, settings, n_classes=2, seed=0, augmentation=exchanged)
+    result = train_classifier(images, labels, (images, 1 - labels), settings, n_classes=2, seed=0, augmentation=exchanged)
     assert (predict_probabilities(result.network, images).argmax(dim=1) == 1 - labels).all()
 
 
@@ -522,7 +622,7 @@ def test_labels_stay_with_their_images():
     """With labels and images out of step nothing could be learnt."""
     images, labels = toy(64, seed=1)
     settings = ClassifierSettings(epochs=12, learning_rate=1e-2, batch_size=16, device="cpu")
-    result = train_classifier(images, labels, *toy(16, seed=3), settings, n_classes=2, seed=0, augmentation=classical)
+    result = train_classifier(images, labels, toy(16, seed=3), settings, n_classes=2, seed=0, augmentation=classical)
     unseen, truth = toy(40, seed=2)
     assert (predict_probabilities(result.network, unseen).argmax(dim=1) == truth).float().mean() > 0.95
 
@@ -531,5 +631,5 @@ def test_no_step_rests_on_a_single_image():
     """273 by 16 would leave one image over, of which batch norm makes nothing where the last map is one voxel."""
     images, labels = torch.rand(273, 1, 28, 28), torch.arange(273) % 2
     settings = ClassifierSettings(epochs=1, batch_size=16, device="cpu", precision="fp32")
-    trained = train_classifier(images, labels, images[:20], labels[:20], settings, n_classes=2, seed=0)
+    trained = train_classifier(images, labels, (images[:20], labels[:20]), settings, n_classes=2, seed=0)
     assert np.isfinite(trained.history["train_loss"]).all()

@@ -55,7 +55,6 @@ MOST_PARAMETERS = 10  # more are a dataclass that nobody has named
 TOO_MANY = {  # named as they are mended, and none is added
     ("augment/autoencoders/rhvae.py", "__init__"),
     ("augment/commands/interpolate.py", "interpolate_class"),
-    ("classifiers/training.py", "train_classifier"),
 }
 COMPOSITION_ROOT = "augment/cli/"  # may import everything, but only inside functions: `augment --help` must be quick
 HEAVY = ("torch", "monai", "sklearn", "scipy", "nibabel", "pandas", "lightning", "matplotlib", "nilearn")

@@ -1,0 +1,218 @@
+"""The two ways in which a classifier is trained: by epochs, of which validation keeps one, and of fixed length, with averaged weights.
+
+A small cohort leaves few validation images: of 7 patients and 24 controls many epochs share the best balanced accuracy. Among those the
+epoch of the lowest validation loss is kept, which sees how sure the network is, and not only on which side. Validation is computed in
+float32, as predictions are: what is kept is what is used. The kept score is the best of many looks at the same few images, and so too
+good: it selects, and is no estimate.
+
+Where there are too few people to choose an epoch by, none is chosen: the learning rate goes down to nothing, and the weights kept are an
+exponential moving average over the steps, which no single batch decides.
+"""
+
+import math
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TypeAlias
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from sklearn.metrics import recall_score
+from torch import Tensor, nn
+from torch.optim.lr_scheduler import LambdaLR, ReduceLROnPlateau
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+from ..datasets.common.batches import in_batches
+from ..datasets.common.errors import GateError
+from ..datasets.common.seeds import seeded_generator
+
+# Images at a time outside of training, where no batch statistics ask for more: their activations stay in the processor's cache.
+EVALUATION_BATCH = 64
+WEIGHT_DECAY = 1e-2  # of training of fixed length
+WARM_UP = 0.05  # of the steps
+AVERAGED = 0.1  # of the steps: how far back the moving average reaches
+RECORDS = 20  # rows of the history of a training of fixed length
+
+Labelled: TypeAlias = tuple[Tensor, Tensor]
+"""Images ``(n, 1, ...)`` and their labels ``(n,)``."""
+Record = dict[str, float]
+Augmentation = Callable[[Tensor, Tensor, torch.Generator], Labelled]
+"""From the images ``(n, 1, ...)`` of a batch, its labels ``(n,)`` and a generator on the CPU, which is fresh for every batch, to changed
+images and their labels, or to soft ones: ``(n, n_classes)`` float32, rows of which add up to 1."""
+
+
+@dataclass(frozen=True, eq=False)
+class Trainee:
+    """A network and what it learns from, all on one device.
+
+    Parameters
+    ----------
+    network : torch.nn.Module
+        Changed by every step.
+    images, labels : torch.Tensor
+        ``(n, 1, ...)`` and ``(n,)``.
+    batch_size : int
+        Images a step, at most.
+    seed : int
+        Of the images' order and of the augmentation.
+    bf16 : bool
+        Whether steps compute in it.
+    class_weights : torch.Tensor, optional
+        ``(n_classes,)``, of the loss.
+    augmentation : callable, optional
+        Changes every batch.
+    """
+
+    network: nn.Module
+    images: Tensor
+    labels: Tensor
+    batch_size: int
+    seed: int
+    bf16: bool
+    class_weights: Tensor | None
+    augmentation: Augmentation | None
+
+    def batches(self, epoch: int) -> Iterator[Labelled]:
+        """All images once, in an order of this epoch's, a batch at a time, changed; no batch rests on the few that are left over."""
+        n = len(self.images)
+        order = torch.randperm(n, generator=seeded_generator(self.seed, "order", epoch)).to(self.images.device)
+        for batch, rows in enumerate(order.tensor_split(math.ceil(n / self.batch_size))):
+            images, labels = self.images[rows], self.labels[rows]
+            if self.augmentation is not None:
+                images, labels = self.augmentation(images, labels, seeded_generator(self.seed, "augmentation", epoch, batch))
+            yield images, labels
+
+    def step(self, optimizer: torch.optim.Optimizer, batch: Labelled) -> tuple[Tensor, Tensor]:
+        """One step of the optimizer; the loss before it, as ``loss``."""
+        images, labels = batch
+        optimizer.zero_grad()
+        with torch.autocast(images.device.type, torch.bfloat16, enabled=self.bf16):
+            logits = self.network(images)
+        total, weight = self.loss(logits, labels)
+        (total / weight).backward()
+        optimizer.step()
+        return total.detach(), weight
+
+    def loss(self, logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        """The summed loss and the weight that it is of; a soft label counts as its shares of the classes."""
+        weights = self.class_weights
+        if weights is None:
+            weight = torch.ones(len(labels), device=labels.device)
+        else:
+            weight = weights[labels] if labels.ndim == 1 else labels @ weights
+        return F.cross_entropy(logits.float(), labels, weight=weights, reduction="sum"), weight.sum()
+
+
+def best_of_epochs(
+    trainee: Trainee, validation: Labelled, *, epochs: int, learning_rate: float, patience: int, on_record: Callable[[Record], None]
+) -> tuple[list[Record], int]:
+    """Train by Adam, its rate halved on plateau, and give the network the weights of its best epoch.
+
+    Returns
+    -------
+    list of dict, int
+        A record an epoch, and which was the best, from 1.
+    """
+    network = trainee.network
+    optimizer = torch.optim.Adam(network.parameters(), lr=learning_rate)
+    schedule = ReduceLROnPlateau(optimizer, factor=0.5, patience=patience)
+    records: list[Record] = []
+    best, best_epoch, best_weights = (-math.inf, -math.inf), 0, {}
+    for epoch in range(1, epochs + 1):
+        losses = [trainee.step(optimizer, batch) for batch in trainee.batches(epoch - 1)]
+        record = {"epoch": epoch, "learning_rate": optimizer.param_groups[0]["lr"], "train_loss": _mean(losses)}
+        record |= _validated(trainee, validation)
+        _require_finite(record, f"epoch {epoch}")
+        records.append(record)
+        score = (record["validation_balanced_accuracy"], -record["validation_loss"])
+        if score > best:
+            best, best_epoch = score, epoch
+            best_weights = {name: value.detach().clone() for name, value in network.state_dict().items()}
+        schedule.step(record["validation_loss"])
+        on_record(record)
+    network.load_state_dict(best_weights)
+    return records, best_epoch
+
+
+def of_fixed_length(trainee: Trainee, *, steps: int, learning_rate: float, on_record: Callable[[Record], None]) -> list[Record]:
+    """Train by AdamW, its rate warmed up and then brought down to nothing by a cosine, and give the network its averaged weights.
+
+    Returns
+    -------
+    list of dict
+        About 20 records: the ``step``, its ``learning_rate``, and the ``train_loss`` of the steps since the record before.
+    """
+    network = trainee.network
+    optimizer = torch.optim.AdamW(network.parameters(), lr=learning_rate, weight_decay=WEIGHT_DECAY)
+    warm = max(1.0, WARM_UP * steps)
+    # torch's OneCycleLR divides by zero where the warm-up is of one step.
+    schedule = LambdaLR(optimizer, lambda step: min(1.0, (step + 1) / warm) * 0.5 * (1 + math.cos(math.pi * step / steps)))
+    # With the buffers: the statistics of batch norm must be those of the averaged weights.
+    average = AveragedModel(network, multi_avg_fn=get_ema_multi_avg_fn(max(0.0, 1 - 1 / (AVERAGED * steps))), use_buffers=True)
+    told = {round(row * steps / RECORDS) for row in range(1, RECORDS + 1)}
+    records: list[Record] = []
+    losses: list[tuple[Tensor, Tensor]] = []
+    for step, batch in zip(range(1, steps + 1), _without_end(trainee), strict=False):
+        losses.append(trainee.step(optimizer, batch))
+        average.update_parameters(network)
+        if step in told:
+            record: Record = {"step": step, "learning_rate": optimizer.param_groups[0]["lr"], "train_loss": _mean(losses)}
+            _require_finite(record, f"step {step}")
+            records.append(record)
+            losses.clear()
+            on_record(record)
+        schedule.step()
+    network.load_state_dict(average.module.state_dict())
+    return records
+
+
+def evaluated(network: nn.Module, images: Tensor) -> Tensor:
+    """Logits ``(n, n_classes)`` in evaluation mode and float32, on the network's device; the mode is left as it was."""
+    device = next(network.parameters()).device
+    training = network.training
+    network.eval()
+    with torch.inference_mode():
+        logits = torch.cat(in_batches(lambda batch: network(batch.to(device)).float(), images, EVALUATION_BATCH))
+    network.train(training)
+    return logits
+
+
+@contextmanager
+def deterministic(device: torch.device) -> Iterator[None]:
+    """GPUs made to compute the same each time, with a warning for what they cannot; processors do anyway."""
+    before, warned = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
+    if device.type == "cuda":
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # without it its matrix products are not
+        torch.use_deterministic_algorithms(True, warn_only=True)
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(before, warn_only=warned)
+
+
+def _without_end(trainee: Trainee) -> Iterator[Labelled]:
+    epoch = 0
+    while True:
+        yield from trainee.batches(epoch)
+        epoch += 1
+
+
+def _validated(trainee: Trainee, validation: Labelled) -> Record:
+    images, labels = validation
+    logits = evaluated(trainee.network, images)
+    total, weight = trainee.loss(logits, labels)
+    truth = labels.cpu().numpy()
+    # Over the classes that validation has: a choice must be made even where one is missing.
+    recall = recall_score(truth, logits.argmax(1).cpu().numpy(), labels=np.unique(truth), average="macro")
+    return {"validation_loss": float(total / weight), "validation_balanced_accuracy": float(recall)}
+
+
+def _mean(losses: list[tuple[Tensor, Tensor]]) -> float:
+    return float(sum(total for total, _ in losses) / sum(weight for _, weight in losses))
+
+
+def _require_finite(record: Record, when: str) -> None:
+    if not all(math.isfinite(value) for value in record.values()):
+        raise GateError(f"The classifier's loss is no longer a finite number in {when}; lower its learning rate, or train in fp32.")
