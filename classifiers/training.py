@@ -61,6 +61,10 @@ class ClassifierSettings:
             raise UsageError(f"The classifier's device is auto, cpu or gpu, not '{self.device}'.")
 
 
+# For cohorts that are too small to select an epoch by; docs/results/verdict.md says what it is worth.
+FIXED_LENGTH = ClassifierSettings(learning_rate=5e-4, batch_size=64, steps=400)
+
+
 @dataclass(frozen=True, eq=False)
 class TrainedClassifier:
     """A network, and how it came to be.

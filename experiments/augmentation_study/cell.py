@@ -116,10 +116,11 @@ def _scored(tests: Mapping[str, Part], probabilities: Mapping[str, np.ndarray], 
 def _people(run: Run, tests: Mapping[str, Part]) -> dict[str, dict[str, int]]:
     """How many participants of each class are learnt from, validated by, and tested."""
     parts = {"train": run.train, "validation": run.data.side(run.split, "validation"), **tests}
-    return {
-        side: part.table.groupby("label")["participant_id"].nunique().reindex(run.data.classes, fill_value=0).to_dict()
-        for side, part in parts.items()
-    }
+    found = {}
+    for side, part in parts.items():
+        counts = part.table.drop_duplicates("participant_id")["label"].value_counts()
+        found[side] = {label: int(counts.get(label, 0)) for label in run.data.classes}
+    return found
 
 
 def _counts(labels: Tensor, classes: Sequence[str]) -> dict[str, int]:
