@@ -284,7 +284,7 @@ def _of_published(folder: Path, config: AugmentationConfig | FidelityConfig) -> 
             scores = read_scores(folder)
             bound, table = is_bound(scores.scores), fidelity_report.table_of(scores, config)
         else:
-            results = read_tidy_results(folder, config.data.classes)
+            results = read_tidy_results(folder, config)
             bound, table = is_bound(results), augmentation_report.table_of(results, config)
         kept = (folder / TABLE).read_text(encoding="utf-8")
     except (TinycohortError, OSError, AttributeError, LookupError, TypeError, ValueError) as error:

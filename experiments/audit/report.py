@@ -15,7 +15,7 @@ from ...augment.fitting.figures import SheetRow, contact_sheet
 from ...augment.fitting.model_config import poor_fit_warnings
 from ...augment.release.gate import Gate
 from ...datasets.transforms import Images
-from ..engine.page import STYLE, as_data, markdown_table, render
+from ..engine.page import as_data, markdown_table, render
 from .audit import Finding
 from .findings import AUTHENTIC, TOO_CLOSE, Measure
 from .verdict import Verdict
@@ -142,7 +142,6 @@ def _html(verdicts: Sequence[Verdict], gate: Gate, record: Mapping[str, Any]) ->
     return render(
         _PAGE,
         title=f"Audit of {', '.join(verdict.cohort for verdict in verdicts)}",
-        style=STYLE,
         overview=_cells(overview(verdicts)),
         sections=sections,
         gate=gate,
@@ -201,21 +200,13 @@ def _interval(measure: Measure) -> str:
     return "" if math.isnan(measure.low) else f" [{measure.low:.2f}, {measure.high:.2f}]"
 
 
-_PAGE = """<!doctype html>
-<html lang="en"><head><meta charset="utf-8"><title>{{ title }}</title>
-<style>{{ style }}
-th:nth-child(2), td:nth-child(2) { text-align: left }
-</style></head><body>
-{% macro table(content) %}
-<table><tr>{% for name in content.header %}<th>{{ name }}</th>{% endfor %}</tr>
-{% for row in content.rows %}<tr>{% for cell in row %}<td>{{ cell }}</td>{% endfor %}</tr>
-{% endfor %}</table>
-{% endmacro %}
-<h1>{{ title }}</h1>
+_PAGE = """{% extends "shell" %}
+{% from "parts" import table %}
+{% block body %}
 <p><b>This page shows patients: keep it where their images are kept.</b></p>
-{% for section in sections %}<p>{{ section.sentence }}</p>
+{% for section in sections %}<p class="headline">{{ section.sentence }}</p>
 {% endfor %}
-{{ table(overview) }}
+{{ table(overview.header, overview.rows) }}
 <p class="note">Copies are set aside: at most {{ gate.ratio }} times as far from one patient as from any other, and closer to one
 than new people come. The attack ranks people by their closest synthetic image; 0.5 is a guess.
 Thresholds: {% for name, value in limits.items() %}{{ name }} {{ value }}{{ ", " if not loop.last }}{% endfor %}.
@@ -229,14 +220,16 @@ Thresholds: {% for name, value in limits.items() %}{{ name }} {{ value }}{{ ", "
 <p class="note">The images closest to one patient, from the left; difference: grey where both are equal. Ratios of the distance to
 this patient over that to the next: {{ part.ratios }}.</p>
 <img alt="Histograms of distances" src="{{ part.histograms }}">
-{% for content in part.tables %}{{ table(content) }}{% endfor %}
+{% for content in part.tables %}{{ table(content.header, content.rows) }}{% endfor %}
 <p class="note">To expect: what held-out people score in place of the synthetic images, or new people on average. p: of as much
 memorisation where it does not matter who was trained on; alarms are corrected for the number of measures (Holm).
 Reconstructed: what the model makes of a patient's own image, which is as near as its samples should come.</p>
 {% if part.aside %}<h3>Set aside</h3><ul>{% for name, reason in part.aside %}<li>{{ name }}: {{ reason }}</li>{% endfor %}</ul>{% endif %}
 {% endfor %}
 {% endfor %}
-<h2>Of what, and with what</h2>
+{% endblock %}
+{% block summary %}Of what, and with what{% endblock %}
+{% block folded %}
 <pre>{{ record }}</pre>
-</body></html>
+{% endblock %}
 """

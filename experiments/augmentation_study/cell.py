@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import torch
 from torch import Tensor
 
@@ -63,10 +64,11 @@ def run_cell(key: Mapping[str, Any], seed: int, folder: Path, *, device: Device 
         probabilities = {name: training.predict(part.table) for name, part in tests.items()}
         history, notes = [], {"n_train": _counts(run.train.labels, data.classes)}
     found = _scored(tests, probabilities, data.classes, config.protocols.stratum)
+    for side in ("train", "validation"):
+        found["people"][side] = _people(data.side(split, side).table, data.classes)
     found["predictions"] = keep_predictions(folder, key, tests, probabilities, data.classes)
     rounded = [{str(name): round(value, 5) for name, value in record.items()} for record in history]
-    counts = {"people": _people(run, tests), "n_fitted_on": len(run.train.table)}
-    return found | counts | {"notes": notes, "history": rounded}
+    return found | {"n_fitted_on": len(run.train.table), "notes": notes, "history": rounded}
 
 
 @lru_cache(maxsize=1)  # the cells of a run come one after the other
@@ -101,8 +103,8 @@ def _train(training: TrainingSet, run: Run, network: str) -> TrainedClassifier:
 
 
 def _scored(tests: Mapping[str, Part], probabilities: Mapping[str, np.ndarray], classes: Sequence[str], condition: str) -> dict[str, Any]:
-    """Scores on every test set, and on its stratum where there is a condition."""
-    found: dict[str, Any] = {"scores": {}, "n_test": {}}
+    """Scores on every test set, and on its stratum where there is a condition, with how many are tested."""
+    found: dict[str, Any] = {"scores": {}, "n_test": {}, "people": {}}
     for name, part in tests.items():
         kept = {name: np.ones(len(part.table), dtype=bool)}
         if condition:
@@ -110,17 +112,14 @@ def _scored(tests: Mapping[str, Part], probabilities: Mapping[str, np.ndarray], 
         for title, rows in kept.items():
             found["scores"][title] = scores(probabilities[name][rows], part.labels.numpy()[rows], classes) if rows.any() else {}
             found["n_test"][title] = int(rows.sum())
+            found["people"][title] = _people(part.table[rows], classes)
     return found
 
 
-def _people(run: Run, tests: Mapping[str, Part]) -> dict[str, dict[str, int]]:
-    """How many participants of each class are learnt from, validated by, and tested."""
-    parts = {"train": run.train, "validation": run.data.side(run.split, "validation"), **tests}
-    found = {}
-    for side, part in parts.items():
-        counts = part.table.drop_duplicates("participant_id")["label"].value_counts()
-        found[side] = {label: int(counts.get(label, 0)) for label in run.data.classes}
-    return found
+def _people(table: pd.DataFrame, classes: Sequence[str]) -> dict[str, int]:
+    """How many participants of each class are in a cohort's table."""
+    counts = table.drop_duplicates("participant_id")["label"].value_counts()
+    return {label: int(counts.get(label, 0)) for label in classes}
 
 
 def _counts(labels: Tensor, classes: Sequence[str]) -> dict[str, int]:

@@ -18,7 +18,7 @@ from ...datasets.cohort import people_of
 from ...datasets.common.errors import DataError
 from ...datasets.common.files import whole_file
 from ..engine.study_folder import run_path, slug
-from ..engine.study_images import TEST, Part, Prepared
+from ..engine.study_images import TEST, Part, Prepared, stratum
 
 
 def predictions_path(folder: Path, key: Mapping[str, Any]) -> Path:
@@ -95,6 +95,19 @@ def tidy_predictions(runs: Sequence[Mapping[str, Any]], folder: Path, data: Prep
             parts.append(means.assign(**run["key"], test_set=test_set))
     found = pd.concat(parts, ignore_index=True).round(4)
     return found[[*runs[0]["key"], "test_set", "participant_id", "label", "n_images", *columns]]
+
+
+def of_strata(predictions: pd.DataFrame, data: Prepared, condition: str) -> pd.DataFrame:
+    """The rows of ``tidy_predictions``, and once more those of the stratum of each test set, if there is a condition."""
+    if not condition:
+        return predictions
+    tables = {TEST: data.cohort.table, **{name: part.table for name, part in data.external.items()}}
+    inside = {name: set(table["participant_id"][stratum(table, condition)]) for name, table in tables.items()}
+    parts = [
+        rows[rows["participant_id"].isin(inside[str(name)])].assign(test_set=f"{name}, {condition}")
+        for name, rows in predictions.groupby("test_set", sort=False)
+    ]
+    return pd.concat([predictions, *parts], ignore_index=True)
 
 
 def _columns(classes: Sequence[str]) -> list[str]:

@@ -1,4 +1,4 @@
-"""A study's results for people: ``results.csv``, ``predictions.csv``, ``table.md`` in the layout of the paper's Table 2, and
+"""A study's results for people: ``results.csv``, ``effects.csv``, ``predictions.csv``, ``table.md`` in the layout of the paper's Table 2, and
 ``report.html`` in one file."""
 
 import json
@@ -16,48 +16,51 @@ from ...augment.fitting.model import FittedModel
 from ...augment.fitting.nearest import nearest_images
 from ...datasets.common.errors import DataError, TinycohortError
 from ...datasets.transforms import Images
-from ..engine.page import STYLE, as_data, markdown_table, poor_fits, render, several_versions, with_what
-from ..engine.results_file import RESULTS, TABLE, is_published, write_texts
-from ..engine.statistics import paired_differences
+from ..engine.page import as_data, markdown_table, poor_fits, render, several_versions, with_what
+from ..engine.results_file import EFFECTS, RESULTS, TABLE, is_published, write_texts
 from ..engine.study_folder import all_runs, collect_failures, planned_runs
 from ..engine.study_images import Prepared
 from ..engine.systems import System
 from .cell import split_of_run
 from .config import AugmentationConfig
+from .effects import effects_of_predictions, effects_of_results, headlines, judged, read_effects, told_effects
+from .figures import differences, learning_curve, losses
 from .generators import given_generator, place_of_fitted
 from .grid import cells_of
 from .methods import systems_of
-from .mode import REAL
-from .predictions import tidy_predictions
-from .results import MAIN, Section, explained, read_tidy_results, reservations, sections_of, tidy_results
+from .predictions import of_strata, tidy_predictions
+from .results import Section, explained, read_tidy_results, reservations, sections_of, tidy_results
 from .synthetic import seed_of_samples
 
 
 def write_report(folder: Path) -> pd.DataFrame:
-    """Write the four files into a study's folder, from the runs that are finished; without its images no ``predictions.csv``.
+    """Write the five files into a study's folder, from the runs that are finished; without its images no ``predictions.csv``.
 
     Of a published study, which has no runs, ``table.md`` alone.
 
     Returns
     -------
     pandas.DataFrame
-        ``results.csv``: one row a run, mode and test set.
+        ``results.csv``: one row a run, arm and test set.
     """
     config = AugmentationConfig.load(folder)
     if is_published(folder):
-        results = read_tidy_results(folder, config.data.classes)
-        write_texts(folder, {TABLE: table_of(results, config)})
+        results = read_tidy_results(folder, config)
+        write_texts(folder, {TABLE: table_of(results, read_effects(folder, config), config)})
         return results
     cells = cells_of(config.grid)
     runs, left_out = planned_runs(all_runs(folder), cells)
     results, data = results_table(folder, runs, config), _prepared(folder, config)
+    predictions = _predictions(runs, folder, data)
+    effects = effects_table(results, predictions, data, config)
     failures = [str(failure) for failure in collect_failures(folder, cells)]
     texts = {
         RESULTS: results.to_csv(index=False),
-        TABLE: table_of(results, config, left_out, failures),
-        "report.html": _html(results, runs, folder, config, left_out, failures, data),
+        EFFECTS: effects.to_csv(index=False),
+        TABLE: table_of(results, effects, config, left_out, failures),
+        "report.html": _html(results, effects, runs, folder, config, left_out, failures, data),
     }
-    write_texts(folder, texts | _predictions(runs, folder, data))
+    write_texts(folder, texts | ({} if predictions is None else {"predictions.csv": predictions.to_csv(index=False)}))
     return results
 
 
@@ -69,16 +72,33 @@ def results_table(folder: Path, runs: Sequence[dict[str, Any]], config: Augmenta
     return tidy_results(planned)
 
 
-def table_of(results: pd.DataFrame, config: AugmentationConfig, left_out: Sequence[str] = (), failures: Sequence[str] = ()) -> str:
-    """``table.md``, from the rows of ``results.csv``; what was left out of them and which runs failed, they do not tell."""
-    lines = [f"# {_title(config)}", "", f"Mean ± standard deviation over runs, in percent; protocol {config.protocols.protocol}.", ""]
-    for line in _reserved(results, config, left_out):
+def effects_table(
+    results: pd.DataFrame, predictions: pd.DataFrame | None, data: Prepared | None, config: AugmentationConfig
+) -> pd.DataFrame:
+    """``effects.csv``: the differences of the arms to their reference, by people and runs where there are predictions, and by runs."""
+    by_runs = effects_of_results(results, config)
+    if predictions is None or data is None:
+        return by_runs
+    by_people = effects_of_predictions(of_strata(predictions, data, config.protocols.stratum), config)
+    return pd.concat([by_people, by_runs], ignore_index=True) if len(by_people) else by_runs
+
+
+def table_of(
+    results: pd.DataFrame, effects: pd.DataFrame, config: AugmentationConfig, left_out: Sequence[str] = (), failures: Sequence[str] = ()
+) -> str:
+    """``table.md``, from the rows of ``results.csv`` and ``effects.csv``; what was left out of them and which runs failed, they do not tell."""
+    found = judged(effects, config)
+    lines = [f"# {_title(config)}", ""]
+    for line in [*headlines(found, config), *_reserved(results, config, left_out)]:
         lines += [line, ""]
-    for section in sections_of(results, config):
-        lines += [f"## {section.title}", "", markdown_table(section.layout), "", *(f"{line}\n" for line in _poor_fits(section, results))]
-        for reference, comparison in section.comparisons.items():
-            lines += [f"Against `{reference}`:", ""]
-            lines += [f"- `{method}`: {verdict}" for method, verdict in _comparison_rows(comparison)] + [""]
+    lines += [f"Mean ± standard deviation over runs, in percent; protocol {config.protocols.protocol}.", ""]
+    for section in sections_of(results, found, config):
+        lines += [f"## {section.title}", ""]
+        lines += [f"{section.people}.", ""] if section.people else []
+        lines += [markdown_table(section.layout), "", *(f"{line}\n" for line in _poor_fits(section, results))]
+        told = told_effects(section.effects)
+        if len(told):
+            lines += [f"Against `{section.reference}`, in points:", "", markdown_table(told), ""]
     if failures:
         lines += ["## Runs that failed", "", *(f"- {failure}" for failure in failures), ""]
     return "\n".join(lines)
@@ -88,15 +108,15 @@ def _reserved(results: pd.DataFrame, config: AugmentationConfig, left_out: Seque
     return [*left_out, *several_versions(results), *reservations(results, config)]
 
 
-def _predictions(runs: Sequence[Mapping[str, Any]], folder: Path, data: Prepared | None) -> dict[str, str]:
+def _predictions(runs: Sequence[Mapping[str, Any]], folder: Path, data: Prepared | None) -> pd.DataFrame | None:
     """``predictions.csv``; nothing, with a warning, where the images or the predictions of a run are not there."""
     if data is None:
-        return {}
+        return None
     try:
-        return {"predictions.csv": tidy_predictions(runs, folder, data).to_csv(index=False)}
+        return tidy_predictions(runs, folder, data)
     except DataError as error:
         warn(f"predictions.csv is not written: {error}")
-        return {}
+        return None
 
 
 def _prepared(folder: Path, config: AugmentationConfig) -> Prepared | None:
@@ -108,16 +128,13 @@ def _prepared(folder: Path, config: AugmentationConfig) -> Prepared | None:
         return None
 
 
-def _comparison_rows(comparison: pd.DataFrame) -> list[tuple[str, str]]:
-    return [(str(method), str(verdict)) for method, verdict in zip(comparison["method"], comparison["verdict"], strict=True)]
-
-
 def _poor_fits(section: Section, results: pd.DataFrame) -> list[str]:
     return poor_fits(explained(results, set(section.table["method"])))
 
 
 def _html(
     results: pd.DataFrame,
+    effects: pd.DataFrame,
     runs: Sequence[Mapping[str, Any]],
     folder: Path,
     config: AugmentationConfig,
@@ -125,25 +142,30 @@ def _html(
     failures: Sequence[str],
     data: Prepared | None,
 ) -> str:
+    found = judged(effects, config)
+    sections = sections_of(results, found, config)
+    curve, of_losses = learning_curve(sections), losses(runs)
     return render(
         _PAGE,
         title=_title(config),
-        style=STYLE,
+        headlines=headlines(found, config),
         reserved=_reserved(results, config, left_out),
-        protocol=config.protocols.protocol,
+        curve=None if curve is None else as_data(curve),
         sections=[
             {
                 "title": section.title,
-                "header": list(section.layout.columns),
-                "rows": section.layout.to_numpy().tolist(),
+                "people": section.people,
+                "reference": section.reference,
+                "layout": _cells(section.layout),
+                "effects": _cells(told_effects(section.effects)),
                 "poor_fits": _poor_fits(section, results),
-                "plot": as_data(_plot_runs(section)),
-                "comparisons": {name: _comparison_rows(found) for name, found in section.comparisons.items()},
+                "plot": as_data(differences(section)),
             }
-            for section in sections_of(results, config)
+            for section in sections
         ],
+        protocol=config.protocols.protocol,
         sheets=[(title, as_data(figure)) for title, figure in _sheets(folder, config, data)],
-        curves=as_data(_plot_curves(runs)),
+        losses=None if of_losses is None else as_data(of_losses),
         sampling=_sampling_rows(runs),
         failures=failures,
         command=config.where.command,
@@ -152,71 +174,26 @@ def _html(
     )
 
 
+def _cells(table: pd.DataFrame) -> tuple[list[str], list[list[str]]]:
+    return [str(name) for name in table.columns], table.to_numpy().tolist()
+
+
 def _title(config: AugmentationConfig) -> str:
     return f"Does it help? {Path(config.data.cohort.source.data).name}, {config.grid.runs} runs"
 
 
-def _plot_runs(section: Section) -> Figure:
-    """All runs of each method, and their paired differences to the first reference."""
-    methods = list(dict.fromkeys(section.table["method"]))
-    reference = next(iter(section.comparisons), None)
-    figure = Figure(figsize=(10, 0.42 * len(methods) + 1.2), dpi=110)
-    axes = figure.subplots(1, 2 if reference else 1, squeeze=False)[0]
-    for place, method in enumerate(methods):
-        values = 100 * section.table.loc[section.table["method"] == method, MAIN].to_numpy(dtype=float)
-        axes[0].plot(values, np.full(len(values), -place), "o", color="C0", alpha=0.4, markersize=4)
-        axes[0].plot(values.mean(), -place, "|", color="black", markersize=14)
-    axes[0].set_yticks([-place for place in range(len(methods))], methods)
-    axes[0].set_xlabel("balanced accuracy, % (bar: mean)")
-    if reference:
-        differences = 100 * paired_differences(section.table, MAIN, reference)
-        found = section.comparisons[reference].set_index("method")[["low", "high"]].astype(float)
-        for place, method in enumerate(methods):
-            if method == reference:
-                continue
-            values = differences[method].dropna().to_numpy(dtype=float)
-            axes[1].plot(values, np.full(len(values), -place), "o", color="C1", alpha=0.4, markersize=4)
-            axes[1].plot(100 * found.loc[[method]].to_numpy()[0], [-place, -place], color="black", linewidth=2)
-        axes[1].axvline(0, color="0.5", linewidth=1)
-        axes[1].set_yticks([-place for place in range(len(methods))], [""] * len(methods))
-        axes[1].set_ylim(axes[0].get_ylim())
-        bar = " (bar: 95 % interval)" if found.notna().any(axis=None) else ""
-        axes[1].set_xlabel(f"paired difference to {reference}, points{bar}")
-    figure.tight_layout()
-    return figure
-
-
-def _plot_curves(runs: Sequence[Mapping[str, Any]]) -> Figure:
-    """Mean training and validation loss of each method's classifiers."""
-    histories: dict[str, list[pd.DataFrame]] = {}
-    for run in runs:
-        if run["result"]["history"]:
-            name = run["key"]["method"] if run["key"]["mode"] == REAL else f"{run['key']['method']}, {run['key']['mode']}"
-            histories.setdefault(name, []).append(pd.DataFrame(run["result"]["history"]).set_index("epoch"))
-    figure = Figure(figsize=(10, max(3.4, 0.16 * len(histories) + 0.6)), dpi=110)
-    axes = figure.subplots(1, 2)
-    for place, (name, parts) in enumerate(histories.items()):
-        mean = pd.concat(parts).groupby(level=0).mean()
-        for axis, column in zip(axes, ("train_loss", "validation_loss"), strict=True):
-            # There are ten colours, and often more methods.
-            axis.plot(mean.index, mean[column], color=f"C{place % 10}", linestyle=("-", "--", ":", "-.")[place // 10 % 4], label=name)
-            axis.set_title(column.replace("_", " "), fontsize=9)
-            axis.set_xlabel("epoch")
-    figure.tight_layout()
-    if histories:
-        axes[1].legend(fontsize=6, frameon=False, loc="center left", bbox_to_anchor=(1, 0.5))
-    return figure
-
-
 def _sheets(folder: Path, config: AugmentationConfig, data: Prepared | None) -> list[tuple[str, Figure]]:
-    """Of the first run: real training images, and what each generator makes, with the nearest real neighbours."""
+    """Of the first run, of the largest size: real training images, and what each generator makes, with the nearest real neighbours."""
     systems = systems_of(config.grid.methods)
     if not systems or data is None:
         return []
+    size = config.grid.sizes[-1] if config.grid.sizes else None
     try:
-        train = data.side(split_of_run(data.cohort, config, 0), "train")
+        train = data.side(split_of_run(data.cohort, config, 0, size), "train")
         models = {
-            (method, label): _first_model(system, label, folder, config) for method, system in systems.items() for label in data.classes
+            (method, label): _first_model(system, label, folder, config, size)
+            for method, system in systems.items()
+            for label in data.classes
         }
     except TinycohortError as error:
         warn(f"The report has no contact sheets: {error}")
@@ -242,11 +219,11 @@ def _sheets(folder: Path, config: AugmentationConfig, data: Prepared | None) -> 
     return sheets
 
 
-def _first_model(system: System, label: str, folder: Path, config: AugmentationConfig) -> FittedModel | None:
+def _first_model(system: System, label: str, folder: Path, config: AugmentationConfig, size: str | None) -> FittedModel | None:
     """The generator of a class in the first run, if it is fitted yet."""
     if config.generators is not None:
         return given_generator(label, config)
-    place = place_of_fitted(folder, 0, system, config.data.classes.index(label))
+    place = place_of_fitted(folder, 0, system, config.data.classes.index(label), size)
     return FittedModel.load(place) if (place / "config.json").is_file() else None
 
 
@@ -264,42 +241,43 @@ def _sampling_rows(runs: Sequence[Mapping[str, Any]]) -> list[list[str]]:
     return rows
 
 
-_PAGE = """<!doctype html>
-<html lang="en"><head><meta charset="utf-8"><title>{{ title }}</title>
-<style>{{ style | safe }}</style></head><body>
-<h1>{{ title }}</h1>
-<p class="note">Protocol {{ protocol }}. Mean ± standard deviation over runs, in percent. {% if protocol == "resampled" %}
-Verdicts: corrected resampled t-test (Nadeau and Bengio 2003) on paired differences; Holm's correction for the methods of each list, at
-5 %; the 95 % intervals are of each method by itself. {% endif %}Synthetic images train classifiers only; all tests are on real ones.</p>
+_PAGE = """{% extends "shell" %}
+{% from "parts" import table, listed %}
+{% block body %}
+{% for line in headlines %}<p class="headline">{{ line | replace("`", "") }}</p>{% endfor %}
 {% for line in reserved %}<p><b>{{ line }}</b></p>{% endfor %}
+{% if curve %}<img alt="Score by number of people learnt from" src="{{ curve }}">
+<p class="note">The more the better. Bars: 95 % intervals of the difference to the reference, around each method's mean.</p>{% endif %}
 {% for section in sections %}
 <h2>{{ section.title }}</h2>
-<table><tr>{% for name in section.header %}<th>{{ name }}</th>{% endfor %}</tr>
-{% for row in section.rows %}<tr>{% for cell in row %}<td>{{ cell }}</td>{% endfor %}</tr>
-{% endfor %}</table>
-{% for line in section.poor_fits %}<p><b>{{ line }}</b></p>{% endfor %}
-{% for reference, rows in section.comparisons.items() %}
-<h3>Against {{ reference }}</h3>
-<ul>{% for method, verdict in rows %}<li><b>{{ method }}</b>: {{ verdict | replace("`", "") }}</li>{% endfor %}</ul>
-{% endfor %}
-<img alt="All runs per method, and paired differences" src="{{ section.plot }}">
-{% endfor %}
-<h2>Learning curves</h2>
-<img alt="Losses of the classifiers" src="{{ curves }}">
-{% if sampling %}
-<h2>Samplers</h2>
-<table><tr><th>method</th><th>class</th><th>acceptance</th><th>unmoved</th><th>off the manifold</th><th>nearest training image</th>
-<th>held out, decoded</th><th>held-out variance explained</th></tr>
-{% for row in sampling %}<tr>{% for cell in row %}<td>{{ cell }}</td>{% endfor %}</tr>
-{% endfor %}</table>
-<p class="note">Means over runs. Distances are medians of the root-mean-square difference over voxels to the nearest training
-image; those of held-out images, decoded, are what to compare with.</p>
+{% if section.people %}<p>{{ section.people }}.</p>{% endif %}
+<img alt="All runs of each method, and differences" src="{{ section.plot }}">
+{% if section.effects[1] %}
+<h3>Against {{ section.reference }}, in points</h3>
+{{ table(section.effects[0], section.effects[1]) }}
 {% endif %}
+{{ table(section.layout[0], section.layout[1]) }}
+{% for line in section.poor_fits %}<p><b>{{ line }}</b></p>{% endfor %}
+{% endfor %}
+<p class="note">Mean ± standard deviation over runs, in percent; of all scores but Brier's the more the better. {% if protocol == "resampled" %}
+Differences are tested over people and runs, and beside it over runs alone (corrected resampled t-test, Nadeau and Bengio 2003); the secondary
+ones of each table are corrected by Holm's method. {% endif %}Synthetic images train classifiers only; all tests are on real ones.</p>
 {% for name, sheet in sheets %}
 <h2>{{ name }}: real and synthetic images</h2>
 <img alt="Contact sheet of {{ name }}" src="{{ sheet }}">
 {% endfor %}
-{% if failures %}<h2>Runs that failed</h2><ul>{% for failure in failures %}<li>{{ failure }}</li>{% endfor %}</ul>{% endif %}
+{% if sampling %}
+<h2>Samplers</h2>
+{{ table(["method", "class", "acceptance", "unmoved", "off the manifold", "nearest training image", "held out, decoded",
+"held-out variance explained"], sampling) }}
+<p class="note">Means over runs. Distances are medians of the root-mean-square difference over voxels to the nearest training
+image; those of held-out images, decoded, are what to compare with.</p>
+{% endif %}
+{% if losses %}<h2>Training of the classifiers</h2>
+<img alt="Losses of the classifiers" src="{{ losses }}">{% endif %}
+{{ listed("Runs that failed", failures) }}
+{% endblock %}
+{% block folded %}
 {% if command %}<h2>Command</h2>
 <pre>{{ command }}</pre>
 {% endif %}
@@ -307,5 +285,5 @@ image; those of held-out images, decoded, are what to compare with.</p>
 <pre>{{ config }}</pre>
 <h2>Computed with</h2>
 {% for record in records %}<pre>{{ record }}</pre>{% endfor %}
-</body></html>
+{% endblock %}
 """

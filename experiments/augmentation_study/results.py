@@ -1,4 +1,4 @@
-"""A study's finished runs as tables: one row a run, and Table 2 with its comparisons for each test set and mode."""
+"""A study's finished runs as tables: one row a run, and Table 2 for each test set, size and network."""
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
@@ -8,39 +8,65 @@ from typing import Any
 import pandas as pd
 
 from ..engine.results_file import provenance, read_results
-from ..engine.statistics import compare
-from ..engine.study_images import EXTERNAL, TEST
+from .arm import Arm
 from .config import AugmentationConfig
+from .effects import AXES, Place, arms_in_order, at, places_of
 from .grid import cells_of
-from .mode import REAL
+from .protocols import ALL
 
 MAIN = "balanced_accuracy"
 VALIDATION = "validation_balanced_accuracy"
 EXPLAINED = "explained_validation_"  # before a class: of its generator
-REFERENCES = ("original", "resampled")
+TUNED = "balanced_accuracy_tuned"
 PER_CLASS = ("f1", "precision", "recall")
 
 
 @dataclass(frozen=True, eq=False)
 class Section:
-    """The results on one test set in one mode.
+    """The results of one place: on one test set, of one size and network where a study has several.
 
     Parameters
     ----------
-    title : str
-        For people.
+    place : dict
+        A value of each axis, and the test set.
     table : pandas.DataFrame
-        Rows of ``tidy_results``: the baselines, and what was generated in this mode.
+        Rows of ``tidy_results``, with their ``arm``.
     layout : pandas.DataFrame
-        Table 2: mean and standard deviation in percent, as text, one row a method.
-    comparisons : dict
-        From reference to what ``statistics.compare`` says; empty where there is one method alone.
+        Table 2: mean and standard deviation in percent, as text, one row an arm.
+    effects : pandas.DataFrame
+        Rows of ``effects.judged``; empty where there is one arm alone.
     """
 
-    title: str
+    place: Place
     table: pd.DataFrame
     layout: pd.DataFrame
-    comparisons: dict[str, pd.DataFrame]
+    effects: pd.DataFrame
+
+    @property
+    def title(self) -> str:
+        """For people."""
+        size = self.place.get("size")
+        of_size = "" if size is None else "usual splits, " if size == ALL else f"{size} of the smallest class, "
+        network = f"{self.place['network']}, " if "network" in self.place else ""
+        return f"{of_size}{network}{self.place['test_set']}"
+
+    @property
+    def reference(self) -> str:
+        """What the others are compared with; empty where nothing is."""
+        rows = self.effects[["against", "against_mode"]].head(1).itertuples(index=False) if len(self.effects) else ()
+        return next((str(Arm(*row)) for row in rows), "")
+
+    @property
+    def people(self) -> str:
+        """How many are learnt from, validated by and tested: the mean over runs, class by class; empty where it is not known."""
+        told = []
+        for verb, side in (("learnt from", "train"), ("validated by", "validation"), ("tested on", "test")):
+            counts = {
+                str(name).removeprefix(f"n_{side}_"): self.table[name].mean() for name in self.table if str(name).startswith(f"n_{side}_")
+            }
+            if counts:
+                told.append(f"{verb} {' and '.join(f'{count:.0f} {label}' for label, count in counts.items())}")
+        return "; ".join(told)
 
 
 def tidy_results(runs: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
@@ -50,7 +76,7 @@ def tidy_results(runs: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
     for run in runs:
         for test_set, found in run["result"]["scores"].items():
             numbers = {name: value for name, value in found.items() if value is None or isinstance(value, int | float)}
-            counts = {"n_test": run["result"]["n_test"][test_set], "n_fitted_on": run["result"]["n_fitted_on"]}
+            counts = {"n_test": run["result"]["n_test"][test_set], "n_fitted_on": run["result"]["n_fitted_on"], **_people(run, test_set)}
             drawn = run["result"]["notes"].get("generators", {}).items()
             fits = {EXPLAINED + label: notes["explained_validation"] for label, notes in drawn if "explained_validation" in notes}
             told = {**counts, **numbers, VALIDATION: _on_validation(run["result"]), **fits, **provenance(run)}
@@ -58,17 +84,24 @@ def tidy_results(runs: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
+def _people(run: Mapping[str, Any], test_set: str) -> dict[str, int]:
+    """Of each class, how many participants are learnt from, validated by and tested; of runs from before they were counted, nothing."""
+    sides = run["result"].get("people", {})
+    sides = {**sides, "test": sides.get(test_set, {})}
+    return {f"n_{side}_{label}": count for side in ("train", "validation", "test") for label, count in sides.get(side, {}).items()}
+
+
 def _on_validation(result: Mapping[str, Any]) -> float | None:
     """Of the epoch whose weights were kept; ``None`` where nothing was selected."""
-    kept = [epoch[VALIDATION] for epoch in result["history"] if epoch["epoch"] == result["notes"]["best_epoch"]]
+    kept = [epoch[VALIDATION] for epoch in result["history"] if epoch.get("epoch", -1) == result["notes"]["best_epoch"]]
     return kept[0] if kept else None
 
 
-def read_tidy_results(folder: Path, classes: Sequence[str]) -> pd.DataFrame:
+def read_tidy_results(folder: Path, config: AugmentationConfig) -> pd.DataFrame:
     """``tidy_results`` of a published study, from its ``results.csv``; a ``DataError`` if it is not that."""
-    scores = [MAIN, VALIDATION, "roc_auc", *(f"{name}_{label}" for label in classes for name in PER_CLASS)]
-    numbers = ("run", "n_test", "n_fitted_on", *scores)
-    return read_results(folder, texts=("method", "mode", "test_set"), numbers=numbers, measured=EXPLAINED)
+    scores = [MAIN, VALIDATION, "roc_auc", *(f"{name}_{label}" for label in config.data.classes for name in PER_CLASS)]
+    numbers, axes = ("run", "n_test", "n_fitted_on", *scores), [name for name in AXES if name in cells_of(config.grid)[0]]
+    return read_results(folder, texts=("method", "mode", "test_set", *axes), numbers=numbers, measured=EXPLAINED)
 
 
 def explained(results: pd.DataFrame, methods: Collection[str]) -> dict[str, set[float]]:
@@ -85,8 +118,9 @@ def explained(results: pd.DataFrame, methods: Collection[str]) -> dict[str, set[
 def reservations(results: pd.DataFrame, config: AugmentationConfig) -> list[str]:
     """What a reader must know before the tables, a sentence each: what is missing, and which verdicts and scores there cannot be."""
     protocols, planned = config.protocols, cells_of(config.grid)
-    there = set(results[["run", "method", "mode"]].itertuples(index=False, name=None))
-    finished = sum((key["run"], key["method"], key["mode"]) in there for key in planned)
+    names = list(planned[0])
+    there = set(results[names].itertuples(index=False, name=None))
+    finished = sum(tuple(key.values()) in there for key in planned)
     told = []
     if finished < len(planned):
         told.append(f"Unfinished: {finished} of {len(planned)} cells are there; all that follows is preliminary.")
@@ -95,54 +129,39 @@ def reservations(results: pd.DataFrame, config: AugmentationConfig) -> list[str]
             "No verdicts: all runs have one split and one set of generators, so that they differ by the classifiers' seeds alone, "
             "which says nothing of other people."
         )
-    elif external := [name for name in dict.fromkeys(results["test_set"]) if name.startswith(EXTERNAL)]:
-        instead = "; without --external-only the cohort's own test sides give some" if protocols.external_only else ""
-        told.append(
-            f"No verdicts on {' and '.join(external)}: all runs are tested on the same people, so that they differ by who was trained on, "
-            f"which says nothing of other people to test on{instead}."
-        )
     scored = results.groupby("test_set", sort=False)[MAIN].count()
     return told + [f"No balanced accuracy on {name}: a class is missing there in every run." for name in scored.index[scored == 0]]
 
 
-def sections_of(results: pd.DataFrame, config: AugmentationConfig) -> list[Section]:
-    """The tables and verdicts of ``tidy_results``, by test set and mode."""
-    order = {method: place for place, method in enumerate(config.grid.methods)}
-    found = set(results["mode"])
-    # A study that was started again with fewer modes keeps its results of the others.
-    modes = [mode for mode in dict.fromkeys([*config.grid.modes, *sorted(found - {REAL})]) if mode in found] or [REAL]
+def sections_of(results: pd.DataFrame, effects: pd.DataFrame, config: AugmentationConfig) -> list[Section]:
+    """The tables of ``tidy_results``, place by place, with what ``effects.judged`` says there."""
+    results = results[results[MAIN].notna()]
     sections = []
-    for test_set in dict.fromkeys(results["test_set"]):
-        for mode in modes:
-            table = results[(results["test_set"] == test_set) & results["mode"].isin([REAL, mode])]
-            table = table.sort_values(["method", "run"], key=lambda column: column.map(order) if column.name == "method" else column)
-            table = table[table[MAIN].notna()]
-            if table.empty:
-                continue
-            ratio = None if config.protocols.protocol == "paper" or test_set.startswith(EXTERNAL) else _overlap(results)
-            methods = set(table["method"])
-            comparisons = {
-                name: compare(table, MAIN, reference=name, ratio=ratio) for name in REFERENCES if name in methods and len(methods) > 1
-            }
-            title = test_set if mode == REAL else f"{test_set}: {mode}"
-            sections.append(Section(title, table, _layout(table, config.data.classes), comparisons))
+    for place in places_of(results):
+        here = at(results, place)
+        order = {str(arm): number for number, arm in enumerate(arms_in_order(config, here))}
+        here = here.assign(arm=[str(Arm(method, mode)) for method, mode in zip(here["method"], here["mode"], strict=True)])
+        here = here.sort_values(["arm", "run"], key=lambda column, order=order: column.map(order) if column.name == "arm" else column)
+        found = at(effects, place) if len(effects) else effects
+        sections.append(Section(place, here, _layout(here, config.data.classes), found))
     return sections
 
 
-def _overlap(results: pd.DataFrame) -> float:
-    """n_test / n_train, by which the runs' splits overlap: for a stratum too it is that of the whole test side."""
-    sides = results[results["test_set"] == TEST]
-    return float((sides["n_test"] / sides["n_fitted_on"]).mean())
-
-
 def _layout(table: pd.DataFrame, classes: Sequence[str]) -> pd.DataFrame:
-    columns = {"balanced accuracy": MAIN, "on validation": VALIDATION, "ROC AUC": "roc_auc"} | {
-        f"{name} {label}": f"{name}_{label}" for label in classes for name in PER_CLASS
+    columns = {
+        "ROC AUC": "roc_auc",
+        "balanced accuracy": MAIN,
+        "at a chosen threshold": TUNED,
+        "Brier": "brier",
+        "on validation": VALIDATION,
     }
+    columns |= {f"{name} {label}": f"{name}_{label}" for label in classes for name in PER_CLASS}
     rows = []
-    for method, group in table.groupby("method", sort=False):
-        cells = {"method": method, "runs": str(len(group))}
+    for arm, group in table.groupby("arm", sort=False):
+        cells = {"method": arm, "runs": str(len(group))}
         for title, column in columns.items():
+            if column not in table or table[column].isna().all():
+                continue
             values = 100 * group[column].dropna().astype(float)
             spread = f" ± {values.std():.1f}" if len(values) > 1 else ""
             cells[title] = f"{values.mean():.1f}{spread}" if len(values) else "–"

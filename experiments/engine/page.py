@@ -13,18 +13,44 @@ from matplotlib.figure import Figure
 
 from ...augment.fitting.model_config import EXPLAINS_LITTLE
 
-STYLE = """
+_SHELL = """<!doctype html>
+<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1"><title>{{ title }}</title>
+<style>
 body { font: 15px/1.45 system-ui, sans-serif; max-width: 1100px; margin: 2rem auto; padding: 0 1rem; color: #222 }
-table { border-collapse: collapse; margin: 1rem 0; font-variant-numeric: tabular-nums; font-size: 13px }
-th, td { padding: .25rem .6rem; border-bottom: 1px solid #ddd; text-align: right } th:first-child, td:first-child { text-align: left }
-img { max-width: 100% } pre { background: #f6f6f6; padding: 1rem; overflow: auto; font-size: 12px } .note { color: #666 }
+h1 { font-size: 1.4rem } h2 { font-size: 1.15rem; margin-top: 2rem } .headline { font-size: 1.1rem; font-weight: 600 } .note { color: #555 }
+table { border-collapse: collapse; margin: .5rem 0; font-variant-numeric: tabular-nums; font-size: 13px } .wide { overflow-x: auto }
+th, td { padding: .25rem .6rem; border-bottom: 1px solid #ddd; text-align: right; vertical-align: top; white-space: nowrap }
+th:first-child, td:first-child, td.words { text-align: left } td.words { white-space: normal; min-width: 14rem }
+td:first-child { white-space: normal; min-width: 8rem; overflow-wrap: anywhere }
+img { max-width: 100%; height: auto } summary { cursor: pointer; font-weight: 600; margin: 1rem 0 }
+pre { background: #f6f6f6; padding: 1rem; font-size: 12px; white-space: pre-wrap; overflow-wrap: anywhere }
+@media print { @page { size: A4; margin: 12mm } body { font-size: 10px; margin: 0; max-width: none } table { font-size: 8px }
+  th, td { padding: .1rem .3rem; white-space: normal } img { max-height: 95mm } h2 { margin-top: .8rem } details { display: none }
+  tr, img { break-inside: avoid } h2 { break-after: avoid } }
+</style></head><body>
+<h1>{{ title }}</h1>
+{% block body %}{% endblock %}
+<details><summary>{% block summary %}How it was computed{% endblock %}</summary>{% block folded %}{% endblock %}</details>
+</body></html>
+"""
+_PARTS = """{% macro table(header, rows) %}
+<div class="wide"><table><tr>{% for name in header %}<th>{{ name }}</th>{% endfor %}</tr>
+{% for row in rows %}<tr>{% for cell in row %}<td{% if not loop.first and cell | string | length > 40 %} class="words"{% endif %}>{{ cell }}</td>
+{%- endfor %}</tr>
+{% endfor %}</table></div>
+{% endmacro %}
+{% macro listed(title, lines) %}{% if lines %}<h2>{{ title }}</h2><ul>{% for line in lines %}<li>{{ line }}</li>{% endfor %}</ul>{% endif %}{% endmacro %}
 """
 
 
 def render(page: str, **content: Any) -> str:
-    """A Jinja template, filled in; every text is escaped, and a name that the content lacks is an error."""
-    environment = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined)
-    return environment.from_string(page).render(**content)
+    """A page that ``extends "shell"``, filled in; every text is escaped, and a name that the content lacks is an error.
+
+    The shell has the title, and puts what is ``folded`` behind a line to open; ``parts`` has the macros ``table`` and ``listed``.
+    """
+    loader = jinja2.DictLoader({"shell": _SHELL, "parts": _PARTS, "page": page})
+    environment = jinja2.Environment(loader=loader, autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined)
+    return environment.get_template("page").render(**content)
 
 
 def markdown_table(table: pd.DataFrame) -> str:

@@ -1,6 +1,6 @@
 """``results.csv``, the scores of a study by run: what its tables are made of, and all that is published of its runs.
 
-    docs/results/NAME/     config.toml  results.csv  table.md  figure.png
+    docs/results/NAME/     config.toml  results.csv  effects.csv  table.md  figure.png
 
 Such a folder names nobody: runs, predictions, models and images stay with whoever computed them.
 """
@@ -16,8 +16,8 @@ from ...datasets.common.errors import DataError
 from ...datasets.common.files import whole_file
 from .study_folder import configuration_digest, has_runs, is_study, read_config
 
-RESULTS, TABLE, FIGURE = "results.csv", "table.md", "figure.png"
-PUBLISHED = ("config.toml", RESULTS, TABLE, FIGURE)
+RESULTS, EFFECTS, TABLE, FIGURE = "results.csv", "effects.csv", "table.md", "figure.png"
+PUBLISHED = ("config.toml", RESULTS, EFFECTS, TABLE, FIGURE)
 _DIGITS = 12  # of the configuration's digest that a row carries
 
 

@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 
 from ...augment.fitting.figures import save_figure
 from ...datasets.common.errors import DataError
-from ..engine.page import STYLE, as_data, markdown_table, poor_fits, render, several_versions, with_what
+from ..engine.page import as_data, markdown_table, poor_fits, render, several_versions, with_what
 from ..engine.results_file import FIGURE, RESULTS, TABLE, is_published, write_texts
 from ..engine.study_folder import all_runs, canonical, collect_failures, planned_runs
 from ..engine.systems import System
@@ -230,7 +230,6 @@ def _html(
     return render(
         _PAGE,
         title=_title(config),
-        style=STYLE,
         notes=_notes(results, config, left_out),
         missing=_missing(results, config.grid),
         tables=[(title, list(table.columns), table.to_numpy().tolist()) for title, table in _tables(results, config.grid, n_train)],
@@ -246,32 +245,29 @@ def _html(
     )
 
 
-_PAGE = """<!doctype html>
-<html lang="en"><head><meta charset="utf-8"><title>{{ title }}</title>
-<style>{{ style | safe }}</style></head><body>
-<h1>{{ title }}</h1>
+_PAGE = """{% extends "shell" %}
+{% from "parts" import table, listed %}
+{% block body %}
 {% for note in notes %}<p class="note">{{ note }}</p>{% endfor %}
 {% if missing %}<p><b>Preliminary: {{ missing | length }} cells are not there yet.</b></p>{% endif %}
 <img alt="Scores" src="{{ figure }}">
 {% for title, header, rows in tables %}
 <h2>{{ title }}</h2>
-<table><tr>{% for name in header %}<th>{{ name }}</th>{% endfor %}</tr>
-{% for row in rows %}<tr>{% for cell in row %}<td>{{ cell }}</td>{% endfor %}</tr>
-{% endfor %}</table>
+{{ table(header, rows) }}
 {% endfor %}
 {% for title, sheet in sheets %}
 <h2>Synthetic images, {{ title }} training images, first run{{ classes }}</h2>
 <img alt="Samples" src="{{ sheet }}">
 {% endfor %}
 <h2>Fits and samplers</h2>
-<table><tr>{% for name in sampling[0] %}<th>{{ name }}</th>{% endfor %}</tr>
-{% for row in sampling[1] %}<tr>{% for cell in row %}<td>{{ cell }}</td>{% endfor %}</tr>
-{% endfor %}</table>
+{{ table(sampling[0], sampling[1]) }}
 <p class="note">Means over runs and classes. Distances are medians of the root-mean-square difference over voxels to the nearest training
 image; those of held-out images, decoded, are what to compare with: samples that come much nearer are near copies. An r_hat far above 1
 says that chains stay near the centroids that they start from.</p>
-{% if missing %}<h2>Not there yet</h2><ul>{% for cell in missing %}<li>{{ cell }}</li>{% endfor %}</ul>{% endif %}
-{% if failures %}<h2>Runs that failed</h2><ul>{% for failure in failures %}<li>{{ failure }}</li>{% endfor %}</ul>{% endif %}
+{{ listed("Not there yet", missing) }}
+{{ listed("Runs that failed", failures) }}
+{% endblock %}
+{% block folded %}
 {% if command %}<h2>Command</h2>
 <pre>{{ command }}</pre>
 {% endif %}
@@ -281,5 +277,5 @@ says that chains stay near the centroids that they start from.</p>
 <pre>{{ config }}</pre>
 <h2>Computed with</h2>
 {% for record in records %}<pre>{{ record }}</pre>{% endfor %}
-</body></html>
+{% endblock %}
 """

@@ -1,0 +1,260 @@
+"""What each arm of a study is worth against its reference, with intervals, and what the study could have seen.
+
+Where the predictions are there, by people and runs (``pairs``); of a study that was published without, by its runs alone (``statistics``).
+"""
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from pandas.api.types import is_numeric_dtype
+from scipy import stats
+
+from ...datasets.common.errors import DataError
+from ..engine.pairs import LEAST_RUNS, paired
+from ..engine.results_file import EFFECTS
+from ..engine.statistics import detectable_difference, holm, paired_differences
+from ..engine.study_images import EXTERNAL, TEST
+from ..engine.wording import points, sentence, title
+from .arm import Arm
+from .config import AugmentationConfig
+from .grid import REFERENCES, arms_of, cells_of
+from .protocols import ALL
+
+SCORES = ("roc_auc", "balanced_accuracy")
+PRIMARY_SCORE = SCORES[0]
+PEOPLE_AND_RUNS, RUNS = "people and runs", "runs"  # what a test knows
+AXES = ("size", "network")  # of the grid, in studies that have them
+NUMBERS = ("n", "unpaired", "difference", "se", "df")
+LEVEL, POWER = 0.05, 0.8
+Place = dict[str, str]  # a value of each axis, and a test set
+
+
+def places_of(table: pd.DataFrame) -> list[Place]:
+    """Where arms are compared: every combination of size, network and test set that a table has."""
+    columns = [*(name for name in AXES if name in table), "test_set"]
+    return table[columns].drop_duplicates().to_dict("records")
+
+
+def at(table: pd.DataFrame, place: Place) -> pd.DataFrame:
+    """The rows of a place."""
+    return table[np.logical_and.reduce([table[name] == value for name, value in place.items()])]
+
+
+def reference_of(config: AugmentationConfig) -> Arm | None:
+    """What all arms are compared with: the primary comparison's, or the strongest baseline that there is."""
+    if config.primary is not None:
+        return config.primary.against
+    arms = {arm.method: arm for arm in arms_of(config.grid)}
+    return next((arms[name] for name in REFERENCES if name in arms), None)
+
+
+def effects_of_predictions(predictions: pd.DataFrame, config: AugmentationConfig) -> pd.DataFrame:
+    """The differences of all arms to the reference, from the rows of ``predictions.csv`` and of its strata; ``judged`` takes them.
+
+    Nothing where all runs share a split: they differ by the classifiers' seeds alone, which says nothing of other people.
+    """
+    reference, rows = reference_of(config), []
+    if reference is None or config.protocols.protocol == "paper":
+        return pd.DataFrame()
+    for place in places_of(predictions):
+        here = at(predictions, place)
+        of_arms = {Arm(method, mode): rows for (method, mode), rows in here.groupby(["method", "mode"], sort=False)}
+        theirs = of_arms.pop(reference, None)
+        if theirs is None:
+            continue
+        for arm in (arm for arm in arms_of(config.grid) if arm in of_arms):
+            for score in SCORES:
+                effect = paired(of_arms[arm], theirs, config.data.classes, score)  # type: ignore[arg-type]
+                counted = {"n": effect.n_runs, "unpaired": effect.unpaired, "n_people": min(effect.n_people.values())}
+                numbers = {"difference": effect.estimate, "se": effect.se, "df": effect.df, "why": effect.why_untested}
+                rows.append({**place, **_named(arm, reference), "score": score, "test": PEOPLE_AND_RUNS, **counted, **numbers})
+    return pd.DataFrame(rows)
+
+
+def effects_of_results(results: pd.DataFrame, config: AugmentationConfig) -> pd.DataFrame:
+    """The same from the rows of ``results.csv``, by the corrected resampled t-test."""
+    reference, rows = reference_of(config), []
+    if reference is None:
+        return pd.DataFrame()
+    for place in places_of(results):
+        here = at(results, place)
+        here = here.assign(method=[str(Arm(method, mode)) for method, mode in zip(here["method"], here["mode"], strict=True)])
+        if str(reference) not in set(here["method"]):
+            continue
+        ratio = _overlap(results, place, config)
+        for score in SCORES:
+            differences = paired_differences(here, score, str(reference))
+            for arm in (arm for arm in arms_of(config.grid) if str(arm) in differences):
+                values = differences[str(arm)].to_numpy(dtype=float)
+                found = values[~np.isnan(values)]
+                why = _why_not(found, ratio)
+                se = math.nan if why or ratio is None else float(found.std(ddof=1)) * math.sqrt(1 / len(found) + ratio)
+                counted = {"n": len(found), "unpaired": len(values) - len(found)}
+                numbers = {"difference": float(found.mean()) if len(found) else math.nan, "se": se, "df": float(len(found) - 1), "why": why}
+                rows.append({**place, **_named(arm, reference), "score": score, "test": RUNS, **counted, **numbers})
+    return pd.DataFrame(rows)
+
+
+def judged(effects: pd.DataFrame, config: AugmentationConfig) -> pd.DataFrame:
+    """With the interval ``low`` to ``high``, ``p``, ``p_holm``, the difference ``seen`` with 80 % power, ``primary``, and a ``verdict``.
+
+    The primary comparison is corrected for the sizes and networks that it is made at; the secondary ones, place by place and score by score,
+    for one another.
+    """
+    if effects.empty:
+        return effects
+    found = effects.assign(primary=_is_primary(effects, config))
+    reach = found["se"] * stats.t.isf(LEVEL / 2, found["df"])
+    found["low"], found["high"] = (found["difference"] - reach).clip(-1, 1), (found["difference"] + reach).clip(-1, 1)
+    found["p"] = 2 * stats.t.sf((found["difference"] / found["se"]).abs(), found["df"])
+    found["p_holm"] = found["p"]
+    families = [found.index[found["primary"]], *(rows.index for _, rows in _secondary(found))]
+    for family in families:
+        found.loc[family, "p_holm"] = holm(found.loc[family, "p"])
+    tested = found["se"].notna()
+    found["seen"] = math.nan
+    found.loc[tested, "seen"] = [
+        detectable_difference(se, df, level=LEVEL, power=POWER)
+        for se, df in found.loc[tested, ["se", "df"]].itertuples(index=False, name=None)
+    ]
+    return found.assign(verdict=[_verdict(row) for row in found.to_dict("records")])
+
+
+def headlines(found: pd.DataFrame, config: AugmentationConfig) -> list[str]:
+    """What ``judged`` says of the comparison that was named before the study began, a sentence a size and network."""
+    if config.primary is None or found.empty:
+        return []
+    told = []
+    for row in _preferred(found[found["primary"]]).to_dict("records"):
+        where = [
+            f"{row[name]} of the smallest class" if name == "size" and row[name] != ALL else str(row[name]) for name in AXES if name in row
+        ]
+        told.append(f"{', '.join([*where, str(config.primary.arm)])}: {row['verdict']}.")
+    return told
+
+
+def told_effects(found: pd.DataFrame) -> pd.DataFrame:
+    """A place's rows of ``judged`` for people: one row an arm."""
+    rows = []
+    names = ["method", "mode"]
+    for (method, mode), of_arm in found.groupby(names, sort=False) if len(found) else ():
+        primary = of_arm["primary"].any()
+        cells = {"method": str(Arm(method, mode)) + (" (primary)" if primary else "")}
+        for score in SCORES:
+            of_score = of_arm[of_arm["score"] == score]
+            if of_score.empty:
+                continue
+            row = _preferred(of_score).iloc[0]
+            interval = "" if math.isnan(row["low"]) else f" [{points(row['low'])}, {points(row['high'])}]"
+            cells[f"Δ {title(score)}"] = f"{points(row['difference'])}{interval}"
+            cells["p" if score == PRIMARY_SCORE else f"p, {title(score)}"] = _p(row["p_holm"])
+            if score == PRIMARY_SCORE:
+                cells["seen from"] = "–" if math.isnan(row["seen"]) else f"{100 * row['seen']:.1f}"
+                by_runs = of_score[of_score["test"] == RUNS]
+                cells["p, by runs alone"] = _p(by_runs["p"].iloc[0]) if len(by_runs) else "–"
+                cells["verdict"] = _claim(row)
+        rows.append(cells)
+    return pd.DataFrame(rows)
+
+
+def _preferred(rows: pd.DataFrame) -> pd.DataFrame:
+    """By people and runs, where that is there."""
+    better = rows[rows["test"] == PEOPLE_AND_RUNS]
+    return better if len(better) else rows
+
+
+def _p(value: float) -> str:
+    return "–" if math.isnan(value) else "< 0.001" if value < 0.001 else f"{value:.3f}"
+
+
+def _claim(row: pd.Series) -> str:
+    if row["why"]:
+        return f"none: {row['why']}"
+    return "no difference seen" if row["p_holm"] > LEVEL else "helps" if row["difference"] > 0 else "hurts"
+
+
+def read_effects(folder: Path, config: AugmentationConfig) -> pd.DataFrame:
+    """``effects.csv`` of a published study, or what its ``results.csv`` says of it; a ``DataError`` if it is damaged."""
+    path = folder / EFFECTS
+    if not path.is_file():
+        return effects_of_results(read_tidy_results(folder, config), config)
+    columns = [*(name for name in AXES if name in cells_of(config.grid)[0]), "test_set", "method", "mode", "against", "against_mode"]
+    try:
+        found = pd.read_csv(path, dtype=dict.fromkeys([*columns, "score", "test", "why"], str), keep_default_na=False, na_values=[""])
+        found["why"] = found["why"].fillna("")
+        wrong = [name for name in NUMBERS if not is_numeric_dtype(found[name])]
+        wrong += [name for name in (*columns, "score", "test") if found[name].isna().any()]
+    except (OSError, ValueError, KeyError) as error:
+        raise DataError(f"{path} cannot be read ({error}); restore it.") from error
+    if wrong:
+        raise DataError(f"{path} is damaged in its columns {', '.join(wrong)}; restore it.")
+    return found
+
+
+def _is_primary(effects: pd.DataFrame, config: AugmentationConfig) -> pd.Series:
+    if config.primary is None:
+        return pd.Series(data=False, index=effects.index)
+    of_arm = (effects["method"] == config.primary.arm.method) & (effects["mode"] == config.primary.arm.mode)
+    return of_arm & (effects["score"] == PRIMARY_SCORE) & (effects["test_set"] == _main_test(effects))
+
+
+def _main_test(table: pd.DataFrame) -> str:
+    """The test set of the verdicts that count: everybody of the cohort's own test sides, where there are some."""
+    names = list(table["test_set"])
+    return TEST if TEST in names else names[0]
+
+
+def _secondary(found: pd.DataFrame) -> Any:
+    columns = [*(name for name in AXES if name in found), "test_set", "score"]
+    return found[~found["primary"]].groupby(columns, sort=False)
+
+
+def _verdict(row: dict[str, Any]) -> str:
+    if row["why"]:
+        return f"no verdict: {row['why']}"
+    return sentence(
+        row["difference"],
+        (row["low"], row["high"]),
+        p=row["p_holm"],
+        corrected=row["p_holm"] != row["p"],
+        detectable=row["seen"],
+        score=row["score"],
+        against=str(Arm(row["against"], row["against_mode"])),
+        n=f"{row['n']} runs",
+        level=LEVEL,
+        power=POWER,
+    )
+
+
+def _named(arm: Arm, reference: Arm) -> dict[str, str]:
+    return {**vars(arm), "against": reference.method, "against_mode": reference.mode}
+
+
+def _overlap(results: pd.DataFrame, place: Place, config: AugmentationConfig) -> float | None:
+    """n_test / n_train, by which the runs' splits overlap: for a stratum too it is that of the whole test side.
+
+    ``None`` where runs do not draw who is tested.
+    """
+    if config.protocols.protocol == "paper" or place["test_set"].startswith(EXTERNAL):
+        return None
+    sides = at(results, {**place, "test_set": TEST})
+    return float((sides["n_test"] / sides["n_fitted_on"]).mean())
+
+
+def _why_not(differences: np.ndarray, ratio: float | None) -> str:
+    if ratio is None:
+        return "the runs do not draw who is tested"
+    if len(differences) < LEAST_RUNS:
+        return f"it takes {LEAST_RUNS} runs, and there {'is 1' if len(differences) == 1 else f'are {len(differences)}'}"
+    return "all runs differ alike, which tells no spread" if np.ptp(differences) < 1e-9 else ""
+
+
+def arms_in_order(config: AugmentationConfig, table: pd.DataFrame) -> Sequence[Arm]:
+    """The arms that a table has, in the order of the grid; those of an earlier start come last."""
+    found = dict.fromkeys(Arm(method, mode) for method, mode in zip(table["method"], table["mode"], strict=True))
+    planned = [arm for arm in arms_of(config.grid) if arm in found]
+    return [*planned, *(arm for arm in found if arm not in planned)]
