@@ -7,15 +7,18 @@ several methods. Where every run has the same split (the paper's protocol), the 
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
-from scipy import stats
+from scipy import optimize, stats
+
+from .wording import points, sentence, title
 
 # Below this, differences of scores in [0, 1] are equal: rounding alone tells them apart.
-_SAME = 1e-9
+SAME = 1e-9
+LEAST_RUNS = 5  # that a verdict takes
 
 
 @dataclass(frozen=True)
@@ -58,8 +61,8 @@ def corrected_t_test(values: ArrayLike, ratio: float | None, *, level: float = 0
     Returns
     -------
     MeanTest
-        Without interval and test if ``ratio`` is ``None``, if there are fewer than 2 runs, or if all values are the same and not 0, which
-        tells nothing of the spread. Values that are all 0 give the interval [0, 0] and p = 1.
+        Without interval and test if ``ratio`` is ``None``, if there are fewer than 2 runs, or if all values are the same, which tells
+        nothing of the spread.
     """
     values = np.asarray(values, dtype=float)
     values = values[~np.isnan(values)]
@@ -68,12 +71,39 @@ def corrected_t_test(values: ArrayLike, ratio: float | None, *, level: float = 0
     sd = float(values.std(ddof=1)) if n > 1 else nan
     if ratio is None or n < 2:
         return MeanTest(n, mean, sd, nan, nan, nan, nan)
-    if np.ptp(values) < _SAME:
-        return MeanTest(n, mean, 0.0, 0.0, 0.0, 0.0, 1.0) if abs(mean) < _SAME else MeanTest(n, mean, 0.0, nan, nan, nan, nan)
-    error = sd * math.sqrt(1 / n + ratio)
+    if np.ptp(values) < SAME:
+        return MeanTest(n, mean, 0.0, nan, nan, nan, nan)
+    error = corrected_error(sd, n, ratio)
     t = mean / error
     reach = float(stats.t.isf(level / 2, n - 1)) * error
     return MeanTest(n, mean, sd, mean - reach, mean + reach, t, float(2 * stats.t.sf(abs(t), n - 1)))
+
+
+def corrected_error(sd: float, n: int, ratio: float) -> float:
+    """Standard error of a mean over n runs whose splits overlap, from the standard deviation over runs."""
+    return sd * math.sqrt(1 / n + ratio)
+
+
+def detectable_difference(se: float, df: float, *, level: float = 0.05, power: float = 0.8) -> float:
+    """The true difference that a two-sided t-test claims, in its direction, with a given probability.
+
+    Parameters
+    ----------
+    se, df : float
+        Standard error of the estimated difference, and its degrees of freedom.
+    level, power : float
+
+    Returns
+    -------
+    float
+        By the noncentral t distribution.
+    """
+    critical = float(stats.t.isf(level / 2, df))
+
+    def missing(noncentrality: float) -> float:
+        return float(stats.nct.sf(critical, df, noncentrality)) - power
+
+    return se * float(optimize.root_scalar(missing, bracket=(0, 3 * (critical + stats.t.ppf(power, df)) + 1)).root)
 
 
 def holm(p: ArrayLike) -> NDArray[np.float64]:
@@ -151,36 +181,58 @@ def compare(table: pd.DataFrame, metric: str, *, reference: str, ratio: float | 
     DataFrame
         One row a method: ``method``, ``n`` (paired runs), ``unpaired`` (runs that lack a score of either), ``difference``, ``sd``, ``low``,
         ``high`` (of this method by itself, corrected for overlapping splits), ``p`` (so corrected), ``p_holm`` (and for the number of
-        methods), ``verdict``.
+        methods), ``detectable`` (what is seen with 80 % power after that correction), ``verdict``.
+        No interval, p or verdict from fewer than 5 runs, or where all runs differ alike.
     """
     differences = paired_differences(table, metric, reference)
-    tests = [corrected_t_test(differences[method], ratio, level=level) for method in differences]
+    tests = [_tested(differences[method], ratio, level) for method in differences]
     rows = []
     for method, test, p_holm in zip(differences, tests, holm([test.p for test in tests]), strict=True):
         unpaired = len(differences) - test.n
-        verdict = _verdict(test, float(p_holm), metric.replace("_", " "), reference, unpaired, ratio, level)
+        # At Holm's first step.
+        detectable = (
+            math.nan
+            if ratio is None or math.isnan(test.p)
+            else detectable_difference(corrected_error(test.sd, test.n, ratio), test.n - 1, level=level / len(tests))
+        )
+        verdict = _verdict(test, float(p_holm), metric, reference, unpaired, ratio, detectable, level)
         numbers = {"difference": test.mean, "sd": test.sd, "low": test.low, "high": test.high, "p": test.p, "p_holm": p_holm}
-        rows.append({"method": method, "n": test.n, "unpaired": unpaired, **numbers, "verdict": verdict})
-    return pd.DataFrame(rows, columns=["method", "n", "unpaired", "difference", "sd", "low", "high", "p", "p_holm", "verdict"])
+        rows.append({"method": method, "n": test.n, "unpaired": unpaired, **numbers, "detectable": detectable, "verdict": verdict})
+    columns = ["method", "n", "unpaired", "difference", "sd", "low", "high", "p", "p_holm", "detectable", "verdict"]
+    return pd.DataFrame(rows, columns=columns)
 
 
-def _verdict(test: MeanTest, p_holm: float, metric: str, reference: str, unpaired: int, ratio: float | None, level: float) -> str:
+def _tested(differences: ArrayLike, ratio: float | None, level: float) -> MeanTest:
+    """Without interval and test of too few runs; an interval within [-1, 1], as differences of scores in [0, 1] are."""
+    test = corrected_t_test(differences, ratio, level=level)
+    if test.n < LEAST_RUNS:
+        return replace(test, low=math.nan, high=math.nan, t=math.nan, p=math.nan)
+    return replace(test, low=float(np.maximum(test.low, -1)), high=float(np.minimum(test.high, 1)))
+
+
+def _verdict(
+    test: MeanTest, p_holm: float, score: str, reference: str, unpaired: int, ratio: float | None, detectable: float, level: float
+) -> str:
     runs = f"{test.n} run{'s' if test.n != 1 else ''}" + (f", {unpaired} more without a pair" if unpaired else "")
     if not test.n:
         return f"no verdict: no run has a score of it and of `{reference}`"
+    difference = f"{points(test.mean)}{f' ± {100 * test.sd:.1f}' if test.n > 1 else ''} points {title(score)} over `{reference}` ({runs})"
     if ratio is None:
-        spread = f" ± {100 * test.sd:.1f}" if test.n > 1 else ""
-        return f"no verdict: {_points(test.mean)}{spread} points {metric} over `{reference}` ({runs})"
-    if test.n < 2:
-        return f"no verdict: it takes two runs with a score of it and of `{reference}`, and there is one"
+        return f"no verdict: {difference}"
+    if test.n < LEAST_RUNS:
+        return f"no verdict: {difference}; it takes {LEAST_RUNS} runs with a score of both"
     if math.isnan(test.p):
-        return f"no verdict: {_points(test.mean)} points {metric} over `{reference}` in each of {runs}, which tells nothing of the spread"
-    p = "< 0.001" if p_holm < 0.001 else f"= {p_holm:.3f}"
-    numbers = f"{_points(test.mean)} points [{_points(test.low)}, {_points(test.high)}] {metric} over `{reference}`"
-    claim = "no evidence that it helps or hurts" if p_holm > level else "helps" if test.mean > 0 else "hurts"
-    return f"{claim}: {numbers}, corrected p {p} ({runs})"
-
-
-def _points(score: float) -> str:
-    points = round(100 * score, 1) + 0.0  # no minus before a zero
-    return f"{points:+.1f}".replace("-", "−")
+        alike = "both score the same in every run" if abs(test.mean) < SAME else "all runs differ alike, which tells no spread"
+        return f"no verdict: {difference}; {alike}"
+    return sentence(
+        test.mean,
+        (test.low, test.high),
+        p=p_holm,
+        corrected=True,
+        detectable=detectable,
+        score=score,
+        against=reference,
+        n=runs,
+        level=level,
+        power=0.8,
+    )

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from tinycohort.experiments.engine.statistics import compare, corrected_t_test, holm, paired_differences
+from tinycohort.experiments.engine.statistics import compare, corrected_t_test, detectable_difference, holm, paired_differences
 
 RATIO = 0.25  # 20 % test, 80 % training
 RUNS = 20
@@ -101,25 +101,31 @@ def test_the_sentences():
             "idle": base + 10 * noise + 0.001,
             "same": base,
             "constant": base + 0.02,
+            "four": (base + 0.05 + noise)[:4],
             "once": [0.8],
             "never": [math.nan],
         }
     )
     rows = compare(table, "balanced_accuracy", reference="original", ratio=RATIO).set_index("method")
     verdicts = rows["verdict"]
-    assert verdicts["good"] == "helps: +5.0 points [+4.7, +5.3] balanced accuracy over `original`, corrected p < 0.001 (6 runs)"
-    assert verdicts["bad"] == "hurts: −5.0 points [−5.3, −4.7] balanced accuracy over `original`, corrected p < 0.001 (6 runs)"
-    assert verdicts["idle"].startswith("no evidence that it helps or hurts: +0.1 points [")
-    assert verdicts["same"].startswith("no evidence that it helps or hurts: +0.0 points [+0.0, +0.0]")
-    assert (rows.loc["same", "p"], rows.loc["same", "p_holm"]) == (1, 1)
+    seen = "; a difference of 0.6 points is seen with 80 % power"
+    assert verdicts["good"] == f"helps: +5.0 points [+4.7, +5.3] balanced accuracy over `original`, corrected p < 0.001 (6 runs){seen}"
+    assert verdicts["bad"] == f"hurts: −5.0 points [−5.3, −4.7] balanced accuracy over `original`, corrected p < 0.001 (6 runs){seen}"
+    assert verdicts["idle"].startswith("no difference seen: +0.1 points [")
+    assert verdicts["idle"].endswith("; a difference of 5.7 points would have been seen with 80 % power")
     # A difference that never varies may be chance in scores that have few values: no test, and no p of 0.
-    assert verdicts["constant"].startswith("no verdict: +2.0 points balanced accuracy over `original` in each of 6 runs")
-    assert verdicts["once"].endswith("and there is one")
+    ending = "points balanced accuracy over `original` (6 runs); "
+    assert verdicts["constant"] == f"no verdict: +2.0 ± 0.0 {ending}all runs differ alike, which tells no spread"
+    assert verdicts["same"] == f"no verdict: +0.0 ± 0.0 {ending}both score the same in every run"
+    # Four runs that agree to the last digit are no more than four runs.
+    four = "no verdict: +5.0 ± 0.2 points balanced accuracy over `original` (4 runs, 2 more without a pair); "
+    assert verdicts["four"] == four + "it takes 5 runs with a score of both"
+    assert verdicts["once"].endswith("over `original` (1 run, 5 more without a pair); it takes 5 runs with a score of both")
     assert verdicts["never"] == "no verdict: no run has a score of it and of `original`"
-    assert rows.loc[["constant", "once", "never"], ["low", "high", "p", "p_holm"]].isna().all(axis=None)
-    # Seven methods are compared, also where one could not be tested.
-    assert rows.loc["bad", "p_holm"] <= 7 * rows["p"].min() + 1e-12
-    assert min(rows.loc[["good", "bad"], "p_holm"]) == pytest.approx(7 * rows["p"].min())
+    assert rows.loc[["constant", "same", "four", "once", "never"], ["low", "high", "p", "p_holm", "detectable"]].isna().all(axis=None)
+    # Eight methods are compared, also where some could not be tested.
+    assert rows.loc["bad", "p_holm"] <= 8 * rows["p"].min() + 1e-12
+    assert min(rows.loc[["good", "bad"], "p_holm"]) == pytest.approx(8 * rows["p"].min())
 
 
 def test_one_split_gets_no_verdict():
@@ -133,10 +139,10 @@ def test_one_split_gets_no_verdict():
 
 
 def test_a_difference_that_rounds_to_nothing_has_no_minus():
-    table = tidy({"original": [0.7, 0.71, 0.7], "vae": [0.7, 0.7098, 0.6999]})
+    table = tidy({"original": [0.7, 0.71, 0.7, 0.7, 0.7], "vae": [0.7, 0.7098, 0.6999, 0.7, 0.7]})
     (row,) = compare(table, "balanced_accuracy", reference="original", ratio=RATIO).to_dict("records")
     assert row["difference"] < 0
-    assert row["verdict"].startswith("no evidence that it helps or hurts: +0.0 points [")
+    assert row["verdict"].startswith("no difference seen: +0.0 points [")
 
 
 def test_what_cannot_be_compared():
@@ -209,3 +215,22 @@ def test_a_real_effect_is_found():
     # With classes 2.5 standard deviations apart instead of 1, balanced accuracy is 89 % instead of 69 %. The standard error over the 200
     # participants is 4 points, so nearly every study shows it.
     assert claims((RATIO,), n_methods=1, trials=50, effect=1.5, people=200, claim=("helps",))[0] >= 45
+
+
+def test_no_interval_reaches_beyond_what_scores_can_differ_by():
+    table = tidy({"original": [0.0, 1, 0, 1, 0], "vae": [1.0, 0, 1, 0, 1]})
+    (row,) = compare(table, "balanced_accuracy", reference="original", ratio=3.0).to_dict("records")
+    assert (row["low"], row["high"]) == (-1, 1)
+    assert row["verdict"].endswith("no difference would be seen with 80 % power: the study is too small")
+
+
+def test_the_detectable_difference_is_detected_with_that_power():
+    generator = np.random.default_rng(0)
+    df, se, level, trials = 7, 0.02, 0.01, 20_000
+    effect = detectable_difference(se, df, level=level, power=0.8)
+    estimates = effect + se * generator.normal(size=trials)
+    errors = se * np.sqrt(generator.chisquare(df, trials) / df)
+    claimed = np.mean(estimates / errors > stats.t.isf(level / 2, df))
+    assert claimed == pytest.approx(0.8, abs=4 * math.sqrt(0.16 / trials))
+    # With many degrees of freedom it is the textbook's (1.96 + 0.84) standard errors.
+    assert detectable_difference(1, 1e5) == pytest.approx(2.802, abs=1e-3)
