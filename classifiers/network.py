@@ -10,7 +10,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from ..datasets.common.errors import UsageError
+from ..datasets.common.errors import TinycohortError, UsageError
 
 CHANNELS = (8, 16, 32, 64)  # Table 5
 STRIDES = (1, 1, 2, 2)  # Table 5
@@ -138,7 +138,7 @@ def build_network(builder: NetworkBuilder, shape: tuple[int, ...], n_classes: in
     Parameters
     ----------
     builder : callable
-        ``CNN``, or what ``load_network`` found.
+        What ``networks.network_of`` found.
     shape : tuple of int
         ``(X, Y)`` or ``(X, Y, Z)``.
     n_classes : int
@@ -152,6 +152,8 @@ def build_network(builder: NetworkBuilder, shape: tuple[int, ...], n_classes: in
     name = getattr(builder, "__name__", repr(builder))
     try:
         network = builder(tuple(shape), n_classes)
+    except TinycohortError:
+        raise
     except Exception as error:
         raise UsageError(f"The network: {name}({tuple(shape)}, {n_classes}) fails ({type(error).__name__}: {error}).") from error
     if not isinstance(network, nn.Module):

@@ -125,7 +125,7 @@ def train_classifier(
         Changes every batch of training images (``augmentation.classical``), and may change its labels, by a generator whose seed differs
         from step to step.
     network : callable
-        What builds the network (``network.load_network`` finds a user's own).
+        What builds the network (``networks.network_of`` finds it by name, ``weights.begun_with`` lets it begin with weights of a file).
     on_record : callable
         Called with each new row of the history.
 

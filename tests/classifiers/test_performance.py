@@ -4,9 +4,9 @@ import math
 
 import numpy as np
 import pytest
-from sklearn.metrics import balanced_accuracy_score, classification_report, roc_auc_score
+from sklearn.metrics import balanced_accuracy_score, brier_score_loss, classification_report, f1_score, roc_auc_score
 
-from tinycohort.classifiers.performance import scores
+from tinycohort.classifiers.performance import choose_threshold, scores
 
 # Two classes, by hand: of 3 AD two are found, of 5 CN four.
 LABELS = np.array([0, 0, 0, 1, 1, 1, 1, 1])
@@ -31,6 +31,7 @@ def test_two_classes_are_what_a_hand_computes():
             "balanced_accuracy": (2 / 3 + 4 / 5) / 2,
             "accuracy": 6 / 8,
             "roc_auc": 13 / 15,
+            "brier": (0.1**2 + 0.2**2 + 0.7**2 + 0.7**2 + 0.4**2 + 0.2**2 + 0.1**2 + 0.05**2) / 8,
             "precision_AD": 2 / 3,
             "recall_AD": 2 / 3,
             "f1_AD": 2 / 3,
@@ -97,6 +98,72 @@ def test_a_class_that_is_there_and_never_predicted_scores_nothing():
 
 def test_the_columns_depend_on_the_classes_alone():
     assert list(scores(PROBABILITIES, LABELS, CLASSES)) == list(scores(PROBABILITIES[:1], LABELS[:1], CLASSES))
+
+
+@pytest.mark.parametrize("n_classes", [2, 5])
+def test_the_brier_score_goes_from_sure_and_right_to_sure_and_wrong(n_classes):
+    labels = np.arange(10) % n_classes
+    classes = [str(place) for place in range(n_classes)]
+    right = np.eye(n_classes)[labels]
+    assert scores(right, labels, classes)["brier"] == 0
+    assert scores(np.roll(right, 1, axis=1), labels, classes)["brier"] == 1
+    assert scores(np.full((10, n_classes), 1 / n_classes), labels, classes)["brier"] == pytest.approx((1 - 1 / n_classes) / 2)
+
+
+def test_the_brier_score_of_two_classes_is_scikit_learns():
+    probabilities, labels = made(2)
+    assert scores(probabilities, labels, CLASSES)["brier"] == pytest.approx(brier_score_loss(labels, probabilities[:, 1]))
+
+
+# Thresholds
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_no_threshold_is_better_balanced_than_the_one_that_is_chosen(seed):
+    generator = np.random.default_rng(seed)
+    labels = generator.permutation(np.arange(30) < 8).astype(int)
+    second = np.round(generator.beta(1 + labels, 4), 2)  # far from balanced at 0.5, with ties
+    probabilities = np.stack([1 - second, second], axis=1)
+    threshold = choose_threshold(probabilities, labels)
+    assert threshold is not None
+    reached = {place: balanced_accuracy_score(labels, second >= place) for place in [threshold, *np.linspace(0, 1.01, 500)]}
+    assert reached[threshold] == pytest.approx(max(reached.values()))
+    found = scores(probabilities, labels, CLASSES, threshold=threshold)
+    assert found["balanced_accuracy_tuned"] == pytest.approx(reached[threshold])
+    f1 = f1_score(labels, second >= threshold, average=None)
+    assert [found["f1_AD_tuned"], found["f1_CN_tuned"]] == pytest.approx(list(f1))
+    assert {name: value for name, value in found.items() if "tuned" not in name} == scores(probabilities, labels, CLASSES)
+
+
+@pytest.mark.parametrize(
+    ("second", "labels", "expected"),
+    [
+        ([0.1, 0.2, 0.6, 0.9], [0, 0, 1, 1], 0.4),  # midway between those that it tells apart
+        ([0.1, 0.2, 0.3, 0.4, 0.5], [0, 1, 0, 1, 1], 0.35),  # alone the best: two of three and all of two
+        ([0.1, 0.2, 0.3, 0.4, 0.5, 0.6], [0, 1, 0, 1, 0, 1], 0.35),  # after 0.1, 0.3 or 0.5 alike: the middle one
+    ],
+)
+def test_the_threshold_is_in_the_middle(second, labels, expected):
+    probabilities = np.stack([1 - np.array(second), second], axis=1)
+    assert choose_threshold(probabilities, labels) == pytest.approx(expected)
+
+
+def test_a_threshold_of_a_half_changes_nothing():
+    found = scores(PROBABILITIES, LABELS, CLASSES, threshold=0.5)
+    assert found["balanced_accuracy_tuned"] == found["balanced_accuracy"]
+    assert (found["f1_AD_tuned"], found["f1_CN_tuned"]) == (found["f1_AD"], found["f1_CN"])
+
+
+def test_where_there_is_no_choice_there_is_no_threshold():
+    assert choose_threshold(*made(3)) is None
+    assert choose_threshold(PROBABILITIES[:3], LABELS[:3]) is None
+    probabilities, labels = made(3)
+    with pytest.raises(ValueError, match="two classes"):
+        scores(probabilities, labels, ("a", "b", "c"), threshold=0.5)
+    alone = scores(PROBABILITIES[:3], LABELS[:3], CLASSES, threshold=0.4)
+    assert math.isnan(alone["balanced_accuracy_tuned"])
+    assert math.isnan(alone["f1_CN_tuned"])
+    assert alone["f1_AD_tuned"] == pytest.approx(4 / 5)
 
 
 @pytest.mark.parametrize(
