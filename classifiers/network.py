@@ -171,12 +171,3 @@ def build_network(builder: NetworkBuilder, shape: tuple[int, ...], n_classes: in
             f"The network: of 2 images and {n_classes} classes what {name} returns gives {got}; it must give logits (2, {n_classes})."
         )
     return network.train()
-
-
-DEFAULT_NETWORK = "cnn"
-NETWORKS: dict[str, NetworkBuilder] = {DEFAULT_NETWORK: CNN}
-
-
-def network_of(text: str) -> NetworkBuilder:
-    """The builder of that name, or a user's own; as ``load_network``."""
-    return NETWORKS[text] if text in NETWORKS else load_network(text)

@@ -10,12 +10,8 @@ from ..datasets.common.errors import UsageError
 from .network import CNN, NetworkBuilder, load_network
 
 SMALLEST = 32  # voxels a side: a DenseNet halves five times
-PLANES = (
-    16,
-    32,
-    64,
-    128,
-)  # a quarter of ResNet-10's: tens of people are too few for its 5 million weights, and its steps take 10 times as long
+# A quarter of ResNet-10's: tens of people are too few for its 5 million weights, and its steps take 10 times as long.
+PLANES = (16, 32, 64, 128)
 
 
 def resnet(shape: tuple[int, ...], n_classes: int) -> nn.Module:
@@ -50,7 +46,8 @@ class PaddedDenseNet(nn.Module):
         return self.network(F.pad(x, self.margin))
 
 
-NETWORKS: Mapping[str, NetworkBuilder] = MappingProxyType({"cnn": CNN, "resnet": resnet, "densenet121": PaddedDenseNet})
+DEFAULT_NETWORK = "cnn"
+NETWORKS: Mapping[str, NetworkBuilder] = MappingProxyType({DEFAULT_NETWORK: CNN, "resnet": resnet, "densenet121": PaddedDenseNet})
 
 
 def network_of(text: str) -> NetworkBuilder:

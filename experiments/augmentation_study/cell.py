@@ -17,8 +17,8 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from ...classifiers.network import DEFAULT_NETWORK, network_of
-from ...classifiers.performance import scores
+from ...classifiers.networks import DEFAULT_NETWORK, network_of
+from ...classifiers.performance import choose_threshold, scores
 from ...classifiers.training import ClassifierSettings, TrainedClassifier, predict_probabilities, train_classifier
 from ...datasets.cohort import Cohort
 from ...datasets.splits import Split
@@ -53,19 +53,22 @@ def run_cell(key: Mapping[str, Any], seed: int, folder: Path, *, device: Device 
     number, size = key["run"] if config.protocols.protocol == "resampled" else 0, key.get("size")
     data, split, drawn = _shared(context, number, size)
     run = Run(context, data, split, number, key["mode"], seed, size, drawn)
-    tests = data.tests(run.split)
+    tests, validation = data.tests(run.split), data.side(run.split, "validation")
     training = method_of(key["method"]).training(run)
     if isinstance(training, TrainingSet):
-        trained = _train(training, run, key.get("network", DEFAULT_NETWORK))
+        trained = _train(training, validation, run, key.get("network", DEFAULT_NETWORK))
         probabilities = {name: predict_probabilities(trained.network, part.images).numpy() for name, part in tests.items()}
+        selecting = predict_probabilities(trained.network, validation.images).numpy()
         labels, history = training.labels, trained.history.to_dict("records")
         notes = {**training.notes, "n_train": _counts(labels, data.classes), "best_epoch": trained.best_epoch}
     else:
         probabilities = {name: training.predict(part.table) for name, part in tests.items()}
+        selecting = training.predict(validation.table)
         history, notes = [], {"n_train": _counts(run.train.labels, data.classes)}
-    found = _scored(tests, probabilities, data.classes, config.protocols.stratum)
-    for side in ("train", "validation"):
-        found["people"][side] = _people(data.side(split, side).table, data.classes)
+    threshold = choose_threshold(selecting, validation.labels.numpy())
+    found = _scored(tests, probabilities, data.classes, config.protocols.stratum, threshold)
+    for side, part in (("train", run.train), ("validation", validation)):
+        found["people"][side] = _people(part.table, data.classes)
     found["predictions"] = keep_predictions(folder, key, tests, probabilities, data.classes)
     rounded = [{str(name): round(value, 5) for name, value in record.items()} for record in history]
     return found | {"n_fitted_on": len(run.train.table), "notes": notes, "history": rounded}
@@ -86,8 +89,8 @@ def split_of_run(cohort: Cohort, config: AugmentationConfig, run: int, size: str
     return split_of(cohort, config.protocols, seed_of(config.seed, {"run": run, "of": "split"}), given, size)
 
 
-def _train(training: TrainingSet, run: Run, network: str) -> TrainedClassifier:
-    config, validation = run.context.config, run.data.side(run.split, "validation")
+def _train(training: TrainingSet, validation: Part, run: Run, network: str) -> TrainedClassifier:
+    config = run.context.config
     settings = lengthened(config.classifier, len(training.images), config.protocols.least_steps)
     return train_classifier(
         training.images,
@@ -102,7 +105,13 @@ def _train(training: TrainingSet, run: Run, network: str) -> TrainedClassifier:
     )
 
 
-def _scored(tests: Mapping[str, Part], probabilities: Mapping[str, np.ndarray], classes: Sequence[str], condition: str) -> dict[str, Any]:
+def _scored(
+    tests: Mapping[str, Part],
+    probabilities: Mapping[str, np.ndarray],
+    classes: Sequence[str],
+    condition: str,
+    threshold: float | None,
+) -> dict[str, Any]:
     """Scores on every test set, and on its stratum where there is a condition, with how many are tested."""
     found: dict[str, Any] = {"scores": {}, "n_test": {}, "people": {}}
     for name, part in tests.items():
@@ -110,7 +119,8 @@ def _scored(tests: Mapping[str, Part], probabilities: Mapping[str, np.ndarray], 
         if condition:
             kept[f"{name}, {condition}"] = stratum(part.table, condition)
         for title, rows in kept.items():
-            found["scores"][title] = scores(probabilities[name][rows], part.labels.numpy()[rows], classes) if rows.any() else {}
+            said, truth = probabilities[name][rows], part.labels.numpy()[rows]
+            found["scores"][title] = scores(said, truth, classes, threshold=threshold) if rows.any() else {}
             found["n_test"][title] = int(rows.sum())
             found["people"][title] = _people(part.table[rows], classes)
     return found

@@ -8,7 +8,7 @@ from ...augment import console
 from ...augment.fitting.model_folders import load_models
 from ...augment.fitting.settings import FitSettings
 from ...classifiers.covariates import CATEGORICAL, NUMERIC
-from ...classifiers.network import NETWORKS, network_of
+from ...classifiers.networks import NETWORKS, network_of
 from ...classifiers.training import ClassifierSettings
 from ...datasets.cohort import Cohort
 from ...datasets.common.errors import DataError, UsageError

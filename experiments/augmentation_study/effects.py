@@ -102,8 +102,8 @@ def effects_of_results(results: pd.DataFrame, config: AugmentationConfig) -> pd.
 def judged(effects: pd.DataFrame, config: AugmentationConfig) -> pd.DataFrame:
     """With the interval ``low`` to ``high``, ``p``, ``p_holm``, the difference ``seen`` with 80 % power, ``primary``, and a ``verdict``.
 
-    The primary comparison is corrected for the sizes and networks that it is made at; the secondary ones, place by place and score by score,
-    for one another.
+    The primary comparison is corrected for the sizes and networks that it is made at; the secondary ones, place by place and score by
+    score, for one another.
     """
     if effects.empty:
         return effects
@@ -130,11 +130,13 @@ def headlines(found: pd.DataFrame, config: AugmentationConfig) -> list[str]:
         return []
     told = []
     for row in _preferred(found[found["primary"]]).to_dict("records"):
-        where = [
-            f"{row[name]} of the smallest class" if name == "size" and row[name] != ALL else str(row[name]) for name in AXES if name in row
-        ]
+        where = [_axis(name, str(row[name])) for name in AXES if name in row]
         told.append(f"{', '.join([*where, str(config.primary.arm)])}: {row['verdict']}.")
     return told
+
+
+def _axis(name: str, value: str) -> str:
+    return f"{value} of the smallest class" if name == "size" and value != ALL else value
 
 
 def told_effects(found: pd.DataFrame) -> pd.DataFrame:
@@ -177,11 +179,11 @@ def _claim(row: pd.Series) -> str:
     return "no difference seen" if row["p_holm"] > LEVEL else "helps" if row["difference"] > 0 else "hurts"
 
 
-def read_effects(folder: Path, config: AugmentationConfig) -> pd.DataFrame:
+def read_effects(folder: Path, results: pd.DataFrame, config: AugmentationConfig) -> pd.DataFrame:
     """``effects.csv`` of a published study, or what its ``results.csv`` says of it; a ``DataError`` if it is damaged."""
     path = folder / EFFECTS
     if not path.is_file():
-        return effects_of_results(read_tidy_results(folder, config), config)
+        return effects_of_results(results, config)
     columns = [*(name for name in AXES if name in cells_of(config.grid)[0]), "test_set", "method", "mode", "against", "against_mode"]
     try:
         found = pd.read_csv(path, dtype=dict.fromkeys([*columns, "score", "test", "why"], str), keep_default_na=False, na_values=[""])

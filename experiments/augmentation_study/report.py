@@ -1,5 +1,5 @@
-"""A study's results for people: ``results.csv``, ``effects.csv``, ``predictions.csv``, ``table.md`` in the layout of the paper's Table 2, and
-``report.html`` in one file."""
+"""A study's results for people: ``results.csv``, ``effects.csv``, ``predictions.csv``, ``table.md`` in the layout of the paper's Table 2,
+and ``report.html`` in one file."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -46,7 +46,7 @@ def write_report(folder: Path) -> pd.DataFrame:
     config = AugmentationConfig.load(folder)
     if is_published(folder):
         results = read_tidy_results(folder, config)
-        write_texts(folder, {TABLE: table_of(results, read_effects(folder, config), config)})
+        write_texts(folder, {TABLE: table_of(results, read_effects(folder, results, config), config)})
         return results
     cells = cells_of(config.grid)
     runs, left_out = planned_runs(all_runs(folder), cells)
@@ -86,7 +86,10 @@ def effects_table(
 def table_of(
     results: pd.DataFrame, effects: pd.DataFrame, config: AugmentationConfig, left_out: Sequence[str] = (), failures: Sequence[str] = ()
 ) -> str:
-    """``table.md``, from the rows of ``results.csv`` and ``effects.csv``; what was left out of them and which runs failed, they do not tell."""
+    """``table.md``, from the rows of ``results.csv`` and ``effects.csv``.
+
+    What was left out of them, and which runs failed, they do not tell.
+    """
     found = judged(effects, config)
     lines = [f"# {_title(config)}", ""]
     for line in [*headlines(found, config), *_reserved(results, config, left_out)]:
@@ -259,9 +262,12 @@ _PAGE = """{% extends "shell" %}
 {{ table(section.layout[0], section.layout[1]) }}
 {% for line in section.poor_fits %}<p><b>{{ line }}</b></p>{% endfor %}
 {% endfor %}
-<p class="note">Mean ± standard deviation over runs, in percent; of all scores but Brier's the more the better. {% if protocol == "resampled" %}
-Differences are tested over people and runs, and beside it over runs alone (corrected resampled t-test, Nadeau and Bengio 2003); the secondary
-ones of each table are corrected by Holm's method. {% endif %}Synthetic images train classifiers only; all tests are on real ones.</p>
+<p class="note">Mean ± standard deviation over runs, in percent; of all scores but Brier's the more the better.
+{% if protocol == "resampled" %}
+Differences are tested over people and runs, and beside it over runs alone (corrected resampled t-test, Nadeau and Bengio 2003); the
+secondary ones of each table are corrected by Holm's method.
+{% endif %}
+Synthetic images train classifiers only; all tests are on real ones.</p>
 {% for name, sheet in sheets %}
 <h2>{{ name }}: real and synthetic images</h2>
 <img alt="Contact sheet of {{ name }}" src="{{ sheet }}">

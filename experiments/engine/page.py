@@ -35,11 +35,14 @@ pre { background: #f6f6f6; padding: 1rem; font-size: 12px; white-space: pre-wrap
 """
 _PARTS = """{% macro table(header, rows) %}
 <div class="wide"><table><tr>{% for name in header %}<th>{{ name }}</th>{% endfor %}</tr>
-{% for row in rows %}<tr>{% for cell in row %}<td{% if not loop.first and cell | string | length > 40 %} class="words"{% endif %}>{{ cell }}</td>
-{%- endfor %}</tr>
+{% for row in rows %}<tr>
+{% for cell in row %}<td{% if not loop.first and cell | string | length > 40 %} class="words"{% endif %}>{{ cell }}</td>{% endfor %}
+</tr>
 {% endfor %}</table></div>
 {% endmacro %}
-{% macro listed(title, lines) %}{% if lines %}<h2>{{ title }}</h2><ul>{% for line in lines %}<li>{{ line }}</li>{% endfor %}</ul>{% endif %}{% endmacro %}
+{% macro listed(title, lines) %}
+{% if lines %}<h2>{{ title }}</h2><ul>{% for line in lines %}<li>{{ line }}</li>{% endfor %}</ul>{% endif %}
+{% endmacro %}
 """
 
 
