@@ -61,6 +61,17 @@ class MethodOptions:
     against: Annotated[
         str, typer.Option("--against", help="What --primary is compared with. \\[default: the strongest baseline of the study]")
     ] = ""
+    plan: Annotated[
+        bool,
+        typer.Option(
+            "--plan",
+            help="Train nothing: tell how many runs or people it takes to see 2, 5 or 10 points, by the runs in --out if there are some.",
+        ),
+    ] = False
+    spread: Annotated[
+        str,
+        typer.Option("--spread", help="With --plan: stated standard deviations instead, 'people=0.1 runs=0.02 both=0.15'."),
+    ] = ""
     seed: Seed = 0
 
     def enlarged(self) -> tuple[float, ...]:
@@ -238,6 +249,9 @@ def evaluate_command(
         primary=compared.primary,
         against=compared.against,
     )
+    if compared.plan:
+        evaluate.show_plan(request, out, compared.spread)
+        return
     evaluate.evaluate(evaluate.configuration_of(request), out, how_to_run)
 
 

@@ -26,6 +26,7 @@ from .generators import check_no_leakage, describe_given
 from .grid import cells_of, primary_of, staggered
 from .methods import CHANGED, SHORT, SOURCES, default_methods, require_methods, systems_of
 from .mode import DEFAULT_MODE
+from .planning import Spread, planned
 from .protocols import Protocols, require_consistent, require_splits, split_of
 from .report import write_report
 from .synthetic import GENERATED
@@ -184,6 +185,27 @@ def evaluate(study: EvaluationRequest | AugmentationConfig, out: Path, how: HowT
         # Data that are not there, or not those of the study, are told once, and not by every run.
         prepare=lambda: Prepared.load(out, config.data),
         together=("run", "size"),
+    )
+
+
+def show_plan(study: EvaluationRequest | AugmentationConfig, out: Path, spread: str = "") -> None:
+    """Tell how many runs, or people, the comparison that counts would take; nothing is trained.
+
+    Parameters
+    ----------
+    study : EvaluationRequest or AugmentationConfig
+    out : Path
+        Folder of the study, whose runs are the pilot if there are any.
+    spread : str
+        As ``Spread.parse`` reads it.
+    """
+    config = configuration_of(study) if isinstance(study, EvaluationRequest) else study
+    told, table = planned(config, out, Spread.parse(spread) if spread else None)
+    rows = [[str(cell) for cell in row] for row in table.to_numpy()]
+    console.show_table(f"To see a difference with 80 % power, {told}", [str(name) for name in table.columns], rows)
+    console.say(
+        f"The comparison that counts: {config.primary}. Either so many runs, with the people that there are; or so many people in the "
+        f"cohort, with {config.grid.runs} runs."
     )
 
 

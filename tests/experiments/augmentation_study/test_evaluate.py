@@ -30,8 +30,9 @@ from tinycohort.experiments.augmentation_study import command as evaluate
 from tinycohort.experiments.augmentation_study.baselines import balanced_rows
 from tinycohort.experiments.augmentation_study.cell import lengthened, run_cell, split_of_run
 from tinycohort.experiments.augmentation_study.config import AugmentationConfig, Grid
+from tinycohort.experiments.augmentation_study.effects import effects_of_results, judged
 from tinycohort.experiments.augmentation_study.generators import check_no_leakage, generator_of
-from tinycohort.experiments.augmentation_study.grid import cells_of, staggered
+from tinycohort.experiments.augmentation_study.grid import cells_of, primary_of, staggered
 from tinycohort.experiments.augmentation_study.method import Run
 from tinycohort.experiments.augmentation_study.methods import method_of
 from tinycohort.experiments.augmentation_study.predictions import read_predictions
@@ -41,7 +42,7 @@ from tinycohort.experiments.augmentation_study.results import EXPLAINED, Section
 from tinycohort.experiments.engine import page
 from tinycohort.experiments.engine.launch import HowToRun
 from tinycohort.experiments.engine.runs import Outcome
-from tinycohort.experiments.engine.statistics import corrected_t_test, paired_differences
+from tinycohort.experiments.engine.statistics import corrected_t_test, holm, paired_differences
 from tinycohort.experiments.engine.study_config import RunContext
 from tinycohort.experiments.engine.study_folder import all_runs, claim, seed_of, write_run
 from tinycohort.experiments.engine.study_images import Prepared, stratum
@@ -155,7 +156,8 @@ def test_the_report_stands_by_itself(study: Path):
     assert "vae:riemannian" in page
     assert "synthetic-only" in page
     table = (study / "table.md").read_text(encoding="utf-8")
-    assert "Against `original`" in table
+    assert "Against `weighted`, in points:" in table
+    assert "vae:riemannian real+synthetic: no verdict: it takes 5 runs with a score of both, and there are 2." in table
 
 
 def test_a_study_of_a_method_that_draws_without_a_model(cohort: Path, tmp_path: Path):
@@ -179,7 +181,7 @@ def test_the_report_tells_poor_fits_under_the_tables_of_their_methods(study: Pat
         "report.html": (copy / "report.html").read_text(encoding="utf-8").split("<h2>"),
     }
     for name, parts in sections.items():
-        tables = [part for part in parts if part.startswith("test: ")]
+        tables = [part for part in parts if part.startswith("test")]
         assert len(tables) == 2, name
         for part in tables:
             before, *after = part.split("Poor fits: ")
@@ -237,7 +239,7 @@ def test_protocol_paper_shares_split_and_generators_and_gives_no_verdict(cohort:
     assert [path.name for path in (folder / "generators").iterdir()] == ["run-000"]
     table = (folder / "table.md").read_text(encoding="utf-8")
     assert table.count("No verdicts: all runs have one split") == 1
-    assert "- `vae:posterior`: no verdict: " in table
+    assert "vae:posterior resampled+synthetic: no verdict: " in table or "vae:posterior real+synthetic: no verdict: " in table
 
 
 def test_a_limit_takes_training_participants_only(cohort: Path):
@@ -439,7 +441,7 @@ def test_protocols_that_cannot_be(wrong: dict):
         ({"runs": 0}, UsageError, "1 or more, not 0"),
         ({"modes": ("half",)}, UsageError, "--mode is .* not 'half'"),
         ({"protocols": Protocols(limit={"XX": 3})}, UsageError, "--limit names XX, and the classes are AD, CN"),
-        ({"network": "no.such.module:f"}, UsageError, "cannot be imported"),
+        ({"networks": ("no.such.module:f",)}, UsageError, "cannot be imported"),
         ({"protocols": Protocols(stratum="aeg>=60")}, UsageError, "names no column"),
         ({"protocols": Protocols(stratum="age>=200")}, UsageError, "holds for nobody"),
         ({"source": Source("/nowhere")}, DataError, "no file or folder /nowhere"),
@@ -530,61 +532,72 @@ def test_topping_up_to_balance_alone_needs_nothing_of_the_largest_class(cohort: 
     assert counts["vae:posterior"] == {"AD": counts["original"]["CN"], "CN": counts["original"]["CN"]}
 
 
-GRID = Grid(("original", "resampled", "vae:gmm"), ("real+synthetic",), 4)
+GRID = Grid(("original", "resampled", "vae:gmm"), ("real+synthetic",), 6)
 CELLS = cells_of(GRID)
 
 
 def told(cells: list[dict] = CELLS, external_only: bool = False, **changes) -> tuple[list[str], dict[str, Section]]:
-    """What a report says of runs with made-up scores, whose test sides have a fifth of the people."""
+    """What a report says of runs with made-up scores, whose test sides have a fifth of the people, and of which there are no predictions."""
     own = {} if external_only else {"test": 60, "test, age>=60": 12}
     runs = []
     for key in cells:
         score = {"original": 0.6, "resampled": 0.7, "vae:gmm": 0.65}[key["method"]] + 0.01 * (seed_of(0, key) % 5)
         n_test = own | {"external: other": 40}
-        result = {"scores": {name: {"balanced_accuracy": score, "roc_auc": 0.9} for name in n_test}, "n_test": n_test}
+        result = {"scores": {name: {"balanced_accuracy": score, "roc_auc": score / 2} for name in n_test}, "n_test": n_test}
         runs.append({"key": key, "configuration": "", "record": {}, "result": result | {"n_fitted_on": 200, "notes": {}, "history": []}})
     protocols = Protocols(external_only=external_only or None, **changes)
-    config: Any = SimpleNamespace(protocols=protocols, grid=GRID, data=SimpleNamespace(classes=()))
+    config: Any = SimpleNamespace(protocols=protocols, grid=GRID, data=SimpleNamespace(classes=()), primary=primary_of(GRID))
     results = tidy_results(runs)
-    return reservations(results, config), {section.title: section for section in sections_of(results, config)}
+    effects = judged(effects_of_results(results, config), config)
+    return reservations(results, config), {section.title: section for section in sections_of(results, effects, config)}
 
 
 def test_a_stratum_overlaps_as_its_whole_test_side_does():
     _, sections = told()
-    for title in ("test: real+synthetic", "test, age>=60: real+synthetic"):
-        (row, _) = sections[title].comparisons["original"].to_dict("records")
-        differences = paired_differences(sections[title].table, "balanced_accuracy", "original")[row["method"]]
-        expected = corrected_t_test(differences, 0.3)
-        assert (row["low"], row["high"]) == pytest.approx((expected.low, expected.high))
+    for title in ("test", "test, age>=60"):
+        for row in sections[title].effects.to_dict("records"):
+            differences = paired_differences(sections[title].table, row["score"], "resampled")
+            expected = corrected_t_test(differences[row["method"]], 0.3)
+            assert (row["low"], row["high"], row["p"]) == pytest.approx((expected.low, expected.high, expected.p))
 
 
-def test_why_there_is_no_verdict_is_said_once():
-    reserved, sections = told()
-    (reason,) = reserved
-    assert reason.startswith("No verdicts on external: other: all runs are tested on the same people")
-    assert "--external-only" not in reason
+def test_the_primary_comparison_is_corrected_for_nothing_and_the_others_for_one_another():
+    _, sections = told()
+    effects = sections["test"].effects
+    primary = effects[effects["primary"]]
+    assert primary[["method", "against", "score"]].to_numpy().tolist() == [["vae:gmm", "resampled", "roc_auc"]]
+    assert (primary["p"] == primary["p_holm"]).all()
+    secondary = effects[~effects["primary"] & (effects["score"] == "balanced_accuracy")]
+    assert len(secondary) == 2
+    assert secondary["p_holm"].to_numpy() == pytest.approx(holm(secondary["p"]))
+    # Nobody said in advance that it would be those of 60 and over.
+    assert not sections["test, age>=60"].effects["primary"].any()
+
+
+def test_why_there_is_no_verdict_is_said():
+    _, sections = told()
     for title, section in sections.items():
-        verdicts = pd.concat(section.comparisons.values())["verdict"]
-        assert verdicts.str.startswith("no verdict: ").all() == title.startswith("external")
-        assert verdicts.str.contains("±").all() == title.startswith("external")
-    (reason,), _ = told(external_only=True)
-    assert "without --external-only" in reason
-    (reason,), sections = told(protocol="paper")
-    assert "one split" in reason
-    assert all(found["verdict"].str.startswith("no verdict: ").all() for part in sections.values() for found in part.comparisons.values())
+        assert section.effects["verdict"].str.startswith("no verdict: ").all() == title.startswith("external")
+    reserved, sections = told(protocol="paper")
+    assert "one split" in reserved[0]
+    assert all(section.effects["verdict"].str.startswith("no verdict: ").all() for section in sections.values())
+    few = [key for key in CELLS if key["run"] < 4]
+    _, sections = told(few)
+    assert (sections["test"].effects["verdict"] == "no verdict: it takes 5 runs, and there are 4").all()
+    assert sections["test"].effects[["low", "high", "p", "p_holm", "seen"]].isna().all(axis=None)
 
 
 def test_missing_cells_are_counted_whatever_else_is_there():
     of_another_grid = [{"run": run, "method": "vae:gmm", "mode": "synthetic-only"} for run in range(4)]
     reserved, sections = told(CELLS[:-2] + of_another_grid)
-    assert reserved[0] == "Unfinished: 10 of 12 cells are there; all that follows is preliminary."
-    # What an earlier start computed in a mode that this one leaves out is shown all the same.
-    assert "test: synthetic-only" in sections
+    assert reserved[0] == "Unfinished: 16 of 18 cells are there; all that follows is preliminary."
+    # What an earlier start computed in a mode that this one leaves out is shown all the same, after what is asked for.
+    assert list(sections["test"].layout["method"]) == ["original", "resampled", "vae:gmm real+synthetic", "vae:gmm synthetic-only"]
 
 
 def test_a_method_alone_is_compared_with_nothing():
     _, sections = told([key for key in CELLS if key["method"] == "original"])
-    assert [section.comparisons for section in sections.values()] == [{}] * 3
+    assert [len(section.effects) for section in sections.values()] == [0, 0, 0]
 
 
 def test_a_synthetic_cohort_is_no_test_data(cohort: Path, tmp_path: Path):
@@ -607,13 +620,14 @@ def test_a_report_is_redrawn_where_the_images_are_not(study: Path, tmp_path: Pat
         write_report(copy)
     finally:
         away.rename(hidden)
-    assert "Against `original`" in (copy / "table.md").read_text(encoding="utf-8")
+    assert "Against `weighted`" in (copy / "table.md").read_text(encoding="utf-8")
     assert text == (copy / "config.toml").read_text(encoding="utf-8")
 
 
 def test_a_configuration_file_runs_no_code(study: Path, tmp_path: Path):
     path = tmp_path / "config.toml"
-    path.write_text('network = "os:system"\n' + (study / "config.toml").read_text(encoding="utf-8"), encoding="utf-8")
+    text = (study / "config.toml").read_text(encoding="utf-8")
+    path.write_text(text.replace("[grid]", '[grid]\nnetworks = ["os:system"]'), encoding="utf-8")
     with pytest.raises(UsageError, match="network"):
         evaluate.read_configuration(path, ())
 

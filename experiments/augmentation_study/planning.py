@@ -1,0 +1,124 @@
+"""How many runs, or people, it takes to see a difference: told before anything is trained, from pilot runs or from stated spreads."""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import pandas as pd
+
+from ...augment.settings import read_settings, settings_of
+from ...datasets.common.errors import UsageError
+from ..engine.components import Components, plan
+from ..engine.pairs import paired
+from ..engine.study_folder import all_runs, is_study, planned_runs
+from ..engine.study_images import TEST, Prepared
+from .arm import Arm
+from .cell import split_of_run
+from .config import AugmentationConfig
+from .effects import AXES, PRIMARY_SCORE, at
+from .grid import cells_of
+from .predictions import tidy_predictions
+
+DIFFERENCES = (0.02, 0.05, 0.1)
+
+
+@dataclass(frozen=True)
+class Spread:
+    """Standard deviations of the difference of two methods, where no run tells them.
+
+    Parameters
+    ----------
+    people : float
+        Of a person's value in the score, from person to person: 0.3 where the two rank people rather differently, 0.1 where nearly alike.
+    runs : float
+        Of the difference that any number of people would show, from run to run.
+    both : float
+        Of one person's value from run to run, beyond these.
+    """
+
+    people: float = 0.1
+    runs: float = 0.02
+    both: float = 0.15
+
+    @classmethod
+    def parse(cls, text: str) -> "Spread":
+        """Read ``people=0.1 runs=0.02 both=0.15``, of which any may be left out."""
+        found = cls(**read_settings(settings_of(cls), text.replace(",", " ").split(), "--spread"))
+        if min(vars(found).values()) < 0 or max(vars(found).values()) == 0:
+            raise UsageError(f"--spread has standard deviations, 0 or more and not all 0, not '{text}'.")
+        return found
+
+
+def planned(config: AugmentationConfig, folder: Path, spread: Spread | None) -> tuple[str, pd.DataFrame]:
+    """What the primary comparison of a study needs, place by place.
+
+    Parameters
+    ----------
+    config : AugmentationConfig
+    folder : Path
+        Of the study: its runs are the pilot, if there are any.
+    spread : Spread, optional
+        Instead of them.
+
+    Returns
+    -------
+    str, pandas.DataFrame
+        From what it was reckoned; and as text, place by place, what the study sees as it is, and a row a difference: ``runs`` that it takes
+        with these people, and ``people CLASS`` that it takes with these runs.
+
+    Raises
+    ------
+    UsageError
+        If there is nothing to compare, or neither a pilot nor a spread.
+    """
+    if config.primary is None:
+        raise UsageError("A plan is for a comparison: give --methods of which two can be compared.")
+    data = Prepared.load(folder, config.data)
+    found = _of_pilot(config, folder, data) if spread is None and is_study(folder) else []
+    told = f"from the runs in {folder}"
+    if not found:
+        told = f"from stated spreads, {spread or Spread()}"
+        found = [(place, _stated(config, data, place, spread or Spread())) for place in _places(config)]
+    tables = []
+    for place, components in found:
+        as_planned = replace(components, n_runs=config.grid.runs)
+        own = pd.DataFrame([{"difference": as_planned.detectable(), "runs": config.grid.runs}])
+        own = own.assign(**{f"people {label}": round(n) for label, n in components.n_people.items()})
+        tables.append(pd.concat([own, plan(as_planned, DIFFERENCES)], ignore_index=True).assign(**place))
+    table = pd.concat(tables, ignore_index=True)
+    axes = [name for name in AXES if name in table]
+    table["difference"] = [f"{100 * value:.1f} points" for value in table["difference"]]
+    numbers = [name for name in table if name not in (*axes, "difference")]
+    table[numbers] = table[numbers].astype("Int64").astype(str).replace("<NA>", "no number")
+    return told, table[[*axes, "difference", *numbers]]
+
+
+def _places(config: AugmentationConfig) -> list[dict[str, str]]:
+    axes = [name for name in AXES if name in cells_of(config.grid)[0]]
+    keys = [{name: key[name] for name in axes} for key in cells_of(config.grid)]
+    return [key for place, key in enumerate(keys) if key not in keys[:place]]
+
+
+def _of_pilot(config: AugmentationConfig, folder: Path, data: Prepared) -> list[tuple[dict[str, str], Components]]:
+    assert config.primary is not None
+    runs, _ = planned_runs(all_runs(folder), cells_of(config.grid))
+    if not runs:
+        return []
+    predictions, found = tidy_predictions(runs, folder, data), []
+    for place in _places(config):
+        here = at(predictions, {**place, "test_set": TEST})
+        arms = [_of_arm(here, arm) for arm in (config.primary.arm, config.primary.against)]
+        components = paired(*arms, config.data.classes, PRIMARY_SCORE).components if all(map(len, arms)) else None
+        if components is not None and components.n_runs > 1:
+            found.append((place, components))
+    return found
+
+
+def _of_arm(table: pd.DataFrame, arm: Arm) -> pd.DataFrame:
+    return table[(table["method"] == arm.method) & (table["mode"] == arm.mode)]
+
+
+def _stated(config: AugmentationConfig, data: Prepared, place: dict[str, str], spread: Spread) -> Components:
+    split = split_of_run(data.cohort, config, 0, place.get("size"))
+    tested = split.side(data.cohort, TEST).table.drop_duplicates("participant_id")["label"].value_counts().to_dict()
+    people = data.cohort.table.drop_duplicates("participant_id")["label"].value_counts().to_dict()
+    return Components.stated(**vars(spread), n_people=people, n_tested=tested, n_runs=config.grid.runs)
