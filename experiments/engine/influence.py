@@ -9,7 +9,6 @@ from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import rankdata
 
 Score = Literal["roc_auc", "balanced_accuracy"]
 
@@ -51,8 +50,12 @@ def person_values(
 
 def placements(ranked_by: NDArray[np.float64], positive: NDArray[np.bool_]) -> NDArray[np.float64]:
     """Of each person the share of the other group that is on the right side of him; a tie counts half."""
-    ranks, values = rankdata(ranked_by), np.empty(len(ranked_by))
-    n_positive = int(positive.sum())
-    values[positive] = (ranks[positive] - rankdata(ranked_by[positive])) / (len(positive) - n_positive)
-    values[~positive] = 1 - (ranks[~positive] - rankdata(ranked_by[~positive])) / n_positive
+    values = np.empty(len(ranked_by))
+    values[positive] = _share_below(ranked_by[positive], ranked_by[~positive])
+    values[~positive] = 1 - _share_below(ranked_by[~positive], ranked_by[positive])
     return values
+
+
+def _share_below(mine: NDArray[np.float64], others: NDArray[np.float64]) -> NDArray[np.float64]:
+    ranked = np.sort(others)
+    return (np.searchsorted(ranked, mine, "left") + np.searchsorted(ranked, mine, "right")) / (2 * len(others))

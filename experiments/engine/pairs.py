@@ -4,7 +4,7 @@ Runs and people are crossed, as readers and cases are in studies of diagnosis (O
 24; Gallas 2006, Academic Radiology 13), and unbalanced: a person is tested in the runs that do not train on him. The estimate is the mean
 over runs of the difference in the run. Its variance is clustered both ways (Cameron, Gelbach and Miller 2011, Journal of Business &
 Economic Statistics 29), on the values that make up each score (``influence``): what people vary, plus what runs vary, minus what both do.
-That is the variance given the cohort's training sides; people teach as well as they are tested, for which ``components.TAUGHT`` stands.
+That is the variance given the cohort's training sides; people teach as well as they are tested, for which ``components.taught`` stands.
 Corrected resampled t-tests (``statistics``) know the runs' scores alone, and see little where more people are tested than trained on.
 """
 
@@ -17,7 +17,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy import stats
 
-from .components import TAUGHT, Components, degrees_of_freedom
+from .components import Components, degrees_of_freedom, taught
 from .influence import Score, person_values
 from .statistics import LEAST_RUNS, SAME, detectable_difference
 
@@ -96,8 +96,7 @@ def paired(method: pd.DataFrame, reference: pd.DataFrame, classes: Sequence[str]
     n_all = len(set(ours["run"]) | set(theirs["run"]))
     ours, theirs = (table[table["run"].isin(common)] for table in (ours, theirs))
     _check(ours, theirs)
-    runs, run_of = np.unique(ours["run"], return_inverse=True)
-    people, person_of = np.unique(ours["participant_id"].astype(str), return_inverse=True)
+    (run_of, runs), (person_of, people) = (pd.factorize(ours[column]) for column in ("run", "participant_id"))
     label_of = pd.Index(classes).get_indexer(pd.Index(ours["label"]))
     class_of = np.zeros(len(people), dtype=int)
     class_of[person_of] = label_of
@@ -123,8 +122,8 @@ def paired(method: pd.DataFrame, reference: pd.DataFrame, classes: Sequence[str]
 
 
 def _check(ours: pd.DataFrame, theirs: pd.DataFrame) -> None:
-    keys = ["run", "participant_id", "label"]
-    if len(ours) != len(theirs) or (ours[keys].to_numpy() != theirs[keys].to_numpy()).any():
+    keys = ("run", "participant_id", "label")
+    if len(ours) != len(theirs) or any((ours[key].to_numpy() != theirs[key].to_numpy()).any() for key in keys):
         raise ValueError("a run must test the same people with both methods")
     if ours.duplicated(["run", "participant_id"]).any():
         raise ValueError("a run must have one row a person: average over images, and choose one method, mode and test set before")
@@ -148,7 +147,8 @@ def _effect(
     why = _why_untested(n_runs, n_people) or _why_no_spread(of_people, estimate)
     if why:
         return Effect(estimate, math.nan, math.nan, components, n_runs, unpaired, n_people, why)
-    part_of_people, part_of_runs = of_people + TAUGHT * max(0.0, of_people - of_both), max(0.0, beyond)
+    share = sum(part[2] for part in sums.values()) / sum(n_people.values())
+    part_of_people, part_of_runs = of_people + taught(share) * max(0.0, of_people - of_both), max(0.0, beyond)
     df = degrees_of_freedom(part_of_people, part_of_runs, n_smallest=min(n_people.values()), n_runs=n_runs)
     return Effect(estimate, math.sqrt(part_of_people + part_of_runs), df, components, n_runs, unpaired, n_people)
 
