@@ -24,8 +24,8 @@ from tinycohort.datasets.readers import Source
 from tinycohort.experiments.augmentation_study import command as evaluate
 from tinycohort.experiments.augmentation_study.cell import run_cell
 from tinycohort.experiments.augmentation_study.grid import cells_of
-from tinycohort.experiments.augmentation_study.method import Method
-from tinycohort.experiments.augmentation_study.methods import METHODS
+from tinycohort.experiments.augmentation_study.method import Source as MethodSource
+from tinycohort.experiments.augmentation_study.methods import SOURCES
 from tinycohort.experiments.augmentation_study.mode import DEFAULT_MODE
 from tinycohort.experiments.augmentation_study.protocols import Protocols
 from tinycohort.experiments.engine.study_folder import claim
@@ -74,12 +74,12 @@ def classes(monkeypatch) -> SimpleNamespace:
 
 
 @pytest.fixture
-def mixup(monkeypatch) -> SimpleNamespace:
-    """The example's method of ``evaluate``, registered as it is printed below it."""
+def undersampled(monkeypatch) -> SimpleNamespace:
+    """The example's source of images, registered as it is printed below it."""
     module, registered = example("How to add a method of `evaluate`")
-    scope: dict[str, Any] = {"mixup": module.mixup, "Method": Method}
+    scope: dict[str, Any] = {"undersampled": module.undersampled, "Source": MethodSource}
     exec(registered, scope)
-    monkeypatch.setitem(METHODS, "mixup", scope["METHODS"]["mixup"])
+    monkeypatch.setitem(SOURCES, "undersampled", scope["SOURCES"]["undersampled"])
     return module
 
 
@@ -161,26 +161,26 @@ def test_the_reader_of_the_example_reads_a_folder_for_each_class(classes, augmen
     assert not classes.recognises(tmp_path / "study")  # a table says more
 
 
-def test_the_method_of_the_example_mixes_images_and_labels_alike(mixup):
-    labels = torch.tensor([0, 1, 2] * 20)
-    images = labels[:, None, None, None].float().expand(60, 1, 4, 4)  # as bright as their class
-    train = SimpleNamespace(images=images, labels=labels)
-    run: Any = SimpleNamespace(train=train, data=SimpleNamespace(classes=("a", "b", "c")), seed=0)
-    change = mixup.mixup(run).augmentation
-    mixed, soft = change(images, labels, torch.Generator().manual_seed(0))
-    assert soft.shape == (60, 3)
-    torch.testing.assert_close(soft.sum(dim=1), torch.ones(60))
-    torch.testing.assert_close(mixed[:, 0, 0, 0], soft @ torch.tensor([0.0, 1.0, 2.0]))
-    assert (soft.amax(dim=1) < 1).sum() > 20  # of different classes about two pairs in three are
-    again, _ = change(images, labels, torch.Generator().manual_seed(0))
-    assert torch.equal(mixed, again)
+def test_the_source_of_the_example_leaves_out_at_random(undersampled):
+    labels = torch.tensor([0] * 30 + [1] * 4 + [2] * 9)
+    images = torch.arange(43.0).reshape(43, 1, 1, 1)
+    found = [undersampled.undersampled(run_of(images, labels, seed)) for seed in (0, 0, 1)]
+    assert torch.bincount(found[0].labels).tolist() == [4, 4, 4]
+    assert (labels[found[0].images.flatten().long()] == found[0].labels).all()
+    assert len(found[0].images.unique()) == 12
+    assert torch.equal(found[0].images, found[1].images)
+    assert not torch.equal(found[0].images, found[2].images)
 
 
-def test_the_method_of_the_example_is_studied(mixup, augment, fakes, tmp_path):
+def run_of(images: torch.Tensor, labels: torch.Tensor, seed: int) -> Any:
+    return SimpleNamespace(train=SimpleNamespace(images=images, labels=labels), seed=seed)
+
+
+def test_the_source_of_the_example_is_studied_with_any_change(undersampled, augment, fakes, tmp_path):
     request = evaluate.EvaluationRequest(
         source=Source(str(fakes.study(tmp_path / "study.npz"))),
         test_source=None,
-        methods=("resampled", "mixup"),
+        methods=("resampled", "undersampled+classical"),
         modes=(DEFAULT_MODE,),
         runs=1,
         protocols=Protocols(least_steps=0),
@@ -192,9 +192,10 @@ def test_the_method_of_the_example_is_studied(mixup, augment, fakes, tmp_path):
     claim(tmp_path / "study", config)
     # Workers would not know what only this process has registered.
     results = {key["method"]: run_cell(key, 0, tmp_path / "study") for key in cells_of(config.grid)}
-    assert results["mixup"]["notes"] == results["resampled"]["notes"] | {"best_epoch": results["mixup"]["notes"]["best_epoch"]}
-    assert results["mixup"]["history"] != results["resampled"]["history"]
-    assert "Zhang" in augment("methods").words
+    counts = results["undersampled+classical"]["notes"]["n_train"]
+    assert len(set(counts.values())) == 1
+    assert sum(counts.values()) < sum(results["resampled"]["notes"]["n_train"].values())
+    assert "undersampled" in augment("methods").words
 
 
 def autoencoder_of_two() -> Autoencoder:
