@@ -537,7 +537,7 @@ CELLS = cells_of(GRID)
 
 
 def told(cells: list[dict] = CELLS, external_only: bool = False, **changes) -> tuple[list[str], dict[str, Section]]:
-    """What a report says of runs with made-up scores, whose test sides have a fifth of the people, and of which there are no predictions."""
+    """What a report says of runs with made-up scores and no predictions, whose test sides have a fifth of the people."""
     own = {} if external_only else {"test": 60, "test, age>=60": 12}
     runs = []
     for key in cells:
