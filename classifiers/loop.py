@@ -40,7 +40,7 @@ Labelled: TypeAlias = tuple[Tensor, Tensor]
 Record = dict[str, float]
 Augmentation = Callable[[Tensor, Tensor, torch.Generator], Labelled]
 """From the images ``(n, 1, ...)`` of a batch, its labels ``(n,)`` and a generator on the CPU, which is fresh for every batch, to changed
-images and their labels, or to soft ones: ``(n, n_classes)`` float32, rows of which add up to 1."""
+images and their labels, or to soft ones: ``(n, k)`` float32, rows of which add up to 1, for the first k classes if it knows no more."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -98,6 +98,8 @@ class Trainee:
     def loss(self, logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         """The summed loss and the weight that it is of; a soft label counts as its shares of the classes."""
         weights = self.class_weights
+        if labels.ndim == 2:
+            labels = F.pad(labels, (0, max(0, logits.shape[1] - labels.shape[1])))
         if weights is None:
             weight = torch.ones(len(labels), device=labels.device)
         else:

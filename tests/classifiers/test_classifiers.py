@@ -11,7 +11,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from tinycohort.classifiers.augmentation import apply, changed, classical, draw
+from tinycohort.classifiers.augmentation import changed, classical
+from tinycohort.classifiers.loop import Augmentation
 from tinycohort.classifiers.network import CNN, build_network, load_network
 from tinycohort.classifiers.training import ClassifierSettings, balancing_weights, predict_probabilities, train_classifier
 from tinycohort.datasets.common.errors import GateError, UsageError
@@ -232,7 +233,7 @@ def test_augmentation_is_drawn_and_applied_in_float32(precision):
     def kept(batch: Tensor, labels: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         seeds.add(generator.initial_seed())
         moved, same = classical(batch, labels, generator)
-        assert torch.equal(moved, changed(batch, generator.initial_seed()))
+        assert torch.equal(moved, changed(batch, torch.Generator().manual_seed(generator.initial_seed())))
         assert same is labels
         seen.append(moved)
         return moved, same
@@ -532,6 +533,23 @@ def test_a_soft_label_that_is_sure_is_a_hard_one(weights):
     pd.testing.assert_frame_equal(hard, sure, rtol=1e-5)
 
 
+def test_soft_labels_of_the_first_classes_alone_are_of_these():
+    """A batch may lack the last classes."""
+    images, labels = toy(12)
+    weights = torch.tensor([0.5, 2.0, 1.0])
+
+    def soft(width: int) -> Augmentation:
+        return lambda images, labels, generator: (images, nn.functional.one_hot(labels, width).float())
+
+    narrow, full = (
+        train_classifier(images, labels, None, FIXED, n_classes=3, seed=1, class_weights=weights, augmentation=soft(width)).history
+        for width in (2, 3)
+    )
+    pd.testing.assert_frame_equal(narrow, full, check_exact=True)
+    with pytest.raises(RuntimeError, match="target"):
+        train_classifier(images, labels, None, FIXED, n_classes=3, seed=1, augmentation=soft(4))
+
+
 def test_labels_that_an_augmentation_makes_are_learnt():
     """Exchanged labels turn the classifier around."""
     images, labels = toy(64, seed=1)
@@ -542,80 +560,6 @@ def test_labels_that_an_augmentation_makes_are_learnt():
 
     result = train_classifier(images, labels, (images, 1 - labels), settings, n_classes=2, seed=0, augmentation=exchanged)
     assert (predict_probabilities(result.network, images).argmax(dim=1) == 1 - labels).all()
-
-
-# Classical augmentation
-
-
-@pytest.mark.parametrize("shape", [(30, 36), (14, 16, 18)])
-def test_augmentation_changes_every_image_differently_by_the_seed(shape):
-    images = torch.rand(1, 1, *shape).repeat(4, *[1] * (1 + len(shape)))
-    kept = images.clone()
-    moved = changed(images, 3)
-    assert torch.equal(images, kept)
-    assert moved.shape == images.shape
-    assert type(moved) is Tensor  # and not MONAI's, which costs at each further step
-    assert moved.dtype == torch.float32
-    assert moved.min() >= 0
-    assert moved.max() <= 1
-    assert torch.equal(moved, changed(images, 3))
-    assert not torch.equal(moved, changed(images, 4))
-    apart = (moved[:, None] - torch.cat([moved, images[:1]])[None]).abs().flatten(2).mean(dim=2)
-    assert (apart[~torch.eye(4, 5, dtype=torch.bool)] > 0.01).all()
-
-
-def test_augmentation_draws_nothing_global():
-    np.random.seed(5), torch.manual_seed(5)  # noqa: NPY002
-    states = np.random.get_state()[1].tolist(), torch.get_rng_state()  # noqa: NPY002
-    changed(torch.rand(2, 1, *SHAPE, generator=torch.Generator().manual_seed(0)), 3)
-    assert np.random.get_state()[1].tolist() == states[0]  # noqa: NPY002
-    assert torch.equal(torch.get_rng_state(), states[1])
-
-
-@pytest.mark.parametrize("shape", [(30, 36), (14, 16, 18)])
-def test_what_was_drawn_is_what_happens(shape):
-    dims = len(shape)
-    images = torch.rand(2, 1, *shape)
-    drawn = draw(2, shape, 0)
-    drawn.affines[:] = torch.eye(dims + 1)
-    drawn.bends[:], drawn.gammas[:], drawn.noise[:] = 0, 1, 0
-    torch.testing.assert_close(apply(images, drawn), images, atol=1e-5, rtol=0)  # nothing drawn, nothing changed
-    drawn.affines[0, 0, -1] = 2  # the first image moves by two voxels along the first axis
-    drawn.bends[1, dims - 1] = 3  # the second by three along the last, all its points alike
-    moved = apply(images, drawn)
-    torch.testing.assert_close(moved[0, :, :-2], images[0, :, 2:], atol=1e-5, rtol=0)
-    torch.testing.assert_close(moved[1, ..., :-3], images[1, ..., 3:], atol=1e-5, rtol=0)
-    drawn = replace(drawn, affines=torch.eye(dims + 1).repeat(2, *[1] * 2), bends=torch.zeros_like(drawn.bends))
-    drawn.gammas[:], drawn.noise[1] = torch.tensor([1.5, 1.0]), 0.25
-    changed = apply(images, drawn)
-    torch.testing.assert_close(changed[0], images[0] ** 1.5, atol=1e-5, rtol=0)
-    torch.testing.assert_close(changed[1], (images[1] + 0.25).clamp(max=1), atol=1e-5, rtol=0)
-
-
-def test_a_rotation_keeps_lengths_in_voxels():
-    """A quarter turn of an image that is not square, about its centre."""
-    image = torch.zeros(1, 1, 31, 41)
-    image[0, 0, 15, 24] = 1  # four voxels from the centre along the second axis
-    drawn = draw(1, (31, 41), 0)
-    drawn.affines[0] = torch.tensor([[0.0, -1, 0], [1, 0, 0], [0, 0, 1]])
-    drawn.bends[:], drawn.gammas[:], drawn.noise[:] = 0, 1, 0
-    assert (apply(image, drawn)[0, 0] > 0.9).nonzero().tolist() == [[19, 20]]
-
-
-@pytest.mark.parametrize("shape", [(40, 48), (20, 24, 20)])
-def test_draws_stay_within_their_bounds_and_reach_towards_them(shape):
-    dims = len(shape)
-    drawn = draw(200, shape, 1)
-    linear, shift = drawn.affines[:, :dims, :dims], drawn.affines[:, :dims, dims] / torch.tensor(shape)
-    scales = linear.norm(dim=1)
-    assert 1.08 < scales.max() <= 1.1 + 1e-5
-    assert 0.9 - 1e-5 <= scales.min() < 0.92
-    assert 0.045 < shift.abs().max() <= 0.07  # 0.05, which MONAI rotates and scales with the rest
-    assert (linear.det() > 0).all()  # no mirroring
-    assert 0.7 <= drawn.gammas.min() < 0.75
-    assert 1.4 < drawn.gammas.max() <= 1.5
-    assert 0.04 < drawn.noise.flatten(1).std(dim=1).max() < 0.06
-    assert 0 < drawn.bends.flatten(1).std(dim=1).max() < 0.03 * min(shape)
 
 
 def test_labels_stay_with_their_images():
