@@ -61,8 +61,8 @@ class ClassifierSettings:
             raise UsageError(f"The classifier's device is auto, cpu or gpu, not '{self.device}'.")
 
 
-# For cohorts that are too small to select an epoch by; docs/results/verdict.md says what it is worth.
-FIXED_LENGTH = ClassifierSettings(learning_rate=5e-4, batch_size=64, steps=400)
+# For cohorts that are too small to select an epoch by.
+FIXED_LENGTH = ClassifierSettings(learning_rate=5e-4, batch_size=32, steps=400)
 
 
 @dataclass(frozen=True, eq=False)

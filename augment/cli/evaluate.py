@@ -173,7 +173,7 @@ class ClassifierOptions:
         typer.Option(
             "--fixed-steps",
             help="Every classifier has exactly so many steps, and averaged weights: no epoch is selected, of too few people to select by. "
-            "\\[default with --sizes: 400, and then a learning rate of 5e-4 and 64 images a step]",
+            "\\[default with --sizes: 400, and then a learning rate of 5e-4 and 32 images a step]",
         ),
     ] = None
     learning_rate: Annotated[float | None, typer.Option("--learning-rate", help="The classifier's. \\[default: 1e-4]")] = None
