@@ -6,9 +6,9 @@ from pathlib import Path
 from ..augment import console
 from ..datasets.common.errors import DataError
 from ..datasets.common.files import refuse_existing, whole_folder
-from .engine.results_file import PUBLISHED, RESULTS, is_published
-from .engine.study_folder import CONFIG, all_runs
-from .studies import results_table, write_report
+from .engine.results_file import PUBLISHED, is_published
+from .engine.study_folder import CONFIG
+from .studies import published_tables, write_report
 
 
 def publish(folder: Path, out: Path, *, force: bool = False) -> None:
@@ -34,10 +34,11 @@ def publish(folder: Path, out: Path, *, force: bool = False) -> None:
     if is_published(folder):
         raise DataError(f"{folder} is published already: copy it as it is.")
     refuse_existing(out, force=force, ours=_holds_nothing_else)
-    results = results_table(folder, all_runs(folder))
+    tables = published_tables(folder)
     with whole_folder(out, force=force) as temporary:
         shutil.copyfile(folder / CONFIG, temporary / CONFIG)
-        results.to_csv(temporary / RESULTS, index=False)
+        for name, table in tables.items():
+            table.to_csv(temporary / name, index=False)
         write_report(temporary)
     console.say(f"Wrote {', '.join(name for name in PUBLISHED if (out / name).is_file())} into {out}.")
     console.say(

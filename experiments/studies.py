@@ -8,7 +8,8 @@ import pandas as pd
 
 from .augmentation_study import report as augmentation_report
 from .augmentation_study.config import AugmentationConfig
-from .engine.study_folder import read_config
+from .engine.results_file import EFFECTS, RESULTS
+from .engine.study_folder import all_runs, read_config
 from .fidelity_study import report as fidelity_report
 from .fidelity_study.config import FidelityConfig
 
@@ -24,6 +25,15 @@ def results_table(folder: Path, runs: Sequence[dict[str, Any]]) -> pd.DataFrame:
     if isinstance(config, FidelityConfig):
         return fidelity_report.results_table(folder, runs, config)
     return augmentation_report.results_table(folder, runs, config)
+
+
+def published_tables(folder: Path) -> dict[str, pd.DataFrame]:
+    """What is published of a study's runs, by the names of files; a ``DataError`` if it has none."""
+    config, runs = config_of(folder), all_runs(folder)
+    if isinstance(config, FidelityConfig):
+        return {RESULTS: fidelity_report.results_table(folder, runs, config)}
+    results, effects = augmentation_report.tables_of(folder, runs, config)
+    return {RESULTS: results, EFFECTS: effects}
 
 
 def write_report(folder: Path) -> pd.DataFrame:

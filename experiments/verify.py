@@ -26,6 +26,7 @@ from ..datasets.readers import Source, read_cohort
 from ..datasets.splits import Split
 from .augmentation_study import report as augmentation_report
 from .augmentation_study.config import AugmentationConfig
+from .augmentation_study.effects import read_effects
 from .augmentation_study.predictions import has_own_file, predictions_path, require_own_file
 from .augmentation_study.results import read_tidy_results
 from .engine.results_file import RESULTS, TABLE, is_bound, is_published
@@ -285,7 +286,7 @@ def _of_published(folder: Path, config: AugmentationConfig | FidelityConfig) -> 
             bound, table = is_bound(scores.scores), fidelity_report.table_of(scores, config)
         else:
             results = read_tidy_results(folder, config)
-            bound, table = is_bound(results), augmentation_report.table_of(results, config)
+            bound, table = is_bound(results), augmentation_report.table_of(results, read_effects(folder, results, config), config)
         kept = (folder / TABLE).read_text(encoding="utf-8")
     except (TinycohortError, OSError, AttributeError, LookupError, TypeError, ValueError) as error:
         yield Finding(place, RESULTS, str(error), False)

@@ -4,7 +4,7 @@ Where the predictions are there, by people and runs (``pairs``); of a study that
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +36,7 @@ Place = dict[str, str]  # a value of each axis, and a test set
 def places_of(table: pd.DataFrame) -> list[Place]:
     """Where arms are compared: every combination of size, network and test set that a table has."""
     columns = [*(name for name in AXES if name in table), "test_set"]
-    return table[columns].drop_duplicates().to_dict("records")
+    return [dict(zip(columns, map(str, row), strict=True)) for row in table[columns].drop_duplicates().itertuples(index=False)]
 
 
 def at(table: pd.DataFrame, place: Place) -> pd.DataFrame:
@@ -62,11 +62,11 @@ def effects_of_predictions(predictions: pd.DataFrame, config: AugmentationConfig
         return pd.DataFrame()
     for place in places_of(predictions):
         here = at(predictions, place)
-        of_arms = {Arm(method, mode): rows for (method, mode), rows in here.groupby(["method", "mode"], sort=False)}
-        theirs = of_arms.pop(reference, None)
-        if theirs is None:
+        of_arms = {arm: of_arm(here, arm) for arm in arms_in_order(config, here)}
+        if reference not in of_arms:
             continue
-        for arm in (arm for arm in arms_of(config.grid) if arm in of_arms):
+        theirs = of_arms.pop(reference)
+        for arm in of_arms:
             for score in SCORES:
                 effect = paired(of_arms[arm], theirs, config.data.classes, score)  # type: ignore[arg-type]
                 counted = {"n": effect.n_runs, "unpaired": effect.unpaired, "n_people": min(effect.n_people.values())}
@@ -142,12 +142,12 @@ def _axis(name: str, value: str) -> str:
 def told_effects(found: pd.DataFrame) -> pd.DataFrame:
     """A place's rows of ``judged`` for people: one row an arm."""
     rows = []
-    names = ["method", "mode"]
-    for (method, mode), of_arm in found.groupby(names, sort=False) if len(found) else ():
-        primary = of_arm["primary"].any()
-        cells = {"method": str(Arm(method, mode)) + (" (primary)" if primary else "")}
+    arms = dict.fromkeys(Arm(*row) for row in found[["method", "mode"]].itertuples(index=False, name=None)) if len(found) else {}
+    for arm in arms:
+        here = of_arm(found, arm)
+        cells = {"method": str(arm) + (" (primary)" if here["primary"].any() else "")}
         for score in SCORES:
-            of_score = of_arm[of_arm["score"] == score]
+            of_score = here[here["score"] == score]
             if of_score.empty:
                 continue
             row = _preferred(of_score).iloc[0]
@@ -215,7 +215,7 @@ def _secondary(found: pd.DataFrame) -> Any:
     return found[~found["primary"]].groupby(columns, sort=False)
 
 
-def _verdict(row: dict[str, Any]) -> str:
+def _verdict(row: Mapping[Any, Any]) -> str:
     if row["why"]:
         return f"no verdict: {row['why']}"
     return sentence(
@@ -253,6 +253,11 @@ def _why_not(differences: np.ndarray, ratio: float | None) -> str:
     if len(differences) < LEAST_RUNS:
         return f"it takes {LEAST_RUNS} runs, and there {'is 1' if len(differences) == 1 else f'are {len(differences)}'}"
     return "all runs differ alike, which tells no spread" if np.ptp(differences) < 1e-9 else ""
+
+
+def of_arm(table: pd.DataFrame, arm: Arm) -> pd.DataFrame:
+    """The rows of an arm."""
+    return table[(table["method"] == arm.method) & (table["mode"] == arm.mode)]
 
 
 def arms_in_order(config: AugmentationConfig, table: pd.DataFrame) -> Sequence[Arm]:

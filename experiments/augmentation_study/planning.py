@@ -11,10 +11,9 @@ from ..engine.components import Components, plan
 from ..engine.pairs import paired
 from ..engine.study_folder import all_runs, is_study, planned_runs
 from ..engine.study_images import TEST, Prepared
-from .arm import Arm
 from .cell import split_of_run
 from .config import AugmentationConfig
-from .effects import AXES, PRIMARY_SCORE, at
+from .effects import AXES, PRIMARY_SCORE, at, of_arm
 from .grid import cells_of
 from .predictions import tidy_predictions
 
@@ -106,19 +105,19 @@ def _of_pilot(config: AugmentationConfig, folder: Path, data: Prepared) -> list[
     predictions, found = tidy_predictions(runs, folder, data), []
     for place in _places(config):
         here = at(predictions, {**place, "test_set": TEST})
-        arms = [_of_arm(here, arm) for arm in (config.primary.arm, config.primary.against)]
-        components = paired(*arms, config.data.classes, PRIMARY_SCORE).components if all(map(len, arms)) else None
+        ours, theirs = (of_arm(here, arm) for arm in (config.primary.arm, config.primary.against))
+        components = paired(ours, theirs, config.data.classes, PRIMARY_SCORE).components if len(ours) and len(theirs) else None
         if components is not None and components.n_runs > 1:
             found.append((place, components))
     return found
 
 
-def _of_arm(table: pd.DataFrame, arm: Arm) -> pd.DataFrame:
-    return table[(table["method"] == arm.method) & (table["mode"] == arm.mode)]
-
-
 def _stated(config: AugmentationConfig, data: Prepared, place: dict[str, str], spread: Spread) -> Components:
     split = split_of_run(data.cohort, config, 0, place.get("size"))
-    tested = split.side(data.cohort, TEST).table.drop_duplicates("participant_id")["label"].value_counts().to_dict()
-    people = data.cohort.table.drop_duplicates("participant_id")["label"].value_counts().to_dict()
+    tested, people = (_people(cohort.table) for cohort in (split.side(data.cohort, TEST), data.cohort))
     return Components.stated(**vars(spread), n_people=people, n_tested=tested, n_runs=config.grid.runs)
+
+
+def _people(table: pd.DataFrame) -> dict[str, int]:
+    counts = table.drop_duplicates("participant_id")["label"].value_counts()
+    return {str(label): int(n) for label, n in counts.items()}

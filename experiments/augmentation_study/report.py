@@ -72,6 +72,13 @@ def results_table(folder: Path, runs: Sequence[dict[str, Any]], config: Augmenta
     return tidy_results(planned)
 
 
+def tables_of(folder: Path, runs: Sequence[dict[str, Any]], config: AugmentationConfig) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """``results.csv`` and ``effects.csv``; a ``DataError`` if there is no run of the grid yet."""
+    results, data = results_table(folder, runs, config), _prepared(folder, config)
+    planned, _ = planned_runs(runs, cells_of(config.grid))
+    return results, effects_table(results, _predictions(planned, folder, data), data, config)
+
+
 def effects_table(
     results: pd.DataFrame, predictions: pd.DataFrame | None, data: Prepared | None, config: AugmentationConfig
 ) -> pd.DataFrame:
