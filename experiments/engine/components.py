@@ -1,10 +1,10 @@
 """What makes the difference of two methods vary: people, runs, and both; and how sure a study of other size would be of it."""
 
+import bisect
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-import numpy as np
 import pandas as pd
 from scipy import optimize
 
@@ -72,7 +72,7 @@ class Components:
         more = taught(sum(self.n_tested.values()) / sum(self.n_people.values()))
         for label, people in self.people.items():
             n, tested = self.n_people[label], self.n_tested[label]
-            of_people += (1 + more * (1 - 1 / self.n_runs)) * people / n
+            of_people += (1 + more) * people / n
             of_people += (people * (1 - tested / n) + self.both[label]) / (self.n_runs * tested)
             of_runs -= people / n
         return of_people, max(0.0, self.runs + of_runs) / self.n_runs
@@ -104,7 +104,7 @@ def plan(
     level: float = 0.05,
     power: float = 0.8,
     most_runs: int = 200,
-    most_people: float = 1000.0,
+    most_people: float = 100.0,
 ) -> pd.DataFrame:
     """How many runs, or people, it takes to see a difference.
 
@@ -139,9 +139,9 @@ def plan(
 
 
 def _least_runs(components: Components, difference: float, level: float, power: float, most: int) -> int | None:
-    numbers = np.arange(LEAST_RUNS, most + 1)
-    seen = [replace(components, n_runs=int(n)).detectable(level, power) <= difference for n in numbers]
-    return int(numbers[int(np.argmax(seen))]) if any(seen) else None
+    numbers = range(LEAST_RUNS, most + 1)
+    place = bisect.bisect_left(numbers, True, key=lambda n: replace(components, n_runs=n).detectable(level, power) <= difference)
+    return numbers[place] if place < len(numbers) else None
 
 
 def _least_people(components: Components, difference: float, level: float, power: float, most: float) -> float | None:

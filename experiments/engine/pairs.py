@@ -148,7 +148,9 @@ def _effect(
     if why:
         return Effect(estimate, math.nan, math.nan, components, n_runs, unpaired, n_people, why)
     share = sum(part[2] for part in sums.values()) / sum(n_people.values())
-    part_of_people, part_of_runs = of_people + taught(share) * max(0.0, of_people - of_both), max(0.0, beyond)
+    # Of what all runs have in common of a person, single values have one part in n_runs.
+    common = max(0.0, of_people - of_both) / (1 - 1 / n_runs)
+    part_of_people, part_of_runs = of_people + taught(share) * common, max(0.0, beyond)
     df = degrees_of_freedom(part_of_people, part_of_runs, n_smallest=min(n_people.values()), n_runs=n_runs)
     return Effect(estimate, math.sqrt(part_of_people + part_of_runs), df, components, n_runs, unpaired, n_people)
 
