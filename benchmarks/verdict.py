@@ -22,7 +22,7 @@ import numpy as np
 import pandas as pd
 from scipy import optimize, stats
 
-from tinycohort.experiments.engine.components import Components, degrees_of_freedom
+from tinycohort.experiments.engine.components import Components
 from tinycohort.experiments.engine.influence import placements
 from tinycohort.experiments.engine.pairs import paired
 from tinycohort.experiments.engine.statistics import corrected_t_test
@@ -122,10 +122,8 @@ def corrected(ours: pd.DataFrame, theirs: pd.DataFrame, design: Design, shift: f
 
 def power_of(components: Components, difference: float, n_runs: int) -> float:
     """That a plan promises, of a study of so many runs."""
-    planned = replace(components, n_runs=n_runs)
-    of_people, of_runs = planned.variance()
-    df = degrees_of_freedom(of_people, of_runs, n_smallest=min(planned.n_people.values()), n_runs=n_runs)
-    return float(stats.nct.sf(stats.t.isf(0.025, df), df, difference / math.sqrt(of_people + of_runs)))
+    variance, df = replace(components, n_runs=n_runs).variance()
+    return float(stats.nct.sf(stats.t.isf(LEVEL / 2, df), df, difference / math.sqrt(variance)))
 
 
 def levels(studies: int) -> Iterator[str]:

@@ -1,10 +1,10 @@
 """What makes the difference of two methods vary: people, runs, and both; and how sure a study of other size would be of it."""
 
+import bisect
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-import numpy as np
 import pandas as pd
 from scipy import optimize
 
@@ -67,21 +67,21 @@ class Components:
         return cls(dict.fromkeys(n_people, people**2), dict.fromkeys(n_people, both**2), runs**2, n_people, n_tested, n_runs)
 
     def variance(self) -> tuple[float, float]:
-        """Of the mean difference, as the test of ``pairs.paired`` will estimate it: the parts of people, and of runs beyond them."""
-        of_people = of_runs = 0.0
+        """Of the mean difference, as the test of ``pairs.paired`` will estimate it, and its degrees of freedom."""
+        of_people = of_both = visible = 0.0
         more = taught(sum(self.n_tested.values()) / sum(self.n_people.values()))
         for label, people in self.people.items():
             n, tested = self.n_people[label], self.n_tested[label]
-            of_people += (1 + more * (1 - 1 / self.n_runs)) * people / n
-            of_people += (people * (1 - tested / n) + self.both[label]) / (self.n_runs * tested)
-            of_runs -= people / n
-        return of_people, max(0.0, self.runs + of_runs) / self.n_runs
+            of_people += (1 + more) * people / n + (people * (1 - tested / n) + self.both[label]) / (self.n_runs * tested)
+            of_both += (people + self.both[label]) / (self.n_runs * tested)
+            visible += people / n
+        beyond = (self.runs - visible) / self.n_runs
+        return summed(of_people, beyond + of_both, of_both, n_smallest=min(self.n_people.values()), n_runs=self.n_runs)
 
     def detectable(self, level: float = 0.05, power: float = 0.8) -> float:
         """The difference that a study of this design detects with probability ``power``."""
-        of_people, of_runs = self.variance()
-        df = degrees_of_freedom(of_people, of_runs, n_smallest=min(self.n_people.values()), n_runs=self.n_runs)
-        return detectable_difference(math.sqrt(of_people + of_runs), df, level=level, power=power)
+        variance, df = self.variance()
+        return detectable_difference(math.sqrt(variance), df, level=level, power=power)
 
     def enlarged(self, factor: float) -> "Components":
         """With so many times the people, trained on as before."""
@@ -92,9 +92,19 @@ class Components:
         )
 
 
-def degrees_of_freedom(of_people: float, of_runs: float, *, n_smallest: float, n_runs: int) -> float:
-    """Of the sum of two variances (Satterthwaite 1946, Biometrics Bulletin 2): of the smallest class's people, and of the runs."""
-    return (of_people + of_runs) ** 2 / (of_people**2 / (n_smallest - 1) + of_runs**2 / (n_runs - 1))
+def summed(of_people: float, of_runs: float, of_both: float, *, n_smallest: float, n_runs: int) -> tuple[float, float]:
+    """A variance clustered both ways, and its degrees of freedom (Satterthwaite 1946, Biometrics Bulletin 2).
+
+    Parameters
+    ----------
+    of_people, of_runs, of_both : float
+        Clustered by people, by runs, and not at all: what runs vary beyond the last adds to the first.
+    n_smallest : float
+        People of the smallest class.
+    n_runs : int
+    """
+    variance = of_people + max(0.0, of_runs - of_both)
+    return variance, variance**2 / (of_people**2 / (n_smallest - 1) + of_runs**2 / (n_runs - 1))
 
 
 def plan(
@@ -104,7 +114,7 @@ def plan(
     level: float = 0.05,
     power: float = 0.8,
     most_runs: int = 200,
-    most_people: float = 1000.0,
+    most_people: float = 100.0,
 ) -> pd.DataFrame:
     """How many runs, or people, it takes to see a difference.
 
@@ -139,9 +149,9 @@ def plan(
 
 
 def _least_runs(components: Components, difference: float, level: float, power: float, most: int) -> int | None:
-    numbers = np.arange(LEAST_RUNS, most + 1)
-    seen = [replace(components, n_runs=int(n)).detectable(level, power) <= difference for n in numbers]
-    return int(numbers[int(np.argmax(seen))]) if any(seen) else None
+    numbers = range(LEAST_RUNS, most + 1)
+    place = bisect.bisect_left(numbers, True, key=lambda n: replace(components, n_runs=n).detectable(level, power) <= difference)
+    return numbers[place] if place < len(numbers) else None
 
 
 def _least_people(components: Components, difference: float, level: float, power: float, most: float) -> float | None:

@@ -17,7 +17,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy import stats
 
-from .components import Components, degrees_of_freedom, taught
+from .components import Components, summed, taught
 from .influence import Score, person_values
 from .statistics import LEAST_RUNS, SAME, detectable_difference
 
@@ -142,15 +142,17 @@ def _effect(
     n_runs, estimate = len(differences), float(differences.mean())
     sums = {label: _sums(values[:, class_of == place]) for place, label in enumerate(n_people)}
     of_people, of_both = (sum(part[place] for part in sums.values()) for place in (0, 1))
-    beyond = float(differences.var(ddof=1)) / n_runs - of_both if n_runs > 1 else 0.0
-    components = _components(sums, n_people, beyond, n_runs)
+    of_runs = float(differences.var(ddof=1)) / n_runs if n_runs > 1 else of_both
+    components = _components(sums, n_people, of_runs - of_both, n_runs)
     why = _why_untested(n_runs, n_people) or _why_no_spread(of_people, estimate)
     if why:
         return Effect(estimate, math.nan, math.nan, components, n_runs, unpaired, n_people, why)
     share = sum(part[2] for part in sums.values()) / sum(n_people.values())
-    part_of_people, part_of_runs = of_people + taught(share) * max(0.0, of_people - of_both), max(0.0, beyond)
-    df = degrees_of_freedom(part_of_people, part_of_runs, n_smallest=min(n_people.values()), n_runs=n_runs)
-    return Effect(estimate, math.sqrt(part_of_people + part_of_runs), df, components, n_runs, unpaired, n_people)
+    # Of what all runs have in common of a person, single values have one part in n_runs.
+    common = max(0.0, of_people - of_both) / (1 - 1 / n_runs)
+    of_people += taught(share) * common
+    variance, df = summed(of_people, of_runs, of_both, n_smallest=min(n_people.values()), n_runs=n_runs)
+    return Effect(estimate, math.sqrt(variance), df, components, n_runs, unpaired, n_people)
 
 
 def _sums(values: NDArray[np.float64]) -> tuple[float, float, float]:
