@@ -14,9 +14,9 @@ from pandas.api.types import is_numeric_dtype
 from scipy import stats
 
 from ...datasets.common.errors import DataError
-from ..engine.pairs import LEAST_RUNS, paired
+from ..engine.pairs import paired
 from ..engine.results_file import EFFECTS
-from ..engine.statistics import detectable_difference, holm, paired_differences
+from ..engine.statistics import LEAST_RUNS, SAME, corrected_error, detectable_difference, holm, paired_differences
 from ..engine.study_images import EXTERNAL, TEST
 from ..engine.wording import points, sentence, title
 from .arm import Arm
@@ -92,7 +92,7 @@ def effects_of_results(results: pd.DataFrame, config: AugmentationConfig) -> pd.
                 values = differences[str(arm)].to_numpy(dtype=float)
                 found = values[~np.isnan(values)]
                 why = _why_not(found, ratio)
-                se = math.nan if why or ratio is None else float(found.std(ddof=1)) * math.sqrt(1 / len(found) + ratio)
+                se = math.nan if why or ratio is None else corrected_error(float(found.std(ddof=1)), len(found), ratio)
                 counted = {"n": len(found), "unpaired": len(values) - len(found)}
                 numbers = {"difference": float(found.mean()) if len(found) else math.nan, "se": se, "df": float(len(found) - 1), "why": why}
                 rows.append({**place, **_named(arm, reference), "score": score, "test": RUNS, **counted, **numbers})
@@ -103,7 +103,7 @@ def judged(effects: pd.DataFrame, config: AugmentationConfig) -> pd.DataFrame:
     """With the interval ``low`` to ``high``, ``p``, ``p_holm``, the difference ``seen`` with 80 % power, ``primary``, and a ``verdict``.
 
     The primary comparison is corrected for the sizes and networks that it is made at; the secondary ones, place by place and score by
-    score, for one another.
+    score, for one another. So is what is ``seen``.
     """
     if effects.empty:
         return effects
@@ -112,15 +112,10 @@ def judged(effects: pd.DataFrame, config: AugmentationConfig) -> pd.DataFrame:
     found["low"], found["high"] = (found["difference"] - reach).clip(-1, 1), (found["difference"] + reach).clip(-1, 1)
     found["p"] = 2 * stats.t.sf((found["difference"] / found["se"]).abs(), found["df"])
     found["p_holm"] = found["p"]
-    families = [found.index[found["primary"]], *(rows.index for _, rows in _secondary(found))]
-    for family in families:
-        found.loc[family, "p_holm"] = holm(found.loc[family, "p"])
-    tested = found["se"].notna()
-    found["seen"] = math.nan
-    found.loc[tested, "seen"] = [
-        detectable_difference(se, df, level=LEVEL, power=POWER)
-        for se, df in found.loc[tested, ["se", "df"]].itertuples(index=False, name=None)
-    ]
+    for _, family in found.groupby(_families(found), sort=False):
+        found.loc[family.index, "p_holm"] = holm(family["p"])
+        # What is corrected sees less: at the level of Holm's first step.
+        found.loc[family.index, "seen"] = [_seen(se, df, LEVEL / len(family)) for se, df in zip(family["se"], family["df"], strict=True)]
     return found.assign(verdict=[_verdict(row) for row in found.to_dict("records")])
 
 
@@ -210,9 +205,17 @@ def _main_test(table: pd.DataFrame) -> str:
     return TEST if TEST in names else names[0]
 
 
-def _secondary(found: pd.DataFrame) -> Any:
+def _families(found: pd.DataFrame) -> list[str]:
+    """Of each row the name of those that it is corrected with: of a test, the primary ones, and the others of a place and score."""
     columns = [*(name for name in AXES if name in found), "test_set", "score"]
-    return found[~found["primary"]].groupby(columns, sort=False)
+    return [
+        f"{row['test']}: " + ("primary" if row["primary"] else ", ".join(map(str, (row[name] for name in columns))))
+        for row in found.to_dict("records")
+    ]
+
+
+def _seen(se: float, df: float, level: float) -> float:
+    return math.nan if math.isnan(se) else detectable_difference(se, df, level=level, power=POWER)
 
 
 def _verdict(row: Mapping[Any, Any]) -> str:
@@ -252,7 +255,7 @@ def _why_not(differences: np.ndarray, ratio: float | None) -> str:
         return "the runs do not draw who is tested"
     if len(differences) < LEAST_RUNS:
         return f"it takes {LEAST_RUNS} runs, and there {'is 1' if len(differences) == 1 else f'are {len(differences)}'}"
-    return "all runs differ alike, which tells no spread" if np.ptp(differences) < 1e-9 else ""
+    return "all runs differ alike, which tells no spread" if np.ptp(differences) < SAME else ""
 
 
 def of_arm(table: pd.DataFrame, arm: Arm) -> pd.DataFrame:

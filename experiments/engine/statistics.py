@@ -7,14 +7,12 @@ several methods. Where every run has the same split (the paper's protocol), the 
 """
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 from scipy import optimize, stats
-
-from .wording import points, sentence, title
 
 # Below this, differences of scores in [0, 1] are equal: rounding alone tells them apart.
 SAME = 1e-9
@@ -156,83 +154,3 @@ def paired_differences(table: pd.DataFrame, metric: str, reference: str) -> pd.D
         raise ValueError(f"there is no row of {reference} to compare with")
     scores = table.pivot(index="run", columns="method", values=metric)[list(dict.fromkeys(table["method"]))].astype(float)
     return scores.drop(columns=reference).sub(scores[reference], axis=0)
-
-
-def compare(table: pd.DataFrame, metric: str, *, reference: str, ratio: float | None, level: float = 0.05) -> pd.DataFrame:
-    """Compare every method with one of them, and say in a sentence each what follows.
-
-    Parameters
-    ----------
-    table : DataFrame
-        As for ``paired_differences``.
-    metric : str
-        A score in [0, 1], the more the better.
-    reference : str
-        The method that the others are compared with.
-    ratio : float or None
-        n_test / n_train of the runs, in participants (of a stratum, those of the whole test side: that is how much the runs overlap).
-        ``None`` where all runs have one split (the protocol ``paper``) or one external test set: no verdict then, but the mean difference
-        and its standard deviation.
-    level : float
-        The probability that any of these verdicts, of one table against one reference, claims an effect where there is none.
-
-    Returns
-    -------
-    DataFrame
-        One row a method: ``method``, ``n`` (paired runs), ``unpaired`` (runs that lack a score of either), ``difference``, ``sd``, ``low``,
-        ``high`` (of this method by itself, corrected for overlapping splits), ``p`` (so corrected), ``p_holm`` (and for the number of
-        methods), ``detectable`` (what is seen with 80 % power after that correction), ``verdict``.
-        No interval, p or verdict from fewer than 5 runs, or where all runs differ alike.
-    """
-    differences = paired_differences(table, metric, reference)
-    tests = [_tested(differences[method], ratio, level) for method in differences]
-    rows = []
-    for method, test, p_holm in zip(differences, tests, holm([test.p for test in tests]), strict=True):
-        unpaired = len(differences) - test.n
-        # At Holm's first step.
-        detectable = (
-            math.nan
-            if ratio is None or math.isnan(test.p)
-            else detectable_difference(corrected_error(test.sd, test.n, ratio), test.n - 1, level=level / len(tests))
-        )
-        verdict = _verdict(test, float(p_holm), metric, reference, unpaired, ratio, detectable, level)
-        numbers = {"difference": test.mean, "sd": test.sd, "low": test.low, "high": test.high, "p": test.p, "p_holm": p_holm}
-        rows.append({"method": method, "n": test.n, "unpaired": unpaired, **numbers, "detectable": detectable, "verdict": verdict})
-    columns = ["method", "n", "unpaired", "difference", "sd", "low", "high", "p", "p_holm", "detectable", "verdict"]
-    return pd.DataFrame(rows, columns=columns)
-
-
-def _tested(differences: ArrayLike, ratio: float | None, level: float) -> MeanTest:
-    """Without interval and test of too few runs; an interval within [-1, 1], as differences of scores in [0, 1] are."""
-    test = corrected_t_test(differences, ratio, level=level)
-    if test.n < LEAST_RUNS:
-        return replace(test, low=math.nan, high=math.nan, t=math.nan, p=math.nan)
-    return replace(test, low=float(np.maximum(test.low, -1)), high=float(np.minimum(test.high, 1)))
-
-
-def _verdict(
-    test: MeanTest, p_holm: float, score: str, reference: str, unpaired: int, ratio: float | None, detectable: float, level: float
-) -> str:
-    runs = f"{test.n} run{'s' if test.n != 1 else ''}" + (f", {unpaired} more without a pair" if unpaired else "")
-    if not test.n:
-        return f"no verdict: no run has a score of it and of `{reference}`"
-    difference = f"{points(test.mean)}{f' ± {100 * test.sd:.1f}' if test.n > 1 else ''} points {title(score)} over `{reference}` ({runs})"
-    if ratio is None:
-        return f"no verdict: {difference}"
-    if test.n < LEAST_RUNS:
-        return f"no verdict: {difference}; it takes {LEAST_RUNS} runs with a score of both"
-    if math.isnan(test.p):
-        alike = "both score the same in every run" if abs(test.mean) < SAME else "all runs differ alike, which tells no spread"
-        return f"no verdict: {difference}; {alike}"
-    return sentence(
-        test.mean,
-        (test.low, test.high),
-        p=p_holm,
-        corrected=True,
-        detectable=detectable,
-        score=score,
-        against=reference,
-        n=runs,
-        level=level,
-        power=0.8,
-    )

@@ -1,0 +1,186 @@
+"""What arms are worth against their reference: sentences, families of comparisons, and what a file of them gives back."""
+
+import math
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from tinycohort.datasets.common.errors import DataError
+from tinycohort.experiments.augmentation_study.config import Grid
+from tinycohort.experiments.augmentation_study.effects import (
+    PEOPLE_AND_RUNS,
+    RUNS,
+    effects_of_predictions,
+    effects_of_results,
+    headlines,
+    judged,
+    read_effects,
+    told_effects,
+)
+from tinycohort.experiments.augmentation_study.grid import primary_of
+from tinycohort.experiments.augmentation_study.protocols import Protocols
+from tinycohort.experiments.engine.pairs import paired
+
+BASE = np.array([0.70, 0.72, 0.68, 0.71, 0.69, 0.70])
+NOISE = np.array([0.001, -0.001, 0.002, -0.002, 0.001, -0.001])
+ARMS = ("resampled", "weighted", "morph", "vae:auto")
+
+
+def config_of(grid: Grid | None = None, protocol: str = "resampled") -> Any:
+    grid = grid or Grid(ARMS, ("synthetic-only",), 6)
+    data = SimpleNamespace(classes=("AD", "CN"))
+    return SimpleNamespace(protocols=Protocols(protocol=protocol), grid=grid, data=data, primary=primary_of(grid))  # type: ignore[arg-type]
+
+
+def results_of(scores: dict[str, Any], **places: str) -> pd.DataFrame:
+    """Rows of ``results.csv``; every test side has a quarter of the people who are learnt from."""
+    mode = {"morph": "synthetic-only", "vae:auto": "synthetic-only"}
+    rows = [
+        {"run": run, "method": method, "mode": mode.get(method, "real"), "roc_auc": value, "balanced_accuracy": value, "test_set": "test"}
+        | {"n_test": 20, "n_fitted_on": 80, **places}
+        for method, values in scores.items()
+        for run, value in enumerate(values)
+    ]
+    return pd.DataFrame(rows)
+
+
+def verdicts_of(results: pd.DataFrame, config: Any, score: str = "roc_auc") -> dict[str, str]:
+    found = judged(effects_of_results(results, config), config)
+    return dict(found.loc[found["score"] == score, ["method", "verdict"]].itertuples(index=False, name=None))
+
+
+def test_the_sentences():
+    arms = {"resampled": BASE, "weighted": BASE + 10 * NOISE, "morph": BASE - 0.05 + NOISE, "vae:auto": BASE + 0.05 + NOISE}
+    told = verdicts_of(results_of(arms), config_of())
+    assert told["vae:auto"] == (
+        "helps: +5.0 points [+4.7, +5.3] ROC AUC over `resampled`, p < 0.001 (6 runs); a difference of 0.4 points is seen with 80 % power"
+    )
+    assert told["morph"].startswith("hurts: −5.0 points [−5.3, −4.7] ROC AUC over `resampled`, corrected p < 0.001 (6 runs)")
+    assert told["weighted"].startswith("no difference seen: +0.0 points [")
+    assert told["weighted"].endswith("points would have been seen with 80 % power")
+
+
+@pytest.mark.parametrize(
+    ("scores", "told"),
+    [
+        (BASE, "all runs differ alike, which tells no spread"),
+        (BASE + 0.02, "all runs differ alike, which tells no spread"),
+        ((BASE + 0.05 + NOISE)[:4], "it takes 5 runs, and there are 4"),
+        (BASE[:1] + 0.1, "it takes 5 runs, and there is 1"),
+        ([math.nan], "it takes 5 runs, and there are 0"),
+    ],
+)
+def test_what_gives_no_verdict_has_no_interval_either(scores: Any, told: str):
+    config = config_of()
+    found = judged(effects_of_results(results_of({"resampled": BASE, "vae:auto": scores}), config), config)
+    assert (found["verdict"] == f"no verdict: {told}").all()
+    assert found[["se", "low", "high", "p", "p_holm", "seen"]].isna().all(axis=None)
+    assert told in told_effects(found)["verdict"].iloc[0]
+
+
+def test_no_interval_reaches_beyond_what_scores_can_differ_by():
+    scores = {"resampled": [0.0, 1, 0, 1, 0], "vae:auto": [1.0, 0, 1, 0, 1]}
+    found = judged(effects_of_results(results_of(scores), config_of()), config_of())
+    assert (found["low"] == -1).all()
+    assert (found["high"] == 1).all()
+    assert found["verdict"].str.endswith("no difference would be seen with 80 % power: the study is too small").all()
+
+
+def test_a_primary_comparison_at_several_sizes_is_corrected_for_them():
+    grid = Grid(ARMS, ("synthetic-only",), 6, sizes=("10", "20"))
+    config = config_of(grid)
+    generator = np.random.default_rng(0)
+    parts = [
+        results_of({arm: BASE + generator.normal(0, 0.01, 6) for arm in ARMS} | {"vae:auto": BASE + 0.02 + 5 * NOISE}, size=size)
+        for size in ("10", "20")
+    ]
+    found = judged(effects_of_results(pd.concat(parts), config), config)
+    primary = found[found["primary"]]
+    assert list(primary["size"]) == ["10", "20"]
+    assert set(primary["method"]) == {"vae:auto"}
+    assert min(primary["p_holm"]) == pytest.approx(2 * min(primary["p"]))
+    first, second = headlines(found, config)
+    assert first.startswith("10 of the smallest class, vae:auto synthetic-only: ")
+    assert second.startswith("20 of the smallest class, vae:auto synthetic-only: ")
+
+
+def predictions_of(arms: dict[str, float], n: int = 40, runs: int = 6) -> pd.DataFrame:
+    """Everybody is tested in every run; an arm's scores part the classes by so much."""
+    generator, rows = np.random.default_rng(1), []
+    truth = np.arange(n) % 2
+    for run in range(runs):
+        shared = generator.normal(size=n)
+        for method, apart in arms.items():
+            p = 1 / (1 + np.exp(-(shared + apart * truth + 0.1 * generator.normal(size=n))))
+            mode = "real" if method in ("resampled", "weighted") else "synthetic-only"
+            for person in range(n):
+                label = ("CN", "AD")[truth[person]]
+                of_person = {"participant_id": f"p{person:03d}", "label": label, "p_AD": p[person], "p_CN": 1 - p[person]}
+                rows.append({"run": run, "method": method, "mode": mode, "test_set": "test", **of_person})
+    return pd.DataFrame(rows)
+
+
+def test_of_predictions_it_is_the_paired_test_of_people_and_runs():
+    predictions, config = predictions_of({"resampled": 0.5, "weighted": 0.5, "vae:auto": 3.0}), config_of()
+    found = judged(effects_of_predictions(predictions, config), config)
+    assert set(found["test"]) == {PEOPLE_AND_RUNS}
+    row = found[found["primary"]].iloc[0]
+    ours, theirs = (predictions[predictions["method"] == method] for method in ("vae:auto", "resampled"))
+    expected = paired(ours, theirs, ("AD", "CN"))
+    assert (row["difference"], row["se"], row["df"]) == (expected.estimate, expected.se, expected.df)
+    assert (row["low"], row["high"]) == pytest.approx(expected.interval())
+    assert row["p"] == pytest.approx(expected.p)
+    assert row["seen"] == pytest.approx(expected.detectable())
+    # What is corrected for its number sees less: as much as Holm's first step would.
+    other = found[(found["method"] == "weighted") & (found["score"] == "balanced_accuracy")].iloc[0]
+    theirs, ours = (predictions[predictions["method"] == method] for method in ("resampled", "weighted"))
+    assert other["seen"] == pytest.approx(paired(ours, theirs, ("AD", "CN"), "balanced_accuracy").detectable(0.025))
+    assert row["verdict"].startswith("helps: ")
+    assert effects_of_predictions(predictions, config_of(protocol="paper")).empty
+
+
+def test_too_few_people_give_no_verdict():
+    config = config_of()
+    found = judged(effects_of_predictions(predictions_of({"resampled": 0.5, "vae:auto": 3.0}, n=18), config), config)
+    assert found["verdict"].str.startswith("no verdict: it takes 10 tested people of each class").all()
+
+
+def test_both_tests_stand_side_by_side_for_people():
+    config = config_of()
+    by_people = effects_of_predictions(predictions_of({"resampled": 0.5, "vae:auto": 3.0}), config)
+    by_runs = effects_of_results(results_of({"resampled": BASE, "vae:auto": BASE + 0.05 + NOISE}), config)
+    found = judged(pd.concat([by_people, by_runs], ignore_index=True), config)
+    (row,) = told_effects(found).to_dict("records")
+    assert row["method"] == "vae:auto synthetic-only (primary)"
+    assert row["p, by runs alone"] == "< 0.001"
+    assert row["verdict"] == "helps"
+    difference = found[(found["test"] == PEOPLE_AND_RUNS) & (found["score"] == "roc_auc")]["difference"].iloc[0]
+    assert row["Δ ROC AUC"].startswith(f"+{100 * difference:.1f} [")
+    (headline,) = headlines(found, config)
+    assert f"+{100 * difference:.1f} points" in headline
+
+
+def test_a_file_of_effects_gives_the_same_verdicts(tmp_path: Path):
+    config = config_of()
+    results = results_of({"resampled": BASE, "weighted": BASE[:3], "vae:auto": BASE + 0.05 + NOISE})
+    effects = effects_of_results(results, config)
+    effects.to_csv(tmp_path / "effects.csv", index=False)
+    again = read_effects(tmp_path, results, config)
+    pd.testing.assert_frame_equal(judged(again, config), judged(effects, config))
+    assert set(again["test"]) == {RUNS}
+    # Of a study from before there was such a file, its results tell.
+    pd.testing.assert_frame_equal(read_effects(tmp_path / "nowhere", results, config), effects)
+
+
+@pytest.mark.parametrize(("old", "new"), [("difference", "diff"), ("vae:auto", ""), ("0.05", "five")])
+def test_a_damaged_file_of_effects_is_told(tmp_path: Path, old: str, new: str):
+    config, results = config_of(), results_of({"resampled": BASE, "vae:auto": BASE + 0.05 + NOISE})
+    effects_of_results(results, config).to_csv(tmp_path / "effects.csv", index=False)
+    text = (tmp_path / "effects.csv").read_text(encoding="utf-8")
+    (tmp_path / "effects.csv").write_text(text.replace(old, new), encoding="utf-8")
+    with pytest.raises(DataError, match=r"effects\.csv .*restore it"):
+        read_effects(tmp_path, results, config)
