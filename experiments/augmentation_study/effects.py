@@ -208,10 +208,9 @@ def _main_test(table: pd.DataFrame) -> str:
 def _families(found: pd.DataFrame) -> list[str]:
     """Of each row the name of those that it is corrected with: of a test, the primary ones, and the others of a place and score."""
     columns = [*(name for name in AXES if name in found), "test_set", "score"]
-    return [
-        f"{row['test']}: " + ("primary" if row["primary"] else ", ".join(map(str, (row[name] for name in columns))))
-        for row in found.to_dict("records")
-    ]
+    places = [", ".join(map(str, row)) for row in found[columns].itertuples(index=False, name=None)]
+    own = ["primary" if primary else place for primary, place in zip(found["primary"], places, strict=True)]
+    return [f"{test}: {family}" for test, family in zip(found["test"], own, strict=True)]
 
 
 def _seen(se: float, df: float, level: float) -> float:
