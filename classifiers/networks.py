@@ -1,6 +1,7 @@
 """The classifiers that have a name, and what else a user may name in their place."""
 
 from collections.abc import Mapping
+from pathlib import Path
 from types import MappingProxyType
 
 import torch.nn.functional as F
@@ -8,6 +9,7 @@ from torch import Tensor, nn
 
 from ..datasets.common.errors import UsageError
 from .network import CNN, NetworkBuilder, load_network
+from .weights import begun_with
 
 SMALLEST = 32  # voxels a side: a DenseNet halves five times
 # A quarter of ResNet-10's: tens of people are too few for its 5 million weights, and its steps take 10 times as long.
@@ -46,22 +48,36 @@ class PaddedDenseNet(nn.Module):
         return self.network(F.pad(x, self.margin))
 
 
+BEGUN = "+weights"  # behind a name: begins with the weights of a file
 DEFAULT_NETWORK = "cnn"
 NETWORKS: Mapping[str, NetworkBuilder] = MappingProxyType({DEFAULT_NETWORK: CNN, "resnet": resnet, "densenet121": PaddedDenseNet})
 
 
-def network_of(text: str) -> NetworkBuilder:
+def network_of(text: str, weights: Path | None = None) -> NetworkBuilder:
     """The builder that a name of ``NETWORKS`` stands for, or an import path as ``load_network`` takes it.
 
     A name runs no code but ours, so that a configuration file may have it; a path may come from the command line only.
 
+    Parameters
+    ----------
+    text : str
+        With ``+weights`` behind it, its networks begin with those of the file.
+    weights : Path, optional
+        As for ``weights.read_weights``.
+
     Raises
     ------
     UsageError
-        If it is neither.
+        If it is neither, or shall begin with weights that are not given.
+    DataError
+        If the file has none.
     """
-    if text in NETWORKS:
-        return NETWORKS[text]
-    if ":" not in text:
-        raise UsageError(f"There is no network '{text}': name one of {', '.join(NETWORKS)}, or your own as package.module:function.")
-    return load_network(text)
+    name = text.removesuffix(BEGUN)
+    if name not in NETWORKS and ":" not in name:
+        raise UsageError(f"There is no network '{name}': name one of {', '.join(NETWORKS)}, or your own as package.module:function.")
+    builder = NETWORKS[name] if name in NETWORKS else load_network(name)
+    if name == text:
+        return builder
+    if weights is None:
+        raise UsageError(f"The network '{text}' begins with weights from a file: give --weights.")
+    return begun_with(builder, weights)

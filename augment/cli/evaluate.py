@@ -183,8 +183,12 @@ class ClassifierOptions:
         typer.Option(
             "--network",
             help="cnn (the paper's), resnet, densenet121, or your own: package.module:function, called with shape and number of classes; "
-            "several with commas, or given again, all on the same images. \\[default: cnn]",
+            "several with commas, or given again, all on the same images; NAME+weights begins with --weights. \\[default: cnn]",
         ),
+    ] = None
+    weights: Annotated[
+        Path | None,
+        typer.Option("--weights", help="For --network NAME+weights: safetensors or a PyTorch state dict, MONAI's or torchvision's."),
     ] = None
 
     def settings(self, *, few: bool) -> "ClassifierSettings":
@@ -243,6 +247,7 @@ def evaluate_command(
         classifier=classifier.settings(few=protocol.sizes is not None),
         seed=compared.seed,
         networks=parts_of(classifier.networks),
+        weights=classifier.weights,
         command=command_line(),
         generators=models.generators,
         sizes=parts_of(protocol.sizes),

@@ -177,7 +177,7 @@ class HowToRunOptions:
     """How the study is run."""
 
     device: Device = "auto"
-    jobs: Annotated[int, typer.Option("--jobs", min=1, help="Runs computed at a time.")] = 1
+    jobs: Annotated[str, typer.Option("--jobs", help="Runs computed at a time; auto is one for every processor and its --threads.")] = "1"
     threads: Annotated[int, typer.Option("--threads", min=1, help="Threads of each.")] = 1
     shard: Annotated[str | None, typer.Option("--shard", help="Compute only this part, as 2/8: for several machines on one folder.")] = None
     slurm: Annotated[int | None, typer.Option("--slurm", help="Print a SLURM job array of so many shards instead.")] = None
@@ -195,7 +195,17 @@ class HowToRunOptions:
         """Which machines and processes compute; raise a ``UsageError`` if these do not go together."""
         from ...experiments.engine.launch import HowToRun
 
-        return HowToRun(self.jobs, self.threads, self.shard, self.slurm, self.submit, tuple(self.sbatch or ()), self.device)  # type: ignore[arg-type]
+        return HowToRun(self._jobs(), self.threads, self.shard, self.slurm, self.submit, tuple(self.sbatch or ()), self.device)  # type: ignore[arg-type]
+
+    def _jobs(self) -> int:
+        from ...datasets.common.errors import UsageError
+        from ...datasets.common.machine import available_processors
+
+        if self.jobs == "auto":
+            return max(1, available_processors() // self.threads)
+        if not self.jobs.isdigit() or int(self.jobs) < 1:
+            raise UsageError(f"--jobs is a number, 1 or more, or auto, not '{self.jobs}'.")
+        return int(self.jobs)
 
     def require_nothing_else(self, context: typer.Context) -> None:
         """Raise a ``UsageError`` if beside ``--config`` there are options that say what the study is."""

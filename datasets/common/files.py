@@ -4,6 +4,7 @@ Everything is written beside its final place under a temporary name and renamed 
 (or a restart after ``kill -9``) never meets half a file.
 """
 
+import hashlib
 import json
 import os
 import shutil
@@ -86,6 +87,12 @@ def named(path: Path) -> Path:
 def expanded(path: str | os.PathLike[str]) -> Path:
     """``path`` with the variables of the environment and the ``~`` in it filled in, wherever it was written: options, configurations."""
     return Path(os.path.expandvars(path)).expanduser()
+
+
+def digest_of(path: Path) -> str:
+    """SHA-256 of a file's content."""
+    with path.open("rb") as content:
+        return hashlib.file_digest(content, "sha256").hexdigest()
 
 
 def refuse_existing(path: Path, *, force: bool, ours: Callable[[Path], bool] = lambda path: True) -> None:

@@ -17,10 +17,13 @@ import pandas as pd
 import torch
 from torch import Tensor
 
+from ...classifiers.network import NetworkBuilder
 from ...classifiers.networks import DEFAULT_NETWORK, network_of
 from ...classifiers.performance import choose_threshold, scores
 from ...classifiers.training import ClassifierSettings, TrainedClassifier, predict_probabilities, train_classifier
 from ...datasets.cohort import Cohort
+from ...datasets.common.errors import DataError
+from ...datasets.common.files import digest_of
 from ...datasets.splits import Split
 from ..engine.study_config import Device, RunContext
 from ..engine.study_folder import seed_of
@@ -101,8 +104,15 @@ def _train(training: TrainingSet, validation: Part, run: Run, network: str) -> T
         seed=run.seed,
         class_weights=training.class_weights,
         augmentation=training.augmentation,
-        network=network_of(network),
+        network=_network(network, config.where.weights, config.weights),
     )
+
+
+@lru_cache(maxsize=4)
+def _network(name: str, weights: str | None, digest: str | None) -> NetworkBuilder:
+    if weights is not None and digest_of(Path(weights)) != digest:
+        raise DataError(f"{weights} is not the file of weights that the study was started with; restore it.")
+    return network_of(name, None if weights is None else Path(weights))
 
 
 def _scored(

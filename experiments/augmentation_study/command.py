@@ -8,10 +8,11 @@ from ...augment import console
 from ...augment.fitting.model_folders import load_models
 from ...augment.fitting.settings import FitSettings
 from ...classifiers.covariates import CATEGORICAL, NUMERIC
-from ...classifiers.networks import NETWORKS, network_of
+from ...classifiers.networks import BEGUN, NETWORKS, network_of
 from ...classifiers.training import ClassifierSettings
 from ...datasets.cohort import Cohort
 from ...datasets.common.errors import DataError, UsageError
+from ...datasets.common.files import digest_of, expanded
 from ...datasets.readers import Source, read_cohort
 from ...datasets.splits import Split
 from ..engine import launch
@@ -55,6 +56,8 @@ class EvaluationRequest:
         Recorded in the configuration.
     generators : Path, optional
         Folder of models that were fitted before.
+    weights : Path, optional
+        File of the weights that networks ``NAME+weights`` begin with.
     sizes : tuple of str
         How many people of the smallest class are learnt from, or ``all``: everybody else is tested.
     primary, against : str
@@ -73,6 +76,7 @@ class EvaluationRequest:
     networks: tuple[str, ...] = ()
     command: str = ""
     generators: Path | None = None
+    weights: Path | None = None
     sizes: tuple[str, ...] = ()
     primary: str = ""
     against: str = ""
@@ -84,8 +88,11 @@ def configuration_of(request: EvaluationRequest) -> AugmentationConfig:
     cells_of(grid)
     external, given = request.test_source is not None, request.generators is not None
     require_consistent(protocols, external=external, generators=given, sizes=bool(request.sizes))
+    weights = None if request.weights is None else expanded(request.weights).resolve()
     for network in request.networks:
-        network_of(network)
+        network_of(network, weights)
+    if weights is not None and not any(network.endswith(BEGUN) for network in request.networks):
+        raise UsageError(f"--weights goes with --network NAME{BEGUN}, what begins with them.")
     cohort = read_cohort(request.source)
     require_splits(cohort, protocols, request.sizes)
     require_methods(request.methods, cohort, ())
@@ -103,7 +110,7 @@ def configuration_of(request: EvaluationRequest) -> AugmentationConfig:
     # What splits, the classifier that sees no image, and strata read in the table.
     columns = dict.fromkeys(("split", *NUMERIC, *CATEGORICAL, *columns_of(protocols.stratum)))
     data = describe(source, request.fit.preparation, test_source, columns=list(columns), progress=console.tracked("checking"))
-    where, generators = Where(command=request.command or None), None
+    where, generators = Where(None if weights is None else str(weights), request.command or None), None
     if request.generators:
         generators = describe_given(request.generators, cohort, systems_of(grid.methods), data.preparation)
         where = replace(where, generators=str(request.generators.resolve()))
@@ -117,6 +124,7 @@ def configuration_of(request: EvaluationRequest) -> AugmentationConfig:
         classifier=request.classifier,
         generators=generators,
         grid=grid,
+        weights=None if weights is None else digest_of(weights),
         primary=primary_of(grid, request.primary, request.against),
     )
 
@@ -159,7 +167,7 @@ def read_configuration(path: Path, networks: Sequence[str], here: Mapping[str, s
 
 def _own(networks: Sequence[str]) -> list[str]:
     """Those that are a user's own code."""
-    return [network for network in networks if network not in NETWORKS]
+    return [network for network in networks if network.removesuffix(BEGUN) not in NETWORKS]
 
 
 def evaluate(study: EvaluationRequest | AugmentationConfig, out: Path, how: HowToRun = HERE) -> None:

@@ -78,6 +78,8 @@ class AugmentationConfig(StudyConfig):
     grid : Grid
     generators : GivenGenerators, optional
         Instead of those that are fitted in each run; ``where`` says the place of their folder.
+    weights : str, optional
+        SHA-256 of the file that networks begin with; ``where`` says its place.
     primary : Primary, optional
         The comparison that counts; none of studies from before there was one, and where there is nothing to compare.
     """
@@ -88,6 +90,7 @@ class AugmentationConfig(StudyConfig):
     classifier: ClassifierSettings
     grid: Grid
     generators: GivenGenerators | None = None
+    weights: str | None = None
     primary: Primary | None = None
 
     def __post_init__(self) -> None:
@@ -110,6 +113,7 @@ class AugmentationConfig(StudyConfig):
             classifier=ClassifierSettings(**content["classifier"]),
             generators=GivenGenerators(**content["generators"]) if "generators" in content else None,
             grid=Grid.of(content["grid"]),
+            weights=content.get("weights"),
             primary=Primary.of(content["primary"]) if "primary" in content else None,
         )
 
@@ -121,5 +125,6 @@ class AugmentationConfig(StudyConfig):
             classifier=without_device(vars(self.classifier)),
             generators=None if self.generators is None else vars(self.generators),
             grid=self.grid.content(),
+            weights=self.weights,
             primary=None if self.primary is None else self.primary.content(),
         )

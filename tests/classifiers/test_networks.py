@@ -152,3 +152,17 @@ def test_a_file_without_names_is_told(tmp_path):
     torch.save([torch.zeros(2)], tmp_path / "weights.pth")
     with pytest.raises(DataError, match="no tensors by name"):
         read_weights(tmp_path / "weights.pth")
+
+
+def test_a_network_begins_with_weights_where_its_name_says_so(tmp_path: Path):
+    torch.manual_seed(0)
+    known = network_of("resnet")((32, 32), 5)
+    save_file(known.state_dict(), tmp_path / "known.safetensors")
+    torch.manual_seed(1)
+    begun, fresh = (network_of(name, tmp_path / "known.safetensors")((32, 32), 2) for name in ("resnet+weights", "resnet"))
+    assert torch.equal(begun.state_dict()["conv1.weight"], known.state_dict()["conv1.weight"])
+    assert not torch.equal(fresh.state_dict()["conv1.weight"], known.state_dict()["conv1.weight"])
+    with pytest.raises(UsageError, match=r"'resnet\+weights' begins with weights from a file: give --weights"):
+        network_of("resnet+weights")
+    with pytest.raises(UsageError, match=r"There is no network 'resnet\+luck'"):
+        network_of("resnet+luck")

@@ -18,7 +18,10 @@ from PIL import Image
 from typer.main import get_command
 
 from tinycohort.augment import cli
+from tinycohort.augment.cli.evaluate import MethodOptions
+from tinycohort.augment.cli.options import HowToRunOptions
 from tinycohort.augment.fitting.model_folders import load_models
+from tinycohort.datasets.common.errors import UsageError
 from tinycohort.datasets.common.files import MANIFEST
 from tinycohort.datasets.readers import read_cohort
 from tinycohort.experiments.engine.launch import HowToRun
@@ -399,3 +402,29 @@ def test_threads_that_wait_sleep_before_torch_is_there(given, policy):
     environment |= {} if given is None else {"OMP_WAIT_POLICY": given}
     said = subprocess.run([sys.executable, "-c", code], check=True, env=environment, capture_output=True, text=True).stdout
     assert said.splitlines()[-1] == f"{policy} False"
+
+
+@pytest.mark.parametrize(("asked", "threads", "jobs"), [("1", 1, 1), ("3", 1, 3), ("auto", 1, 6), ("auto", 4, 1), ("auto", 8, 1)])
+def test_jobs_fill_the_processors(monkeypatch, asked: str, threads: int, jobs: int):
+    monkeypatch.setattr("tinycohort.datasets.common.machine.available_processors", lambda: 6)
+    assert HowToRunOptions(jobs=asked, threads=threads, device="cpu").how().jobs == jobs
+
+
+@pytest.mark.parametrize("asked", ["0", "-1", "many", "1.5", ""])
+def test_jobs_are_a_number_or_auto(asked: str):
+    with pytest.raises(UsageError, match="--jobs is a number, 1 or more, or auto"):
+        HowToRunOptions(jobs=asked).how()
+
+
+def test_a_curve_over_sizes_is_a_mode_each():
+    modes = ["synthetic-only n=5", "resampled+synthetic", "real+synthetic enlarge=3"]
+    assert MethodOptions(modes=modes, enlarge=["1,2"]).all_modes() == (
+        "synthetic-only n=5",
+        "resampled+synthetic enlarge=1",
+        "resampled+synthetic enlarge=2",
+        "real+synthetic enlarge=3",
+    )
+    assert MethodOptions(modes=modes, enlarge=["4"]).all_modes() == tuple(modes)
+    assert MethodOptions(enlarge=["4"]).enlarged() == (4.0,)
+    with pytest.raises(UsageError, match="--enlarge is one number or several with commas, not 'much'"):
+        MethodOptions(enlarge=["much"]).all_modes()
