@@ -29,7 +29,7 @@ from .generators import given_generator, place_of_fitted
 from .grid import cells_of
 from .methods import systems_of
 from .predictions import of_strata, tidy_predictions
-from .results import Section, explained, read_tidy_results, reservations, sections_of, tidy_results
+from .results import POOR_FIT, Section, explained, read_tidy_results, reservations, sections_of, tidy_results
 from .synthetic import seed_of_samples
 
 
@@ -139,7 +139,7 @@ def _prepared(folder: Path, config: AugmentationConfig) -> Prepared | None:
 
 
 def _poor_fits(section: Section, results: pd.DataFrame) -> list[str]:
-    return poor_fits(explained(results, set(section.table["method"])))
+    return [f"{POOR_FIT} {line}" for line in poor_fits(explained(results, set(section.table["method"])))]
 
 
 def _html(

@@ -7,6 +7,7 @@ from typing import Any
 
 import pandas as pd
 
+from ...augment.fitting.model_config import EXPLAINS_LITTLE
 from ..engine.results_file import provenance, read_results
 from .arm import Arm
 from .config import AugmentationConfig
@@ -18,6 +19,7 @@ MAIN = "balanced_accuracy"
 VALIDATION = "validation_balanced_accuracy"
 EXPLAINED = "explained_validation_"  # before a class: of its generator
 TUNED = "balanced_accuracy_tuned"
+POOR_FIT = "†"  # behind a method whose generators hardly know their classes
 PER_CLASS = ("f1", "precision", "recall")
 
 
@@ -115,6 +117,14 @@ def explained(results: pd.DataFrame, methods: Collection[str]) -> dict[str, set[
     return found
 
 
+def poorly_fitted(results: pd.DataFrame) -> set[str]:
+    """The methods of whose generators a fit hardly explains held-out images."""
+    columns = [column for column in map(str, results.columns) if column.startswith(EXPLAINED)]
+    if not columns:
+        return set()
+    return set(results.loc[(results[columns].astype(float) < EXPLAINS_LITTLE).any(axis=1), "method"])
+
+
 def reservations(results: pd.DataFrame, config: AugmentationConfig) -> list[str]:
     """What a reader must know before the tables, a sentence each: what is missing, and which verdicts and scores there cannot be."""
     protocols, planned = config.protocols, cells_of(config.grid)
@@ -143,11 +153,11 @@ def sections_of(results: pd.DataFrame, effects: pd.DataFrame, config: Augmentati
         here = here.assign(arm=[str(Arm(method, mode)) for method, mode in zip(here["method"], here["mode"], strict=True)])
         here = here.sort_values(["arm", "run"], key=lambda column, order=order: column.map(order) if column.name == "arm" else column)
         found = at(effects, place) if len(effects) else effects
-        sections.append(Section(place, here, _layout(here, config.data.classes), found))
+        sections.append(Section(place, here, _layout(here, config.data.classes, poorly_fitted(results)), found))
     return sections
 
 
-def _layout(table: pd.DataFrame, classes: Sequence[str]) -> pd.DataFrame:
+def _layout(table: pd.DataFrame, classes: Sequence[str], poor: Collection[str]) -> pd.DataFrame:
     columns = {
         "ROC AUC": "roc_auc",
         "balanced accuracy": MAIN,
@@ -158,7 +168,8 @@ def _layout(table: pd.DataFrame, classes: Sequence[str]) -> pd.DataFrame:
     columns |= {f"{name} {label}": f"{name}_{label}" for label in classes for name in PER_CLASS}
     rows = []
     for arm, group in table.groupby("arm", sort=False):
-        cells = {"method": arm, "runs": str(len(group))}
+        mark = f" {POOR_FIT}" if group["method"].iloc[0] in poor else ""
+        cells = {"method": f"{arm}{mark}", "runs": str(len(group))}
         for title, column in columns.items():
             if column not in table or table[column].isna().all():
                 continue
