@@ -17,7 +17,7 @@ from ...datasets.readers import Source, read_cohort
 from ...datasets.splits import Split
 from ..engine import launch
 from ..engine.launch import HERE, NOWHERE_ELSE, HowToRun
-from ..engine.results_file import RESULTS, TABLE, told_written
+from ..engine.results_file import EFFECTS, RESULTS, TABLE, told_written
 from ..engine.runs import Study
 from ..engine.study_config import Where, settled
 from ..engine.study_images import TEST, Prepared, columns_of, describe, stratum
@@ -229,4 +229,4 @@ def report(folder: Path) -> None:
     """Write a study's table and report, and show the table."""
     write_report(folder)
     console.say((folder / TABLE).read_text(encoding="utf-8"))
-    console.say(told_written(folder, RESULTS, TABLE, "report.html"))
+    console.say(told_written(folder, RESULTS, EFFECTS, TABLE, "report.html"))

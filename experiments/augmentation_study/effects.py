@@ -27,6 +27,7 @@ from .protocols import ALL
 SCORES = ("roc_auc", "balanced_accuracy")
 PRIMARY_SCORE = SCORES[0]
 PEOPLE_AND_RUNS, RUNS = "people and runs", "runs"  # what a test knows
+TESTED = "n_tested_"  # before a class: its people who were tested in some run
 AXES = ("size", "network")  # of the grid, in studies that have them
 NUMBERS = ("n", "unpaired", "difference", "se", "df")
 LEVEL, POWER = 0.05, 0.8
@@ -69,7 +70,8 @@ def effects_of_predictions(predictions: pd.DataFrame, config: AugmentationConfig
         for arm in of_arms:
             for score in SCORES:
                 effect = paired(of_arms[arm], theirs, config.data.classes, score)  # type: ignore[arg-type]
-                counted = {"n": effect.n_runs, "unpaired": effect.unpaired, "n_people": min(effect.n_people.values())}
+                counted = {"n": effect.n_runs, "unpaired": effect.unpaired}
+                counted |= {f"{TESTED}{label}": n for label, n in effect.n_people.items()}
                 numbers = {"difference": effect.estimate, "se": effect.se, "df": effect.df, "why": effect.why_untested}
                 rows.append({**place, **_named(arm, reference), "score": score, "test": PEOPLE_AND_RUNS, **counted, **numbers})
     return pd.DataFrame(rows)
@@ -228,10 +230,16 @@ def _verdict(row: Mapping[Any, Any]) -> str:
         detectable=row["seen"],
         score=row["score"],
         against=str(Arm(row["against"], row["against_mode"])),
-        n=f"{row['n']} runs",
+        n=", ".join([f"{row['n']} runs", *_tested(row)]),
         level=LEVEL,
         power=POWER,
     )
+
+
+def _tested(row: Mapping[Any, Any]) -> list[str]:
+    """How many people of each class were tested in some run, where that is known."""
+    counts = {str(name).removeprefix(TESTED): n for name, n in row.items() if str(name).startswith(TESTED) and not math.isnan(n)}
+    return [f"{' and '.join(f'{n:.0f} {label}' for label, n in counts.items())} tested"] if counts else []
 
 
 def _named(arm: Arm, reference: Arm) -> dict[str, str]:

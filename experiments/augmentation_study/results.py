@@ -68,7 +68,8 @@ class Section:
             }
             if counts:
                 told.append(f"{verb} {' and '.join(f'{count:.0f} {label}' for label, count in counts.items())}")
-        return "; ".join(told)
+        sentence = "; ".join(told)
+        return sentence[:1].upper() + sentence[1:]
 
 
 def tidy_results(runs: Sequence[Mapping[str, Any]]) -> pd.DataFrame:

@@ -21,7 +21,7 @@ h1 { font-size: 1.4rem } h2 { font-size: 1.15rem; margin-top: 2rem } .headline {
 table { border-collapse: collapse; margin: .5rem 0; font-variant-numeric: tabular-nums; font-size: 13px } .wide { overflow-x: auto }
 th, td { padding: .25rem .6rem; border-bottom: 1px solid #ddd; text-align: right; vertical-align: top; white-space: nowrap }
 th:first-child, td:first-child, td.words { text-align: left } td.words { white-space: normal; min-width: 14rem }
-td:first-child { white-space: normal; min-width: 8rem; overflow-wrap: anywhere }
+td:first-child { white-space: normal; min-width: 11rem }
 img { max-width: 100%; height: auto } summary { cursor: pointer; font-weight: 600; margin: 1rem 0 }
 pre { background: #f6f6f6; padding: 1rem; font-size: 12px; white-space: pre-wrap; overflow-wrap: anywhere }
 @media print { @page { size: A4; margin: 12mm } body { font-size: 10px; margin: 0; max-width: none } table { font-size: 8px }
