@@ -25,7 +25,7 @@ td:first-child { white-space: normal; min-width: 11rem }
 img { max-width: 100%; height: auto } summary { cursor: pointer; font-weight: 600; margin: 1rem 0 }
 pre { background: #f6f6f6; padding: 1rem; font-size: 12px; white-space: pre-wrap; overflow-wrap: anywhere }
 @media print { @page { size: A4; margin: 12mm } body { font-size: 10px; margin: 0; max-width: none } table { font-size: 8px }
-  th, td { padding: .1rem .3rem; white-space: normal } img { max-height: 95mm } h2 { margin-top: .8rem } details { display: none }
+  th, td { padding: .1rem .3rem; white-space: normal } img { max-height: 60mm } h2 { margin-top: .8rem } details { display: none }
   tr, img { break-inside: avoid } h2 { break-after: avoid } }
 </style></head><body>
 <h1>{{ title }}</h1>
