@@ -7,6 +7,7 @@ import pytest
 from made_studies import write_study
 
 from tinycohort.datasets.common.errors import DataError, UsageError
+from tinycohort.experiments.augmentation_study.arm import Arm, Primary
 from tinycohort.experiments.augmentation_study.config import AugmentationConfig, GivenGenerators
 from tinycohort.experiments.augmentation_study.protocols import Protocols
 from tinycohort.experiments.engine.study_config import RunContext
@@ -40,10 +41,15 @@ def test_every_part_comes_back(config: AugmentationConfig, tmp_path: Path):
         data=replace(config.data, cohort=replace(config.data.cohort, columns={"split": "4" * 64}), tests=tests),
         where=replace(config.where, command="augment evaluate", generators="/models"),
         protocols=Protocols(protocol="paper", external_only=True),
-        grid=replace(config.grid, sizes=("10", "all"), networks=("cnn", "mine:network")),
+        grid=replace(config.grid, networks=("cnn", "mine:network")),
+        weights="7" * 64,
+        primary=Primary(Arm("vae:auto", "synthetic-only n=5"), Arm("resampled+classical")),
         generators=GivenGenerators("5" * 64, {"AD": "6" * 64}),
     )
     claim(tmp_path / "again", full)
+    sized = replace(config, protocols=Protocols(proportion="1:1"), grid=replace(config.grid, sizes=("10", "all")))
+    claim(tmp_path / "sized", sized)
+    assert AugmentationConfig.load(tmp_path / "sized") == sized
     again = AugmentationConfig.load(tmp_path / "again")
     assert again == full
     before = (tmp_path / "again/config.toml").read_bytes()
