@@ -34,10 +34,16 @@ LEVEL, POWER = 0.05, 0.8
 Place = dict[str, str]  # a value of each axis, and a test set
 
 
-def places_of(table: pd.DataFrame) -> list[Place]:
-    """Where arms are compared: every combination of size, network and test set that a table has."""
+def places_of(table: pd.DataFrame, config: AugmentationConfig) -> list[Place]:
+    """Where arms are compared: every combination of size, network and test set that a table has, in the order of the grid."""
     columns = [*(name for name in AXES if name in table), "test_set"]
-    return [dict(zip(columns, map(str, row), strict=True)) for row in table[columns].drop_duplicates().itertuples(index=False)]
+    found = [dict(zip(columns, map(str, row), strict=True)) for row in table[columns].drop_duplicates().itertuples(index=False)]
+    planned = {"size": config.grid.sizes, "network": config.grid.networks, "test_set": tuple(dict.fromkeys(table["test_set"]))}
+
+    def order(place: Place) -> list[int]:
+        return [planned[name].index(value) if value in planned[name] else len(planned[name]) for name, value in place.items()]
+
+    return sorted(found, key=order)
 
 
 def at(table: pd.DataFrame, place: Place) -> pd.DataFrame:
@@ -61,7 +67,7 @@ def effects_of_predictions(predictions: pd.DataFrame, config: AugmentationConfig
     reference, rows = reference_of(config), []
     if reference is None or config.protocols.protocol == "paper":
         return pd.DataFrame()
-    for place in places_of(predictions):
+    for place in places_of(predictions, config):
         here = at(predictions, place)
         of_arms = {arm: of_arm(here, arm) for arm in arms_in_order(config, here)}
         if reference not in of_arms:
@@ -82,7 +88,7 @@ def effects_of_results(results: pd.DataFrame, config: AugmentationConfig) -> pd.
     reference, rows = reference_of(config), []
     if reference is None:
         return pd.DataFrame()
-    for place in places_of(results):
+    for place in places_of(results, config):
         here = at(results, place)
         here = here.assign(method=[str(Arm(method, mode)) for method, mode in zip(here["method"], here["mode"], strict=True)])
         if str(reference) not in set(here["method"]):

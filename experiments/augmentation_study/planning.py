@@ -107,7 +107,8 @@ def _of_pilot(config: AugmentationConfig, folder: Path, data: Prepared) -> list[
         here = at(predictions, {**place, "test_set": TEST})
         ours, theirs = (of_arm(here, arm) for arm in (config.primary.arm, config.primary.against))
         components = paired(ours, theirs, config.data.classes, PRIMARY_SCORE).components if len(ours) and len(theirs) else None
-        if components is not None and components.n_runs > 1:
+        # Two that say the same of everybody tell nothing of how much others would differ.
+        if components is not None and components.n_runs > 1 and components.variance_is_known:
             found.append((place, components))
     return found
 

@@ -148,7 +148,7 @@ def sections_of(results: pd.DataFrame, effects: pd.DataFrame, config: Augmentati
     """The tables of ``tidy_results``, place by place, with what ``effects.judged`` says there."""
     results = results[results[MAIN].notna()]
     sections = []
-    for place in places_of(results):
+    for place in places_of(results, config):
         here = at(results, place)
         order = {str(arm): number for number, arm in enumerate(arms_in_order(config, here))}
         here = here.assign(arm=[str(Arm(method, mode)) for method, mode in zip(here["method"], here["mode"], strict=True)])

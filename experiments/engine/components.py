@@ -66,6 +66,11 @@ class Components:
         """
         return cls(dict.fromkeys(n_people, people**2), dict.fromkeys(n_people, both**2), runs**2, n_people, n_tested, n_runs)
 
+    @property
+    def variance_is_known(self) -> bool:
+        """Whether anything varies: of two methods that say the same of everybody nothing does."""
+        return any((*self.people.values(), *self.both.values(), self.runs))
+
     def variance(self) -> tuple[float, float]:
         """Of the mean difference, as the test of ``pairs.paired`` will estimate it, and its degrees of freedom."""
         of_people = of_both = visible = 0.0

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from tiny_studies import compute, request, write_cohort
 
 from tinycohort.augment.commands.fit import FitRequest, fit_models
 from tinycohort.augment.fitting.model_config import Participants
@@ -44,60 +45,14 @@ from tinycohort.experiments.engine.launch import HowToRun
 from tinycohort.experiments.engine.runs import Outcome
 from tinycohort.experiments.engine.statistics import corrected_t_test, holm, paired_differences
 from tinycohort.experiments.engine.study_config import RunContext
-from tinycohort.experiments.engine.study_folder import all_runs, claim, seed_of, write_run
+from tinycohort.experiments.engine.study_folder import all_runs, claim, seed_of
 from tinycohort.experiments.engine.study_images import Prepared, stratum
 from tinycohort.experiments.engine.systems import System
-
-SIDE = 16
-
-
-def write_cohort(path: Path, n: dict[str, int], seed: int = 0) -> Path:
-    """Squares of two sizes, with noise: a CNN and a VAE have something to learn."""
-    rng = np.random.default_rng(seed)
-    images, labels, ages = [], [], []
-    for label, count in n.items():
-        for _ in range(count):
-            image = 0.1 * rng.random((SIDE, SIDE))
-            half = {"AD": 6, "CN": 3}[label]
-            image[8 - half : 8 + half, 8 - half : 8 + half] += 0.8
-            images.append(image)
-            labels.append(label)
-            ages.append(rng.integers(60, 90) if label == "AD" else rng.integers(20, 80))
-    path.mkdir(parents=True)
-    participants = [f"p{seed}-{i:03d}" for i in range(len(labels))]
-    np.savez(path / "images.npz", images=np.array(images, dtype=np.float32), labels=np.array(labels), participants=np.array(participants))
-    table = pd.DataFrame({"participant_id": participants, "diagnosis": labels, "age": ages, "sex": ["F", "M"] * (len(labels) // 2)})
-    table.to_csv(path / "participants.tsv", sep="\t", index=False)
-    return path
 
 
 @pytest.fixture(scope="module")
 def cohort(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_cohort(tmp_path_factory.mktemp("data") / "cohort", {"AD": 14, "CN": 30})
-
-
-def request(cohort: Path, **changes) -> evaluate.EvaluationRequest:
-    plain = evaluate.EvaluationRequest(
-        source=Source(str(cohort)),
-        test_source=None,
-        methods=("original", "weighted", "covariates", "vae:riemannian"),
-        modes=("real+synthetic",),
-        runs=2,
-        protocols=Protocols(least_steps=0, stratum="age>=60", n_synthetic=12),
-        fit=FitSettings(latent_dim=2, channels=4, training=TrainingSettings(steps=8)),
-        classifier=ClassifierSettings(epochs=3, learning_rate=1e-2, batch_size=16),
-        seed=0,
-    )
-    return replace(plain, **changes)
-
-
-def compute(folder: Path, config: AugmentationConfig) -> None:
-    """All cells in this process: what workers do is tested with the engine."""
-    configuration = claim(folder, config)
-    for key in cells_of(config.grid):
-        seed = seed_of(config.seed, key)
-        result = json.loads(json.dumps(run_cell(key, seed, folder)).replace("NaN", "null"))
-        write_run(folder, configuration, key, seed, {"result": result, "record": {"seconds": 1.0}})
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,57 @@
+"""Which of more images than are wanted are kept."""
+
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+
+from tinycohort.experiments.augmentation_study import choosing
+from tinycohort.experiments.augmentation_study.choosing import chosen
+
+SIDE = 12
+
+
+def run_of(n: int = 20) -> Any:
+    """People of two classes: noise around a bright and around a dark image."""
+    generator = torch.Generator().manual_seed(0)
+    labels = torch.arange(2 * n) % 2
+    images = (0.3 + 0.4 * labels)[:, None, None, None] + 0.05 * torch.randn(2 * n, 1, SIDE, SIDE, generator=generator)
+    table = pd.DataFrame({"participant_id": [f"p{i}" for i in range(2 * n)]})
+    return SimpleNamespace(train=SimpleNamespace(images=images, labels=labels, table=table))
+
+
+def alike(run: Any, n: int) -> torch.Tensor:
+    generator = torch.Generator().manual_seed(1)
+    return 0.3 + 0.05 * torch.randn(n, 1, SIDE, SIDE, generator=generator)
+
+
+def test_copies_and_what_is_far_from_everybody_come_last():
+    run = run_of()
+    good = alike(run, 6)
+    copies = run.train.images[run.train.labels == 0][:2]
+    far = alike(run, 2) + 0.4
+    images = torch.cat([copies, far, good])
+    assert chosen(images, 6, "supported", run, 0).tolist() == [4, 5, 6, 7, 8, 9]
+    # What is far is better than a copy, where there is nothing else.
+    assert chosen(images, 8, "supported", run, 0).tolist() == [2, 3, 4, 5, 6, 7, 8, 9]
+
+
+def test_of_those_that_are_supported_the_surest_come_first(monkeypatch):
+    run = run_of()
+    images = torch.cat([0.3 + 0.5 * (alike(run, 6) - 0.3), alike(run, 2) + 0.4])
+    said = np.array([0.2, 0.9, 0.4, 0.8, 0.1, 0.6, 1.0, 1.0])
+    monkeypatch.setattr(choosing, "_classifier_of", lambda run: None)
+    monkeypatch.setattr(choosing, "predict_probabilities", lambda network, images: torch.from_numpy(np.stack([said, 1 - said], 1)))
+    assert chosen(images, 3, "confident", run, 0).tolist() == [1, 3, 5]
+
+
+def test_images_of_one_person_do_not_support_each_other():
+    run = run_of(6)
+    one = run.train.images[run.train.labels == 0]
+    run.train.images = torch.cat([run.train.images, one])
+    run.train.labels = torch.cat([run.train.labels, torch.zeros(len(one), dtype=torch.long)])
+    run.train.table = pd.concat([run.train.table, run.train.table[::2]], ignore_index=True)
+    images = torch.cat([alike(run, 3) + 0.4, alike(run, 3)])
+    assert chosen(images, 3, "supported", run, 0).tolist() == [3, 4, 5]

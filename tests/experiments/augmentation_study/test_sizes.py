@@ -1,0 +1,138 @@
+"""Learning curves: few people are learnt from, everybody else is tested, and the report and a plan tell of every size."""
+
+import re
+from dataclasses import replace
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from tiny_studies import compute, request, write_cohort
+
+from tinycohort.classifiers.training import ClassifierSettings
+from tinycohort.datasets.common.errors import UsageError
+from tinycohort.experiments.augmentation_study import command as evaluate
+from tinycohort.experiments.augmentation_study.config import AugmentationConfig
+from tinycohort.experiments.augmentation_study.planning import Spread, planned
+from tinycohort.experiments.augmentation_study.protocols import Protocols
+from tinycohort.experiments.augmentation_study.report import write_report
+from tinycohort.experiments.engine.study_folder import all_runs
+
+N = {"AD": 14, "CN": 30}
+RUNS = 5
+
+
+@pytest.fixture(scope="module")
+def cohort(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_cohort(tmp_path_factory.mktemp("data") / "cohort", N, contrast=0.01)
+
+
+def of_sizes(cohort: Path, **changes) -> evaluate.EvaluationRequest:
+    plain = request(
+        cohort,
+        methods=("original", "resampled+classical", "morph+classical"),
+        modes=("synthetic-only n=6",),
+        runs=RUNS,
+        sizes=("5", "10"),
+        networks=("cnn",),
+        protocols=Protocols(),
+        classifier=ClassifierSettings(steps=3, learning_rate=1e-2, batch_size=8),
+    )
+    return replace(plain, **changes)
+
+
+@pytest.fixture(scope="module")
+def curve(cohort: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("studies") / "curve"
+    compute(folder, evaluate.configuration_of(of_sizes(cohort)))
+    write_report(folder)
+    return folder
+
+
+def test_everybody_else_is_tested(curve: Path):
+    predictions = pd.read_csv(curve / "predictions.csv", dtype={"size": str})
+    for (size, _), found in predictions.groupby(["size", "run"]):
+        tested = found.drop_duplicates("participant_id")["label"].value_counts().to_dict()
+        learnt = {label: round(int(size) * n / N["AD"]) for label, n in N.items()}
+        assert tested == {label: n - learnt[label] for label, n in N.items()}
+    for run in all_runs(curve):
+        people, size = run["result"]["people"], int(run["key"]["size"])
+        assert people["train"]["AD"] + people["validation"]["AD"] == size
+        assert people["validation"]["AD"] == size // 5
+        assert run["result"]["notes"]["best_epoch"] is None
+        assert [row["step"] for row in run["result"]["history"]][-1] == 3
+
+
+def test_a_smaller_training_set_is_part_of_a_larger_one(curve: Path):
+    predictions = pd.read_csv(curve / "predictions.csv", dtype={"size": str})
+    for _, found in predictions.groupby("run"):
+        few, more = (set(found.loc[found["size"] == size, "participant_id"]) for size in ("5", "10"))
+        assert more < few
+
+
+def test_the_report_has_a_curve_and_a_headline_a_size(curve: Path):
+    page, table = ((curve / name).read_text(encoding="utf-8") for name in ("report.html", "table.md"))
+    assert page.count('alt="Score by number of people learnt from"') == 1
+    for size, learnt in (("5", "4 AD and 9 CN"), ("10", "8 AD and 17 CN")):
+        assert f"{size} of the smallest class, cnn, morph+classical synthetic-only n=6: " in table
+        assert f"Learnt from {learnt}; validated by " in table
+    assert re.search(r"\(5 runs, \d\d AD and \d\d CN tested\)", table)
+    assert table.index("5 of the smallest class") < table.index("10 of the smallest class")
+    assert "<details>" in page
+    results = pd.read_csv(curve / "results.csv")
+    assert {"brier", "balanced_accuracy_tuned", "n_train_AD", "n_test_CN"} <= set(results.columns)
+
+
+def test_a_plan_tells_what_pilot_runs_promise(curve: Path):
+    config = AugmentationConfig.load(curve)
+    told, table = planned(config, curve, None)
+    assert str(curve) in told
+    assert list(table["size"].unique()) == ["5", "10"]
+    as_it_is = table[table["runs"] == str(RUNS)]
+    assert len(as_it_is) == 2
+    assert list(table.loc[table["size"] == "5", "difference"])[1:] == ["2.0 points", "5.0 points", "10.0 points"]
+
+
+def test_a_plan_needs_no_run(cohort: Path, tmp_path: Path):
+    config = evaluate.configuration_of(of_sizes(cohort, sizes=(), networks=()))
+    told, narrow = planned(config, tmp_path / "study", Spread(people=0.05, runs=0.0, both=0.05))
+    _, wide = planned(config, tmp_path / "study", Spread(people=0.3, runs=0.05, both=0.3))
+    assert "stated spreads" in told
+
+    def seen(table: pd.DataFrame) -> float:
+        return float(table["difference"].iloc[0].removesuffix(" points"))
+
+    assert seen(narrow) < seen(wide)
+    assert not (tmp_path / "study" / "runs").exists()
+
+
+@pytest.mark.parametrize("text", ["people=-1", "people=0 runs=0 both=0", "nobody=1", "people=wide"])
+def test_a_spread_that_cannot_be_is_told(text: str):
+    with pytest.raises(UsageError, match="--spread"):
+        Spread.parse(text)
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"sizes": ("5", "14")}, "of whom from 5 to 13 can be trained on"),
+        ({"sizes": ("few",)}, "--sizes are numbers of people"),
+        ({"protocols": Protocols(protocol="paper")}, "--sizes goes with --protocol resampled"),
+        ({"protocols": Protocols(limit={"AD": 5})}, "leave out --limit"),
+        ({"sizes": (), "protocols": Protocols(proportion="1:1")}, "--proportion goes with --sizes"),
+        ({"primary": "morph"}, "--primary 'morph' is not part of this study"),
+        ({"primary": "morph+classical", "against": "morph+classical"}, "are both"),
+        ({"modes": ("synthetic-only n=6", "real+synthetic"), "primary": "morph+classical"}, "has several modes in this study: name"),
+        ({"weights": Path("nowhere.safetensors")}, r"--weights goes with --network NAME\+weights"),
+    ],
+)
+def test_what_does_not_go_together_is_told_before_a_run(cohort: Path, changes: dict, told: str):
+    with pytest.raises(UsageError, match=told):
+        evaluate.configuration_of(of_sizes(cohort, **changes))
+
+
+def test_the_comparison_that_counts_is_the_first_model_against_the_strongest_baseline(cohort: Path):
+    asked = of_sizes(cohort, methods=("original", "resampled", "morph", "vae:normal"), modes=("real+synthetic", "synthetic-only"))
+    assert str(evaluate.configuration_of(asked).primary) == "'vae:normal real+synthetic' against 'resampled'"
+    assert evaluate.configuration_of(of_sizes(cohort, methods=("original", "resampled"))).primary is None
+    named = replace(asked, primary="morph synthetic-only", against="original")
+    assert str(evaluate.configuration_of(named).primary) == "'morph synthetic-only' against 'original'"
