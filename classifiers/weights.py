@@ -18,6 +18,7 @@ SPELLINGS = (
     (re.compile(r"(denselayer\d+)\.(norm|conv)\.?([12])\."), r"\1.layers.\2\3."),
     (re.compile(r"^classifier\."), "class_layers.out."),
 )
+LEAST_SHARE = 0.5  # of a network's tensors that a file must have: with fewer it would begin almost at random
 WRAPPERS = ("module.", "network.", "model.", "state_dict.")  # what training loops and our own margin put before the names
 
 
@@ -111,7 +112,7 @@ def load_weights(network: nn.Module, tensors: Mapping[str, Tensor], source: str)
     Raises
     ------
     DataError
-        If none of its parameters is there, so that the file is of another network.
+        If less than half of its tensors are there, so that the file is of another network.
     """
     own = network.state_dict()
     places = {_plain(name): name for name in own}
@@ -123,10 +124,10 @@ def load_weights(network: nn.Module, tensors: Mapping[str, Tensor], source: str)
             unused.append(name)
         else:
             found[place] = fitting
-    if not found.keys() & dict(network.named_parameters()).keys():
+    if len(found) < LEAST_SHARE * len(own):
         raise DataError(
-            f"No weights of {source} fit this network ({type(network).__name__}): it has {_listed(tuple(tensors))}, the network "
-            f"{_listed(tuple(own))}; name the network that they are of."
+            f"{f'Only {len(found)}' if found else 'No'} weights of {source} fit the {len(own)} of this network ({type(network).__name__}): "
+            f"it has {_listed(tuple(tensors))}, the network {_listed(tuple(own))}; name the network that they are of."
         )
     network.load_state_dict(own | found)
     return Loaded(tuple(found), tuple(name for name in own if name not in found), tuple(sorted(unused)))

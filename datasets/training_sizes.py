@@ -85,6 +85,8 @@ def of_class_size(cohort: Cohort, size: int, seed: int, *, equal: bool = False) 
     official = official_sides(cohort) or {}
     held_back = {who for who, side in official.items() if side == "test"}
     classes = {label: [who for who in people if who not in held_back] for label, people in people_by_label(cohort).items()}
+    if empty := [label for label, people in classes.items() if not people]:
+        raise UsageError(f"{cohort.name} has nobody of class {empty[0]} but on its official test side, which nobody learns from.")
     counts = counts_of(classes, size, equal=equal)
     sides = dict.fromkeys(held_back, LEFT_OUT)
     generator = np.random.default_rng(seed)

@@ -195,12 +195,12 @@ class ClassifierOptions:
         """How a classifier is trained, by default of few people for a fixed length."""
         from ...classifiers.training import FIXED_LENGTH, ClassifierSettings
 
-        steps = self.fixed_steps or (FIXED_LENGTH.steps if few else None)
+        steps = FIXED_LENGTH.steps if self.fixed_steps is None and few else self.fixed_steps
         default = ClassifierSettings() if steps is None else FIXED_LENGTH
         return ClassifierSettings(
             epochs=self.epochs,
-            learning_rate=self.learning_rate or default.learning_rate,
-            batch_size=self.batch_size or default.batch_size,
+            learning_rate=default.learning_rate if self.learning_rate is None else self.learning_rate,
+            batch_size=default.batch_size if self.batch_size is None else self.batch_size,
             steps=steps,
         )
 
@@ -257,7 +257,7 @@ def evaluate_command(
     if compared.plan:
         evaluate.show_plan(request, out, compared.spread)
         return
-    evaluate.evaluate(evaluate.configuration_of(request), out, how_to_run)
+    evaluate.evaluate(request, out, how_to_run)
 
 
 @app.command("methods", epilog="Example: augment methods")

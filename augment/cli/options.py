@@ -217,4 +217,4 @@ class HowToRunOptions:
 
 
 # With a study's configuration; a network is part of it, and is confirmed on the command line.
-_BESIDE_CONFIG = {field.name for field in fields(HowToRunOptions)} | {"out", "network"} | WHERE_THINGS_ARE
+_BESIDE_CONFIG = {field.name for field in fields(HowToRunOptions)} | {"out", "networks"} | WHERE_THINGS_ARE

@@ -1,6 +1,7 @@
 """Which of more generated images than are wanted a classifier is trained on: by rules that know the training side alone."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import lru_cache
 
 import numpy as np
@@ -12,6 +13,7 @@ from ...augment.fitting.nearest import nearest_images
 from ...augment.release.copying import Patients, screen_images
 from ...augment.release.gate import Gate
 from ...classifiers.training import FIXED_LENGTH, predict_probabilities, train_classifier
+from ..engine.study_folder import seed_of
 from .baselines import resampled
 from .method import Run
 from .mode import Choice
@@ -23,7 +25,7 @@ SUPPORT = 0.95  # of the training people: as far as they are from the nearest ot
 def chosen(images: Tensor, n: int, choice: Choice, run: Run, index: int) -> NDArray[np.intp]:
     """Rows of the ``n`` images ``(m, channels, ...)`` of a class that are kept, in their order.
 
-    ``supported``: without copies of a patient, and first those that are no farther from the training people than these are from each
+    ``supported``: copies of a patient come last, and first come those that are no farther from the training people than these are from each
     other. ``confident``: of these, first those of whose class a CNN is surest that was trained on the real training side.
     """
     own = run.train.labels == index
@@ -49,4 +51,7 @@ def _to_nearest_other(images: Tensor, people: Sequence[str]) -> NDArray[np.float
 @lru_cache(maxsize=1)  # the classes of a method come one after the other
 def _classifier_of(run: Run) -> nn.Module:
     balanced = resampled(run)
-    return train_classifier(balanced.images, balanced.labels, None, FIXED_LENGTH, n_classes=len(run.data.classes), seed=run.seed).network
+    settings = replace(FIXED_LENGTH, device=run.context.device)
+    # The same for all methods, modes and networks of a run.
+    seed = seed_of(run.context.config.seed, {"run": run.number, "of": "choice"})
+    return train_classifier(balanced.images, balanced.labels, None, settings, n_classes=len(run.data.classes), seed=seed).network

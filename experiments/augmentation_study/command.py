@@ -20,7 +20,9 @@ from ..engine.launch import HERE, NOWHERE_ELSE, HowToRun
 from ..engine.results_file import EFFECTS, RESULTS, TABLE, told_written
 from ..engine.runs import Study
 from ..engine.study_config import Where, settled
+from ..engine.study_folder import is_study, require_claimable
 from ..engine.study_images import TEST, Prepared, columns_of, describe, stratum
+from .arm import Primary
 from .cell import run_cell
 from .config import AugmentationConfig, Grid
 from .generators import check_no_leakage, describe_given
@@ -165,6 +167,13 @@ def read_configuration(path: Path, networks: Sequence[str], here: Mapping[str, s
     return config
 
 
+def _primary_there(folder: Path, default: Primary | None) -> Primary | None:
+    try:
+        return AugmentationConfig.load(folder).primary
+    except DataError:
+        return default  # that it is another study is told later
+
+
 def _own(networks: Sequence[str]) -> list[str]:
     """Those that are a user's own code."""
     return [network for network in networks if network.removesuffix(BEGUN) not in NETWORKS]
@@ -182,6 +191,9 @@ def evaluate(study: EvaluationRequest | AugmentationConfig, out: Path, how: HowT
     how : HowToRun
     """
     config = configuration_of(study) if isinstance(study, EvaluationRequest) else study
+    if isinstance(study, EvaluationRequest) and is_study(out) and not (study.primary or study.against):
+        # The default is that of the methods that the study began with, if it had one.
+        config = replace(config, primary=_primary_there(out, config.primary))
     cells = cells_of(config.grid)
     if config.primary is not None:
         console.say(f"The comparison that counts, named before anything is computed: {config.primary}.")
@@ -208,6 +220,7 @@ def show_plan(study: EvaluationRequest | AugmentationConfig, out: Path, spread: 
         As ``Spread.parse`` reads it.
     """
     config = configuration_of(study) if isinstance(study, EvaluationRequest) else study
+    require_claimable(out, config)
     told, table = planned(config, out, Spread.parse(spread) if spread else None)
     rows = [[str(cell) for cell in row] for row in table.to_numpy()]
     console.show_table(f"To see a difference with 80 % power, {told}", [str(name) for name in table.columns], rows)

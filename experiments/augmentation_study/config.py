@@ -104,6 +104,8 @@ class AugmentationConfig(StudyConfig):
     @classmethod
     def of(cls, content: Mapping[str, Any]) -> "AugmentationConfig":
         """From what a ``config.toml`` holds."""
+        if "network" in content:
+            raise ValueError("its network stands outside of the grid, as before version 0.2; begin the study anew with --network")
         return cls(
             seed=content["seed"],
             data=DataConfig.of(content),

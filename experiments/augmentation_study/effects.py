@@ -22,7 +22,7 @@ from ..engine.wording import points, sentence, title
 from .arm import Arm
 from .config import AugmentationConfig
 from .grid import REFERENCES, arms_of, cells_of
-from .protocols import ALL
+from .protocols import ALL, people_of_size
 
 SCORES = ("roc_auc", "balanced_accuracy")
 PRIMARY_SCORE = SCORES[0]
@@ -38,7 +38,8 @@ def places_of(table: pd.DataFrame, config: AugmentationConfig) -> list[Place]:
     """Where arms are compared: every combination of size, network and test set that a table has, in the order of the grid."""
     columns = [*(name for name in AXES if name in table), "test_set"]
     found = [dict(zip(columns, map(str, row), strict=True)) for row in table[columns].drop_duplicates().itertuples(index=False)]
-    planned = {"size": config.grid.sizes, "network": config.grid.networks, "test_set": tuple(dict.fromkeys(table["test_set"]))}
+    sizes = sorted(config.grid.sizes, key=people_of_size)
+    planned = {"size": sizes, "network": config.grid.networks, "test_set": tuple(dict.fromkeys(table["test_set"]))}
 
     def order(place: Place) -> list[int]:
         return [planned[name].index(value) if value in planned[name] else len(planned[name]) for name, value in place.items()]
@@ -132,7 +133,7 @@ def headlines(found: pd.DataFrame, config: AugmentationConfig) -> list[str]:
     if config.primary is None or found.empty:
         return []
     told = []
-    for row in _preferred(found[found["primary"]]).to_dict("records"):
+    for row in preferred(found[found["primary"]]).to_dict("records"):
         where = [_axis(name, str(row[name])) for name in AXES if name in row]
         told.append(f"{', '.join([*where, str(config.primary.arm)])}: {row['verdict']}.")
     return told
@@ -153,7 +154,7 @@ def told_effects(found: pd.DataFrame) -> pd.DataFrame:
             of_score = here[here["score"] == score]
             if of_score.empty:
                 continue
-            row = _preferred(of_score).iloc[0]
+            row = preferred(of_score).iloc[0]
             interval = "" if math.isnan(row["low"]) else f" [{points(row['low'])}, {points(row['high'])}]"
             cells[f"Δ {title(score)}"] = f"{points(row['difference'])}{interval}"
             cells["p" if score == PRIMARY_SCORE else f"p, {title(score)}"] = _p(row["p_holm"])
@@ -166,7 +167,7 @@ def told_effects(found: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def _preferred(rows: pd.DataFrame) -> pd.DataFrame:
+def preferred(rows: pd.DataFrame) -> pd.DataFrame:
     """By people and runs, where that is there."""
     better = rows[rows["test"] == PEOPLE_AND_RUNS]
     return better if len(better) else rows

@@ -10,8 +10,7 @@ from matplotlib.figure import Figure
 
 from ..engine.wording import title
 from .arm import Arm
-from .effects import PRIMARY_SCORE
-from .protocols import ALL
+from .effects import PRIMARY_SCORE, preferred
 from .results import Section
 
 STYLES = ("-", "--", ":", "-.")
@@ -25,7 +24,7 @@ def learning_curve(sections: Sequence[Section]) -> Figure | None:
     the two differ at that size.
     """
     sizes = list(dict.fromkeys(section.place.get("size") for section in sections))
-    if len([size for size in sizes if size not in (None, ALL)]) < 2:
+    if len(sizes) < 2:
         return None
     first = sections[0].place["test_set"]
     networks = list(dict.fromkeys(section.place.get("network") for section in sections))
@@ -54,24 +53,28 @@ def _draw_curves(axes: Axes, sections: Sequence[Section]) -> None:
             places.append(place + 0.04 * (number - len(arms) / 2))
             means.append(float(values.mean()))
             reach.append(_reach(section.effects, arm))
-        axes.errorbar(
-            places, means, reach, color=f"C{number % 10}", linestyle=STYLES[number // 10 % 4], marker="o", markersize=4, label=arm
-        )
+        color, style = f"C{number % 10}", STYLES[number // 10 % 4]
+        axes.errorbar(places, means, np.transpose(reach), color=color, linestyle=style, marker="o", markersize=4, label=arm)
     axes.set_xticks(range(len(sections)), [str(section.place["size"]) for section in sections])
 
 
-def _reach(effects: pd.DataFrame, arm: str) -> float:
-    """Half of the interval of an arm's difference to the reference, in points; NaN, which draws no bar, where there is none."""
-    for row in effects.to_dict("records"):
-        if str(Arm(row["method"], row["mode"])) == arm and row["score"] == PRIMARY_SCORE:
-            return 50 * (row["high"] - row["low"])
-    return float("nan")
+def _reach(effects: pd.DataFrame, arm: str) -> tuple[float, float]:
+    """How far the interval of an arm's difference to the reference reaches down and up, in points; NaN, which draws no bar, without one."""
+    for row in _of_arms(effects):
+        if str(Arm(row["method"], row["mode"])) == arm:
+            return 100 * (row["difference"] - row["low"]), 100 * (row["high"] - row["difference"])
+    return np.nan, np.nan
+
+
+def _of_arms(effects: pd.DataFrame) -> list[dict[Any, Any]]:
+    """Of every arm the row of the score that counts, by the test that counts."""
+    return preferred(effects[effects["score"] == PRIMARY_SCORE]).to_dict("records") if len(effects) else []
 
 
 def differences(section: Section) -> Figure:
     """All runs of each arm, and the interval of its difference to the reference."""
     arms = list(dict.fromkeys(section.table["arm"]))
-    found = {str(Arm(row["method"], row["mode"])): row for row in section.effects.to_dict("records") if row["score"] == PRIMARY_SCORE}
+    found = {str(Arm(row["method"], row["mode"])): row for row in _of_arms(section.effects)}
     figure = Figure(figsize=(WIDTH, 0.42 * len(arms) + 1.2), dpi=DPI)
     panels = figure.subplots(1, 2 if found else 1, squeeze=False, sharey=True)[0]
     for place, arm in enumerate(arms):

@@ -7,13 +7,14 @@ import pandas as pd
 
 from ...augment.settings import read_settings, settings_of
 from ...datasets.common.errors import UsageError
+from ...datasets.training_sizes import LEFT_OUT
 from ..engine.components import Components, plan
 from ..engine.pairs import paired
 from ..engine.study_folder import all_runs, is_study, planned_runs
 from ..engine.study_images import TEST, Prepared
 from .cell import split_of_run
 from .config import AugmentationConfig
-from .effects import AXES, PRIMARY_SCORE, at, of_arm
+from .effects import AXES, LEVEL, PRIMARY_SCORE, at, of_arm
 from .grid import cells_of
 from .predictions import tidy_predictions
 
@@ -71,18 +72,23 @@ def planned(config: AugmentationConfig, folder: Path, spread: Spread | None) -> 
     """
     if config.primary is None:
         raise UsageError("A plan is for a comparison: give --methods of which two can be compared.")
+    if config.protocols.protocol == "paper" or config.protocols.external_only:
+        raise UsageError(
+            "A plan is for runs that draw who is learnt from, and test others: leave out --protocol paper, and --external-only."
+        )
     data = Prepared.load(folder, config.data)
     found = _of_pilot(config, folder, data) if spread is None and is_study(folder) else []
     told = f"from the runs in {folder}"
     if not found:
         told = f"from stated spreads, {spread or Spread()}"
         found = [(place, _stated(config, data, place, spread or Spread())) for place in _places(config)]
+    level = LEVEL / len(_places(config))  # as ``judged`` corrects the comparison that counts
     tables = []
     for place, components in found:
         as_planned = replace(components, n_runs=config.grid.runs)
-        own = pd.DataFrame([{"difference": as_planned.detectable(), "runs": config.grid.runs}])
+        own = pd.DataFrame([{"difference": as_planned.detectable(level), "runs": config.grid.runs}])
         own = own.assign(**{f"people {label}": round(n) for label, n in components.n_people.items()})
-        tables.append(pd.concat([own, plan(as_planned, DIFFERENCES)], ignore_index=True).assign(**place))
+        tables.append(pd.concat([own, plan(as_planned, DIFFERENCES, level=level)], ignore_index=True).assign(**place))
     table = pd.concat(tables, ignore_index=True)
     axes = [name for name in AXES if name in table]
     table["difference"] = [f"{100 * value:.1f} points" for value in table["difference"]]
@@ -115,7 +121,8 @@ def _of_pilot(config: AugmentationConfig, folder: Path, data: Prepared) -> list[
 
 def _stated(config: AugmentationConfig, data: Prepared, place: dict[str, str], spread: Spread) -> Components:
     split = split_of_run(data.cohort, config, 0, place.get("size"))
-    tested, people = (_people(cohort.table) for cohort in (split.side(data.cohort, TEST), data.cohort))
+    members = data.cohort.of_participants([who for who, side in split.sides.items() if side != LEFT_OUT])
+    tested, people = (_people(cohort.table) for cohort in (split.side(data.cohort, TEST), members))
     return Components.stated(**vars(spread), n_people=people, n_tested=tested, n_runs=config.grid.runs)
 
 

@@ -22,7 +22,7 @@ from ..engine.study_images import TEST, Part, Prepared, stratum
 
 
 def predictions_path(folder: Path, key: Mapping[str, Any]) -> Path:
-    """Where the predictions of a cell are: a row an image of a test set, with each class's probability to four digits."""
+    """Where the predictions of a cell are: a row an image of a test set, with each class's probability to nine digits."""
     return folder / "predictions" / f"{slug(key)}.csv"
 
 
@@ -31,7 +31,7 @@ def keep_predictions(
 ) -> str:
     """Write the predictions of a cell, unless it has a result; returns the SHA-256 of the file."""
     rows = [
-        [test_set, image, *(round(float(value), 4) for value in row)]
+        [test_set, image, *(float(f"{value:.9g}") for value in row)]
         for test_set, part in tests.items()
         for image, row in zip(part.table["image_id"], probabilities[test_set], strict=True)
     ]
@@ -93,7 +93,7 @@ def tidy_predictions(runs: Sequence[Mapping[str, Any]], folder: Path, data: Prep
                 n_images=(columns[0], "size"), **{column: (column, "mean") for column in columns}
             )
             parts.append(means.assign(**run["key"], test_set=test_set))
-    found = pd.concat(parts, ignore_index=True).round(4)
+    found = pd.concat(parts, ignore_index=True)
     return found[[*runs[0]["key"], "test_set", "participant_id", "label", "n_images", *columns]]
 
 

@@ -1,6 +1,7 @@
 """On whom an augmentation study compares methods, and with how many images: its protocol, and the split of a run."""
 
 import math
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal
@@ -66,8 +67,13 @@ class Protocols:
 
 def require_size(size: str) -> None:
     """Raise a ``UsageError`` if this is not a number of people, nor ``all``."""
-    if size != ALL and not (size.isdigit() and int(size) > 0):
+    if size != ALL and not re.fullmatch("[1-9][0-9]*", size):
         raise UsageError(f"--sizes are numbers of people of the smallest class, or {ALL}: 10,20,50,{ALL}, not '{size}'.")
+
+
+def people_of_size(size: str) -> float:
+    """How many people of the smallest class that is; the usual splits have most."""
+    return math.inf if size == ALL else int(size)
 
 
 def require_consistent(protocols: Protocols, *, external: bool, generators: bool, sizes: bool) -> None:

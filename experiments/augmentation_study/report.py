@@ -29,6 +29,7 @@ from .generators import given_generator, place_of_fitted
 from .grid import cells_of
 from .methods import systems_of
 from .predictions import of_strata, tidy_predictions
+from .protocols import people_of_size
 from .results import POOR_FIT, Section, explained, read_tidy_results, reservations, sections_of, tidy_results
 from .synthetic import seed_of_samples
 
@@ -139,7 +140,7 @@ def _prepared(folder: Path, config: AugmentationConfig) -> Prepared | None:
 
 
 def _poor_fits(section: Section, results: pd.DataFrame) -> list[str]:
-    return [f"{POOR_FIT} {line}" for line in poor_fits(explained(results, set(section.table["method"])))]
+    return [f"{POOR_FIT} {line}" for line in poor_fits(explained(section.table, set(section.table["method"])))]
 
 
 def _html(
@@ -197,7 +198,7 @@ def _sheets(folder: Path, config: AugmentationConfig, data: Prepared | None) -> 
     systems = systems_of(config.grid.methods)
     if not systems or data is None:
         return []
-    size = config.grid.sizes[-1] if config.grid.sizes else None
+    size = max(config.grid.sizes, key=people_of_size, default=None)
     try:
         train = data.side(split_of_run(data.cohort, config, 0, size), "train")
         models = {

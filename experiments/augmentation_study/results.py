@@ -154,7 +154,7 @@ def sections_of(results: pd.DataFrame, effects: pd.DataFrame, config: Augmentati
         here = here.assign(arm=[str(Arm(method, mode)) for method, mode in zip(here["method"], here["mode"], strict=True)])
         here = here.sort_values(["arm", "run"], key=lambda column, order=order: column.map(order) if column.name == "arm" else column)
         found = at(effects, place) if len(effects) else effects
-        sections.append(Section(place, here, _layout(here, config.data.classes, poorly_fitted(results)), found))
+        sections.append(Section(place, here, _layout(here, config.data.classes, poorly_fitted(here)), found))
     return sections
 
 

@@ -41,11 +41,19 @@ def person_values(
     areas, values = [], np.zeros(len(labels))
     for place in positives:
         positive = labels == place
-        placed = placements(probabilities[:, place], positive)
+        placed = placements(_ranked_by(probabilities, place), positive)
         areas.append(placed[positive].mean())
         # All who are not of the class are one group, of which each class is a part.
         values += placed * np.where(positive, 1, counts[labels] / (~positive).sum()) / len(positives)
     return float(np.mean(areas)), values
+
+
+def _ranked_by(probabilities: NDArray[np.float64], place: int) -> NDArray[np.float64]:
+    """What ranks people for a class: of two classes the log-odds, because a softmax is rounded to 1, not to 0."""
+    if probabilities.shape[1] > 2:
+        return probabilities[:, place]
+    first, second = np.log(np.maximum(probabilities, np.finfo(float).tiny)).T
+    return second - first
 
 
 def placements(ranked_by: NDArray[np.float64], positive: NDArray[np.bool_]) -> NDArray[np.float64]:

@@ -116,7 +116,7 @@ def _torchvisions(name: str, old: bool) -> str:
 
 def test_weights_of_another_network_are_told(saved):
     path = saved(CNN((32, 32), 2).state_dict())
-    with pytest.raises(DataError, match=r"No weights of .* fit this network \(ResNet\)"):
+    with pytest.raises(DataError, match=r"No weights of .* fit the \d+ of this network \(ResNet\)"):
         build_network(begun_with(resnet, path), (32, 32), 2)
 
 
