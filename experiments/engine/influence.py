@@ -53,7 +53,7 @@ def _ranked_by(probabilities: NDArray[np.float64], place: int) -> NDArray[np.flo
     if probabilities.shape[1] > 2:
         return probabilities[:, place]
     first, second = np.log(np.maximum(probabilities, np.finfo(float).tiny)).T
-    return second - first
+    return np.round(second - first, 9)  # what was equal stays so
 
 
 def placements(ranked_by: NDArray[np.float64], positive: NDArray[np.bool_]) -> NDArray[np.float64]:
