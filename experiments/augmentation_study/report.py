@@ -1,5 +1,5 @@
 """A study's results for people: ``results.csv``, ``effects.csv``, ``predictions.csv``, ``table.md`` in the layout of the paper's Table 2,
-and ``report.html`` in one file."""
+``figure.png``, and ``report.html`` in one file."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -11,13 +11,13 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from ...augment.console import warn
-from ...augment.fitting.figures import SheetRow, contact_sheet
+from ...augment.fitting.figures import SheetRow, contact_sheet, save_figure
 from ...augment.fitting.model import FittedModel
 from ...augment.fitting.nearest import nearest_images
 from ...datasets.common.errors import DataError, TinycohortError
 from ...datasets.transforms import Images
 from ..engine.page import as_data, markdown_table, poor_fits, render, several_versions, with_what
-from ..engine.results_file import EFFECTS, RESULTS, TABLE, is_published, write_texts
+from ..engine.results_file import EFFECTS, FIGURE, RESULTS, TABLE, is_published, write_texts
 from ..engine.study_folder import all_runs, collect_failures, planned_runs
 from ..engine.study_images import Prepared
 from ..engine.systems import System
@@ -35,9 +35,9 @@ from .synthetic import seed_of_samples
 
 
 def write_report(folder: Path) -> pd.DataFrame:
-    """Write the five files into a study's folder, from the runs that are finished; without its images no ``predictions.csv``.
+    """Write the six files into a study's folder, from the runs that are finished; without its images no ``predictions.csv``.
 
-    Of a published study, which has no runs, ``table.md`` alone.
+    Of a published study, which has no runs, ``table.md`` and ``figure.png`` alone.
 
     Returns
     -------
@@ -47,7 +47,9 @@ def write_report(folder: Path) -> pd.DataFrame:
     config = AugmentationConfig.load(folder)
     if is_published(folder):
         results = read_tidy_results(folder, config)
-        write_texts(folder, {TABLE: table_of(results, read_effects(folder, results, config), config)})
+        effects = read_effects(folder, results, config)
+        write_texts(folder, {TABLE: table_of(results, effects, config)})
+        _save_overview(sections_of(results, judged(effects, config), config), folder)
         return results
     cells = cells_of(config.grid)
     runs, left_out = planned_runs(all_runs(folder), cells)
@@ -61,8 +63,16 @@ def write_report(folder: Path) -> pd.DataFrame:
         TABLE: table_of(results, effects, config, left_out, failures),
         "report.html": _html(results, effects, runs, folder, config, left_out, failures, data),
     }
+    _save_overview(sections_of(results, judged(effects, config), config), folder)
     write_texts(folder, texts | ({} if predictions is None else {"predictions.csv": predictions.to_csv(index=False)}))
     return results
+
+
+def _save_overview(sections: Sequence[Section], folder: Path) -> None:
+    """The learning curve, or the differences on the first test set, as a picture of its own."""
+    figure = learning_curve(sections) or (differences(sections[0]) if sections else None)
+    if figure is not None:
+        save_figure(figure, folder / FIGURE)
 
 
 def results_table(folder: Path, runs: Sequence[dict[str, Any]], config: AugmentationConfig) -> pd.DataFrame:
