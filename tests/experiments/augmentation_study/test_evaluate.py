@@ -545,7 +545,7 @@ def test_why_there_is_no_verdict_is_said():
 def test_missing_cells_are_counted_whatever_else_is_there():
     of_another_grid = [{"run": run, "method": "vae:gmm", "mode": "synthetic-only"} for run in range(4)]
     reserved, sections = told(CELLS[:-2] + of_another_grid)
-    assert reserved[0] == "Unfinished: 16 of 18 cells are there; all that follows is preliminary."
+    assert reserved[0] == "Unfinished: 16 of 18 cells are there; all that follows is preliminary, and verdicts count when all are there."
     # What an earlier start computed in a mode that this one leaves out is shown all the same, after what is asked for.
     assert list(sections["test"].layout["method"]) == ["original", "resampled", "vae:gmm real+synthetic", "vae:gmm synthetic-only"]
 
