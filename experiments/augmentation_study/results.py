@@ -134,7 +134,10 @@ def reservations(results: pd.DataFrame, config: AugmentationConfig) -> list[str]
     finished = sum(tuple(key.values()) in there for key in planned)
     told = []
     if finished < len(planned):
-        told.append(f"Unfinished: {finished} of {len(planned)} cells are there; all that follows is preliminary, and verdicts count when all are there.")
+        told.append(
+            f"Unfinished: {finished} of {len(planned)} cells are there; all that follows is preliminary, and verdicts count when all are "
+            "there."
+        )
     if protocols.protocol == "paper":
         told.append(
             "No verdicts: all runs have one split and one set of generators, so that they differ by the classifiers' seeds alone, "
