@@ -33,7 +33,7 @@ def published_tables(folder: Path) -> dict[str, pd.DataFrame]:
     if isinstance(config, FidelityConfig):
         return {RESULTS: fidelity_report.results_table(folder, runs, config)}
     results, effects = augmentation_report.tables_of(folder, runs, config)
-    return {RESULTS: results, EFFECTS: effects}
+    return {RESULTS: results} | ({EFFECTS: effects} if len(effects) else {})
 
 
 def write_report(folder: Path) -> pd.DataFrame:

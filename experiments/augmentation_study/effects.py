@@ -109,14 +109,15 @@ def effects_of_results(results: pd.DataFrame, config: AugmentationConfig) -> pd.
 
 
 def judged(effects: pd.DataFrame, config: AugmentationConfig) -> pd.DataFrame:
-    """With the interval ``low`` to ``high``, ``p``, ``p_holm``, the difference ``seen`` with 80 % power, ``primary``, and a ``verdict``.
+    """With the interval ``low`` to ``high``, ``p``, ``p_holm``, the difference ``seen`` with 80 % power, ``primary``, and a ``verdict``,
+    which claims nothing while it is ``interim``: of fewer runs than were planned.
 
     The primary comparison is corrected for the sizes and networks that it is made at; the secondary ones, place by place and score by
     score, for one another. So is what is ``seen``.
     """
     if effects.empty:
         return effects
-    found = effects.assign(primary=_is_primary(effects, config))
+    found = effects.assign(primary=_is_primary(effects, config), interim=effects["n"] < config.grid.runs)
     reach = found["se"] * stats.t.isf(LEVEL / 2, found["df"])
     found["low"], found["high"] = (found["difference"] - reach).clip(-1, 1), (found["difference"] + reach).clip(-1, 1)
     found["p"] = 2 * stats.t.sf((found["difference"] / found["se"]).abs(), found["df"])
@@ -180,6 +181,8 @@ def _p(value: float) -> str:
 def _claim(row: pd.Series) -> str:
     if row["why"]:
         return f"none: {row['why']}"
+    if row["interim"]:
+        return "interim"
     return "no difference seen" if row["p_holm"] > LEVEL else "helps" if row["difference"] > 0 else "hurts"
 
 
@@ -194,6 +197,9 @@ def read_effects(folder: Path, results: pd.DataFrame, config: AugmentationConfig
         found["why"] = found["why"].fillna("")
         wrong = [name for name in NUMBERS if not is_numeric_dtype(found[name])]
         wrong += [name for name in (*columns, "score", "test") if found[name].isna().any()]
+        tested = found[found["why"] == ""]
+        wrong += [name for name in ("se", "df") if name not in wrong and not (tested[name] > 0).all()]
+        wrong += [name for name in found if str(name).startswith(TESTED) and not is_numeric_dtype(found[name])]
     except (OSError, ValueError, KeyError) as error:
         raise DataError(f"{path} cannot be read ({error}); restore it.") from error
     if wrong:
@@ -229,7 +235,7 @@ def _seen(se: float, df: float, level: float) -> float:
 def _verdict(row: Mapping[Any, Any]) -> str:
     if row["why"]:
         return f"no verdict: {row['why']}"
-    return sentence(
+    told = sentence(
         row["difference"],
         (row["low"], row["high"]),
         p=row["p_holm"],
@@ -241,6 +247,8 @@ def _verdict(row: Mapping[Any, Any]) -> str:
         level=LEVEL,
         power=POWER,
     )
+    # Who looks until there is a difference finds one.
+    return f"interim, no verdict yet: {told.partition(': ')[2]}" if row["interim"] else told
 
 
 def _tested(row: Mapping[Any, Any]) -> list[str]:

@@ -102,7 +102,7 @@ def of_strata(predictions: pd.DataFrame, data: Prepared, condition: str) -> pd.D
     if not condition:
         return predictions
     tables = {TEST: data.cohort.table, **{name: part.table for name, part in data.external.items()}}
-    inside = {name: set(table["participant_id"][stratum(table, condition)]) for name, table in tables.items()}
+    inside = {name: set(np.asarray(people_of(table))[stratum(table, condition)]) for name, table in tables.items()}
     parts = [
         rows[rows["participant_id"].isin(inside[str(name)])].assign(test_set=f"{name}, {condition}")
         for name, rows in predictions.groupby("test_set", sort=False)

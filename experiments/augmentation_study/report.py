@@ -59,7 +59,7 @@ def write_report(folder: Path) -> pd.DataFrame:
     failures = [str(failure) for failure in collect_failures(folder, cells)]
     texts = {
         RESULTS: results.to_csv(index=False),
-        EFFECTS: effects.to_csv(index=False),
+        **({EFFECTS: effects.to_csv(index=False)} if len(effects) else {}),
         TABLE: table_of(results, effects, config, left_out, failures),
         "report.html": _html(results, effects, runs, folder, config, left_out, failures, data),
     }

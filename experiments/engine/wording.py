@@ -43,7 +43,7 @@ def sentence(
         How many runs and people.
     level : float
     """
-    claim = "no difference seen" if p > level else "helps" if estimate > 0 else "hurts"
+    claim = ("helps" if estimate > 0 else "hurts") if p <= level else "no difference seen"
     p_value = f"{'corrected ' if corrected else ''}p {'< 0.001' if p < 0.001 else f'= {p:.3f}'}"
     numbers = f"{points(estimate)} points [{points(interval[0])}, {points(interval[1])}] {title(score)} over `{against}`"
     return f"{claim}: {numbers}, {p_value} ({n}); {_seen(detectable, p > level, power)}"
