@@ -127,8 +127,7 @@ def test_a_preset_s_settings_of_another_model_are_left_out(augment, fakes, tmp_p
 )
 def test_a_study_of_the_demo_cohort_takes_minutes_by_default(augment, monkeypatch, words, plane, steps, least_steps):
     asked = []
-    monkeypatch.setattr("tinycohort.experiments.augmentation_study.command.configuration_of", asked.append)
-    monkeypatch.setattr("tinycohort.experiments.augmentation_study.command.evaluate", lambda *args, **options: None)
+    monkeypatch.setattr("tinycohort.experiments.augmentation_study.command.evaluate", lambda request, *args: asked.append(request))
     assert augment("evaluate", *words).code == 0
     (request,) = asked
     assert (request.fit.preparation.plane, request.protocols.least_steps) == (plane, least_steps)
@@ -204,8 +203,7 @@ def test_demo_replaces_nobody_else_s_study(augment, tmp_path, content):
 
 def test_methods_may_have_spaces_after_their_commas(augment, monkeypatch):
     asked = []
-    monkeypatch.setattr("tinycohort.experiments.augmentation_study.command.configuration_of", asked.append)
-    monkeypatch.setattr("tinycohort.experiments.augmentation_study.command.evaluate", lambda *args, **options: None)
+    monkeypatch.setattr("tinycohort.experiments.augmentation_study.command.evaluate", lambda request, *args: asked.append(request))
     assert augment("evaluate", "--methods", "original, vae:riemannian rho_scale=2", "--methods", "weighted").code == 0
     assert asked[0].methods == ("original", "vae:riemannian rho_scale=2", "weighted")
 
@@ -305,8 +303,7 @@ def test_a_finished_fit_is_not_repeated_by_resume(augment, fakes, tmp_path):
 def test_steps_are_as_many_as_asked_for_under_a_preset_of_epochs(augment, monkeypatch, command, words, epochs, steps):
     asked = []
     monkeypatch.setattr("tinycohort.augment.commands.fit.fit_models", lambda request, out, **options: asked.append(request.settings))
-    monkeypatch.setattr("tinycohort.experiments.augmentation_study.command.configuration_of", lambda request: asked.append(request.fit))
-    monkeypatch.setattr("tinycohort.experiments.augmentation_study.command.evaluate", lambda *args, **options: None)
+    monkeypatch.setattr("tinycohort.experiments.augmentation_study.command.evaluate", lambda request, *args: asked.append(request.fit))
     assert augment(command, "--data", "mine", "--preset", "paper-mnist", *words).code == 0
     assert (asked[0].training.epochs, asked[0].training.steps) == (epochs, steps)
 
