@@ -199,7 +199,7 @@ def read_effects(folder: Path, results: pd.DataFrame, config: AugmentationConfig
         wrong += [name for name in (*columns, "score", "test") if found[name].isna().any()]
         tested = found[found["why"] == ""]
         wrong += [name for name in ("se", "df") if name not in wrong and not (tested[name] > 0).all()]
-        wrong += [name for name in found if str(name).startswith(TESTED) and not is_numeric_dtype(found[name])]
+        wrong += [name for name in map(str, found) if name.startswith(TESTED) and not is_numeric_dtype(found[name])]
     except (OSError, ValueError, KeyError) as error:
         raise DataError(f"{path} cannot be read ({error}); restore it.") from error
     if wrong:
