@@ -1,5 +1,6 @@
 """How many runs, or people, it takes to see a difference: told before anything is trained, from pilot runs or from stated spreads."""
 
+import math
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from ...datasets.common.errors import UsageError
 from ...datasets.training_sizes import LEFT_OUT
 from ..engine.components import Components, plan
 from ..engine.pairs import paired
+from ..engine.statistics import LEAST_RUNS
 from ..engine.study_folder import all_runs, is_study, planned_runs
 from ..engine.study_images import TEST, Prepared
 from .cell import split_of_run
@@ -43,7 +45,7 @@ class Spread:
     def parse(cls, text: str) -> "Spread":
         """Read ``people=0.1 runs=0.02 both=0.15``, of which any may be left out."""
         found = cls(**read_settings(settings_of(cls), text.replace(",", " ").split(), "--spread"))
-        if min(vars(found).values()) < 0 or max(vars(found).values()) == 0:
+        if not all(0 <= value < math.inf for value in vars(found).values()) or not any(vars(found).values()):
             raise UsageError(f"--spread has standard deviations, 0 or more and not all 0, not '{text}'.")
         return found
 
@@ -76,6 +78,8 @@ def planned(config: AugmentationConfig, folder: Path, spread: Spread | None) -> 
         raise UsageError(
             "A plan is for runs that draw who is learnt from, and test others: leave out --protocol paper, and --external-only."
         )
+    if config.grid.runs < LEAST_RUNS:
+        raise UsageError(f"A verdict takes {LEAST_RUNS} runs: plan --runs {LEAST_RUNS} or more, not {config.grid.runs}.")
     data = Prepared.load(folder, config.data)
     found = _of_pilot(config, folder, data) if spread is None and is_study(folder) else []
     told = f"from the runs in {folder}"

@@ -97,6 +97,8 @@ def test_a_plan_needs_no_run(cohort: Path, tmp_path: Path):
     told, narrow = planned(config, tmp_path / "study", Spread(people=0.05, runs=0.0, both=0.05))
     _, wide = planned(config, tmp_path / "study", Spread(people=0.3, runs=0.05, both=0.3))
     assert "stated spreads" in told
+    with pytest.raises(UsageError, match="A verdict takes 5 runs: plan --runs 5 or more, not 1"):
+        planned(replace(config, grid=replace(config.grid, runs=1)), tmp_path / "study", None)
 
     def seen(table: pd.DataFrame) -> float:
         return float(table["difference"].iloc[0].removesuffix(" points"))
@@ -105,7 +107,7 @@ def test_a_plan_needs_no_run(cohort: Path, tmp_path: Path):
     assert not (tmp_path / "study" / "runs").exists()
 
 
-@pytest.mark.parametrize("text", ["people=-1", "people=0 runs=0 both=0", "nobody=1", "people=wide"])
+@pytest.mark.parametrize("text", ["people=-1", "people=0 runs=0 both=0", "nobody=1", "people=wide", "people=nan", "runs=inf"])
 def test_a_spread_that_cannot_be_is_told(text: str):
     with pytest.raises(UsageError, match="--spread"):
         Spread.parse(text)
