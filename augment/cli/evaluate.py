@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from ...classifiers.training import ClassifierSettings
     from ...experiments.augmentation_study.protocols import Protocols
 
+DEFAULT_ENLARGE = 2.0
 OF_GENERATORS = {"preset", "steps", "latent_dim", "channels", "beta"}
 
 app = typer.Typer()
@@ -79,7 +80,7 @@ class MethodOptions:
         from ...datasets.common.errors import UsageError
 
         try:
-            return tuple(float(part) for part in parts_of(self.enlarge)) or (2.0,)
+            return tuple(float(part) for part in parts_of(self.enlarge)) or (DEFAULT_ENLARGE,)
         except ValueError:
             raise UsageError(f"--enlarge is one number or several with commas, not '{', '.join(self.enlarge or [])}'.") from None
 
@@ -90,7 +91,9 @@ class MethodOptions:
         modes = [Mode.parse(text) for text in parts_of(self.modes) or (DEFAULT_MODE,)]
         several = self.enlarged() if len(self.enlarged()) > 1 else (None,)
         curve = {
-            str(replace(mode, enlarge=size) if size and mode.mixing != "synthetic-only" and mode.enlarge is None else mode): None
+            str(
+                replace(mode, enlarge=size) if size is not None and mode.mixing != "synthetic-only" and mode.enlarge is None else mode
+            ): None
             for mode in modes
             for size in several
         }
@@ -129,7 +132,7 @@ class ProtocolOptions:
         return Protocols(
             self.protocol,  # type: ignore[arg-type]
             compared.n_synthetic,
-            compared.enlarged()[0],
+            compared.enlarged()[0] if len(compared.enlarged()) == 1 else DEFAULT_ENLARGE,
             limits,
             least_steps,
             self.stratum,
@@ -225,6 +228,7 @@ def evaluate_command(
 
     The demo cohort is studied, unless options say otherwise, on a coronal slice, with 1,000 steps of the generators and --least-steps 250.
     """
+    from ...datasets.common.errors import UsageError
     from ...datasets.readers import Source
     from ...experiments.augmentation_study import command as evaluate
 
@@ -254,6 +258,8 @@ def evaluate_command(
         primary=compared.primary,
         against=compared.against,
     )
+    if compared.spread and not compared.plan:
+        raise UsageError("--spread goes with --plan, which trains nothing.")
     if compared.plan:
         evaluate.show_plan(request, out, compared.spread)
         return

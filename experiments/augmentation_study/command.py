@@ -1,6 +1,7 @@
 """The command ``augment evaluate``: set up an augmentation study or take it up again, run what is missing, and report."""
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -22,7 +23,6 @@ from ..engine.runs import Study
 from ..engine.study_config import Where, settled
 from ..engine.study_folder import is_study, require_claimable
 from ..engine.study_images import TEST, Prepared, columns_of, describe, stratum
-from .arm import Primary
 from .cell import run_cell
 from .config import AugmentationConfig, Grid
 from .generators import check_no_leakage, describe_given
@@ -164,14 +164,22 @@ def read_configuration(path: Path, networks: Sequence[str], here: Mapping[str, s
     unnamed = [network for network in _own(config.grid.networks) if network not in networks]
     if unnamed:
         raise UsageError(f"{path} uses the network {unnamed[0]}: give it as --network too, for a file runs no code by itself.")
+    foreign = [network for network in networks if network not in config.grid.networks]
+    if foreign:
+        raise UsageError(f"{path} does not use the network {foreign[0]}: with --config the study is what the file says; leave it out.")
     return config
 
 
-def _primary_there(folder: Path, default: Primary | None) -> Primary | None:
-    try:
-        return AugmentationConfig.load(folder).primary
-    except DataError:
-        return default  # that it is another study is told later
+def _going_on(request: EvaluationRequest, folder: Path) -> AugmentationConfig:
+    """The resolved configuration, in which what a request leaves to the defaults is what the study in the folder, if any, began with."""
+    began = None
+    if is_study(folder):
+        with suppress(DataError):  # that it is another study is told later
+            began = AugmentationConfig.load(folder)
+    if began is None:
+        return configuration_of(request)
+    config = configuration_of(replace(request, methods=request.methods or began.grid.methods))
+    return config if request.primary or request.against else replace(config, primary=began.primary)
 
 
 def _own(networks: Sequence[str]) -> list[str]:
@@ -190,10 +198,7 @@ def evaluate(study: EvaluationRequest | AugmentationConfig, out: Path, how: HowT
         Folder of the study.
     how : HowToRun
     """
-    config = configuration_of(study) if isinstance(study, EvaluationRequest) else study
-    if isinstance(study, EvaluationRequest) and is_study(out) and not (study.primary or study.against):
-        # The default is that of the methods that the study began with, if it had one.
-        config = replace(config, primary=_primary_there(out, config.primary))
+    config = _going_on(study, out) if isinstance(study, EvaluationRequest) else study
     cells = cells_of(config.grid)
     if config.primary is not None:
         console.say(f"The comparison that counts, named before anything is computed: {config.primary}.")
@@ -208,18 +213,18 @@ def evaluate(study: EvaluationRequest | AugmentationConfig, out: Path, how: HowT
     )
 
 
-def show_plan(study: EvaluationRequest | AugmentationConfig, out: Path, spread: str = "") -> None:
+def show_plan(request: EvaluationRequest, out: Path, spread: str = "") -> None:
     """Tell how many runs, or people, the comparison that counts would take; nothing is trained.
 
     Parameters
     ----------
-    study : EvaluationRequest or AugmentationConfig
+    request : EvaluationRequest
     out : Path
         Folder of the study, whose runs are the pilot if there are any.
     spread : str
         As ``Spread.parse`` reads it.
     """
-    config = configuration_of(study) if isinstance(study, EvaluationRequest) else study
+    config = _going_on(request, out)
     require_claimable(out, config)
     told, table = planned(config, out, Spread.parse(spread) if spread else None)
     rows = [[str(cell) for cell in row] for row in table.to_numpy()]

@@ -57,5 +57,5 @@ class Mode:
 
     def __str__(self) -> str:
         given = [(part.name, getattr(self, part.name)) for part in fields(self)[1:]]
-        told = [f"{name}={value:g}" if isinstance(value, int | float) else f"{name}={value}" for name, value in given if value is not None]
+        told = [f"{name}={value:g}" if isinstance(value, float) else f"{name}={value}" for name, value in given if value is not None]
         return " ".join([self.mixing, *told])

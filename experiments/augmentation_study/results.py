@@ -12,7 +12,7 @@ from ..engine.results_file import provenance, read_results
 from .arm import Arm
 from .config import AugmentationConfig
 from .effects import AXES, Place, arms_in_order, at, places_of
-from .grid import cells_of
+from .grid import arms_of, cells_of
 from .protocols import ALL
 
 MAIN = "balanced_accuracy"
@@ -143,6 +143,9 @@ def reservations(results: pd.DataFrame, config: AugmentationConfig) -> list[str]
             "No verdicts: all runs have one split and one set of generators, so that they differ by the classifiers' seeds alone, "
             "which says nothing of other people."
         )
+    if primary := config.primary:
+        lacking = [str(arm) for arm in (primary.arm, primary.against) if arm not in arms_of(config.grid)]
+        told += [f"The comparison that counts, {primary}, is not there: {lacking[0]} is no longer part of the study."] if lacking else []
     scored = results.groupby("test_set", sort=False)[MAIN].count()
     return told + [f"No balanced accuracy on {name}: a class is missing there in every run." for name in scored.index[scored == 0]]
 

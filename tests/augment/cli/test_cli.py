@@ -18,7 +18,7 @@ from PIL import Image
 from typer.main import get_command
 
 from tinycohort.augment import cli
-from tinycohort.augment.cli.evaluate import MethodOptions
+from tinycohort.augment.cli.evaluate import MethodOptions, ProtocolOptions
 from tinycohort.augment.cli.options import HowToRunOptions
 from tinycohort.augment.fitting.model_folders import load_models
 from tinycohort.datasets.common.errors import UsageError
@@ -423,5 +423,9 @@ def test_a_curve_over_sizes_is_a_mode_each():
     )
     assert MethodOptions(modes=modes, enlarge=["4"]).all_modes() == tuple(modes)
     assert MethodOptions(enlarge=["4"]).enlarged() == (4.0,)
+    # Every mode of a curve names its own, so that a curve can be extended.
+    assert {ProtocolOptions().protocols(MethodOptions(enlarge=[text]), 0).enlarge for text in ("1,2", "2,4", "2")} == {2.0}
+    with pytest.raises(UsageError, match="may not shrink"):
+        MethodOptions(enlarge=["2,0"]).all_modes()
     with pytest.raises(UsageError, match="--enlarge is one number or several with commas, not 'much'"):
         MethodOptions(enlarge=["much"]).all_modes()

@@ -7,7 +7,14 @@ from tinycohort.experiments.augmentation_study.mode import MIXINGS, Mode
 
 
 @pytest.mark.parametrize(
-    "text", [*MIXINGS, "resampled+synthetic enlarge=4", "real+synthetic enlarge=1.5", "synthetic-only n=300 choose=supported"]
+    "text",
+    [
+        *MIXINGS,
+        "resampled+synthetic enlarge=4",
+        "real+synthetic enlarge=1.5",
+        "synthetic-only n=300 choose=supported",
+        "synthetic-only n=1000000",
+    ],
 )
 def test_a_mode_is_its_text(text: str):
     assert str(Mode.parse(text)) == text

@@ -15,6 +15,7 @@ from tinycohort.experiments.augmentation_study.config import AugmentationConfig
 from tinycohort.experiments.augmentation_study.planning import Spread, planned
 from tinycohort.experiments.augmentation_study.protocols import Protocols
 from tinycohort.experiments.augmentation_study.report import write_report
+from tinycohort.experiments.augmentation_study.results import reservations
 from tinycohort.experiments.engine.study_folder import all_runs
 
 N = {"AD": 14, "CN": 30}
@@ -138,3 +139,49 @@ def test_the_comparison_that_counts_is_the_first_model_against_the_strongest_bas
     assert evaluate.configuration_of(of_sizes(cohort, methods=("original", "resampled"))).primary is None
     named = replace(asked, primary="morph synthetic-only", against="original")
     assert str(evaluate.configuration_of(named).primary) == "'morph synthetic-only' against 'original'"
+
+
+def test_what_a_request_leaves_open_is_what_the_study_began_with(curve: Path, cohort: Path):
+    """Its methods, and the comparison that counts, whatever the defaults would be today."""
+    began = AugmentationConfig.load(curve)
+    asked = []
+
+    def start(study, how, **more):
+        asked.append(study.config)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(evaluate.launch, "start", start)
+        evaluate.evaluate(of_sizes(cohort, methods=()), curve)
+        evaluate.evaluate(of_sizes(cohort, methods=("original", "weighted", "resampled+classical", "morph+classical", "morph")), curve)
+        evaluate.evaluate(of_sizes(cohort, primary="morph+classical", against="original"), curve)
+    assert asked[0] == began
+    assert asked[1].primary == began.primary
+    assert asked[1].grid.methods[1] == "weighted"
+    assert str(asked[2].primary) == "'morph+classical synthetic-only n=6' against 'original'"
+
+
+def test_a_plan_at_the_command_line_trains_nothing(augment, curve: Path, cohort: Path, tmp_path: Path):
+    words = ("evaluate", "--data", cohort, "--methods", "resampled,morph", "--out", tmp_path / "none")
+    answer = augment(*words, "--plan", "--spread", "people=0.1 runs=0.01")
+    assert answer.code == 0, answer.err
+    assert "5.0 points" in answer.words
+    assert "stated spreads" in answer.words
+    assert not (tmp_path / "none/runs").exists()
+    refused = augment(*words, "--spread", "people=0.1")
+    assert refused.code == 2
+    assert "--spread goes with --plan" in refused.err
+    other = augment("evaluate", "--data", cohort, "--methods", "resampled,morph", "--seed", "9", "--plan", "--out", curve)
+    assert other.code == 2
+    assert "was started with other settings" in other.words
+
+
+def test_a_configuration_has_the_networks_that_it_has(curve: Path):
+    with pytest.raises(UsageError, match="does not use the network resnet: with --config the study is what the file says"):
+        evaluate.read_configuration(curve / "config.toml", ("resnet",))
+
+
+def test_a_comparison_that_is_no_longer_there_is_told(curve: Path):
+    config, results = AugmentationConfig.load(curve), pd.read_csv(curve / "results.csv", dtype={"size": str})
+    assert not any("The comparison that counts" in line for line in reservations(results, config))
+    without = replace(config, grid=replace(config.grid, methods=("original", "morph+classical")))
+    assert any("resampled+classical is no longer part of the study" in line for line in reservations(results, without))
