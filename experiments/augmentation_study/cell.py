@@ -71,7 +71,7 @@ def run_cell(key: Mapping[str, Any], seed: int, folder: Path, *, device: Device 
     threshold = choose_threshold(selecting, validation.labels.numpy())
     found = _scored(tests, probabilities, data.classes, config.protocols.stratum, threshold)
     for side, part in (("train", run.train), ("validation", validation)):
-        found["people"][side] = _people(part.table, data.classes)
+        found["people"][side] = count_people(part.table, data.classes)
     found["predictions"] = keep_predictions(folder, key, tests, probabilities, data.classes)
     rounded = [{str(name): round(value, 5) for name, value in record.items()} for record in history]
     return found | {"n_fitted_on": len(run.train.table), "notes": notes, "history": rounded}
@@ -86,7 +86,7 @@ def _shared(context: RunContext[AugmentationConfig], number: int, size: str | No
 def split_of_run(cohort: Cohort, config: AugmentationConfig, run: int, size: str | None = None) -> Split:
     """The split of a run of a study: drawn for it, or that of the generators that were given.
 
-    The sizes of a run share its seed, so that who is learnt from in a small one is so in the larger ones.
+    The sizes of a run share its seed, so that who is learnt from in a small one is so in the larger ones, but for the usual splits.
     """
     given = None if config.generators is None else split_of_given(cohort, config)
     return split_of(cohort, config.protocols, seed_of(config.seed, {"run": run, "of": "split"}), given, size)
@@ -132,11 +132,11 @@ def _scored(
             said, truth = probabilities[name][rows], part.labels.numpy()[rows]
             found["scores"][title] = scores(said, truth, classes, threshold=threshold) if rows.any() else {}
             found["n_test"][title] = int(rows.sum())
-            found["people"][title] = _people(part.table[rows], classes)
+            found["people"][title] = count_people(part.table[rows], classes)
     return found
 
 
-def _people(table: pd.DataFrame, classes: Sequence[str]) -> dict[str, int]:
+def count_people(table: pd.DataFrame, classes: Sequence[str]) -> dict[str, int]:
     """How many participants of each class are in a cohort's table."""
     counts = table.drop_duplicates("participant_id")["label"].value_counts()
     return {label: int(counts.get(label, 0)) for label in classes}

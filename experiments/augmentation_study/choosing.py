@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
-from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -48,10 +47,13 @@ def _to_nearest_other(images: Tensor, people: Sequence[str]) -> NDArray[np.float
     return np.where(whose[:, None] == whose, np.inf, distances).min(1)
 
 
-@lru_cache(maxsize=1)  # the classes of a method come one after the other
 def _classifier_of(run: Run) -> nn.Module:
-    balanced = resampled(run)
-    settings = replace(FIXED_LENGTH, device=run.context.device)
-    # The same for all methods, modes and networks of a run.
-    seed = seed_of(run.context.config.seed, {"run": run.number, "of": "choice"})
-    return train_classifier(balanced.images, balanced.labels, None, settings, n_classes=len(run.data.classes), seed=seed).network
+    """One for all methods, modes and networks of a run."""
+    if run.drawn.classifier is None:
+        run.drawn.classifier = _trained(replace(run, seed=seed_of(run.context.config.seed, {"run": run.number, "of": "choice"})))
+    return run.drawn.classifier
+
+
+def _trained(run: Run) -> nn.Module:
+    balanced, settings = resampled(run), replace(FIXED_LENGTH, device=run.context.device)
+    return train_classifier(balanced.images, balanced.labels, None, settings, n_classes=len(run.data.classes), seed=run.seed).network

@@ -53,7 +53,7 @@ class EvaluationRequest:
         How people are split and training sets made; settings of the generators and of the classifiers.
     seed : int
     networks : tuple of str
-        Classifiers (``network.NETWORKS``), or one's own, ``"package.module:function"``; by default Table 5's.
+        Classifiers (``networks.NETWORKS``), or one's own, ``"package.module:function"``; by default Table 5's.
     command : str
         Recorded in the configuration.
     generators : Path, optional

@@ -30,7 +30,7 @@ class Grid:
     sizes : tuple of str
         How many people of the smallest class are learnt from, or ``all``; none of a study of the whole training side.
     networks : tuple of str
-        Of ``network.NETWORKS``, or a user's own; none of a study of Table 5's alone.
+        Of ``networks.NETWORKS``, or a user's own; none of a study of Table 5's alone.
     """
 
     methods: tuple[str, ...]

@@ -16,7 +16,7 @@ from scipy import stats
 from ...datasets.common.errors import DataError
 from ..engine.pairs import paired
 from ..engine.results_file import EFFECTS
-from ..engine.statistics import LEAST_RUNS, SAME, corrected_error, detectable_difference, holm, paired_differences
+from ..engine.statistics import LEAST_RUNS, MeanTest, corrected_t_test, detectable_difference, holm, paired_differences
 from ..engine.study_images import EXTERNAL, TEST
 from ..engine.wording import points, sentence, title
 from .arm import Arm
@@ -98,12 +98,11 @@ def effects_of_results(results: pd.DataFrame, config: AugmentationConfig) -> pd.
         for score in SCORES:
             differences = paired_differences(here, score, str(reference))
             for arm in (arm for arm in arms_of(config.grid) if str(arm) in differences):
-                values = differences[str(arm)].to_numpy(dtype=float)
-                found = values[~np.isnan(values)]
+                found = corrected_t_test(differences[str(arm)], ratio)
                 why = _why_not(found, ratio)
-                se = math.nan if why or ratio is None else corrected_error(float(found.std(ddof=1)), len(found), ratio)
-                counted = {"n": len(found), "unpaired": len(values) - len(found)}
-                numbers = {"difference": float(found.mean()) if len(found) else math.nan, "se": se, "df": float(len(found) - 1), "why": why}
+                counted = {"n": found.n, "unpaired": len(differences) - found.n}
+                se = math.nan if why else found.se
+                numbers = {"difference": found.mean, "se": se, "df": float(found.n - 1), "why": why}
                 rows.append({**place, **_named(arm, reference), "score": score, "test": RUNS, **counted, **numbers})
     return pd.DataFrame(rows)
 
@@ -162,7 +161,7 @@ def told_effects(found: pd.DataFrame) -> pd.DataFrame:
             if score == PRIMARY_SCORE:
                 cells["seen from"] = "–" if math.isnan(row["seen"]) else f"{100 * row['seen']:.1f}"
                 by_runs = of_score[of_score["test"] == RUNS]
-                cells["p, by runs alone"] = _p(by_runs["p"].iloc[0]) if len(by_runs) else "–"
+                cells["p, by runs alone"] = _p(by_runs["p_holm"].iloc[0]) if len(by_runs) and not row["why"] else "–"
                 cells["verdict"] = _claim(row)
         rows.append(cells)
     return pd.DataFrame(rows)
@@ -272,12 +271,12 @@ def _overlap(results: pd.DataFrame, place: Place, config: AugmentationConfig) ->
     return float((sides["n_test"] / sides["n_fitted_on"]).mean())
 
 
-def _why_not(differences: np.ndarray, ratio: float | None) -> str:
+def _why_not(found: MeanTest, ratio: float | None) -> str:
     if ratio is None:
         return "the runs do not draw who is tested"
-    if len(differences) < LEAST_RUNS:
-        return f"it takes {LEAST_RUNS} runs, and there {'is 1' if len(differences) == 1 else f'are {len(differences)}'}"
-    return "all runs differ alike, which tells no spread" if np.ptp(differences) < SAME else ""
+    if found.n < LEAST_RUNS:
+        return f"it takes {LEAST_RUNS} runs, and there {'is 1' if found.n == 1 else f'are {found.n}'}"
+    return "all runs differ alike, which tells no spread" if math.isnan(found.se) else ""
 
 
 def of_arm(table: pd.DataFrame, arm: Arm) -> pd.DataFrame:

@@ -20,8 +20,7 @@ WIDTH, DPI = 10, 110
 def learning_curve(sections: Sequence[Section]) -> Figure | None:
     """The score of every arm by how many were learnt from, a panel a network; ``None`` of a study of one size.
 
-    Bars are 95 % intervals of the difference to the reference, around the arm's mean: where one does not reach the reference's curve,
-    the two differ at that size.
+    Bars are 95 % intervals of the difference to the reference, around the arm's mean, before any correction for their number.
     """
     sizes = list(dict.fromkeys(section.place.get("size") for section in sections))
     if len(sizes) < 2:

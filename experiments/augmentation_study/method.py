@@ -7,7 +7,7 @@ from typing import Any, Protocol
 
 import numpy as np
 import pandas as pd
-from torch import Tensor
+from torch import Tensor, nn
 
 from ...classifiers.augmentation import CHANGES, composed
 from ...classifiers.training import Augmentation
@@ -23,9 +23,10 @@ MOST_KEPT = 2**30  # bytes of generated images that a run keeps for its other me
 
 
 class Drawn:
-    """Images that the methods and modes of a run share: drawn once, as long as there is room for them."""
+    """What the methods, modes and networks of a run share: images, drawn once as long as there is room, and a classifier that chooses."""
 
     def __init__(self) -> None:
+        self.classifier: nn.Module | None = None
         self._kept: dict[tuple[str, str, int], Generated] = {}
 
     def of(self, source: str, label: str, n: int, draw: Callable[[], Generated]) -> Generated:

@@ -14,7 +14,7 @@ from ..engine.pairs import paired
 from ..engine.statistics import LEAST_RUNS
 from ..engine.study_folder import all_runs, is_study, planned_runs
 from ..engine.study_images import TEST, Prepared
-from .cell import split_of_run
+from .cell import count_people, split_of_run
 from .config import AugmentationConfig
 from .effects import AXES, LEVEL, PRIMARY_SCORE, at, of_arm
 from .grid import cells_of
@@ -126,10 +126,5 @@ def _of_pilot(config: AugmentationConfig, folder: Path, data: Prepared) -> list[
 def _stated(config: AugmentationConfig, data: Prepared, place: dict[str, str], spread: Spread) -> Components:
     split = split_of_run(data.cohort, config, 0, place.get("size"))
     members = data.cohort.of_participants([who for who, side in split.sides.items() if side != LEFT_OUT])
-    tested, people = (_people(cohort.table) for cohort in (split.side(data.cohort, TEST), members))
+    tested, people = (count_people(cohort.table, data.classes) for cohort in (split.side(data.cohort, TEST), members))
     return Components.stated(**vars(spread), n_people=people, n_tested=tested, n_runs=config.grid.runs)
-
-
-def _people(table: pd.DataFrame) -> dict[str, int]:
-    counts = table.drop_duplicates("participant_id")["label"].value_counts()
-    return {str(label): int(n) for label, n in counts.items()}

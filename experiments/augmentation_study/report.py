@@ -116,7 +116,7 @@ def table_of(
     for section in sections_of(results, found, config):
         lines += [f"## {section.title}", ""]
         lines += [f"{section.people}.", ""] if section.people else []
-        lines += [markdown_table(section.layout), "", *(f"{line}\n" for line in _poor_fits(section, results))]
+        lines += [markdown_table(section.layout), "", *(f"{line}\n" for line in _poor_fits(section))]
         told = told_effects(section.effects)
         if len(told):
             lines += [f"Against `{section.reference}`, in points:", "", markdown_table(told), ""]
@@ -149,7 +149,7 @@ def _prepared(folder: Path, config: AugmentationConfig) -> Prepared | None:
         return None
 
 
-def _poor_fits(section: Section, results: pd.DataFrame) -> list[str]:
+def _poor_fits(section: Section) -> list[str]:
     return [f"{POOR_FIT} {line}" for line in poor_fits(explained(section.table, set(section.table["method"])))]
 
 
@@ -179,7 +179,7 @@ def _html(
                 "reference": section.reference,
                 "layout": _cells(section.layout),
                 "effects": _cells(told_effects(section.effects)),
-                "poor_fits": _poor_fits(section, results),
+                "poor_fits": _poor_fits(section),
                 "plot": as_data(differences(section)),
             }
             for section in sections

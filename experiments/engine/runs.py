@@ -169,7 +169,7 @@ def run_study(
 def _groups(cells: Sequence[Key], together: Sequence[str], shard: Shard) -> list[list[Key]]:
     """The cells of a shard by what they have in common, in the order of the grid."""
     if len({canonical(key) for key in cells}) < len(cells):
-        raise UsageError("The study names a cell twice; name each method, run and mode once.")
+        raise UsageError("The study names a cell twice; name each method, mode, size and network once.")
     groups: dict[str, list[Key]] = {}
     for key in cells:
         shared = {name: key[name] for name in together if name in key} if together else key

@@ -29,6 +29,8 @@ class MeanTest:
         Number of runs.
     mean, sd : float
         ``sd`` with n - 1 degrees of freedom. NaN where there are too few runs.
+    se : float
+        Standard error, which knows that the runs' splits overlap; NaN where there is none.
     low, high : float
         Interval of confidence of the mean; NaN where there is none.
     t, p : float
@@ -38,6 +40,7 @@ class MeanTest:
     n: int
     mean: float
     sd: float
+    se: float
     low: float
     high: float
     t: float
@@ -68,18 +71,13 @@ def corrected_t_test(values: ArrayLike, ratio: float | None, *, level: float = 0
     mean = float(values.mean()) if n else nan
     sd = float(values.std(ddof=1)) if n > 1 else nan
     if ratio is None or n < 2:
-        return MeanTest(n, mean, sd, nan, nan, nan, nan)
+        return MeanTest(n, mean, sd, nan, nan, nan, nan, nan)
     if np.ptp(values) < SAME:
-        return MeanTest(n, mean, 0.0, nan, nan, nan, nan)
-    error = corrected_error(sd, n, ratio)
+        return MeanTest(n, mean, 0.0, nan, nan, nan, nan, nan)
+    error = sd * math.sqrt(1 / n + ratio)
     t = mean / error
     reach = float(stats.t.isf(level / 2, n - 1)) * error
-    return MeanTest(n, mean, sd, mean - reach, mean + reach, t, float(2 * stats.t.sf(abs(t), n - 1)))
-
-
-def corrected_error(sd: float, n: int, ratio: float) -> float:
-    """Standard error of a mean over n runs whose splits overlap, from the standard deviation over runs."""
-    return sd * math.sqrt(1 / n + ratio)
+    return MeanTest(n, mean, sd, error, mean - reach, mean + reach, t, float(2 * stats.t.sf(abs(t), n - 1)))
 
 
 def detectable_difference(se: float, df: float, *, level: float = 0.05, power: float = 0.8) -> float:

@@ -32,7 +32,7 @@ class Where:
     Parameters
     ----------
     weights : str, optional
-        File of InceptionV3's weights, where features of it are scored by.
+        File of a network's weights: InceptionV3's, where features of it are scored by, or those that a classifier begins with.
     command : str, optional
         As it was typed.
     generators : str, optional

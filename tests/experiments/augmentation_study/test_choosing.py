@@ -9,6 +9,7 @@ import torch
 
 from tinycohort.experiments.augmentation_study import choosing
 from tinycohort.experiments.augmentation_study.choosing import chosen
+from tinycohort.experiments.augmentation_study.method import Drawn, Run
 
 SIDE = 12
 
@@ -55,3 +56,19 @@ def test_images_of_one_person_do_not_support_each_other():
     run.train.table = pd.concat([run.train.table, run.train.table[::2]], ignore_index=True)
     images = torch.cat([alike(run, 3) + 0.4, alike(run, 3)])
     assert chosen(images, 3, "supported", run, 0).tolist() == [3, 4, 5]
+
+
+def test_one_classifier_chooses_for_all_cells_of_a_run(monkeypatch):
+    """Whatever a cell's own seed is: networks are trained on the same images."""
+    trained = []
+    monkeypatch.setattr(choosing, "_trained", lambda run: trained.append(run.seed) or torch.nn.Identity())
+    context: Any = SimpleNamespace(config=SimpleNamespace(seed=0))
+    data: Any = SimpleNamespace()
+    drawn = Drawn()
+    cells = [
+        Run(context, data, data, number, "real", seed, None, own) for number, seed, own in ((0, 1, drawn), (0, 2, drawn), (0, 3, Drawn()))
+    ]
+    networks = [choosing._classifier_of(cell) for cell in cells]
+    assert networks[0] is networks[1]
+    assert len(trained) == 2
+    assert trained[0] == trained[1]
