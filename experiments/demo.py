@@ -33,7 +33,7 @@ PREPARATION = Preparation(plane="coronal", position="-20mm")
 STEPS = 1000
 LEAST_STEPS = 250
 # The demo's own study shows what a report looks like; so few runs and steps settle nothing.
-STUDY_METHODS = ("original", "resampled", "vae:posterior", "vae:auto")
+STUDY_METHODS = ("original", "resampled+classical", "morph+classical", "vae:auto+classical detail=mosaic")
 STUDY_RUNS = 2
 STUDY_STEPS = 300
 COMMAND = "augment demo"  # by which a later demo knows the study for its own

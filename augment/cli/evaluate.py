@@ -240,6 +240,10 @@ def evaluate_command(
     models.require_nothing_else(context)
     if data == "demo":
         reading, preparation, models, classifier = _for_the_demo(context, reading, preparation, models, classifier)
+    settings = classifier.settings(few=protocol.sizes is not None)
+    unused = [option for name, option in given_options(context).items() if name in ("epochs", "least_steps")]
+    if settings.steps is not None and unused:
+        raise UsageError(f"Every classifier has {settings.steps} steps: leave out {', '.join(unused)}, or give other --fixed-steps.")
     request = evaluate.EvaluationRequest(
         source=reading.source(data),
         test_source=None if protocol.test_data is None else Source(protocol.test_data, None, reading.label, reading.plane, reading.suffix),
@@ -248,7 +252,7 @@ def evaluate_command(
         runs=compared.runs,
         protocols=protocol.protocols(compared, classifier.least_steps),
         fit=changed(models.change(preset_settings(models.preset)), preparation=preparation.changes(reading.plane)),
-        classifier=classifier.settings(few=protocol.sizes is not None),
+        classifier=settings,
         seed=compared.seed,
         networks=parts_of(classifier.networks),
         weights=classifier.weights,

@@ -201,6 +201,8 @@ class HowToRunOptions:
         from ...datasets.common.errors import UsageError
         from ...datasets.common.machine import available_processors
 
+        if self.jobs == "auto" and self.slurm is not None:
+            raise UsageError("--jobs auto counts the processors of this machine, and --slurm runs on others: give their number.")
         if self.jobs == "auto":
             return max(1, available_processors() // self.threads)
         if not self.jobs.isdigit() or int(self.jobs) < 1:

@@ -108,10 +108,19 @@ def _train(training: TrainingSet, validation: Part, run: Run, network: str) -> T
     )
 
 
+def require_weights(weights: str | None, digest: str | None) -> None:
+    """Raise a ``DataError`` if these are not the weights that a study was started with."""
+    if weights is None:
+        return
+    if not Path(weights).is_file():
+        raise DataError(f"There are no weights at {weights}; give the file that the study was started with as --weights.")
+    if digest_of(Path(weights)) != digest:
+        raise DataError(f"{weights} is not the file of weights that the study was started with; restore it.")
+
+
 @lru_cache(maxsize=4)
 def _network(name: str, weights: str | None, digest: str | None) -> NetworkBuilder:
-    if weights is not None and digest_of(Path(weights)) != digest:
-        raise DataError(f"{weights} is not the file of weights that the study was started with; restore it.")
+    require_weights(weights, digest)
     return network_of(name, None if weights is None else Path(weights))
 
 

@@ -23,7 +23,7 @@ from ..engine.runs import Study
 from ..engine.study_config import Where, settled
 from ..engine.study_folder import is_study, require_claimable
 from ..engine.study_images import TEST, Prepared, columns_of, describe, stratum
-from .cell import run_cell
+from .cell import require_weights, run_cell
 from .config import AugmentationConfig, Grid
 from .generators import check_no_leakage, describe_given
 from .grid import cells_of, primary_of, staggered
@@ -208,7 +208,7 @@ def evaluate(study: EvaluationRequest | AugmentationConfig, out: Path, how: HowT
         command=["augment", "evaluate", *(word for network in _own(config.grid.networks) for word in ("--network", network))],
         report=report,
         # Data that are not there, or not those of the study, are told once, and not by every run.
-        prepare=lambda: Prepared.load(out, config.data),
+        prepare=lambda: (require_weights(config.where.weights, config.weights), Prepared.load(out, config.data)),
         together=("run", "size"),
     )
 

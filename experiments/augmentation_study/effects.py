@@ -139,6 +139,16 @@ def headlines(found: pd.DataFrame, config: AugmentationConfig) -> list[str]:
     return told
 
 
+def how_tested(found: pd.DataFrame) -> str:
+    """What the verdicts of ``judged`` know, in a sentence; empty where there are none."""
+    if found.empty or (found["why"] != "").all():
+        return ""
+    corrected = "the secondary ones of each table and score are corrected by Holm's method"
+    if (found["test"] == PEOPLE_AND_RUNS).any():
+        return f"Differences are tested over people and runs, and beside it over runs alone (corrected resampled t-test); {corrected}."
+    return f"Differences are tested over runs alone (corrected resampled t-test), because predictions are not there; {corrected}."
+
+
 def _axis(name: str, value: str) -> str:
     return f"{value} of the smallest class" if name == "size" and value != ALL else value
 

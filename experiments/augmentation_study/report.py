@@ -23,7 +23,7 @@ from ..engine.study_images import Prepared
 from ..engine.systems import System
 from .cell import split_of_run
 from .config import AugmentationConfig
-from .effects import effects_of_predictions, effects_of_results, headlines, judged, read_effects, told_effects
+from .effects import effects_of_predictions, effects_of_results, headlines, how_tested, judged, read_effects, told_effects
 from .figures import differences, learning_curve, losses
 from .generators import given_generator, place_of_fitted
 from .grid import cells_of
@@ -57,13 +57,15 @@ def write_report(folder: Path) -> pd.DataFrame:
     predictions = _predictions(runs, folder, data)
     effects = effects_table(results, predictions, data, config)
     failures = [str(failure) for failure in collect_failures(folder, cells)]
+    found, reserved = judged(effects, config), _reserved(results, config, left_out)
+    sections = sections_of(results, found, config)
     texts = {
         RESULTS: results.to_csv(index=False),
         **({EFFECTS: effects.to_csv(index=False)} if len(effects) else {}),
         TABLE: table_of(results, effects, config, left_out, failures),
-        "report.html": _html(results, effects, runs, folder, config, left_out, failures, data),
+        "report.html": _html(found, sections, reserved, runs, folder, config, failures, data),
     }
-    _save_overview(sections_of(results, judged(effects, config), config), folder)
+    _save_overview(sections, folder)
     write_texts(folder, texts | ({} if predictions is None else {"predictions.csv": predictions.to_csv(index=False)}))
     return results
 
@@ -112,7 +114,7 @@ def table_of(
     lines = [f"# {_title(config)}", ""]
     for line in [*headlines(found, config), *_reserved(results, config, left_out)]:
         lines += [line, ""]
-    lines += [f"Mean ± standard deviation over runs, in percent; protocol {config.protocols.protocol}.", ""]
+    lines += [f"Mean ± standard deviation over runs, in percent; protocol {config.protocols.protocol}. {how_tested(found)}".rstrip(), ""]
     for section in sections_of(results, found, config):
         lines += [f"## {section.title}", ""]
         lines += [f"{section.people}.", ""] if section.people else []
@@ -154,23 +156,21 @@ def _poor_fits(section: Section) -> list[str]:
 
 
 def _html(
-    results: pd.DataFrame,
-    effects: pd.DataFrame,
+    found: pd.DataFrame,
+    sections: Sequence[Section],
+    reserved: Sequence[str],
     runs: Sequence[Mapping[str, Any]],
     folder: Path,
     config: AugmentationConfig,
-    left_out: Sequence[str],
     failures: Sequence[str],
     data: Prepared | None,
 ) -> str:
-    found = judged(effects, config)
-    sections = sections_of(results, found, config)
     curve, of_losses = learning_curve(sections), losses(runs)
     return render(
         _PAGE,
         title=_title(config),
         headlines=headlines(found, config),
-        reserved=_reserved(results, config, left_out),
+        reserved=reserved,
         curve=None if curve is None else as_data(curve),
         sections=[
             {
@@ -184,7 +184,7 @@ def _html(
             }
             for section in sections
         ],
-        protocol=config.protocols.protocol,
+        tested=how_tested(found),
         sheets=[(title, as_data(figure)) for title, figure in _sheets(folder, config, data)],
         losses=None if of_losses is None else as_data(of_losses),
         sampling=_sampling_rows(runs),
@@ -281,11 +281,7 @@ _PAGE = """{% extends "shell" %}
 {% for line in section.poor_fits %}<p><b>{{ line }}</b></p>{% endfor %}
 {% endfor %}
 <p class="note">Mean ± standard deviation over runs, in percent; of all scores but Brier's the more the better.
-{% if protocol == "resampled" %}
-Differences are tested over people and runs, and beside it over runs alone (corrected resampled t-test, Nadeau and Bengio 2003); the
-secondary ones of each table are corrected by Holm's method.
-{% endif %}
-Synthetic images train classifiers only; all tests are on real ones.</p>
+{{ tested }} Synthetic images train classifiers only; all tests are on real ones.</p>
 {% for name, sheet in sheets %}
 <h2>{{ name }}: real and synthetic images</h2>
 <img alt="Contact sheet of {{ name }}" src="{{ sheet }}">

@@ -429,3 +429,19 @@ def test_a_curve_over_sizes_is_a_mode_each():
         MethodOptions(enlarge=["2,0"]).all_modes()
     with pytest.raises(UsageError, match="--enlarge is one number or several with commas, not 'much'"):
         MethodOptions(enlarge=["much"]).all_modes()
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (("--sizes", "5", "--epochs", "9"), "Every classifier has 400 steps: leave out --epochs, or give other --fixed-steps"),
+        (("--fixed-steps", "7", "--least-steps", "9"), "Every classifier has 7 steps: leave out --least-steps"),
+        (("--fixed-steps", "0"), "1 step or more, not 0"),
+        (("--slurm", "2", "--jobs", "auto"), "--jobs auto counts the processors of this machine"),
+    ],
+)
+def test_options_that_would_do_nothing_are_refused(augment, fakes, tmp_path: Path, words: tuple[str, ...], told: str):
+    answer = augment("evaluate", "--data", fakes.study(tmp_path / "study.npz"), *words, "--out", tmp_path / "study")
+    assert answer.code == 2
+    assert told in answer.words
+    assert not (tmp_path / "study").exists()

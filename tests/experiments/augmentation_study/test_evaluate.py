@@ -143,7 +143,9 @@ def test_the_report_tells_poor_fits_under_the_tables_of_their_methods(study: Pat
             assert len(after) == (enough > 1), name
             if after:
                 assert "vae:riemannian" in before, "the table comes first"
-                assert re.search(r"vae:riemannian of AD \(2 of 2 fits, down to -?\d+%\), vae:riemannian of CN \(2 of 2", after[0])
+                # Of the runs that the table has: one tests nobody of a class who is 60 or older.
+                of_fits = r"\(2 of 2 fits, down" if part.startswith("test\n") or part.startswith("test<") else r"\((2 of 2 fits, )?down"
+                assert re.search(rf"vae:riemannian of AD {of_fits} to -?\d+%\), vae:riemannian of CN {of_fits}", after[0])
 
 
 def test_only_methods_of_a_table_and_poor_fits_are_told():

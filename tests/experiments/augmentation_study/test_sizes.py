@@ -9,8 +9,10 @@ import pytest
 from tiny_studies import compute, request, write_cohort
 
 from tinycohort.classifiers.training import ClassifierSettings
-from tinycohort.datasets.common.errors import UsageError
+from tinycohort.datasets.common.errors import DataError, UsageError
+from tinycohort.datasets.common.files import digest_of
 from tinycohort.experiments.augmentation_study import command as evaluate
+from tinycohort.experiments.augmentation_study.cell import require_weights
 from tinycohort.experiments.augmentation_study.config import AugmentationConfig
 from tinycohort.experiments.augmentation_study.planning import Spread, planned
 from tinycohort.experiments.augmentation_study.protocols import Protocols
@@ -185,3 +187,14 @@ def test_a_comparison_that_is_no_longer_there_is_told(curve: Path):
     assert not any("The comparison that counts" in line for line in reservations(results, config))
     without = replace(config, grid=replace(config.grid, methods=("original", "morph+classical")))
     assert any("resampled+classical is no longer part of the study" in line for line in reservations(results, without))
+
+
+def test_weights_are_those_that_the_study_began_with(tmp_path: Path):
+    path = tmp_path / "weights.safetensors"
+    path.write_bytes(b"some")
+    require_weights(None, None)
+    require_weights(str(path), digest_of(path))
+    with pytest.raises(DataError, match="is not the file of weights that the study was started with"):
+        require_weights(str(path), "0" * 64)
+    with pytest.raises(DataError, match=r"no weights at \$WEIGHTS; give the file that the study was started with as --weights"):
+        require_weights("$WEIGHTS", "0" * 64)
