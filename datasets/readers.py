@@ -9,7 +9,7 @@ from typing import Any
 from .cohort import Cohort, Problem
 from .common.custody import is_inside, require_intact
 from .common.errors import DataError, UsageError
-from .common.files import expanded
+from .common.files import expanded, hidden_by_a_kill
 from .duplicates import without_copies
 from .images import files_of
 from .layouts import arrays, bids, folder, oasis
@@ -145,6 +145,9 @@ def _read(source: Source) -> Cohort:
         return NAMES[data](source.label, source.root)
     path = expanded(data)
     if not path.exists():
+        hidden = hidden_by_a_kill(path)
+        if hidden is not None:
+            raise DataError(f"{path} lies in {hidden}, because a command was killed as it replaced it; move it back.")
         raise DataError(f"There is no file or folder {path}, and no cohort of that name; the names are: {', '.join(NAMES)}.")
     layout = next((layout for layout in LAYOUTS if layout.recognises(path)), None)
     if layout is None:

@@ -17,6 +17,7 @@ from ..augment.fitting.settings import PRESETS, FitSettings
 from ..classifiers.training import ClassifierSettings
 from ..datasets.common.errors import DataError
 from ..datasets.common.files import refuse_existing, whole_file
+from ..datasets.output import output
 from ..datasets.readers import Source
 from ..datasets.transforms import Preparation
 from .augmentation_study import command as evaluate
@@ -51,6 +52,11 @@ def run_demo(out: Path, *, steps: int | None, force: bool) -> None:
     force : bool
         Replace what ``out`` holds.
     """
+    with output(out, console.say, out / "summary.md"):
+        _run(out, steps, force)
+
+
+def _run(out: Path, steps: int | None, force: bool) -> None:
     study = out / "study"
     refuse_existing(out, force=force)
     refuse_existing(study, force=force, ours=_is_a_demo_s)
@@ -79,7 +85,8 @@ def run_demo(out: Path, *, steps: int | None, force: bool) -> None:
     with whole_file(out / "summary.md") as temporary:
         temporary.write_text(f"# Demo\n\n{markdown_table(pd.DataFrame(rows))}\n", encoding="utf-8")
     # One that is there would be taken up, and not replaced.
-    shutil.rmtree(study, ignore_errors=True)
+    with output(study, console.say):
+        shutil.rmtree(study, ignore_errors=True)
     evaluate.evaluate(study_configuration(min(steps or STUDY_STEPS, STUDY_STEPS)), study, HowToRun(jobs=STUDY_RUNS))
     console.say(
         f"The contact sheet is {out / 'contact-sheet.png'}, the summary {out / 'summary.md'}, the synthetic cohort {out / 'synthetic'}, "

@@ -6,6 +6,7 @@ from pathlib import Path
 from ..augment import console
 from ..datasets.common.errors import DataError
 from ..datasets.common.files import refuse_existing, whole_folder
+from ..datasets.output import output
 from .engine.results_file import PUBLISHED, is_published
 from .engine.study_folder import CONFIG
 from .studies import published_tables, write_report
@@ -33,17 +34,18 @@ def publish(folder: Path, out: Path, *, force: bool = False) -> None:
     """
     if is_published(folder):
         raise DataError(f"{folder} is published already: copy it as it is.")
-    refuse_existing(out, force=force, ours=_holds_nothing_else)
-    tables = published_tables(folder)
-    with whole_folder(out, force=force) as temporary:
-        shutil.copyfile(folder / CONFIG, temporary / CONFIG)
-        for name, table in tables.items():
-            table.to_csv(temporary / name, index=False)
-        write_report(temporary)
-    console.say(f"Wrote {', '.join(name for name in PUBLISHED if (out / name).is_file())} into {out}.")
-    console.say(
-        "Runs, predictions and messages were left out. Look through config.toml: write $NAMES in place of paths that tell too much."
-    )
+    with output(out, console.say):
+        refuse_existing(out, force=force, ours=_holds_nothing_else)
+        tables = published_tables(folder)
+        with whole_folder(out, force=force) as temporary:
+            shutil.copyfile(folder / CONFIG, temporary / CONFIG)
+            for name, table in tables.items():
+                table.to_csv(temporary / name, index=False)
+            write_report(temporary)
+        console.say(f"Wrote {', '.join(name for name in PUBLISHED if (out / name).is_file())} into {out}.")
+        console.say(
+            "Runs, predictions and messages were left out. Look through config.toml: write $NAMES in place of paths that tell too much."
+        )
 
 
 def _holds_nothing_else(folder: Path) -> bool:

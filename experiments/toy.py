@@ -27,6 +27,7 @@ from ..datasets.common.errors import UsageError
 from ..datasets.common.files import whole_file, whole_folder
 from ..datasets.layouts.rings import rings_and_discs
 from ..datasets.layouts.table import cohort_table
+from ..datasets.output import output
 from ..datasets.splits import Split, split_cohort
 from ..datasets.transforms import Preparation, space_of
 from .engine.page import markdown_table
@@ -54,6 +55,12 @@ def run_toy(out: Path, *, steps: int = 2000, seed: int = 0, force: bool = False)
     force : bool
         Fit anew if another model is there.
     """
+    made = [out / name for name in ("model", "toy.png", "table.md", "curves.csv", "pullback.csv")]
+    with output(out, console.say, *made):
+        _run(out, steps, seed, force)
+
+
+def _run(out: Path, steps: int, seed: int, force: bool) -> None:
     cohort = toy_cohort(seed)
     split = split_cohort(cohort, seed=seed)
     model = _fitted(cohort, split, toy_settings(steps, seed), out, force)

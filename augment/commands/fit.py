@@ -3,7 +3,7 @@
 import re
 import shutil
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
@@ -12,6 +12,7 @@ from ...datasets.cohort import Cohort
 from ...datasets.common.compute import choose_device
 from ...datasets.common.errors import DataError, UsageError
 from ...datasets.common.files import refuse_existing, whole_folder
+from ...datasets.output import output, refuse_misplaced
 from ...datasets.readers import Source, read_cohort
 from ...datasets.splits import Split, split_cohort
 from ...datasets.transforms import prepare, require_memory
@@ -70,18 +71,31 @@ def fit_models(
     request: FitRequest, out: Path, *, resume: bool = False, force: bool = False, dry_run: bool = False
 ) -> dict[str, FittedModel]:
     """Fit a model per class into ``out/<class>``, all on the split in ``out/split.json``; the models by label."""
-    settings = request.settings
-    choose_device(settings.training.device)
+    choose_device(request.settings.training.device)
     cohort = read_cohort(request.source)
     if request.skull_stripped is not None:
         cohort = replace(cohort, skull_stripped=request.skull_stripped)
     labels = list(request.labels) or cohort.labels
-    sized = settings.preparation.size is not None
     for label in labels:
         cohort.of_class(label)
     spelt_alike = [label for label in labels if sum(folder_name(label).casefold() == folder_name(other).casefold() for other in labels) > 1]
     if spelt_alike:
         raise UsageError(f"The classes {', '.join(spelt_alike)} would share a folder; rename one, or fit them with different --out.")
+    with ExitStack() as held:
+        for label in labels:
+            folder = out / folder_name(label)
+            if dry_run:
+                refuse_misplaced(folder)
+            else:
+                held.enter_context(output(folder, console.say))
+        return _fit(request, out, cohort, labels, resume=resume, force=force, dry_run=dry_run)
+
+
+def _fit(
+    request: FitRequest, out: Path, cohort: Cohort, labels: Sequence[str], *, resume: bool, force: bool, dry_run: bool
+) -> dict[str, FittedModel]:
+    """Fit into folders that nobody else writes."""
+    settings, sized = request.settings, request.settings.preparation.size is not None
     cohort, found = require_sound_cohort(cohort, sized=sized, minimum=FEWEST_IMAGES)
     # All that can be refused is refused here: before anything is written, and hours before the end of training.
     split = _split(cohort, out, request.split_file, request.split_seed)
@@ -99,9 +113,7 @@ def fit_models(
     if dry_run:
         _show_plans(plans, found, out, n_parameters)
         return {}
-    out.mkdir(parents=True, exist_ok=True)
-    if not (out / "split.json").exists():
-        split.save(out / "split.json")
+    _share(split, out)
     fitted: dict[str, FittedModel] = {}
     for label, plan in plans.items():
         done = finished.get(label)
@@ -180,6 +192,16 @@ def _split(cohort: Cohort, out: Path, split_file: Path | None, seed: int | None)
                 told = f"{file} is not the split" if shared else f"There is no {file}, and the one asked for is not that"
                 raise UsageError(f"{told} that {folder} was fitted on; restore it, or choose another --out.")
     return split
+
+
+def _share(split: Split, out: Path) -> None:
+    """Write the split that the models in ``out`` share, or compare it with that of a command that fits other classes meanwhile."""
+    file = out / "split.json"
+    with output(file, console.say, patience=60):
+        if not file.exists():
+            split.save(file)
+        elif Split.load(file).digest != split.digest:
+            raise UsageError(f"Another command has begun to fit models in {out} on another split; choose another --out.")
 
 
 def _finished(out: Path, plan: FitPlan) -> FittedModel | None:

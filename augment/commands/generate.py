@@ -27,7 +27,7 @@ from ..fitting.training_images import TrainingImages, ages_of
 from ..release.generation import Generated, generate_class
 from ..release.origin import Origin
 from ..release.screening import Screen, screen_of
-from ..release.synthetic_cohort import refuse_occupied
+from ..release.synthetic_cohort import cohort_output
 from ..samplers.manifold import HOLDS
 from ..samplers.registry import DEFAULT_SAMPLER, SAMPLERS
 from .drawn import CohortRequest, measured, tell_written, write_screened
@@ -80,7 +80,11 @@ def generate_cohort(request: GenerationRequest, out: Path, *, force: bool = Fals
         If the copies are too many; nothing is written then, and what was there stays.
     """
     out = named(out)
-    refuse_occupied(out, force=force)
+    with cohort_output(out, console.say, force=force):
+        return _generate(request, out, force=force)
+
+
+def _generate(request: GenerationRequest, out: Path, *, force: bool) -> list[Generated]:
     models = load_models(request.models, request.labels)
     first, *others = (model.config.space for model in models.values())
     if not all(first.is_like(other) for other in others):

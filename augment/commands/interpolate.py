@@ -18,6 +18,7 @@ from ...datasets.common.errors import UsageError
 from ...datasets.common.files import refuse_existing, whole_folder, write_json
 from ...datasets.common.seeds import seeded_generator
 from ...datasets.identity import participant_of
+from ...datasets.output import output
 from ...datasets.readers import read_cohort
 from ...datasets.transforms import Images, prepare
 from .. import console
@@ -117,46 +118,47 @@ def interpolate_class(
     UsageError
         If the model has no metric, an image is not there, or a setting cannot be.
     """
-    refuse_existing(out, force=force, ours=is_interpolation)
-    _means(model)
-    if n_steps < 2:
-        raise UsageError(f"A curve has 2 images or more, not {n_steps}; change --steps.")
-    if file_format == "png" and len(model.config.space.shape) == 3:
-        raise UsageError("Volumes cannot be written as PNG; choose --format nifti.")
-    if named is None and moved:
-        raise UsageError("Where the data lie now goes with --from and --to: without them, the codes that the model keeps are the ends.")
-    if named is None:
-        ends = training_ends(model, n_pairs, seed)
-    else:
-        ends = named_ends(model, read_cohort(model.config.source(moved or {})), *named)
-    for message in poor_fit_warnings(model.config.diagnostics):
-        console.warn(f"{model.config.label}: {message}")
-    assert model.metric is not None
-    found = interpolate(model.metric, ends.starts, ends.ends, kinds, seed=seed, on_curve=console.say)
-    latents = found.steps(n_steps)
-    images = {kind: decode_codes(model, steps.flatten(0, 1)) for kind, steps in latents.items()}
-    outside = {kind: outside_support(found.metric, steps) for kind, steps in latents.items()}
-    costs, shown = found.costs(), _shown(latents)
-    rows = []
-    for cost in costs:
-        if cost.kind in shown[cost.pair]:
-            names = "{}\nto {}\n\n".format(*ends.names[cost.pair]) if cost.kind == kinds[0] else ""
-            titles = "\n≈ ".join(TITLES[kind] for kind in shown[cost.pair][cost.kind])
-            part = slice(cost.pair * n_steps, (cost.pair + 1) * n_steps)
-            title = f"{names}{titles}\nlength {cost.length:.3g}"
-            rows.append(PathRow(title, COLOURS[cost.kind], images[cost.kind][part], outside[cost.kind][cost.pair].tolist()))
-    with whole_folder(out, force=force) as folder:
-        save_paths(folder / "paths.png", rows, title=FIGURE_TITLE.format(label=model.config.label))
-        names = pd.DataFrame([ends.names[cost.pair] for cost in costs], columns=["from", "to"])
-        table = pd.concat([names, pd.DataFrame([asdict(cost) for cost in costs])], axis=1)
-        table.assign(pair=table["pair"] + 1).to_csv(folder / "curves.csv", index=False)
-        file_format = file_format or default_format(model.config.space)
-        _write_images(folder / "images", images, n_steps, file_format, model.config.data.get("skull_stripped"))
-        write_json(folder / DESCRIPTION, _description(model, command))
-        (folder / "README.md").write_text(README.format(label=model.config.label, n_steps=n_steps), encoding="utf-8")
-    _tell(costs, ends)
-    console.say(f"Wrote the figure paths.png, the table curves.csv and {sum(map(len, images.values()))} images to {out}.")
-    return found
+    with output(out, console.say):
+        refuse_existing(out, force=force, ours=is_interpolation)
+        _means(model)
+        if n_steps < 2:
+            raise UsageError(f"A curve has 2 images or more, not {n_steps}; change --steps.")
+        if file_format == "png" and len(model.config.space.shape) == 3:
+            raise UsageError("Volumes cannot be written as PNG; choose --format nifti.")
+        if named is None and moved:
+            raise UsageError("Where the data lie now goes with --from and --to: without them, the codes that the model keeps are the ends.")
+        if named is None:
+            ends = training_ends(model, n_pairs, seed)
+        else:
+            ends = named_ends(model, read_cohort(model.config.source(moved or {})), *named)
+        for message in poor_fit_warnings(model.config.diagnostics):
+            console.warn(f"{model.config.label}: {message}")
+        assert model.metric is not None
+        found = interpolate(model.metric, ends.starts, ends.ends, kinds, seed=seed, on_curve=console.say)
+        latents = found.steps(n_steps)
+        images = {kind: decode_codes(model, steps.flatten(0, 1)) for kind, steps in latents.items()}
+        outside = {kind: outside_support(found.metric, steps) for kind, steps in latents.items()}
+        costs, shown = found.costs(), _shown(latents)
+        rows = []
+        for cost in costs:
+            if cost.kind in shown[cost.pair]:
+                names = "{}\nto {}\n\n".format(*ends.names[cost.pair]) if cost.kind == kinds[0] else ""
+                titles = "\n≈ ".join(TITLES[kind] for kind in shown[cost.pair][cost.kind])
+                part = slice(cost.pair * n_steps, (cost.pair + 1) * n_steps)
+                title = f"{names}{titles}\nlength {cost.length:.3g}"
+                rows.append(PathRow(title, COLOURS[cost.kind], images[cost.kind][part], outside[cost.kind][cost.pair].tolist()))
+        with whole_folder(out, force=force) as folder:
+            save_paths(folder / "paths.png", rows, title=FIGURE_TITLE.format(label=model.config.label))
+            names = pd.DataFrame([ends.names[cost.pair] for cost in costs], columns=["from", "to"])
+            table = pd.concat([names, pd.DataFrame([asdict(cost) for cost in costs])], axis=1)
+            table.assign(pair=table["pair"] + 1).to_csv(folder / "curves.csv", index=False)
+            file_format = file_format or default_format(model.config.space)
+            _write_images(folder / "images", images, n_steps, file_format, model.config.data.get("skull_stripped"))
+            write_json(folder / DESCRIPTION, _description(model, command))
+            (folder / "README.md").write_text(README.format(label=model.config.label, n_steps=n_steps), encoding="utf-8")
+        _tell(costs, ends)
+        console.say(f"Wrote the figure paths.png, the table curves.csv and {sum(map(len, images.values()))} images to {out}.")
+        return found
 
 
 def decode_codes(model: FittedModel, z: Tensor) -> Images:

@@ -22,7 +22,7 @@ from ..release.generation import Generated
 from ..release.morphing import generate_morphs
 from ..release.origin import Origin
 from ..release.screening import screen_of_people
-from ..release.synthetic_cohort import refuse_occupied
+from ..release.synthetic_cohort import cohort_output
 from .check import require_sound_cohort
 from .drawn import CohortRequest, measured, tell_written, write_screened
 
@@ -65,7 +65,11 @@ def generate_morph_cohort(request: MorphRequest, out: Path, *, force: bool = Fal
         If too many morphs copy somebody; nothing is written then, and what was there stays.
     """
     out = named(out)
-    refuse_occupied(out, force=force)
+    with cohort_output(out, console.say, force=force):
+        return _generate(request, out, force=force)
+
+
+def _generate(request: MorphRequest, out: Path, *, force: bool) -> list[Generated]:
     place = choose_device(request.device)
     cohort = read_cohort(request.source)
     labels = list(request.labels) or cohort.labels

@@ -8,6 +8,7 @@ import numpy as np
 
 from ...datasets.common.errors import UsageError
 from ...datasets.common.files import refuse_existing
+from ...datasets.output import output
 from ...datasets.readers import Source, read_cohort
 from ...datasets.transforms import Preparation, prepare
 from .. import console
@@ -28,38 +29,41 @@ def show_cohorts(
     paths: Sequence[str], source: Source, preparation: Preparation, out: Path, *, columns: int, labels: Sequence[str], force: bool = False
 ) -> None:
     """Write a contact sheet of cohorts, a row per class; of a model folder with two latent dimensions, its latent map."""
-    refuse_existing(out, force=force)
-    if len(paths) == 1 and (Path(paths[0]) / "config.json").is_file():
-        model = FittedModel.load(Path(paths[0]))
-        if model.config.architecture.latent_dim != 2 or model.metric is None:
-            save_loss_curve(out, model.history, model.config.diagnostics["best_epoch"])
-            console.say(f"Wrote the loss curve of {paths[0]} to {out} (a latent map needs two latent dimensions and a Gaussian posterior).")
-        else:
-            save_latent_map(out, model)
-            console.say(f"Wrote the latent map of {paths[0]} to {out}.")
-        return
-    rows = []
-    for path in paths:
-        models = sorted(config.parent for config in Path(path).glob("*/config.json"))
-        if (Path(path) / "config.json").is_file():
-            raise UsageError(f"{path} is a model; show it by itself.")
-        if models:
-            raise UsageError(f"{path} is a folder of models; show one of them, as {models[0]}.")
-        cohort = read_cohort(source_of(path, source))
-        present = [label for label in cohort.labels if not labels or label in labels]
-        if not present:
-            raise UsageError(f"{path} has no image of class {', '.join(labels)}; it has: {', '.join(cohort.labels)}.")
-        for label in present:
-            members = cohort.of_class(label)
-            shown = members.where(np.arange(len(members)) < columns)
-            sampler = f"\n{members.table['sampler'][0]}" if "sampler" in members.table else ""
-            title = f"{label}{', synthetic' if cohort.synthetic else ''}{sampler}"
-            # A synthetic image has its range already; scaling it anew would show another image.
-            wanted = replace(preparation, scaling="none") if cohort.synthetic else preparation
-            images = prepare(shown, wanted, on_warning=console.warn)
-            rows.append(SheetRow(title, images))
-    save_contact_sheet(out, rows, columns=columns)
-    console.say(f"Wrote a contact sheet of {len(rows)} row{'s' if len(rows) != 1 else ''} to {out}.")
+    with output(out, console.say):
+        refuse_existing(out, force=force)
+        if len(paths) == 1 and (Path(paths[0]) / "config.json").is_file():
+            model = FittedModel.load(Path(paths[0]))
+            if model.config.architecture.latent_dim != 2 or model.metric is None:
+                save_loss_curve(out, model.history, model.config.diagnostics["best_epoch"])
+                console.say(
+                    f"Wrote the loss curve of {paths[0]} to {out} (a latent map needs two latent dimensions and a Gaussian posterior)."
+                )
+            else:
+                save_latent_map(out, model)
+                console.say(f"Wrote the latent map of {paths[0]} to {out}.")
+            return
+        rows = []
+        for path in paths:
+            models = sorted(config.parent for config in Path(path).glob("*/config.json"))
+            if (Path(path) / "config.json").is_file():
+                raise UsageError(f"{path} is a model; show it by itself.")
+            if models:
+                raise UsageError(f"{path} is a folder of models; show one of them, as {models[0]}.")
+            cohort = read_cohort(source_of(path, source))
+            present = [label for label in cohort.labels if not labels or label in labels]
+            if not present:
+                raise UsageError(f"{path} has no image of class {', '.join(labels)}; it has: {', '.join(cohort.labels)}.")
+            for label in present:
+                members = cohort.of_class(label)
+                shown = members.where(np.arange(len(members)) < columns)
+                sampler = f"\n{members.table['sampler'][0]}" if "sampler" in members.table else ""
+                title = f"{label}{', synthetic' if cohort.synthetic else ''}{sampler}"
+                # A synthetic image has its range already; scaling it anew would show another image.
+                wanted = replace(preparation, scaling="none") if cohort.synthetic else preparation
+                images = prepare(shown, wanted, on_warning=console.warn)
+                rows.append(SheetRow(title, images))
+        save_contact_sheet(out, rows, columns=columns)
+        console.say(f"Wrote a contact sheet of {len(rows)} row{'s' if len(rows) != 1 else ''} to {out}.")
 
 
 def show_models(folder: Path | None = None) -> None:

@@ -6,8 +6,8 @@ any cohort (``datasets.readers.read_cohort``) is their purpose.
 """
 
 import shutil
-from collections.abc import Iterable, Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -17,6 +17,7 @@ from ...datasets.common.custody import is_sealed, seal
 from ...datasets.common.errors import DataError, UsageError
 from ...datasets.common.files import MANIFEST, expanded, refuse_existing, whole_file, whole_folder
 from ...datasets.layouts.benchmarks import PUBLICATIONS
+from ...datasets.output import held, output
 from ...datasets.readers import NAMES, Source, read_cohort
 from ..fitting.model import FittedModel
 from .description import DESCRIPTION, ClassRecord, Description, is_ours
@@ -185,11 +186,23 @@ def write_cohort(
             nearest.to_csv(temporary, index=False)
 
 
-def refuse_occupied(out: Path, *, force: bool) -> None:
-    """Raise a ``UsageError`` if a cohort cannot be written to ``out``, for what is there or beside it."""
-    refuse_existing(out, force=force, ours=is_synthetic)
-    refuse_existing(nearest_file_of(out), force=force)
-    refuse_existing(quarantine_of(out), force=force, ours=is_synthetic)
+@contextmanager
+def cohort_output(out: Path, tell: Callable[[str], object], *, force: bool) -> Iterator[None]:
+    """Have ``out``, and what lies beside it, for a new cohort (``output``); raise a ``UsageError`` for what is there."""
+    with output(out, tell, *_beside(out)):
+        refuse_existing(out, force=force, ours=is_synthetic)
+        refuse_existing(nearest_file_of(out), force=force)
+        refuse_existing(quarantine_of(out), force=force, ours=is_synthetic)
+        yield
+
+
+def held_cohort(cohort: Path, tell: Callable[[str], object]) -> AbstractContextManager[None]:
+    """Have a cohort that is there, and what lies beside it, for oneself: see ``held``."""
+    return held(cohort, tell, *_beside(cohort))
+
+
+def _beside(cohort: Path) -> tuple[Path, Path]:
+    return nearest_file_of(cohort), quarantine_of(cohort)
 
 
 def nearest_file_of(cohort: Path) -> Path:

@@ -7,16 +7,20 @@ Everything is written beside its final place under a temporary name and renamed 
 import hashlib
 import json
 import os
+import re
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from .errors import UsageError
+from .exchange import exchange
 
 MANIFEST = "tinycohort.sha256"  # of a folder that is sealed (custody.py)
+_WRITING, _REPLACED = ".writing-", ".replaced-"
+_RANDOM = "[a-z0-9_]{8}"  # what tempfile makes names unique by
 
 
 @contextmanager
@@ -27,7 +31,7 @@ def whole_file(path: str | os.PathLike[str]) -> Iterator[Path]:
     """
     final = Path(path)
     final.parent.mkdir(parents=True, exist_ok=True)
-    descriptor, name = tempfile.mkstemp(prefix=".writing-", suffix=f"-{final.name}", dir=final.parent)
+    descriptor, name = tempfile.mkstemp(prefix=_WRITING, suffix=f"-{final.name}", dir=final.parent)
     os.close(descriptor)
     temporary = Path(name)
     try:
@@ -51,7 +55,7 @@ def whole_folder(path: str | os.PathLike[str], *, force: bool = False) -> Iterat
     final = Path(path)
     refuse_existing(final, force=force)
     final.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(prefix=f".writing-{final.name}-", dir=final.parent))
+    temporary = Path(tempfile.mkdtemp(prefix=f"{_WRITING}{final.name}-", dir=final.parent))
     try:
         yield temporary
         # Some writers make files for their owner alone, as mkdtemp does folders; a result has the rights that any new file would have.
@@ -59,15 +63,85 @@ def whole_folder(path: str | os.PathLike[str], *, force: bool = False) -> Iterat
             path.chmod((0o777 if path.is_dir() else 0o666) & ~_umask())
         # Another process may have written it since.
         refuse_existing(final, force=force)
-        if final.exists():
-            retired = Path(tempfile.mkdtemp(prefix=f".replaced-{final.name}-", dir=final.parent))
-            os.replace(final, retired / final.name)
-            os.replace(temporary, final)
-            shutil.rmtree(retired, ignore_errors=True)
-        else:
+        if not final.exists():
             _take_name(temporary, final)
+        elif not exchange(temporary, final):
+            _replace(final, temporary)
     finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+        _remove(temporary)  # if it is there: half of the new one, or the old one
+
+
+def _replace(final: Path, new: Path) -> None:
+    """Replace by two renames, where a system cannot exchange names; killed between them, ``recover`` puts the old one back."""
+    retired = Path(tempfile.mkdtemp(prefix=f"{_REPLACED}{final.name}-", dir=final.parent))
+    os.replace(final, retired / final.name)
+    try:
+        os.replace(new, final)
+    except OSError:
+        os.replace(retired / final.name, final)
+        retired.rmdir()
+        raise
+    _remove(retired)
+
+
+def recover(paths: Iterable[Path]) -> list[str]:
+    """Put back what a killed process was replacing, and remove what it had not finished, of files and folders that nobody is writing.
+
+    Returns
+    -------
+    list of str
+        What was done, for people: part of a sentence each.
+    """
+    done = []
+    for path in paths:
+        hidden = hidden_by_a_kill(path)
+        if hidden is not None:
+            os.replace(hidden, path)
+            done.append(f"{path} is back in its place")
+        left = _left_beside(path)
+        for entry in left:
+            _remove(entry)
+        if left:
+            done.append(f"what was left unfinished beside {path} is removed")
+    return done
+
+
+def recover_within(folder: Path) -> list[str]:
+    """As ``recover``, of all that lies in a folder that nobody is writing into."""
+    left = []
+    for parent, folders, names in os.walk(folder):
+        left += [Path(parent, name) for name in (*folders, *names) if name.startswith(_WRITING)]
+        folders[:] = [name for name in folders if not name.startswith(_WRITING)]
+    for entry in left:
+        _remove(entry)
+    return [f"what was left unfinished in {folder} is removed"] if left else []
+
+
+def hidden_by_a_kill(path: Path) -> Path | None:
+    """Where a file or folder lies that has lost its name, because a process was killed between two renames."""
+    if os.path.lexists(path):
+        return None
+    places = [entry / path.name for entry in _left_beside(path) if entry.name.startswith(_REPLACED)]
+    return next((place for place in places if os.path.lexists(place)), None)
+
+
+def _left_beside(path: Path) -> list[Path]:
+    """What killed writers of this very file or folder have left; of ``a`` nothing that is of ``a-b``."""
+    name = re.escape(path.name)
+    pattern = re.compile(rf"{re.escape(_WRITING)}({name}-{_RANDOM}|{_RANDOM}-{name})|{re.escape(_REPLACED)}{name}-{_RANDOM}")
+    try:
+        return sorted(entry for entry in path.parent.iterdir() if pattern.fullmatch(entry.name))
+    except OSError:
+        return []
+
+
+def _remove(path: Path) -> None:
+    """Remove a file, a link or a folder, if it is there and may be removed."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        with suppress(OSError):
+            path.unlink()
 
 
 def _take_name(temporary: Path, final: Path) -> None:
@@ -98,17 +172,25 @@ def digest_of(path: Path) -> str:
 def refuse_existing(path: Path, *, force: bool, ours: Callable[[Path], bool] = lambda path: True) -> None:
     """Raise a ``UsageError`` if ``path`` exists, unless ``force`` is set and it is ``ours`` to replace; an empty folder does not count.
 
-    Also if it lies in a sealed folder, which it would alter, and with which it would be handed on: a report of an audit shows patients.
+    Also as ``refuse_sealed``.
     """
-    sealed = next((folder for folder in path.resolve().parents if (folder / MANIFEST).exists()), None)
-    if sealed is not None:
-        raise UsageError(f"{path} would lie in {sealed}, a model or a cohort that nothing may be added to; choose another --out.")
+    refuse_sealed(path)
     if not path.exists() or (path.is_dir() and not any(path.iterdir())):
         return
     if force and not ours(path):
         raise UsageError(f"{path} is nothing that this command makes, so --force does not replace it; choose another --out.")
     if not force:
         raise UsageError(f"{path} exists already; choose another --out, or give --force to replace it.")
+
+
+def refuse_sealed(path: Path) -> None:
+    """Raise a ``UsageError`` if ``path`` lies in a sealed folder.
+
+    It would alter that, and would be handed on with it: a report of an audit shows patients.
+    """
+    sealed = next((folder for folder in path.resolve().parents if (folder / MANIFEST).exists()), None)
+    if sealed is not None:
+        raise UsageError(f"{path} would lie in {sealed}, a model or a cohort that nothing may be added to; choose another --out.")
 
 
 def write_json(path: str | os.PathLike[str], content: Any) -> None:

@@ -1,6 +1,7 @@
 """The command ``augment audit``: audit synthetic cohorts, write the report, set copies aside, and refuse what gives patients away."""
 
 from collections.abc import Mapping
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field, replace
 from importlib.metadata import version
 from pathlib import Path
@@ -12,10 +13,11 @@ from ...augment.fitting.model_config import poor_fit_warnings
 from ...augment.fitting.model_folders import load_models
 from ...augment.release.gate import AuditRecord, Gate
 from ...augment.release.quarantine import quarantine_of
-from ...augment.release.synthetic_cohort import SyntheticCohort
+from ...augment.release.synthetic_cohort import SyntheticCohort, held_cohort
 from ...datasets.cohort import Cohort
 from ...datasets.common.errors import DataError, GateError, UsageError
 from ...datasets.common.files import named, refuse_existing, whole_folder
+from ...datasets.output import output
 from ...datasets.readers import NAMES, Source
 from ..fidelity.features import Extractor
 from .audit import audit_class
@@ -78,7 +80,15 @@ def audit(request: AuditRequest, out: Path | None = None, *, force: bool = False
         if others:
             raise UsageError("Of several cohorts there is one report; say where with --out.")
         out = first.with_name(f"{first.name}.audit")
-    refuse_existing(out, force=force, ours=lambda folder: (folder / "audit.json").is_file())
+    with ExitStack() as alone:
+        alone.enter_context(output(out, console.say))
+        for folder in request.synthetic:
+            alone.enter_context(held_cohort(folder, console.say))
+        refuse_existing(out, force=force, ours=lambda folder: (folder / "audit.json").is_file())
+        return _audit(request, out, force=force)
+
+
+def _audit(request: AuditRequest, out: Path, *, force: bool) -> list[Verdict]:
     cohorts = [SyntheticCohort.open(folder) for folder in request.synthetic]
     for cohort in cohorts:
         require_model(cohort)

@@ -12,6 +12,7 @@ from rich.progress import Progress as Bars
 from ...augment import console
 from ...datasets.common.compute import choose_device
 from ...datasets.common.errors import GateError, LeakageError, TinycohortError, UsageError
+from ...datasets.output import shared_output
 from .data_config import DataConfig
 from .results_file import is_published
 from .runs import Progress, Shard, Study, run_study
@@ -97,15 +98,24 @@ def start(
     LeakageError
         If one of them failed because a generator had seen a participant that is tested.
     UsageError
-        If there can be no such shard or job array, or the folder holds another study, or one that is published.
+        If there can be no such shard or job array, or the folder holds another study, or one that is published, or is being written by
+        another command than such a study.
     """
     if is_published(study.folder):
         raise UsageError(f"{study.folder} is published: its runs are not in it, and would be computed again; choose another --out.")
     if is_study(study.folder):
         _require_same_data(study)
-    if how.slurm is not None:
-        _to_slurm(study, command, how, how.slurm)
-        return
+    with shared_output(study.folder, console.say):
+        if how.slurm is not None:
+            _to_slurm(study, command, how, how.slurm)
+        else:
+            _compute(study, how, report, together, prepare)
+
+
+def _compute(
+    study: Study[StudyConfig], how: HowToRun, report: Callable[[Path], None], together: Sequence[str], prepare: Callable[[], object]
+) -> None:
+    """Compute what is missing, beside whoever else does, and report."""
     part = Shard.parse(how.shard) if how.shard else None
     require_claimable(study.folder, study.config)
     if not all(run_path(study.folder, key).exists() for key in study.cells):

@@ -19,6 +19,7 @@ from ...datasets.cohort import Cohort, CohortError
 from ...datasets.common.errors import DataError, LeakageError, UsageError
 from ...datasets.common.files import refuse_existing, write_json
 from ...datasets.common.seeds import derived_seed
+from ...datasets.output import output
 from ...datasets.readers import Source, read_cohort
 from ...datasets.splits import Split, official_sides, split_cohort
 from ...datasets.transforms import Preparation, prepare, space_of
@@ -91,8 +92,14 @@ def compare(request: ComparisonRequest, out: Path | None = None, *, force: bool 
     dict
         From a class, or ``together``, to its scores; together has the same mix of classes on every side.
     """
-    if out is not None:
+    if out is None:
+        return _compare(request, out)
+    with output(out, console.say):
         refuse_existing(out, force=force)
+        return _compare(request, out)
+
+
+def _compare(request: ComparisonRequest, out: Path | None) -> dict[str, list[Score]]:
     unknown = [name for name in request.measures if name not in MEASURES]
     if unknown:
         raise UsageError(f"There is no measure '{unknown[0]}'; choose among: {', '.join(MEASURES)}.")
