@@ -63,6 +63,12 @@ def files_of(path: str | Path) -> list[Path]:
     return [path.with_suffix(".hdr"), path.with_suffix(".img")] if extension(path.name) in (".hdr", ".img") else [path]
 
 
+def sidecar_of(path: str | Path) -> Path:
+    """The JSON beside an image, as BIDS has it, which need not be there."""
+    path = Path(path)
+    return path.with_name(f"{stem(path.name)}.json")
+
+
 def read_image(path: str | Path) -> tuple[np.ndarray, np.ndarray | None]:
     """Read one image file whole.
 

@@ -11,7 +11,7 @@ from .common.custody import is_inside, require_intact
 from .common.errors import DataError, UsageError
 from .common.files import expanded, hidden_by_a_kill
 from .duplicates import without_copies
-from .images import files_of
+from .images import files_of, sidecar_of
 from .layouts import arrays, bids, folder, oasis
 from .layouts.benchmarks import BENCHMARKS, PUBLICATIONS, read_cohort_of
 
@@ -155,9 +155,12 @@ def _read(source: Source) -> Cohort:
     folder = path if path.is_dir() else path.parent
     for place in {folder, *([] if table is None else [expanded(table).parent])}:
         require_intact(place)
+    own = table is None and path.is_dir()
+    if own:
+        _refuse_links_out(path)
     given = vars(source) | {"table": None if table is None else expanded(table)}
     cohort = _unmixed(layout.read(path, **{option: given[option] for option in layout.options}))
-    return cohort if table is not None or path.is_file() else _kept_inside(cohort, folder)
+    return _kept_inside(cohort, folder) if own else cohort
 
 
 def _unmixed(cohort: Cohort) -> Cohort:
@@ -172,17 +175,21 @@ def _unmixed(cohort: Cohort) -> Cohort:
     return replace(cohort, problems=(*cohort.problems, mixed))
 
 
+def _refuse_links_out(folder: Path) -> None:
+    """Raise a ``DataError`` before a table, a description or arrays are read that lie elsewhere: a folder may be a stranger's."""
+    for entry in folder.iterdir():
+        if entry.suffix.lower() in (".tsv", ".csv", ".json", ".npz") and not is_inside(entry, folder):
+            raise DataError(f"{entry} is a link out of the folder; copy the file there.")
+
+
 def _kept_inside(cohort: Cohort, folder: Path) -> Cohort:
     """Take away images that lie elsewhere, by a path in the table or by a link, and tell it: a folder may be a stranger's.
 
     A table that a user names may name images anywhere: it is the user's word.
     """
     table, problems = cohort.table.copy(), []
-    for entry in folder.iterdir():
-        if entry.suffix.lower() in (".tsv", ".csv", ".json", ".npz") and not is_inside(entry, folder):
-            raise DataError(f"{entry} is a link out of the folder; copy the file there.")
     for row, (image, participant) in enumerate(zip(table["image"], table["participant_id"], strict=True)):
-        if isinstance(image, str) and not all(is_inside(file, folder) for file in files_of(image)):
+        if isinstance(image, str) and not all(is_inside(file, folder) for file in (*files_of(image), sidecar_of(image))):
             table.at[row, "image"] = None
             mend = "copy it into the folder, or give the table of participants with --table, which may name images anywhere"
             problems.append(Problem(str(participant), image, "an image outside of the folder", mend))

@@ -7,7 +7,7 @@ import nibabel as nib
 from PIL import Image
 
 from .common.untrusted import read_json
-from .images import MARK, PICTURES, VOLUMES, extension, stem
+from .images import MARK, PICTURES, VOLUMES, extension, sidecar_of
 
 # What is wrong with a marked image in a cohort that does not say that it is synthetic, and the mend.
 UNDECLARED = (
@@ -18,7 +18,7 @@ UNDECLARED = (
 
 def is_marked(path: Path) -> bool:
     """Whether an image file says that it is synthetic, in its header, its text or the JSON beside it; damage says nothing."""
-    sidecar = path.with_name(f"{stem(path.name)}.json")
+    sidecar = sidecar_of(path)
     if sidecar.is_file() and _says_so(sidecar):
         return True
     kind = extension(path.name)

@@ -6,6 +6,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
+from ...datasets.common.custody import is_inside
 from ...datasets.transforms import Images
 from .model import FittedModel, write_tensors
 from .model_config import DAMAGES, damaged
@@ -34,6 +35,8 @@ def kept_images(model: FittedModel, folder: Path) -> TrainingImages | None:
     if not (folder / FILE).is_file():
         return None
     try:
+        if not is_inside(folder / FILE, folder):
+            raise ValueError(f"{FILE} is a link out of the folder")
         kept = load_file(folder / FILE)
         images, person, age = kept["images"], kept["person"], kept.get("age")
         if person.shape != images.shape[:1] or (age is not None and age.shape != person.shape):

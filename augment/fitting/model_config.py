@@ -173,7 +173,7 @@ class ModelConfig:
             If the folder is none, or its ``config.json`` is damaged or of a newer format.
         """
         try:
-            content = read_json(folder / "config.json")
+            content = read_json(folder / "config.json", within=folder)
         except (OSError, ValueError) as error:
             raise DataError(
                 f"{folder} is no model folder: its config.json cannot be read ({error}); fit a model with `augment fit`."

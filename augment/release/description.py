@@ -154,7 +154,7 @@ class Description:
             If it is not as we write it.
         """
         try:
-            return cls.from_json(read_json(folder / DESCRIPTION))
+            return cls.from_json(read_json(folder / DESCRIPTION, within=folder))
         except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
             told = f"there is no {error}" if isinstance(error, KeyError) else error
             raise DataError(
@@ -180,7 +180,7 @@ class Description:
 def is_ours(folder: Path) -> bool:
     """Whether a folder has a description that says that its images are synthetic, and that we have made them."""
     try:
-        content = read_json(folder / DESCRIPTION)
+        content = read_json(folder / DESCRIPTION, within=folder)
         return content["Synthetic"] is True and content["GeneratedBy"][0]["Name"] == US
     except (OSError, ValueError, LookupError, TypeError):
         return False

@@ -108,7 +108,7 @@ def load_table(folder: Path) -> pd.DataFrame:
     OSError, ValueError
         If there is none that can be read.
     """
-    text = read_text(folder / PARTICIPANTS)
+    text = read_text(folder / PARTICIPANTS, within=folder)
     return pd.read_csv(io.StringIO(text), sep="\t", dtype=str, keep_default_na=False)
 
 

@@ -62,7 +62,7 @@ def set_aside(cohort: Path, quarantine: Path, reasons: Mapping[str, str]) -> Non
     save_table(quarantine, aside)
     save_table(cohort, table[~moved])
     shutil.copyfile(cohort / DESCRIPTION, quarantine / DESCRIPTION)
-    columns = read_json(cohort / COLUMNS) if (cohort / COLUMNS).is_file() else {}
+    columns = read_json(cohort / COLUMNS, within=cohort) if (cohort / COLUMNS).is_file() else {}
     write_json(quarantine / COLUMNS, columns | REASON)
     (quarantine / "README").write_text(_NOTE, encoding="utf-8")
     seal(quarantine)

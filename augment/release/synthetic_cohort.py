@@ -119,11 +119,12 @@ class SyntheticCohort:
         quarantine = quarantine_of(self.folder)
         with ExitStack() as stack:
             kept = stack.enter_context(whole_folder(self.folder, force=True))
-            shutil.copytree(self.folder, kept, dirs_exist_ok=True)
+            # Links as links: what they lead to is not to be handed on.
+            shutil.copytree(self.folder, kept, symlinks=True, dirs_exist_ok=True)
             if reasons:
                 aside = stack.enter_context(whole_folder(quarantine, force=True))
                 if quarantine.is_dir():
-                    shutil.copytree(quarantine, aside, dirs_exist_ok=True)
+                    shutil.copytree(quarantine, aside, symlinks=True, dirs_exist_ok=True)
                 set_aside(kept, aside, reasons)
             self.description.after(audit).write(kept)
             seal(kept)

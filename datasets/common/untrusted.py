@@ -7,19 +7,30 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from .custody import is_inside
+
 LARGEST = 128 * 2**20  # bytes: a table of a million participants has fewer
 
 
-def read_text(path: Path, *, encoding: str = "utf-8") -> str:
+def read_text(path: Path, *, encoding: str = "utf-8", within: Path | None = None) -> str:
     """Read a text file.
+
+    Parameters
+    ----------
+    path : Path
+    encoding : str
+    within : Path, optional
+        The folder that it belongs to: a link out of it is not followed.
 
     Raises
     ------
     OSError
-        If it is no regular file (to open a pipe would wait for ever), or cannot be read.
+        If it is no regular file (to open a pipe would wait for ever), a link out of the folder, or cannot be read.
     ValueError
         If it is larger than ``LARGEST``, or in another encoding.
     """
+    if within is not None and not is_inside(path, within):
+        raise OSError(errno.EINVAL, "a link out of the folder", str(path))
     if path.exists() and not path.is_file():
         raise OSError(errno.EINVAL, "no regular file", str(path))
     size = path.stat().st_size
@@ -28,24 +39,24 @@ def read_text(path: Path, *, encoding: str = "utf-8") -> str:
     return path.read_text(encoding=encoding)
 
 
-def read_json(path: Path, **options: Any) -> Any:
-    """Read a JSON file; ``options`` are those of ``json.loads``.
+def read_json(path: Path, *, within: Path | None = None, **options: Any) -> Any:
+    """Read a JSON file; ``within`` is as for ``read_text``, ``options`` are those of ``json.loads``.
 
     Raises
     ------
     OSError, ValueError
         As ``read_text``, or if it is no JSON, or nested deeper than any of ours.
     """
-    return _parsed(json.loads, path, **options)
+    return _parsed(json.loads, path, within, **options)
 
 
 def read_toml(path: Path) -> dict[str, Any]:
     """Read a TOML file; the errors are those of ``read_json``."""
-    return _parsed(tomllib.loads, path)
+    return _parsed(tomllib.loads, path, None)
 
 
-def _parsed(parse: Callable[..., Any], path: Path, **options: Any) -> Any:
+def _parsed(parse: Callable[..., Any], path: Path, within: Path | None, **options: Any) -> Any:
     try:
-        return parse(read_text(path), **options)
+        return parse(read_text(path, within=within), **options)
     except RecursionError as error:
         raise ValueError("nested too deep") from error

@@ -6,7 +6,7 @@ from pathlib import Path
 from ..cohort import Cohort
 from ..common.errors import DataError
 from ..common.untrusted import read_json
-from ..images import extension, stem
+from ..images import extension, sidecar_of, stem
 from .participants import read_subjects
 from .table import Found, cohort_table, join, read_description
 
@@ -55,19 +55,19 @@ def read(path: Path, *, table: Path | None, label: str | None, suffix: str) -> C
 
 def _skull_stripped(path: Path, files: list[Path], suffix: str) -> bool | None:
     """What the sidecars say of ``SkullStripped``, one at the top or one an image; ``None`` if they say nothing, or not all the same."""
-    common = _said_of_skulls(path / f"{suffix}.json")
+    common = _said_of_skulls(path / f"{suffix}.json", path)
     said: set[bool | None] = set()
     for file in files:
-        own = _said_of_skulls(file.with_name(f"{stem(file.name)}.json"))
+        own = _said_of_skulls(sidecar_of(file), path)
         said.add(common if own is None else own)
         if len(said) > 1 or None in said:
             return None
     return said.pop()
 
 
-def _said_of_skulls(sidecar: Path) -> bool | None:
+def _said_of_skulls(sidecar: Path, dataset: Path) -> bool | None:
     try:
-        content = read_json(sidecar)
+        content = read_json(sidecar, within=dataset)
     except (OSError, ValueError):
         return None
     said = content.get("SkullStripped") if isinstance(content, dict) else None

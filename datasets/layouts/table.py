@@ -99,7 +99,7 @@ def read_description(folder: Path) -> Description:
     if not path.is_file():
         return Description(folder.resolve().name)
     try:
-        content = read_json(path)
+        content = read_json(path, within=folder)
     except (OSError, ValueError) as error:
         raise DataError(f"{path} is not valid JSON ({error}); mend or remove it.") from error
     if not isinstance(content, dict):
