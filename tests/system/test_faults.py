@@ -84,6 +84,12 @@ for line in iter(sys.stdin.readline, ""):
 """
 
 
+def wait_for(something: Callable[[], bool]) -> None:
+    patience = time.monotonic() + 120
+    while not something() and time.monotonic() < patience:
+        time.sleep(0.002)
+
+
 class Shell:
     """Runs commands in processes of their own, one at a time."""
 
@@ -122,9 +128,7 @@ class Shell:
     def send(self, number: int, after: float | Callable[[], bool]) -> tuple[int, str]:
         """Send a signal after a time, or when something is so."""
         if callable(after):
-            patience = time.monotonic() + 120
-            while not after() and time.monotonic() < patience:
-                time.sleep(0.002)
+            wait_for(after)
         else:
             time.sleep(after)
         assert self.pid > 0  # 0 would be all of this process group
@@ -286,6 +290,7 @@ def test_a_generation_that_is_killed_at_random_moments_ends_as_one_that_was_not(
     )
     assert tree(out) == tree(whole)
     assert (tmp_path / "syn.audit.csv").read_bytes() == audit
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["syn", "syn.audit.csv", "whole"]
 
 
 EVALUATE = ("--runs", "2", "--epochs", "2", "--least-steps", "0", "--steps", "10", "--channels", "2", "--latent-dim", "2")
@@ -429,11 +434,13 @@ def test_two_fits_into_one_folder_make_one_model(shells, fakes, tmp_path):
     data, models, whole = fakes.study(tmp_path / "study.npz"), tmp_path / "models", tmp_path / "whole"
     words = ("fit", "--data", data, "--class", "AD", *TRAIN, "--epochs", "30")
     assert shells(0).run(*words, "--out", whole)[0] == 0
-    for number in (0, 1):
-        shells(number).start(*words, "--out", models)
-    answers = [shells(number).end() for number in (0, 1)]
-    assert sorted(code for code, _ in answers) in ([0, 2], [0, 3]), answers
-    assert not any("unforeseen" in said for _, said in answers), answers
+    shells(0).start(*words, "--out", models)
+    wait_for(lambda: any((models / ".fitting-AD").glob("*")))
+    for more in ((), ("--force",), ("--resume",)):
+        code, said = shells(1).run(*words, "--out", models, *more)
+        assert code == 2, said
+        assert f"Another command is at work on {models / 'AD'} (process " in said
+    assert shells(0).end()[0] == 0
     assert_same_model(models / "AD", whole / "AD")
     assert all(finding.matches is not False for finding in findings_of(models))
 
@@ -442,13 +449,39 @@ def test_two_fits_into_one_folder_make_one_model(shells, fakes, tmp_path):
 def test_two_generations_into_one_folder_make_one_cohort(shells, studies, tmp_path):
     out = tmp_path / "syn"
     words = ("generate", "--models", studies["pictures"].models, "-n", "300", "--sampler", "normal", "--format", "png", "--out", out)
-    for number in (0, 1):
-        shells(number).start(*words)
-    answers = [shells(number).end() for number in (0, 1)]
-    assert sorted(code for code, _ in answers) == [0, 2], answers
-    assert "exists already" in next(said for code, said in answers if code)
+    shells(0).start(*words)
+    wait_for(lambda: any(tmp_path.glob(".writing-syn-*")))
+    for more in ((), ("--force",)):
+        code, said = shells(1).run(*words, *more)
+        assert code == 2, said
+        assert f"Another command is at work on {out} (process " in said
+    assert shells(0).end()[0] == 0
     assert read_cohort(out).counts() == {"AD": 300, "CN": 300}
-    assert visible(tmp_path) == ["syn", "syn.audit.csv"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["syn", "syn.audit.csv"]
+
+
+@posix
+def test_fits_of_two_classes_into_one_folder_share_a_split(shells, fakes, tmp_path):
+    data, models = fakes.study(tmp_path / "study.npz"), tmp_path / "models"
+    words = ("fit", "--data", data, *TRAIN, "--epochs", "20", "--out", models)
+    for number, label in enumerate(("AD", "CN")):
+        shells(number).start(*words, "--class", label)
+    assert [shells(number).end()[0] for number in (0, 1)] == [0, 0]
+    assert all(finding.matches is not False for finding in findings_of(models))
+    assert sorted(path.name for path in models.iterdir()) == ["AD", "CN", "split.json"]
+
+
+@posix
+def test_what_a_killed_generation_has_left_is_removed_by_the_next(shell, studies, tmp_path):
+    out = tmp_path / "syn"
+    words = ("generate", "--models", studies["pictures"].models, "--sampler", "normal", "--format", "png", "--out", out)
+    shell.start(*words, "-n", "3000")
+    code, said = shell.send(signal.SIGKILL, lambda: len(list(tmp_path.glob(".writing-syn-*/images/*.png"))) > 20)
+    assert code == -signal.SIGKILL, said
+    code, said = shell.run(*words, "-n", "3")
+    assert code == 0, said
+    assert f"An earlier command was killed: what was left unfinished beside {out} is removed." in said
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["syn", "syn.audit.csv"]
 
 
 # Memory.

@@ -13,6 +13,7 @@ import struct
 import sys
 import zipfile
 import zlib
+from contextlib import contextmanager
 
 import numpy as np
 import pytest
@@ -64,6 +65,27 @@ def edited(folder, **changes):
         place[keys[-1]] = value
     (folder / "config.json").write_text(json.dumps(content))
     seal(folder)
+
+
+_listeners: list[list[str]] = []  # an audit hook cannot be taken away again
+
+
+def _listen(event, arguments):
+    if event == "open" and _listeners and isinstance(arguments[0], str | bytes):
+        _listeners[-1].append(os.path.realpath(os.fsdecode(arguments[0])))
+
+
+sys.addaudithook(_listen)
+
+
+@contextmanager
+def opened_files():
+    """The files that Python opens inside the block, links followed."""
+    _listeners.append([])
+    try:
+        yield _listeners[-1]
+    finally:
+        _listeners.pop()
 
 
 def safetensors(header: bytes, claimed: int | None = None) -> bytes:
@@ -153,9 +175,10 @@ def model(studies, tmp_path):
 @pytest.mark.parametrize("attack", MODELS)
 def test_models(model, attack):
     MODELS[attack](model)
-    with pytest.raises(DataError) as told:
+    with pytest.raises(DataError) as told, opened_files() as opened:
         FittedModel.load(model)
     assert "\n" not in str(told.value)
+    assert not [path for path in opened if "outside" in path]
 
 
 @pytest.mark.parametrize(
@@ -248,6 +271,12 @@ def linked_folder(fakes, folder):
     (folder / "sub-01").symlink_to(folder.parent / "private", target_is_directory=True)
 
 
+def linked_sidecar(fakes, folder):
+    fakes.bids(folder)
+    (folder.parent / "private").write_text('{"SkullStripped": true}')
+    (folder / FIRST_VOLUME).with_name("sub-01_T1w.json").symlink_to(folder.parent / "private")
+
+
 def pipe(kind, name):
     def attack(fakes, folder):
         getattr(fakes, kind)(folder)
@@ -305,6 +334,7 @@ COHORTS = {
     "a link to a volume": (links("bids", FIRST_VOLUME), "an image outside of the folder"),
     "a link to the other file of a pair": (links("pairs", "images/01.hdr", "private.hdr"), "an image outside of the folder"),
     "a link to a folder": (linked_folder, "an image outside of the folder"),
+    "a link to what is beside an image": (linked_sidecar, "an image outside of the folder"),
     "a link to a table": (links("bids", "participants.tsv"), "is a link out of the folder"),
     "a link to a description": (links("bids", "dataset_description.json"), "is a link out of the folder"),
     # What never ends, and what is no text.
@@ -327,8 +357,10 @@ def test_cohorts(augment, fakes, tmp_path, attack):
     prepare, says = COHORTS[attack]
     folder = tmp_path / "cohort"
     prepare(fakes, folder)
-    answer = augment("check", "--data", folder)
+    with opened_files() as opened:
+        answer = augment("check", "--data", folder)
     assert answer.code == 3, answer.err
+    assert not [path for path in opened if "private" in path]  # to read it and refuse it then is too late
     assert "unforeseen" not in answer.err
     assert says in answer.words, answer.words
     assert "\x1b[2J" not in answer.err
