@@ -54,13 +54,18 @@ types: $(STAMP)  ## pyright
 check: test lint types test-sklearn-extra  ## all that CI runs
 
 # $(call set_up,folder,constraints,extras)
+# Nothing is installed that is not, to the last byte, what the constraints were written with; but torch, of which an index may offer a
+# build that PyPI has not, and what such a build brings for GPUs. What pyproject.toml asks for and the constraints lack is refused at the end.
 define set_up
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 12))' \
 		|| { echo "$(PYTHON) is not Python 3.11 or 3.12; name one: make PYTHON=/path/to/python3.11" >&2; exit 1; }
 	test -e $(1)/.complete || rm -rf $(1)
 	rm -f $(1)/.complete
 	$(PYTHON) -m venv $(1)
-	$(1)/bin/python -m pip install --quiet --disable-pip-version-check -c $(2) -e '.[$(3)]'
+	$(1)/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes --no-deps -r $(2)
+	$(1)/bin/python -m pip install --quiet --disable-pip-version-check torch==$(TORCH)
+	$(1)/bin/python -m pip install --quiet --disable-pip-version-check --no-index --no-build-isolation -e '.[$(3)]' \
+		|| { echo "$(2) is not of this pyproject.toml: run make constraints" >&2; exit 1; }
 	touch $(1)/.complete
 endef
 
@@ -70,18 +75,22 @@ $(STAMP): pyproject.toml $(CONSTRAINTS)
 $(EXTRA_STAMP): pyproject.toml $(EXTRA_CONSTRAINTS)
 	$(call set_up,$(EXTRA_VENV),$(EXTRA_CONSTRAINTS),$(EXTRA_EXTRAS))
 
+# One file for every platform and both Pythons, with the hashes of all files of a release.
 constraints:  ## resolve anew what CI runs with, into constraints*.txt
+	rm -rf .venv-constraints
+	$(PYTHON) -m venv .venv-constraints
+	.venv-constraints/bin/python -m pip install --quiet --disable-pip-version-check uv
 	@set -e; for target in "$(CONSTRAINTS) $(EXTRAS)" "$(EXTRA_CONSTRAINTS) $(EXTRA_EXTRAS)"; do \
 		set -- $$target; \
-		rm -rf .venv-constraints; \
-		$(PYTHON) -m venv .venv-constraints; \
-		.venv-constraints/bin/python -m pip install --quiet --disable-pip-version-check torch==$(TORCH) -e ".[$$2]"; \
+		echo "torch==$(TORCH)" | .venv-constraints/bin/uv pip compile --quiet --no-header --no-annotate --no-emit-package torch \
+			--universal --fork-strategy fewest --python-version 3.11 --generate-hashes $$(echo ",$$2" | sed 's/,/ --extra /g') pyproject.toml - \
+			> $$1.resolved; \
 		{ \
-			echo "# What CI runs with: a fresh resolution of pyproject.toml's extras $$2 with torch $(TORCH)."; \
+			echo "# What CI runs with beside torch $(TORCH): a fresh resolution of pyproject.toml's extras $$2."; \
 			echo "# Written by 'make constraints', never by hand."; \
-			.venv-constraints/bin/python -m pip freeze --all --exclude pip --exclude-editable --disable-pip-version-check \
-				| sed 's/^\(torch==[0-9.]*\)+.*/\1/'; \
+			awk '/^[^ #]/ { of_torch = /^(triton==|nvidia-|cuda-)/ } !of_torch' $$1.resolved; \
 		} > $$1.new; \
+		rm $$1.resolved; \
 		mv $$1.new $$1; \
 	done; rm -rf .venv-constraints
 

@@ -10,23 +10,24 @@ from pathlib import Path
 
 from .common.custody import is_sealed
 from .common.errors import DataError, UsageError
-from .common.files import named, recover, recover_within, refuse_sealed
+from .common.files import expanded, named, recover, recover_within, refuse_sealed
 from .common.locks import locked
 from .layouts.table import read_description
+from .readers import NAMES
 
 # By which a cohort's folder is known; any other table may lie in a folder of any kind.
 _MARKS = (
-    *("participants.tsv", "participants.csv", "images.npz", "sub-*/*/*.nii*", "sub-*/ses-*/*/*.nii*"),
+    *("participants.tsv", "participants.csv", "sub-*/*/*.nii*", "sub-*/ses-*/*/*.nii*"),
     *("OAS1_*_MR*/PROCESSED", "disc*/OAS1_*_MR*/PROCESSED"),
 )
 _DERIVATIVES = "derivatives"  # the one folder of a BIDS dataset that is meant for what is made of it
 
 
 @contextmanager
-def output(path: Path, tell: Callable[[str], object], *beside: Path, patience: float = 0) -> Iterator[None]:
+def output(path: Path, tell: Callable[[str], object], *beside: Path, data: str = "", patience: float = 0) -> Iterator[None]:
     """As ``held``, of what a command is asked to write; a ``UsageError`` also as ``refuse_misplaced``."""
     path = named(path)
-    refuse_misplaced(path)
+    refuse_misplaced(path, data)
     with held(path, tell, *beside, patience=patience):
         yield
 
@@ -55,23 +56,26 @@ def held(path: Path, tell: Callable[[str], object], *beside: Path, patience: flo
 
 
 @contextmanager
-def shared_output(folder: Path, tell: Callable[[str], object]) -> Iterator[None]:
+def shared_output(folder: Path, tell: Callable[[str], object], *, data: str = "") -> Iterator[None]:
     """Have a folder into which several processes write whole files, as those of a study do; the errors are those of ``output``."""
     folder = folder.resolve()  # by whatever name another process has it
-    refuse_misplaced(folder)
+    refuse_misplaced(folder, data)
     with locked(folder, clear=lambda: _tell(recover_within(folder), tell), shared=True) as others:
         if others:
             tell(f"Another process is at work in {folder} too; what it computes is not computed here.")
         yield
 
 
-def refuse_misplaced(path: Path) -> None:
-    """Raise a ``UsageError`` if a path is a real cohort or lies in one, but for its ``derivatives``, or lies in what is sealed."""
+def refuse_misplaced(path: Path, data: str = "") -> None:
+    """Raise a ``UsageError`` if a path is a real cohort or lies in one, but for its ``derivatives``, or lies in what is sealed.
+
+    A cohort is known by its marks, or because it is ``data``, which the command reads (``Source.data``).
+    """
     refuse_sealed(path)
-    place = path.resolve()
+    place, read = path.resolve(), expanded(data).resolve() if data and data not in NAMES else None
     for folder in (place, *place.parents):
         inside = place.relative_to(folder).parts[:1]
-        if inside != (_DERIVATIVES,) and _is_real_cohort(folder):
+        if inside != (_DERIVATIVES,) and (folder == read or _is_real_cohort(folder)):
             where = "is" if folder == place else f"would lie in {folder},"
             raise UsageError(f"{path} {where} a cohort of real people's images, nothing that this command makes; choose another --out.")
 

@@ -20,7 +20,7 @@ except ImportError:  # Windows
     fcntl = None
 
 _BUSY = (errno.EAGAIN, errno.EACCES)
-_LACKING = (errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EINVAL, errno.EBADF)
+_LACKING = (errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EINVAL)
 _PATIENCE = 60  # seconds that who shares a lock waits for another who clears up, which takes moments
 _MOMENT = 0.05
 
@@ -57,7 +57,10 @@ def locked(path: Path, *, clear: Callable[[], None], shared: bool = False, patie
     above = [folder for folder in path.parents if not folder.exists()]
     lock = _Lock(path.with_name(f".{path.name}.lock"))
     try:
-        others = _take(lock, path, clear, shared, patience)
+        try:
+            others = _take(lock, path, clear, shared, patience)
+        except _NoLocksHere:
+            others = False
         yield others
     finally:
         lock.release()
@@ -67,19 +70,16 @@ def locked(path: Path, *, clear: Callable[[], None], shared: bool = False, patie
 
 
 def _take(lock: "_Lock", path: Path, clear: Callable[[], None], shared: bool, patience: float) -> bool:
+    """Take the lock, or a share of it; whether others had one."""
     end = time.monotonic() + max(patience, _PATIENCE if shared else 0)
     cleared = False
     while True:
-        try:
-            alone = not cleared and lock.grants(shared=False)
-        except _NoLocksHere:
-            return False
-        if alone:
+        if not cleared and lock.grants(shared=False):
             lock.sign()
             clear()
             cleared = True
         # From the whole lock to a share there is a moment without any, in which another may take it.
-        if cleared if not shared else lock.grants(shared=True):
+        if lock.grants(shared=True) if shared else cleared:
             return not cleared
         if time.monotonic() >= end:
             raise UsageError(f"Another command is at work on {path}{lock.holder()}; wait until it has ended, or choose another folder.")
@@ -138,8 +138,11 @@ class _Lock:
         while True:
             self.file.parent.mkdir(parents=True, exist_ok=True)
             with suppress(FileNotFoundError):  # who has ended just now removed the folder that it had made
-                # Not through a link: a stranger may have put one into a folder that all may write to.
-                return os.open(self.file, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666)
+                try:
+                    # Not through a link: a stranger may have put one into a folder that all may write to.
+                    return os.open(self.file, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666)
+                except PermissionError:  # what another user's killed command has left can be locked all the same
+                    return os.open(self.file, os.O_RDONLY | os.O_NOFOLLOW)
 
     def _flock(self, kind: int) -> bool:
         assert fcntl is not None

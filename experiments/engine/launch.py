@@ -105,7 +105,7 @@ def start(
         raise UsageError(f"{study.folder} is published: its runs are not in it, and would be computed again; choose another --out.")
     if is_study(study.folder):
         _require_same_data(study)
-    with shared_output(study.folder, console.say):
+    with shared_output(study.folder, console.say, data=study.config.data.cohort.source.data):
         if how.slurm is not None:
             _to_slurm(study, command, how, how.slurm)
         else:

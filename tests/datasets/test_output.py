@@ -302,12 +302,14 @@ def test_an_output_that_is_let_go_amid_a_race_for_it_is_had_by_one_at_a_time(tmp
 # Where nothing is written.
 
 
-def test_nothing_is_written_into_a_real_cohort(fakes, tmp_path):
+def test_nothing_is_written_into_a_real_cohort_but_derivatives(fakes, tmp_path):
     fakes.bids(tmp_path / "bids")
     fakes.pictures(tmp_path / "pictures")
     for folder in (tmp_path / "bids", tmp_path / "pictures"):
         for path in (folder, folder / "models", folder / "deep/derivatives", folder / "sub-01/anat/out"):
-            with pytest.raises(UsageError, match=r"a cohort of real people's images, nothing that this command makes; choose another --out"):
+            with pytest.raises(
+                UsageError, match=r"a cohort of real people's images, nothing that this command makes; choose another --out"
+            ):
                 told_by(path)
             with pytest.raises(UsageError, match="real people's images"):
                 told_by(path, take=shared_output)
@@ -315,6 +317,18 @@ def test_nothing_is_written_into_a_real_cohort(fakes, tmp_path):
         told_by(folder / "derivatives/models")
         told_by(tmp_path / "models")
         assert names(folder) == before
+
+
+def test_what_is_read_is_not_written_into(tmp_path):
+    folder = tmp_path / "cohort"
+    folder.mkdir()
+    (folder / "labels.csv").write_text("id,label\n1,AD\n")
+    for path in (folder, folder / "models"):
+        refuse_misplaced(path)
+        with pytest.raises(UsageError, match="real people's images"):
+            refuse_misplaced(path, str(folder))
+        refuse_misplaced(path, str(folder / "labels.csv"))  # the user's own table, which may lie where the user works
+    refuse_misplaced(tmp_path / "models", str(folder))
 
 
 def test_what_is_synthetic_or_has_a_table_of_another_kind_is_no_real_cohort(fakes, tmp_path):

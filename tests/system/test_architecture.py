@@ -60,6 +60,7 @@ COMPOSITION_ROOT = "augment/cli/"  # may import everything, but only inside func
 HEAVY = ("torch", "monai", "sklearn", "scipy", "nibabel", "pandas", "lightning", "matplotlib", "nilearn")
 PICKLERS = {"pickle", "_pickle", "dill", "cloudpickle", "shelve", "marshal"}
 HIDDEN_PICKLES = {"torch.load", "torch.save", "joblib.load", "joblib.dump", "pandas.read_pickle"}
+(TORCH,) = re.findall(r"^TORCH := (\S+)$", (ROOT / "Makefile").read_text(encoding="utf-8"), flags=re.MULTILINE)  # which has no hash
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
 
 MODULES = sorted(path.relative_to(ROOT).as_posix() for folder in FOLDERS for path in (ROOT / folder).rglob("*.py"))
@@ -275,16 +276,20 @@ def test_the_version_is_said_alike_everywhere():
     assert {version, "Unreleased"} & set(headings)
 
 
-def test_every_constraint_is_an_exact_pin_that_its_requirements_allow():
+def test_every_constraint_is_an_exact_pin_with_its_hashes_that_its_requirements_allow():
     project = PROJECT["project"]
     extras = project["optional-dependencies"]
     for file, names in (("constraints.txt", ("test", "dev")), ("constraints-sklearn-extra.txt", ("test", "sklearn-extra"))):
-        lines = [line for line in (ROOT / file).read_text(encoding="utf-8").splitlines() if line and not line.startswith("#")]
-        pins = dict(line.split("==") for line in lines)
-        pinned = {canonicalize_name(name): version for name, version in pins.items()}
+        pins = re.findall(
+            r"^([\w.-]+)==(\S+)(.*)\n((?:    --hash=sha256:[0-9a-f]{64}(?: \\)?\n)*)",
+            (ROOT / file).read_text(encoding="utf-8"),
+            flags=re.MULTILINE,
+        )
+        assert all(hashes for *_, hashes in pins)
+        pinned = {canonicalize_name(name): version for name, version, *_ in pins} | {"torch": TORCH}
         for line in [*project["dependencies"], *(line for name in names for line in extras[name])]:
             requirement = Requirement(line)
-            if requirement.marker and not requirement.marker.evaluate({"python_version": "3.11"}):
+            if requirement.marker and not any(requirement.marker.evaluate({"python_version": python}) for python in ("3.11", "3.12")):
                 continue
             version = pinned.get(canonicalize_name(requirement.name))
             assert version, f"{file} does not pin {requirement.name}: run `make constraints`"

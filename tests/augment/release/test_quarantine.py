@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import sys
 
 import pandas as pd
 import pytest
@@ -57,6 +58,16 @@ def pixels(folder):
     assert cohort.problems == ()
     assert cohort.synthetic
     return dict(zip(cohort.table["participant_id"], prepare(cohort, Preparation(scaling="none")).pixels, strict=True))
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="links need a right there")
+def test_what_a_link_leads_to_is_not_taken_into_the_cohort(models, tmp_path):
+    """What is hidden is no part of a cohort, so a stranger's may have anything there, and passes as it was written."""
+    folder = written(tmp_path / "syn", models, "png")
+    (tmp_path / "private").write_text("mine")
+    (folder / ".hidden").symlink_to(tmp_path / "private")
+    SyntheticCohort.open(folder).record(AUDIT, REASONS)
+    assert (folder / ".hidden").is_symlink()
 
 
 @each_format
