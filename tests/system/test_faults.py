@@ -13,7 +13,8 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -134,6 +135,19 @@ class Shell:
         assert self.pid > 0  # 0 would be all of this process group
         os.kill(self.pid, number)
         return self.end()
+
+    @contextmanager
+    def halted(self, lock: Path, *words) -> Iterator[None]:
+        """Start a command, and halt it while the block runs, once it has a lock; then it goes on to its end."""
+        self.start(*words)
+        wait_for(lock.exists)
+        os.kill(self.pid, signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            os.kill(self.pid, signal.SIGCONT)
+        code, said = self.end()
+        assert code == 0, said
 
     def leave(self) -> None:
         """End what a test that has failed has left running."""
@@ -346,7 +360,8 @@ def test_an_interrupted_fit_says_how_to_go_on_and_goes_on(shell, fakes, tmp_path
 @posix
 def test_an_interrupted_generation_leaves_nothing(shell, studies, tmp_path):
     out = tmp_path / "syn"
-    shell.start("generate", "--models", studies["pictures"].models, "--sampler", "normal", "-n", "3000", "--format", "png", "--out", out)
+    words = ("generate", "--models", studies["pictures"].models, "--sampler", "normal", "--detail", "none", "--format", "png")
+    shell.start(*words, "-n", "3000", "--out", out)
     code, said = shell.send(signal.SIGINT, lambda: len(list(tmp_path.glob(".writing-syn-*/images/*.png"))) > 20)
     assert code == 130
     assert "Traceback" not in said
@@ -434,13 +449,11 @@ def test_two_fits_into_one_folder_make_one_model(shells, fakes, tmp_path):
     data, models, whole = fakes.study(tmp_path / "study.npz"), tmp_path / "models", tmp_path / "whole"
     words = ("fit", "--data", data, "--class", "AD", *TRAIN, "--epochs", "30")
     assert shells(0).run(*words, "--out", whole)[0] == 0
-    shells(0).start(*words, "--out", models)
-    wait_for(lambda: any((models / ".fitting-AD").glob("*")))
-    for more in ((), ("--force",), ("--resume",)):
-        code, said = shells(1).run(*words, "--out", models, *more)
-        assert code == 2, said
-        assert f"Another command is at work on {models / 'AD'} (process " in said
-    assert shells(0).end()[0] == 0
+    with shells(0).halted(models / ".AD.lock", *words, "--out", models):
+        for more in ((), ("--force",), ("--resume",)):
+            code, said = shells(1).run(*words, "--out", models, *more)
+            assert code == 2, said
+            assert f"Another command is at work on {models / 'AD'} (process " in said
     assert_same_model(models / "AD", whole / "AD")
     assert all(finding.matches is not False for finding in findings_of(models))
 
@@ -448,15 +461,13 @@ def test_two_fits_into_one_folder_make_one_model(shells, fakes, tmp_path):
 @posix
 def test_two_generations_into_one_folder_make_one_cohort(shells, studies, tmp_path):
     out = tmp_path / "syn"
-    words = ("generate", "--models", studies["pictures"].models, "-n", "300", "--sampler", "normal", "--format", "png", "--out", out)
-    shells(0).start(*words)
-    wait_for(lambda: any(tmp_path.glob(".writing-syn-*")))
-    for more in ((), ("--force",)):
-        code, said = shells(1).run(*words, *more)
-        assert code == 2, said
-        assert f"Another command is at work on {out} (process " in said
-    assert shells(0).end()[0] == 0
-    assert read_cohort(out).counts() == {"AD": 300, "CN": 300}
+    words = ("generate", "--models", studies["pictures"].models, "-n", "30", "--sampler", "normal", "--format", "png", "--out", out)
+    with shells(0).halted(tmp_path / ".syn.lock", *words):
+        for more in ((), ("--force",)):
+            code, said = shells(1).run(*words, *more)
+            assert code == 2, said
+            assert f"Another command is at work on {out} (process " in said
+    assert read_cohort(out).counts() == {"AD": 30, "CN": 30}
     assert sorted(path.name for path in tmp_path.iterdir()) == ["syn", "syn.audit.csv"]
 
 
@@ -474,7 +485,8 @@ def test_fits_of_two_classes_into_one_folder_share_a_split(shells, fakes, tmp_pa
 @posix
 def test_what_a_killed_generation_has_left_is_removed_by_the_next(shell, studies, tmp_path):
     out = tmp_path / "syn"
-    words = ("generate", "--models", studies["pictures"].models, "--sampler", "normal", "--format", "png", "--out", out)
+    words = ("generate", "--models", studies["pictures"].models, "--sampler", "normal", "--detail", "none", "--format", "png")
+    words = (*words, "--out", out)
     shell.start(*words, "-n", "3000")
     code, said = shell.send(signal.SIGKILL, lambda: len(list(tmp_path.glob(".writing-syn-*/images/*.png"))) > 20)
     assert code == -signal.SIGKILL, said
