@@ -37,7 +37,9 @@ def join(found: Sequence[Found], subjects: Subjects) -> tuple[list[dict[str, Any
     used = set()
     rows = []
     for image in found:
-        people = (scan_of(image.spelled), participant_of(image.spelled))
+        # A table may have a row for each session, by a column or by what follows an id.
+        visit = f"{image.spelled}_ses-{image.session}" if image.session else image.spelled
+        people = dict.fromkeys((scan_of(visit), scan_of(image.spelled), participant_of(image.spelled)))
         keys = [(person, session) for person in people for session in (image.session, None)]
         key = next((key for key in keys if key in index), None)
         if key is None:

@@ -15,10 +15,11 @@ from PIL import Image
 from tinycohort.datasets.check import examine
 from tinycohort.datasets.cohort import Cohort
 from tinycohort.datasets.common.errors import DataError, UsageError
-from tinycohort.datasets.identity import participant_of, scan_of
+from tinycohort.datasets.identity import differing_in_form, participant_of, scan_of
 from tinycohort.datasets.images import read_image
 from tinycohort.datasets.layouts.oasis import fetch_vbm
 from tinycohort.datasets.readers import Source, read_cohort
+from tinycohort.datasets.splits import people_by_label
 
 
 def rows(cohort: Cohort) -> list[tuple[str, str, str]]:
@@ -39,15 +40,81 @@ def problems(cohort: Cohort) -> list[str]:
         ("sub-OAS19001MR1", "OAS1_9001", "OAS1_9001_MR1"),
         ("sub-OAS19061MR2", "OAS1_9061", "OAS1_9061_MR2"),
         ("OAS1_9001", "OAS1_9001", "OAS1_9001"),
-        # OASIS-3 is another study.
-        ("sub-OAS30001", "OAS30001", "OAS30001"),
-        ("OAS1_90011", "OAS1_90011", "OAS1_90011"),
+        ("oas1_9001_mr2", "OAS1_9001", "OAS1_9001_MR2"),
+        ("OAS2_9001_MR1", "OAS2_9001", "OAS2_9001_MR1"),
+        ("sub-OAS29001MR2", "OAS2_9001", "OAS2_9001_MR2"),
+        ("sub-OAS39001", "OAS39001", "OAS39001"),
+        ("OAS39001_MR_d0129", "OAS39001", "OAS39001_MR_d0129"),
+        ("OAS39001_ClinicalData_d0000", "OAS39001", "OAS39001_ClinicalData_d0000"),
+        ("sub-OAS39001_ses-d0129", "OAS39001", "OAS39001_ses-d0129"),
+        ("902_S_9295", "902_S_9295", "902_S_9295"),
+        ("sub-902S9295", "902_S_9295", "902_S_9295"),
+        ("ADNI902S9295", "902_S_9295", "902_S_9295"),
+        ("sub-ADNI902S9295_ses-M06", "902_S_9295", "902_S_9295_ses-M06"),
+        ("sub-01_ses-2", "01", "01_ses-2"),
+        ("sub-01_ses-2_run-1_T1w", "01", "01_ses-2_run-1_T1w"),
+        ("M\u0075\u0308ller", "M\u00fcller", "M\u00fcller"),
+        ("sub-", "sub-", "sub-"),
     ],
 )
 def test_spellings(spelled, participant, scan):
     assert participant_of(spelled) == participant
     assert scan_of(spelled) == scan
     assert participant_of(participant) == participant
+    assert participant_of(scan) == participant
+    assert scan_of(scan) == scan
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("P1", "P01"),
+        ("1", "01"),
+        ("X_MR1", "X_MR2"),
+        ("P1_2", "P1_3"),
+        ("P1_ses2", "P1_ses3"),  # no entity of BIDS, which has a hyphen
+        ("OAS1_9001", "OAS2_9001"),
+        ("OAS1_9001", "OAS1_90011"),
+        ("OAS39001", "OAS390012"),
+        ("OAS39001", "OAS39011"),
+        ("902_S_9295", "903_S_9295"),
+        ("902_S_9295", "902_S_92951"),
+        ("902_S_9295", "902_S_9295_B"),
+        ("AD902S9295", "902_S_9295"),
+        ("P01", "p01"),  # told, and never on two sides, but not for certain one person
+    ],
+)
+def test_two_people_are_never_taken_for_one(one, other):
+    assert participant_of(one) != participant_of(other)
+
+
+def test_ids_that_differ_by_case_or_form_only():
+    ids = ["P01", "p01", "P1", "M\u0075\u0308ller", "m\u00fcller", "STRASSE", "stra\u00dfe", "\uff31\uff11", "q1", "x"]
+    groups = [("M\u0075\u0308ller", "m\u00fcller"), ("P01", "p01"), ("STRASSE", "stra\u00dfe"), ("q1", "\uff31\uff11")]
+    assert differing_in_form(ids) == groups
+
+
+def test_a_table_may_have_a_row_for_each_visit(fakes, tmp_path):
+    for visit in (1, 2):
+        fakes.volume(tmp_path / f"sub-07/ses-{visit}/anat/sub-07_ses-{visit}_T1w.nii.gz", fakes.voxels(visit))
+    fakes.table(
+        tmp_path / "participants.tsv", {"participant_id": ["sub-07_ses-1", "sub-07_ses-2"], "diagnosis": ["CN"] * 2, "age": [70, 71]}
+    )
+    cohort = read_cohort(tmp_path)
+    assert not cohort.problems
+    assert cohort.table["participant_id"].tolist() == ["07", "07"]
+    assert cohort.table["age"].tolist() == [70, 71]
+
+
+@pytest.mark.parametrize(
+    "ids", [["OAS2_9001_MR1", "OAS2_9001_MR2"], ["902_S_9295", "sub-902S9295"], ["OAS39001_MR_d0000", "OAS39001_MR_d0129"]]
+)
+def test_the_visits_of_a_study_are_of_one_participant(fakes, tmp_path, ids):
+    images = [fakes.picture(tmp_path / f"{number}.png", number).name for number, _ in enumerate(ids)]
+    fakes.table(tmp_path / "a.csv", {"participant_id": ids, "diagnosis": ["CN"] * len(ids), "image": images})
+    cohort = read_cohort(tmp_path / "a.csv")
+    assert cohort.table["participant_id"].nunique() == 1
+    assert list(people_by_label(cohort)) == ["CN"]
 
 
 @pytest.mark.parametrize("extension", [".nii", ".nii.gz"])
