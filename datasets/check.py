@@ -4,7 +4,7 @@ import hashlib
 from collections import Counter, defaultdict
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -16,8 +16,10 @@ from .cohort import Cohort, CohortError, Problem, place_of
 from .common.machine import available_processors
 from .image_checks import Look, look_at
 from .images import ImageError, read_image
+from .lookalikes import Small, small_of
 from .splits import sides_drawn_apart, sides_of_rows
 from .synthetic_mark import UNDECLARED, is_marked
+from .two_names import compared, find_two_names
 
 _MOST_THREADS = 8  # each holds an image: what an examination needs of memory does not grow with the cohort
 Tracker = Callable[[Sequence[Any]], Iterable[Any]]
@@ -45,6 +47,10 @@ class Examination:
         The same of the image alone (``image_checks.content_digest``), which copies share whatever their header says.
     digest : str
         Digest of the whole cohort: who, which label, which scan, in any order of rows.
+    alike : tuple of (str, str)
+        Participants who may be one person: whose ids differ by case or form only, or whose images are too alike for two people.
+    smalls : tuple of Small or None
+        Small versions of the images, which another cohort's can be compared with.
     """
 
     problems: tuple[Problem, ...]
@@ -56,11 +62,14 @@ class Examination:
     digests: tuple[str | None, ...]
     contents: tuple[str | None, ...]
     digest: str
+    alike: tuple[tuple[str, str], ...]
+    smalls: tuple[Small | None, ...] = field(repr=False, compare=False)
 
     def bound(self, cohort: Cohort) -> Cohort:
-        """The cohort that was examined, whose files must be as they were then when they are read again."""
+        """The cohort that was examined, whose files must be as they were then when they are read again, and who in it may be one person."""
         images = zip(cohort.table["image"], self.digests, strict=True)
-        return replace(cohort, digests={image: digest for image, digest in images if isinstance(image, str) and digest is not None})
+        digests = {image: digest for image, digest in images if isinstance(image, str) and digest is not None}
+        return replace(cohort, digests=digests, alike=self.alike)
 
     @property
     def sound(self) -> bool:
@@ -101,7 +110,7 @@ def examine(
     # Threads, because decompressing, decoding and hashing leave the interpreter to others. Of an image only its look is kept.
     pool = ThreadPoolExecutor(min(_MOST_THREADS, available_processors()))
     try:
-        for row, look in zip(progress(range(len(images))), pool.map(partial(_look, cohort), images), strict=True):
+        for row, look in zip(progress(range(len(images))), pool.map(partial(look_in, cohort), images), strict=True):
             looks.append(look if isinstance(look, Look) else None)
             if isinstance(look, ImageError):
                 unreadable[row] = (look.what, look.mend)
@@ -110,7 +119,9 @@ def examine(
     report = _Report(cohort)
     _faults_of_rows(report, looks, unreadable, classes)
     _odd_ones_out(report, looks, sized=sized)
-    _repeats(report, looks)
+    two_names = find_two_names(cohort, looks, array_of)
+    report.remarks += two_names.remarks
+    _repeats(report, looks, two_names.contents)
     _two_labels(report)
     _small_classes(report, classes, minimum)
     shapes = Counter(look.shape for look in looks if look)
@@ -125,6 +136,8 @@ def examine(
         digests=tuple(look.scan if look else None for look in looks),
         contents=tuple(look.digest if look else None for look in looks),
         digest=_digest_of_all(cohort, looks),
+        alike=two_names.pairs,
+        smalls=tuple(look.small if look else None for look in looks),
     )
 
 
@@ -212,28 +225,28 @@ def _odd_ones_out(report: _Report, looks: Sequence[Look | None], *, sized: bool)
             report.add(row, f"the size {other}, where most images are {times}", "resample it, or bring all to one size with --size")
 
 
-def _repeats(report: _Report, looks: Sequence[Look | None]) -> None:
-    """One file in two rows, and one content in two files."""
+def _repeats(report: _Report, looks: Sequence[Look | None], contents: Sequence[str | None]) -> None:
+    """One file in two rows, and one content, up to a scale and an offset, in two files."""
     for rows in report.groups(report.images):
         report.add(rows[0], f"listed {len(rows)} times in the table", "keep one of the rows")
     first_rows = {image: row for row, image in reversed(list(enumerate(report.images)))}
-    # Empty images equal each other, and are reported as empty.
-    contents = [
-        look.digest if look and not look.faults and first_rows[image] == row else None
-        for row, (look, image) in enumerate(zip(looks, report.images, strict=True))
-    ]
-    for rows in report.groups(contents):
+    once = [content if first_rows[report.images[row]] == row else None for row, content in enumerate(contents)]
+    for rows in report.groups(once):
+        equal = len({look.digest for row in rows if (look := looks[row])}) == 1
+        as_others = "as" if equal else "but for scale and offset of intensity, as"
         others = ", ".join(f"{report.place(row)} ({report.participants[row]})" for row in rows[1:])
         people = len({report.participants[row] for row in rows})
         whose = "one participant" if people == 1 else f"{people} participants"
         if report.sides is None:
-            report.add(rows[0], f"the same scan as {others}: {len(rows)} copies, of {whose}", "keep one, or put the right scan in place")
+            report.add(
+                rows[0], f"the same scan {as_others} {others}: {len(rows)} copies, of {whose}", "keep one, or put the right scan in place"
+            )
             continue
         sides, labels = ({str(values[row]) for row in rows} for values in (report.sides, report.labels))
         found = Problem(
             report.participants[rows[0]],
             report.place(rows[0]),
-            f"the same image as {others}, in {' and '.join(sorted(sides))}, labelled {' and '.join(sorted(labels))}",
+            f"the same image {as_others} {others}, in {' and '.join(sorted(sides))}, labelled {' and '.join(sorted(labels))}",
             "give --drop-copies, which leaves out what is in two sides, may come to be, or bears two labels",
         )
         if len(labels) == len(sides) == 1 and (people == 1 or not sides & sides_drawn_apart(report.sides)):
@@ -258,16 +271,17 @@ def _small_classes(report: _Report, classes: Sequence[str] | None, minimum: int)
             report.problems.append(Problem(f"class {label}", report.source, what, "add images, or leave the class out"))
 
 
-def _look(cohort: Cohort, image: str | int | None) -> Look | ImageError | None:
+def look_in(cohort: Cohort, image: str | int | None) -> Look | ImageError | None:
     """What an image shows, and whether it is a synthetic one among real ones: then it has left its cohort."""
     if image is None:
         return None
     try:
-        look = look_at(*array_of(cohort, image))
+        array, affine = array_of(cohort, image)
     except ImageError as error:
         return error
+    look = look_at(array, affine)
     if cohort.synthetic or isinstance(image, int) or not is_marked(Path(image)):
-        return look
+        return replace(look, small=small_of(array, affine)) if compared(cohort) and not look.faults else look
     return replace(look, faults=(*look.faults, UNDECLARED))
 
 

@@ -72,6 +72,8 @@ class Cohort:
     digests : mapping
         Digest (``image_checks.scan_digest``) that each image had when it was examined, and must have when it is read again;
         empty if nobody has looked.
+    alike : tuple of (str, str)
+        Participants who may be one person, as far as somebody has looked (``check.examine``): a split keeps each two on one side.
     """
 
     name: str
@@ -86,6 +88,7 @@ class Cohort:
     problems: tuple[Problem, ...] = field(default=())
     remarks: tuple[Problem, ...] = field(default=())
     digests: Mapping[str, str] = field(default_factory=dict)
+    alike: tuple[tuple[str, str], ...] = ()
 
     def __post_init__(self) -> None:
         missing = [column for column in REQUIRED_COLUMNS if column not in self.table.columns]

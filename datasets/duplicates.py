@@ -4,12 +4,12 @@ from dataclasses import replace
 
 import numpy as np
 
-from .check import array_of
+from .check import array_of, look_in
 from .cohort import Cohort, Problem
 from .common.errors import UsageError
-from .image_checks import look_at
-from .images import ImageError
+from .image_checks import Look
 from .splits import SIDES, sides_drawn_apart, sides_of_rows
+from .two_names import find_two_names
 
 
 def without_copies(cohort: Cohort) -> Cohort:
@@ -17,7 +17,7 @@ def without_copies(cohort: Cohort) -> Cohort:
 
     No patient is left out: there, a copy says that a file is not whose it is said to be. Copies within one side and class stay:
     they are part of the benchmark as it is published, and leak nothing. Where validation will be drawn from training, for there is none, of
-    those in training one stays.
+    those in training one stays. Brightness and contrast make no other image.
 
     Raises
     ------
@@ -34,13 +34,11 @@ def without_copies(cohort: Cohort) -> Cohort:
     labels, people = cohort.table["label"].tolist(), cohort.table["participant_id"].tolist()
     apart = sides_drawn_apart(sides)
     groups: dict[str, list[int]] = {}
-    for row, image in enumerate(cohort.table["image"]):
-        try:
-            look = None if image is None else look_at(*array_of(cohort, image))
-        except ImageError:
-            look = None  # for the check to report
-        if look is not None and not look.faults:
-            groups.setdefault(look.digest, []).append(row)
+    looks = [look_in(cohort, image) for image in cohort.table["image"]]
+    found = find_two_names(cohort, [look if isinstance(look, Look) else None for look in looks], array_of)
+    for row, content in enumerate(found.contents):
+        if content is not None:
+            groups.setdefault(content, []).append(row)
     keep = np.ones(len(cohort), dtype=bool)
     for rows in groups.values():
         last = max(SIDES.index(sides[row]) for row in rows)

@@ -1,11 +1,12 @@
 """What one decoded image shows of itself: its grid, its content's digest, and what is wrong with it."""
 
 import hashlib
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import nibabel as nib
 import numpy as np
 
+from .lookalikes import Small
 from .spaces import is_placement
 
 # The plane that is flat along each axis of RAS.
@@ -17,6 +18,7 @@ class Look:
     """What one image shows: its grid in RAS without a flat axis, which axis that was, two digests, and what is wrong.
 
     ``digest`` is of the voxels, which a copy has under whatever header; ``scan`` of the voxels and of where the header places them.
+    ``small`` is a small version of a sound one, where people are compared by their images.
     """
 
     shape: tuple[int, ...]
@@ -24,6 +26,7 @@ class Look:
     digest: str
     scan: str
     faults: tuple[tuple[str, str], ...]
+    small: Small | None = field(default=None, compare=False)
 
     @property
     def one_image(self) -> bool:

@@ -15,7 +15,8 @@ from .cohort import Cohort
 from .common.errors import DataError, LeakageError, UsageError
 from .common.files import write_json
 from .common.untrusted import read_json
-from .identity import participant_of
+from .identity import form_of, participant_of
+from .together import kept_together
 
 FRACTIONS: Mapping[str, float] = {"train": 0.7, "validation": 0.1, "test": 0.2}
 SIDES = tuple(FRACTIONS)
@@ -120,6 +121,8 @@ class Split:
 def split_cohort(cohort: Cohort, *, fractions: Mapping[str, float] = FRACTIONS, seed: int) -> Split:
     """Draw a split by participant, stratified by label; of a cohort with official sides (``official_sides``), take those.
 
+    Participants who may be one person (``Cohort.alike``) are on one side, but where official sides part them.
+
     Where the official sides have no validation, it is drawn from training, in the proportion that ``fractions`` give the two.
 
     Parameters
@@ -153,7 +156,8 @@ def split_cohort(cohort: Cohort, *, fractions: Mapping[str, float] = FRACTIONS, 
     if official is not None:
         return _along(official, cohort, fractions, seed, generator)
     sides: dict[str, str] = {}
-    for label, people in sorted(people_by_label(cohort).items()):
+    by_label = people_by_label(cohort)
+    for label, people in sorted(by_label.items()):
         if len(people) < len(fractions):
             raise DataError(
                 f"The class {label} of {cohort.name} has {len(people)} participants ({_names(people)}), fewer than the sides "
@@ -164,6 +168,7 @@ def split_cohort(cohort: Cohort, *, fractions: Mapping[str, float] = FRACTIONS, 
         for name, share in _shares(len(people), fractions).items():
             sides |= dict.fromkeys(drawn[:share], name)
             drawn = drawn[share:]
+    sides = kept_together(sides, _label_of(by_label), cohort.alike)
     return Split(sides=sides, fractions=dict(fractions), seed=seed)
 
 
@@ -223,7 +228,7 @@ def official_sides(cohort: Cohort) -> dict[str, str] | None:
 
 
 def check_disjoint(sides: Mapping[str, Cohort | Iterable[str]], where: str = "the split") -> None:
-    """Raise if a participant is on two sides.
+    """Raise if a participant is on two sides, be it under ids that differ by case or Unicode form only.
 
     Parameters
     ----------
@@ -240,14 +245,20 @@ def check_disjoint(sides: Mapping[str, Cohort | Iterable[str]], where: str = "th
     seen: defaultdict[str, dict[str, str]] = defaultdict(dict)
     for name, people in sides.items():
         for spelled in people.table["participant_id"] if isinstance(people, Cohort) else people:
-            seen[participant_of(spelled)].setdefault(name, spelled)
-    shared = [
-        f"{participant} ({', '.join(name if spelled == participant else f'{name} as {spelled}' for name, spelled in places.items())})"
-        for participant, places in sorted(seen.items())
-        if len(places) > 1
-    ]
+            seen[form_of(participant_of(spelled))].setdefault(name, spelled)
+    shared = [_on_two_sides(places) for _, places in sorted(seen.items()) if len(places) > 1]
     if shared:
         raise LeakageError(f"{where} has participants on two sides: {_names(shared)}; keep each on one side.")
+
+
+def _on_two_sides(places: Mapping[str, str]) -> str:
+    """A participant with the sides, and the spelling of each that has another; "A (train as sub-A, test)"."""
+    participant = participant_of(next(iter(places.values())))
+    told = [name if spelled == participant else f"{name} as {spelled}" for name, spelled in places.items()]
+    distinct = sorted({participant_of(spelled) for spelled in places.values()})
+    if len(distinct) > 1:
+        return f"{participant} ({', '.join(told)}: they differ by case or form only; if they are two people, rename one)"
+    return f"{participant} ({', '.join(told)})"
 
 
 def _along(official: dict[str, str], cohort: Cohort, fractions: Mapping[str, float], seed: int, generator: np.random.Generator) -> Split:
@@ -255,11 +266,14 @@ def _along(official: dict[str, str], cohort: Cohort, fractions: Mapping[str, flo
     sides, drawn = dict(official), "validation" in fractions and "validation" not in official.values()
     if drawn:
         shares = {name: fractions[name] / (fractions["train"] + fractions["validation"]) for name in ("train", "validation")}
-        for _, people in sorted(people_by_label(cohort).items()):
+        by_label = people_by_label(cohort)
+        for _, people in sorted(by_label.items()):
             own = [participant for participant in people if official[participant] == "train"]
             if len(own) > 1:
                 count = _shares(len(own), shares)["validation"]
                 sides |= {own[place]: "validation" for place in generator.permutation(len(own))[:count]}
+        movable = {participant: sides[participant] for participant, side in official.items() if side == "train"}
+        sides |= kept_together(movable, _label_of(by_label), cohort.alike)
     counts = Counter(sides.values())
     return Split(sides=sides, fractions={name: counts[name] / len(sides) for name in SIDES if counts[name]}, seed=seed if drawn else None)
 
@@ -277,6 +291,10 @@ def people_by_label(cohort: Cohort) -> dict[str, list[str]]:
             raise DataError(f"{participant} of {cohort.name} has {told}; give each participant one label before splitting.")
         people[label].append(participant)
     return people
+
+
+def _label_of(people: Mapping[str, Iterable[str]]) -> dict[str, str]:
+    return {participant: label for label, own in people.items() for participant in own}
 
 
 def _shares(n: int, fractions: Mapping[str, float]) -> dict[str, int]:

@@ -11,6 +11,7 @@ import numpy as np
 from .cohort import Cohort
 from .common.errors import UsageError
 from .splits import Split, official_sides, people_by_label
+from .together import groups_of
 
 LEFT_OUT = "left out"  # the side of those who are on none of the others
 VALIDATION_SHARE = 5  # one in so many of a training set of limited size selects (Appendix D)
@@ -64,7 +65,7 @@ def of_class_size(cohort: Cohort, size: int, seed: int, *, equal: bool = False) 
     """A split that learns from few people, and is tested on everybody else: ``size`` of the smallest class, others in proportion.
 
     A fifth of those who are learnt from becomes the validation side. Of a cohort with official sides the test side is on the side
-    ``LEFT_OUT``: it is published to be tested on once.
+    ``LEFT_OUT``: it is published to be tested on once. So is who may be one person (``Cohort.alike``) with somebody who is learnt from.
 
     Parameters
     ----------
@@ -99,6 +100,9 @@ def of_class_size(cohort: Cohort, size: int, seed: int, *, equal: bool = False) 
         for rank, place in enumerate(generator.permutation(len(people))):
             learning = "validation" if rank % VALIDATION_SHARE == VALIDATION_SHARE - 1 else "train"
             sides[people[place]] = learning if rank < counts[label] else "test"
+    for group in groups_of(cohort.alike):
+        if any(sides.get(who) in ("train", "validation") for who in group):
+            sides |= {who: LEFT_OUT for who in group if sides.get(who) == "test"}
     names = ("train", "validation", "test", LEFT_OUT)
     return Split(sides, {side: sum(other == side for other in sides.values()) / len(sides) for side in names}, seed)
 

@@ -3,6 +3,8 @@
 from ...datasets.check import Examination, examine, require_sound
 from ...datasets.cohort import Cohort
 from ...datasets.readers import Source, read_cohort
+from ...datasets.splits import Split
+from ...datasets.together import apart, told
 from .. import console
 from ..fitting.plan import FEWEST_IMAGES
 
@@ -29,7 +31,15 @@ def require_sound_cohort(cohort: Cohort, *, sized: bool, minimum: int) -> tuple[
     found = require_sound(cohort, sized=sized, minimum=minimum, progress=console.tracked("checking"))
     if found.remarks:
         console.warn(f"{cohort.name}: {len(found.remarks)} remark{'s' if len(found.remarks) != 1 else ''}, which `augment check` lists.")
+    if found.alike:
+        console.warn(f"{cohort.name} may have one person under two names: {told(found.alike)}. A drawn split keeps them on one side.")
     return found.bound(cohort), found
+
+
+def warn_of_people_apart(cohort: Cohort, split: Split) -> None:
+    """Tell who may be one person, and is on two sides of a split: official sides, and those that a file tells, are not changed."""
+    if found := apart(split.sides, cohort.alike):
+        console.warn(f"One person may be on two sides of {split.source} under two names: {told(found)}. `augment check` says why.")
 
 
 def shapes_told(found: Examination) -> str:

@@ -30,7 +30,7 @@ from ..fitting.plan import FEWEST_IMAGES, FitPlan
 from ..fitting.settings import FitSettings
 from ..fitting.training import RESUME_POINT, Record
 from ..fitting.training_images import TrainingImages, ages_of
-from .check import require_sound_cohort, shapes_told
+from .check import require_sound_cohort, shapes_told, warn_of_people_apart
 from .show import show_laws
 
 
@@ -99,6 +99,7 @@ def _fit(
     cohort, found = require_sound_cohort(cohort, sized=sized, minimum=FEWEST_IMAGES)
     # All that can be refused is refused here: before anything is written, and hours before the end of training.
     split = _split(cohort, out, request.split_file, request.split_seed)
+    warn_of_people_apart(cohort, split)
     read_as = asdict(request.source.resolved())
     plans = {label: FitPlan(cohort, split, label, settings, found.digest, read_as) for label in labels}
     first = plans[labels[0]]

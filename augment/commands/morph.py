@@ -23,7 +23,7 @@ from ..release.morphing import generate_morphs
 from ..release.origin import Origin
 from ..release.screening import screen_of_people
 from ..release.synthetic_cohort import cohort_output
-from .check import require_sound_cohort
+from .check import require_sound_cohort, warn_of_people_apart
 from .drawn import CohortRequest, measured, tell_written, write_screened
 
 
@@ -77,6 +77,7 @@ def _generate(request: MorphRequest, out: Path, *, force: bool) -> list[Generate
         cohort.of_class(label)
     cohort, found = require_sound_cohort(cohort, sized=request.preparation.size is not None, minimum=2)
     split = _split(cohort, request.split_file)
+    warn_of_people_apart(cohort, split)
     side = split.side(cohort, "train")
     wanted = request.wanted(labels, dict.fromkeys(cohort.labels, 0) | side.counts())
     training = _prepared(cohort, side, request, list(wanted))

@@ -111,7 +111,14 @@ def configuration_of(request: EvaluationRequest) -> AugmentationConfig:
     source, test_source = request.source.resolved(), request.test_source.resolved() if request.test_source else None
     # What splits, the classifier that sees no image, and strata read in the table.
     columns = dict.fromkeys(("split", *NUMERIC, *CATEGORICAL, *columns_of(protocols.stratum)))
-    data = describe(source, request.fit.preparation, test_source, columns=list(columns), progress=console.tracked("checking"))
+    data = describe(
+        source,
+        request.fit.preparation,
+        test_source,
+        columns=list(columns),
+        progress=console.tracked("checking"),
+        on_warning=console.warn,
+    )
     where, generators = Where(None if weights is None else str(weights), request.command or None), None
     if request.generators:
         generators = describe_given(request.generators, cohort, systems_of(grid.methods), data.preparation)

@@ -13,15 +13,17 @@ import torch
 from torch import Tensor
 
 from ...augment.fitting.training_images import TrainingImages, ages_of
-from ...datasets.check import Examination, require_sound
+from ...datasets.check import Examination, array_of, require_sound
 from ...datasets.cohort import Cohort
 from ...datasets.common.errors import DataError, LeakageError, TinycohortError, UsageError
 from ...datasets.common.files import whole_folder, write_json
 from ...datasets.common.untrusted import read_json
 from ...datasets.readers import Source, read_cohort
 from ...datasets.spaces import ImageSpace
-from ...datasets.splits import Split, check_disjoint
+from ...datasets.splits import Split, check_disjoint, sides_of_rows
+from ...datasets.together import told
 from ...datasets.transforms import Images, Preparation, prepare, space_of
+from ...datasets.two_names import people_of_both
 from .data_config import DataConfig, KnownCohort
 
 TEST, EXTERNAL = "test", "external: "  # names of test sets: a side of the split, and what a cohort's name follows
@@ -139,17 +141,23 @@ def describe(
     *,
     columns: Sequence[str] = ("split",),
     progress: Callable[[Sequence[Any]], Any] = iter,
+    on_warning: Callable[[str], None] = lambda text: None,
 ) -> DataConfig:
     """Check the cohorts of a study, and return what its configuration says of them, the size of the images settled.
+
+    Who may be one person under two names is told to ``on_warning``.
 
     Raises
     ------
     CohortError
         If a cohort is not sound.
     LeakageError
-        If the external test cohort shares a participant, or an image, with the cohort.
+        If the external test cohort shares a participant, or an image up to a scale and an offset, with the cohort.
     """
     cohort, found = _sound(source, preparation, FEWEST_IMAGES, progress)
+    if found.alike:
+        kept = "splits keep them on one side" if sides_of_rows(cohort) is None else "official sides are kept as they are"
+        on_warning(f"{cohort.name} may have one person under two names: {told(found.alike)}. `augment check` says why; {kept}.")
     if preparation.size is None:
         preparation = replace(preparation, size=space_of(cohort, preparation).shape)
     data = DataConfig(_known(source, cohort, found, columns), preparation, tuple(cohort.labels))
@@ -161,10 +169,28 @@ def describe(
     if shared:
         names = tests.table["image_id"][[digest in shared for digest in its.contents]]
         raise LeakageError(f"{test_source.data} holds images of {source.data} under other names: {', '.join(map(str, names[:10]))}.")
+    _require_nobody_in_both((cohort, found), (tests, its), on_warning)
     unknown = set(tests.labels) - set(cohort.labels)
     if unknown:
         raise DataError(f"{test_source.data} has classes that {source.data} has not: {', '.join(sorted(unknown))}; give --label-column.")
     return replace(data, tests=_known(test_source, tests, its, columns))
+
+
+def _require_nobody_in_both(one: tuple[Cohort, Examination], other: tuple[Cohort, Examination], on_warning: Callable[[str], None]) -> None:
+    """Raise a ``LeakageError`` for a scaled copy, and warn of people who are too alike for two."""
+    (cohort, found), (tests, its) = one, other
+    shared = people_of_both(cohort, found.smalls, tests, its.smalls, array_of)
+    copies, alike = (told(pair.image_ids for pair in shared if pair.copies is kind) for kind in (True, False))
+    if copies:
+        raise LeakageError(
+            f"{tests.source} holds images of {cohort.source} under other names, with another scale or offset of intensity: {copies}; leave "
+            "them out of one of the two."
+        )
+    if alike:
+        on_warning(
+            f"{tests.source} may have people of {cohort.source} under other names, by the likeness of their images: {alike}. If they are the "
+            "same, leave them out of one of the two."
+        )
 
 
 def _known(source: Source, cohort: Cohort, found: Examination, columns: Sequence[str]) -> KnownCohort:
@@ -218,7 +244,7 @@ def _in_memory(folder: Path, known: KnownCohort, preparation: Preparation) -> tu
             raise _changed(cohort)
         images = prepare(found.bound(cohort), preparation)
         np.save(temporary / "images.npy", images.pixels[:, 0].numpy())
-        write_json(temporary / "rows.json", {"rows": _rows(cohort), "space": vars(images.space)})
+        write_json(temporary / "rows.json", {"rows": _rows(cohort), "space": vars(images.space), "alike": found.alike})
 
     for _ in range(_TRIES):
         make_once(place, write)
@@ -227,6 +253,8 @@ def _in_memory(folder: Path, known: KnownCohort, preparation: Preparation) -> tu
             arrays = np.load(place / "images.npy", mmap_mode="r", allow_pickle=False)
             order = {tuple(row): number for number, row in enumerate(kept["rows"])}
             space = ImageSpace(**{name: _tuples(value) for name, value in kept["space"].items()})
+            # A cache that was made before people were compared by their images says nothing of it: its study's splits stay what they are.
+            alike = _tuples(kept.get("alike", []))
             break
         except FileNotFoundError:
             continue  # deleted since it was made
@@ -238,7 +266,7 @@ def _in_memory(folder: Path, known: KnownCohort, preparation: Preparation) -> tu
     if -1 in rows or len(rows) != len(order):
         raise _changed(cohort)
     _require_columns(cohort, known.columns)
-    return replace(cohort, arrays=arrays, space=None, table=cohort.table.assign(image=rows)), space
+    return replace(cohort, arrays=arrays, space=None, table=cohort.table.assign(image=rows), alike=alike), space
 
 
 def _rows(cohort: Cohort) -> list[list[str]]:

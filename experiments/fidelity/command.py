@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from ...augment import console
+from ...augment.commands.check import warn_of_people_apart
 from ...augment.fitting.model_config import Participants
 from ...augment.fitting.model_folders import load_models
 from ...augment.release.synthetic_cohort import drawn_from
@@ -109,11 +110,14 @@ def _compare(request: ComparisonRequest, out: Path | None) -> dict[str, list[Sco
     real = read_cohort(request.real)
     if real.synthetic:
         raise UsageError(f"{request.real.data} is synthetic; the first cohort is the real one that the others are compared with.")
-    digest = require_sound(real, sized=True, minimum=1, progress=console.tracked("checking")).digest
+    checked = require_sound(real, sized=True, minimum=1, progress=console.tracked("checking"))
+    real, digest = checked.bound(real), checked.digest
     cohorts = {source.data: _readable(read_cohort(source)) for source in request.synthetic}
     labels = _shared_labels(real, cohorts, request.labels)
     preparation = _sized(request.preparation, real, cohorts)
     split = None if request.split is None else Split.load(request.split, real)
+    if split is not None:
+        warn_of_people_apart(real, split)
     known, unclear = _known_to_generators(request, split, real, labels, digest)
     _require_enough(real if split is None else split.side(real, "test"), cohorts, labels)
     if split is None and request.extractor == "cohort":

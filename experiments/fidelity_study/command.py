@@ -76,7 +76,7 @@ def configuration_of(request: StudyRequest) -> FidelityConfig:
         raise UsageError(
             f"{cohort.name} has one class, and the features 'cohort' learn to tell classes apart; give --features inception-2048."
         )
-    data = describe(request.source.resolved(), request.fit.preparation, None, progress=console.tracked("checking"))
+    data = describe(request.source.resolved(), request.fit.preparation, None, progress=console.tracked("checking"), on_warning=console.warn)
     split = split_cohort(cohort, seed=seed_of(request.seed, {"of": "split"}))
     n_train = sum(side == "train" for side in split.sides.values())
     sizes = request.sizes or tuple(size for size in plan.sizes if size < n_train)

@@ -111,7 +111,7 @@ def test_digest_tells_content_and_not_order(fakes, tmp_path):
 
 def test_one_plane_may_be_stored_in_any_orientation(fakes, tmp_path):
     fakes.bids(tmp_path, shape=(8, 1, 10))
-    fakes.volume(tmp_path / "sub-01/anat/sub-01_T1w.nii.gz", fakes.voxels(1, (8, 10, 1)), LIA)
+    fakes.volume(tmp_path / "sub-01/anat/sub-01_T1w.nii.gz", fakes.voxels(11, (8, 10, 1)), LIA)
     assert require_sound(read_cohort(tmp_path)).shape == (8, 10)
 
 
