@@ -1,8 +1,9 @@
 """One person under two names, found by likeness of their images: small versions of all, compared with each other.
 
 A small version is standardised in place, so that neither brightness, contrast nor a bias field counts; noise, blur and shifts of a voxel or
-two are gone with the detail. Whether a likeness is more than that of two people, the law in ``likeness.py`` says, whatever is usual in the
-cohort: digits are much alike, and no two of them more than others are.
+two are gone with the detail. Framed anew by what is bright in it, it is compared as well: larger shifts and other fields of view do not
+count either. Whether a likeness is more than that of two people, the law in ``likeness.py`` says, whatever is usual in the cohort: digits
+are much alike, and no two of them more than others are.
 
 Somebody may have three names, or four, whose images are alike one as the other. So it is the steps that are judged: from the nearest
 person to the second, from the second to the third, up to ``NAMES``. The k-th power of the k-th ratio has the law of the first, whatever k,
@@ -26,6 +27,7 @@ from .spaces import as_seen
 SIDE = {2: 32, 3: 24}  # voxels a side of the small version of a slice, of a volume
 LOCAL = 1 / 16  # of a side: within which an image is standardised
 FLOOR = 0.5  # of an image's own usual contrast: what is less is background
+TAIL, MARGIN = 0.02, 0.1  # of what is bright, left out at either end of an axis; of the rest, around it
 NAMES = 3  # other names of one person that are looked for
 LEVEL = 0.01  # probability of one pair or more in a cohort of different people
 CANDIDATE = 0.1  # distance of small versions below which the images themselves are compared
@@ -141,11 +143,27 @@ def _among(smalls: Sequence[Small], names: Sequence[str], apart: Sequence[str], 
 
 
 def _views(smalls: Sequence[Small]) -> list[NDArray[np.float32]]:
-    """Rows ``(n, voxels)``, upright; and as they are stored too, where headers differ in how images stand, of which one may be wrong."""
-    views = [np.stack([_upright(small.pixels, small.turns) for small in smalls])]
+    """Rows ``(n, voxels)``: upright; framed anew; and as they are stored, where headers differ in how images stand: one may be wrong."""
+    upright = [_upright(small.pixels, small.turns) for small in smalls]
+    views = [upright, [_framed(pixels) for pixels in upright]]
     if len({None if small.turns is None else small.turns.tobytes() for small in smalls}) > 1:
-        views.append(np.stack([small.pixels for small in smalls]))
-    return [_standardised_in_place(view) for view in views]
+        views.append([small.pixels for small in smalls])
+    return [_standardised_in_place(np.stack(view)) for view in views]
+
+
+def _framed(pixels: NDArray[np.float16]) -> NDArray[np.float16]:
+    """What is brighter than the mean, in the middle and as large in every image: shifts, sizes and margins do not count."""
+    image = pixels.astype(np.float64)
+    bright, side = np.clip(image - image.mean(), 0, None), len(image)
+    for axis in range(image.ndim):
+        along = np.cumsum(bright.sum(axis=tuple(other for other in range(image.ndim) if other != axis)))
+        first, last = np.interp([TAIL, 1 - TAIL], np.concatenate([[0], along]) / along[-1], np.arange(side + 1))
+        margin = MARGIN * (last - first)
+        edges = np.linspace(first - margin, last + margin, side + 1)
+        centres = np.clip((edges[:-1] + edges[1:]) / 2 - 0.5, 0, side - 1)
+        linear = np.clip(1 - np.abs(centres[:, None] - np.arange(side)), 0, None)
+        image = np.moveaxis(np.tensordot(linear, image, (1, axis)), 0, axis)
+    return image.astype(np.float16)
 
 
 def _mutual(nearest: NDArray[np.int64], distances: NDArray[np.float64], owner: NDArray[np.int64], rows: Sequence[int]) -> list[Likeness]:

@@ -1,5 +1,6 @@
 """Participants who may be one person are kept on one side of a split, and told where they are not."""
 
+from collections import Counter
 from collections.abc import Iterable, Mapping
 
 from .common.errors import DataError
@@ -23,7 +24,7 @@ def kept_together(sides: Mapping[str, str], labels: Mapping[str, str], pairs: Pa
     Parameters
     ----------
     sides : mapping
-        From participant to side, as drawn: of those who may change places the first does.
+        From participant to side, as drawn. A group goes to the largest of its sides; who makes room for it is the first that can.
     labels : mapping
         From participant to label.
     pairs : iterable of (str, str)
@@ -34,22 +35,22 @@ def kept_together(sides: Mapping[str, str], labels: Mapping[str, str], pairs: Pa
     DataError
         If a class has nobody to change places with.
     """
-    settled = dict(sides)
+    settled, sizes = dict(sides), Counter(sides.values())
     groups = [[who for who in sides if who in group] for group in groups_of(pairs)]
     bound = {who for group in groups for who in group}
     for group in groups:
-        for who in group[1:]:
-            here, there = settled[who], settled[group[0]]
-            if here == there:
+        there = max((settled[who] for who in group), key=sizes.__getitem__, default="")
+        for who in group:
+            if settled[who] == there:
                 continue
             free = (one for one in sides if settled[one] == there and labels[one] == labels[who] and one not in bound)
             other = next(free, None)
             if other is None:
                 raise DataError(
-                    f"{who} and {group[0]} may be one person, and the class {labels[who]} is too small to have both on one side; "
-                    "give both one participant id, or leave one out."
+                    f"{' and '.join(sorted(group))} may be one person, and the class {labels[who]} is too small to have them on one side; "
+                    "give them one participant id, or leave one out."
                 )
-            settled[who], settled[other] = there, here
+            settled[who], settled[other] = there, settled[who]
     return settled
 
 

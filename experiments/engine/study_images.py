@@ -188,8 +188,8 @@ def _require_nobody_in_both(one: tuple[Cohort, Examination], other: tuple[Cohort
         )
     if alike:
         on_warning(
-            f"{tests.source} may have people of {cohort.source} under other names, by the likeness of their images: {alike}. If they are the "
-            "same, leave them out of one of the two."
+            f"{tests.source} may have people of {cohort.source} under other names, by the likeness of their images: {alike}. If they "
+            "are the same, leave them out of one of the two."
         )
 
 
