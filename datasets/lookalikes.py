@@ -10,7 +10,7 @@ person to the second, from the second to the third, up to ``NAMES``. The k-th po
 and the step after ``NAMES`` says what is usual: it knows nothing of other names, be half the cohort there twice.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -108,9 +108,9 @@ def look_alikes(smalls: Sequence[Small | None], people: Sequence[str], cohorts: 
     found: list[Likeness] = []
     for axes in SIDE:
         rows = [row for row, small in enumerate(smalls) if small is not None and small.pixels.ndim == axes]
-        names, apart = ([told[row] for row in rows] for told in (people, cohorts or people))
-        if len(set(apart)) > 1:
-            found += _among([small for row in rows if (small := smalls[row]) is not None], names, apart, rows)
+        if rows:
+            parts = None if cohorts is None else np.array([cohorts[row] for row in rows])
+            found += _among([smalls[row] for row in rows], np.array([people[row] for row in rows]), parts, rows)
     return sorted(found, key=lambda one: one.rows)
 
 
@@ -123,23 +123,46 @@ def same_but_scaled(one: tuple[NDArray[np.float32], NDArray | None], other: tupl
     return False
 
 
-def _among(smalls: Sequence[Small], names: Sequence[str], apart: Sequence[str], rows: Sequence[int]) -> list[Likeness]:
-    """``apart`` is of each image what it must not share with another to be compared with it: the person, or the cohort."""
-    people, owner = np.unique(np.array(names), return_inverse=True)
-    part = np.unique(np.array(apart), return_inverse=True)[1]
-    looks = _views(smalls)
-    near = min(NAMES + 1, len(people) - 1)
+def _among(
+    smalls: Sequence[Small | None], people: NDArray[np.str_], cohorts: NDArray[np.str_] | None, rows: Sequence[int]
+) -> list[Likeness]:
+    looks = _views([small for small in smalls if small is not None])
+    names, owner = np.unique(people, return_inverse=True)
+    if len(names) < 2:
+        return []
+    if cohorts is None:
+        nearest, distances = _neighbours(looks, people, lambda rows: owner[rows, None] != owner)
+        return _mutual(nearest, distances, _evidence(distances), owner, rows)
+    # What is usual, people say who are compared with their own cohort: of the other there may be few, or all there may be somebody here.
+    if len(np.unique(cohorts)) < 2:
+        return []
+    _, own = _neighbours(looks, people, lambda rows: (cohorts[rows, None] == cohorts) & (owner[rows, None] != owner))
+    nearest, distances = _neighbours(looks, people, lambda rows: cohorts[rows, None] != cohorts)
+    enough = np.isfinite(own).all(axis=1)
+    usual = _steps(own[enough])[:, -1] if own.shape[1] > NAMES + 1 else np.empty(0)
+    return _mutual(nearest, distances, _evidence(distances, usual), owner, rows)
+
+
+def _neighbours(
+    looks: Sequence[NDArray[np.float32]], people: NDArray[np.str_], may: Callable[[slice], NDArray[np.bool_]]
+) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """The images ``(n, NAMES)`` of the people next to each, and the distances ``(n, NAMES + 2)`` to these people and two more.
+
+    Of fewer people there are fewer; infinite where two images may not be compared, which ``may`` says of some rows and all others.
+    """
+    owner = np.unique(people, return_inverse=True)[1]  # the column of ``per_person``
+    near = min(NAMES + 1, owner.max())
     nearest, distances = [], []
-    for start in range(0, len(rows), CHUNK):
+    for start in range(0, len(people), CHUNK):
         chunk = slice(start, start + CHUNK)
         between = np.min([aligned_distances(look[chunk], look) for look in looks], axis=0)
-        between[part[chunk, None] == part] = np.inf
-        to_people, _ = per_person(between, names)
+        between[~may(chunk)] = np.inf
+        to_people, _ = per_person(between, people)
         next_to = np.argpartition(to_people, near, axis=1)[:, : near + 1]
         next_to = np.take_along_axis(next_to, np.take_along_axis(to_people, next_to, axis=1).argsort(axis=1), axis=1)
         distances.append(np.take_along_axis(to_people, next_to, axis=1).astype(np.float64))
         nearest.append([np.where(person[:, None] == owner, between, np.inf).argmin(axis=1) for person in next_to.T[:NAMES]])
-    return _mutual(np.concatenate(nearest, axis=1).T, np.concatenate(distances), owner, rows)
+    return np.concatenate(nearest, axis=1).T, np.concatenate(distances)
 
 
 def _views(smalls: Sequence[Small]) -> list[NDArray[np.float32]]:
@@ -166,13 +189,11 @@ def _framed(pixels: NDArray[np.float16]) -> NDArray[np.float16]:
     return image.astype(np.float16)
 
 
-def _mutual(nearest: NDArray[np.int64], distances: NDArray[np.float64], owner: NDArray[np.int64], rows: Sequence[int]) -> list[Likeness]:
-    """The pairs of images whose people are next to each other, with the lesser evidence of both.
-
-    ``nearest`` ``(n, NAMES)`` are the images of the people next to each, ``distances`` ``(n, NAMES + 2)`` those to these people and two
-    more; of fewer people there are fewer.
-    """
-    p, places = _evidence(distances), nearest.shape[1]
+def _mutual(
+    nearest: NDArray[np.int64], distances: NDArray[np.float64], p: NDArray[np.float64], owner: NDArray[np.int64], rows: Sequence[int]
+) -> list[Likeness]:
+    """The pairs of images whose people are next to each other, with the lesser evidence of both."""
+    places = nearest.shape[1]
     evidence = {(row, owner[image]): p[row, place] for (row, place), image in np.ndenumerate(nearest)}
     near = np.isfinite(distances[:, :places]) & ((p[:, :places] <= LEVEL) | (distances[:, :places] <= CANDIDATE))
     found = {}
@@ -187,22 +208,33 @@ def _mutual(nearest: NDArray[np.int64], distances: NDArray[np.float64], owner: N
     return list(found.values())
 
 
-def _evidence(distances: NDArray[np.float64]) -> NDArray[np.float64]:
+def _evidence(distances: NDArray[np.float64], usual: NDArray[np.float64] | None = None) -> NDArray[np.float64]:
     """How probable it is that the person at each place, and all before, are so near in a cohort of different people, for all looks.
 
-    NaN where there are too few people to tell.
+    NaN where there are too few people to tell. ``usual`` are ratios of people who are known to be different, by default those of the step
+    after the last that is judged.
     """
     p = np.full(distances.shape, np.nan)
     # Of a cohort of few people the distances are fewer, and of two cohorts the images of each have other numbers of people to look at.
     counts = np.isfinite(distances).sum(axis=1)
-    for people in np.unique(counts[counts > 2]):
-        rows, judged = counts == people, people - 2
-        near, following = distances[rows, : people - 1], distances[rows, 1:people]
-        ratios = np.divide(near, following, out=np.ones_like(near), where=following > 0) ** np.arange(1, people)
-        of_step = [closeness_p(column, ratios[:, judged]) for column in ratios.T[:judged]]
+    for people in np.unique(counts):
+        rows, judged = counts == people, min(NAMES, people - (2 if usual is None else 1))
+        if judged < 1:
+            continue
+        ratios = _steps(distances[rows, :people])
+        known = ratios[:, judged] if usual is None else usual
+        if len(known) == 0:
+            continue
+        of_step = [closeness_p(column, known) for column in ratios.T[:judged]]
         # What is improbable of the step after several people is so of each of them.
         p[rows, :judged] = np.minimum.accumulate(np.array(of_step)[::-1], axis=0)[::-1].T * (len(p) * judged)
     return p
+
+
+def _steps(distances: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The k-th power of the ratio of the k-th distance to the next ``(n, places - 1)``."""
+    near, following = distances[:, :-1], distances[:, 1:]
+    return np.divide(near, following, out=np.ones_like(near), where=following > 0) ** np.arange(1, near.shape[1] + 1)
 
 
 def _standardised_in_place(pixels: NDArray[np.float16]) -> NDArray[np.float32]:

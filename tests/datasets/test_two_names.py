@@ -296,9 +296,10 @@ def test_pairs_are_told_up_to_ten():
 def test_a_scaled_copy_in_a_benchmark_is_dropped(tmp_path):
     images = heads(16, 9)
     images[12] = np.round(images[2] * 0.5 + 20)
-    parts = np.split(images, [8, 12])
-    np.savez(tmp_path / "a.npz", **{f"{side}_images": part for side, part in zip(("train", "val", "test"), parts, strict=True)},
-             **{f"{side}_labels": np.arange(len(part)) % 2 for side, part in zip(("train", "val", "test"), parts, strict=True)})  # fmt: skip
+    content = {}
+    for side, part in zip(("train", "val", "test"), np.split(images, [8, 12]), strict=True):
+        content |= {f"{side}_images": part, f"{side}_labels": np.arange(len(part)) % 2}
+    np.savez(tmp_path / "a.npz", **content)
     found = examine(read_cohort(tmp_path / "a.npz"))
     assert ["but for scale and offset" in one.what and "in test and train" in one.what for one in found.problems] == [True]
     dropped = read_cohort(Source(str(tmp_path / "a.npz"), drop_copies=True))
@@ -316,13 +317,27 @@ def test_two_cohorts_with_one_person_under_two_names():
     assert [(pair.image_ids, pair.copies) for pair in shared] == [(("p003-3", "p020-20"), False), (("p005-5", "p021-21"), True)]
 
 
-def test_few_new_people_are_looked_at_too():
-    images = heads(50, 11)
+@pytest.mark.parametrize("new", [1, 2, 6])
+def test_few_new_people_are_looked_at_too(new):
+    images = heads(60, 11)
     one = cohort_of(images[:40])
-    for last, found in ((images[49], []), (revisit(images[3]), [("p003-3", "p005-5")])):
-        other = cohort_of(np.stack([*images[40:45], last]), name="tests")
+    for last, found in ((images[59], []), (revisit(images[3]), [("p003-3", "new-last")])):
+        tests = [*images[40 : 39 + new], last]
+        ids = [*(f"new-{row}" for row in range(new - 1)), "new-last"]
+        other = replace(cohort_of(np.stack(tests), ids, ["AD"] * new, "tests"))
+        other.table["image_id"] = ids
         shared = people_of_both(one, examine(one).smalls, other, examine(other).smalls, array_of)
         assert [pair.image_ids for pair in shared] == found
+
+
+def test_a_cohort_scanned_anew_elsewhere_is_found():
+    """Everybody is there under another name: nobody is left who says what is usual but their own cohorts."""
+    images = heads(PEOPLE, 12)
+    one, other = cohort_of(images), cohort_of(np.stack([revisit(image) for image in images]), name="tests")
+    shared = people_of_both(one, examine(one).smalls, other, examine(other).smalls, array_of)
+    assert [pair.image_ids[0] for pair in shared] == one.table["image_id"].tolist()
+    strangers = cohort_of(heads(PEOPLE, 13), name="tests")
+    assert people_of_both(one, examine(one).smalls, strangers, examine(strangers).smalls, array_of) == []
 
 
 def test_a_split_from_a_file_is_not_changed(tmp_path: Path):
