@@ -16,8 +16,9 @@ from scipy import ndimage
 
 from tinycohort.datasets.check import array_of
 from tinycohort.datasets.cohort import Cohort
-from tinycohort.datasets.lookalikes import LEVEL, Small, look_alikes, small_of
+from tinycohort.datasets.lookalikes import LEVEL, look_alikes
 from tinycohort.datasets.readers import Source, read_cohort
+from tinycohort.datasets.small_images import Small, small_of
 
 Change = Callable[[NDArray[Any], np.random.Generator], Any]
 BRIGHT = 0.05  # standard deviation of noise, of the range

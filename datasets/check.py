@@ -16,7 +16,7 @@ from .cohort import Cohort, CohortError, Problem, place_of
 from .common.machine import available_processors
 from .image_checks import Look, look_at
 from .images import ImageError, read_image
-from .lookalikes import Small, small_of
+from .small_images import Small, small_of
 from .splits import sides_drawn_apart, sides_of_rows
 from .synthetic_mark import UNDECLARED, is_marked
 from .two_names import compared, find_two_names

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 import nibabel as nib
 import numpy as np
 
-from .lookalikes import Small
+from .small_images import Small
 from .spaces import is_placement
 
 # The plane that is flat along each axis of RAS.

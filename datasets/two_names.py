@@ -9,7 +9,8 @@ from .cohort import SPELLED, Cohort, Problem, place_of
 from .identity import differing_in_form
 from .image_checks import Look
 from .images import ImageError
-from .lookalikes import CANDIDATE, LEVEL, MOST, Likeness, Small, look_alikes, same_but_scaled
+from .lookalikes import CANDIDATE, LEVEL, MOST, Likeness, look_alikes
+from .small_images import Small, same_but_scaled
 from .splits import sides_of_rows
 
 Read = Callable[[Cohort, str | int], tuple[np.ndarray, np.ndarray | None]]
@@ -54,6 +55,7 @@ def find_two_names(cohort: Cohort, looks: Sequence[Look | None], read: Read) -> 
         The image of a row and its affine, read again of those that may be copies of each other.
     """
     remarks, pairs = _forms(cohort)
+    sides = sides_of_rows(cohort)
     if not compared(cohort) and not cohort.synthetic:
         what = f"{len(cohort)} images, and no more than {MOST} are compared with each other: nobody was looked for under two names"
         remarks.append(Problem(cohort.name, cohort.source, what, "check parts of the cohort"))
@@ -66,7 +68,7 @@ def find_two_names(cohort: Cohort, looks: Sequence[Look | None], read: Read) -> 
             if one != other:
                 same[other] = one
         elif likeness.p <= LEVEL:
-            remarks.append(_alike(cohort, likeness))
+            remarks.append(_alike(cohort, likeness, sides))
         else:
             continue
         pairs.append(_pair(people[row] for row in likeness.rows))
@@ -131,16 +133,15 @@ def _are_copies(rows: Iterable[tuple[Cohort, int]], read: Read) -> bool:
     return same_but_scaled(one, other)
 
 
-def _alike(cohort: Cohort, likeness: Likeness) -> Problem:
+def _alike(cohort: Cohort, likeness: Likeness, sides: Sequence[str] | None) -> Problem:
     row, other = likeness.rows
     table, image = cohort.table, cohort.table["image"]
-    sides = sides_of_rows(cohort)
-    mend, parted = (
-        (PERSON, "") if sides is None or sides[row] == sides[other] else (PARTED, f", on the sides {sides[row]} and {sides[other]}")
-    )
+    mend, parted = PERSON, ""
+    if sides is not None and sides[row] != sides[other]:
+        mend, parted = PARTED, f", on the sides {sides[row]} and {sides[other]}"
     what = (
-        f"looks like {place_of(image[other])} ({table['participant_id'][other]}): small versions correlate by {likeness.correlation:.3f}, "
-        f"and in a cohort of different people any two do so with probability {likeness.p:.1g}{parted}"
+        f"looks like {place_of(image[other])} ({table['participant_id'][other]}): small versions, standardised in place, correlate by "
+        f"{likeness.correlation:.3f}, and in a cohort of different people any two do so with probability {likeness.p:.1g}{parted}"
     )
     return Problem(str(table["participant_id"][row]), place_of(image[row]), what, mend)
 
@@ -154,7 +155,9 @@ def _forms(cohort: Cohort) -> tuple[list[Problem], list[tuple[str, str]]]:
         for group in groups
     ]
     if SPELLED in table:
-        for participant, spelled in table.dropna(subset=[SPELLED]).groupby("participant_id")[SPELLED]:
+        spellings = table[["participant_id", SPELLED]].dropna().drop_duplicates()
+        several = spellings[spellings.duplicated("participant_id", keep=False)]
+        for participant, spelled in several.groupby("participant_id")[SPELLED]:
             for group in differing_in_form(spelled.astype(str)):
                 what = f"spelled in ways that differ by case or Unicode form only: {', '.join(map(ascii, group))}"
                 remarks.append(Problem(str(participant), cohort.source, what, "spell it in one way; it is taken for one participant"))

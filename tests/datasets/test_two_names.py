@@ -13,8 +13,9 @@ from scipy import ndimage
 from tinycohort.datasets.check import array_of, examine
 from tinycohort.datasets.cohort import Cohort
 from tinycohort.datasets.common.errors import DataError, LeakageError
-from tinycohort.datasets.lookalikes import LEVEL, Small, look_alikes, small_of
+from tinycohort.datasets.lookalikes import LEVEL, look_alikes
 from tinycohort.datasets.readers import Source, read_cohort
+from tinycohort.datasets.small_images import Small, small_of
 from tinycohort.datasets.splits import Split, check_disjoint, split_cohort
 from tinycohort.datasets.together import apart, groups_of, kept_together, told
 from tinycohort.datasets.training_sizes import of_class_size
@@ -97,7 +98,7 @@ def test_a_person_who_is_there_twice_is_told(change, tmp_path):
     assert found.sound
     assert [remark.participant for remark in found.remarks] == ["p003"]
     assert "looks like" in found.remarks[0].what
-    assert "39.nii (p039): small versions correlate by 0." in found.remarks[0].what
+    assert "39.nii (p039): small versions, standardised in place, correlate by 0." in found.remarks[0].what
     assert found.alike == (("p003", "p039"),)
 
 
