@@ -1,8 +1,8 @@
 """What `augment check` sees of one person under two names, on any cohort: false alarms, planted second names, and seconds.
 
-Run as ``python benchmarks/two_names.py oasis1-coronal=$OASIS/coronal mnist=mnist:$MNIST:10000``: a name for the table, then a cohort, or a
-benchmark with its folder, and how many of its images are drawn at random. Of ``--planted`` people, one after the other, a changed image is
-added under another name; what is called beside it are pairs among the cohort as it is.
+Run as ``python benchmarks/two_names.py coronal=$OASIS/coronal axial=$OASIS/axial@axial mnist=mnist:$MNIST:10000``: a name for the table,
+then a cohort, with ``@`` and a plane where it has several, or a benchmark with its folder and how many of its images are drawn at random.
+Of ``--planted`` people, one after the other, a changed image is added under another name; pairs called are those of the cohort as it is.
 """
 
 import argparse
@@ -56,8 +56,9 @@ CHANGES: dict[str, Change] = {
 
 
 def read(text: str) -> Cohort:
+    text, _, plane = text.partition("@")
     name, *rest = text.split(":")
-    cohort = read_cohort(Source(name, root=rest[0] if rest else None))
+    cohort = read_cohort(Source(name, root=rest[0] if rest else None, plane=plane or None))
     if len(rest) < 2:
         return cohort
     chosen = np.random.default_rng(0).choice(len(cohort), int(rest[1]), replace=False)

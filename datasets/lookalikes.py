@@ -21,7 +21,7 @@ NAMES = 3  # other names of one person that are looked for
 LEVEL = 0.01  # probability of one pair or more in a cohort of different people
 CANDIDATE = 0.1  # distance of small versions below which the images themselves are compared
 CHUNK = 256  # images compared with all others at a time
-MOST = 20_000  # images: the work grows with their square
+MOST = 10_000  # images: the work grows with their square
 
 
 @dataclass(frozen=True)
