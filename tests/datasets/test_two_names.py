@@ -8,6 +8,7 @@ import nibabel as nib
 import numpy as np
 import pandas as pd
 import pytest
+from heads import heads, moved, noisy, revisit
 from scipy import ndimage
 
 from tinycohort.datasets.check import array_of, examine
@@ -21,29 +22,8 @@ from tinycohort.datasets.together import apart, groups_of, kept_together, told
 from tinycohort.datasets.training_sizes import of_class_size
 from tinycohort.datasets.two_names import people_of_both
 
-PEOPLE, SHAPE = 40, (40, 48)
+PEOPLE = 40
 RAS, LIA, FLIPPED = np.eye(4), np.array([[-1.0, 0, 0, 0], [0, 0, 1, 0], [0, -1, 0, 0], [0, 0, 0, 1]]), np.diag([-1.0, 1, 1, 1])
-
-
-def heads(n: int, seed: int, shape: tuple[int, ...] = SHAPE) -> np.ndarray:
-    """Images of different people ``(n, *shape)``: one shape for all on an empty background, and in it what is everybody's own."""
-    rng = np.random.default_rng(seed)
-    own = ndimage.gaussian_filter(rng.normal(size=(n, *shape)), (0, *(2,) * len(shape)))
-    axes = np.meshgrid(*(np.linspace(-1, 1, side) for side in shape), indexing="ij")
-    head = np.clip(1.5 - 2 * sum(np.square(axis) for axis in axes), 0, 1)
-    return (1000 * head * (1 + own / own.std() / 4)).clip(0).astype(np.float32)
-
-
-def moved(image: np.ndarray, by: float) -> np.ndarray:
-    return ndimage.shift(image, by, order=1)
-
-
-def noisy(image: np.ndarray, seed: int = 0) -> np.ndarray:
-    return image + np.random.default_rng(seed).normal(0, 50, image.shape).astype(np.float32)
-
-
-def revisit(image: np.ndarray) -> np.ndarray:
-    return noisy(moved(image, 0.4))
 
 
 def cohort_of(images: np.ndarray, people: list[str] | None = None, labels: list[str] | None = None, name: str = "made") -> Cohort:

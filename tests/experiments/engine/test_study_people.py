@@ -1,0 +1,62 @@
+"""One person under two names in a study: told before it begins, kept on one side in its runs, refused between two cohorts."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from heads import heads, revisit
+
+from tinycohort.datasets.common.errors import LeakageError
+from tinycohort.datasets.readers import Source
+from tinycohort.datasets.splits import split_cohort
+from tinycohort.datasets.transforms import Preparation
+from tinycohort.experiments.engine.study_images import Prepared, describe
+
+PREPARATION = Preparation(size=(20, 24))
+
+
+def write(path: Path, images: list[np.ndarray], name: str = "p") -> Source:
+    """A cohort of one class after the other in turn."""
+    people = [f"{name}{number:03d}" for number in range(len(images))]
+    np.savez(path, images=np.stack(images), labels=np.array(["AD", "CN"] * (len(images) // 2)), participants=np.array(people))
+    return Source(str(path))
+
+
+def test_runs_keep_one_person_under_two_names_on_one_side(tmp_path):
+    images = [*heads(39, 0)]
+    source, warnings = write(tmp_path / "a.npz", [*images, revisit(images[4])]), []
+    data = describe(source, PREPARATION, None, on_warning=warnings.append)
+    assert [("p004 and p039" in text, "splits keep them on one side" in text) for text in warnings] == [(True, True)]
+    for _ in range(2):  # made, and read from the cache
+        cohort = Prepared.load(tmp_path / "study", data).cohort
+        assert cohort.alike == (("p004", "p039"),)
+        sides = [split_cohort(cohort, seed=seed).sides for seed in range(20)]
+        assert all(side["p004"] == side["p039"] for side in sides)
+
+
+def test_a_test_cohort_with_people_of_the_cohort_under_other_names(tmp_path):
+    images = [*heads(60, 1)]
+    source = write(tmp_path / "a.npz", images[:40])
+    warnings: list[str] = []
+    describe(source, PREPARATION, write(tmp_path / "strangers.npz", images[40:], "t"), on_warning=warnings.append)
+    assert warnings == []
+    describe(source, PREPARATION, write(tmp_path / "visit.npz", [*images[40:59], revisit(images[4])], "t"), on_warning=warnings.append)
+    assert ["p004 and t019" in text for text in warnings] == [True]
+    scaled = write(tmp_path / "scaled.npz", [*images[40:59], 0.3 * images[4] + 11], "t")
+    with pytest.raises(LeakageError, match="with another scale or offset of intensity: p004 and t019; leave them out"):
+        describe(source, PREPARATION, scaled)
+    with pytest.raises(LeakageError, match="differ by case or form only"):
+        describe(source, PREPARATION, write(tmp_path / "case.npz", images[40:], "P"))
+
+
+def test_a_fit_tells_who_is_on_two_sides_of_a_given_split(augment, tmp_path):
+    images = [*heads(39, 2)]
+    source = write(tmp_path / "a.npz", [*images, revisit(images[4])])
+    sides = {"train": list(range(28)), "validation": [28, 29, 30, 31], "test": list(range(32, 40))}
+    people = {side: "[" + ", ".join(f'"p{number:03d}"' for number in own) + "]" for side, own in sides.items()}
+    (tmp_path / "split.json").write_text('{"sides": {' + ", ".join(f'"{side}": {own}' for side, own in people.items()) + "}}")
+    fit = ("fit", "--data", source.data, "--out", tmp_path / "models", "--dry-run")
+    assert "may have one person under two names: p004 and p039" in augment(*fit).words
+    answer = augment(*fit, "--split", tmp_path / "split.json")
+    assert answer.code == 0
+    assert "p004 (train) and p039 (test)" in answer.words
