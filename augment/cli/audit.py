@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from .groups import takes_groups
-from .options import Classes, DataMoved, Device, Force, GateOptions, PreparationOptions, ReadingOptions, Seed, Weights
+from .options import Classes, Device, Force, GateOptions, PreparationOptions, ReadingOptions, Seed, Weights
 from .reading import command_line, given_source, parts_of
 
 app = typer.Typer()
@@ -131,13 +131,26 @@ class AuditGate(GateOptions):
 def audit_command(
     context: typer.Context,
     synthetic: Annotated[
-        list[Path], typer.Argument(help="Synthetic cohorts, as augment generate writes them; several are reported together.")
+        list[Path], typer.Argument(help="Synthetic cohorts, of augment generate or of anything else; several are reported together.")
     ],
     features: FeatureOptions,
     gate: AuditGate,
     reading: ReadingOptions,
-    model: Annotated[Path, typer.Option("--model", "--models", help="The models that they were drawn from.")] = Path("models"),
-    data: DataMoved = None,
+    preparation: ComparedPreparation,
+    model: Annotated[
+        Path | None,
+        typer.Option("--model", "--models", help="The models that they were drawn from. \\[default: models; none for images of others]"),
+    ] = None,
+    data: Annotated[
+        str | None, typer.Option("--data", help="The real cohort, if it has moved, or if something else has made the images.")
+    ] = None,
+    trained_on: Annotated[
+        Path | None,
+        typer.Option(
+            "--trained-on",
+            help="Without models: whom of --data they were made of, a split.json or a list of ids. \\[default: everybody]",
+        ),
+    ] = None,
     out: Annotated[
         Path | None, typer.Option("--out", help="Folder of the report, which shows patients. \\[default: the cohort's name with .audit]")
     ] = None,
@@ -151,6 +164,8 @@ def audit_command(
         synthetic=tuple(synthetic),
         models=model,
         moved=given_source(context),
+        trained_on=trained_on,
+        preparation=preparation.preparation(reading.plane),
         extractor=features.extractor,
         weights=features.weights,
         gate=gate.thresholds(),

@@ -1,5 +1,6 @@
 """The audit of one class: copies, measures, attacks, and the power to find planted copies."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -8,18 +9,21 @@ import numpy as np
 import pandas as pd
 import torch
 from numpy.typing import NDArray
+from scipy import stats
 
 from ...augment.fitting.model import decode, encode
-from ...augment.release.copying import Closeness, aligned_distances, closeness_p, copies, standardised
+from ...augment.release.copying import Closeness, aligned_distances, closeness_p, standardised
 from ...augment.release.gate import Gate
 from ...datasets.common.seeds import derived_seed
 from ..engine.statistics import holm
-from . import measures, planted
+from . import measures
 from .distances import View, look
+from .evidence import ALIGNED_AT, Evidence, aligned_looks, looks_of
 from .findings import PATCHED, Measure, score
 from .material import AuditedClass
 from .membership import Attack
 from .patches import Patches, search
+from .planted import Plants, plant
 from .spaces import Space
 
 CHUNK = 1000  # synthetic images compared with all others at a time
@@ -27,27 +31,42 @@ CHUNK = 1000  # synthetic images compared with all others at a time
 
 @dataclass(frozen=True)
 class Power:
-    """How many planted copies of one kind were found, in spaces that show copies or by a patch, and had the right patient nearest in the
-    first space."""
+    """How many planted copies of one kind were found, and had the right patient nearest in the first space; ``searched`` if the audit
+    looks for this kind."""
 
     kind: str
     planted: int
     found: int
     right: int
+    searched: bool
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        """95 % interval of the share that is found (Wilson)."""
+        found = stats.binomtest(self.found, self.planted).proportion_ci(method="wilson")
+        return float(found.low), float(found.high)
 
 
 @dataclass(frozen=True, eq=False)
 class Finding:
-    """An audit's findings on one class; ``copies`` says why images are set aside, by row, ``repeated`` which repeat another ``(n,)``."""
+    """An audit's findings on one class; ``copies`` says why images are set aside, by row, ``repeated`` which repeat another ``(n,)``,
+    ``evidence`` has all that was looked at for copies, and ``false_alarms`` the held-out people who would be called copies."""
 
     audited: AuditedClass
     views: tuple[View, ...]
     patches: Patches
+    evidence: tuple[Evidence, ...]
     copies: dict[int, str]
+    false_alarms: dict[str, str]
     repeated: NDArray[np.bool_]
     measures: tuple[Measure, ...]
     power: tuple[Power, ...]
-    attack: Attack
+    attack: Attack | None
+
+    @property
+    def measured(self) -> list[View]:
+        """The spaces in which measures are taken."""
+        return [view for view in self.views if view.space.measured]
 
     @property
     def corrected_p(self) -> NDArray[np.float64]:
@@ -65,13 +84,13 @@ class Finding:
         aside = [self.copies.get(row, "") for row in range(len(names))]
         synthetic: dict[str, Any] = {"participant_id": names, "what": "synthetic", "repeated": self.repeated, "set aside": aside}
         held_out: dict[str, Any] = {"participant_id": np.array(known.names)[~known.training], "what": "held out"}
-        for view in self.views:
+        for view in self.measured:
             for columns, closeness in ((synthetic, view.closeness), (held_out, view.held_out)):
                 columns[f"{view.space.name}: nearest"] = np.array(view.patients)[closeness.person]
                 columns[f"{view.space.name}: distance"] = closeness.distance.round(6)
                 columns[f"{view.space.name}: ratio"] = closeness.ratio.round(6)
                 columns[f"{view.space.name}: p"] = closeness_p(closeness.ratio, view.real_ratios)
-        synthetic |= self.patches.most_telling()
+        synthetic |= _most_telling(self.evidence) | self.patches.most_telling()
         return pd.concat([pd.DataFrame(synthetic), pd.DataFrame(held_out)]).assign(label=self.audited.label)
 
 
@@ -88,45 +107,73 @@ def audit_class(audited: AuditedClass, spaces: Sequence[Space], gate: Gate, *, s
         Seed of the choice of people to copy, of the noise, and of the deals of the tests.
     """
     rng = np.random.default_rng(derived_seed(seed, "audit", audited.label))
-    plants = _plant(audited, rng)
+    training = audited.training.images
+    model = None if audited.model is None else audited.model.autoencoder
+    reconstruct = None if model is None else lambda images: decode(model, encode(model, images))
+    plants = plant(training.pixels, audited.training.participants, rng, in_world=not training.space.is_picture, reconstruct=reconstruct)
     views = tuple(look(audited, space, plants.pixels) for space in spaces)
-    shown = [view for view in views if view.space.shows_copies]
+    looks = [each for view in views if view.space.shows_copies for each in looks_of(view)]
     of_synthetic, of_held_out, of_planted = _search_patches(audited, plants.pixels)
-    # The patches, all places together, are one look more at every image.
-    looks = (len(shown) + 1) * len(audited.synthetic.participants)
-    found: dict[int, str] = {}
-    caught: set[int] = set()
-    for view in shown:
-        # An image that is a copy in two spaces is told as one in the first.
-        found = copies(view.closeness, view.p, view.patients, gate, where=view.space.name, looks=looks) | found
-        closeness = Closeness.of(view.planted)
-        p = closeness_p(closeness.ratio, view.real_ratios)
-        caught |= copies(closeness, p, view.patients, gate, where=view.space.name, looks=looks).keys()
-    in_patches = of_synthetic.copies(gate, looks=looks)
-    found = in_patches | found
-    caught |= of_planted.copies(gate, looks=looks).keys()
+    # The patches, all places together, are one look more at every image, and so is each way of aligning it.
+    n_looks = (len(looks) + len(ALIGNED_AT) + 1) * len(audited.synthetic.participants)
+    in_place = _copies([each.planted for each in looks], of_planted, gate, n_looks)
+    looks += aligned_looks(audited, plants.pixels, ~np.isin(np.arange(len(plants.kinds)), list(in_place)))
+    found, of_others, caught = (
+        _copies(evidence, patches, gate, n_looks)
+        for evidence, patches in (
+            ([each.synthetic for each in looks], of_synthetic),
+            ([each.held_out for each in looks], of_held_out),
+            ([each.planted for each in looks], of_planted),
+        )
+    )
     image = views[0]
-    seen = np.isin(np.arange(len(plants.pixels)), list(caught))
-    right = np.array(image.patients)[Closeness.of(image.planted).person] == plants.patients
-    power = [(kind, plants.kinds == kind) for kind in dict.fromkeys(plants.kinds.tolist())]
-    repeated = measures.repeated(_nearest_others(audited), image.among_training)
     of_patients = measures.repeated(image.among_training.min(axis=1), image.among_training)
-    scores = [score(view, gate.level, rng) for view in views]
-    expected = len(of_held_out.copies(gate, looks=looks)) / len(audited.held_out.participants)
+    repeated = measures.repeated(_nearest_others(audited), image.among_training)
+    scores = [score(view, gate.level, rng) for view in views if view.space.measured]
+    in_patches, expected = (
+        len(part.copies(gate, looks=n_looks)) / len(side.participants) if side.participants else math.nan
+        for part, side in ((of_synthetic, audited.synthetic), (of_held_out, audited.held_out))
+    )
     numbers = [
         Measure(image.space.name, "repeated images", float(repeated.mean()), float(of_patients.mean())),
-        Measure("patches", PATCHED, len(in_patches) / len(audited.synthetic.participants), expected),
+        Measure("patches", PATCHED, float(in_patches), float(expected)),
     ]
     return Finding(
         audited,
         views,
         of_synthetic,
+        tuple(each.synthetic for each in looks),
         found,
+        {audited.held_out.participants[row]: reason for row, reason in of_others.items()},
         repeated,
         (*numbers, *(measure for _, own in scores for measure in own)),
-        tuple(Power(kind, int(rows.sum()), int(seen[rows].sum()), int(right[rows].sum())) for kind, rows in power),
+        _power(plants, caught, np.array(image.patients)[Closeness.of(image.planted).person]),
         scores[0][0],
     )
+
+
+def _copies(evidence: Sequence[Evidence], patches: Patches, gate: Gate, n_looks: int) -> dict[int, str]:
+    """Why images are copies, by row; one that is a copy in several looks is told as one in the first."""
+    found: dict[int, str] = patches.copies(gate, looks=n_looks)
+    for each in reversed(evidence):
+        found |= each.copies(gate.level / n_looks)
+    return dict(sorted(found.items()))
+
+
+def _power(plants: Plants, caught: dict[int, str], nearest: NDArray[np.str_]) -> tuple[Power, ...]:
+    seen, right = np.isin(np.arange(len(plants.kinds)), list(caught)), nearest == plants.patients
+    kinds = [(kind, plants.kinds == kind) for kind in dict.fromkeys(plants.kinds.tolist())]
+    return tuple(Power(kind, int(of.sum()), int(seen[of].sum()), int(right[of].sum()), kind in plants.searched) for kind, of in kinds)
+
+
+def _most_telling(evidence: Sequence[Evidence]) -> dict[str, Any]:
+    """Columns of what speaks most for each image being a copy: where it was looked at, who it shows, the ratio and p-value."""
+    p = np.stack([each.p for each in evidence], axis=1)
+    rows, best = np.arange(len(p)), p.argmin(axis=1)
+    people = [" and ".join(evidence[look].people[row]) for row, look in enumerate(best)]
+    ratios = np.stack([each.ratio for each in evidence], axis=1)[rows, best]
+    where = [evidence[look].where for look in best]
+    return {"most telling: where": where, "most telling: whose": people, "most telling: ratio": ratios, "most telling: p": p[rows, best]}
 
 
 def _search_patches(audited: AuditedClass, copied: torch.Tensor) -> tuple[Patches, Patches, Patches]:
@@ -136,26 +183,6 @@ def _search_patches(audited: AuditedClass, copied: torch.Tensor) -> tuple[Patche
     ends = np.cumsum([len(part) for part in parts])
     first, second, third = (found.of(slice(end - len(part), end)) for part, end in zip(parts, ends, strict=True))
     return first, second, third
-
-
-@dataclass(frozen=True, eq=False)
-class _Plants:
-    """Planted copies ``(k, 1, ...)``, of which kind each is, and of whom."""
-
-    pixels: torch.Tensor
-    kinds: NDArray[np.str_]
-    patients: NDArray[np.str_]
-
-
-def _plant(audited: AuditedClass, rng: np.random.Generator) -> _Plants:
-    """Copies of training images, of every kind one a patient."""
-    _, first = np.unique(audited.training.participants, return_index=True)
-    chosen = rng.permutation(first)[: planted.MOST]
-    originals, model = audited.training.images[chosen], audited.model.autoencoder
-    kinds = planted.kinds(not originals.space.is_picture, lambda images: decode(model, encode(model, images)))
-    patients = np.array(audited.training.participants)[chosen]
-    pixels = torch.cat([copy(originals.pixels, rng) for copy in kinds.values()])
-    return _Plants(pixels, np.repeat(list(kinds), len(chosen)), np.tile(patients, len(kinds)))
 
 
 def _nearest_others(audited: AuditedClass) -> NDArray[np.floating]:

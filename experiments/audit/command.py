@@ -13,17 +13,19 @@ from ...augment.fitting.model_config import poor_fit_warnings
 from ...augment.fitting.model_folders import load_models
 from ...augment.release.gate import AuditRecord, Gate
 from ...augment.release.quarantine import quarantine_of
-from ...augment.release.synthetic_cohort import SyntheticCohort, held_cohort
+from ...augment.release.synthetic_cohort import SyntheticCohort, held_cohort, is_synthetic
 from ...datasets.cohort import Cohort
 from ...datasets.common.errors import DataError, GateError, UsageError
 from ...datasets.common.files import named, refuse_existing, whole_folder
 from ...datasets.output import output
 from ...datasets.readers import NAMES, Source
+from ...datasets.transforms import Preparation
 from ..fidelity.features import Extractor
 from .audit import audit_class
-from .material import AuditedClass, read_real, read_synthetic, require_model
+from .foreign import read_foreign
+from .material import AuditedClass, is_drawn_from_models, read_real, read_synthetic
 from .report import overview, write_report
-from .spaces import audit_extractor, feature_space, image_space, latent_space
+from .spaces import audit_extractor, feature_space, image_spaces, latent_space
 from .verdict import Verdict, judge
 
 MEND = (
@@ -40,10 +42,14 @@ class AuditRequest:
     ----------
     synthetic : tuple of Path
         Folders of cohorts, drawn from the same models.
-    models : Path
-        A folder of models, or one model.
+    models : Path, optional
+        A folder of models, or one model; by default ``models`` for cohorts that were drawn from such, and none for others.
     moved : mapping
-        Place of the real cohort, if it has moved (``ModelConfig.source``).
+        Place of the real cohort, if it has moved (``ModelConfig.source``), and how it is read.
+    trained_on : Path, optional
+        Without models: who of the real cohort the images were made of, as ``foreign.read_foreign`` takes it.
+    preparation : Preparation
+        Without models: how images are prepared.
     extractor : str
         As for ``augment fidelity``, or ``none``.
     weights : Path, optional
@@ -55,8 +61,10 @@ class AuditRequest:
     """
 
     synthetic: tuple[Path, ...]
-    models: Path
+    models: Path | None = None
     moved: Mapping[str, Any] = field(default_factory=dict)
+    trained_on: Path | None = None
+    preparation: Preparation = field(default_factory=Preparation)
     extractor: str = "cohort"
     weights: Path | None = None
     gate: Gate = field(default_factory=Gate)
@@ -83,41 +91,32 @@ def audit(request: AuditRequest, out: Path | None = None, *, force: bool = False
     with ExitStack() as alone:
         alone.enter_context(output(out, console.say))
         for folder in request.synthetic:
-            alone.enter_context(held_cohort(folder, console.say))
+            # One that is not there may be what a kill has hidden; what something else has made is only read.
+            if is_synthetic(folder) or not folder.exists():
+                alone.enter_context(held_cohort(folder, console.say))
         refuse_existing(out, force=force, ours=lambda folder: (folder / "audit.json").is_file())
         return _audit(request, out, force=force)
 
 
 def _audit(request: AuditRequest, out: Path, *, force: bool) -> list[Verdict]:
-    cohorts = [SyntheticCohort.open(folder) for folder in request.synthetic]
-    for cohort in cohorts:
-        require_model(cohort)
-    models = load_models(request.models)
-    images = [read_synthetic(cohort, models) for cohort in cohorts]
-    models = {label: model for label, model in models.items() if any(label in found for found in images)}
-    for label, model in models.items():
-        for message in poor_fit_warnings(model.config.diagnostics):
-            console.warn(f"{label}: {message}")
-    if len({model.config.preparation for model in models.values()}) > 1:
-        raise DataError(f"The models in {request.models} prepare images in different ways; audit their classes one by one.")
-    source = _source(next(iter(models.values())), request.moved)
-    real, sides = read_real(source, models)
-    extractor = _extractor(request, source, real, models)
+    told = _read(request)
+    extractor = _extractor(request, told)
     verdicts = []
-    for cohort, found in zip(cohorts, images, strict=True):
+    for folder, cohort, classes in zip(request.synthetic, told.cohorts, told.classes, strict=True):
         findings = []
-        with console.progress(f"auditing {cohort.folder.name}", len(found)) as advance:
-            for label, people in found.items():
-                spaces = [image_space(), latent_space(models[label]), *([] if extractor is None else [feature_space(extractor)])]
-                audited = AuditedClass(label, models[label], people, *sides[label])
+        with console.progress(f"auditing {folder.name}", len(classes)) as advance:
+            for audited in classes:
+                of_model = [] if audited.model is None else [latent_space(audited.model)]
+                spaces = [*image_spaces(), *of_model, *([] if extractor is None else [feature_space(extractor)])]
                 findings.append(audit_class(audited, spaces, request.gate, seed=request.seed))
-                advance(label)
-        already = [cohort.description.set_aside.get(label, 0) for label in found]
-        verdicts.append(judge(cohort.folder.name, findings, request.gate, already))
+                advance(audited.label)
+        already = [0 if cohort is None else cohort.description.set_aside.get(audited.label, 0) for audited in classes]
+        verdicts.append(judge(folder.name, findings, request.gate, already))
     with whole_folder(out, force=force) as temporary:
-        write_report(temporary, verdicts, request.gate, _record(request, source, extractor))
-    for cohort, verdict in zip(cohorts, verdicts, strict=True):
-        _enforce(cohort, verdict, request.gate)
+        write_report(temporary, verdicts, request.gate, _record(request, told.source, extractor))
+    for cohort, verdict in zip(told.cohorts, verdicts, strict=True):
+        if cohort is not None:
+            _enforce(cohort, verdict, request.gate)
     table = overview(verdicts)
     console.show_table("How close the images come to patients", list(table.columns), table.to_numpy().tolist())
     for verdict in verdicts:
@@ -130,6 +129,58 @@ def _audit(request: AuditRequest, out: Path, *, force: bool) -> list[Verdict]:
     return verdicts
 
 
+@dataclass(frozen=True, eq=False)
+class _Told:
+    """What is audited: cohorts (``None`` where something else has made them), their classes, and the real people."""
+
+    source: Source
+    real: Cohort
+    preparation: Preparation
+    cohorts: list[SyntheticCohort | None]
+    classes: list[list[AuditedClass]]
+
+
+def _read(request: AuditRequest) -> _Told:
+    models = request.models
+    if models is None and request.trained_on is None and all(map(is_drawn_from_models, request.synthetic)):
+        models = Path("models")
+    return _read_foreign(request) if models is None else _read_ours(request, models)
+
+
+def _read_foreign(request: AuditRequest) -> _Told:
+    if "data" not in request.moved:
+        raise UsageError(
+            f"{', '.join(map(str, request.synthetic))}: say with --data which real people the images may show, and with --trained-on "
+            "which of them they were made of; or with --model the models that they were drawn from."
+        )
+    source = Source(**request.moved)
+    real, preparation, classes = read_foreign(request.synthetic, source, request.preparation, request.trained_on)
+    for audited in (audited for part in classes for audited in part):
+        held_out, label = len(set(audited.held_out.participants)), audited.label
+        others = f"{held_out} others are held out" if held_out else "--trained-on names nobody else, so membership is not asked"
+        console.say(f"{label}: compared with {len(set(audited.training.participants))} real people, and {others}; no model is looked at.")
+    return _Told(source, real, preparation, [None] * len(classes), classes)
+
+
+def _read_ours(request: AuditRequest, folder: Path) -> _Told:
+    if request.trained_on is not None:
+        raise UsageError("Models know who they were trained on: give --model or --trained-on.")
+    cohorts = [SyntheticCohort.open(made) for made in request.synthetic]
+    models = load_models(folder)
+    images = [read_synthetic(cohort, models) for cohort in cohorts]
+    models = {label: model for label, model in models.items() if any(label in found for found in images)}
+    for label, model in models.items():
+        for message in poor_fit_warnings(model.config.diagnostics):
+            console.warn(f"{label}: {message}")
+    preparations = {model.config.preparation for model in models.values()}
+    if len(preparations) > 1:
+        raise DataError(f"The models in {folder} prepare images in different ways; audit their classes one by one.")
+    source = _source(next(iter(models.values())), request.moved)
+    real, sides = read_real(source, models)
+    classes = [[AuditedClass(label, models[label], people, *sides[label]) for label, people in found.items()] for found in images]
+    return _Told(source, real, preparations.pop(), list(cohorts), classes)
+
+
 def _source(model: FittedModel, moved: Mapping[str, Any]) -> Source:
     """Where a model's data lie; raise a ``DataError`` if they have moved, and nobody has said where."""
     source = model.config.source(moved)
@@ -138,14 +189,13 @@ def _source(model: FittedModel, moved: Mapping[str, Any]) -> Source:
     return source
 
 
-def _extractor(request: AuditRequest, source: Source, real: Cohort, models: Mapping[str, FittedModel]) -> Extractor | None:
+def _extractor(request: AuditRequest, told: _Told) -> Extractor | None:
     if request.extractor == "none":
         return None
-    if request.extractor == "cohort" and len(real.labels) < 2:
+    if request.extractor == "cohort" and len(told.real.labels) < 2:
         console.warn("The data have one class, so no classifier gives features: only voxels and codes are compared.")
         return None
-    preparation = next(iter(models.values())).config.preparation
-    return audit_extractor(request.extractor, request.weights, source, real, preparation, request.seed)
+    return audit_extractor(request.extractor, request.weights, told.source, told.real, told.preparation, request.seed)
 
 
 def _enforce(cohort: SyntheticCohort, verdict: Verdict, gate: Gate) -> None:
@@ -162,7 +212,8 @@ def _enforce(cohort: SyntheticCohort, verdict: Verdict, gate: Gate) -> None:
 def _record(request: AuditRequest, source: Source, extractor: Extractor | None) -> dict[str, Any]:
     return {
         "Data": source.data,
-        "Models": str(request.models),
+        "Models": None if request.models is None else str(request.models),
+        "TrainedOn": None if request.trained_on is None else str(request.trained_on),
         "Seed": request.seed,
         "Features": None if extractor is None else asdict(extractor.passport),
         "Version": version("tinycohort"),

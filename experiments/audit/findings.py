@@ -14,6 +14,8 @@ AT_MOST = 1000  # synthetic images, and people of each kind, that enter a measur
 TOO_CLOSE, NEARER = "share closer to one patient than new people come", "share nearer to training than to held-out people"
 PATCHED = "share with a patch that is one patient's"
 AUTHENTIC = "authenticity (AuthPct)"
+CLOSEST, RATIO = "distance to closest record, median", "nearest-neighbour distance ratio, median"
+IDENTIFIABLE = "identifiability"
 
 
 @dataclass(frozen=True)
@@ -41,11 +43,15 @@ class Measure:
     high: float = math.nan
 
 
-def score(view: View, level: float, rng: np.random.Generator) -> tuple[Attack, list[Measure]]:
+def score(view: View, level: float, rng: np.random.Generator) -> tuple[Attack | None, list[Measure]]:
     """The attack by distance, and all measures, in one space; of very many images and people, of some.
+
+    Where nobody is held out, there is no attack, and nothing to expect but of one measure.
 
     An image is too close to one patient if new people of whom there are as many come so close with probability ``level``.
     """
+    if view.training.all():
+        return None, _without_others(view, level)
     images = rng.permutation(len(view.to_people))[:AT_MOST]
     chosen = np.concatenate([rng.permutation(np.flatnonzero(side))[:AT_MOST] for side in (view.training, ~view.training)])
     to_people, among, training = view.to_people[np.ix_(images, chosen)], view.among[np.ix_(chosen, chosen)], view.training[chosen]
@@ -62,12 +68,24 @@ def score(view: View, level: float, rng: np.random.Generator) -> tuple[Attack, l
     )
     rows = [
         (TOO_CLOSE, np.mean(view.p <= level / len(view.p)), 0),
-        ("distance to closest record, median", np.median(synthetic.distance), np.median(held_out.distance)),
+        (CLOSEST, np.median(synthetic.distance), np.median(held_out.distance)),
         (NEARER, measures.nearer_share(to_people, training), training.mean(), p["nearer"]),
-        ("nearest-neighbour distance ratio, median", np.median(synthetic.ratio), np.median(held_out.ratio), p["closeness"]),
+        (RATIO, np.median(synthetic.ratio), np.median(held_out.ratio), p["closeness"]),
         (AUTHENTIC, authentic, expected, p["inauthentic"]),
-        ("identifiability", identifiable, expected_identifiable, p["identifiable"]),
+        (IDENTIFIABLE, identifiable, expected_identifiable, p["identifiable"]),
         ("membership attack by distance, AUC", by_distance.auc, 0.5, by_distance.p, by_distance.low, by_distance.high),
         ("membership attack by density, AUC", by_density.auc, 0.5, by_density.p, by_density.low, by_density.high),
     ]
     return by_distance, [Measure(view.space.name, name, *map(float, numbers)) for name, *numbers in rows]
+
+
+def _without_others(view: View, level: float) -> list[Measure]:
+    to_training, among = view.to_people, view.among
+    rows = [
+        (TOO_CLOSE, np.mean(view.p <= level / len(view.p)), 0),
+        (CLOSEST, np.median(view.closeness.distance), math.nan),
+        (RATIO, np.median(view.closeness.ratio), np.median(Closeness.of(among).ratio)),
+        (AUTHENTIC, measures.authentic_share(to_training, among), math.nan),
+        (IDENTIFIABLE, measures.identifiable_share(to_training, among), measures.expected_identifiable_share(len(to_training), len(among))),
+    ]
+    return [Measure(view.space.name, name, float(value), float(expected)) for name, value, expected in rows]

@@ -2,13 +2,15 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 
 from ...augment import console
 from ...augment.fitting.model import FittedModel
+from ...augment.fitting.model_config import poor_fit_warnings
 from ...augment.release.copying import FEWEST_PEOPLE
-from ...augment.release.synthetic_cohort import SyntheticCohort, nearest_file_of
+from ...augment.release.synthetic_cohort import SyntheticCohort, is_synthetic
 from ...datasets.check import require_sound
 from ...datasets.cohort import Cohort, CohortError
 from ...datasets.common.errors import DataError, UsageError
@@ -31,20 +33,25 @@ class AuditedClass:
     Parameters
     ----------
     label : str
-    model : FittedModel
-        The one that it was drawn from.
+    model : FittedModel, optional
+        The one that it was drawn from, if it is known.
     synthetic : People
         Its images, of people who do not exist.
     training, held_out : People
         Those whom the model was trained on, and everybody else of the class: its validation and, as far as there are any, test
-        participants.
+        participants; of a cohort that something else has made, there may be nobody else.
     """
 
     label: str
-    model: FittedModel
+    model: FittedModel | None
     synthetic: People
     training: People
     held_out: People
+
+    @property
+    def poor_fit(self) -> list[str]:
+        """What whoever reads the findings must know of the model's fit."""
+        return [] if self.model is None else poor_fit_warnings(self.model.config.diagnostics)
 
 
 def read_real(source: Source, models: Mapping[str, FittedModel]) -> tuple[Cohort, dict[str, tuple[People, People]]]:
@@ -82,14 +89,9 @@ def read_real(source: Source, models: Mapping[str, FittedModel]) -> tuple[Cohort
     return cohort, sides
 
 
-def require_model(made: SyntheticCohort) -> None:
-    """Raise a ``UsageError`` if a class of a cohort was drawn from no model."""
-    without = [label for label, record in made.description.classes.items() if not record.model]
-    if without:
-        raise UsageError(
-            f"The images of {', '.join(without)} in {made.folder} were made of people, and an audit looks at draws of models. "
-            f"Its description has what the gate of `augment generate` found, and {nearest_file_of(made.folder)} whose each image is."
-        )
+def is_drawn_from_models(folder: Path) -> bool:
+    """Whether a folder is a synthetic cohort of ours of whose every class there was a model."""
+    return is_synthetic(folder) and all(record.model for record in SyntheticCohort.read(folder).description.classes.values())
 
 
 def read_synthetic(made: SyntheticCohort, models: Mapping[str, FittedModel]) -> dict[str, People]:

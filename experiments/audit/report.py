@@ -12,12 +12,12 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from ...augment.fitting.figures import SheetRow, contact_sheet
-from ...augment.fitting.model_config import poor_fit_warnings
 from ...augment.release.gate import Gate
 from ...datasets.transforms import Images
 from ..engine.page import as_data, markdown_table, render
 from .audit import Finding
 from .findings import AUTHENTIC, TOO_CLOSE, Measure
+from .membership import Attack
 from .verdict import Verdict
 
 PAIRS = 8
@@ -40,7 +40,6 @@ def overview(verdicts: Sequence[Verdict]) -> pd.DataFrame:
     for verdict in verdicts:
         for finding, already in zip(verdict.findings, verdict.already, strict=True):
             found = {(measure.space, measure.name): measure.value for measure in finding.measures}
-            attack = finding.attack
             rows.append(
                 {
                     "cohort": verdict.cohort,
@@ -50,7 +49,7 @@ def overview(verdicts: Sequence[Verdict]) -> pd.DataFrame:
                     "too close to one patient": f"{found['image', TOO_CLOSE]:.0%}",
                     "authentic": f"{found['image', AUTHENTIC]:.0%}",
                     "repeated": f"{finding.repeated.mean():.0%}",
-                    "membership AUC [95 %]": f"{attack.auc:.2f} [{attack.low:.2f}, {attack.high:.2f}]",
+                    "membership AUC [95 %]": _area(finding.attack),
                     "the cohort": "passes" if verdict.passed else "is refused",
                 }
             )
@@ -79,7 +78,8 @@ def power_table(finding: Finding) -> pd.DataFrame:
         {
             "planted copies": power.kind,
             "number": power.planted,
-            "found": f"{power.found / power.planted:.0%}",
+            "searched for": "yes" if power.searched else "no",
+            "found [95 %]": "{:.0%} [{:.0%}, {:.0%}]".format(power.found / power.planted, *power.interval),
             "right patient nearest": f"{power.right / power.planted:.0%}",
         }
         for power in finding.power
@@ -101,9 +101,9 @@ def pairs(finding: Finding) -> tuple[Figure, list[float]]:
 
 def histograms(finding: Finding) -> Figure:
     """Distances and ratios in every space, of the synthetic images and of held-out people."""
-    figure = Figure(figsize=(3.4 * len(finding.views), 4.6), dpi=110)
-    axes = figure.subplots(2, len(finding.views), squeeze=False)
-    for column, view in zip(axes.T, finding.views, strict=True):
+    figure = Figure(figsize=(3.4 * len(finding.measured), 4.6), dpi=110)
+    axes = figure.subplots(2, len(finding.measured), squeeze=False)
+    for column, view in zip(axes.T, finding.measured, strict=True):
         for axis, name in zip(column, ("distance", "ratio"), strict=True):
             parts = [("synthetic", getattr(view.closeness, name)), ("held-out people", getattr(view.held_out, name))]
             edges = np.histogram_bin_edges(np.concatenate([values for _, values in parts]), bins=24)
@@ -127,7 +127,7 @@ def _html(verdicts: Sequence[Verdict], gate: Gate, record: Mapping[str, Any]) ->
             classes.append(
                 {
                     "label": audited.label,
-                    "poor_fit": poor_fit_warnings(audited.model.config.diagnostics),
+                    "poor_fit": audited.poor_fit,
                     "n": len(audited.synthetic.participants),
                     "training": len(set(audited.training.participants)),
                     "held_out": len(set(audited.held_out.participants)),
@@ -156,7 +156,7 @@ def _markdown(verdicts: Sequence[Verdict]) -> str:
         lines += [f"## {verdict.cohort}", "", verdict.sentence, ""]
         for finding in verdict.findings:
             lines += [f"### {finding.audited.label}", "", markdown_table(measures_table(finding)), ""]
-            lines += [f"Poor fit: {warning}\n" for warning in poor_fit_warnings(finding.audited.model.config.diagnostics)]
+            lines += [f"Poor fit: {warning}\n" for warning in finding.audited.poor_fit]
             lines += [markdown_table(power_table(finding)), ""]
     return "\n".join(lines)
 
@@ -169,23 +169,28 @@ def _as_json(verdict: Verdict) -> dict[str, Any]:
         "Classes": [
             {
                 "Class": finding.audited.label,
-                "Model": finding.audited.model.digest,
-                "Warnings": poor_fit_warnings(finding.audited.model.config.diagnostics),
+                "Model": None if finding.audited.model is None else finding.audited.model.digest,
+                "Warnings": finding.audited.poor_fit,
                 "Images": len(finding.audited.synthetic.participants),
                 "TrainingParticipants": len(set(finding.audited.training.participants)),
                 "HeldOutParticipants": len(set(finding.audited.held_out.participants)),
                 "SetAsideBefore": already,
                 "SetAside": {finding.audited.synthetic.participants[row]: why for row, why in sorted(finding.copies.items())},
+                "FalseAlarms": finding.false_alarms,
                 "Measures": [
                     # JSON has no NaN.
                     {name: None if value != value else value for name, value in (asdict(measure) | {"p_holm": float(corrected)}).items()}
                     for measure, corrected in zip(finding.measures, finding.corrected_p, strict=True)
                 ],
-                "Power": [asdict(power) for power in finding.power],
+                "Power": [asdict(power) | {"interval": power.interval} for power in finding.power],
             }
             for finding, already in zip(verdict.findings, verdict.already, strict=True)
         ],
     }
+
+
+def _area(attack: Attack | None) -> str:
+    return "not asked" if attack is None else f"{attack.auc:.2f} [{attack.low:.2f}, {attack.high:.2f}]"
 
 
 def _cells(table: pd.DataFrame) -> dict[str, Any]:
@@ -193,7 +198,7 @@ def _cells(table: pd.DataFrame) -> dict[str, Any]:
 
 
 def _number(value: float) -> str:
-    return f"{value:.3f}"
+    return "–" if math.isnan(value) else f"{value:.3f}"
 
 
 def _interval(measure: Measure) -> str:

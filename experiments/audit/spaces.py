@@ -19,6 +19,7 @@ from ...datasets.splits import split_cohort
 from ...datasets.transforms import Preparation
 from ..fidelity.command import ComparisonRequest, build_extractor
 from ..fidelity.features import Extractor, features_of
+from .scales import SCALES, Scale
 
 CHUNK = 512  # images brought into a pose at a time
 REACH = {2: 2, 3: 1}  # voxels along each axis of slices, of volumes: as far as a shifted copy is looked for
@@ -38,17 +39,25 @@ class Space:
         Distances ``(n, m)`` between arrays of ``embed``.
     shows_copies : bool
         Whether an image that is a copy here is set aside.
+    measured : bool
+        Whether the measures of memorisation are taken here.
     """
 
     name: str
     embed: Callable[[Tensor], NDArray[Any]]
     between: Callable[[NDArray[Any], NDArray[Any]], NDArray[Any]]
     shows_copies: bool = True
+    measured: bool = True
 
 
-def image_space() -> Space:
-    """Voxels, whatever the brightness and contrast, of the best of some poses: mirrored along an axis or not, shifted by some voxels."""
-    return Space("image", lambda images: images[:, 0].numpy(), posed_distances)
+def image_spaces() -> list[Space]:
+    """Voxels at several scales, whatever the brightness and contrast, of the best of some poses: mirrored along an axis or not, shifted by
+    some voxels. The first is of the images as they are, and the one that measures are of."""
+    return [_image_space(name, scale, measured=number == 0) for number, (name, scale) in enumerate(SCALES.items())]
+
+
+def _image_space(name: str, scale: Scale, *, measured: bool) -> Space:
+    return Space(name, lambda images: scale(images)[:, 0].numpy(), posed_distances, measured=measured)
 
 
 def latent_space(model: FittedModel) -> Space:
@@ -78,25 +87,27 @@ def audit_extractor(name: str, weights: Path | None, source: Source, real: Cohor
     return build_extractor(request, everyone, preparation, split)
 
 
-def posed_distances(some: NDArray[Any], others: NDArray[Any]) -> NDArray[Any]:
+def posed_distances(some: NDArray[Any], others: NDArray[Any]) -> NDArray[np.float32]:
     """Aligned distances ``(n, m)`` between images ``(n, ...)`` and ``(m, ...)`` in the best pose for each two, where they overlap.
 
     The others are mirrored along no axis or one, and shifted by up to ``REACH`` voxels along each.
     """
-    parts = [_posed_distances(some[start : start + CHUNK], others) for start in range(0, len(some), CHUNK)]
-    return np.concatenate(parts)
+    return mirrored_distances(some, others).min(axis=0)
 
 
-def _posed_distances(some: NDArray[Any], others: NDArray[Any]) -> NDArray[Any]:
-    shape = some.shape[1:]
-    nearest = np.full((len(some), len(others)), np.inf, dtype=np.float32)
+def mirrored_distances(some: NDArray[Any], others: NDArray[Any]) -> NDArray[np.float32]:
+    """As of ``posed_distances``, by the way in which the others are mirrored ``(1 + d, n, m)``: not at all, or along one of d axes."""
+    shape, ways = some.shape[1:], [others, *(np.flip(others, axis) for axis in range(1, some.ndim))]
+    nearest = np.full((len(ways), len(some), len(others)), np.inf, dtype=np.float32)
     for shift in itertools.product(range(-REACH[len(shape)], REACH[len(shape)] + 1), repeat=len(shape)):
         here, there = (
-            (slice(None), *(slice(max(0, sign * step), side + min(0, sign * step)) for step, side in zip(shift, shape, strict=True)))
+            tuple(slice(max(0, sign * step), side + min(0, sign * step)) for step, side in zip(shift, shape, strict=True))
             for sign in (1, -1)
         )
-        overlap = standardised(some[here])
-        for axis in (None, *range(1, some.ndim)):
-            turned = others if axis is None else np.flip(others, axis)
-            np.minimum(nearest, aligned_distances(overlap, standardised(turned[there])), out=nearest)
+        moved = [standardised(way[:, *there]) for way in ways]
+        for start in range(0, len(some), CHUNK):
+            part = slice(start, start + CHUNK)
+            fixed = standardised(some[part, *here])
+            for found, way in zip(nearest, moved, strict=True):
+                np.minimum(found[part], aligned_distances(fixed, way), out=found[part])
     return nearest

@@ -40,7 +40,7 @@ class Verdict:
 def judge(cohort: str, findings: Sequence[Finding], gate: Gate, already: Sequence[int]) -> Verdict:
     """The verdict on a cohort; of each class so many images were set aside ``already``."""
     found = tuple(clause for finding, earlier in zip(findings, already, strict=True) for clause in objections(finding, gate, earlier))
-    sentence = f"{cohort} is refused: {'; '.join(found)}." if found else _praise(cohort, findings, sum(already))
+    sentence = f"{cohort} is refused: {'; '.join(found)}." if found else _praise(cohort, findings, gate, sum(already))
     return Verdict(cohort, tuple(findings), tuple(already), found, sentence)
 
 
@@ -59,7 +59,7 @@ def objections(finding: Finding, gate: Gate, already: int = 0) -> list[str]:
     if share > gate.duplicates:
         found.append(f"{share:.0%} of the images of {label} repeat another, where {gate.duplicates:.0%} may")
     attack = finding.attack
-    if attack.high > gate.membership:
+    if attack is not None and attack.high > gate.membership:
         area = f"area under the curve {attack.auc:.2f} [{attack.low:.2f}, {attack.high:.2f}], where up to {gate.membership:.2f} is allowed"
         if attack.low > 0.5:
             found.append(f"the images of {label} give away who was trained on ({area})")
@@ -68,16 +68,22 @@ def objections(finding: Finding, gate: Gate, already: int = 0) -> list[str]:
     return found
 
 
-def _praise(cohort: str, findings: Sequence[Finding], already: int) -> str:
+def blind_to(findings: Sequence[Finding], gate: Gate) -> dict[str, float]:
+    """The kinds of planted copies of which too few are found, and of each the share that is, in the class where it is least."""
+    shares: dict[str, float] = {}
+    for power in (power for finding in findings for power in finding.power):
+        shares[power.kind] = min(power.found / power.planted, shares.get(power.kind, 1.0))
+    return {kind: share for kind, share in shares.items() if share < gate.power}
+
+
+def _praise(cohort: str, findings: Sequence[Finding], gate: Gate, already: int) -> str:
     aside = sum(len(finding.copies) for finding in findings) + already
     n = sum(len(finding.audited.synthetic.participants) for finding in findings) + already
-    planted_copies = [power for finding in findings for power in finding.power if power.kind in planted.MUST_BE_FOUND]
-    *others, last = planted.MUST_BE_FOUND
-    kinds = f"{', '.join(others)} and {last}"
-    least = min(power.found / power.planted for power in planted_copies)
-    area = max(finding.attack.high for finding in findings)
+    tried = len({power.kind for finding in findings for power in finding.power})
+    blind = ", ".join(f"{kind} ({share:.0%})" for kind, share in blind_to(findings, gate).items())
+    attacks = [finding.attack for finding in findings if finding.attack is not None]
+    area = max((attack.high for attack in attacks), default=0)
     copied = f"{aside} of {n} images copied a patient and were set aside" if aside else f"none of {n} images copies a patient"
-    return (
-        f"{cohort} passes: {copied}, while of {kinds} copies at least {least:.0%} would be found; and who holds the images "
-        f"tells who was trained on with an area under the curve of at most {area:.2f}."
-    )
+    seen = f"of {tried} kinds of planted copies it finds {gate.power:.0%} or more" + (f", but for {blind}" if blind else "")
+    given_away = f"who holds the images tells who was trained on with an area under the curve of at most {area:.2f}"
+    return f"{cohort} passes: {copied}; {seen}; " + (f"and {given_away}." if attacks else "who was trained on was not asked.")

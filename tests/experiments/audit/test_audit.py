@@ -97,6 +97,12 @@ def pictures():
 
 
 @pytest.fixture(autouse=True)
+def few_plants(monkeypatch):
+    """The more of a kind are planted, the longer it takes."""
+    monkeypatch.setattr("tinycohort.experiments.audit.planted.MOST", 8)
+
+
+@pytest.fixture(autouse=True)
 def undrawn(request, monkeypatch):
     if "pictures" not in request.fixturenames:
         for name in ("contact_sheet", "histograms"):
@@ -120,10 +126,8 @@ def test_new_people_pass(augment, study, synthetic, tmp_path, pictures):
     before = tree(folder)
     answer = augment("audit", folder, "--model", study / "models", "--data", study / "real.npz", "--extractor", "none")
     assert answer.code == 0, answer.err
-    assert re.search(
-        r"syn passes: none of 100 images copies a patient, while of exact, noisy, shifted, intensity-scaled and flipped copies at least",
-        answer.words,
-    )
+    assert "syn passes: none of 100 images copies a patient; of 26 kinds of planted copies it finds 90% or more, but for" in answer.words
+    assert "reconstructed (" in answer.words
     changed = {name for name, content in tree(folder).items() if content != before[name]}
     assert changed == {"dataset_description.json", MANIFEST}
     assert sorted(path.name for path in tmp_path.iterdir()) == ["syn", "syn.audit"]
@@ -139,11 +143,9 @@ def test_new_people_pass(augment, study, synthetic, tmp_path, pictures):
         assert [m for m in part["Measures"] if m["p_holm"] is not None and m["p_holm"] <= 0.05] == []
         found = {power["kind"]: power["found"] / power["planted"] for power in part["Power"]}
         assert found.pop("reconstructed") < 0.5, "so short a training reconstructs nobody"
-        # Of images so small and smooth a patch is hardly its owner's alone, nor is a blend.
-        assert found.pop("patched") > 0.5
-        assert 0 < found.pop("blended") < 0.5
-        assert found.pop("noisy") >= 0.9
-        assert set(found.values()) == {1}, found
+        # Images so small and smooth have little that is one person's alone: of what changes them much, not all is seen.
+        seen = {kind for kind, share in found.items() if share >= 0.9}
+        assert seen >= {"exact", "noisy", "shifted", "intensity-scaled", "flipped", "shifted by half a voxel", "blurred by 1 voxel"}, found
     page = (tmp_path / "syn.audit/report.html").read_text()
     assert "syn passes" in page
     assert "This page shows patients" in page
@@ -260,11 +262,10 @@ def test_one_image_again_and_again_is_refused(study, synthetic):
 
 def test_a_blind_audit_passes_nothing(augment, study, synthetic):
     folder = synthetic()
-    words = ("audit", folder, "--model", study / "models", "--extractor", "none", "--gate", "ratio=0", "--reason", "to blind it")
+    words = ("audit", folder, "--model", study / "models", "--extractor", "none", "--gate", "level=0", "--reason", "to blind it")
     answer = augment(*words)
     assert answer.code == 5
-    assert "the audit is blind: of 42 planted noisy copies of AD it found 0" in answer.words
-    assert "planted exact copies" not in answer.words  # whose ratio is 0
+    assert "the audit is blind: of 8 planted noisy copies of AD it found 0" in answer.words
     assert gates(folder)[0]["Reason"] == "to blind it"
 
 

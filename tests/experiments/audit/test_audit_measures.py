@@ -175,7 +175,7 @@ def test_the_best_pose_by_brute_force_whichever_of_two_images_is_moved(shape):
 @pytest.mark.parametrize("kind", ["exact", "shifted", "intensity-scaled", "flipped"])
 def test_a_copy_in_another_pose_is_at_no_distance_also_where_the_edge_is_not_black(kind):
     originals = torch.rand((5, 1, 14, 11), generator=torch.Generator().manual_seed(0))
-    copied = planted.kinds(True, lambda images: images)[kind](originals, np.random.default_rng(0))
+    copied = planted.searched_kinds(True, originals[:1])[kind](originals, np.random.default_rng(0))
     distances = posed_distances(copied[:, 0].numpy(), originals[:, 0].numpy())
     assert np.diag(distances).max() < 2e-3
     assert (distances + 2 * np.eye(5)).min() > 0.5
@@ -184,16 +184,47 @@ def test_a_copy_in_another_pose_is_at_no_distance_also_where_the_edge_is_not_bla
 @pytest.mark.parametrize("in_world", [True, False])
 def test_planted_copies_are_what_they_are_called(in_world):
     originals = torch.rand((4, 1, 12, 9), generator=torch.Generator().manual_seed(0))
-    rng = np.random.default_rng(0)
-    made = {name: kind(originals, rng) for name, kind in planted.kinds(in_world, lambda images: images.mean(0, keepdim=True)).items()}
-    assert all(copy.shape == originals.shape and copy.dtype == torch.float32 for name, copy in made.items() if name != "reconstructed")
+    rng, ground = np.random.default_rng(0), originals.mean(0, keepdim=True)
+    made = {name: kind(originals, rng) for name, kind in planted.searched_kinds(in_world, ground).items()}
+    assert all(copy.shape == originals.shape and copy.dtype == torch.float32 for copy in made.values())
     assert torch.equal(made["exact"], originals)
     assert torch.allclose(made["intensity-scaled"], 0.7 * originals + 0.1)
     assert torch.equal(made["flipped"], originals.flip(2 if in_world else 3))
     for copy, original in zip(made["shifted"], originals, strict=True):
         inner = [original[:, 2 - i : 10 - i, 2 - j : 7 - j] for i, j in itertools.product((-2, 2), repeat=2)]
-        assert any(torch.equal(copy[:, 2:10, 2:7], part) for part in inner)
-    assert torch.allclose(made["reconstructed"], originals.mean(0))
+        assert any(torch.allclose(copy[:, 2:10, 2:7], part, atol=1e-6) for part in inner)
+
+
+STEPS = {d: list(itertools.product((0, 1), repeat=d)) for d in (2, 3)}
+
+
+@pytest.mark.parametrize("shape", [(24, 20), (12, 10, 14)], ids=["2-D", "3-D"])
+def test_copies_of_kinds_that_are_not_searched_are_what_they_are_called(shape):
+    d = len(shape)
+    # Waves of the length of the image: what is cut and moved stays smooth.
+    axes = torch.meshgrid(*(torch.linspace(0, 3, side) for side in shape), indexing="ij")
+    originals = torch.stack([(1 + torch.sin(sum((i + 2 + j) / 3 * axis for j, axis in enumerate(axes)))) / 2 for i in range(3)])[:, None]
+    ground = torch.zeros_like(originals[:1])
+    kinds, rng = planted.other_kinds(ground), np.random.default_rng(1)
+    made = {name: kind(originals, rng) for name, kind in kinds.items()}
+    assert all(copy.shape == originals.shape and copy.dtype == torch.float32 for copy in made.values())
+    assert all(not torch.equal(copy, originals) for copy in made.values())
+    noise = (made["noise of 0.2"] - originals).std()
+    assert noise == pytest.approx(0.2, rel=0.1)
+    assert torch.allclose(made["gamma of 2"], originals**2)
+    # Half a voxel along every axis is the mean of the 2^d voxels around, on one side or the other of each.
+    inner, ways = (slice(2, -2),) * d, list(itertools.product((-1, 1), repeat=d))
+    for copy, original in zip(made["shifted by half a voxel"], originals, strict=True):
+        moved = [[original[0].roll([s * b for s, b in zip(way, step, strict=True)], tuple(range(d))) for step in STEPS[d]] for way in ways]
+        assert any(torch.allclose(copy[0][inner], torch.stack(steps).mean(0)[inner], atol=1e-5) for steps in moved)
+    # The middle of an image is where it turns and scales.
+    odd = torch.rand((3, 1, 9, 9), generator=torch.Generator().manual_seed(0))
+    turned = planted.moved(odd, 90, 1, 0)
+    assert torch.allclose(turned, odd.rot90(1, (2, 3)), atol=1e-5) or torch.allclose(turned, odd.rot90(-1, (2, 3)), atol=1e-5)
+    assert torch.allclose(planted.moved(odd, 0, 2, 0)[:, :, ::2, ::2], odd[:, :, 2:7, 2:7], atol=1e-5)
+    # A patch of a tenth holds a tenth less the way over which it fades, and nothing else of anybody.
+    patch = (made["a patch of a tenth"] != 0).flatten(1).float().mean(1)
+    assert ((patch > 0.02) & (patch <= 0.17)).all()
 
 
 def test_noise_is_a_quarter_of_the_way_to_the_nearest_other_patient():

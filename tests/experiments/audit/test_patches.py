@@ -125,7 +125,7 @@ def test_a_piece_of_a_patient_is_found_with_its_place_and_the_patient(shape):
 def test_planted_patches_are_found():
     training = torch.from_numpy(fields(40, 0, (40, 48)))[:, None]
     ground = torch.from_numpy(ndimage.gaussian_filter(fields(40, 1, (40, 48)), sigma=(0, 2, 2)))[:, None]
-    made = planted.patched(training, ground, np.random.default_rng(0))
+    made = planted.patched(training, ground, np.random.default_rng(0), planted.PATCH[2])
     found = search(made[:, 0].numpy(), training[:, 0].numpy(), names(40))
     reasons = found.copies(Gate(), looks=400)
     assert len(reasons) >= 36
@@ -136,20 +136,21 @@ def test_planted_patches_are_found():
 def test_what_is_planted_beside_whole_copies(shape):
     originals, ground = (torch.from_numpy(fields(5, seed, shape))[:, None] for seed in (0, 1))
     rng = np.random.default_rng(0)
-    made = planted.patched(originals, ground, rng)
+    made = planted.patched(originals, ground, rng, planted.PATCH[len(shape)])
     theirs, others = (torch.isclose(made, part, atol=1e-6).flatten(1).float().mean(1) for part in (originals, ground))
     # A half of every side of slices, less the way over which it fades: a tenth of the image and more. All else is as it was.
     share = planted.PATCH[len(shape)]
     assert ((theirs > 0.1) & (theirs <= share ** len(shape))).all()
     assert (others >= 1 - (share + 0.05) ** len(shape)).all()
-    assert not torch.equal(made, planted.patched(originals, ground, rng))
-    warped = planted.warped(originals, rng)
+    assert not torch.equal(made, planted.patched(originals, ground, rng, planted.PATCH[len(shape)]))
+    warp = planted.searched_kinds(True, ground[:1])["warped"]
+    warped = warp(originals, rng)
     assert warped.shape == originals.shape
     assert (warped - originals).abs().flatten(1).mean(1).min() > 0.05 * originals.std()
     # A slope keeps its order, because nothing folds; at the edge, where it ends, cubic interpolation overshoots.
     slope = torch.linspace(0, 1, shape[0]).reshape(1, 1, -1, *[1] * (len(shape) - 1)).expand(8, 1, *shape).contiguous()
-    moved = planted.warped(slope, rng)
+    moved = warp(slope, rng)
     assert moved[:, :, 3:-3].diff(dim=2).min() > 0
     assert 0.1 / planted.KNOTS / 4 < (moved - slope).abs().mean() < 0.1 / planted.KNOTS * 2
-    blended = planted.kinds(True, lambda images: images)["blended"](originals, rng)
+    blended = planted.searched_kinds(True, ground[:1])["blended"](originals, rng)
     assert torch.allclose(blended, 0.7 * originals + 0.3 * originals[[4, 0, 1, 2, 3]])

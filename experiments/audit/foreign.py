@@ -1,0 +1,101 @@
+"""What an audit compares where no model is known: a cohort that something else has made, and the real people whom it may show."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from ...augment import console
+from ...augment.release.copying import FEWEST_PEOPLE
+from ...augment.release.synthetic_cohort import source_of
+from ...datasets.check import require_sound
+from ...datasets.cohort import Cohort, CohortError
+from ...datasets.common.errors import DataError, UsageError
+from ...datasets.readers import Source, read_cohort
+from ...datasets.splits import Split
+from ...datasets.transforms import Preparation, prepare, space_of
+from .material import AuditedClass, People
+
+
+def read_foreign(
+    folders: Sequence[Path], source: Source, preparation: Preparation, trained_on: Path | None
+) -> tuple[Cohort, Preparation, list[list[AuditedClass]]]:
+    """The real cohort, how images are prepared, and the classes of each synthetic cohort that the real one has too.
+
+    Parameters
+    ----------
+    folders : sequence of Path
+        Cohorts, as any layout has them.
+    source : Source
+        The real cohort.
+    preparation : Preparation
+        With a size, or the synthetic images' own is taken.
+    trained_on : Path, optional
+        Who the generator was trained on: a ``split.json``, or a table or list whose first column has their ids. By default everybody.
+
+    Raises
+    ------
+    UsageError
+        If the real cohort is synthetic.
+    DataError
+        If the cohorts share no class, or a class has too few people to be copied.
+    """
+    real = read_cohort(source)
+    if real.synthetic:
+        raise UsageError(f"{source.data} is synthetic; --data is the real cohort that the images may show.")
+    require_sound(real, sized=True, minimum=1, progress=console.tracked("checking"))
+    in_training = _in_training(real, trained_on)
+    found = []
+    for folder in folders:
+        made = read_cohort(source_of(str(folder), replace(source, table=None, drop_copies=None)))
+        if made.problems:
+            raise CohortError(made.name, made.problems)
+        labels = [label for label in made.labels if label in real.labels]
+        if not labels:
+            raise DataError(
+                f"{folder} has the classes {', '.join(made.labels)}, and {source.data} {', '.join(real.labels)}: none is in both."
+            )
+        if left_out := sorted(set(made.labels) - set(labels)):
+            console.warn(f"{folder} has images of {', '.join(left_out)}, of whom {source.data} has nobody: they are not looked at.")
+        if preparation.size is None:
+            preparation = replace(preparation, size=space_of(made, replace(preparation, scaling="none")).shape)
+        found.append([_class(label, made, real, in_training, preparation) for label in labels])
+    return real, preparation, found
+
+
+def _class(label: str, made: Cohort, real: Cohort, in_training: NDArray[np.bool_], preparation: Preparation) -> AuditedClass:
+    of_class = (real.table["label"] == label).to_numpy()
+    training, held_out = (real.where(of_class & side) for side in (in_training, ~in_training))
+    people = training.table["participant_id"].nunique()
+    if people < FEWEST_PEOPLE:
+        raise DataError(f"{people} real people of {label} may have been trained on; an audit takes {FEWEST_PEOPLE} or more.")
+    synthetic = _people(made.of_class(label), replace(preparation, scaling="none"))
+    known = _people(training, preparation)
+    nobody = People(known.images[np.zeros(0, dtype=int)], ())
+    return AuditedClass(label, None, synthetic, known, _people(held_out, preparation) if len(held_out) else nobody)
+
+
+def _people(cohort: Cohort, preparation: Preparation) -> People:
+    return People(prepare(cohort, preparation), tuple(cohort.people))
+
+
+def _in_training(real: Cohort, trained_on: Path | None) -> NDArray[np.bool_]:
+    if trained_on is None:
+        return np.ones(len(real), dtype=bool)
+    ids = real.table["participant_id"].astype(str)
+    if trained_on.suffix == ".json":
+        split = Split.load(trained_on, real)
+        return ids.isin(split.side(real, "train").table["participant_id"]).to_numpy()
+    try:
+        table = pd.read_csv(trained_on, sep=None, engine="python", dtype=str, header=None)
+    except (OSError, ValueError) as error:
+        raise DataError(
+            f"--trained-on {trained_on} is no split.json and no list of participants ({' '.join(str(error).split())})."
+        ) from error
+    named = set(table[0].dropna().str.strip()) - {"participant_id"}
+    if unknown := sorted(named - set(ids)):
+        raise DataError(f"{trained_on} names {len(unknown)} who are not in the cohort, such as '{unknown[0]}'; ids are spelled as there.")
+    return ids.isin(named).to_numpy()

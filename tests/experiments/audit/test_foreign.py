@@ -1,0 +1,110 @@
+"""Anybody's cohort: images that something else has made, beside the people whom they may show."""
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+from folders import tree
+from matplotlib.figure import Figure
+from scipy import ndimage
+
+SHAPE, PEOPLE = (24, 20), 30
+
+
+@pytest.fixture(autouse=True)
+def few_plants(monkeypatch):
+    """The more of a kind are planted, the longer it takes."""
+    monkeypatch.setattr("tinycohort.experiments.audit.planted.MOST", 8)
+
+
+@pytest.fixture(autouse=True)
+def undrawn(monkeypatch):
+    for name in ("contact_sheet", "histograms"):
+        monkeypatch.setattr(f"tinycohort.experiments.audit.report.{name}", lambda *args, **options: Figure(figsize=(1, 1)))
+
+
+def images(n, seed):
+    fields = ndimage.gaussian_filter(np.random.default_rng(seed).normal(size=(n, *SHAPE)), sigma=(0, 1.5, 1.5))
+    low, high = (pick(fields, axis=(1, 2), keepdims=True) for pick in (np.min, np.max))
+    return ((fields - low) / (high - low)).astype(np.float32)
+
+
+@pytest.fixture
+def cohorts(tmp_path):
+    """Real people, and images of whom some are copies, as the output of another program."""
+
+    def write(copies):
+        real = images(2 * PEOPLE, 0)
+        names = np.array([f"r{i:02d}" for i in range(2 * PEOPLE)])
+        labels = np.repeat(["AD", "CN"], PEOPLE)
+        np.savez(tmp_path / "real.npz", images=real, labels=labels, participants=names)
+        made = images(40, 1)
+        made[: len(copies)] = [ndimage.gaussian_filter(real[i], 1) for i in copies]
+        np.savez(tmp_path / "made.npz", images=made, labels=np.repeat(["AD"], 40), participants=np.array([f"s{i}" for i in range(40)]))
+        return tmp_path / "made.npz", tmp_path / "real.npz"
+
+    return write
+
+
+def run(augment, made, real, *options):
+    return augment("audit", made, "--data", real, "--extractor", "none", "--out", made.parent / "audit", *options)
+
+
+def test_a_cohort_of_something_else_passes_and_what_was_not_asked_is_said(augment, cohorts, tmp_path):
+    made, real = cohorts([])
+    answer = run(augment, made, real)
+    assert answer.code == 0, answer.err
+    assert "AD: compared with 30 real people, and --trained-on names nobody else, so membership is not asked; no model" in answer.words
+    assert "none of 40 images copies a patient" in answer.words
+    assert "who was trained on was not asked" in answer.words
+    (content,) = json.loads((tmp_path / "audit/audit.json").read_text())["Cohorts"][0]["Classes"]
+    assert (content["Model"], content["HeldOutParticipants"]) == (None, 0)
+    assert "reconstructed" not in {power["kind"] for power in content["Power"]}
+    assert not {"nan", "NaN"} & set((tmp_path / "audit/table.md").read_text().split())
+
+
+def test_blurred_copies_are_found_and_nothing_of_the_cohort_is_changed(augment, cohorts, tmp_path):
+    made, real = cohorts([2, 3, 5, 7])
+    before = tree(tmp_path)
+    answer = run(augment, made, real)
+    assert answer.code == 5
+    assert "made.npz is refused: 4 of 40 images of AD copy a patient, where 5% may" in answer.words
+    table = pd.read_csv(tmp_path / "audit/images.csv")
+    assert table["set aside"][:4].str.extract(r"a copy of (r\d\d)")[0].tolist() == ["r02", "r03", "r05", "r07"]
+    assert {name: content for name, content in tree(tmp_path).items() if not name.startswith("audit")} == before
+
+
+@pytest.mark.parametrize("form", ["list", "table", "split"])
+def test_who_was_trained_on_is_taken_as_a_list_a_table_or_a_split(augment, cohorts, tmp_path, form):
+    made, real = cohorts([])
+    names = [f"r{i:02d}" for i in range(2 * PEOPLE)]
+    chosen = [name for name in names if int(name[1:]) % 3]
+    text = {
+        "list": "\n".join(chosen),
+        "table": "\n".join(["participant_id\tage", *(f"{name}\t70" for name in chosen)]),
+        "split": json.dumps({"sides": {"train": chosen, "test": [name for name in names if name not in chosen]}}),
+    }[form]
+    given = tmp_path / f"who.{'json' if form == 'split' else 'tsv'}"
+    given.write_text(text + "\n")
+    answer = run(augment, made, real, "--trained-on", given, "--gate", "membership=1", "--reason", "few people")
+    assert answer.code == 0, answer.err
+    assert "AD: compared with 20 real people, and 10 others are held out" in answer.words
+    assert "who holds the images tells who was trained on with an area under the curve of at most" in answer.words
+
+
+def test_misuse_is_refused(augment, cohorts, tmp_path):
+    made, real = cohorts([])
+    answer = augment("audit", made)
+    assert answer.code == 2
+    assert "say with --data which real people the images may show" in answer.words
+    (tmp_path / "who.txt").write_text("r00\nnobody\n")
+    answer = run(augment, made, real, "--trained-on", tmp_path / "who.txt")
+    assert answer.code == 3
+    assert "names 1 who are not in the cohort" in answer.words
+    assert "such as 'nobody'" in answer.words
+    answer = run(augment, made, real, "--trained-on", tmp_path / "none.json")
+    assert answer.code == 3
+    answer = run(augment, made, real, "--trained-on", tmp_path / "who.txt", "--model", tmp_path)
+    assert answer.code == 2
+    assert "Models know who they were trained on" in answer.words
