@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from ...augment.fitting.model import decode, encode
-from ...augment.release.copying import Closeness, aligned_distances, closeness_p, standardised
 from ...augment.release.gate import Gate
 from ...datasets.common.seeds import derived_seed
+from ...datasets.likeness import Closeness, aligned_distances, closeness_p, standardised
 from ..engine.statistics import holm
 from . import measures
 from .distances import View, look

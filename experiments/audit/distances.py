@@ -7,7 +7,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from ...augment.release.copying import Closeness, among_people, closeness_p, per_person
+from ...augment.release.copying import among_people
+from ...datasets.likeness import Closeness, closeness_p, per_person
 from .material import AuditedClass
 from .spaces import Space
 

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
 
-from ...augment.release.copying import closeness_p, standardised
+from ...datasets.likeness import closeness_p, standardised
 from .alignment import Aligned, align
 from .distances import View
 from .material import AuditedClass
@@ -95,6 +95,8 @@ def aligned_looks(audited: AuditedClass, copied: torch.Tensor, sought: NDArray[n
 
 
 def _aligned_distances(aligned: Aligned, scale: str) -> NDArray[np.float64]:
+    if not len(aligned.images):
+        return np.zeros(aligned.who.shape)
     rows = standardised(SCALES[scale](aligned.images).numpy()).astype(np.float64)
     columns = [standardised(SCALES[scale](moved[:, None]).numpy()) for moved in aligned.moved.unbind(1)]
     distances = np.stack([np.linalg.norm(rows - column, axis=1) for column in columns], axis=1)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ...augment.release.copying import Closeness
+from ...datasets.likeness import Closeness
 from . import measures, membership
 from .distances import View
 from .membership import Attack

@@ -1,11 +1,11 @@
 """What an audit compares where no model is known: a cohort that something else has made, and the real people whom it may show."""
 
+import re
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 
 from ...augment import console
@@ -90,12 +90,11 @@ def _in_training(real: Cohort, trained_on: Path | None) -> NDArray[np.bool_]:
         split = Split.load(trained_on, real)
         return ids.isin(split.side(real, "train").table["participant_id"]).to_numpy()
     try:
-        table = pd.read_csv(trained_on, sep=None, engine="python", dtype=str, header=None)
+        lines = trained_on.read_text(encoding="utf-8").splitlines()
     except (OSError, ValueError) as error:
-        raise DataError(
-            f"--trained-on {trained_on} is no split.json and no list of participants ({' '.join(str(error).split())})."
-        ) from error
-    named = set(table[0].dropna().str.strip()) - {"participant_id"}
+        told = " ".join(str(error).split())
+        raise DataError(f"--trained-on {trained_on} is no split.json and no list of participants ({told}).") from error
+    named = {re.split(r"[\t,;]", line)[0].strip() for line in lines if line.strip()} - {"participant_id"}
     if unknown := sorted(named - set(ids)):
         raise DataError(f"{trained_on} names {len(unknown)} who are not in the cohort, such as '{unknown[0]}'; ids are spelled as there.")
     return ids.isin(named).to_numpy()

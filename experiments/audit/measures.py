@@ -14,7 +14,7 @@ from collections.abc import Mapping
 import numpy as np
 from numpy.typing import NDArray
 
-from ...augment.release.copying import Closeness
+from ...datasets.likeness import Closeness
 
 DEALS = 499
 # Two images repeat each other if they are this much as far apart as real people are from their nearest others, in the median.

@@ -12,17 +12,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ...augment.release.copying import (
-    FEWEST_PEOPLE,
-    Closeness,
-    aligned_distances,
-    among_people,
-    closeness_p,
-    copies,
-    per_person,
-    standardised,
-)
+from ...augment.release.copying import FEWEST_PEOPLE, among_people, copies
 from ...augment.release.gate import Gate
+from ...datasets.likeness import Closeness, aligned_distances, closeness_p, per_person, standardised
 from .spaces import CHUNK, REACH
 
 SHARE = 0.1  # of an image's voxels, in a window

@@ -17,7 +17,7 @@ from scipy.spatial.transform import Rotation
 from torch import Tensor
 
 from ...augment.detail.registration import Velocities, move
-from ...augment.release.copying import aligned_distances, standardised
+from ...datasets.likeness import aligned_distances, standardised
 from .scales import smoothed
 from .spaces import REACH
 

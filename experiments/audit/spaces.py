@@ -12,8 +12,8 @@ from sklearn.metrics import euclidean_distances
 from torch import Tensor
 
 from ...augment.fitting.model import FittedModel, encode
-from ...augment.release.copying import aligned_distances, standardised
 from ...datasets.cohort import Cohort
+from ...datasets.likeness import aligned_distances, standardised
 from ...datasets.readers import Source
 from ...datasets.splits import split_cohort
 from ...datasets.transforms import Preparation

@@ -6,21 +6,10 @@ import torch
 from scipy import stats
 
 from tinycohort.augment.posterior import Posterior
-from tinycohort.augment.release.copying import (
-    Closeness,
-    Patients,
-    aligned_distances,
-    among_people,
-    closeness_p,
-    copies,
-    per_person,
-    screen_images,
-    screen_latents,
-    standardised,
-    usual_ratios,
-)
+from tinycohort.augment.release.copying import Patients, among_people, copies, screen_images, screen_latents, usual_ratios
 from tinycohort.augment.release.gate import Gate
 from tinycohort.datasets.common.errors import UsageError
+from tinycohort.datasets.likeness import Closeness, aligned_distances, closeness_p, per_person, standardised
 
 
 def images(n: int, shape=(9, 7), seed: int = 0) -> torch.Tensor:

@@ -40,7 +40,8 @@ def cohorts(tmp_path):
         labels = np.repeat(["AD", "CN"], PEOPLE)
         np.savez(tmp_path / "real.npz", images=real, labels=labels, participants=names)
         made = images(40, 1)
-        made[: len(copies)] = [ndimage.gaussian_filter(real[i], 1) for i in copies]
+        for row, copied in enumerate(copies):
+            made[row] = ndimage.gaussian_filter(real[copied], 1)
         np.savez(tmp_path / "made.npz", images=made, labels=np.repeat(["AD"], 40), participants=np.array([f"s{i}" for i in range(40)]))
         return tmp_path / "made.npz", tmp_path / "real.npz"
 

@@ -7,8 +7,8 @@ import pytest
 import torch
 from scipy import ndimage, stats
 
-from tinycohort.augment.release.copying import closeness_p
 from tinycohort.augment.release.gate import Gate
+from tinycohort.datasets.likeness import closeness_p
 from tinycohort.experiments.audit import planted
 from tinycohort.experiments.audit.patches import STEPS, search, windows
 from tinycohort.experiments.audit.spaces import REACH
