@@ -21,6 +21,7 @@ from tinycohort.datasets.transforms import Preparation, prepare
 from tinycohort.experiments.audit.audit import Finding, audit_class
 from tinycohort.experiments.audit.material import AuditedClass, People
 from tinycohort.experiments.audit.spaces import image_spaces
+from tinycohort.experiments.engine.page import markdown_table
 
 
 def main() -> None:
@@ -57,8 +58,8 @@ def main() -> None:
                 print(f"  {held_out.participants[row]}: {why}", flush=True)
             pd.DataFrame(rows).to_csv(given.out, index=False)
     table = pd.DataFrame(rows).groupby(["kind", "label"], sort=False)[["found", "planted"]].sum()
-    shares = (table["found"] / table["planted"]).unstack("label", sort=False)
-    print(shares.map("{:.0%}".format).to_markdown())
+    told_by_kind = table.apply(lambda row: f"{row['found'] / row['planted']:.0%} of {row['planted']}", axis=1).unstack("label", sort=False)
+    print(markdown_table(told_by_kind.reset_index()))
 
 
 def told(finding: Finding, fold: int) -> list[dict[str, object]]:

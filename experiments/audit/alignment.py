@@ -7,6 +7,7 @@ are seen): it is cubic (in volumes linear) between few knots, and is found in tw
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 import torch
@@ -159,9 +160,17 @@ def _search(moving: Tensor, fixed: Tensor, step: Step, start: Tensor | None) -> 
 
 
 def _between(field: Tensor, shape: Sequence[int]) -> Tensor:
-    """A field ``(n, d, *grid)`` at all voxels of a shape."""
-    mode = "trilinear" if len(shape) == 3 else "bicubic" if min(field.shape[2:]) > 2 else "bilinear"
-    return F.interpolate(field, tuple(shape), mode=mode, align_corners=True)
+    """A field ``(n, d, *grid)`` at all voxels of a shape, axis by axis."""
+    for axis, side in enumerate(shape, start=2):
+        field = (field.movedim(axis, -1) @ _weights(field.shape[axis], side, cubic=len(shape) == 2)).movedim(-1, axis)
+    return field
+
+
+@cache
+def _weights(points: int, side: int, *, cubic: bool) -> Tensor:
+    """Weights ``(points, side)`` of points, the first and last of which are the first and last voxel, at every voxel."""
+    mode = "bicubic" if cubic and points > 2 else "bilinear"
+    return F.interpolate(torch.eye(points)[None, :, :, None], (side, 1), mode=mode, align_corners=True)[0, :, :, 0]
 
 
 def _move(images: Tensor, displacements: Tensor) -> Tensor:

@@ -109,6 +109,11 @@ def read_synthetic(made: SyntheticCohort, models: Mapping[str, FittedModel]) -> 
     for label in cohort.labels:
         if label not in models:
             raise DataError(f"{made.folder} has images of {label}, of which there is no model; give --model the folder of all its models.")
+        if not made.description.classes[label].model:
+            raise UsageError(
+                f"The images of {label} in {made.folder} were made of people, and not drawn from a model: leave out --model, and say "
+                "with --data and --trained-on which people."
+            )
         if not made.is_drawn_from(models[label]):
             raise DataError(
                 f"{made.folder} was not drawn from this model of {label}; give --model the models that `augment generate` was given."

@@ -201,7 +201,7 @@ def test_the_command_and_those_that_read_what_it_writes(augment, studies, tmp_pa
     audited = augment("audit", out, "--models", study.models)
     assert audited.code == 2
     assert "were made of people" in audited.words
-    assert "an audit looks at draws of models" in audited.words
+    assert "leave out --model, and say with --data and --trained-on which people" in audited.words
     assert augment("show", study.data, out, "--out", tmp_path / "sheet.png").code == 0
     listed = augment("models")
     assert "morph" in listed.words

@@ -26,7 +26,7 @@ from tinycohort.datasets.common.errors import DataError, GateError, UsageError
 from tinycohort.datasets.common.files import MANIFEST
 from tinycohort.datasets.readers import Source, read_cohort
 from tinycohort.datasets.transforms import Images, prepare
-from tinycohort.experiments.audit import command
+from tinycohort.experiments.audit import alignment, command
 from tinycohort.experiments.audit.spaces import posed_distances
 
 SIDE, PEOPLE, DRAWN = 16, 60, 50
@@ -97,9 +97,12 @@ def pictures():
 
 
 @pytest.fixture(autouse=True)
-def few_plants(monkeypatch):
-    """The more of a kind are planted, the longer it takes."""
+def quick(monkeypatch):
+    """Few copies of a kind are planted, and people are aligned roughly, which takes longest and has tests of its own."""
     monkeypatch.setattr("tinycohort.experiments.audit.planted.MOST", 8)
+    for step in ("ROUGH", "WELL"):
+        found = getattr(alignment, step)
+        monkeypatch.setattr(alignment, step, replace(found, n_steps=3))
 
 
 @pytest.fixture(autouse=True)

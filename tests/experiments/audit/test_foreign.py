@@ -1,6 +1,7 @@
 """Anybody's cohort: images that something else has made, beside the people whom they may show."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -9,13 +10,18 @@ from folders import tree
 from matplotlib.figure import Figure
 from scipy import ndimage
 
+from tinycohort.experiments.audit import alignment
+
 SHAPE, PEOPLE = (24, 20), 30
 
 
 @pytest.fixture(autouse=True)
-def few_plants(monkeypatch):
-    """The more of a kind are planted, the longer it takes."""
+def quick(monkeypatch):
+    """Few copies of a kind are planted, and people are aligned roughly, which takes longest and has tests of its own."""
     monkeypatch.setattr("tinycohort.experiments.audit.planted.MOST", 8)
+    for step in ("ROUGH", "WELL"):
+        found = getattr(alignment, step)
+        monkeypatch.setattr(alignment, step, replace(found, n_steps=3))
 
 
 @pytest.fixture(autouse=True)
