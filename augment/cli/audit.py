@@ -119,14 +119,34 @@ class AuditGate(GateOptions):
         list[str] | None,
         typer.Option(
             "--gate",
-            help="Change a threshold, with a --reason: level=0.05 (chance that a copy is seen where there is none), ratio=0.5 (of a copy's "
-            "distance to a patient over that to others), copies=0.05 and duplicates=0.5 (shares that may be copies, or repeat each other), "
+            help="Change a threshold, with a --reason: level=0.05 (chance that a copy is seen where there is none), ratio=0.5 (of a "
+            "patch's distance to a patient over that to others), copies=0.05 and duplicates=0.5 (shares that may be copies, or repeat each other), "
             "membership=0.75 (AUC that an attack may reach), power=0.9 (share of planted copies to be found).",
         ),
     ] = None
 
 
-@app.command("audit", epilog="Example: augment audit synthetic --model models --data my-bids-folder")
+@dataclass(frozen=True)
+class TrainedOn:
+    """Who was trained on."""
+
+    model: Annotated[
+        Path | None,
+        typer.Option("--model", "--models", help="The models that they were drawn from. \\[default: models; none for images of others]"),
+    ] = None
+    data: Annotated[
+        str | None, typer.Option("--data", help="The real cohort, if it has moved, or if something else has made the images.")
+    ] = None
+    trained_on: Annotated[
+        Path | None,
+        typer.Option(
+            "--trained-on",
+            help="Without models: whom of --data they were made of, a split.json or a list of ids. \\[default: everybody]",
+        ),
+    ] = None
+
+
+@app.command("audit", epilog="Example: augment audit synthetic --model models, or augment audit images-of-others --data my-bids-folder")
 @takes_groups
 def audit_command(
     context: typer.Context,
@@ -135,22 +155,9 @@ def audit_command(
     ],
     features: FeatureOptions,
     gate: AuditGate,
+    known: TrainedOn,
     reading: ReadingOptions,
     preparation: ComparedPreparation,
-    model: Annotated[
-        Path | None,
-        typer.Option("--model", "--models", help="The models that they were drawn from. \\[default: models; none for images of others]"),
-    ] = None,
-    data: Annotated[
-        str | None, typer.Option("--data", help="The real cohort, if it has moved, or if something else has made the images.")
-    ] = None,
-    trained_on: Annotated[
-        Path | None,
-        typer.Option(
-            "--trained-on",
-            help="Without models: whom of --data they were made of, a split.json or a list of ids. \\[default: everybody]",
-        ),
-    ] = None,
     out: Annotated[
         Path | None, typer.Option("--out", help="Folder of the report, which shows patients. \\[default: the cohort's name with .audit]")
     ] = None,
@@ -162,9 +169,9 @@ def audit_command(
 
     request = command.AuditRequest(
         synthetic=tuple(synthetic),
-        models=model,
+        models=known.model,
         moved=given_source(context),
-        trained_on=trained_on,
+        trained_on=known.trained_on,
         preparation=preparation.preparation(reading.plane),
         extractor=features.extractor,
         weights=features.weights,
