@@ -120,8 +120,8 @@ class AuditGate(GateOptions):
         typer.Option(
             "--gate",
             help="Change a threshold, with a --reason: level=0.05 (chance that a copy is seen where there is none), ratio=0.5 (of a "
-            "patch's distance to a patient over that to others), copies=0.05 and duplicates=0.5 (shares that may be copies, or repeat each other), "
-            "membership=0.75 (AUC that an attack may reach), power=0.9 (share of planted copies to be found).",
+            "patch's distance to a patient over that to others), copies=0.05 and duplicates=0.5 (shares that may be copies, or repeat each "
+            "other), membership=0.75 (AUC that an attack may reach), power=0.9 (share of planted copies to be found).",
         ),
     ] = None
 
