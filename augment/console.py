@@ -8,40 +8,47 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
+from rich.text import Text
 
 from ..datasets.common.errors import printable
 
-# In a file or a pipe nothing limits a line, and a path that is cut in two is found by no search.
-CONSOLE = Console(stderr=True, width=None if sys.stderr.isatty() else 240)
+# In a file or a pipe nothing limits a line, and a path that is cut in two is found by no search. Text is no markup: a class may be called
+# [/AD], and a file [1].nii.
+CONSOLE = Console(stderr=True, width=None if sys.stderr.isatty() else 240, markup=False, emoji=False)
 
 
 def warn(message: str) -> None:
     """Show a sentence that the user must read."""
-    CONSOLE.print(f"[bold yellow]Warning:[/] {_literal(message)}", highlight=False, soft_wrap=True)
+    CONSOLE.print(Text.assemble(("Warning:", "bold yellow"), " ", printable(message)), soft_wrap=True)
 
 
 def say(message: str) -> None:
     """Show a sentence."""
-    CONSOLE.print(_literal(message), highlight=False, soft_wrap=True)
+    CONSOLE.print(printable(message), highlight=False, soft_wrap=True)
+
+
+def plain_column(text: str) -> TextColumn:
+    """A column of a progress bar, whose text is no markup."""
+    return TextColumn(text, markup=False)
 
 
 @contextmanager
 def progress(description: str, total: int) -> Iterator[Callable[..., None]]:
     """Show a bar; yields a function that advances it by one, and takes a text to show beside it."""
     columns = (
-        TextColumn("{task.description}"),
+        plain_column("{task.description}"),
         BarColumn(),
         MofNCompleteColumn(),
-        TextColumn("{task.fields[note]}"),
+        plain_column("{task.fields[note]}"),
         TimeElapsedColumn(),
         TextColumn("left"),
         TimeRemainingColumn(),
     )
     with Progress(*columns, console=CONSOLE) as bars:
-        task = bars.add_task(description, total=total, note="")
+        task = bars.add_task(printable(description), total=total, note="")
 
         def advance(note: str = "") -> None:
-            bars.update(task, advance=1, note=note)
+            bars.update(task, advance=1, note=printable(note))
 
         yield advance
 
@@ -63,12 +70,7 @@ def show_table(title: str, header: Sequence[str], rows: Iterable[Sequence[Any]])
     say(title)
     table = Table(highlight=False)
     for name in header:
-        table.add_column(name, overflow="fold")
+        table.add_column(printable(name), overflow="fold")
     for row in rows:
-        table.add_row(*(_literal(str(value)) for value in row))
+        table.add_row(*(printable(str(value)) for value in row))
     CONSOLE.print(table)
-
-
-def _literal(text: str) -> str:
-    """A path such as ``[1].nii`` is no markup, and nothing is a command to the terminal."""
-    return printable(text).replace("[", r"\[")

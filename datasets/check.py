@@ -13,15 +13,15 @@ import numpy as np
 import pandas as pd
 
 from .cohort import Cohort, CohortError, Problem, place_of
-from .common.machine import available_processors
+from .common.machine import SharedMemory, available_processors
 from .image_checks import Look, look_at
-from .images import ImageError, read_image
+from .images import ImageError, memory_to_read, read_image
 from .small_images import Small, small_of
 from .splits import sides_drawn_apart, sides_of_rows
 from .synthetic_mark import UNDECLARED, is_marked
 from .two_names import compared, find_two_names
 
-_MOST_THREADS = 8  # each holds an image: what an examination needs of memory does not grow with the cohort
+_MOST_THREADS = 8  # each holds an image, as far as there is memory for several: what is needed does not grow with the cohort
 Tracker = Callable[[Sequence[Any]], Iterable[Any]]
 
 
@@ -109,8 +109,9 @@ def examine(
     unreadable: dict[int, tuple[str, str]] = {}
     # Threads, because decompressing, decoding and hashing leave the interpreter to others. Of an image only its look is kept.
     pool = ThreadPoolExecutor(min(_MOST_THREADS, available_processors()))
+    looked_at = pool.map(partial(look_in, cohort, SharedMemory()), images)
     try:
-        for row, look in zip(progress(range(len(images))), pool.map(partial(look_in, cohort), images), strict=True):
+        for row, look in zip(progress(range(len(images))), looked_at, strict=True):
             looks.append(look if isinstance(look, Look) else None)
             if isinstance(look, ImageError):
                 unreadable[row] = (look.what, look.mend)
@@ -271,14 +272,20 @@ def _small_classes(report: _Report, classes: Sequence[str] | None, minimum: int)
             report.problems.append(Problem(f"class {label}", report.source, what, "add images, or leave the class out"))
 
 
-def look_in(cohort: Cohort, image: str | int | None) -> Look | ImageError | None:
+def look_in(cohort: Cohort, memory: SharedMemory, image: str | int | None) -> Look | ImageError | None:
     """What an image shows, and whether it is a synthetic one among real ones: then it has left its cohort."""
     if image is None:
         return None
     try:
-        array, affine = array_of(cohort, image)
+        # What is held of the image is freed before the next may take its place.
+        with memory.take(memory_to_read(image) if isinstance(image, str) else 0):
+            return _look(cohort, image)
     except ImageError as error:
         return error
+
+
+def _look(cohort: Cohort, image: str | int) -> Look:
+    array, affine = array_of(cohort, image)
     look = look_at(array, affine)
     if cohort.synthetic or isinstance(image, int) or not is_marked(Path(image)):
         return replace(look, small=small_of(array, affine)) if compared(cohort) and not look.faults else look

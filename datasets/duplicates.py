@@ -7,6 +7,7 @@ import numpy as np
 from .check import array_of, look_in
 from .cohort import Cohort, Problem
 from .common.errors import UsageError
+from .common.machine import SharedMemory
 from .image_checks import Look
 from .splits import SIDES, sides_drawn_apart, sides_of_rows
 from .two_names import find_two_names
@@ -34,7 +35,8 @@ def without_copies(cohort: Cohort) -> Cohort:
     labels, people = cohort.table["label"].tolist(), cohort.table["participant_id"].tolist()
     apart = sides_drawn_apart(sides)
     groups: dict[str, list[int]] = {}
-    looks = [look_in(cohort, image) for image in cohort.table["image"]]
+    memory = SharedMemory()
+    looks = [look_in(cohort, memory, image) for image in cohort.table["image"]]
     found = find_two_names(cohort, [look if isinstance(look, Look) else None for look in looks], array_of)
     for row, content in enumerate(found.contents):
         if content is not None:

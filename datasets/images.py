@@ -20,7 +20,7 @@ from nibabel.wrapstruct import WrapStructError
 from PIL import Image
 
 from .common.errors import DataError
-from .common.machine import is_too_much
+from .common.machine import FLOAT, is_too_much
 from .spaces import PLANES, ImageSpace, as_seen, is_placement, picture_axes
 
 VOLUMES = (".nii", ".nii.gz", ".hdr", ".img")
@@ -111,6 +111,33 @@ def read_image(path: str | Path) -> tuple[np.ndarray, np.ndarray | None]:
             return (array, None) if axes is None else _slice_shown(array, axes, str(picture.info.get(PNG_AFFINE, "")))
 
 
+def memory_to_read(path: str | Path) -> int:
+    """Bytes that reading and looking at an image takes at most, by its header; 0 of what ``read_image`` refuses.
+
+    Measured, with what numpy, nibabel and Pillow take in passing; ``tests/datasets/test_images.py`` measures it again.
+    """
+    path = Path(path)
+    try:
+        if extension(path.name) in PICTURES:
+            with Image.open(path, formats=("PNG", "JPEG")) as picture:
+                return _memory_of_picture(picture)
+        header = _header_of(path)[1]
+        return _memory_of_volume(header, math.prod(int(n) for n in header.get_data_shape()))
+    except Exception:  # whatever is wrong with it, read_image tells
+        return 0
+
+
+def _memory_of_volume(header: Any, n_voxels: int) -> int:
+    """The voxels as they are stored, twice, and as float32 with masks of them; in double precision while they are scaled."""
+    scaled = header.get("scl_slope", 1) not in (0, 1) or header.get("scl_inter", 0) != 0
+    return n_voxels * (2 * header.get_data_dtype().itemsize + (4 * FLOAT if scaled else FLOAT + 2))
+
+
+def _memory_of_picture(picture: Image.Image) -> int:
+    """A picture as it is stored, and as grey, in float32."""
+    return picture.width * picture.height * (6 + 2 * len(picture.getbands()))
+
+
 def read_colours(path: Path, *, size: tuple[int, int], crop: int, side: int) -> np.ndarray:
     """Read the middle square of a picture in colours.
 
@@ -170,6 +197,7 @@ def _read_volume(path: Path, data_file: Path) -> tuple[np.ndarray, np.ndarray | 
     image: Any
     kind, header = _header_of(path)
     dtype, shape, offset = header.get_data_dtype(), header.get_data_shape(), header.get_data_offset()
+    _require_slope(path, header)
     if dtype.kind not in "biuf":
         raise ImageError(path, f"voxels of type {dtype}", "convert it to real numbers")
     if not shape or min(shape) < 1:
@@ -184,7 +212,7 @@ def _read_volume(path: Path, data_file: Path) -> tuple[np.ndarray, np.ndarray | 
         raise _truncated(path, needed, size)
     if int(offset) > _LARGEST_HEADER or (not packed and size > needed + _LARGEST_HEADER):
         raise ImageError(path, f"a header of {offset:g} bytes and {size} bytes in all, where the voxels take {needed - int(offset)}")
-    if is_too_much(needed + 4 * n_voxels):
+    if is_too_much(_memory_of_volume(header, n_voxels)):
         raise ImageError(path, f"{_times(shape)} voxels, for which this machine has no memory", "resample it to fewer voxels")
     if packed:
         content = _inflate(data_file, needed + _LARGEST_HEADER)
@@ -224,13 +252,24 @@ def _header_of(path: Path) -> tuple[Any, Any]:
     if len(files) > 1:
         if files[0].stat().st_size > _LARGEST_HEADER:
             raise ImageError(path, f"a header of {files[0].stat().st_size} bytes")
-        image: Any = nib.load(path)
-        return type(image), image.header
+        pair: Any = type(nib.load(path))
+        # The header of a loaded image no longer has the slope.
+        with files[0].open("rb") as stream:
+            return pair, pair.header_class(stream.read(pair.header_class.template_dtype.itemsize))
     with gzip.open(path) if path.suffix.lower() == ".gz" else path.open("rb") as stream:
         block = stream.read(_NIFTI_2)
     kind = nib.Nifti2Image if _NIFTI_2 in struct.unpack("<i", block[:4]) + struct.unpack(">i", block[:4]) else nib.Nifti1Image
     header_class = kind.header_class
     return kind, header_class(block[: header_class.template_dtype.itemsize])
+
+
+def _require_slope(path: Path, header: Any) -> None:
+    """Raise an ``ImageError`` if a NIfTI's intensities are scaled by what is no number: nibabel then leaves them as they are stored."""
+    if isinstance(header, nib.Nifti1Header) and header["scl_slope"] != 0:
+        for name in ("scl_slope", "scl_inter"):
+            if not np.isfinite(header[name]):
+                what = f"a header whose {name} is {header[name]}, so nobody knows its intensities"
+                raise ImageError(path, what, "convert the image again, or set it to what the scanner's file says")
 
 
 def _inflate(path: Path, most: int) -> bytes:
@@ -252,9 +291,9 @@ def _intact_picture(path: Path) -> Iterator[Image.Image]:
     """Open a picture, not yet decoded, once what can be seen of it without is sound."""
     with Image.open(path, formats=("PNG", "JPEG")) as picture:
         kind, (width, height) = picture.format, picture.size
+        if is_too_much(_memory_of_picture(picture)):
+            raise ImageError(path, f"{width} x {height} pixels, for which this machine has no memory", "resample it to fewer pixels")
         if kind == "PNG":
-            if is_too_much(8 * width * height):
-                raise ImageError(path, f"{width} x {height} pixels, for which this machine has no memory", "resample it to fewer pixels")
             if width * height > 8 * TIGHTEST_DEFLATE * path.stat().st_size:
                 raise ImageError(path, f"truncated: {width} x {height} pixels do not fit the file")
             # Checks the CRC of every chunk, and leaves the picture closed.

@@ -343,10 +343,17 @@ def _sides(image: MetaTensor, flat_axis: int | None) -> tuple[tuple[int, ...], t
     return tuple(side for side, _ in sides), tuple(step for _, step in sides)
 
 
-def require_memory(n: int, size: Sequence[int]) -> None:
-    """Raise a ``UsageError`` if ``n`` images are more than half of the memory: the other half is taken while they become one tensor."""
-    if is_too_much(4 * n * math.prod(size)):
-        raise UsageError(f"For {n} images of {_times(size)} this machine has no memory; choose a smaller --size.")
+def _require_memory_to_resize(image: MetaTensor, where: Any, preparation: Preparation, flat_axis: int | None) -> None:
+    """Raise before memory is taken to bring one image to its size: what torch's convolutions smooth a volume with is many copies of it."""
+    size = _with_flat(preparation.size or (), flat_axis)
+    shape = tuple(image.shape[1:])
+    # MONAI smooths by (factor - 1) / 2 voxels, over four standard deviations to both sides.
+    tails = [round(2 * max(0.0, side / new - 1)) for side, new in zip(shape, size, strict=True)]
+    copies = max(_PLAIN_COPIES, 2 * max(tails) + 1 + 4 if len(shape) == 3 else 0)
+    padded = [side + 2 * tail for side, tail in zip(shape, tails, strict=True)]
+    if is_too_much(bytes_of(copies, padded), part=IN_PASSING):
+        what = f"{_times(shape)} voxels, which to bring to {_times(size)} this machine has no memory"
+        raise DataError(f"{where}: {what}; resample it to fewer voxels, or choose a larger --size.")
 
 
 def _resized(image: MetaTensor, flat_axis: int | None, preparation: Preparation) -> MetaTensor:

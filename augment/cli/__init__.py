@@ -9,7 +9,8 @@ from typing import Annotated
 
 import typer
 
-from ...datasets.common.errors import TinycohortError
+from ...datasets.common.errors import TinycohortError, printable
+from ...datasets.common.untrusted import require_text
 from . import audit, demo, evaluate, fit, generate, report, show, study
 from .former import Commands
 from .reading import command_line
@@ -51,13 +52,16 @@ def main() -> None:
     # threads took five times as long as with threads that sleep.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     try:
+        # What is made here records how, in UTF-8: it would be told at the end of a fit.
+        for word in sys.argv[1:]:
+            require_text(word)
         app()
     except TinycohortError as error:
         typer.echo(f"Error: {error}", err=True)
         sys.exit(error.exit_code)
     except OSError as error:
-        place = f"{error.filename}: " if error.filename else ""
-        typer.echo(f"Error: {place}{error.strerror or error}; mend that and repeat the command (a fit goes on with --resume).", err=True)
+        told = printable(f"{error.filename}: {error.strerror}" if error.filename else f"{error.strerror or error}")
+        typer.echo(f"Error: {told}; mend that and repeat the command (a fit goes on with --resume).", err=True)
         sys.exit(3)
     except MemoryError as error:
         typer.echo(f"Error: there is not enough memory ({error}); bring the images to a smaller --size.", err=True)
@@ -67,7 +71,18 @@ def main() -> None:
             typer.echo("Interrupted; a fit goes on with --resume, a study with the same command.", err=True)
         raise
     except Exception as error:
-        with tempfile.NamedTemporaryFile("w", prefix="augment-error-", suffix=".log", delete=False, encoding="utf-8") as log:
-            log.write(f"{command_line()}\n\n{traceback.format_exc()}")
-        typer.echo(f"Error: an unforeseen {type(error).__name__} ({error}); please report it with {log.name}.", err=True)
+        told = printable(f"an unforeseen {type(error).__name__} ({error})")
+        typer.echo(f"Error: {told}; please report it with {_log(traceback.format_exc())}.", err=True)
         sys.exit(1)
+
+
+def _log(trace: str) -> str:
+    """Where the command and its traceback were written: a file or, where none can be made, the terminal."""
+    content = printable(f"{command_line()}\n\n{trace}")
+    try:
+        with tempfile.NamedTemporaryFile("w", prefix="augment-error-", suffix=".log", delete=False, encoding="utf-8") as log:
+            log.write(content)
+    except OSError:
+        typer.echo(content, err=True)
+        return "what stands above, because there is no folder for a log"
+    return printable(log.name)

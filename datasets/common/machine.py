@@ -1,6 +1,15 @@
-"""What this machine has: its processors, and whether there is memory for what a file claims to hold, asked before any is taken."""
+"""What this machine has, and what images and weights take of it: asked before any memory is taken."""
 
+import math
 import os
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+from .errors import UsageError
+
+FLOAT = 4  # bytes of a float32, as images and weights are held
+KEPT, IN_PASSING = 0.5, 0.8  # parts of the memory
 
 
 def physical_memory() -> int:
@@ -11,9 +20,45 @@ def physical_memory() -> int:
         return 8 * 2**30
 
 
-def is_too_much(n_bytes: int) -> bool:
-    """Whether so many bytes are more than half of the memory, the other half of which computing with them takes."""
-    return n_bytes > physical_memory() // 2
+def is_too_much(n_bytes: float, *, part: float = KEPT) -> bool:
+    """Whether so many bytes are more than a part of the memory.
+
+    By default half: the other half is taken by computing with what is kept. What is the whole of what a step takes, and only in passing,
+    may be ``IN_PASSING``.
+    """
+    return n_bytes > part * physical_memory()
+
+
+def bytes_of(n: int, shape: Sequence[int]) -> int:
+    """What ``n`` images of a shape take as float32; in Python's integers, because numpy's overflow in silence."""
+    return FLOAT * n * math.prod(map(int, shape))
+
+
+def require_memory(n: int, shape: Sequence[int], mend: str = "choose a smaller --size") -> None:
+    """Raise a ``UsageError`` if ``n`` images of a shape are more than this machine can keep."""
+    if is_too_much(bytes_of(n, shape)):
+        raise UsageError(f"For {n} images of {' x '.join(map(str, shape))} this machine has no memory; {mend}.")
+
+
+class SharedMemory:
+    """Memory that threads share: one that needs more than the others leave waits for them."""
+
+    def __init__(self) -> None:
+        self._taken = 0
+        self._changed = threading.Condition()
+
+    @contextmanager
+    def take(self, n_bytes: int) -> Iterator[None]:
+        """Have so many bytes within the block; what is more than the machine has is taken by itself."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._taken == 0 or not is_too_much(self._taken + n_bytes))
+            self._taken += n_bytes
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._taken -= n_bytes
+                self._changed.notify_all()
 
 
 def available_processors() -> int:

@@ -6,12 +6,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.progress import Progress as Bars
 
 from ...augment import console
 from ...datasets.common.compute import choose_device
-from ...datasets.common.errors import GateError, LeakageError, TinycohortError, UsageError
+from ...datasets.common.errors import GateError, LeakageError, TinycohortError, UsageError, printable
 from ...datasets.output import shared_output
 from .data_config import DataConfig
 from .results_file import is_published
@@ -168,7 +168,7 @@ class _Bar(Progress):
 
     def __init__(self) -> None:
         columns = (
-            TextColumn("{task.description}"),
+            console.plain_column("{task.description}"),
             BarColumn(),
             MofNCompleteColumn(),
             TimeElapsedColumn(),
@@ -188,7 +188,7 @@ class _Bar(Progress):
         self.task = self.bars.add_task("runs", total=total, completed=found)
 
     def started(self, key: Mapping[str, Any]) -> None:
-        self.bars.update(self.task, description=", ".join(f"{name} {value}" for name, value in key.items()))
+        self.bars.update(self.task, description=printable(", ".join(f"{name} {value}" for name, value in key.items())))
 
     def finished(self, key: Mapping[str, Any], seconds: float) -> None:
         self.bars.advance(self.task)
