@@ -10,6 +10,7 @@ from .cohort import Cohort, Problem
 from .common.custody import is_inside, require_intact
 from .common.errors import DataError, UsageError
 from .common.files import expanded, hidden_by_a_kill
+from .common.untrusted import require_text
 from .duplicates import without_copies
 from .images import files_of, sidecar_of
 from .layouts import arrays, bids, folder, oasis
@@ -100,10 +101,12 @@ class Source:
         return source
 
     def resolved(self) -> "Source":
-        """The same source from whatever folder it is read: its paths are absolute."""
-        data = self.data if self.data in NAMES else str(expanded(self.data).resolve())
-        root = None if self.root is None else str(expanded(self.root).resolve())
-        return replace(self, data=data, table=None if self.table is None else str(expanded(self.table).resolve()), root=root)
+        """The same source from whatever folder it is read: its paths are absolute; raise a ``UsageError`` if one cannot be recorded."""
+        places = {"data": None if self.data in NAMES else self.data, "table": self.table, "root": self.root}
+        found = {name: str(expanded(place).resolve()) for name, place in places.items() if place is not None}
+        for place in found.values():
+            require_text(place)
+        return replace(self, **found)
 
 
 def read_cohort(source: Source | str | Path) -> Cohort:

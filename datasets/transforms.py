@@ -13,22 +13,20 @@ from typing import Any, Literal
 import numpy as np
 import torch
 from monai.data.meta_tensor import MetaTensor
-from monai.transforms.compose import Compose
-from monai.transforms.croppad.array import ResizeWithPadOrCrop, SpatialCrop
-from monai.transforms.intensity.array import ScaleIntensity, ScaleIntensityRange
-from monai.transforms.spatial.array import Orientation, Resize
+from monai.transforms.croppad.array import SpatialCrop
+from monai.transforms.spatial.array import Orientation
 from nibabel.affines import voxel_sizes
 
 from .cohort import Cohort
 from .common.errors import DataError, UsageError
-from .common.machine import is_too_much
+from .common.machine import require_memory
 from .image_checks import scan_digest
 from .images import PICTURES, ImageError, read_image
+from .resizing import PERCENTILES, as_meta, brought_to
 from .spaces import PLANES, ImageSpace, to_tuples
 from .synthetic_mark import UNDECLARED, is_marked
 
 LONGEST_SIDE = {2: 96, 3: 48}  # of the default size: what two CPU cores can train on
-PERCENTILES = (0.5, 99.5)
 ASPECT_TOLERANCE = 0.1
 _STORED_RESIZE = {"stretch": "resize", "crop": "crop"}
 _AT_ONCE = 5_000  # images, so that what lies beside the result stays small
@@ -178,13 +176,12 @@ def prepare(
             _check_size(image, flat_axis, preparation, on_warning)
             assert preparation.size is not None
             require_memory(len(cohort), preparation.size)
-        image = _resized(image, flat_axis, preparation)
+        image = brought_to(_with_flat(preparation.size, flat_axis), image, preparation.resize, preparation.scaling, _place(cohort, row))
         flat_axes.add(flat_axis)
         plain = image.as_tensor().to(torch.float32)
         if preparation.scaling == "none" and not (plain.min() >= 0 and plain.max() <= 1):
-            where = row if isinstance(row, str) else f"image {row} of {cohort.name}"
             raise DataError(
-                f"{where} has values from {float(plain.min()):g} to {float(plain.max()):g}, and --scaling none is for images in [0, 1]; "
+                f"{_place(cohort, row)} has values from {float(plain.min()):g} to {float(plain.max()):g}, and --scaling none is for images in [0, 1]; "
                 "choose percentile or minmax."
             )
         pixels.append(plain if flat_axis is None else plain.squeeze(1 + flat_axis))
@@ -269,7 +266,7 @@ def _load(cohort: Cohort, row: Any, preparation: Preparation) -> tuple[MetaTenso
         else:
             # A file may leave out the third dimension of a plane, or spell out a series of one volume.
             volume = array.reshape((*array.shape, 1)[:3])
-            image = _as_meta(Orientation("RAS", labels=None)(MetaTensor(torch.from_numpy(volume)[None], affine=torch.from_numpy(affine))))
+            image = as_meta(Orientation("RAS", labels=None)(MetaTensor(torch.from_numpy(volume)[None], affine=torch.from_numpy(affine))))
     if image.ndim == 3:
         return image, None, placed
     flat = [axis for axis in range(3) if image.shape[1 + axis] == 1]
@@ -279,7 +276,7 @@ def _load(cohort: Cohort, row: Any, preparation: Preparation) -> tuple[MetaTenso
     index = _plane_index(image, axis, preparation, where=str(row))
     start, end = [0, 0, 0], list(image.shape[1:])
     start[axis], end[axis] = index, index + 1
-    return _as_meta(SpatialCrop(roi_start=start, roi_end=end)(image)), axis, placed
+    return as_meta(SpatialCrop(roi_start=start, roi_end=end)(image)), axis, placed
 
 
 def _from_arrays(cohort: Cohort, row: int, preparation: Preparation) -> tuple[MetaTensor, bool]:
@@ -343,48 +340,13 @@ def _sides(image: MetaTensor, flat_axis: int | None) -> tuple[tuple[int, ...], t
     return tuple(side for side, _ in sides), tuple(step for _, step in sides)
 
 
-def _require_memory_to_resize(image: MetaTensor, where: Any, preparation: Preparation, flat_axis: int | None) -> None:
-    """Raise before memory is taken to bring one image to its size: what torch's convolutions smooth a volume with is many copies of it."""
-    size = _with_flat(preparation.size or (), flat_axis)
-    shape = tuple(image.shape[1:])
-    # MONAI smooths by (factor - 1) / 2 voxels, over four standard deviations to both sides.
-    tails = [round(2 * max(0.0, side / new - 1)) for side, new in zip(shape, size, strict=True)]
-    copies = max(_PLAIN_COPIES, 2 * max(tails) + 1 + 4 if len(shape) == 3 else 0)
-    padded = [side + 2 * tail for side, tail in zip(shape, tails, strict=True)]
-    if is_too_much(bytes_of(copies, padded), part=IN_PASSING):
-        what = f"{_times(shape)} voxels, which to bring to {_times(size)} this machine has no memory"
-        raise DataError(f"{where}: {what}; resample it to fewer voxels, or choose a larger --size.")
+def _with_flat(size: Sequence[int], flat_axis: int | None) -> list[int]:
+    """The sides of a slice, or of a volume, with the flat one of a plane."""
+    return list(size) if flat_axis is None else [*size[:flat_axis], 1, *size[flat_axis:]]
 
 
-def _resized(image: MetaTensor, flat_axis: int | None, preparation: Preparation) -> MetaTensor:
-    """Bring one image to the asked size and range."""
-    size = list(preparation.size or ())
-    if flat_axis is not None:
-        size.insert(flat_axis, 1)
-    if list(image.shape[1:]) == size:
-        resize = []
-    elif preparation.resize == "stretch":
-        resize = [Resize(size, mode="bilinear" if len(size) == 2 else "trilinear", anti_aliasing=True)]
-    else:
-        # Around the image is what is darkest in it: 0 would be tissue where air is -1000.
-        resize = [ResizeWithPadOrCrop(size, value=float(image.min()))]
-    return _scaled(_as_meta(Compose(resize)(image)), preparation.scaling)
-
-
-def _scaled(image: MetaTensor, scaling: str) -> MetaTensor:
-    if scaling == "none":
-        return image
-    low, high = np.percentile(image.numpy(), PERCENTILES)
-    # An image that is nearly all background has no such range: its few voxels then keep theirs.
-    if scaling == "minmax" or low == high:
-        return _as_meta(ScaleIntensity(minv=0.0, maxv=1.0)(image))
-    return _as_meta(ScaleIntensityRange(float(low), float(high), b_min=0.0, b_max=1.0, clip=True)(image))
-
-
-def _as_meta(image: Any) -> MetaTensor:
-    """What MONAI's transforms return is typed too widely; with affines tracked it is a MetaTensor."""
-    assert isinstance(image, MetaTensor)
-    return image
+def _place(cohort: Cohort, row: str | int) -> str:
+    return row if isinstance(row, str) else f"Image {row} of {cohort.name}"
 
 
 def _times(shape: Sequence[int]) -> str:

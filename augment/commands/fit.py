@@ -15,7 +15,7 @@ from ...datasets.common.files import refuse_existing, whole_folder
 from ...datasets.output import output, refuse_misplaced
 from ...datasets.readers import Source, read_cohort
 from ...datasets.splits import Split, split_cohort
-from ...datasets.transforms import prepare, require_memory
+from ...datasets.transforms import prepare
 from .. import console
 from ..fitting.assessment import fit_warnings
 from ..fitting.figures import save_loss_curve
@@ -103,7 +103,8 @@ def _fit(
     read_as = asdict(request.source.resolved())
     plans = {label: FitPlan(cohort, split, label, settings, found.digest, read_as) for label in labels}
     first = plans[labels[0]]
-    require_memory(max(plan.n_images for plan in plans.values()), first.space.shape)
+    for plan in plans.values():
+        plan.require_memory()
     n_parameters = first.count_parameters()
     finished = {label: _finished(out, plan) for label, plan in plans.items()} if resume else {}
     for label in labels:

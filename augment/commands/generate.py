@@ -12,6 +12,7 @@ import torch
 from ...datasets.common.compute import choose_device
 from ...datasets.common.errors import DataError, GateError, TinycohortError, UsageError
 from ...datasets.common.files import named
+from ...datasets.common.machine import require_memory
 from ...datasets.readers import read_cohort
 from ...datasets.transforms import prepare
 from .. import console
@@ -94,6 +95,7 @@ def _generate(request: GenerationRequest, out: Path, *, force: bool) -> list[Gen
     place = choose_device(request.device)
     request.require_format(model.config.space.shape for model in models.values())
     wanted = request.wanted(models, {label: count for model in models.values() for label, count in model.config.data["counts"].items()})
+    require_memory(sum(wanted.values()), first.shape, "give a smaller -n")
     training = _training_images(request, {label: models[label] for label in wanted})
     screens = {label: screen_of(models[label], training[label], request.gate, n=count) for label, count in wanted.items()}
 

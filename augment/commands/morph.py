@@ -11,9 +11,10 @@ from ...datasets.cohort import Cohort
 from ...datasets.common.compute import choose_device
 from ...datasets.common.errors import DataError
 from ...datasets.common.files import named
+from ...datasets.common.machine import require_memory
 from ...datasets.readers import Source, read_cohort
 from ...datasets.splits import Split, official_sides, split_cohort
-from ...datasets.transforms import Preparation, prepare, require_memory, space_of
+from ...datasets.transforms import Preparation, prepare, space_of
 from .. import console
 from ..detail.morph import Morph
 from ..fitting.training_images import TrainingImages, ages_of
@@ -80,7 +81,7 @@ def _generate(request: MorphRequest, out: Path, *, force: bool) -> list[Generate
     warn_of_people_apart(cohort, split)
     side = split.side(cohort, "train")
     wanted = request.wanted(labels, dict.fromkeys(cohort.labels, 0) | side.counts())
-    training = _prepared(cohort, side, request, list(wanted))
+    training = _prepared(cohort, side, request, wanted)
     request.require_format(people.images.space.shape for people in training.values())
     screens = {label: screen_of_people(training[label], request.gate, n=n) for label, n in wanted.items()}
     generated = [
@@ -118,16 +119,17 @@ def _split(cohort: Cohort, file: Path | None) -> Split:
     return split
 
 
-def _prepared(cohort: Cohort, side: Cohort, request: MorphRequest, labels: Sequence[str]) -> dict[str, TrainingImages]:
+def _prepared(cohort: Cohort, side: Cohort, request: MorphRequest, wanted: Mapping[str, int]) -> dict[str, TrainingImages]:
     """The images of the training side by class, all on one grid."""
     space = space_of(cohort, request.preparation)
-    few = [label for label in labels if side.table.loc[side.table["label"] == label, "participant_id"].nunique() < FEWEST_PEOPLE]
+    few = [label for label in wanted if side.table.loc[side.table["label"] == label, "participant_id"].nunique() < FEWEST_PEOPLE]
     if few:
         raise DataError(
             f"{', '.join(few)}: fewer than {FEWEST_PEOPLE} people on the training side of {cohort.name}, so nobody can tell whether a "
             "morph copies one of them; add people of this class, or leave it out with --class."
         )
-    members = {label: side.of_class(label) for label in labels}
+    require_memory(sum(wanted.values()), space.shape, "give a smaller -n")
+    members = {label: side.of_class(label) for label in wanted}
     require_memory(sum(map(len, members.values())), space.shape)
     warn = console.warn
     return {

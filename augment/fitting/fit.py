@@ -49,7 +49,7 @@ def fit_class(plan: FitPlan, *, resume_folder: Path | None = None, command: str 
     Raises
     ------
     UsageError
-        If ``resume_folder`` holds the state of another plan.
+        If ``resume_folder`` holds the state of another plan, or this machine has no memory for the images or the model.
     DataError
         If images cannot be prepared alike.
     GateError
@@ -57,6 +57,7 @@ def fit_class(plan: FitPlan, *, resume_folder: Path | None = None, command: str 
     """
     hooks = hooks or Hooks()
     settings, label, cohort, split, sides = plan.settings, plan.label, plan.cohort, plan.split, plan.sides
+    plan.require_memory()
     if resume_folder is not None:
         _claim(resume_folder, plan.digest)
 

@@ -1,7 +1,6 @@
 """Everything about a fitted model but its numbers: what it is, how and on whom it was fitted; its ``config.json``."""
 
 import hashlib
-import math
 import platform
 import secrets
 from collections.abc import Iterable, Mapping
@@ -19,12 +18,14 @@ from ...datasets.readers import Source
 from ...datasets.spaces import ImageSpace
 from ...datasets.transforms import Preparation
 from ..geometry.centroids import choose_centroids
+from ..geometry.metric import LEAST_GIVEN, MOST_GIVEN
 from ..networks import Architecture
 from .training import TrainingSettings
 
 FORMAT = 4
 READABLE = (1, 2, 3, FORMAT)
 UNSEALED = (1, 2)  # formats from before there was a manifest
+SINCE_SEALED = {"laws", "threads"}  # entries that they had not
 # What the commands read of a model's records, and its type: told when the model is loaded, and not when it is needed.
 READ_LATER: dict[str, dict[str, type]] = {
     "data": {"name": str, "read_as": dict, "counts": dict, "n_train": int},
@@ -60,8 +61,10 @@ class MetricSettings:
         # Any means show whether the number and the choice can be followed.
         choose_centroids([[0.0], [1.0]], 2 if self.n_centroids is None else self.n_centroids, method=self.selection)
         scales = (self.lam, self.rho_scale, *([] if self.rho is None else [self.rho]))
-        if not (all(0 < value < math.inf for value in scales) and 0 <= self.tau < math.inf):
-            raise UsageError("--lambda and --rho must be above 0, --tau at least 0, and all of them finite.")
+        if not (all(LEAST_GIVEN < value < MOST_GIVEN for value in scales) and 0 <= self.tau < MOST_GIVEN):
+            raise UsageError(
+                f"--lambda, --rho and --rho-scale lie between {LEAST_GIVEN:g} and {MOST_GIVEN:g}, and --tau from 0 to {MOST_GIVEN:g}."
+            )
         if self.n_centroids == 1 and self.rho is None:
             raise UsageError("One centroid has no nearest other one to set rho by; give --rho, or more --centroids.")
 
@@ -178,10 +181,12 @@ class ModelConfig:
             raise DataError(
                 f"{folder} is no model folder: its config.json cannot be read ({error}); fit a model with `augment fit`."
             ) from error
-        if not isinstance(content, dict) or content.get("format") not in READABLE:
+        if not isinstance(content, dict) or type(content.get("format")) is not int or content["format"] not in READABLE:
             known = " or ".join(map(str, READABLE))
             raise DataError(f"{folder}/config.json is not of format {known}; use the version of tinycohort that wrote it.")
-        if content["format"] not in UNSEALED and not is_sealed(folder):
+        # Format 4 brought these, and its models have a manifest, whatever format is written in its place.
+        sealed = content["format"] not in UNSEALED or not SINCE_SEALED.isdisjoint(content)
+        if sealed and not is_sealed(folder):
             raise DataError(f"{folder} has lost its {MANIFEST}, so nobody knows whether it was altered; restore it, or fit it anew.")
         try:
             return cls.from_json(content)

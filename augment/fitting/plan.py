@@ -9,7 +9,8 @@ from importlib.metadata import version
 from typing import Any
 
 from ...datasets.cohort import Cohort
-from ...datasets.common.errors import DataError
+from ...datasets.common.errors import DataError, UsageError
+from ...datasets.common.machine import bytes_of, is_too_much, require_memory
 from ...datasets.spaces import ImageSpace
 from ...datasets.splits import Split
 from ...datasets.transforms import space_of
@@ -18,6 +19,7 @@ from ..networks import Architecture
 from .settings import FitSettings
 from .training import Schedule
 
+COPIES_OF_WEIGHTS = 4  # while they are learnt: themselves, their gradient, and Adam's two moments
 FEWEST_IMAGES = 10  # of a class, before the split: 7 to train on, 1 to select by
 
 
@@ -110,3 +112,12 @@ class FitPlan:
     def count_parameters(self) -> int:
         """How many weights the model has; nothing is computed or allocated. Raise a ``UsageError`` if there is no such model."""
         return count_parameters(self.settings.model, self.architecture, **self.settings.model_settings)
+
+    def require_memory(self) -> None:
+        """Raise a ``UsageError`` if this machine cannot keep the images, or the model while it is trained."""
+        require_memory(self.n_images, self.space.shape)
+        n_weights = self.count_parameters()
+        if is_too_much(bytes_of(COPIES_OF_WEIGHTS, (n_weights,))):
+            raise UsageError(
+                f"To train a model of {n_weights:,} weights this machine has no memory; choose a smaller --channels, --latent-dim or --size."
+            )

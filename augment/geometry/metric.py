@@ -22,6 +22,8 @@ from .centroids import choose_centroids
 # Weights omega held at once. 2**18 floats are 1 MiB: they stay in a core's second-level cache between the four passes over them.
 CHUNK_WEIGHTS_CPU = 2**18
 CHUNK_WEIGHTS_GPU = 2**26
+SMALLEST, LARGEST = 1e-15, 1e15  # numbers of a metric, whose squares and the inverses of these are float32
+LEAST_GIVEN, MOST_GIVEN = 1e-10, 1e10  # of those that are asked for, with a distance between people to be multiplied by
 
 
 @dataclass(frozen=True)
@@ -75,8 +77,11 @@ class RiemannianMetric:
         if self.centroids.ndim != 2 or self.centroids.shape != self.precisions.shape:
             shapes = f"{tuple(self.centroids.shape)} and {tuple(self.precisions.shape)}"
             raise ValueError(f"centroids and precisions must be (k, D) and alike, not {shapes}")
-        if not (0 < self.rho < math.inf and 0 < self.lam < math.inf and 0 <= self.tau < math.inf):
-            raise UsageError(f"rho and lambda must be above 0, tau at least 0 and all finite, not {self.rho}, {self.lam} and {self.tau}.")
+        if not (SMALLEST < self.rho < LARGEST and SMALLEST < self.lam < LARGEST and 0 <= self.tau < LARGEST):
+            raise UsageError(
+                f"rho and lambda lie between {SMALLEST:g} and {LARGEST:g}, tau from 0 to {LARGEST:g}, "
+                f"and not at {self.rho}, {self.lam} and {self.tau}."
+            )
         if not (self.centroids.isfinite().all() and self.precisions.isfinite().all() and (self.precisions > 0).all()):
             raise UsageError(
                 "The posteriors' means and precisions must be finite, and precisions above 0; "
@@ -91,6 +96,11 @@ class RiemannianMetric:
         object.__setattr__(self, "_to_log_omega", (scale * torch.cat([self.precisions, -2 * weighted], dim=1)).T.contiguous())
         object.__setattr__(self, "_log_omega_constant", scale * (weighted * centred).sum(dim=1))
         object.__setattr__(self, "_to_gradient", torch.cat([weighted, self.precisions], dim=1) / self.rho**2)
+        if not all(part.isfinite().all() for part in (self._to_log_omega, self._log_omega_constant, self._to_gradient)):
+            raise UsageError(
+                "The posteriors' means and precisions are so large that the metric is no number; the model that gave these has diverged: "
+                "train it again, with a smaller learning rate."
+            )
 
     @classmethod
     def from_posterior(

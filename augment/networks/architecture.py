@@ -51,6 +51,7 @@ FAMILIES: dict[str, Family] = {
     "paper-oasis": Family(paper.oasis, 64),
 }
 CENTRE_FROM_0_AND_1 = 0.01  # at least: beyond it a sigmoid hardly moves
+LARGEST = 2**20  # latent dimensions and channels: so that weights can be counted, by which memory is asked for
 BY_SHAPE = "paper"
 ARCHITECTURES = (*FAMILIES, BY_SHAPE)
 
@@ -83,6 +84,8 @@ class Architecture:
         if self.name not in ARCHITECTURES:
             raise UsageError(f"There is no architecture '{self.name}'; choose one of: {', '.join(ARCHITECTURES)}.")
         channels = 1 if self.channels is None else self.channels
+        if max(self.latent_dim, channels) > LARGEST:
+            raise UsageError(f"An architecture has at most {LARGEST:,} latent dimensions and channels, not {max(self.latent_dim, channels):,}.")
         if min(self.latent_dim, channels, self.image_channels) < 1:
             raise UsageError(
                 "An architecture needs at least one latent dimension and one channel, of its own and of its images, "

@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal
 
 from ...datasets.common.errors import UsageError
 from ..autoencoders import LearntMetric, LearntPrior
+from ..geometry.metric import LEAST_GIVEN, MOST_GIVEN
 from ..settings import Between
 from .latents import Latents, manifold_of
 from .laws import Gaussian, Kernels, Mixture
@@ -17,7 +18,7 @@ from .published import RiemannianPaper, RiemannianReleased
 from .riemannian import Riemannian
 from .two_stage import TwoStage
 
-Reach = Annotated[float, Between(0, math.inf)] | Literal["auto"]
+Reach = Annotated[float, Between(LEAST_GIVEN, MOST_GIVEN)] | Literal["auto"]
 CHAIN = tuple(f.name for f in fields(Riemannian) if f.name not in ("metric", "log_threshold"))
 N_ITERATIONS = 100  # of a chain of which something else is set
 

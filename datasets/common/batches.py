@@ -90,7 +90,7 @@ class _EpochOrder(Sampler[list[int]]):
 
     def __init__(self, n: int, batch_size: int, seed: int | None, even: bool):
         self.n = n
-        self.batch_size = batch_size
+        self.batch_size = max(1, min(batch_size, n))
         self.seed = seed
         self.even = even
         self.epoch = 0

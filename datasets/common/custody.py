@@ -15,7 +15,7 @@ from .errors import DataError
 from .files import MANIFEST, whole_file
 
 _LINE = re.compile(r"([0-9a-f]{64})  (.+)")
-_LARGEST = 256 * 2**20  # bytes of a manifest: two million files
+_LARGEST = 128 * 2**20  # bytes of a manifest: a million files
 _NAMED = 3  # differences that an error names before it counts the rest
 
 
@@ -105,18 +105,21 @@ def _files(folder: Path) -> Iterator[str]:
 
 def _read(path: Path) -> dict[str, str]:
     """From each file that a manifest lists to its digest."""
-    if not path.is_file() or not is_inside(path, path.parent) or path.stat().st_size > _LARGEST:
+    if not path.is_file() or not is_inside(path, path.parent):
         raise DataError(f"{path} is no manifest; restore it, or make the folder anew.")
+    if path.stat().st_size > _LARGEST:
+        raise DataError(f"{path} has {path.stat().st_size} bytes, more than the {_LARGEST} of a manifest; restore it, or make the folder anew.")
     listed: dict[str, str] = {}
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        with path.open(encoding="utf-8") as lines:
+            # Line by line, so that what is no manifest takes no memory.
+            for number, line in enumerate(lines, start=1):
+                match = _LINE.fullmatch(line.removesuffix("\n"))
+                name = match[2] if match else ""
+                place = PurePosixPath(name)
+                if not match or place.is_absolute() or ".." in place.parts or "\\" in name or "\0" in name or name in listed:
+                    raise DataError(f"Line {number} of {path} is no digest of a file in its folder; restore it, or make the folder anew.")
+                listed[name] = match[1]
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"{path} cannot be read ({error}); restore it, or make the folder anew.") from error
-    for number, line in enumerate(lines, start=1):
-        match = _LINE.fullmatch(line)
-        name = match[2] if match else ""
-        place = PurePosixPath(name)
-        if not match or place.is_absolute() or ".." in place.parts or "\\" in name or "\0" in name or name in listed:
-            raise DataError(f"Line {number} of {path} is no digest of a file in its folder; restore it, or make the folder anew.")
-        listed[name] = match[1]
     return listed

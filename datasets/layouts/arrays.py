@@ -27,6 +27,7 @@ _OURS = "images.npz"
 _KEYS = "images (n, X, Y) or (n, X, Y, Z), labels (n,) and, optionally, participants (n,)"
 # The names of the sides as our splits call them, by those of MedMNIST.
 _MEDMNIST_SIDES = {"train": "train", "val": "validation", "test": "test"}
+_ENCRYPTED = 1  # of the flags of a member of a zip archive
 _MISSING_LABELS = ("", "nan", "None", "n/a")
 
 
@@ -199,6 +200,8 @@ def _load(file: Path) -> dict[str, np.ndarray]:
     try:
         with zipfile.ZipFile(file) as archive:
             for member in archive.infolist():
+                if member.flag_bits & _ENCRYPTED:
+                    raise DataError(f"'{member.filename}' in {file} is encrypted; write it anew with numpy.savez.")
                 if member.file_size > TIGHTEST_DEFLATE * member.compress_size:
                     raise DataError(f"'{member.filename}' in {file} claims to be compressed more than can be; obtain the file anew.")
                 with archive.open(member) as stream:
@@ -217,6 +220,8 @@ def _refuse_hostile(stream: Any, member: zipfile.ZipInfo, file: Path) -> None:
     version = np.lib.format.read_magic(stream)
     read_header = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
     shape, _, dtype = read_header(stream)
+    if any(type(side) is not int for side in shape):
+        raise DataError(f"{name} claims the shape {shape}, whose sides are no whole numbers; obtain the file anew.")
     if dtype.hasobject:
         raise DataError(f"{name} holds Python objects, which are never unpickled; save it as numbers or text.")
     if math.prod(shape) * dtype.itemsize > member.file_size:
@@ -237,6 +242,8 @@ def _texts(values: np.ndarray, n: int, file: Path, key: str) -> list[str | None]
         values = values[:, 0]
     if values.shape != (n,):
         raise DataError(f"'{key}' in {file} has the shape {values.shape}; it must be ({n},), one value per image.")
+    if values.dtype.kind not in "biufSU":
+        raise DataError(f"'{key}' in {file} is of type {values.dtype}; it must be numbers or text.")
     if values.dtype.kind == "S":
         try:
             values = np.char.decode(values, "utf-8")

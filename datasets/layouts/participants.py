@@ -19,6 +19,7 @@ IMAGE_COLUMNS = ("image", "path", "filename")
 SESSION_COLUMNS = ("session_id", "session")
 
 _SAME_COVARIATE = {"age": "age", "sex": "sex", "gender": "sex", "m/f": "sex", "mf": "sex"}
+_MOST_FIELDS = 10_000_000  # of a table: a million participants of ten columns
 _MISSING = ["", "n/a", "N/A", "NA", "nan", "NaN"]
 # A number with a leading zero, or with an underscore in it, is a code, so its column stays text.
 _CODE = re.compile(r"0\d|.*_")
@@ -100,6 +101,9 @@ def read_table(path: Path) -> Columns:
         text = read_text(path, encoding="utf-8-sig")
         # Spreadsheets write semicolons where the comma is the decimal sign.
         separator = max("\t,;", key=text.partition("\n")[0].count)
+        n_fields = text.count(separator) + text.count("\n")
+        if n_fields > _MOST_FIELDS:
+            raise DataError(f"The table {path} has {n_fields:,} fields or empty lines, more than {_MOST_FIELDS:,}; leave out columns or rows.")
         # Strict: a quotation mark that is no field's would take the lines up to the next one into its own.
         text = re.sub(rf'" +(?={separator}|\r?\n|$)', '"', text)
         reader = csv.reader(io.StringIO(text), delimiter=separator, strict=True)
@@ -118,7 +122,8 @@ def read_table(path: Path) -> Columns:
             "it on one line."
         )
     (_, header), *rows = [(line, [field.strip() for field in row]) for line, row in rows]
-    repeated = [(place, header.index(name)) for place, name in enumerate(header) if name and header.index(name) != place]
+    firsts = {name: place for place, name in reversed(list(enumerate(header)))}
+    repeated = [(place, firsts[name]) for place, name in enumerate(header) if name and firsts[name] != place]
     for line, row in rows:
         if len(row) < len(header) or any(row[len(header) :]):
             raise DataError(f"Line {line} of {path} has {len(row)} fields, where the header has {len(header)}; mend the line.")

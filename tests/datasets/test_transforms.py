@@ -176,7 +176,7 @@ def test_an_eight_bit_picture_left_as_it_is(tmp_path):
 def test_what_shall_not_be_scaled_must_be_in_range(fakes):
     arrays = np.stack([fakes.voxels(1, (8, 9)) / 255, fakes.voxels(2, (8, 9)) / 100]).astype(np.float32)
     cohort = cohort_of([0, 1], arrays)
-    with pytest.raises(DataError, match=r"image 1 of fake has values from 0\..* to 1\..*choose percentile or minmax"):
+    with pytest.raises(DataError, match=r"Image 1 of fake has values from 0\..* to 1\..*choose percentile or minmax"):
         prepare(cohort, Preparation(scaling="none"))
     assert np.array_equal(prepare(cohort_of([0], arrays), Preparation(scaling="none")).pixels[0, 0], arrays[0])
 

@@ -50,7 +50,7 @@ def test_force_does_not_replace_what_others_have_synthesised(fakes, studies, tmp
 def test_a_class_that_no_memory_holds_is_told_before_another_is_trained(studies, tmp_path, monkeypatch):
     source, split_file = Source(str(studies["volumes"].data)), studies["volumes"].models / "split.json"
     n_largest = max(len(side) for side in training_sizes(source, split_file))
-    monkeypatch.setattr("tinycohort.datasets.transforms.is_too_much", lambda n_bytes: n_bytes >= 4 * n_largest * 10 * 12 * 10)
+    monkeypatch.setattr("tinycohort.datasets.common.machine.is_too_much", lambda n_bytes: n_bytes >= 4 * n_largest * 10 * 12 * 10)
     with pytest.raises(UsageError, match=rf"For {n_largest} images of 10 x 12 x 10 this machine has no memory"):
         fit_models(FitRequest(source, [], QUICK, split_file=split_file), tmp_path / "models")
     assert not (tmp_path / "models").exists()
