@@ -19,6 +19,8 @@ import numpy as np
 import pytest
 from made_studies import write_study
 from PIL import Image
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
 
 from tinycohort.augment.commands.generate import GenerationRequest, generate_cohort
 from tinycohort.augment.fitting.model import FittedModel
@@ -28,6 +30,7 @@ from tinycohort.datasets.common.custody import seal
 from tinycohort.datasets.common.errors import DataError, TinycohortError, printable
 from tinycohort.datasets.common.files import MANIFEST
 from tinycohort.datasets.layouts.benchmark_files import read_idx
+from tinycohort.datasets.layouts.participants import read_subjects
 from tinycohort.datasets.readers import Source, read_cohort
 from tinycohort.experiments.augmentation_study import command as evaluate
 from tinycohort.experiments.augmentation_study.report import write_report
@@ -108,7 +111,8 @@ def linked(file):
     """A file of the victim's, in place of one of the model's; without a manifest, as in models of earlier formats."""
 
     def attack(folder):
-        edited(folder, format=2)
+        old = json.loads((folder / "config.json").read_text()) | {"format": 2}
+        (folder / "config.json").write_text(json.dumps({key: value for key, value in old.items() if key not in ("laws", "threads")}))
         (folder / MANIFEST).unlink()
         outside = folder.parent / f"outside-{file}"
         (folder / file).rename(outside)
@@ -138,6 +142,20 @@ def lawless(sampler, **settings):
     return attack
 
 
+def beyond_numbers(name):
+    """Numbers of the metric that float32 holds, and whose products it does not."""
+
+    def attack(folder):
+        with safe_open(folder / "metric.safetensors", "pt") as file:
+            values = file.metadata()
+        arrays = load_file(folder / "metric.safetensors")
+        arrays[name][0], arrays[name][1:] = 3e38, 1e38
+        save_file(arrays, folder / "metric.safetensors", values)
+        seal(folder)
+
+    return attack
+
+
 MODELS = {
     "pickled weights": overwritten("model.safetensors", pickle.dumps(Bomb())),
     "pickled weights in a zip, as torch.save writes them": lambda folder: (
@@ -163,6 +181,12 @@ MODELS = {
     "a mixture of a billion": lawless("mixture", n_components=10**9),
     **{f"{file}, a link": linked(file) for file in ("config.json", "model.safetensors", "latents.safetensors", "history.csv")},
     **{f"{file}, a pipe": piped(file) for file in ("config.json", "model.safetensors", MANIFEST)},
+    "a metric beyond all numbers": beyond_numbers("centroids"),
+    "precisions beyond all numbers": beyond_numbers("precisions"),
+    "a manifest of empty lines": lambda folder: (folder / MANIFEST).write_bytes(b"\n" * 2**26),
+    "a manifest of gigabytes": lambda folder: os.truncate(folder / MANIFEST, 2**32),
+    "an older format, whose models have no manifest": lambda folder: (edited(folder, format=1), (folder / MANIFEST).unlink()),
+    "a format that is true": lambda folder: edited(folder, format=True),
     "a manifest that leads out": lambda folder: (folder / MANIFEST).write_text(f"{'0' * 64}  ../../../../etc/passwd\n"),
 }
 
@@ -210,7 +234,7 @@ def zeros(n_bytes: int) -> bytes:
     return member * (n_bytes // 2**24)
 
 
-def header(shape, kind=np.uint8, offset=352.0, extension=b"\0\0\0\0") -> bytes:
+def header(shape, kind=np.uint8, offset=352.0, extension=b"\0\0\0\0", slope=1.0, inter=0.0) -> bytes:
     import nibabel as nib
 
     plain = nib.Nifti1Header()
@@ -218,6 +242,7 @@ def header(shape, kind=np.uint8, offset=352.0, extension=b"\0\0\0\0") -> bytes:
     plain.set_data_shape(shape)
     plain["vox_offset"] = offset
     plain["magic"] = b"n+1"
+    plain["scl_slope"], plain["scl_inter"] = slope, inter
     return plain.binaryblock + extension
 
 
@@ -314,6 +339,22 @@ COHORTS = {
         "1024 x 1024 x 1024 voxels, for which this machine has no memory",
     ),
     "a NIfTI with an offset that is no number": (replaced("bids", gzip.compress(header((8, 9, 10), offset=np.nan) + bytes(720))), ""),
+    **{
+        f"a NIfTI whose {name} is {value}": (
+            replaced("bids", gzip.compress(header((8, 9, 10), **{name: value}) + bytes(range(144)) * 5)),
+            f"scl_{name} is {value}, so nobody knows its intensities",
+        )
+        for name, value in (("slope", np.nan), ("slope", np.inf), ("slope", -np.inf), ("inter", np.nan), ("inter", np.inf))
+    },
+    "a description with half a character": (
+        lambda fakes, folder: (fakes.bids(folder) / "dataset_description.json").write_text('{"Name": "\\ud800"}'),
+        "a lone surrogate",
+    ),
+    "a table of lines": (
+        lambda fakes, folder: (fakes.bids(folder) / "participants.tsv").write_text("participant_id\tdiagnosis\n" + "\n" * 2**25),
+        "33,554,434 fields or empty lines, more than 10,000,000",
+    ),
+    "a table of gigabytes": (lambda fakes, folder: os.truncate(fakes.bids(folder) / "participants.tsv", 2**32), "more than the 67108864"),
     "a header of a pair of gigabytes": (
         lambda fakes, folder: (fakes.pairs(folder), os.truncate(folder / "images/01.hdr", 2**33)),
         "a header of 8589934592 bytes",
@@ -376,6 +417,16 @@ def test_a_table_that_its_user_names_may_name_images_anywhere(fakes, tmp_path):
     assert "--table" in problem.mend
 
 
+def test_a_table_of_100_000_columns_ends(fakes, tmp_path):
+    names = ["participant_id", "diagnosis", *(f"c{column}" for column in range(100_000))]
+    rows = [[person, label, *["1"] * 100_000] for person, label in list(fakes.people.items())[2:4]]
+    table = tmp_path / "participants.tsv"
+    table.write_text("\n".join("\t".join(line) for line in (names, *rows)) + "\n")
+    subjects = read_subjects(table, None)
+    assert [subject.label for subject in subjects.rows] == ["AD", "CN"]
+    assert subjects.rows[0].covariates["c99999"] == 1
+
+
 # Arrays.
 
 
@@ -421,6 +472,11 @@ ARRAYS = {
     ),
     "an array of zeros, all of them there": (lambda: zeros_npz(2**30), "for which this machine has no memory"),
     "objects": (lambda: objects(images=np.zeros((2, 8, 8)), labels=np.array([Bomb(), Bomb()], dtype=object)), "never unpickled"),
+    "an encrypted archive": (lambda: encrypted(archive(("images.npy", array((1, 8, 8), body=bytes(512))))), "is encrypted"),
+    "a shape that is true": (lambda: archive(("images.npy", array((True, 8, 8), body=bytes(512)))), "sides are no whole numbers"),
+    "labels that are bytes of no type": (lambda: labelled(np.array([b"a", b"b"], dtype="V1")), "'labels' .* is of type .V1"),
+    "labels that are no time": (lambda: labelled(np.array(["NaT", "2020-01-01"], dtype="M8[D]")), "'labels' .* is of type datetime64"),
+    "labels that are structures": (lambda: labelled(np.zeros(2, dtype="i4,f4")), "'labels' .* is of type"),
     "a pickle": (lambda: pickle.dumps(Bomb()), "cannot be read"),
     "a member that is a pickle": (lambda: archive(("images.npy", pickle.dumps(Bomb()))), "cannot be read"),
     "a member that leads out": (lambda: archive((f"../{CANARY}.npy", array((1,), body=bytes(8)))), "no array 'images'"),
@@ -430,6 +486,20 @@ ARRAYS = {
         "cannot be read",
     ),
 }
+
+
+def labelled(labels: np.ndarray) -> bytes:
+    file = io.BytesIO()
+    np.savez(file, images=np.arange(128.0).reshape(2, 8, 8), labels=labels)
+    return file.getvalue()
+
+
+def encrypted(content: bytes) -> bytes:
+    """An archive whose first member says that it is encrypted, in both of its headers."""
+    result = bytearray(content)
+    result[content.find(b"PK\3\4") + 6] |= 1
+    result[content.find(b"PK\1\2") + 8] |= 1
+    return bytes(result)
 
 
 def lying(content: bytes, claimed: int) -> bytes:

@@ -113,12 +113,28 @@ REFUSED = {
     "likelihood": ((*FIT, "--likelihood", "poisson"), 2, "'calibrated' or 'fixed'"),
     "latent dimension": ((*FIT, "--latent-dim", "0"), 2, "at least one latent dimension"),
     "channels": ((*FIT, "--channels", "0"), 2, "one channel"),
+    "latent dimensions without end": ((*FIT, "--latent-dim", "1000000000"), 2, "at most 1,048,576 latent dimensions and channels"),
+    "channels without end": ((*FIT, "--channels", "100000000"), 2, "at most 1,048,576 latent dimensions and channels"),
+    "weights beyond the memory": (
+        (*FIT, "--channels", "1000000"),
+        2,
+        r"To train a model of [\d,]+ weights this machine has no memory; choose a smaller --channels, --latent-dim or --size",
+    ),
+    "a size beyond the memory": ((*FIT, "--size", "16x100000000000"), 2, "16 x 100000000000 this machine has no memory; choose a smaller --size"),
+    **{
+        f"{option} {value}": ((*FIT, option, value), 2, "--lambda, --rho and --rho-scale lie between 1e-10 and 1e.10, and --tau from 0")
+        for option, value in (
+            *(("--rho", "1e-300"), ("--rho", "1e300"), ("--rho-scale", "1e300"), ("--rho-scale", "1e-300")),
+            *(("--lambda", "1e-300"), ("--lambda", "1e300"), ("--tau", "1e300")),
+        )
+    },
     "centroids": ((*FIT, "--centroids", "0"), 2, "number of centroids"),
     "one centroid": ((*FIT, "--centroids", "1"), 2, "give --rho"),
     "selection": ((*FIT, "--selection", "best"), 2, "'best'"),
     "lambda": ((*FIT, "--lambda", "0"), 2, "--lambda"),
     "tau": ((*FIT, "--tau", "-1"), 2, "--tau"),
     "rho": ((*FIT, "--rho", "0"), 2, "--rho"),
+    "a path that is no text": (("fit", "--data", "{study.npz}", "--out", "m\udcff", *QUICK), 2, r"'m\\udcff' is no text in UTF-8; rename it"),
     "an option that is none": ((*FIT, "--colour", "red"), 2, "No such option"),
     "a command that is none": (("train",), 2, "No such command"),
     "a dry run of what cannot be": ((*FIT, "--beta", "-1", "--dry-run"), 2, "beta must be 0 or more"),
@@ -142,6 +158,7 @@ REFUSED = {
         "Volumes cannot be written as PNG",
     ),
     "n of 0": ((*GENERATE, "-n", "0"), 2, "1 or more"),
+    "n beyond the memory": ((*GENERATE, "-n", "1000000000000"), 2, "2000000000000 images of 16 x 16 this machine has no memory; give a smaller -n"),
     "n in words": ((*GENERATE, "-n", "many"), 2, "-n"),
     "balance to fewer": ((*GENERATE, "--balance", "-n", "3"), 2, "--balance cannot bring"),
     "threshold of 1.5": ((*GENERATE, *RIEMANNIAN, "--threshold", "1.5"), 2, "threshold lies between 0 and 1"),
@@ -153,9 +170,9 @@ REFUSED = {
         f"a reach of {reach or 'nothing'}": (
             (*GENERATE, *RIEMANNIAN, "--set", f"reach={reach}"),
             2,
-            f"reach of the sampler 'riemannian' is auto, or a number above 0, not '{reach}'",
+            f"reach of the sampler 'riemannian' is auto, or a number between 1e-10 and 1e.10, not '{reach}'",
         )
-        for reach in ("0", "-1", "nan", "inf", "far", "")
+        for reach in ("0", "-1", "nan", "inf", "far", "", "1e-300", "1e300")
     },
     "a chain at the reach auto": (
         (*GENERATE, *RIEMANNIAN, "--set", "reach=auto", "--set", "n_iterations=5"),
@@ -366,3 +383,35 @@ def test_a_defect_of_ours_goes_to_a_log(augment, tmp_path, monkeypatch):
     assert log.startswith("augment check --data 'demo [1]'\n")
     assert "Traceback" in log
     assert "by nought" in log
+
+
+def test_a_defect_is_told_where_there_is_no_folder_for_a_log_and_whatever_its_words(augment, monkeypatch, tmp_path):
+    def broken(*args, **options):
+        raise ZeroDivisionError("by [/AD] \udcff\x1b[2J")
+
+    monkeypatch.setattr("tinycohort.augment.commands.check.check_cohort", broken)
+    answer = augment("check", "--data", "demo")
+    (log,) = re.findall(r"\S+\.log", answer.words)
+    assert r"by [/AD] \udcff\x1b[2J" in Path(log).read_text(encoding="utf-8")
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "none"))
+    answer = augment("check", "--data", "demo")
+    assert answer.code == 1
+    assert r"an unforeseen ZeroDivisionError (by [/AD] \udcff\x1b[2J); please report it with what stands above" in answer.words
+    assert "augment check --data demo" in answer.err
+    assert "Traceback" in answer.err
+    assert "\x1b[2J" not in answer.err
+
+
+@pytest.mark.parametrize("label", ["[/AD]", r"\[/x]", "[bold]", ":smile:"])
+def test_names_are_no_markup_from_the_data_to_the_cohort(augment, fakes, tmp_path, label):
+    data = fakes.study(tmp_path / f"{label.replace('/', '')}[1].npz", counts={label: 10, "CN": 14})
+    for words in (
+        ("check", "--data", data),
+        ("fit", "--data", data, "--out", tmp_path / "models", *QUICK),
+        ("generate", "--models", tmp_path / "models", "--out", tmp_path / "made", "-n", 2),
+    ):
+        answer = augment(*words)
+        assert answer.code == 0, answer.err
+        assert label in answer.err
+    cohort = read_cohort(tmp_path / "made")
+    assert set(cohort.labels) == {label, "CN"}
