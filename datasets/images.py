@@ -114,7 +114,7 @@ def read_image(path: str | Path) -> tuple[np.ndarray, np.ndarray | None]:
 def memory_to_read(path: str | Path) -> int:
     """Bytes that reading and looking at an image takes at most, by its header; 0 of what ``read_image`` refuses.
 
-    Measured, with what numpy, nibabel and Pillow take in passing; ``tests/datasets/test_images.py`` measures it again.
+    Measured, with what numpy, nibabel and Pillow take in passing; ``tests/datasets/test_memory.py`` measures it again.
     """
     path = Path(path)
     if not all(file.is_file() for file in files_of(path)):  # to open a pipe would wait for ever

@@ -49,7 +49,7 @@ def memory_to_resize(shape: Sequence[int], size: Sequence[int], *, smoothed: boo
     """Bytes that an image of a shape takes at most, itself included, while it is brought to a size; without the result.
 
     Before voxels are left out the image is smoothed, over four standard deviations of (factor - 1) / 2 voxels to both sides, and torch's
-    convolution of a volume takes a copy of it for each voxel of the kernel. ``tests/datasets/test_resizing.py`` measures it.
+    convolution of a volume takes a copy of it for each voxel of the kernel. ``tests/datasets/test_memory.py`` measures it.
     """
     tails = [round(2 * max(0.0, side / new - 1)) if smoothed else 0 for side, new in zip(shape, size, strict=True)]
     copies = max(_OF_SOURCE, 2 * max(tails) + 5 if len(shape) == 3 else 0)

@@ -172,18 +172,16 @@ def prepare(
         if preparation.size is None:
             shape, spacing = _sides(image, flat_axis)
             preparation = replace(preparation, size=default_size(shape, spacing) if preparation.resize == "stretch" else shape)
+        assert preparation.size is not None
         if not pixels:
             _check_size(image, flat_axis, preparation, on_warning)
-            assert preparation.size is not None
             require_memory(len(cohort), preparation.size)
         image = brought_to(_with_flat(preparation.size, flat_axis), image, preparation.resize, preparation.scaling, _place(cohort, row))
         flat_axes.add(flat_axis)
         plain = image.as_tensor().to(torch.float32)
         if preparation.scaling == "none" and not (plain.min() >= 0 and plain.max() <= 1):
-            raise DataError(
-                f"{_place(cohort, row)} has values from {float(plain.min()):g} to {float(plain.max()):g}, and --scaling none is for images in [0, 1]; "
-                "choose percentile or minmax."
-            )
+            told = f"{_place(cohort, row)} has values from {float(plain.min()):g} to {float(plain.max()):g}"
+            raise DataError(f"{told}, and --scaling none is for images in [0, 1]; choose percentile or minmax.")
         pixels.append(plain if flat_axis is None else plain.squeeze(1 + flat_axis))
         if placed:
             spaces.append(ImageSpace(tuple(pixels[-1].shape[1:]), to_tuples(np.asarray(image.affine)), flat_axis))

@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from ...datasets.common.errors import TinycohortError, printable
+from ...datasets.common.machine import is_out_of_memory
 from ...datasets.common.untrusted import require_text
 from . import audit, demo, evaluate, fit, generate, report, show, study
 from .former import Commands
@@ -63,14 +64,15 @@ def main() -> None:
         told = printable(f"{error.filename}: {error.strerror}" if error.filename else f"{error.strerror or error}")
         typer.echo(f"Error: {told}; mend that and repeat the command (a fit goes on with --resume).", err=True)
         sys.exit(3)
-    except MemoryError as error:
-        typer.echo(f"Error: there is not enough memory ({error}); bring the images to a smaller --size.", err=True)
-        sys.exit(3)
     except SystemExit as end:
         if end.code == INTERRUPTED:
             typer.echo("Interrupted; a fit goes on with --resume, a study with the same command.", err=True)
         raise
     except Exception as error:
+        if is_out_of_memory(error):
+            told = printable(str(error)).splitlines()[0] if str(error) else type(error).__name__
+            typer.echo(f"Error: there is not enough memory ({told}); bring the images to a smaller --size, or ask for fewer.", err=True)
+            sys.exit(3)
         told = printable(f"an unforeseen {type(error).__name__} ({error})")
         typer.echo(f"Error: {told}; please report it with {_log(traceback.format_exc())}.", err=True)
         sys.exit(1)

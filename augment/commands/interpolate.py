@@ -16,6 +16,7 @@ from torch import Tensor
 from ...datasets.cohort import Cohort
 from ...datasets.common.errors import UsageError
 from ...datasets.common.files import refuse_existing, whole_folder, write_json
+from ...datasets.common.machine import require_memory
 from ...datasets.common.seeds import seeded_generator
 from ...datasets.identity import participant_of
 from ...datasets.output import output
@@ -123,6 +124,8 @@ def interpolate_class(
         _means(model)
         if n_steps < 2:
             raise UsageError(f"A curve has 2 images or more, not {n_steps}; change --steps.")
+        n_images = (1 if named else n_pairs) * len(kinds) * n_steps
+        require_memory(n_images, model.config.space.shape, "give fewer --steps")
         if file_format == "png" and len(model.config.space.shape) == 3:
             raise UsageError("Volumes cannot be written as PNG; choose --format nifti.")
         if named is None and moved:

@@ -26,6 +26,9 @@ def _quietly() -> None:
     pass
 
 
+MOST_PIECES = 1000
+
+
 @dataclass(frozen=True)
 class Mosaic:
     """How detail is put together.
@@ -37,7 +40,7 @@ class Mosaic:
     donors_by : {"random", "near", "age"}
         How they are chosen of the training people (``Donors.draw``).
     pieces : int
-        How finely: independent values of the partition along the longest side, 2 or more.
+        How finely: independent values of the partition along the longest side, 2 or more, at most 1,000.
     largest_share : float
         The largest share of a sample's foreground that is one person's detail, above an equal share.
     """
@@ -53,6 +56,8 @@ class Mosaic:
         for name, least in (("n_donors", 2), ("pieces", 2)):
             if getattr(self, name) < least:
                 raise UsageError(f"The setting {name} of {whose} is {least} or more, not {getattr(self, name)}.")
+        if self.pieces > MOST_PIECES:
+            raise UsageError(f"The setting pieces of {whose} is at most {MOST_PIECES}, not {self.pieces}: it is finer than images are.")
         if self.donors_by not in get_args(Choice):
             raise UsageError(f"The setting donors_by of {whose} is {', '.join(get_args(Choice))}, not '{self.donors_by}'.")
         # Of equal shares of everybody there is one partition, and it has no pieces.

@@ -118,6 +118,5 @@ class FitPlan:
         require_memory(self.n_images, self.space.shape)
         n_weights = self.count_parameters()
         if is_too_much(bytes_of(COPIES_OF_WEIGHTS, (n_weights,))):
-            raise UsageError(
-                f"To train a model of {n_weights:,} weights this machine has no memory; choose a smaller --channels, --latent-dim or --size."
-            )
+            mend = "choose a smaller --channels, --latent-dim or --size"
+            raise UsageError(f"To train a model of {n_weights:,} weights this machine has no memory; {mend}.")

@@ -84,8 +84,9 @@ class Architecture:
         if self.name not in ARCHITECTURES:
             raise UsageError(f"There is no architecture '{self.name}'; choose one of: {', '.join(ARCHITECTURES)}.")
         channels = 1 if self.channels is None else self.channels
-        if max(self.latent_dim, channels) > LARGEST:
-            raise UsageError(f"An architecture has at most {LARGEST:,} latent dimensions and channels, not {max(self.latent_dim, channels):,}.")
+        most = max(self.latent_dim, channels)
+        if most > LARGEST:
+            raise UsageError(f"An architecture has at most {LARGEST:,} latent dimensions and channels, not {most:,}.")
         if min(self.latent_dim, channels, self.image_channels) < 1:
             raise UsageError(
                 "An architecture needs at least one latent dimension and one channel, of its own and of its images, "

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from ...datasets.common.errors import DataError, UsageError
+from ...datasets.common.machine import require_memory
 from ...datasets.common.seeds import derived_seed, seeded_generator
 from ...datasets.transforms import Images
 from ..autoencoders import GaussianAutoencoder
@@ -169,6 +170,7 @@ def generate_class(
     """
     label, place = model.config.label, device or torch.device("cpu")
     require_some(n)
+    require_memory(n, model.config.space.shape, "ask for fewer images")
     fitted = build_sampler(model, sampler, seed=seed, **settings)
 
     def draw(*round_: int, n: int) -> tuple[tuple[Tensor, ...], Diagnostics]:

@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler, TensorDataset
 
 from .errors import UsageError
+from .machine import is_out_of_memory
 from .seeds import seeded_generator
 
 Part = TypeVar("Part")
@@ -50,7 +51,7 @@ def in_batches(compute: Callable[[Tensor], Part], rows: Tensor, size: int) -> li
             parts.append(compute(batch))
             start += size
         except (MemoryError, RuntimeError) as error:
-            if not _is_out_of_memory(error):
+            if not is_out_of_memory(error):
                 raise
             if len(batch) == 1:
                 raise UsageError("There is no memory for a single image; lower --size or --channels.") from error
@@ -64,14 +65,9 @@ def told_by_batch_size(size: int) -> Iterator[None]:
     try:
         yield
     except (MemoryError, RuntimeError) as error:
-        if not _is_out_of_memory(error):
+        if not is_out_of_memory(error):
             raise
         raise UsageError(f"There is no memory to train on batches of {size} images; lower --batch-size, --channels or --size.") from error
-
-
-def _is_out_of_memory(error: Exception) -> bool:
-    """Torch has an exception of its own for GPUs alone."""
-    return isinstance(error, MemoryError | torch.OutOfMemoryError) or "allocate memory" in str(error) or "not enough memory" in str(error)
 
 
 class _Rows(Dataset[Tensor]):

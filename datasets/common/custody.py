@@ -107,8 +107,9 @@ def _read(path: Path) -> dict[str, str]:
     """From each file that a manifest lists to its digest."""
     if not path.is_file() or not is_inside(path, path.parent):
         raise DataError(f"{path} is no manifest; restore it, or make the folder anew.")
-    if path.stat().st_size > _LARGEST:
-        raise DataError(f"{path} has {path.stat().st_size} bytes, more than the {_LARGEST} of a manifest; restore it, or make the folder anew.")
+    size = path.stat().st_size
+    if size > _LARGEST:
+        raise DataError(f"{path} has {size} bytes, more than the {_LARGEST} of a manifest; restore it, or make the folder anew.")
     listed: dict[str, str] = {}
     try:
         with path.open(encoding="utf-8") as lines:

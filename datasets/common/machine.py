@@ -29,6 +29,12 @@ def is_too_much(n_bytes: float, *, part: float = KEPT) -> bool:
     return n_bytes > part * physical_memory()
 
 
+def is_out_of_memory(error: Exception) -> bool:
+    """Whether memory has run out: torch has an exception of its own for GPUs alone, and this module does not import it."""
+    told = ("allocate memory", "not enough memory", "out of memory")
+    return isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and any(words in str(error) for words in told))
+
+
 def bytes_of(n: int, shape: Sequence[int]) -> int:
     """What ``n`` images of a shape take as float32; in Python's integers, because numpy's overflow in silence."""
     return FLOAT * n * math.prod(map(int, shape))

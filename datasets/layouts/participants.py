@@ -103,7 +103,8 @@ def read_table(path: Path) -> Columns:
         separator = max("\t,;", key=text.partition("\n")[0].count)
         n_fields = text.count(separator) + text.count("\n")
         if n_fields > _MOST_FIELDS:
-            raise DataError(f"The table {path} has {n_fields:,} fields or empty lines, more than {_MOST_FIELDS:,}; leave out columns or rows.")
+            told = f"{n_fields:,} fields or empty lines, more than {_MOST_FIELDS:,}"
+            raise DataError(f"The table {path} has {told}; leave out columns or rows.")
         # Strict: a quotation mark that is no field's would take the lines up to the next one into its own.
         text = re.sub(rf'" +(?={separator}|\r?\n|$)', '"', text)
         reader = csv.reader(io.StringIO(text), delimiter=separator, strict=True)

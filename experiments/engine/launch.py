@@ -172,7 +172,7 @@ class _Bar(Progress):
             BarColumn(),
             MofNCompleteColumn(),
             TimeElapsedColumn(),
-            TextColumn("left"),
+            console.plain_column("left"),
             TimeRemainingColumn(),
         )
         self.bars = Bars(*columns, console=console.CONSOLE)

@@ -23,6 +23,11 @@ from hypothesis.extra import numpy as hnp
 from made_studies import write_study
 
 from tinycohort.augment.commands.generate import GenerationRequest, generate_cohort
+from tinycohort.augment.fitting.model_config import MetricSettings
+from tinycohort.augment.fitting.plan import FitPlan
+from tinycohort.augment.fitting.settings import FitSettings
+from tinycohort.augment.fitting.training import TrainingSettings
+from tinycohort.augment.samplers.registry import read_sampler_settings
 from tinycohort.datasets.check import examine
 from tinycohort.datasets.common.custody import require_intact, seal
 from tinycohort.datasets.common.errors import TinycohortError
@@ -33,6 +38,7 @@ from tinycohort.datasets.layouts.benchmark_files import read_idx
 from tinycohort.datasets.readers import read_cohort
 from tinycohort.datasets.splits import Split, split_cohort
 from tinycohort.datasets.synthetic_mark import is_marked
+from tinycohort.datasets.transforms import Preparation
 from tinycohort.experiments.augmentation_study.report import write_report
 from tinycohort.experiments.engine.study_folder import all_runs, read_config
 from tinycohort.experiments.publish import publish
@@ -50,7 +56,7 @@ NUMBERS = st.one_of(
 TELLING = ["", "n/a", "nan", "inf", "0", "007", "-1", "1e999", "true", "AD", "train", "sub-01", "01", "../x", "/etc/passwd", '"', "a\nb"]
 WORDS = st.one_of(st.text(max_size=20), st.sampled_from(TELLING))
 VALUES = st.recursive(
-    st.one_of(st.none(), st.booleans(), NUMBERS, WORDS),
+    st.one_of(st.none(), st.booleans(), NUMBERS, WORDS, st.just("\ud800")),
     lambda inner: st.one_of(st.lists(inner, max_size=4), st.dictionaries(WORDS, inner, max_size=3)),
     max_leaves=6,
 )
@@ -264,6 +270,7 @@ def array_types(folder, fakes, studies) -> Reader:
 
     kinds = hnp.scalar_dtypes() | hnp.array_dtypes(max_size=2)
     arrays = kinds.flatmap(lambda kind: hnp.arrays(kind, hnp.array_shapes(min_dims=0, max_dims=4, min_side=0, max_side=4)))
+    arrays |= st.binary(min_size=1, max_size=6).map(lambda content: np.frombuffer(content, dtype="V1"))
     names = ("images", "labels", "participants", "synthetic", "train_images", "train_labels", "val_images", "val_labels")
     return st.dictionaries(st.sampled_from(names), arrays, max_size=5), read
 
@@ -333,9 +340,37 @@ def published_study(folder, fakes, studies) -> Reader:
     return FLIPS, read
 
 
+def settings_of_a_fit(folder, fakes, studies) -> Reader:
+    """Numbers as options give them, each of which is held against what the machine has before anything is made."""
+    cohort = read_cohort(fakes.study(folder / "study.npz"))
+    split = split_cohort(cohort, seed=0)
+
+    def read(example):
+        size, latent_dim, channels, batch_size, metric, setting = example
+        settings = FitSettings(
+            latent_dim=latent_dim,
+            channels=channels,
+            preparation=Preparation(size=size),
+            training=TrainingSettings(batch_size=batch_size),
+            metric=MetricSettings(**metric),
+        )
+        read_sampler_settings("riemannian", [setting])
+        plan = FitPlan(cohort, split, "AD", settings)
+        plan.require_memory()
+        assert plan.schedule.epochs >= 1
+
+    whole = NUMBERS.filter(lambda value: isinstance(value, int))
+    small = st.integers(1, 64)
+    size = st.none() | st.tuples(st.integers(8, 64), st.integers(8, 64) | whole) | st.lists(whole, min_size=1, max_size=4).map(tuple)
+    names = st.sampled_from(["lam", "tau", "rho", "rho_scale"])
+    written = st.builds("{}={}".format, st.sampled_from(["reach", "holds", "n_iterations"]), NUMBERS | WORDS)
+    return st.tuples(size, small | whole, small | whole, small | whole, st.dictionaries(names, NUMBERS, max_size=2), written), read
+
+
 READERS = (
     *(config_json, model_files, participants_tsv, oasis_table, nifti_header, picture),
     *(idx_file, npz_file, array_types, description, manifest, split_json, study, published_study),
+    settings_of_a_fit,
 )
 
 

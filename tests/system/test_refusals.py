@@ -120,7 +120,11 @@ REFUSED = {
         2,
         r"To train a model of [\d,]+ weights this machine has no memory; choose a smaller --channels, --latent-dim or --size",
     ),
-    "a size beyond the memory": ((*FIT, "--size", "16x100000000000"), 2, "16 x 100000000000 this machine has no memory; choose a smaller --size"),
+    "a size beyond the memory": (
+        (*FIT, "--size", "16x100000000000"),
+        2,
+        "16 x 100000000000 this machine has no memory; choose a smaller --size",
+    ),
     **{
         f"{option} {value}": ((*FIT, option, value), 2, "--lambda, --rho and --rho-scale lie between 1e-10 and 1e.10, and --tau from 0")
         for option, value in (
@@ -134,7 +138,11 @@ REFUSED = {
     "lambda": ((*FIT, "--lambda", "0"), 2, "--lambda"),
     "tau": ((*FIT, "--tau", "-1"), 2, "--tau"),
     "rho": ((*FIT, "--rho", "0"), 2, "--rho"),
-    "a path that is no text": (("fit", "--data", "{study.npz}", "--out", "m\udcff", *QUICK), 2, r"'m\\udcff' is no text in UTF-8; rename it"),
+    "a path that is no text": (
+        ("fit", "--data", "{study.npz}", "--out", "m\udcff", *QUICK),
+        2,
+        r"'m\\udcff' is no text in UTF-8; rename it",
+    ),
     "an option that is none": ((*FIT, "--colour", "red"), 2, "No such option"),
     "a command that is none": (("train",), 2, "No such command"),
     "a dry run of what cannot be": ((*FIT, "--beta", "-1", "--dry-run"), 2, "beta must be 0 or more"),
@@ -158,7 +166,11 @@ REFUSED = {
         "Volumes cannot be written as PNG",
     ),
     "n of 0": ((*GENERATE, "-n", "0"), 2, "1 or more"),
-    "n beyond the memory": ((*GENERATE, "-n", "1000000000000"), 2, "2000000000000 images of 16 x 16 this machine has no memory; give a smaller -n"),
+    "n beyond the memory": (
+        (*GENERATE, "-n", "1000000000000"),
+        2,
+        "2000000000000 images of 16 x 16 this machine has no memory; give a smaller -n",
+    ),
     "n in words": ((*GENERATE, "-n", "many"), 2, "-n"),
     "balance to fewer": ((*GENERATE, "--balance", "-n", "3"), 2, "--balance cannot bring"),
     "threshold of 1.5": ((*GENERATE, *RIEMANNIAN, "--threshold", "1.5"), 2, "threshold lies between 0 and 1"),
@@ -293,6 +305,16 @@ REFUSED = {
     "interpolation by a curve": ((*INTERPOLATE, "--curve", "round"), 2, "no curve 'round'; choose among: affine, geodesic, eq12"),
     "interpolation of too many pairs": ((*INTERPOLATE, "--pairs", "4"), 2, "from 1 to 3 pairs"),
     "interpolation in one step": ((*INTERPOLATE, "--steps", "1"), 2, "2 images or more"),
+    "interpolation beyond the memory": (
+        (*INTERPOLATE, "--steps", "1000000000000"),
+        2,
+        "16 x 16 this machine has no memory; give fewer --steps",
+    ),
+    "a mosaic finer than images": (
+        (*GENERATE, "--detail", "mosaic pieces=1000000000000"),
+        2,
+        "pieces of the detail 'mosaic' is at most 1000",
+    ),
     "interpolation as npz": ((*INTERPOLATE, "--format", "npz"), 2, "--format is nifti or png"),
     "interpolation of volumes as PNG": (
         ("interpolate", "{models-volumes}", "--class", "AD", "--format", "png", "--out", "{out}"),
@@ -415,3 +437,15 @@ def test_names_are_no_markup_from_the_data_to_the_cohort(augment, fakes, tmp_pat
         assert label in answer.err
     cohort = read_cohort(tmp_path / "made")
     assert set(cohort.labels) == {label, "CN"}
+
+
+@pytest.mark.parametrize("error", [MemoryError(), RuntimeError("[enforce fail] can't allocate memory: you tried to allocate 8000 bytes.")])
+def test_memory_that_runs_out_anywhere_is_no_defect(augment, monkeypatch, error):
+    def hungry(*args, **options):
+        raise error
+
+    monkeypatch.setattr("tinycohort.augment.commands.check.check_cohort", hungry)
+    answer = augment("check", "--data", "demo")
+    assert answer.code == 3
+    assert "Error: there is not enough memory (" in answer.words
+    assert "unforeseen" not in answer.err
