@@ -174,8 +174,8 @@ def prepare(
             preparation = replace(preparation, size=default_size(shape, spacing) if preparation.resize == "stretch" else shape)
         assert preparation.size is not None
         if not pixels:
-            _check_size(image, flat_axis, preparation, on_warning)
             require_memory(len(cohort), preparation.size)
+            _check_size(image, flat_axis, preparation, on_warning)
         image = brought_to(_with_flat(preparation.size, flat_axis), image, preparation.resize, preparation.scaling, _place(cohort, row))
         flat_axes.add(flat_axis)
         plain = image.as_tensor().to(torch.float32)
@@ -216,6 +216,7 @@ def _prepare_at_once(cohort: Cohort, preparation: Preparation, on_image: Callabl
     default = default_size(shape, None if space is None else space.spacing) if preparation.resize == "stretch" else shape
     if shape != (preparation.size or default):
         return None
+    require_memory(len(rows), shape)
     pixels = torch.empty((len(rows), 1, *shape))
     for start in range(0, len(rows), _AT_ONCE):
         part = np.asarray(arrays[rows[start : start + _AT_ONCE]], dtype=np.float32)

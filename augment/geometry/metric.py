@@ -22,7 +22,7 @@ from .centroids import choose_centroids
 # Weights omega held at once. 2**18 floats are 1 MiB: they stay in a core's second-level cache between the four passes over them.
 CHUNK_WEIGHTS_CPU = 2**18
 CHUNK_WEIGHTS_GPU = 2**26
-SMALLEST, LARGEST = 1e-15, 1e15  # numbers of a metric, whose squares and the inverses of these are float32
+SMALLEST, LARGEST = 1e-15, 1e15  # reaches, whose squares and the inverses of these are float32
 LEAST_GIVEN, MOST_GIVEN = 1e-10, 1e10  # of those that are asked for, with a distance between people to be multiplied by
 
 
@@ -77,9 +77,11 @@ class RiemannianMetric:
         if self.centroids.ndim != 2 or self.centroids.shape != self.precisions.shape:
             shapes = f"{tuple(self.centroids.shape)} and {tuple(self.precisions.shape)}"
             raise ValueError(f"centroids and precisions must be (k, D) and alike, not {shapes}")
-        if not (SMALLEST < self.rho < LARGEST and SMALLEST < self.lam < LARGEST and 0 <= self.tau < LARGEST):
+        # Lambda is no reach, which is squared, and need only be a number beside the precisions.
+        least = torch.finfo(self.centroids.dtype).tiny
+        if not (SMALLEST < self.rho < LARGEST and least <= self.lam < LARGEST and 0 <= self.tau < LARGEST):
             raise UsageError(
-                f"rho and lambda lie between {SMALLEST:g} and {LARGEST:g}, tau from 0 to {LARGEST:g}, "
+                f"rho lies between {SMALLEST:g} and {LARGEST:g}, lambda between {least:g} and {LARGEST:g}, and tau from 0 to {LARGEST:g}, "
                 f"and not at {self.rho}, {self.lam} and {self.tau}."
             )
         if not (self.centroids.isfinite().all() and self.precisions.isfinite().all() and (self.precisions > 0).all()):

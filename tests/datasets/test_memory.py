@@ -24,7 +24,7 @@ from tinycohort.datasets.readers import read_cohort
 from tinycohort.datasets.resizing import brought_to, memory_to_resize
 
 measured = pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="the memory of a process is told otherwise there")
-SLACK = 8 * 2**20  # bytes that a process takes for itself
+SLACK = 32 * 2**20  # bytes that a process with many tests behind it takes for itself
 
 
 def grown_by(function) -> int:
@@ -56,7 +56,7 @@ def volume(path: Path, kind: str, slope: float, side: int) -> Path:
 @pytest.mark.parametrize("slope", [1.0, 2.5])
 @pytest.mark.parametrize(("name", "kind"), [("a.nii.gz", kind) for kind in ("uint8", "int16", "float32", "float64")] + [("a.nii", "int16")])
 def test_reading_a_volume_takes_no_more_than_it_asks_for(tmp_path, name, kind, slope):
-    path = volume(tmp_path / name, kind, slope, 160)
+    path = volume(tmp_path / name, kind, slope, 224)
     look_at(*read_image(volume(tmp_path / f"small-{name}", kind, slope, 16)))
     took, asked = grown_by(lambda: look_at(*read_image(path))), memory_to_read(path)
     assert 0.5 * asked < took < asked + SLACK
@@ -65,14 +65,14 @@ def test_reading_a_volume_takes_no_more_than_it_asks_for(tmp_path, name, kind, s
 @measured
 @pytest.mark.parametrize("mode", ["L", "RGB", "RGBA"])
 def test_reading_a_picture_takes_no_more_than_it_asks_for(tmp_path, mode):
-    pixels = np.random.default_rng(0).integers(0, 255, (2000, 2500, len(mode)), dtype=np.uint8)
+    pixels = np.random.default_rng(0).integers(0, 255, (4000, 5000, len(mode)), dtype=np.uint8)
     Image.fromarray(pixels.squeeze()).save(tmp_path / "a.png")
     took, asked = grown_by(lambda: look_at(*read_image(tmp_path / "a.png"))), memory_to_read(tmp_path / "a.png")
     assert 0.5 * asked < took < asked + SLACK
 
 
 @measured
-@pytest.mark.parametrize(("shape", "size"), [((160, 160, 160), (24, 24, 24)), ((160, 120, 200), (40, 48, 40)), ((3000, 2000), (96, 64))])
+@pytest.mark.parametrize(("shape", "size"), [((160, 160, 160), (24, 24, 24)), ((200, 120, 200), (40, 48, 40)), ((4000, 3000), (96, 64))])
 @pytest.mark.parametrize("resize", ["stretch", "crop"])
 def test_bringing_an_image_to_its_size_takes_no_more_than_it_asks_for(shape, size, resize):
     image = MetaTensor(torch.rand(1, *shape))
@@ -85,8 +85,8 @@ def test_bringing_an_image_to_its_size_takes_no_more_than_it_asks_for(shape, siz
 @measured
 def test_the_many_voxels_of_a_result_are_asked_for(monkeypatch):
     image = MetaTensor(torch.rand(1, 16, 16))
-    took = grown_by(lambda: brought_to((16, 400_000), image, "stretch", "percentile", "a"))
-    assert 2 * bytes_of(1, (16, 400_000)) < took < bytes_of(5, (16, 400_000)) + SLACK
+    took = grown_by(lambda: brought_to((16, 1_000_000), image, "stretch", "percentile", "a"))
+    assert 2 * bytes_of(1, (16, 1_000_000)) < took < bytes_of(5, (16, 1_000_000)) + SLACK
     monkeypatch.setattr(machine, "physical_memory", lambda: 2**27)
     with pytest.raises(UsageError, match="To bring an image to 16 x 400000000 this machine has no memory; choose a smaller --size"):
         brought_to((16, 400_000_000), image, "stretch", "percentile", "a")

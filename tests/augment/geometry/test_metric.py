@@ -320,17 +320,29 @@ def test_shapes_that_disagree_are_a_programming_error(shape):
         ({"n_centroids": 1}, "two different centroids"),
         ({"n_centroids": 0}, "at least 1"),
         ({"selection": "best"}, "best"),
-        ({"rho": 0.0}, "rho and lambda"),
-        ({"rho": -1.0}, "rho and lambda"),
+        ({"rho": 0.0}, "rho lies between"),
+        ({"rho": -1.0}, "rho lies between"),
         ({"rho_scale": 0.0}, "scale of rho"),
         ({"rho_scale": NAN}, "scale of rho"),
-        ({"lam": 0.0}, "rho and lambda"),
+        ({"rho": 1e-300}, "rho lies between"),
+        ({"rho": 1e300}, "rho lies between"),
+        ({"rho_scale": 1e300}, "rho lies between"),
+        ({"lam": 1e300}, "lambda between"),
+        ({"lam": 0.0}, "lambda between"),
         ({"tau": -1.0}, "tau"),
     ],
 )
 def test_bad_settings_are_told_by_name(bad, words):
     with pytest.raises(UsageError, match=words):
         RiemannianMetric.from_posterior(posterior(9), **bad)
+
+
+@pytest.mark.parametrize("name", ["centroids", "precisions"])
+def test_numbers_whose_products_are_none_are_told(name):
+    parts = {"centroids": torch.randn((5, 3), generator=torch.Generator().manual_seed(0)), "precisions": torch.ones((5, 3))}
+    parts[name][:2] = torch.tensor([[3e38], [-1e38 if name == "centroids" else 1e38]])
+    with pytest.raises(UsageError, match="so large that the metric is no number"):
+        RiemannianMetric(**parts, rho=1e-3, lam=0.01)
 
 
 def test_one_centroid_or_several_at_one_place_need_a_rho():
