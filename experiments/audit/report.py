@@ -18,7 +18,7 @@ from ..engine.page import as_data, markdown_table, render
 from .audit import Finding
 from .findings import AUTHENTIC, TOO_CLOSE, Measure
 from .membership import Attack
-from .verdict import Verdict
+from .verdict import Verdict, blind_to
 
 PAIRS = 8
 LEVEL = 0.05  # of alarms, after the correction for the number of measures
@@ -135,6 +135,7 @@ def _html(verdicts: Sequence[Verdict], gate: Gate, record: Mapping[str, Any]) ->
                     "ratios": ", ".join(f"{ratio:.2f}" for ratio in ratios),
                     "histograms": as_data(histograms(finding)),
                     "tables": [_cells(measures_table(finding)), _cells(power_table(finding))],
+                    "alarms": "; ".join(f"{who}: {why}" for who, why in finding.false_alarms.items()),
                     "aside": [(audited.synthetic.participants[row], reason) for row, reason in sorted(finding.copies.items())],
                 }
             )
@@ -142,12 +143,18 @@ def _html(verdicts: Sequence[Verdict], gate: Gate, record: Mapping[str, Any]) ->
     return render(
         _PAGE,
         title=f"Audit of {', '.join(verdict.cohort for verdict in verdicts)}",
+        blind=_blind(verdicts, gate),
         overview=_cells(overview(verdicts)),
         sections=sections,
         gate=gate,
         limits=gate.limits(),
         record=json.dumps(record, indent=1, ensure_ascii=False),
     )
+
+
+def _blind(verdicts: Sequence[Verdict], gate: Gate) -> str:
+    shares = blind_to([finding for verdict in verdicts for finding in verdict.findings], gate)
+    return ", ".join(f"{kind} ({share:.0%})" for kind, share in shares.items())
 
 
 def _markdown(verdicts: Sequence[Verdict]) -> str:
@@ -212,8 +219,9 @@ _PAGE = """{% extends "shell" %}
 {% for section in sections %}<p class="headline">{{ section.sentence }}</p>
 {% endfor %}
 {{ table(overview.header, overview.rows) }}
-<p class="note">Copies are set aside: at most {{ gate.ratio }} times as far from one patient as from any other, and closer to one
-than new people come. The attack ranks people by their closest synthetic image; 0.5 is a guess.
+<p class="note">Copies are set aside: images closer to one patient, or to two, than new people come, at any of several scales, aligned or
+not, or in a patch. {% if blind %}<b>The audit is blind to {{ blind }}</b>: of these planted copies it finds too few.{% endif %}
+The attack ranks people by their closest synthetic image; 0.5 is a guess.
 Thresholds: {% for name, value in limits.items() %}{{ name }} {{ value }}{{ ", " if not loop.last }}{% endfor %}.
 {% if gate.reason %}They were changed, because: {{ gate.reason }}{% endif %}</p>
 {% for section in sections %}
@@ -229,6 +237,8 @@ this patient over that to the next: {{ part.ratios }}.</p>
 <p class="note">To expect: what held-out people score in place of the synthetic images, or new people on average. p: of as much
 memorisation where it does not matter who was trained on; alarms are corrected for the number of measures (Holm).
 Reconstructed: what the model makes of a patient's own image, which is as near as its samples should come.</p>
+{% if part.alarms %}<p class="note">Held-out people who would be called copies, by chance or because they are there twice:
+{{ part.alarms }}.</p>{% endif %}
 {% if part.aside %}<h3>Set aside</h3><ul>{% for name, reason in part.aside %}<li>{{ name }}: {{ reason }}</li>{% endfor %}</ul>{% endif %}
 {% endfor %}
 {% endfor %}
