@@ -78,7 +78,7 @@ class Trainee:
         """All images once, in an order of this epoch's, a batch at a time, changed; no batch rests on the few that are left over."""
         n = len(self.images)
         order = torch.randperm(n, generator=seeded_generator(self.seed, "order", epoch)).to(self.images.device)
-        for batch, rows in enumerate(order.tensor_split(math.ceil(n / self.batch_size))):
+        for batch, rows in enumerate(order.tensor_split(-(-n // self.batch_size))):
             images, labels = self.images[rows], self.labels[rows]
             if self.augmentation is not None:
                 images, labels = self.augmentation(images, labels, seeded_generator(self.seed, "augmentation", epoch, batch))

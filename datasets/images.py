@@ -133,7 +133,7 @@ def memory_to_read(path: str | Path) -> int:
 def _memory_of_volume(header: Any, n_voxels: int) -> int:
     """The voxels as they are stored, twice, and as float32 with masks of them; in double precision while they are scaled."""
     scaled = header.get("scl_slope", 1) not in (0, 1) or header.get("scl_inter", 0) != 0
-    return n_voxels * (2 * header.get_data_dtype().itemsize + (4 * FLOAT if scaled else FLOAT + 3))
+    return n_voxels * (2 * header.get_data_dtype().itemsize + (4 * FLOAT if scaled else FLOAT + 4))
 
 
 def _memory_of_picture(picture: Image.Image) -> int:

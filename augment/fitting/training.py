@@ -101,8 +101,9 @@ class TrainingSettings:
 
     def schedule(self, n_images: int, shape: tuple[int, ...]) -> "Schedule":
         """What the settings mean for ``n_images`` of a ``shape``, channels left out."""
-        steps_an_epoch = math.ceil(n_images / self.batch_size)
-        epochs = self.epochs or math.ceil((self.steps or default_steps(shape)) / steps_an_epoch)
+        # Whole numbers divided upwards: a quotient of floats is 0, or none, for numbers that nobody needs and anybody can give.
+        steps_an_epoch = -(-n_images // self.batch_size)
+        epochs = self.epochs or -(-(self.steps or default_steps(shape)) // steps_an_epoch)
         patience = self.patience or max(5, epochs // (20 if self.average is None else 5))
         asked_for = self.epochs or self.steps
         return Schedule(epochs, patience, self.stop_after or (None if asked_for else PATIENCES_TO_STOP * patience))
