@@ -89,8 +89,7 @@ def align(images: Tensor, people: Tensor, owners: ArrayLike, own: ArrayLike | No
     start = torch.take_along_dim(rough, torch.from_numpy(best).reshape(*best.shape, *[1] * (rough.ndim - 2)), dim=1)
     well, _ = _moved(images, people, who, axes, WELL, start)
     moved = torch.cat(
-        [_move(_mirrored(people, one, axis), found)[:, 0][:, None] for one, axis, found in zip(who.T, axes.T, well.unbind(1), strict=True)],
-        dim=1,
+        [_move(_mirrored(people, one, axis), found) for one, axis, found in zip(who.T, axes.T, well.unbind(1), strict=True)], dim=1
     )
     return Aligned(images, moved, who, barred)
 

@@ -99,7 +99,8 @@ def audit(request: AuditRequest, out: Path | None = None, *, force: bool = False
 
 
 def _audit(request: AuditRequest, out: Path, *, force: bool) -> list[Verdict]:
-    told = _read(request)
+    request = _with_models(request)
+    told = _read_foreign(request) if request.models is None else _read_ours(request, request.models)
     extractor = _extractor(request, told)
     verdicts = []
     for folder, cohort, classes in zip(request.synthetic, told.cohorts, told.classes, strict=True):
@@ -140,11 +141,11 @@ class _Told:
     classes: list[list[AuditedClass]]
 
 
-def _read(request: AuditRequest) -> _Told:
-    models = request.models
-    if models is None and request.trained_on is None and all(map(is_drawn_from_models, request.synthetic)):
-        models = Path("models")
-    return _read_foreign(request) if models is None else _read_ours(request, models)
+def _with_models(request: AuditRequest) -> AuditRequest:
+    """The request with the models that are meant where none are named, and none where there are none."""
+    if request.models is None and request.trained_on is None and all(map(is_drawn_from_models, request.synthetic)):
+        return replace(request, models=Path("models"))
+    return request
 
 
 def _read_foreign(request: AuditRequest) -> _Told:
@@ -165,6 +166,11 @@ def _read_foreign(request: AuditRequest) -> _Told:
 def _read_ours(request: AuditRequest, folder: Path) -> _Told:
     if request.trained_on is not None:
         raise UsageError("Models know who they were trained on: give --model or --trained-on.")
+    # The plane is of how the data are read, which may be said anew.
+    if replace(request.preparation, plane=None) != Preparation():
+        raise UsageError(
+            "Models know how images are prepared; --size, --position, --resize and --scaling are for images of others, without --model."
+        )
     cohorts = [SyntheticCohort.open(made) for made in request.synthetic]
     models = load_models(folder)
     images = [read_synthetic(cohort, models) for cohort in cohorts]

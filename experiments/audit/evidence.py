@@ -16,7 +16,7 @@ from ...datasets.likeness import closeness_p, standardised
 from .alignment import Aligned, align
 from .distances import View
 from .material import AuditedClass
-from .scales import SCALES
+from .scales import SCALES, grey
 
 ALIGNED_AT = tuple(SCALES)[:2]  # those at which aligned images are compared: what hides from the others is seen in place
 FEWEST = 3  # ratios of real people, from which nothing could be told otherwise
@@ -81,16 +81,14 @@ def aligned_looks(audited: AuditedClass, copied: torch.Tensor, sought: NDArray[n
 
     Of planted copies those that are ``sought`` ``(k,)`` alone: it takes longest, and the others were found in place.
     """
-    training, owners = audited.training.images.pixels, np.array(audited.training.participants).astype(str)
-    parts = [
-        align(images, training, owners)
-        for images in (audited.synthetic.images.pixels, audited.held_out.images.pixels, copied[torch.from_numpy(np.flatnonzero(sought))])
-    ]
+    training, owners = grey(audited.training.images.pixels), np.array(audited.training.participants).astype(str)
+    seen = (audited.synthetic.images.pixels, audited.held_out.images.pixels, copied[torch.from_numpy(np.flatnonzero(sought))])
+    parts = [align(grey(images), training, owners) for images in seen]
     among = align(training, training, owners, owners)
     for name in ALIGNED_AT:
-        distances = [_aligned_distances(part, name) for part in (*parts, among)]
-        named = [(measured, owners[part.who]) for measured, part in zip(distances, parts, strict=False)]
-        for look in _looks(f"{name}, aligned", named, [distances[1], distances[3]], (1,)):
+        named = [(_aligned_distances(part, name), owners[part.who]) for part in parts]
+        real = [named[1][0], _aligned_distances(among, name)]
+        for look in _looks(f"{name}, aligned", named, real, (1,)):
             yield replace(look, planted=look.planted.among(sought))
 
 

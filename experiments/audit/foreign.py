@@ -14,6 +14,7 @@ from ...augment.release.synthetic_cohort import source_of
 from ...datasets.check import require_sound
 from ...datasets.cohort import Cohort, CohortError
 from ...datasets.common.errors import DataError, UsageError
+from ...datasets.identity import participant_of
 from ...datasets.readers import Source, read_cohort
 from ...datasets.splits import Split
 from ...datasets.transforms import Preparation, prepare, space_of
@@ -94,7 +95,8 @@ def _in_training(real: Cohort, trained_on: Path | None) -> NDArray[np.bool_]:
     except (OSError, ValueError) as error:
         told = " ".join(str(error).split())
         raise DataError(f"--trained-on {trained_on} is no split.json and no list of participants ({told}).") from error
-    named = {re.split(r"[\t,;]", line)[0].strip() for line in lines if line.strip()} - {"participant_id"}
-    if unknown := sorted(named - set(ids)):
-        raise DataError(f"{trained_on} names {len(unknown)} who are not in the cohort, such as '{unknown[0]}'; ids are spelled as there.")
-    return ids.isin(named).to_numpy()
+    spelled = {re.split(r"[\t,;]", line)[0].strip() for line in lines if line.strip()} - {"participant_id"}
+    named = {participant_of(name): name for name in sorted(spelled)}
+    if unknown := [name for person, name in named.items() if person not in set(ids)]:
+        raise DataError(f"{trained_on} names {len(unknown)} who are not in {real.name}, such as '{unknown[0]}'; give its own ids.")
+    return ids.isin(list(named)).to_numpy()

@@ -220,7 +220,7 @@ _PAGE = """{% extends "shell" %}
 {% endfor %}
 {{ table(overview.header, overview.rows) }}
 <p class="note">Copies are set aside: images closer to one patient, or to two, than new people come, at any of several scales, aligned or
-not, or in a patch. {% if blind %}<b>The audit is blind to {{ blind }}</b>: of these planted copies it finds too few.{% endif %}
+not, or in a patch. {% if blind %}<b>The audit is blind to {{ blind }}</b>: of these planted copies it finds too few. {% endif %}
 The attack ranks people by their closest synthetic image; 0.5 is a guess.
 Thresholds: {% for name, value in limits.items() %}{{ name }} {{ value }}{{ ", " if not loop.last }}{% endfor %}.
 {% if gate.reason %}They were changed, because: {{ gate.reason }}{% endif %}</p>

@@ -11,7 +11,6 @@ import pandas as pd
 import pytest
 import torch
 from folders import tree
-from matplotlib.figure import Figure
 
 from tinycohort.augment.commands.fit import FitRequest, fit_models
 from tinycohort.augment.fitting.model_folders import load_models
@@ -26,9 +25,10 @@ from tinycohort.datasets.common.errors import DataError, GateError, UsageError
 from tinycohort.datasets.common.files import MANIFEST
 from tinycohort.datasets.readers import Source, read_cohort
 from tinycohort.datasets.transforms import Images, prepare
-from tinycohort.experiments.audit import alignment, command
+from tinycohort.experiments.audit import command
 from tinycohort.experiments.audit.spaces import posed_distances
 
+pytestmark = pytest.mark.usefixtures("quick")
 SIDE, PEOPLE, DRAWN = 16, 60, 50
 AXES = np.meshgrid(*(np.linspace(0, np.pi, SIDE),) * 2, indexing="ij")
 WAVES = np.array([np.cos(i * AXES[0]) * np.cos(j * AXES[1]) for i in range(4) for j in range(4) if i + j])
@@ -91,27 +91,6 @@ def synthetic(study, tmp_path):
     return write
 
 
-@pytest.fixture
-def pictures():
-    """For a test that looks at them; drawing is what takes longest."""
-
-
-@pytest.fixture(autouse=True)
-def quick(monkeypatch):
-    """Few copies of a kind are planted, and people are aligned roughly, which takes longest and has tests of its own."""
-    monkeypatch.setattr("tinycohort.experiments.audit.planted.MOST", 8)
-    for step in ("ROUGH", "WELL"):
-        found = getattr(alignment, step)
-        monkeypatch.setattr(alignment, step, replace(found, n_steps=3))
-
-
-@pytest.fixture(autouse=True)
-def undrawn(request, monkeypatch):
-    if "pictures" not in request.fixturenames:
-        for name in ("contact_sheet", "histograms"):
-            monkeypatch.setattr(f"tinycohort.experiments.audit.report.{name}", lambda *args, **options: Figure(figsize=(1, 1)))
-
-
 def audit(study, *folders, out=None, force=False, **options):
     options = {"extractor": "none", "models": study / "models"} | options
     return command.audit(command.AuditRequest(tuple(folders), **options), out, force=force)
@@ -138,6 +117,7 @@ def test_new_people_pass(augment, study, synthetic, tmp_path, pictures):
     assert (entry["By"], entry["Passed"], entry["SetAside"], entry["Objections"]) == ("augment audit", True, {"AD": 0, "CN": 0}, [])
     assert sorted(tree(tmp_path / "syn.audit")) == ["audit.json", "images.csv", "report.html", "table.md"]
     content = json.loads((tmp_path / "syn.audit/audit.json").read_text())
+    assert content["Models"] == str(study / "models")
     assert content["Command"] == f"augment audit {folder} --model {study / 'models'} --data {study / 'real.npz'} --extractor none"
     (cohort,) = content["Cohorts"]
     assert cohort["Passed"]

@@ -1,33 +1,15 @@
 """Anybody's cohort: images that something else has made, beside the people whom they may show."""
 
 import json
-from dataclasses import replace
 
 import numpy as np
 import pandas as pd
 import pytest
 from folders import tree
-from matplotlib.figure import Figure
 from scipy import ndimage
 
-from tinycohort.experiments.audit import alignment
-
+pytestmark = pytest.mark.usefixtures("quick")
 SHAPE, PEOPLE = (24, 20), 30
-
-
-@pytest.fixture(autouse=True)
-def quick(monkeypatch):
-    """Few copies of a kind are planted, and people are aligned roughly, which takes longest and has tests of its own."""
-    monkeypatch.setattr("tinycohort.experiments.audit.planted.MOST", 8)
-    for step in ("ROUGH", "WELL"):
-        found = getattr(alignment, step)
-        monkeypatch.setattr(alignment, step, replace(found, n_steps=3))
-
-
-@pytest.fixture(autouse=True)
-def undrawn(monkeypatch):
-    for name in ("contact_sheet", "histograms"):
-        monkeypatch.setattr(f"tinycohort.experiments.audit.report.{name}", lambda *args, **options: Figure(figsize=(1, 1)))
 
 
 def images(n, seed):
@@ -40,14 +22,16 @@ def images(n, seed):
 def cohorts(tmp_path):
     """Real people, and images of whom some are copies, as the output of another program."""
 
-    def write(copies):
+    def write(copies, name="r{:02d}", colours=False):
         real = images(2 * PEOPLE, 0)
-        names = np.array([f"r{i:02d}" for i in range(2 * PEOPLE)])
+        names = np.array([name.format(i) for i in range(2 * PEOPLE)])
         labels = np.repeat(["AD", "CN"], PEOPLE)
-        np.savez(tmp_path / "real.npz", images=real, labels=labels, participants=names)
         made = images(40, 1)
         for row, copied in enumerate(copies):
             made[row] = ndimage.gaussian_filter(real[copied], 1)
+        if colours:
+            real, made = (np.stack([part, part**2, 1 - part], axis=-1) for part in (real, made))
+        np.savez(tmp_path / "real.npz", images=real, labels=labels, participants=names)
         np.savez(tmp_path / "made.npz", images=made, labels=np.repeat(["AD"], 40), participants=np.array([f"s{i}" for i in range(40)]))
         return tmp_path / "made.npz", tmp_path / "real.npz"
 
@@ -82,6 +66,22 @@ def test_blurred_copies_are_found_and_nothing_of_the_cohort_is_changed(augment, 
     assert {name: content for name, content in tree(tmp_path).items() if not name.startswith("audit")} == before
 
 
+def test_colours_are_audited_by_their_mean(augment, cohorts, tmp_path):
+    made, real = cohorts([2, 3, 5, 7], colours=True)
+    answer = run(augment, made, real)
+    assert answer.code == 5, answer.err
+    table = pd.read_csv(tmp_path / "audit/images.csv")
+    assert table["set aside"][:4].str.extract(r"a copy of (r\d\d)")[0].tolist() == ["r02", "r03", "r05", "r07"]
+
+
+def test_ids_are_taken_however_they_are_spelled(augment, cohorts, tmp_path):
+    made, real = cohorts([], name="OAS1_00{:02d}_MR1")
+    (tmp_path / "who.txt").write_text("".join(f"sub-OAS100{i:02d}MR1\n" for i in range(2 * PEOPLE) if i % 3))
+    answer = run(augment, made, real, "--trained-on", tmp_path / "who.txt", "--gate", "membership=1", "--reason", "few people")
+    assert answer.code == 0, answer.err
+    assert "AD: compared with 20 real people, and 10 others are held out" in answer.words
+
+
 @pytest.mark.parametrize("form", ["list", "table", "split"])
 def test_who_was_trained_on_is_taken_as_a_list_a_table_or_a_split(augment, cohorts, tmp_path, form):
     made, real = cohorts([])
@@ -108,10 +108,13 @@ def test_misuse_is_refused(augment, cohorts, tmp_path):
     (tmp_path / "who.txt").write_text("r00\nnobody\n")
     answer = run(augment, made, real, "--trained-on", tmp_path / "who.txt")
     assert answer.code == 3
-    assert "names 1 who are not in the cohort" in answer.words
+    assert "names 1 who are not in" in answer.words
     assert "such as 'nobody'" in answer.words
     answer = run(augment, made, real, "--trained-on", tmp_path / "none.json")
     assert answer.code == 3
     answer = run(augment, made, real, "--trained-on", tmp_path / "who.txt", "--model", tmp_path)
     assert answer.code == 2
     assert "Models know who they were trained on" in answer.words
+    answer = run(augment, made, real, "--size", "8x8", "--model", tmp_path)
+    assert answer.code == 2
+    assert "Models know how images are prepared" in answer.words
