@@ -138,7 +138,8 @@ def _memory_of_volume(header: Any, n_voxels: int) -> int:
 
 def _memory_of_picture(picture: Image.Image) -> int:
     """A picture as it is stored, and as grey, in float32."""
-    return picture.width * picture.height * (6 + 2 * len(picture.getbands()))
+    wide = {"I": 4, "F": 4}.get(picture.mode, 2 if picture.mode.startswith("I;16") else 1)
+    return picture.width * picture.height * (6 + 2 * wide * len(picture.getbands()))
 
 
 def read_colours(path: Path, *, size: tuple[int, int], crop: int, side: int) -> np.ndarray:

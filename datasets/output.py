@@ -4,7 +4,7 @@ An output is refused where it would lie in real people's data or in what is seal
 and what a killed command has left of it is put back or removed, with a sentence.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -24,7 +24,7 @@ _DERIVATIVES = "derivatives"  # the one folder of a BIDS dataset that is meant f
 
 
 @contextmanager
-def output(path: Path, tell: Callable[[str], object], *beside: Path, data: str = "", patience: float = 0) -> Iterator[None]:
+def output(path: Path, tell: Callable[[str], object], *beside: Path, data: Sequence[str] = (), patience: float = 0) -> Iterator[None]:
     """As ``held``, of what a command is asked to write; a ``UsageError`` also as ``refuse_misplaced``."""
     path = named(path)
     refuse_misplaced(path, data)
@@ -56,7 +56,7 @@ def held(path: Path, tell: Callable[[str], object], *beside: Path, patience: flo
 
 
 @contextmanager
-def shared_output(folder: Path, tell: Callable[[str], object], *, data: str = "") -> Iterator[None]:
+def shared_output(folder: Path, tell: Callable[[str], object], *, data: Sequence[str] = ()) -> Iterator[None]:
     """Have a folder into which several processes write whole files, as those of a study do; the errors are those of ``output``."""
     folder = folder.resolve()  # by whatever name another process has it
     refuse_misplaced(folder, data)
@@ -66,16 +66,18 @@ def shared_output(folder: Path, tell: Callable[[str], object], *, data: str = ""
         yield
 
 
-def refuse_misplaced(path: Path, data: str = "") -> None:
+def refuse_misplaced(path: Path, data: Sequence[str] = ()) -> None:
     """Raise a ``UsageError`` if a path is a real cohort or lies in one, but for its ``derivatives``, or lies in what is sealed.
 
-    A cohort is known by its marks, or because it is ``data``, which the command reads (``Source.data``).
+    A cohort is known by its marks, or because it is among ``data``, which the command reads (``Source.data``).
     """
     refuse_sealed(path)
-    place, read = path.resolve(), expanded(data).resolve() if data and data not in NAMES else None
+    place, read = path.resolve(), {expanded(name).resolve() for name in data if name not in NAMES}
+    if not place.name:
+        raise UsageError(f"{path} is the whole of a disk; choose another --out.")
     for folder in (place, *place.parents):
         inside = place.relative_to(folder).parts[:1]
-        if inside != (_DERIVATIVES,) and (folder == read or _is_real_cohort(folder)):
+        if inside != (_DERIVATIVES,) and (folder in read or _is_real_cohort(folder)):
             where = "is" if folder == place else f"would lie in {folder},"
             raise UsageError(f"{path} {where} a cohort of real people's images, nothing that this command makes; choose another --out.")
 

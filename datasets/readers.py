@@ -192,8 +192,13 @@ def _kept_inside(cohort: Cohort, folder: Path) -> Cohort:
     """
     table, problems = cohort.table.copy(), []
     for row, (image, participant) in enumerate(zip(table["image"], table["participant_id"], strict=True)):
-        if isinstance(image, str) and not all(is_inside(file, folder) for file in (*files_of(image), sidecar_of(image))):
+        if not isinstance(image, str):
+            continue
+        outside = [file for file in (*files_of(image), sidecar_of(image)) if not is_inside(file, folder)]
+        if outside:
             table.at[row, "image"] = None
+            beside = outside == [sidecar_of(image)]
+            what = f"{outside[0].name} beside it is a link out of the folder" if beside else "an image outside of the folder"
             mend = "copy it into the folder, or give the table of participants with --table, which may name images anywhere"
-            problems.append(Problem(str(participant), image, "an image outside of the folder", mend))
+            problems.append(Problem(str(participant), image, what, mend))
     return replace(cohort, table=table, problems=(*cohort.problems, *problems)) if problems else cohort

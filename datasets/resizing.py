@@ -14,7 +14,8 @@ from .common.errors import DataError, UsageError
 from .common.machine import IN_PASSING, bytes_of, is_too_much
 
 PERCENTILES = (0.5, 99.5)
-_OF_SOURCE, _OF_RESULT = 12, 4  # copies in float32 that are held in passing, but for those that smoothing a volume takes
+# Copies in float32 that are held in passing, but for those that smoothing a volume takes.
+_OF_SOURCE, _OF_CROPPED, _OF_RESULT = 12, 2, 4
 
 
 def brought_to(
@@ -35,7 +36,7 @@ def brought_to(
     if is_too_much(bytes_of(_OF_RESULT, size), part=IN_PASSING):
         raise UsageError(f"To bring an image to {_times(size)} this machine has no memory; choose a smaller --size.")
     if is_too_much(memory_to_resize(shape, size, smoothed=resize == "stretch"), part=IN_PASSING):
-        told = f"{where} has {_times(shape)} voxels, which to bring to {_times(size)} this machine has no memory"
+        told = f"{where} has {_times(shape)} voxels, and this machine has no memory to bring it to {_times(size)}"
         raise DataError(f"{told}; resample it to fewer voxels, or choose a larger --size.")
     if resize == "stretch":
         change: Any = Resize(size, mode="bilinear" if len(size) == 2 else "trilinear", anti_aliasing=True)
@@ -46,14 +47,14 @@ def brought_to(
 
 
 def memory_to_resize(shape: Sequence[int], size: Sequence[int], *, smoothed: bool) -> int:
-    """Bytes that an image of a shape takes at most, itself included, while it is brought to a size; without the result.
+    """Bytes that an image of a shape takes at most, itself and the result included, while it is brought to a size.
 
     Before voxels are left out the image is smoothed, over four standard deviations of (factor - 1) / 2 voxels to both sides, and torch's
     convolution of a volume takes a copy of it for each voxel of the kernel. ``tests/datasets/test_memory.py`` measures it.
     """
     tails = [round(2 * max(0.0, side / new - 1)) if smoothed else 0 for side, new in zip(shape, size, strict=True)]
-    copies = max(_OF_SOURCE, 2 * max(tails) + 5 if len(shape) == 3 else 0)
-    return bytes_of(copies, [side + 2 * tail for side, tail in zip(shape, tails, strict=True)])
+    copies = max(_OF_SOURCE, 2 * max(tails) + 5 if len(shape) == 3 else 0) if smoothed else _OF_CROPPED
+    return bytes_of(copies, [side + 2 * tail for side, tail in zip(shape, tails, strict=True)]) + bytes_of(_OF_RESULT, size)
 
 
 def as_meta(image: Any) -> MetaTensor:

@@ -85,9 +85,9 @@ def fit_models(
         for label in labels:
             folder = out / folder_name(label)
             if dry_run:
-                refuse_misplaced(folder, request.source.data)
+                refuse_misplaced(folder, [request.source.data])
             else:
-                held.enter_context(output(folder, console.say, data=request.source.data))
+                held.enter_context(output(folder, console.say, data=[request.source.data]))
         return _fit(request, out, cohort, labels, resume=resume, force=force, dry_run=dry_run)
 
 

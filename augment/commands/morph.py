@@ -66,7 +66,7 @@ def generate_morph_cohort(request: MorphRequest, out: Path, *, force: bool = Fal
         If too many morphs copy somebody; nothing is written then, and what was there stays.
     """
     out = named(out)
-    with cohort_output(out, console.say, force=force, data=request.source.data):
+    with cohort_output(out, console.say, force=force, data=[request.source.data]):
         return _generate(request, out, force=force)
 
 

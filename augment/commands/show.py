@@ -29,7 +29,7 @@ def show_cohorts(
     paths: Sequence[str], source: Source, preparation: Preparation, out: Path, *, columns: int, labels: Sequence[str], force: bool = False
 ) -> None:
     """Write a contact sheet of cohorts, a row per class; of a model folder with two latent dimensions, its latent map."""
-    with output(out, console.say):
+    with output(out, console.say, data=paths):
         refuse_existing(out, force=force)
         if len(paths) == 1 and (Path(paths[0]) / "config.json").is_file():
             model = FittedModel.load(Path(paths[0]))

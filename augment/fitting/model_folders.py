@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ...datasets.common.errors import DataError
+from ...datasets.common.files import hidden_by_a_kill, hidden_within
 from .model import FittedModel
 
 
@@ -13,7 +14,15 @@ def is_model(folder: Path) -> bool:
 
 
 def model_folders(folder: Path) -> list[Path]:
-    """The model folders in a folder, or the folder itself if it is one."""
+    """The model folders in a folder, or the folder itself if it is one.
+
+    Raises
+    ------
+    DataError
+        If a model has lost its name, because a command was killed.
+    """
+    if hidden := hidden_by_a_kill(folder) or hidden_within(folder):
+        raise DataError(f"A model lies in {hidden}, because a command was killed while it replaced it; move it back.")
     if (folder / "config.json").is_file():
         return [folder]
     return sorted(path.parent for path in folder.glob("*/config.json") if not path.parent.name.startswith("."))

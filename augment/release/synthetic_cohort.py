@@ -188,7 +188,7 @@ def write_cohort(
 
 
 @contextmanager
-def cohort_output(out: Path, tell: Callable[[str], object], *, force: bool, data: str = "") -> Iterator[None]:
+def cohort_output(out: Path, tell: Callable[[str], object], *, force: bool, data: Sequence[str] = ()) -> Iterator[None]:
     """Have ``out``, and what lies beside it, for a new cohort (``output``); raise a ``UsageError`` for what is there."""
     with output(out, tell, *_beside(out), data=data):
         refuse_existing(out, force=force, ours=is_synthetic)

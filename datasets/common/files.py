@@ -107,7 +107,7 @@ def recover(paths: Iterable[Path]) -> list[str]:
 
 
 def recover_within(folder: Path) -> list[str]:
-    """As ``recover``, of all that lies in a folder that nobody is writing into."""
+    """Remove what killed processes had not finished, of all that lies in a folder that nobody is writing into."""
     left = []
     for parent, folders, names in os.walk(folder):
         left += [Path(parent, name) for name in (*folders, *names) if name.startswith(_WRITING)]
@@ -123,6 +123,12 @@ def hidden_by_a_kill(path: Path) -> Path | None:
         return None
     places = [entry / path.name for entry in _left_beside(path) if entry.name.startswith(_REPLACED)]
     return next((place for place in places if os.path.lexists(place)), None)
+
+
+def hidden_within(folder: Path) -> Path | None:
+    """What lies in a folder without its name, because a process was killed between two renames."""
+    places = (entry for entry in sorted(folder.glob(f"{_REPLACED}*/*")) if not os.path.lexists(folder / entry.name))
+    return next(places, None)
 
 
 def _left_beside(path: Path) -> list[Path]:

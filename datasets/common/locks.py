@@ -1,7 +1,8 @@
 """One process at a time at an output, by a lock that the system lifts when its holder ends, however it ends: nothing stale ever blocks.
 
 The lock of ``NAME`` is that of the file ``.NAME.lock`` beside it (``flock``), so it holds between the machines of a cluster too, wherever
-their common file system has locks. Where it has none, and on Windows, nobody is kept out; outputs are written whole there all the same.
+their common file system has locks. Where it has none, on Windows, and in a folder that we may not write into, nobody is kept out; outputs
+are written whole all the same, and who may not write is told by the writing.
 """
 
 import errno
@@ -21,6 +22,7 @@ except ImportError:  # Windows
 
 _BUSY = (errno.EAGAIN, errno.EACCES)
 _LACKING = (errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EINVAL)
+_CLOSED = (errno.EACCES, errno.EPERM, errno.EROFS)  # folders into which we may not write
 _PATIENCE = 60  # seconds that who shares a lock waits for another who clears up, which takes moments
 _MOMENT = 0.05
 
@@ -136,13 +138,33 @@ class _Lock:
 
     def _open(self) -> int:
         while True:
-            self.file.parent.mkdir(parents=True, exist_ok=True)
             with suppress(FileNotFoundError):  # who has ended just now removed the folder that it had made
+                if not self._has_folder():
+                    continue
                 try:
                     # Not through a link: a stranger may have put one into a folder that all may write to.
                     return os.open(self.file, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666)
-                except PermissionError:  # what another user's killed command has left can be locked all the same
-                    return os.open(self.file, os.O_RDONLY | os.O_NOFOLLOW)
+                except OSError as error:
+                    if error.errno not in _CLOSED:
+                        raise
+                    return self._open_closed()
+
+    def _has_folder(self) -> bool:
+        """Make the folder; false if it went away meanwhile."""
+        try:
+            self.file.parent.mkdir(parents=True, exist_ok=True)
+        except FileExistsError:
+            if os.path.lexists(self.file.parent):
+                raise
+            return False
+        return True
+
+    def _open_closed(self) -> int:
+        """In a folder that is closed to us, what another user's killed command has left can be locked all the same."""
+        try:
+            return os.open(self.file, os.O_RDONLY | os.O_NOFOLLOW)
+        except FileNotFoundError as error:
+            raise _NoLocksHere from error
 
     def _flock(self, kind: int) -> bool:
         assert fcntl is not None

@@ -89,7 +89,7 @@ def audit(request: AuditRequest, out: Path | None = None, *, force: bool = False
             raise UsageError("Of several cohorts there is one report; say where with --out.")
         out = first.with_name(f"{first.name}.audit")
     with ExitStack() as alone:
-        alone.enter_context(output(out, console.say))
+        alone.enter_context(output(out, console.say, data=[request.moved["data"]] if "data" in request.moved else []))
         for folder in request.synthetic:
             # One that is not there may be what a kill has hidden; what something else has made is only read.
             if is_synthetic(folder) or not folder.exists():

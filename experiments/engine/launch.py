@@ -105,7 +105,8 @@ def start(
         raise UsageError(f"{study.folder} is published: its runs are not in it, and would be computed again; choose another --out.")
     if is_study(study.folder):
         _require_same_data(study)
-    with shared_output(study.folder, console.say, data=study.config.data.cohort.source.data):
+    read = [known.source.data for known in (study.config.data.cohort, study.config.data.tests) if known is not None]
+    with shared_output(study.folder, console.say, data=read):
         if how.slurm is not None:
             _to_slurm(study, command, how, how.slurm)
         else:

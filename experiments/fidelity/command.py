@@ -95,7 +95,7 @@ def compare(request: ComparisonRequest, out: Path | None = None, *, force: bool 
     """
     if out is None:
         return _compare(request, out)
-    with output(out, console.say):
+    with output(out, console.say, data=[request.real.data]):
         refuse_existing(out, force=force)
         return _compare(request, out)
 

@@ -63,23 +63,35 @@ def test_reading_a_volume_takes_no_more_than_it_asks_for(tmp_path, name, kind, s
 
 
 @measured
-@pytest.mark.parametrize("mode", ["L", "RGB", "RGBA"])
+@pytest.mark.parametrize("mode", ["L", "I;16", "RGB", "RGBA"])
 def test_reading_a_picture_takes_no_more_than_it_asks_for(tmp_path, mode):
-    pixels = np.random.default_rng(0).integers(0, 255, (4000, 5000, len(mode)), dtype=np.uint8)
+    bands, kind = (1, np.uint16) if mode == "I;16" else (len(mode), np.uint8)
+    pixels = np.random.default_rng(0).integers(0, 255, (4000, 5000, bands), dtype=kind)
     Image.fromarray(pixels.squeeze()).save(tmp_path / "a.png")
+    with Image.open(tmp_path / "a.png") as picture:
+        assert picture.mode == mode
     took, asked = grown_by(lambda: look_at(*read_image(tmp_path / "a.png"))), memory_to_read(tmp_path / "a.png")
     assert 0.5 * asked < took < asked + SLACK
 
 
 @measured
-@pytest.mark.parametrize(("shape", "size"), [((160, 160, 160), (24, 24, 24)), ((200, 120, 200), (40, 48, 40)), ((4000, 3000), (96, 64))])
+@pytest.mark.parametrize(
+    ("shape", "size"),
+    [
+        ((160, 160, 160), (24, 24, 24)),
+        ((160, 160, 160), (150, 150, 150)),
+        ((200, 120, 200), (40, 48, 40)),
+        ((4000, 3000), (96, 64)),
+    ],
+)
 @pytest.mark.parametrize("resize", ["stretch", "crop"])
 def test_bringing_an_image_to_its_size_takes_no_more_than_it_asks_for(shape, size, resize):
     image = MetaTensor(torch.rand(1, *shape))
     brought_to([8] * len(size), MetaTensor(torch.rand(1, *[16] * len(size))), resize, "percentile", "a")
     took = grown_by(lambda: brought_to(size, image, resize, "percentile", "a"))
     # The image itself was there before.
-    assert took + bytes_of(1, shape) < memory_to_resize(shape, size, smoothed=resize == "stretch") + SLACK
+    took, asked = took + bytes_of(1, shape), memory_to_resize(shape, size, smoothed=resize == "stretch")
+    assert 0.3 * asked < took < asked + SLACK
 
 
 @measured
@@ -95,7 +107,8 @@ def test_the_many_voxels_of_a_result_are_asked_for(monkeypatch):
 def test_a_volume_that_cannot_be_smoothed_is_told_before_it_is(monkeypatch):
     image = MetaTensor(torch.rand(1, 100, 100, 100))
     monkeypatch.setattr(machine, "physical_memory", lambda: 2**28)
-    with pytest.raises(DataError, match=r"a\.nii has 100 x 100 x 100 voxels, which to bring to 8 x 8 x 8 .* no memory; resample"):
+    told = r"a\.nii has 100 x 100 x 100 voxels, and this machine has no memory to bring it to 8 x 8 x 8; resample"
+    with pytest.raises(DataError, match=told):
         brought_to((8, 8, 8), image, "stretch", "percentile", "a.nii")
     assert brought_to((8, 8, 8), image, "crop", "percentile", "a.nii").shape == (1, 8, 8, 8)
     assert brought_to((50, 50, 50), image, "stretch", "percentile", "a.nii").shape == (1, 50, 50, 50)

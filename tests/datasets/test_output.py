@@ -1,12 +1,15 @@
 """An output is one process's alone, is never without a name, and is nobody's work that is killed."""
 
+import errno
 import os
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
+from tinycohort.augment.fitting.model_folders import model_folders
 from tinycohort.datasets.common import files, locks
 from tinycohort.datasets.common.errors import DataError, UsageError
 from tinycohort.datasets.common.exchange import exchange
@@ -117,6 +120,9 @@ def test_where_names_cannot_be_exchanged_the_next_command_puts_the_old_folder_ba
             hidden += 1
             with pytest.raises(DataError, match=r"syn lies in .*\.replaced-syn-\w{8}/syn, because a command was killed .* move it back"):
                 read_cohort(out)
+            for place in (out, tmp_path):
+                with pytest.raises(DataError, match=r"A model lies in .*\.replaced-syn-\w{8}/syn, because a command was killed"):
+                    model_folders(place)
             (said,) = told_by(out)
             assert said.startswith(f"An earlier command was killed: {out} is back in its place")
             assert names(out) == ["old"]
@@ -271,6 +277,45 @@ def test_where_there_are_no_locks_nobody_is_kept_out_and_nothing_is_cleared(tmp_
 
 
 @posix
+@pytest.mark.parametrize("refusal", [errno.EACCES, errno.EPERM, errno.EROFS])
+def test_where_no_lock_can_be_made_nobody_is_kept_out_and_the_write_tells_of_it(tmp_path, monkeypatch, refusal):
+    def closed(path, flags, *mode):
+        if flags & os.O_CREAT:
+            raise OSError(refusal, os.strerror(refusal), str(path))
+        return opened(path, flags, *mode)
+
+    opened = os.open
+    monkeypatch.setattr(locks.os, "open", closed)
+    with output(tmp_path / "out", print), output(tmp_path / "out", print), shared_output(tmp_path / "out", print):
+        pass
+    # What another user's killed command has left can be locked all the same.
+    os.close(opened(tmp_path / ".out.lock", os.O_CREAT | os.O_WRONLY))
+    with output(tmp_path / "out", print), pytest.raises(UsageError, match="Another command is at work on"):
+        told_by(tmp_path / "out")
+
+
+@posix
+def test_a_folder_that_goes_away_while_it_is_made_is_made_again(tmp_path, monkeypatch):
+    made, times = Path.mkdir, []
+
+    def mkdir(path, *args, **options):
+        times.append(path)
+        if len(times) == 1:
+            raise FileExistsError(17, "File exists", str(path))
+        return made(path, *args, **options)
+
+    monkeypatch.setattr(Path, "mkdir", mkdir)
+    with output(tmp_path / "a/out", print):
+        assert (tmp_path / "a/.out.lock").is_file()
+    assert len(times) >= 2
+
+
+def test_the_whole_of_a_disk_is_no_output():
+    with pytest.raises(UsageError, match="the whole of a disk; choose another --out"):
+        refuse_misplaced(Path(Path.cwd().anchor))
+
+
+@posix
 def test_the_lock_is_not_written_through_a_link(tmp_path):
     (tmp_path / "precious").write_text("mine")
     (tmp_path / ".out.lock").symlink_to("precious")
@@ -326,9 +371,9 @@ def test_what_is_read_is_not_written_into(tmp_path):
     for path in (folder, folder / "models"):
         refuse_misplaced(path)
         with pytest.raises(UsageError, match="real people's images"):
-            refuse_misplaced(path, str(folder))
-        refuse_misplaced(path, str(folder / "labels.csv"))  # the user's own table, which may lie where the user works
-    refuse_misplaced(tmp_path / "models", str(folder))
+            refuse_misplaced(path, [str(folder)])
+        refuse_misplaced(path, [str(folder / "labels.csv")])  # the user's own table, which may lie where the user works
+    refuse_misplaced(tmp_path / "models", [str(folder)])
 
 
 def test_what_is_synthetic_or_has_a_table_of_another_kind_is_no_real_cohort(fakes, tmp_path):

@@ -11,6 +11,7 @@ from made_studies import write_study
 
 from tinycohort.augment.commands.generate import GenerationRequest, generate_cohort
 from tinycohort.augment.fitting.model import FittedModel
+from tinycohort.augment.fitting.model_config import SINCE_SEALED
 from tinycohort.datasets.common.custody import differences, is_sealed, require_intact, seal
 from tinycohort.datasets.common.errors import DataError
 from tinycohort.datasets.common.files import MANIFEST
@@ -170,10 +171,12 @@ def test_a_participant_who_changed_sides_is_found(augment, studies, tmp_path):
 def test_a_model_from_before_there_were_manifests_says_so(augment, studies, tmp_path):
     folder = shutil.copytree(studies["pictures"].models / "AD", tmp_path / "AD")
     config = json.loads((folder / "config.json").read_text()) | {"format": 2}
+    # What later formats brought; with these a model without its manifest is refused.
+    config = {name: value for name, value in config.items() if name not in SINCE_SEALED}
     (folder / "config.json").write_text(json.dumps(config))
     (folder / MANIFEST).unlink()
     answer = augment("verify", folder)
-    assert answer.code == 0
+    assert answer.code == 0, answer.words
     assert f"carries no {MANIFEST}" in answer.words
 
 

@@ -375,7 +375,7 @@ COHORTS = {
     "a link to a volume": (links("bids", FIRST_VOLUME), "an image outside of the folder"),
     "a link to the other file of a pair": (links("pairs", "images/01.hdr", "private.hdr"), "an image outside of the folder"),
     "a link to a folder": (linked_folder, "an image outside of the folder"),
-    "a link to what is beside an image": (linked_sidecar, "an image outside of the folder"),
+    "a link to what is beside an image": (linked_sidecar, "beside it is a link out of the folder"),
     "a link to a table": (links("bids", "participants.tsv"), "is a link out of the folder"),
     "a link to a description": (links("bids", "dataset_description.json"), "is a link out of the folder"),
     # What never ends, and what is no text.

@@ -78,6 +78,18 @@ def test_a_study_is_shared_and_says_so(augment, places, tmp_path, name):
     assert (out / "config.toml").is_file()
 
 
+@pytest.mark.parametrize("name", ["fit", "morph", "fidelity", "show"])
+def test_a_cohort_that_has_no_mark_but_that_it_is_read_is_not_written_into(augment, places, fakes, tmp_path, name):
+    table = fakes.pictures(tmp_path / "pictures") / "participants.tsv"
+    table.with_name("labels.csv").write_text(table.read_text().replace("\t", ","))
+    table.unlink()
+    before = tree(tmp_path)
+    answer = augment(*words_of(name, places | {"data": tmp_path / "pictures"}, tmp_path / "pictures/out"))
+    assert answer.code == 2, answer.words
+    assert "a cohort of real people's images, nothing that this command makes; choose another --out" in answer.words
+    assert tree(tmp_path) == before
+
+
 @pytest.mark.parametrize(("name", "force"), FORCED)
 @pytest.mark.parametrize("inside", ["", "out"])
 def test_nothing_is_written_into_a_real_cohort(augment, places, studies, tmp_path, name, force, inside):

@@ -57,7 +57,7 @@ def test_every_setting_is_of_one_part(model):
         ("vae:riemannian rho_scale=large", "The setting rho_scale of .* is a number .by default 1.0., not 'large'"),
         ("vae:riemannian n_centroids=2.5", "is a whole number, not '2.5'"),
         ("vae:riemannian selection=best", "No way of choosing centroids is called 'best'"),
-        ("vae:riemannian lam=-1", "must be above 0"),
+        ("vae:riemannian lam=-1", "--lambda, --rho and --rho-scale lie between"),
         ("vae:riemannian beta", "The setting beta"),
         ("vae:riemannian steps=1.5", "is a whole number.*, not '1.5'"),
         ("vae:normal steps=0", "at least 1"),
