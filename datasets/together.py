@@ -1,7 +1,8 @@
 """Participants who may be one person are kept on one side of a split, and told where they are not."""
 
+import hashlib
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 from .common.errors import DataError
 
@@ -24,7 +25,8 @@ def kept_together(sides: Mapping[str, str], labels: Mapping[str, str], pairs: Pa
     Parameters
     ----------
     sides : mapping
-        From participant to side, as drawn. A group goes to the largest of its sides; who makes room for it is the first that can.
+        From participant to side, as drawn. A group goes to the largest of its sides; who makes room for it is the first that can, and
+        where nobody can, that side grows.
     labels : mapping
         From participant to label.
     pairs : iterable of (str, str)
@@ -33,25 +35,58 @@ def kept_together(sides: Mapping[str, str], labels: Mapping[str, str], pairs: Pa
     Raises
     ------
     DataError
-        If a class has nobody to change places with.
+        If a side would have nobody left of a class.
     """
     settled, sizes = dict(sides), Counter(sides.values())
     groups = [[who for who in sides if who in group] for group in groups_of(pairs)]
-    bound = {who for group in groups for who in group}
+    done: set[str] = set()
     for group in groups:
         there = max((settled[who] for who in group), key=sizes.__getitem__, default="")
+        done |= set(group)
         for who in group:
             if settled[who] == there:
                 continue
-            free = (one for one in sides if settled[one] == there and labels[one] == labels[who] and one not in bound)
+            free = (one for one in sides if settled[one] == there and labels[one] == labels[who] and one not in done)
             other = next(free, None)
-            if other is None:
-                raise DataError(
-                    f"{' and '.join(sorted(group))} may be one person, and the class {labels[who]} is too small to have them on one side; "
-                    "give them one participant id, or leave one out."
-                )
-            settled[who], settled[other] = there, settled[who]
+            if other is not None:
+                settled[other] = settled[who]
+            settled[who] = there
+    _require_people(sides, settled, labels, groups)
     return settled
+
+
+def on_the_first(sides: Mapping[str, str], labels: Mapping[str, str], pairs: Pairs, order: Sequence[str], rest: str) -> dict[str, str]:
+    """The sides with each group on the first side, in this order, that has one of it; its members on later ones go to the side ``rest``.
+
+    Raises
+    ------
+    DataError
+        If a side would have nobody left of a class.
+    """
+    settled, groups = dict(sides), groups_of(pairs)
+    for group in groups:
+        first = next((side for side in order if any(sides.get(who) == side for who in group)), None)
+        settled |= {who: rest for who in group if sides.get(who) in order and sides[who] != first}
+    _require_people({who: side for who, side in sides.items() if side in order}, settled, labels, groups)
+    return settled
+
+
+def _require_people(
+    before: Mapping[str, str], after: Mapping[str, str], labels: Mapping[str, str], groups: Iterable[Iterable[str]]
+) -> None:
+    """Raise a ``DataError`` if a side had people of a class, and has none."""
+    left = {(side, labels.get(who)) for who, side in after.items()}
+    for who, side in before.items():
+        if (side, labels.get(who)) not in left:
+            raise DataError(
+                f"{told(sorted(group) for group in groups)} may be one person each, and the side {side} would have nobody of the class "
+                f"{labels.get(who)}; give them one participant id, or leave one of them out."
+            )
+
+
+def digest_of(pairs: Pairs) -> str:
+    """SHA-256 of pairs, in any order: it names nobody."""
+    return hashlib.sha256("\n".join(sorted("\t".join(sorted(pair)) for pair in pairs)).encode()).hexdigest()
 
 
 def apart(sides: Mapping[str, str], pairs: Pairs) -> list[tuple[str, str]]:
@@ -60,8 +95,8 @@ def apart(sides: Mapping[str, str], pairs: Pairs) -> list[tuple[str, str]]:
     return [(f"{one} ({sides[one]})", f"{other} ({sides[other]})") for one, other in found]
 
 
-def told(pairs: Pairs) -> str:
+def told(pairs: Iterable[Sequence[str]]) -> str:
     """Pairs for people to read; empty if there are none."""
-    texts = [f"{one} and {other}" for one, other in pairs]
+    texts = [" and ".join(pair) for pair in pairs]
     rest = len(texts) - _NAMED
     return "; ".join(texts[:_NAMED]) + (f"; and {rest} more" if rest > 0 else "")

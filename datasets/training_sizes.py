@@ -11,7 +11,7 @@ import numpy as np
 from .cohort import Cohort
 from .common.errors import UsageError
 from .splits import Split, official_sides, people_by_label
-from .together import groups_of
+from .together import on_the_first
 
 LEFT_OUT = "left out"  # the side of those who are on none of the others
 VALIDATION_SHARE = 5  # one in so many of a training set of limited size selects (Appendix D)
@@ -21,6 +21,7 @@ def of_training_size(split: Split, cohort: Cohort, n: int, seed: int) -> Split:
     """The split with ``n`` of its training participants, for the studies of Fig. 4 and 11; its test side is left as it is.
 
     A fifth of the ``n`` becomes the validation side; all others, and the validation side that there was, are on the side ``LEFT_OUT``.
+    Who may be one person (``Cohort.alike``) with somebody on the training side is not on the validation side, but left out.
     Both sides keep the classes' shares, and of one seed a smaller training set is part of a larger one's, side by side.
 
     Parameters
@@ -38,6 +39,8 @@ def of_training_size(split: Split, cohort: Cohort, n: int, seed: int) -> Split:
     ------
     UsageError
         If there are not so many, or fewer than 5 are asked for.
+    DataError
+        If a side would have nobody of a class but who may be on another under another name.
     """
     label_of = dict(zip(cohort.table["participant_id"], cohort.table["label"], strict=True))
     pool = np.array(sorted(who for who, side in split.sides.items() if side == "train"), dtype=object)
@@ -57,6 +60,7 @@ def of_training_size(split: Split, cohort: Cohort, n: int, seed: int) -> Split:
     train = pool[order[~selects]][: n - len(validation)]
     sides = {who: side if side == "test" else LEFT_OUT for who, side in split.sides.items()}
     sides |= dict.fromkeys(train, "train") | dict.fromkeys(validation, "validation")
+    sides = on_the_first(sides, label_of, cohort.alike, ("train", "validation"), LEFT_OUT)
     counts = {side: sum(other == side for other in sides.values()) for side in ("train", "validation", "test", LEFT_OUT)}
     return replace(split, sides=sides, fractions={side: count / len(sides) for side, count in counts.items()}, seed=seed)
 
@@ -82,6 +86,8 @@ def of_class_size(cohort: Cohort, size: int, seed: int, *, equal: bool = False) 
     ------
     UsageError
         If a class has nobody left to be tested, or fewer than 5 are asked for.
+    DataError
+        If a side would have nobody of a class but who may be on another under another name.
     """
     official = official_sides(cohort) or {}
     held_back = {who for who, side in official.items() if side == "test"}
@@ -100,9 +106,9 @@ def of_class_size(cohort: Cohort, size: int, seed: int, *, equal: bool = False) 
         for rank, place in enumerate(generator.permutation(len(people))):
             learning = "validation" if rank % VALIDATION_SHARE == VALIDATION_SHARE - 1 else "train"
             sides[people[place]] = learning if rank < counts[label] else "test"
-    for group in groups_of(cohort.alike):
-        if any(sides.get(who) in ("train", "validation") for who in group):
-            sides |= {who: LEFT_OUT for who in group if sides.get(who) == "test"}
+    label_of = {who: label for label, people in classes.items() for who in people}
+    label_of |= dict.fromkeys(held_back, "")
+    sides = on_the_first(sides, label_of, cohort.alike, ("train", "validation", "test"), LEFT_OUT)
     names = ("train", "validation", "test", LEFT_OUT)
     return Split(sides, {side: sum(other == side for other in sides.values()) / len(sides) for side in names}, seed)
 

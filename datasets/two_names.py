@@ -73,6 +73,10 @@ def find_two_names(cohort: Cohort, looks: Sequence[Look | None], read: Read) -> 
             continue
         pairs.append(_pair(people[row] for row in likeness.rows))
     contents = tuple(_root(same, look) if look and not look.faults else None for look in looks)
+    owner: dict[str, str] = {}
+    for who, content in zip(people, contents, strict=True):
+        if content is not None and owner.setdefault(content, who) != who:
+            pairs.append(_pair((owner[content], who)))
     return TwoNames(contents, tuple(remarks), tuple(dict.fromkeys(pairs)))
 
 

@@ -186,6 +186,7 @@ def _going_on(request: EvaluationRequest, folder: Path) -> AugmentationConfig:
     if began is None:
         return configuration_of(request)
     config = configuration_of(replace(request, methods=request.methods or began.grid.methods))
+    config = replace(config, data=config.data.like(began.data))
     return config if request.primary or request.against else replace(config, primary=began.primary)
 
 

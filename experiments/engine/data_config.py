@@ -23,11 +23,15 @@ class KnownCohort:
         Of its participants, labels and scans.
     columns : mapping
         From a column of its table that results depend on to its digest; studies from before these were kept have none.
+    alike : str, optional
+        Digest of who may be one person (``Cohort.alike``), which splits depend on; studies from before people were compared by their
+        images have none, and their splits stay what they are.
     """
 
     source: Source
     digest: str
     columns: Mapping[str, str] = field(default_factory=dict)
+    alike: str | None = None
 
     @property
     def place(self) -> dict[str, Any]:
@@ -74,7 +78,7 @@ class DataConfig:
 
         def cohort(prefix: str) -> KnownCohort:
             source = Source(**data[f"{prefix}source"], **where[f"{prefix}source"])
-            return KnownCohort(source, data[f"{prefix}digest"], data.get(f"{prefix}columns", {}))
+            return KnownCohort(source, data[f"{prefix}digest"], data.get(f"{prefix}columns", {}), data.get(f"{prefix}alike"))
 
         tests = cohort("test_") if "test_source" in data else None
         return cls(cohort(""), Preparation.of(data["preparation"]), tuple(data["classes"]), tests, data.get("n_train"))
@@ -87,6 +91,7 @@ class DataConfig:
             "digest": self.cohort.digest,
             "classes": self.classes,
             "columns": self.cohort.columns or None,
+            "alike": self.cohort.alike,
         }
         if self.tests is not None:
             content |= {"test_source": self.tests.reading, "test_digest": self.tests.digest, "test_columns": self.tests.columns or None}
@@ -104,6 +109,10 @@ class DataConfig:
         if self.tests is None:
             raise UsageError("The study has no test cohort of its own: leave out --test-data.")
         return replace(moved, tests=self.tests.moved({"data": here["test_data"]}))
+
+    def like(self, began: "DataConfig") -> "DataConfig":
+        """The same data, whose people are compared by their images only if the study was begun with that."""
+        return self if began.cohort.alike else replace(self, cohort=replace(self.cohort, alike=None))
 
     def require_same(self, now: "DataConfig") -> None:
         """Raise a ``DataError`` if a study that was begun with these data shall go on with others."""

@@ -21,7 +21,7 @@ from ...datasets.common.untrusted import read_json
 from ...datasets.readers import Source, read_cohort
 from ...datasets.spaces import ImageSpace
 from ...datasets.splits import Split, check_disjoint, sides_of_rows
-from ...datasets.together import told
+from ...datasets.together import digest_of, told
 from ...datasets.transforms import Images, Preparation, prepare, space_of
 from ...datasets.two_names import people_of_both
 from .data_config import DataConfig, KnownCohort
@@ -173,7 +173,8 @@ def describe(
     unknown = set(tests.labels) - set(cohort.labels)
     if unknown:
         raise DataError(f"{test_source.data} has classes that {source.data} has not: {', '.join(sorted(unknown))}; give --label-column.")
-    return replace(data, tests=_known(test_source, tests, its, columns))
+    # Who is alike among those who are tested alone is on no split.
+    return replace(data, tests=replace(_known(test_source, tests, its, columns), alike=None))
 
 
 def _require_nobody_in_both(one: tuple[Cohort, Examination], other: tuple[Cohort, Examination], on_warning: Callable[[str], None]) -> None:
@@ -194,7 +195,7 @@ def _require_nobody_in_both(one: tuple[Cohort, Examination], other: tuple[Cohort
 
 
 def _known(source: Source, cohort: Cohort, found: Examination, columns: Sequence[str]) -> KnownCohort:
-    return KnownCohort(source, found.digest, {name: _column_digest(cohort, name) for name in columns})
+    return KnownCohort(source, found.digest, {name: _column_digest(cohort, name) for name in columns}, digest_of(found.alike))
 
 
 def _column_digest(cohort: Cohort, name: str) -> str:
@@ -253,8 +254,7 @@ def _in_memory(folder: Path, known: KnownCohort, preparation: Preparation) -> tu
             arrays = np.load(place / "images.npy", mmap_mode="r", allow_pickle=False)
             order = {tuple(row): number for number, row in enumerate(kept["rows"])}
             space = ImageSpace(**{name: _tuples(value) for name, value in kept["space"].items()})
-            # A cache that was made before people were compared by their images says nothing of it: its study's splits stay what they are.
-            alike = _tuples(kept.get("alike", []))
+            alike = () if known.alike is None else _tuples(kept["alike"])
             break
         except FileNotFoundError:
             continue  # deleted since it was made
@@ -263,7 +263,7 @@ def _in_memory(folder: Path, known: KnownCohort, preparation: Preparation) -> tu
     else:
         raise DataError(f"{place} is deleted as soon as it is made; let it be while the study runs.")
     rows = [order.get(tuple(row), -1) for row in _rows(cohort)]
-    if -1 in rows or len(rows) != len(order):
+    if -1 in rows or len(rows) != len(order) or known.alike not in (None, digest_of(alike)):
         raise _changed(cohort)
     _require_columns(cohort, known.columns)
     return replace(cohort, arrays=arrays, space=None, table=cohort.table.assign(image=rows), alike=alike), space

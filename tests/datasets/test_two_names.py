@@ -1,5 +1,6 @@
 """One person under two names: found by the form of ids and by likeness of images, told, and never on two sides of a split in silence."""
 
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -19,7 +20,7 @@ from tinycohort.datasets.readers import Source, read_cohort
 from tinycohort.datasets.small_images import Small, small_of
 from tinycohort.datasets.splits import Split, check_disjoint, split_cohort
 from tinycohort.datasets.together import apart, groups_of, kept_together, told
-from tinycohort.datasets.training_sizes import of_class_size
+from tinycohort.datasets.training_sizes import LEFT_OUT, of_class_size, of_training_size
 from tinycohort.datasets.two_names import people_of_both
 
 PEOPLE = 40
@@ -246,8 +247,23 @@ def test_alike_people_are_on_one_side_and_the_sides_stay_as_large(label):
 
 def test_a_class_that_is_too_small_to_keep_both_on_one_side():
     sides, labels = {"a": "train", "b": "test", "c": "validation"}, dict.fromkeys("abc", "AD")
-    with pytest.raises(DataError, match="a and b may be one person, and the class AD is too small"):
+    with pytest.raises(DataError, match="a and b may be one person each, and the side test would have nobody of the class AD"):
         kept_together(sides, labels, [("a", "b")])
+
+
+def test_where_everybody_has_two_names_pairs_stay_together_and_the_sides_nearly_as_large():
+    people = [f"p{number:02d}_{visit}" for number in range(20) for visit in "ab"]
+    labels = {who: "AD" if int(who[1:3]) % 2 else "CN" for who in people}
+    pairs = [(f"p{number:02d}_a", f"p{number:02d}_b") for number in range(20)]
+    for seed in range(50):
+        rng, sides = np.random.default_rng(seed), {}
+        for label in ("AD", "CN"):
+            own = [who for who in people if labels[who] == label]
+            sides |= dict(zip(own, rng.permutation(["train"] * 12 + ["validation"] * 4 + ["test"] * 4).tolist(), strict=True))
+        kept = kept_together(sides, labels, pairs)
+        assert not apart(kept, pairs)
+        before, after = (Counter((side, labels[who]) for who, side in found.items()) for found in (sides, kept))
+        assert max(abs(before[key] - after[key]) for key in before) <= 2
 
 
 def test_official_sides_stay_and_say_so():
@@ -262,11 +278,30 @@ def test_official_sides_stay_and_say_so():
     assert all(not apart(split_cohort(within, seed=seed).sides, within.alike) for seed in range(20))
 
 
-def test_nobody_is_tested_who_may_have_been_learnt_from():
-    cohort = replace(cohort_of(heads(PEOPLE, 0)), alike=(("p000", "p002"), ("p001", "p003")))
+def test_who_may_be_one_person_is_on_one_side_of_a_small_training_set():
+    cohort = replace(cohort_of(heads(PEOPLE, 0)), alike=(("p000", "p002"), ("p001", "p003"), ("p004", "p006")))
+    parted = 0
     for seed in range(20):
+        split = split_cohort(replace(cohort, alike=()), seed=seed)
+        for sides in (of_class_size(cohort, 10, seed).sides, of_training_size(split, cohort, 20, seed).sides):
+            both = [{sides[one], sides[other]} - {LEFT_OUT} for one, other in cohort.alike]
+            parted += sum(LEFT_OUT in (sides[one], sides[other]) for one, other in cohort.alike)
+            assert all(not found >= {"train", "validation"} for found in both)
         sides = of_class_size(cohort, 10, seed).sides
-        assert all({sides[one], sides[other]} != {"test", side} for one, other in cohort.alike for side in ("train", "validation"))
+        assert all(len({sides[one], sides[other]} - {LEFT_OUT}) == 1 for one, other in cohort.alike)
+    assert parted > 10
+    first, *others = cohort.table.loc[cohort.table["label"] == "AD", "participant_id"]
+    with pytest.raises(DataError, match="the side validation would have nobody of the class AD"):
+        of_class_size(replace(cohort, alike=tuple((first, other) for other in others)), 10, 0)
+
+
+def test_exact_copies_are_one_person_too():
+    images = heads(PEOPLE, 0)
+    images[38] = images[4]
+    official = cohort_of(images).table.assign(split=["train"] * PEOPLE)
+    cohort = replace(cohort_of(images), table=official)
+    found = examine(cohort)
+    assert ("p004", "p038") in found.alike
 
 
 def test_pairs_are_told_up_to_ten():

@@ -1,15 +1,17 @@
 """One person under two names in a study: told before it begins, kept on one side in its runs, refused between two cohorts."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from heads import heads, revisit
 
-from tinycohort.datasets.common.errors import LeakageError
+from tinycohort.datasets.common.errors import DataError, LeakageError
 from tinycohort.datasets.readers import Source
 from tinycohort.datasets.splits import split_cohort
 from tinycohort.datasets.transforms import Preparation
+from tinycohort.experiments.engine.study_folder import as_toml
 from tinycohort.experiments.engine.study_images import Prepared, describe
 
 PREPARATION = Preparation(size=(20, 24))
@@ -32,6 +34,14 @@ def test_runs_keep_one_person_under_two_names_on_one_side(tmp_path):
         assert cohort.alike == (("p004", "p039"),)
         sides = [split_cohort(cohort, seed=seed).sides for seed in range(20)]
         assert all(side["p004"] == side["p039"] for side in sides)
+    # A study from before people were compared has the splits that it had, and one whose pairs are others by now does not go on.
+    before = replace(data, cohort=replace(data.cohort, alike=None))
+    assert "alike" not in as_toml(before.content())
+    assert Prepared.load(tmp_path / "study", before).cohort.alike == ()
+    assert data.like(before) == before
+    assert data.like(data) == data
+    with pytest.raises(DataError, match="has changed since the study was started"):
+        Prepared.load(tmp_path / "study", replace(data, cohort=replace(data.cohort, alike="0" * 64)))
 
 
 def test_a_test_cohort_with_people_of_the_cohort_under_other_names(tmp_path):
