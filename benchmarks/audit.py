@@ -50,7 +50,8 @@ def main() -> None:
             began = time.monotonic()
             out = np.isin(whose, names[fold :: given.folds])
             held_out, training = (People(images[np.flatnonzero(side)], tuple(whose[side].tolist())) for side in (out, ~out))
-            found = audit_class(AuditedClass(label, None, held_out, training, held_out), image_spaces(), Gate(), seed=given.seed + fold)
+            nobody = People(images[np.zeros(0, dtype=int)], ())
+            found = audit_class(AuditedClass(label, None, held_out, training, nobody), image_spaces(), Gate(), seed=given.seed + fold)
             rows += told(found, fold)
             alarms = f"{len(found.copies)} of {out.sum()} honest images called copies"
             print(f"{label}, fold {fold}: {alarms}, {time.monotonic() - began:.0f} s", flush=True)

@@ -251,7 +251,7 @@ def _repeats(report: _Report, looks: Sequence[Look | None], contents: Sequence[s
             "give --drop-copies, which leaves out what is in two sides, may come to be, or bears two labels",
         )
         if len(labels) == len(sides) == 1 and (people == 1 or not sides & sides_drawn_apart(report.sides)):
-            report.remarks.append(replace(found, mend="nothing: within a side a copy leaks nothing"))
+            report.remarks.append(replace(found, mend="nothing: what splits a side keeps both together"))
         else:
             report.problems.append(found)
 

@@ -5,7 +5,7 @@ others do not. Nobody sees these images, so the displacement need not be inverti
 are seen): it is cubic (in volumes linear) between few knots, and is found in two steps: of many people roughly, of the best of them well.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 
@@ -15,13 +15,14 @@ import torch.nn.functional as F
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
-from .scales import local_contrast, smoothed
+from ...datasets.likeness import standardised
+from .scales import SCALES, local_contrast, smoothed
 from .spaces import mirrored_distances
 
 CANDIDATES, KEPT = 16, 5  # people who are brought to an image roughly, and well
 STIFFNESS = 0.5  # of the mean squared strain, against the squared difference of images of variance 1
 LEARNING_RATE = 0.03  # of Adam, in halves of a side
-BATCH = 2**19  # voxels of small images that are moved at once
+BATCH = 2**19  # voxels that are moved at once
 
 
 @dataclass(frozen=True)
@@ -42,27 +43,22 @@ SEEN_AT = {2: 28, 3: 14}  # longest side at which candidates are chosen
 
 @dataclass(frozen=True, eq=False)
 class Aligned:
-    """The people most like images, brought to them.
+    """The people most like images, and how far they are once they are brought to them.
 
     Parameters
     ----------
-    images : torch.Tensor
-        ``(n, 1, ...)``.
-    moved : torch.Tensor
-        ``(n, k, ...)``: for each image k people's, as they were moved to it.
     who : array (n, k)
         Rows of the people's images.
-    barred : array (n, k)
-        True of those with whom an image must not be compared, who fill up where there are too few others.
+    distances : mapping
+        From a scale (``SCALES``) to aligned distances ``(n, k)``; infinite of those with whom an image must not be compared, who fill up
+        where there are too few others.
     """
 
-    images: Tensor
-    moved: Tensor
     who: NDArray[np.int64]
-    barred: NDArray[np.bool_]
+    distances: Mapping[str, NDArray[np.float64]]
 
 
-def align(images: Tensor, people: Tensor, owners: ArrayLike, own: ArrayLike | None = None) -> Aligned:
+def align(images: Tensor, people: Tensor, owners: ArrayLike, own: ArrayLike | None = None, *, scales: Sequence[str]) -> Aligned:
     """Bring to each image ``(n, 1, ...)`` the people who are most like it, of ``people`` ``(m, 1, ...)`` that show ``owners`` ``(m,)``.
 
     Parameters
@@ -71,10 +67,11 @@ def align(images: Tensor, people: Tensor, owners: ArrayLike, own: ArrayLike | No
     owners : array (m,)
     own : array (n,), optional
         Whom the images show, with whom they are not compared.
+    scales : sequence of str
+        At which both are compared then.
     """
     if not len(images):
-        nobody = np.zeros((0, KEPT), dtype=np.int64)
-        return Aligned(images, images.expand(-1, KEPT, *images.shape[2:]), nobody, nobody == 1)
+        return Aligned(np.zeros((0, KEPT), dtype=np.int64), {name: np.zeros((0, KEPT)) for name in scales})
     distances, mirrored = _seen(images, people)
     names = np.asarray(owners).astype(str)
     if own is not None:
@@ -85,13 +82,19 @@ def align(images: Tensor, people: Tensor, owners: ArrayLike, own: ArrayLike | No
     rough, difference = _moved(images, people, who, axes, ROUGH)
     best = np.where(barred, np.inf, difference).argsort(axis=1)[:, :KEPT]
     who, axes = (np.take_along_axis(part, best, axis=1) for part in (who, axes))
-    barred = np.take_along_axis(barred, best, axis=1)
     start = torch.take_along_dim(rough, torch.from_numpy(best).reshape(*best.shape, *[1] * (rough.ndim - 2)), dim=1)
     well, _ = _moved(images, people, who, axes, WELL, start)
-    moved = torch.cat(
-        [_move(_mirrored(people, one, axis), found) for one, axis, found in zip(who.T, axes.T, well.unbind(1), strict=True)], dim=1
-    )
-    return Aligned(images, moved, who, barred)
+    barred = np.take_along_axis(barred, best, axis=1)
+    found = {name: np.full(who.shape, np.inf) for name in scales}
+    at_once = max(1, BATCH // images[0].numel())
+    for first in range(0, len(images), at_once):
+        rows = slice(first, first + at_once)
+        for k in range(who.shape[1]):
+            moved = _move(_mirrored(people, who[rows, k], axes[rows, k]), well[rows, k])
+            for name, into in found.items():
+                here, there = (standardised(SCALES[name](part).numpy()) for part in (images[rows], moved))
+                into[rows, k] = np.linalg.norm(here.astype(np.float64) - there, axis=1)
+    return Aligned(who, {name: np.where(barred, np.inf, into) for name, into in found.items()})
 
 
 def _seen(images: Tensor, people: Tensor) -> tuple[NDArray[np.floating], NDArray[np.int64]]:

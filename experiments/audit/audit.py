@@ -24,7 +24,6 @@ from .material import AuditedClass
 from .membership import Attack
 from .patches import Patches, search
 from .planted import Plants, plant
-from .scales import grey
 from .spaces import Space
 
 CHUNK = 1000  # synthetic images compared with all others at a time
@@ -63,6 +62,17 @@ class Finding:
     measures: tuple[Measure, ...]
     power: tuple[Power, ...]
     attack: Attack | None
+
+    @property
+    def copied(self) -> dict[int, str]:
+        """Whom the images that are set aside show, by row: who is told by what is least probable of a new person."""
+        patch = self.patches.most_telling()
+        found = {}
+        for row in self.copies:
+            each = min(self.evidence, key=lambda each: each.p[row])
+            in_patch = bool(patch) and patch["patch: p"][row] * len(self.patches.places) < each.p[row]
+            found[row] = str(patch["patch: nearest"][row] if in_patch else each.people[row][0])
+        return found
 
     @property
     def measured(self) -> list[View]:
@@ -180,7 +190,7 @@ def _most_telling(evidence: Sequence[Evidence]) -> dict[str, Any]:
 def _search_patches(audited: AuditedClass, copied: torch.Tensor) -> tuple[Patches, Patches, Patches]:
     """The patches of synthetic images, of held-out people, and of planted copies ``(k, 1, ...)``, beside those trained on."""
     parts = [audited.synthetic.images.pixels, audited.held_out.images.pixels, copied]
-    found = search(grey(torch.cat(parts))[:, 0].numpy(), grey(audited.training.images.pixels)[:, 0].numpy(), audited.training.participants)
+    found = search(torch.cat(parts)[:, 0].numpy(), audited.training.images.pixels[:, 0].numpy(), audited.training.participants)
     ends = np.cumsum([len(part) for part in parts])
     first, second, third = (found.of(slice(end - len(part), end)) for part, end in zip(parts, ends, strict=True))
     return first, second, third

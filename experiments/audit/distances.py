@@ -28,8 +28,8 @@ class View:
         As in ``measures``.
     nearest_image : array (n,)
         The training image that is nearest to each synthetic one.
-    planted : array (k, training people)
-        Distances of planted copies.
+    of_held_out, planted : array (m, training people), (k, training people)
+        Distances of held-out people's images, and of planted copies.
     """
 
     space: Space
@@ -38,6 +38,7 @@ class View:
     to_people: NDArray[np.floating]
     among: NDArray[np.floating]
     nearest_image: NDArray[np.int64]
+    of_held_out: NDArray[np.floating]
     planted: NDArray[np.floating]
 
     @cached_property
@@ -79,7 +80,9 @@ def look(audited: AuditedClass, space: Space, copied: torch.Tensor) -> View:
     n = len(training)
     distances = space.between(space.embed(synthetic), real)
     to_people, names = per_person(distances, people)
-    among, _ = among_people(space.between(real, real), people)
+    between = space.between(real, real)
+    among, _ = among_people(between, people)
+    of_held_out, _ = per_person(between[n:, :n], people[:n])
     to_patients, _ = per_person(space.between(space.embed(copied), real[:n]), people[:n])
     is_training = np.isin(names, audited.training.participants)
-    return View(space, tuple(names), is_training, to_people, among, distances[:, :n].argmin(axis=1), to_patients)
+    return View(space, tuple(names), is_training, to_people, among, distances[:, :n].argmin(axis=1), of_held_out, to_patients)

@@ -12,11 +12,11 @@ import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
 
-from ...datasets.likeness import closeness_p, standardised
-from .alignment import Aligned, align
+from ...datasets.likeness import closeness_p
+from .alignment import align
 from .distances import View
 from .material import AuditedClass
-from .scales import SCALES, grey
+from .scales import SCALES
 
 ALIGNED_AT = tuple(SCALES)[:2]  # those at which aligned images are compared: what hides from the others is seen in place
 FEWEST = 3  # ratios of real people, from which nothing could be told otherwise
@@ -69,9 +69,8 @@ class Look:
 
 def looks_of(view: View) -> Iterator[Look]:
     """For a copy and for a blend, as far as there are people enough."""
-    parts = [part[:, view.training] for part in (view.to_people, view.among[~view.training])]
-    parts.append(view.planted)
     names = np.array(view.patients)
+    parts = [view.to_people[:, view.training], view.of_held_out, view.planted]
     real = [view.among[np.ix_(~view.training, view.training)], view.among_training]
     yield from _looks(view.space.name, [(part, np.broadcast_to(names, part.shape)) for part in parts], real, (1, 2))
 
@@ -81,24 +80,14 @@ def aligned_looks(audited: AuditedClass, copied: torch.Tensor, sought: NDArray[n
 
     Of planted copies those that are ``sought`` ``(k,)`` alone: it takes longest, and the others were found in place.
     """
-    training, owners = grey(audited.training.images.pixels), np.array(audited.training.participants).astype(str)
+    training, owners = audited.training.images.pixels, np.array(audited.training.participants).astype(str)
     seen = (audited.synthetic.images.pixels, audited.held_out.images.pixels, copied[torch.from_numpy(np.flatnonzero(sought))])
-    parts = [align(grey(images), training, owners) for images in seen]
-    among = align(training, training, owners, owners)
+    parts = [align(images, training, owners, scales=ALIGNED_AT) for images in seen]
+    among = align(training, training, owners, owners, scales=ALIGNED_AT)
     for name in ALIGNED_AT:
-        named = [(_aligned_distances(part, name), owners[part.who]) for part in parts]
-        real = [named[1][0], _aligned_distances(among, name)]
-        for look in _looks(f"{name}, aligned", named, real, (1,)):
+        named = [(part.distances[name], owners[part.who]) for part in parts]
+        for look in _looks(f"{name}, aligned", named, [parts[1].distances[name], among.distances[name]], (1,)):
             yield replace(look, planted=look.planted.among(sought))
-
-
-def _aligned_distances(aligned: Aligned, scale: str) -> NDArray[np.float64]:
-    if not len(aligned.images):
-        return np.zeros(aligned.who.shape)
-    rows = standardised(SCALES[scale](aligned.images).numpy()).astype(np.float64)
-    columns = [standardised(SCALES[scale](moved[:, None]).numpy()) for moved in aligned.moved.unbind(1)]
-    distances = np.stack([np.linalg.norm(rows - column, axis=1) for column in columns], axis=1)
-    return np.where(aligned.barred, np.inf, distances)
 
 
 def _looks(

@@ -9,15 +9,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...augment import console
+from ...augment.commands.check import require_sound_cohort
 from ...augment.release.copying import FEWEST_PEOPLE
 from ...augment.release.synthetic_cohort import source_of
-from ...datasets.check import require_sound
 from ...datasets.cohort import Cohort, CohortError
 from ...datasets.common.errors import DataError, UsageError
 from ...datasets.identity import participant_of
 from ...datasets.readers import Source, read_cohort
 from ...datasets.splits import Split
-from ...datasets.transforms import Preparation, prepare, space_of
+from ...datasets.transforms import Preparation, prepare
+from ..fidelity.command import ranged, sized
 from .material import AuditedClass, People
 
 
@@ -40,29 +41,28 @@ def read_foreign(
     Raises
     ------
     UsageError
-        If the real cohort is synthetic.
+        If the real cohort is synthetic, or the others have images of different sizes and none is asked for.
     DataError
         If the cohorts share no class, or a class has too few people to be copied.
     """
     real = read_cohort(source)
     if real.synthetic:
         raise UsageError(f"{source.data} is synthetic; --data is the real cohort that the images may show.")
-    require_sound(real, sized=True, minimum=1, progress=console.tracked("checking"))
+    real, _ = require_sound_cohort(real, sized=True, minimum=1)
     in_training = _in_training(real, trained_on)
-    found = []
-    for folder in folders:
-        made = read_cohort(source_of(str(folder), replace(source, table=None, drop_copies=None)))
+    cohorts = {str(folder): read_cohort(source_of(str(folder), replace(source, table=None, drop_copies=None))) for folder in folders}
+    for made in cohorts.values():
         if made.problems:
             raise CohortError(made.name, made.problems)
+    preparation = sized(preparation, real, cohorts)
+    found = []
+    for folder, made in cohorts.items():
         labels = [label for label in made.labels if label in real.labels]
         if not labels:
-            raise DataError(
-                f"{folder} has the classes {', '.join(made.labels)}, and {source.data} {', '.join(real.labels)}: none is in both."
-            )
+            theirs, ours = (", ".join(cohort.labels) for cohort in (made, real))
+            raise DataError(f"{folder} has the classes {theirs}, and {source.data} {ours}: none is in both.")
         if left_out := sorted(set(made.labels) - set(labels)):
             console.warn(f"{folder} has images of {', '.join(left_out)}, of whom {source.data} has nobody: they are not looked at.")
-        if preparation.size is None:
-            preparation = replace(preparation, size=space_of(made, replace(preparation, scaling="none")).shape)
         found.append([_class(label, made, real, in_training, preparation) for label in labels])
     return real, preparation, found
 
@@ -73,7 +73,7 @@ def _class(label: str, made: Cohort, real: Cohort, in_training: NDArray[np.bool_
     people = training.table["participant_id"].nunique()
     if people < FEWEST_PEOPLE:
         raise DataError(f"{people} real people of {label} may have been trained on; an audit takes {FEWEST_PEOPLE} or more.")
-    synthetic = _people(made.of_class(label), replace(preparation, scaling="none"))
+    synthetic = _people(made.of_class(label), ranged(preparation, made))
     known = _people(training, preparation)
     nobody = People(known.images[np.zeros(0, dtype=int)], ())
     return AuditedClass(label, None, synthetic, known, _people(held_out, preparation) if len(held_out) else nobody)

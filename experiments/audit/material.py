@@ -6,15 +6,15 @@ from pathlib import Path
 
 import numpy as np
 
-from ...augment import console
+from ...augment.commands.check import require_sound_cohort
 from ...augment.fitting.model import FittedModel
 from ...augment.fitting.model_config import poor_fit_warnings
 from ...augment.release.copying import FEWEST_PEOPLE
 from ...augment.release.synthetic_cohort import SyntheticCohort, is_synthetic
-from ...datasets.check import require_sound
 from ...datasets.cohort import Cohort, CohortError
 from ...datasets.common.errors import DataError, UsageError
 from ...datasets.readers import Source, read_cohort
+from ...datasets.together import groups_of
 from ...datasets.transforms import Images, prepare
 
 
@@ -67,8 +67,8 @@ def read_real(source: Source, models: Mapping[str, FittedModel]) -> tuple[Cohort
     cohort = read_cohort(source)
     if cohort.synthetic:
         raise UsageError(f"{source.data} is synthetic; --data is the real cohort that the models were fitted on.")
-    digest = require_sound(cohort, sized=True, minimum=1, progress=console.tracked("checking")).digest
-    sides = {}
+    cohort, found = require_sound_cohort(cohort, sized=True, minimum=1)
+    digest, sides = found.digest, {}
     for label, model in models.items():
         data = model.config.data
         members = cohort.of_class(label) if label in cohort.labels else cohort.where(np.zeros(len(cohort), dtype=bool))
@@ -78,7 +78,10 @@ def read_real(source: Source, models: Mapping[str, FittedModel]) -> tuple[Cohort
                 f"{source.data} is not, to the last voxel, header and label, the cohort that the model of {label} was fitted on "
                 f"({trained_on.sum()} of its {data['n_train']} training images are there); give --data that cohort, read as it was then."
             )
-        parts = [members.where(rows) for rows in (trained_on, ~trained_on)]
+        # Who may be one person with somebody trained on is nobody to compare with.
+        known = set(members.table["participant_id"][trained_on])
+        known |= {who for group in groups_of(cohort.alike) if group & known for who in group}
+        parts = [members.where(trained_on), members.where(~members.table["participant_id"].isin(known).to_numpy())]
         if len(parts[1]) == 0 or parts[0].table["participant_id"].nunique() < FEWEST_PEOPLE:
             raise DataError(
                 f"{source.data} has {parts[0].table['participant_id'].nunique()} training and {parts[1].table['participant_id'].nunique()} "

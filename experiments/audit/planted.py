@@ -145,7 +145,7 @@ def shifted(images: Tensor, rng: np.random.Generator) -> Tensor:
 
 
 def moved(images: Tensor, degrees: float | NDArray[np.floating], scale: float | NDArray[np.floating], shift: NDArray | float) -> Tensor:
-    """Images ``(n, channels, ...)`` turned about their middles (volumes about their last axis), scaled, and shifted by ``(n, d)`` voxels;
+    """Images ``(n, 1, ...)`` turned about their middles (volumes about their last axis), scaled, and shifted by ``(n, d)`` voxels;
     linear between voxels, and the edge is repeated."""
     n, d = _vectors(images)
     turns = Rotation.from_rotvec(np.outer(np.broadcast_to(degrees, n), [0, 0, 1]), degrees=True).as_matrix()[:, :d, :d]
@@ -153,10 +153,10 @@ def moved(images: Tensor, degrees: float | NDArray[np.floating], scale: float | 
     middle = (np.array(images.shape[2:]) - 1) / 2
     offsets = middle - matrices @ middle - np.broadcast_to(shift, (n, d))
     parts = [
-        [ndimage.affine_transform(channel.numpy(), matrix, offset, order=1, mode="nearest") for channel in image]
+        ndimage.affine_transform(image[0].numpy(), matrix, offset, order=1, mode="nearest")
         for image, matrix, offset in zip(images, matrices, offsets, strict=True)
     ]
-    return torch.from_numpy(np.array(parts))
+    return torch.from_numpy(np.stack(parts))[:, None]
 
 
 def cut(images: Tensor, rng: np.random.Generator) -> Tensor:

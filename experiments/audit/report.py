@@ -18,7 +18,7 @@ from ..engine.page import as_data, markdown_table, render
 from .audit import Finding
 from .findings import AUTHENTIC, TOO_CLOSE, Measure
 from .membership import Attack
-from .verdict import Verdict, blind_to
+from .verdict import Verdict
 
 PAIRS = 8
 LEVEL = 0.05  # of alarms, after the correction for the number of measures
@@ -88,12 +88,15 @@ def power_table(finding: Finding) -> pd.DataFrame:
 
 
 def pairs(finding: Finding) -> tuple[Figure, list[float]]:
-    """The synthetic images that are closest to one patient, that patient below, and the difference; and their ratios."""
-    image = finding.views[0]
-    # Those that are set aside for what another space shows come first too.
+    """The synthetic images that are closest to one patient, that patient below, and the difference; and their ratios.
+
+    Those that are set aside come first, beside the patient whom they copy.
+    """
+    image, training = finding.views[0], finding.audited.training
     order = sorted(range(len(finding.repeated)), key=lambda row: (row not in finding.copies, image.closeness.ratio[row]))[:PAIRS]
     synthetic = finding.audited.synthetic.images[order]
-    real = finding.audited.training.images[image.nearest_image[order]]
+    rows_of = [training.participants.index(finding.copied[row]) if row in finding.copied else image.nearest_image[row] for row in order]
+    real = training.images[np.array(rows_of)]
     difference = Images(((synthetic.pixels - real.pixels) / 2 + 0.5).clip(0, 1), synthetic.space)
     rows = [SheetRow("synthetic", synthetic), SheetRow("nearest\npatient", real), SheetRow("difference", difference)]
     return contact_sheet(rows, columns=len(order)), image.closeness.ratio[order].tolist()
@@ -106,6 +109,7 @@ def histograms(finding: Finding) -> Figure:
     for column, view in zip(axes.T, finding.measured, strict=True):
         for axis, name in zip(column, ("distance", "ratio"), strict=True):
             parts = [("synthetic", getattr(view.closeness, name)), ("held-out people", getattr(view.held_out, name))]
+            parts = [(title, values) for title, values in parts if len(values)]
             edges = np.histogram_bin_edges(np.concatenate([values for _, values in parts]), bins=24)
             for title, values in parts:
                 axis.hist(values, bins=edges, density=True, alpha=0.5, label=title)
@@ -143,18 +147,12 @@ def _html(verdicts: Sequence[Verdict], gate: Gate, record: Mapping[str, Any]) ->
     return render(
         _PAGE,
         title=f"Audit of {', '.join(verdict.cohort for verdict in verdicts)}",
-        blind=_blind(verdicts, gate),
         overview=_cells(overview(verdicts)),
         sections=sections,
         gate=gate,
         limits=gate.limits(),
         record=json.dumps(record, indent=1, ensure_ascii=False),
     )
-
-
-def _blind(verdicts: Sequence[Verdict], gate: Gate) -> str:
-    shares = blind_to([finding for verdict in verdicts for finding in verdict.findings], gate)
-    return ", ".join(f"{kind} ({share:.0%})" for kind, share in shares.items())
 
 
 def _markdown(verdicts: Sequence[Verdict]) -> str:
@@ -220,8 +218,7 @@ _PAGE = """{% extends "shell" %}
 {% endfor %}
 {{ table(overview.header, overview.rows) }}
 <p class="note">Copies are set aside: images closer to one patient, or to two, than new people come, at any of several scales, aligned or
-not, or in a patch. {% if blind %}<b>The audit is blind to {{ blind }}</b>: of these planted copies it finds too few. {% endif %}
-The attack ranks people by their closest synthetic image; 0.5 is a guess.
+not, or in a patch. The attack ranks people by their closest synthetic image; 0.5 is a guess.
 Thresholds: {% for name, value in limits.items() %}{{ name }} {{ value }}{{ ", " if not loop.last }}{% endfor %}.
 {% if gate.reason %}They were changed, because: {{ gate.reason }}{% endif %}</p>
 {% for section in sections %}

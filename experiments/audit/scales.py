@@ -13,11 +13,6 @@ FAINT = 0.01  # spread of a neighbourhood that shows nothing
 Scale = Callable[[Tensor], Tensor]
 
 
-def grey(images: Tensor) -> Tensor:
-    """Images ``(n, channels, ...)`` as ``(n, 1, ...)``: the mean of their channels, in which colours are compared."""
-    return images.mean(1, keepdim=True)
-
-
 def smoothed(images: Tensor, sigma: float) -> Tensor:
     """Images ``(n, 1, ...)`` blurred by a Gaussian of ``sigma`` voxels; beyond the border they go on as they end."""
     axes = tuple(range(2, images.ndim))

@@ -19,7 +19,7 @@ from ...datasets.splits import split_cohort
 from ...datasets.transforms import Preparation
 from ..fidelity.command import ComparisonRequest, build_extractor
 from ..fidelity.features import Extractor, features_of
-from .scales import SCALES, Scale, grey
+from .scales import SCALES, Scale
 
 CHUNK = 512  # images brought into a pose at a time
 REACH = {2: 2, 3: 1}  # voxels along each axis of slices, of volumes: as far as a shifted copy is looked for
@@ -57,7 +57,7 @@ def image_spaces() -> list[Space]:
 
 
 def _image_space(name: str, scale: Scale, *, measured: bool) -> Space:
-    return Space(name, lambda images: scale(grey(images))[:, 0].numpy(), posed_distances, measured=measured)
+    return Space(name, lambda images: scale(images)[:, 0].numpy(), posed_distances, measured=measured)
 
 
 def latent_space(model: FittedModel) -> Space:
@@ -67,11 +67,16 @@ def latent_space(model: FittedModel) -> Space:
 
 
 def feature_space(extractor: Extractor) -> Space:
-    """Features, which see what a shift, a turn or another contrast hide from voxels."""
+    """Features, which see what a shift, a turn or another contrast hide from voxels.
+
+    The classifier of ``cohort`` has learnt from the real people and not from the images, so that people's ratios are no yardstick for
+    theirs: it serves measures, which compare people with people, and no image is set aside for it.
+    """
     return Space(
         f"features ({extractor.passport.extractor})",
         lambda images: features_of(extractor, [images]).astype(np.float64),
         euclidean_distances,
+        shows_copies=extractor.passport.extractor != "cohort",
     )
 
 

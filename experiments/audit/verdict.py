@@ -41,6 +41,8 @@ def judge(cohort: str, findings: Sequence[Finding], gate: Gate, already: Sequenc
     """The verdict on a cohort; of each class so many images were set aside ``already``."""
     found = tuple(clause for finding, earlier in zip(findings, already, strict=True) for clause in objections(finding, gate, earlier))
     sentence = f"{cohort} is refused: {'; '.join(found)}." if found else _praise(cohort, findings, gate, sum(already))
+    if blind := blind_to(findings, gate):
+        sentence += f" The audit is blind to {blind}."
     return Verdict(cohort, tuple(findings), tuple(already), found, sentence)
 
 
@@ -68,22 +70,22 @@ def objections(finding: Finding, gate: Gate, already: int = 0) -> list[str]:
     return found
 
 
-def blind_to(findings: Sequence[Finding], gate: Gate) -> dict[str, float]:
-    """The kinds of planted copies of which too few are found, and of each the share that is, in the class where it is least."""
+def blind_to(findings: Sequence[Finding], gate: Gate) -> str:
+    """The kinds of planted copies of which too few are found, each with the share that is, in the class where it is least."""
     shares: dict[str, float] = {}
     for power in (power for finding in findings for power in finding.power):
         shares[power.kind] = min(power.found / power.planted, shares.get(power.kind, 1.0))
-    return {kind: share for kind, share in shares.items() if share < gate.power}
+    return ", ".join(f"{kind} ({share:.0%})" for kind, share in shares.items() if share < gate.power)
 
 
 def _praise(cohort: str, findings: Sequence[Finding], gate: Gate, already: int) -> str:
     aside = sum(len(finding.copies) for finding in findings) + already
     n = sum(len(finding.audited.synthetic.participants) for finding in findings) + already
     tried = len({power.kind for finding in findings for power in finding.power})
-    blind = ", ".join(f"{kind} ({share:.0%})" for kind, share in blind_to(findings, gate).items())
     attacks = [finding.attack for finding in findings if finding.attack is not None]
     area = max((attack.high for attack in attacks), default=0)
     copied = f"{aside} of {n} images copied a patient and were set aside" if aside else f"none of {n} images copies a patient"
-    seen = f"of {tried} kinds of planted copies it finds {gate.power:.0%} or more" + (f", but for {blind}" if blind else "")
+    but = ", but for those below" if blind_to(findings, gate) else ""
+    seen = f"of {tried} kinds of planted copies the audit finds {gate.power:.0%} or more{but}"
     given_away = f"who holds the images tells who was trained on with an area under the curve of at most {area:.2f}"
     return f"{cohort} passes: {copied}; {seen}; " + (f"and {given_away}." if attacks else "who was trained on was not asked.")

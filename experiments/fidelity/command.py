@@ -11,11 +11,10 @@ import torch
 from torch import Tensor
 
 from ...augment import console
-from ...augment.commands.check import warn_of_people_apart
+from ...augment.commands.check import require_sound_cohort, warn_of_people_apart
 from ...augment.fitting.model_config import Participants
 from ...augment.fitting.model_folders import load_models
 from ...augment.release.synthetic_cohort import drawn_from
-from ...datasets.check import require_sound
 from ...datasets.cohort import Cohort, CohortError
 from ...datasets.common.errors import DataError, LeakageError, UsageError
 from ...datasets.common.files import refuse_existing, write_json
@@ -110,15 +109,14 @@ def _compare(request: ComparisonRequest, out: Path | None) -> dict[str, list[Sco
     real = read_cohort(request.real)
     if real.synthetic:
         raise UsageError(f"{request.real.data} is synthetic; the first cohort is the real one that the others are compared with.")
-    checked = require_sound(real, sized=True, minimum=1, progress=console.tracked("checking"))
-    real, digest = checked.bound(real), checked.digest
+    real, checked = require_sound_cohort(real, sized=True, minimum=1)
     cohorts = {source.data: _readable(read_cohort(source)) for source in request.synthetic}
     labels = _shared_labels(real, cohorts, request.labels)
-    preparation = _sized(request.preparation, real, cohorts)
+    preparation = sized(request.preparation, real, cohorts)
     split = None if request.split is None else Split.load(request.split, real)
     if split is not None:
         warn_of_people_apart(real, split)
-    known, unclear = _known_to_generators(request, split, real, labels, digest)
+    known, unclear = _known_to_generators(request, split, real, labels, checked.digest)
     _require_enough(real if split is None else split.side(real, "test"), cohorts, labels)
     if split is None and request.extractor == "cohort":
         split = split_cohort(real, fractions=FRACTIONS, seed=request.seed)
@@ -236,12 +234,17 @@ def _readable(cohort: Cohort) -> Cohort:
     return cohort
 
 
-def _sized(preparation: Preparation, real: Cohort, cohorts: Mapping[str, Cohort]) -> Preparation:
+def ranged(preparation: Preparation, cohort: Cohort) -> Preparation:
+    """Of a cohort that says it is synthetic, whose images have their range already: scaling them anew would show others."""
+    return replace(preparation, scaling="none") if cohort.synthetic else preparation
+
+
+def sized(preparation: Preparation, real: Cohort, cohorts: Mapping[str, Cohort]) -> Preparation:
     """With the size at which all are compared: where none is asked for, the synthetic images' own, which real ones are then brought to."""
     if preparation.size is not None:
         space_of(real, preparation, console.warn)
         return preparation
-    sizes = {name: space_of(cohort, replace(preparation, scaling="none")).shape for name, cohort in cohorts.items()}
+    sizes = {name: space_of(cohort, ranged(preparation, cohort)).shape for name, cohort in cohorts.items()}
     told = {name: " x ".join(map(str, size)) for name, size in sizes.items()}
     if len(set(sizes.values())) > 1:
         listed = ", ".join(f"{name}: {size}" for name, size in told.items())
@@ -280,8 +283,7 @@ def _shared_labels(real: Cohort, cohorts: Mapping[str, Cohort], asked: Sequence[
 def _sample(cohort: Cohort, labels: Sequence[str], preparation: Preparation, extractor: Extractor, name: str, with_images: bool) -> Sample:
     """Features of the images of ``labels``; the images themselves are kept only where a measure looks at them."""
     cohort = cohort.where(cohort.table["label"].isin(list(labels)))
-    # A synthetic image has its range already; scaling it anew would show another image.
-    wanted = replace(preparation, scaling="none") if cohort.synthetic else preparation
+    wanted = ranged(preparation, cohort)
     features, kept = Gathered(), []
     for start in console.tracked(f"features of {name}")(range(0, len(cohort), CHUNK)):
         images = prepare(cohort.where((np.arange(len(cohort)) >= start) & (np.arange(len(cohort)) < start + CHUNK)), wanted).pixels

@@ -5,8 +5,10 @@ import pytest
 import torch
 from scipy import ndimage
 
-from tinycohort.experiments.audit import planted
+from tinycohort.datasets.likeness import aligned_distances, standardised
+from tinycohort.experiments.audit import alignment, planted
 from tinycohort.experiments.audit.alignment import KEPT, align
+from tinycohort.experiments.audit.scales import SCALES
 
 
 def people(n: int, shape: tuple[int, ...], seed: int = 0) -> torch.Tensor:
@@ -15,10 +17,6 @@ def people(n: int, shape: tuple[int, ...], seed: int = 0) -> torch.Tensor:
     fields = ndimage.gaussian_filter(rng.normal(size=(n, *shape)), sigma=(0, *[2] * len(shape)))
     low, high = (pick(fields, axis=tuple(range(1, 1 + len(shape))), keepdims=True) for pick in (np.min, np.max))
     return torch.from_numpy(((fields - low) / (high - low)).astype(np.float32))[:, None]
-
-
-def differences(images: torch.Tensor, others: torch.Tensor) -> np.ndarray:
-    return (images - others).flatten(1).square().mean(1).sqrt().numpy()
 
 
 @pytest.mark.parametrize(
@@ -37,41 +35,46 @@ def test_who_is_shown_is_brought_nearest(shape, kind, mirrored):
     copies = planted.other_kinds(known[:1])[kind](known[:4], np.random.default_rng(0))
     if mirrored:
         copies = copies.flip(2)
-    found = align(copies, known, [f"p{i}" for i in range(8)])
-    assert found.who.shape == (4, KEPT)
-    left = np.stack([differences(copies, moved[:, None]) for moved in found.moved.unbind(1)], axis=1)
-    best = left.argmin(axis=1)
-    assert found.who[np.arange(4), best].tolist() == [0, 1, 2, 3]
+    found = align(copies, known, [f"p{i}" for i in range(8)], scales=("image",))
+    left = found.distances["image"]
+    assert found.who.shape == left.shape == (4, KEPT)
+    assert found.who[np.arange(4), left.argmin(axis=1)].tolist() == [0, 1, 2, 3]
     assert (left.min(axis=1) < 0.5 * np.sort(left, axis=1)[:, 1]).all()
-    in_place = differences(copies.flip(2) if mirrored else copies, known[:4])
-    assert (left.min(axis=1) < in_place).mean() >= 0.75
+    rows = [standardised((part.flip(2) if mirrored and part is copies else part).numpy()) for part in (copies, known[:4])]
+    assert (left.min(axis=1) < np.diag(aligned_distances(*rows))).mean() >= 0.75
 
 
 def test_everybody_is_a_candidate_once_by_their_nearest_image_and_nobody_their_own():
     known = people(9, (24, 20))
     owners = ["a", "a", "b", "b", "c", "d", "e", "f", "g"]
-    found = align(known, known, owners, owners)
-    assert not found.barred.any()
+    found = align(known, known, owners, owners, scales=("image",))
+    assert np.isfinite(found.distances["image"]).all()
     for row, who in enumerate(found.who):
         shown = [owners[i] for i in who]
         assert len(set(shown)) == KEPT
         assert owners[row] not in shown
     # Of four people each has three others.
-    few = align(known[:6], known[:6], owners[:6], owners[:6])
-    assert (few.barred.sum(axis=1) == 1).all()
-    assert all((np.array(owners)[who[barred]] == own).all() for who, barred, own in zip(few.who, few.barred, owners, strict=False))
-    copy = align(known[3:4] + 0.01, known, owners)
+    few = align(known[:6], known[:6], owners[:6], owners[:6], scales=("image",))
+    barred = np.isinf(few.distances["image"])
+    assert (barred.sum(axis=1) == 1).all()
+    assert all((np.array(owners)[who[none]] == own).all() for who, none, own in zip(few.who, barred, owners, strict=False))
+    copy = align(known[3:4] + 0.01, known, owners, scales=("image",))
     assert 3 in copy.who[0]
     assert 2 not in copy.who[0]
 
 
-def test_what_is_aligned_together_changes_nothing():
+def test_what_is_aligned_together_changes_nothing(monkeypatch):
     known, images = people(7, (24, 20)), people(5, (24, 20), seed=1)
-    together, alone = align(images, known, range(7)), align(images[2:3], known, range(7))
+    together = align(images, known, range(7), scales=SCALES)
+    monkeypatch.setattr(alignment, "BATCH", 1)
+    alone = align(images[2:3], known, range(7), scales=SCALES)
     assert together.who[2].tolist() == alone.who[0].tolist()
-    assert torch.allclose(together.moved[2], alone.moved[0], atol=1e-4)
+    for name, distances in together.distances.items():
+        assert distances[2] == pytest.approx(alone.distances[name][0], abs=1e-4)
+    # Another scale is another distance.
+    assert not np.allclose(together.distances["image"], together.distances["local contrast"], atol=0.1)
 
 
 def test_no_images_are_no_error():
-    found = align(people(2, (24, 20))[:0], people(4, (24, 20)), range(4))
-    assert found.who.shape[0] == found.moved.shape[0] == 0
+    found = align(people(2, (24, 20))[:0], people(4, (24, 20)), range(4), scales=("image",))
+    assert len(found.who) == len(found.distances["image"]) == 0

@@ -108,7 +108,11 @@ def test_new_people_pass(augment, study, synthetic, tmp_path, pictures):
     before = tree(folder)
     answer = augment("audit", folder, "--model", study / "models", "--data", study / "real.npz", "--extractor", "none")
     assert answer.code == 0, answer.err
-    assert "syn passes: none of 100 images copies a patient; of 26 kinds of planted copies it finds 90% or more, but for" in answer.words
+    assert (
+        "syn passes: none of 100 images copies a patient; of 26 kinds of planted copies the audit finds 90% or more, but for"
+        in answer.words
+    )
+    assert "The audit is blind to" in answer.words
     assert "reconstructed (" in answer.words
     changed = {name for name, content in tree(folder).items() if content != before[name]}
     assert changed == {"dataset_description.json", MANIFEST}

@@ -22,15 +22,13 @@ def images(n, seed):
 def cohorts(tmp_path):
     """Real people, and images of whom some are copies, as the output of another program."""
 
-    def write(copies, name="r{:02d}", colours=False):
+    def write(copies, name="r{:02d}"):
         real = images(2 * PEOPLE, 0)
         names = np.array([name.format(i) for i in range(2 * PEOPLE)])
         labels = np.repeat(["AD", "CN"], PEOPLE)
         made = images(40, 1)
         for row, copied in enumerate(copies):
             made[row] = ndimage.gaussian_filter(real[copied], 1)
-        if colours:
-            real, made = (np.stack([part, part**2, 1 - part], axis=-1) for part in (real, made))
         np.savez(tmp_path / "real.npz", images=real, labels=labels, participants=names)
         np.savez(tmp_path / "made.npz", images=made, labels=np.repeat(["AD"], 40), participants=np.array([f"s{i}" for i in range(40)]))
         return tmp_path / "made.npz", tmp_path / "real.npz"
@@ -66,12 +64,38 @@ def test_blurred_copies_are_found_and_nothing_of_the_cohort_is_changed(augment, 
     assert {name: content for name, content in tree(tmp_path).items() if not name.startswith("audit")} == before
 
 
-def test_colours_are_audited_by_their_mean(augment, cohorts, tmp_path):
-    made, real = cohorts([2, 3, 5, 7], colours=True)
+def test_who_would_be_called_a_copy_by_mistake_is_told_by_name(augment, cohorts, tmp_path):
+    """Whatever the order of the table, and with several images a person: in place, aligned and in patches alike."""
+    made, real = cohorts([])
+    content = dict(np.load(real))
+    names = np.array([f"h{number // 2:02d}" for number in range(PEOPLE)] + [f"t{number // 2:02d}" for number in range(PEOPLE)])
+    pixels = images(2 * PEOPLE, 0)
+    pixels[21] = ndimage.gaussian_filter(pixels[PEOPLE + 4], 1)  # the second image of h10 shows t02
+    order = np.random.default_rng(3).permutation(2 * PEOPLE)
+    np.savez(real, images=pixels[order], labels=np.repeat("AD", 2 * PEOPLE), participants=names[order])
+    assert content.keys() == {"images", "labels", "participants"}
+    (tmp_path / "who.txt").write_text("".join(f"t{number:02d}\n" for number in range(PEOPLE // 2)))
+    answer = run(augment, made, real, "--trained-on", tmp_path / "who.txt", "--gate", "membership=1", "--reason", "few people")
+    assert answer.code == 0, answer.err
+    (found,) = json.loads((tmp_path / "audit/audit.json").read_text())["Cohorts"][0]["Classes"]
+    assert set(found["FalseAlarms"]) == {"h10"}
+    assert "a copy of t02" in found["FalseAlarms"]["h10"]
+
+
+def test_images_of_any_range_are_compared_and_cohorts_of_two_sizes_are_not(augment, cohorts, tmp_path, pictures):
+    made, real = cohorts([2, 3, 5, 7])
+    content = dict(np.load(made))
+    np.savez(made, **(content | {"images": 900 * content["images"] + 100}))
     answer = run(augment, made, real)
     assert answer.code == 5, answer.err
+    assert "4 of 40 images of AD copy a patient" in answer.words
+    assert "invalid value" not in answer.err  # there is nobody to draw a histogram of
     table = pd.read_csv(tmp_path / "audit/images.csv")
     assert table["set aside"][:4].str.extract(r"a copy of (r\d\d)")[0].tolist() == ["r02", "r03", "r05", "r07"]
+    np.savez(tmp_path / "larger.npz", **(content | {"images": content["images"].repeat(2, axis=1).repeat(2, axis=2)}))
+    answer = augment("audit", made, tmp_path / "larger.npz", "--data", real, "--extractor", "none", "--out", tmp_path / "both")
+    assert answer.code == 2
+    assert "images of different sizes" in answer.words
 
 
 def test_ids_are_taken_however_they_are_spelled(augment, cohorts, tmp_path):
