@@ -177,7 +177,7 @@ def of_variant(variant: Variant, sides: Sides, others: Tensor, steps: int, seed:
         "explained, training": explained_variance(sides["train"], decode(model, codes), sides["train"].mean(dim=0)),
         "of draws": sharpness(draws) / sharpness(sides["test"]),
         "coverage": float(np.median(near["test"])),
-        "attack": attack(-np.concatenate([near["train"], near["test"]]), trained).auc,
+        "attack": attack(-np.concatenate([near["train"], near["test"]]), trained, np.random.default_rng(0)).auc,
         "seconds": seconds,
     }
 

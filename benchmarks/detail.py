@@ -179,7 +179,7 @@ def _given_away(images: Tensor, one: Class, real: Tensor, *, itself: bool) -> di
         return {"attack": np.nan, "to training": np.nan, "copies": np.nan}
     copies = screen_images(images, Patients.of(training, one.training.people), Gate(), looks=len(images))
     return {
-        "attack": attack(-nearest_images(everybody, images)[0], trained).auc,
+        "attack": attack(-nearest_images(everybody, images)[0], trained, np.random.default_rng(0)).auc,
         "to training": float(np.median(nearest_images(images, training)[0])),
         "copies": len(copies),
     }

@@ -123,7 +123,7 @@ def _rows(
             images = part.images.pixels
             found["coverage"].append(float(np.median(nearest_images(decoded, images)[0])))
             found["to training"].append(float(np.median(nearest_images(images, training)[0])))
-            found["attack"].append(attack(-nearest_images(everybody, images)[0], trained).auc)
+            found["attack"].append(attack(-nearest_images(everybody, images)[0], trained, np.random.default_rng(0)).auc)
             if extractor is not None and real is not None:
                 features = features_of(extractor, [images])
                 found["Fréchet"].append(frechet_distance_of_features(real, features))

@@ -109,6 +109,13 @@ class FeatureOptions:
         ),
     ] = "cohort"
     weights: Weights = None
+    reidentification: Annotated[
+        bool,
+        typer.Option(
+            "--re-identification/--no-re-identification",
+            help="Train a network that knows people again, and attack with it, which takes a minute.",
+        ),
+    ] = True
 
 
 @dataclass(frozen=True)
@@ -175,6 +182,7 @@ def audit_command(
         preparation=preparation.preparation(reading.plane),
         extractor=features.extractor,
         weights=features.weights,
+        reidentification=features.reidentification,
         gate=gate.thresholds(),
         seed=seed,
         command=command_line(),

@@ -7,12 +7,14 @@ from pathlib import Path
 from ...datasets.common.errors import UsageError
 from .. import console
 from ..fitting.training_images import TrainingImages
-from ..release.gate import Gate, ScreeningRecord
+from ..release.gate import IMAGES, LATENTS, NOTHING, Gate, ScreeningRecord
 from ..release.generation import Generated, top_up
 from ..release.image_files import Format
 from ..release.origin import Origin
 from ..release.screening import Screen
 from ..release.synthetic_cohort import write_cohort
+
+COMPARED_WITH = {IMAGES: "the training images", LATENTS: "the latents of training images", NOTHING: "nothing"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,7 +87,7 @@ def write_screened(
 ) -> None:
     """Write what was drawn, with what the screens found."""
     screening = ScreeningRecord(
-        looked_at={label: screen.looked_at for label, screen in screens.items()},
+        compared={label: screen.compared for label, screen in screens.items()},
         drawn={part.label: part.drawn for part in parts},
         refused={part.label: part.refused for part in parts},
         gate=request.gate,
@@ -107,6 +109,11 @@ def tell_written(out: Path, parts: Sequence[Generated], screens: Mapping[str, Sc
     for part in parts:
         refused = [f"{count} as {reason}" for reason, count in part.refused.items()]
         found = f"refused and drawn again: {', '.join(refused)}" if refused else "none refused"
-        console.say(f"{part.label}: drawn images were compared with {screens[part.label].looked_at}; {found}.")
+        console.say(f"{part.label}: drawn images were compared with {COMPARED_WITH[screens[part.label].compared]}; {found}.")
         console.say(f"{part.label}: {told(part)}")
+    if unseen := [label for label, screen in screens.items() if screen.compared != IMAGES]:
+        console.warn(
+            f"{', '.join(unseen)}: no pixels were compared with anybody's, because the training images could not be read: the cohort has "
+            "passed nothing. Give --data, or audit it where they are (augment audit)."
+        )
     console.say(f"Wrote {sum(len(part.images) for part in parts)} synthetic images to {out}.")

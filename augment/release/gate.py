@@ -7,7 +7,7 @@ from typing import Any, Protocol
 from ...datasets.common.errors import UsageError
 
 OF_GENERATION = ("level", "ratio")  # what `augment generate` looks at; the rest is the audit's
-TRAINING_IMAGES = "training images"
+IMAGES, LATENTS, NOTHING = "images", "latents only", "nothing"  # what drawn images were compared by
 
 
 @dataclass(frozen=True)
@@ -102,8 +102,8 @@ class ScreeningRecord:
 
     Parameters
     ----------
-    looked_at : mapping
-        Name of what the images of each class were compared with.
+    compared : mapping
+        Whether the images of each class were compared with the training images: ``images``, ``latents only`` or ``nothing``.
     drawn : mapping
         Number of images drawn of each class, the refused among them.
     refused : mapping
@@ -111,7 +111,7 @@ class ScreeningRecord:
     gate : Gate
     """
 
-    looked_at: Mapping[str, str]
+    compared: Mapping[str, str]
     drawn: Mapping[str, int]
     refused: Mapping[str, Mapping[str, int]]
     gate: Gate = field(default_factory=Gate)
@@ -119,13 +119,13 @@ class ScreeningRecord:
     @property
     def passed(self) -> bool | None:
         """True, or None where nobody can tell, because the training images were not there."""
-        return True if set(self.looked_at.values()) == {TRAINING_IMAGES} else None
+        return True if set(self.compared.values()) == {IMAGES} else None
 
     def as_json(self) -> dict[str, Any]:
         """Plain values for JSON."""
         return {
             "By": "augment generate",
-            "LookedAt": dict(self.looked_at),
+            "Compared": dict(self.compared),
             "Drawn": dict(self.drawn),
             "Refused": {label: sum(counts.values()) for label, counts in self.refused.items()},
             "RefusedBecause": {label: dict(counts) for label, counts in self.refused.items() if counts},

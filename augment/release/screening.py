@@ -8,7 +8,7 @@ from torch import Tensor
 from ..fitting.model import FittedModel
 from ..fitting.training_images import TrainingImages
 from .copying import Patients, screen_images, screen_latents
-from .gate import TRAINING_IMAGES, Gate
+from .gate import IMAGES, LATENTS, NOTHING, Gate
 
 
 @dataclass(frozen=True)
@@ -17,15 +17,15 @@ class Screen:
 
     Parameters
     ----------
-    looked_at : str
-        Name of what drawn images are compared with.
+    compared : str
+        What is compared: ``images``, ``latents only`` or ``nothing``.
     reason : str
         Fault of those that are found.
     find : callable
         From images ``(n, 1, ...)`` and the latents ``(n, D)`` that they were decoded from, the rows of those that show a patient.
     """
 
-    looked_at: str
+    compared: str
     reason: str
     find: Callable[[Tensor, Tensor], Collection[int]]
 
@@ -52,14 +52,14 @@ def screen_of(model: FittedModel, training: TrainingImages | None, gate: Gate, *
         return screen_of_people(training, gate, n=n)
     if posterior is not None:
         return Screen(
-            "latents of training images",
+            LATENTS,
             "the reconstruction of a training image",
             lambda _, latents: screen_latents(latents, posterior, gate, looks=n),
         )
-    return Screen("nothing", "", lambda pixels, latents: ())
+    return Screen(NOTHING, "", lambda pixels, latents: ())
 
 
 def screen_of_people(training: TrainingImages, gate: Gate, *, n: int) -> Screen:
     """The screen of what comes from these images; ``gate`` and ``n`` are as for ``screen_of``."""
     patients = Patients.of(training.images.pixels, training.people)
-    return Screen(TRAINING_IMAGES, "a copy of a training image", lambda pixels, _: screen_images(pixels, patients, gate, looks=n))
+    return Screen(IMAGES, "a copy of a training image", lambda pixels, _: screen_images(pixels, patients, gate, looks=n))

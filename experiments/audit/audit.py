@@ -1,7 +1,7 @@
 """The audit of one class: copies, measures, attacks, and the power to find planted copies."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,12 +11,13 @@ import torch
 from numpy.typing import NDArray
 from scipy import stats
 
+from ...augment.autoencoders import Autoencoder
 from ...augment.fitting.model import decode, encode
 from ...augment.release.gate import Gate
 from ...datasets.common.seeds import derived_seed
 from ...datasets.likeness import Closeness, aligned_distances, closeness_p, standardised
 from ..engine.statistics import holm
-from . import measures
+from . import measures, membership
 from .distances import View, look
 from .evidence import ALIGNED_AT, Evidence, aligned_looks, looks_of
 from .findings import PATCHED, Measure, score
@@ -50,7 +51,8 @@ class Power:
 @dataclass(frozen=True, eq=False)
 class Finding:
     """An audit's findings on one class; ``copies`` says why images are set aside, by row, ``repeated`` which repeat another ``(n,)``,
-    ``evidence`` has all that was looked at for copies, and ``false_alarms`` the held-out people who would be called copies."""
+    ``evidence`` has all that was looked at for copies, ``false_alarms`` the held-out people who would be called copies, and ``attacks``
+    by name those of who holds the images, ``on_model`` those of who holds the model too; both are empty where nobody is held out."""
 
     audited: AuditedClass
     views: tuple[View, ...]
@@ -61,7 +63,17 @@ class Finding:
     repeated: NDArray[np.bool_]
     measures: tuple[Measure, ...]
     power: tuple[Power, ...]
-    attack: Attack | None
+    attacks: Mapping[str, Attack]
+    on_model: Mapping[str, Attack]
+
+    @property
+    def deciding(self) -> tuple[str, Attack] | None:
+        """The attack of who holds the images that decides, and its name: by the images as they are, or a stronger one that is seen to tell
+        people apart. The largest of all would grow with their number where there is nothing to tell."""
+        if not self.attacks:
+            return None
+        first, *others = self.attacks.items()
+        return max([first, *(named for named in others if named[1].low > 0.5)], key=lambda named: named[1].auc)
 
     @property
     def copied(self) -> dict[int, str]:
@@ -140,7 +152,8 @@ def audit_class(audited: AuditedClass, spaces: Sequence[Space], gate: Gate, *, s
     image = views[0]
     of_patients = measures.repeated(image.among_training.min(axis=1), image.among_training)
     repeated = measures.repeated(_nearest_others(audited), image.among_training)
-    scores = [score(view, gate.level, rng) for view in views if view.space.measured]
+    scores = {view.space: score(view, gate.level, rng) for view in views if view.space.measured}
+    on_model = {} if model is None else _on_model(audited, model, rng)
     in_patches, expected = (
         len(part.copies(gate, looks=n_looks)) / len(side.participants) if side.participants else math.nan
         for part, side in ((of_synthetic, audited.synthetic), (of_held_out, audited.held_out))
@@ -157,10 +170,26 @@ def audit_class(audited: AuditedClass, spaces: Sequence[Space], gate: Gate, *, s
         found,
         {audited.held_out.participants[row]: reason for row, reason in of_others.items()},
         repeated,
-        (*numbers, *(measure for _, own in scores for measure in own)),
+        (
+            *numbers,
+            *(measure for _, own in scores.values() for measure in own),
+            *(Measure.of("model", way, attack) for way, attack in on_model.items()),
+        ),
         _power(plants, caught, np.array(image.patients)[Closeness.of(image.planted).person]),
-        scores[0][0],
+        {space.name: attack for space, (attack, _) in scores.items() if attack and not space.needs_model},
+        on_model,
     )
+
+
+def _on_model(audited: AuditedClass, model: Autoencoder, rng: np.random.Generator) -> Mapping[str, Attack]:
+    """What who has the model itself can tell, of people whose every image counts alike."""
+    parts, (whose, training) = (audited.training, audited.held_out), audited.everybody
+    images, seed = torch.cat([part.images.pixels for part in parts]), int(rng.integers(2**63))
+    scores = {
+        "reconstruction": membership.reconstruction_scores(model, images),
+        "loss": membership.loss_scores(model, images, seed),
+    }
+    return {way: membership.attack(pd.Series(found).groupby(whose).mean().to_numpy(), training, rng) for way, found in scores.items()}
 
 
 def _copies(evidence: Sequence[Evidence], patches: Patches, gate: Gate, n_looks: int) -> dict[int, str]:

@@ -7,6 +7,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from ...augment import console
 from ...augment.fitting.model import FittedModel
 from ...augment.fitting.model_config import poor_fit_warnings
@@ -24,8 +26,9 @@ from ..fidelity.features import Extractor
 from .audit import audit_class
 from .foreign import read_foreign
 from .material import AuditedClass, is_drawn_from_models, read_real, read_synthetic
+from .reidentification import reidentification_space
 from .report import overview, write_report
-from .spaces import audit_extractor, feature_space, image_spaces, latent_space
+from .spaces import Space, audit_extractor, feature_space, image_spaces, latent_space
 from .verdict import Verdict, judge
 
 MEND = (
@@ -54,6 +57,8 @@ class AuditRequest:
         As for ``augment fidelity``, or ``none``.
     weights : Path, optional
         File with InceptionV3's weights.
+    reidentification : bool
+        Whether a network learns to know the people again.
     gate : Gate
     seed : int
     command : str
@@ -67,6 +72,7 @@ class AuditRequest:
     preparation: Preparation = field(default_factory=Preparation)
     extractor: str = "cohort"
     weights: Path | None = None
+    reidentification: bool = True
     gate: Gate = field(default_factory=Gate)
     seed: int = 0
     command: str = ""
@@ -102,13 +108,15 @@ def _audit(request: AuditRequest, out: Path, *, force: bool) -> list[Verdict]:
     request = _with_models(request)
     told = _read_foreign(request) if request.models is None else _read_ours(request, request.models)
     extractor = _extractor(request, told)
+    again = [_reidentification(told, request.seed)] if request.reidentification else []
     verdicts = []
     for folder, cohort, classes in zip(request.synthetic, told.cohorts, told.classes, strict=True):
         findings = []
         with console.progress(f"auditing {folder.name}", len(classes)) as advance:
             for audited in classes:
                 of_model = [] if audited.model is None else [latent_space(audited.model)]
-                spaces = [*image_spaces(), *of_model, *([] if extractor is None else [feature_space(extractor)])]
+                features = [] if extractor is None else [feature_space(extractor)]
+                spaces = [*image_spaces(), *of_model, *features, *again]
                 findings.append(audit_class(audited, spaces, request.gate, seed=request.seed))
                 advance(audited.label)
         already = [0 if cohort is None else cohort.description.set_aside.get(audited.label, 0) for audited in classes]
@@ -202,6 +210,14 @@ def _extractor(request: AuditRequest, told: _Told) -> Extractor | None:
         console.warn("The data have one class, so no classifier gives features: only voxels and codes are compared.")
         return None
     return audit_extractor(request.extractor, request.weights, told.source, told.real, told.preparation, request.seed)
+
+
+def _reidentification(told: _Told, seed: int) -> Space:
+    """The space of a network that knows all people of the audited classes again."""
+    classes = {audited.label: audited for part in told.classes for audited in part}
+    parts = [people for audited in classes.values() for people in (audited.training, audited.held_out)]
+    images, whose = torch.cat([people.images.pixels for people in parts]), [who for people in parts for who in people.participants]
+    return reidentification_space(images, whose, seed=seed, track=console.tracked("learning to know people again"))
 
 
 def _enforce(cohort: SyntheticCohort, verdict: Verdict, gate: Gate) -> None:

@@ -16,6 +16,7 @@ PATCHED = "share with a patch that is one patient's"
 AUTHENTIC = "authenticity (AuthPct)"
 CLOSEST, RATIO = "distance to closest record, median", "nearest-neighbour distance ratio, median"
 IDENTIFIABLE = "identifiability"
+ATTACKED = "membership attack by {}, AUC"
 
 
 @dataclass(frozen=True)
@@ -32,6 +33,8 @@ class Measure:
         Probability of as much memorisation where there is none; NaN where it is not tested.
     low, high : float
         95 % interval; NaN where there is none.
+    control : float
+        Of an attack, what it reaches between halves of those trained on (``Attack.control``); NaN of everything else.
     """
 
     space: str
@@ -41,6 +44,12 @@ class Measure:
     p: float = math.nan
     low: float = math.nan
     high: float = math.nan
+    control: float = math.nan
+
+    @classmethod
+    def of(cls, space: str, way: str, attack: Attack) -> "Measure":
+        """What an attack ``way`` reaches."""
+        return cls(space, ATTACKED.format(way), attack.auc, 0.5, attack.p, attack.low, attack.high, attack.control)
 
 
 def score(view: View, level: float, rng: np.random.Generator) -> tuple[Attack | None, list[Measure]]:
@@ -63,7 +72,7 @@ def score(view: View, level: float, rng: np.random.Generator) -> tuple[Attack | 
     identifiable = measures.identifiable_share(to_training, among_training)
     expected_identifiable = measures.expected_identifiable_share(len(to_training), int(training.sum()))
     by_distance, by_density = (
-        membership.attack(scores(view.to_people, view.among), view.training)
+        membership.attack(scores(view.to_people, view.among), view.training, rng)
         for scores in (membership.distance_scores, membership.density_scores)
     )
     rows = [
@@ -73,10 +82,9 @@ def score(view: View, level: float, rng: np.random.Generator) -> tuple[Attack | 
         (RATIO, np.median(synthetic.ratio), np.median(held_out.ratio), p["closeness"]),
         (AUTHENTIC, authentic, expected, p["inauthentic"]),
         (IDENTIFIABLE, identifiable, expected_identifiable, p["identifiable"]),
-        ("membership attack by distance, AUC", by_distance.auc, 0.5, by_distance.p, by_distance.low, by_distance.high),
-        ("membership attack by density, AUC", by_density.auc, 0.5, by_density.p, by_density.low, by_density.high),
     ]
-    return by_distance, [Measure(view.space.name, name, *map(float, numbers)) for name, *numbers in rows]
+    attacks = [Measure.of(view.space.name, way, attack) for way, attack in (("distance", by_distance), ("density", by_density))]
+    return by_distance, [*(Measure(view.space.name, name, *map(float, numbers)) for name, *numbers in rows), *attacks]
 
 
 def _without_others(view: View, level: float) -> list[Measure]:

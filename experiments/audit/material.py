@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ...augment.commands.check import require_sound_cohort
 from ...augment.fitting.model import FittedModel
@@ -47,6 +48,12 @@ class AuditedClass:
     synthetic: People
     training: People
     held_out: People
+
+    @property
+    def everybody(self) -> tuple[NDArray[np.str_], NDArray[np.bool_]]:
+        """Whose each image is ``(m,)``, those trained on first, and who was trained on ``(people,)`` in the order of their names."""
+        whose = np.array([*self.training.participants, *self.held_out.participants])
+        return whose, np.isin(np.unique(whose), self.training.participants)
 
     @property
     def poor_fit(self) -> list[str]:

@@ -1,16 +1,25 @@
-"""Can somebody who holds the synthetic images tell who was trained on? Attacks, and how well they do.
+"""Can somebody who holds the synthetic images, or the model, tell who was trained on? Attacks, and how well they do.
 
-The attacker has a person's image and the synthetic ones, no model. A score says how strongly they point to the person; the area under its
-curve, from those trained on against those who were not, is the probability that it ranks a random pair rightly: 1/2 for a guess.
+The attacker has a person's image and the synthetic ones; only for the attacks by loss and by reconstruction also the model. A score says
+how strongly these point to the person; the area under its curve, from those trained on against those who were not, is the probability that
+it ranks a random pair rightly: 1/2 for a guess.
 """
 
 import math
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from scipy import optimize, stats
+from torch import Tensor
 
+from ...augment.autoencoders import Autoencoder
+from ...augment.fitting.model import decode, encode
+from ...datasets.common.seeds import seeded_generator
+
+DEALS = 499  # of those trained on into two halves
+DRAWS = 8  # of a model's noise, over which the loss of an image is averaged
 LEVEL = 0.05
 ROUNDING = 1e-9
 
@@ -27,12 +36,16 @@ class Attack:
         95 % interval.
     p : float
         Probability of so large an area where the attack can tell nothing (Mann and Whitney), one-sided.
+    control : float
+        The area that 95 % of deals of those trained on into two halves stay below, of whom there is nothing to tell: an attack that does
+        no better has told nobody. NaN of fewer than 4.
     """
 
     auc: float
     low: float
     high: float
     p: float
+    control: float
 
 
 def distance_scores(to_people: NDArray[np.floating], among: NDArray[np.floating]) -> NDArray[np.floating]:
@@ -58,12 +71,44 @@ def density_scores(to_people: NDArray[np.floating], among: NDArray[np.floating])
     return np.round(np.log(synthetic) - np.log(real), 9)
 
 
-def attack(scores: NDArray[np.floating], training: NDArray[np.bool_]) -> Attack:
+@torch.no_grad()
+def reconstruction_scores(model: Autoencoder, images: Tensor) -> NDArray[np.floating]:
+    """How well a model rebuilds each image ``(n,)``: minus the mean squared error (Hilprecht et al. 2019, their attack by reconstruction,
+    at the posterior's mean)."""
+    return -(decode(model, encode(model, images)) - images).square().flatten(1).mean(1).double().numpy()
+
+
+@torch.no_grad()
+def loss_scores(model: Autoencoder, images: Tensor, seed: int) -> NDArray[np.floating]:
+    """Minus what each image ``(n,)`` costs the model, averaged over some draws of its noise: the attack by loss (Yeom et al. 2018,
+    "Privacy risk in machine learning: analyzing the connection to overfitting").
+
+    Of a game of two players it is what validation chooses the epoch by.
+    """
+    losses = []
+    for image in images:
+        # The same noise for everybody: nobody is told by their luck.
+        found = model.loss(image.expand(DRAWS, *image.shape), seeded_generator(seed, "membership by loss"))
+        losses.append(float(found[model.selected_by]))
+    return -np.array(losses)
+
+
+def attack(scores: NDArray[np.floating], training: NDArray[np.bool_], rng: np.random.Generator) -> Attack:
     """The attack by ``scores`` ``(people,)`` on who was trained on ``(people,)``: one or more people of each kind."""
     found = stats.mannwhitneyu(scores[training], scores[~training], alternative="greater")
     members, others = int(training.sum()), int((~training).sum())
     auc = float(found.statistic) / (members * others)
-    return Attack(auc, *auc_interval(auc, members, others), float(found.pvalue))
+    return Attack(auc, *auc_interval(auc, members, others), float(found.pvalue), control_area(scores[training], rng))
+
+
+def control_area(scores: NDArray[np.floating], rng: np.random.Generator) -> float:
+    """The area that 95 % of deals of ``scores`` ``(people,)`` into halves stay below; NaN of fewer than 4."""
+    if len(scores) < 4:
+        return math.nan
+    half = len(scores) // 2
+    dealt = rng.permuted(np.tile(stats.rankdata(scores), (DEALS, 1)), axis=1)[:, :half]
+    areas = (dealt.sum(axis=1) - half * (half + 1) / 2) / (half * (len(scores) - half))
+    return float(np.quantile(areas, 1 - LEVEL))
 
 
 def auc_interval(auc: float, members: int, others: int, level: float = LEVEL) -> tuple[float, float]:

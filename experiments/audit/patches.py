@@ -1,4 +1,4 @@
-"""Is a patch of an image one patient's? A tenth of the image is compared at a time, as a whole image is, with the same place of everybody.
+"""Is a patch of an image one patient's? A twentieth of the image is compared at a time, as a whole image is, with the same place of all.
 
 An image that is put together of several people's may be no copy of anybody, and still hold a piece of somebody.
 """
@@ -17,8 +17,8 @@ from ...augment.release.gate import Gate
 from ...datasets.likeness import Closeness, aligned_distances, closeness_p, per_person, standardised
 from .spaces import CHUNK, REACH
 
-SHARE = 0.1  # of an image's voxels, in a window
-STEPS = {2: 2, 3: 3}  # to a window's width: windows overlap by a half along every axis, in volumes by two thirds
+SHARE = 0.05  # of an image's voxels, in a window
+STEPS = 3  # to a window's width: wherever a patch of a tenth lies that fades at its edge, a window lies within it
 # A window that is mostly exact background, or nearly constant, is alike in everybody.
 LEAST_FOREGROUND = 0.5
 LEAST_CONTRAST = 0.25  # standard deviation, as a share of the whole image's
@@ -103,23 +103,23 @@ def search(images: NDArray[Any], training: NDArray[Any], people: Sequence[str]) 
     """
     owners = np.asarray(people).astype(str)
     names = np.unique(owners)
-    contrasts = [LEAST_CONTRAST * part.reshape(len(part), -1).std(axis=1) for part in (images, training)]
+    contrasts = [least_contrast(part) for part in (images, training)]
     places = []
     for window in windows(images.shape[1:]):
-        here, theirs = (_shows(part[:, *window], least) for part, least in zip((images, training), contrasts, strict=True))
+        here, theirs = (shows(part[:, *window], least) for part, least in zip((images, training), contrasts, strict=True))
         if len(set(owners[theirs])) >= FEWEST_PEOPLE and theirs.mean() >= LEAST_IMAGES:
             places.append(_look(images, here, training[theirs], owners[theirs], window, names))
     return Patches(tuple(names.tolist()), tuple(places))
 
 
 def windows(shape: Sequence[int]) -> list[Window]:
-    """Windows of a tenth of an image's voxels, overlapping, as far from the edge as they are shifted; none of a tiny image."""
-    reach, steps, axes = REACH[len(shape)], STEPS[len(shape)], []
+    """Windows of a twentieth of an image's voxels, overlapping, as far from the edge as they are shifted; none of a tiny image."""
+    reach, axes = REACH[len(shape)], []
     for side in shape:
         width = max(1, round(side * SHARE ** (1 / len(shape))))
         room = side - 2 * reach - width
-        corners = np.linspace(reach, reach + room, 1 + math.ceil(steps * room / width)).round().astype(int) if room >= 0 else []
-        axes.append([slice(int(corner), int(corner) + width) for corner in corners])
+        corners = np.linspace(reach, reach + room, 1 + math.ceil(STEPS * room / width)).round().astype(int) if room >= 0 else []
+        axes.append([slice(int(corner), int(corner) + width) for corner in np.unique(corners)])
     return list(itertools.product(*axes))
 
 
@@ -140,7 +140,13 @@ def _look(
     return Place(where, everybody, p)
 
 
-def _shows(parts: NDArray[Any], least: NDArray[Any]) -> NDArray[np.bool_]:
+def least_contrast(images: NDArray[Any]) -> NDArray[Any]:
+    """The contrast ``(n,)`` below which a part of an image ``(n, ...)`` shows nothing."""
+    return LEAST_CONTRAST * images.reshape(len(images), -1).std(axis=1)
+
+
+def shows(parts: NDArray[Any], least: NDArray[Any]) -> NDArray[np.bool_]:
+    """Whether each of ``parts`` ``(n, ...)`` is half foreground or more, with a contrast above ``least`` ``(n,)``."""
     rows = parts.reshape(len(parts), -1)
     return (np.mean(rows != 0, axis=1) >= LEAST_FOREGROUND) & (rows.std(axis=1) > least)
 

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from ...augment.detail.registration import Velocities, move
 from ...datasets.likeness import aligned_distances, standardised
+from .patches import least_contrast, shows
 from .scales import smoothed
 from .spaces import REACH
 
@@ -31,6 +32,7 @@ PATCH, EDGE = {2: 0.5, 3: 0.6}, 0.05
 TENTH = {2: 0.1 ** (1 / 2), 3: 0.1 ** (1 / 3)}  # of every side: a patch that holds a tenth
 KNOTS, WARP = 8, 0.1  # of a random displacement along every side, and its standard deviation at them, in distances between them
 BENT = 4  # knots along every side of a smoother and larger displacement
+TRIES = 32  # places drawn for a patch, until one shows something
 BLEND = 0.7  # of one patient; the rest is another's
 
 Kind = Callable[[Tensor, np.random.Generator], Tensor]
@@ -190,14 +192,29 @@ def blended(images: Tensor, rng: np.random.Generator) -> Tensor:
 
 
 def patched(images: Tensor, ground: Tensor, rng: np.random.Generator, share: float) -> Tensor:
-    """``ground`` ``(n or 1, 1, ...)`` with a square or cubic patch of each image, a share of every side wide, at a random place."""
-    weight = torch.ones_like(images)
+    """``ground`` ``(n or 1, 1, ...)`` with a square or cubic patch of each image, a share of every side wide, at a random place where the
+    image shows something."""
+    weight, corners = torch.ones_like(images), _corners(images, share, rng)
     for axis, side in enumerate(images.shape[2:], start=2):
-        corner = torch.from_numpy(rng.uniform(0, (1 - share) * side, len(images)))
+        corner = torch.from_numpy(corners[:, axis - 2])
         to_edge = torch.minimum(torch.arange(side) + 0.5 - corner[:, None], corner[:, None] + share * side - torch.arange(side) - 0.5)
         along = (to_edge / (EDGE * side)).clamp(0, 1).float()
         weight = weight * along.reshape(len(images), *(side if other == axis else 1 for other in range(1, images.ndim)))
     return weight * images + (1 - weight) * ground
+
+
+def _corners(images: Tensor, share: float, rng: np.random.Generator) -> NDArray[np.float64]:
+    """Where patches begin along every axis ``(n, d)``: of some places drawn by lot the first at which their middle shows something."""
+    pixels, sides = images[:, 0].numpy(), np.array(images.shape[2:])
+    drawn = rng.uniform(0, (1 - share) * sides, (TRIES, *_vectors(images)))
+    found = drawn[-1]
+    for corners in drawn[::-1]:
+        starts = np.ceil(corners + EDGE * sides).astype(int)
+        ends = np.maximum(np.floor(corners + (share - EDGE) * sides).astype(int), starts + 1)
+        middles = [image[*map(slice, start, end)][None] for image, start, end in zip(pixels, starts, ends, strict=True)]
+        seen = [shows(middle, least)[0] for middle, least in zip(middles, least_contrast(pixels)[:, None], strict=True)]
+        found = np.where(np.array(seen)[:, None], corners, found)
+    return found
 
 
 def bent(images: Tensor, rng: np.random.Generator) -> Tensor:

@@ -41,6 +41,8 @@ class Space:
         Whether an image that is a copy here is set aside.
     measured : bool
         Whether the measures of memorisation are taken here.
+    needs_model : bool
+        Whether only who has the model can look here.
     """
 
     name: str
@@ -48,6 +50,7 @@ class Space:
     between: Callable[[NDArray[Any], NDArray[Any]], NDArray[Any]]
     shows_copies: bool = True
     measured: bool = True
+    needs_model: bool = False
 
 
 def image_spaces() -> list[Space]:
@@ -63,7 +66,13 @@ def _image_space(name: str, scale: Scale, *, measured: bool) -> Space:
 def latent_space(model: FittedModel) -> Space:
     """The model's mean codes. Only who has the model sees them, and any code near a patient's decodes to what the model made of them,
     which may be little: no image is set aside for it."""
-    return Space("latent", lambda images: encode(model.autoencoder, images).double().numpy(), euclidean_distances, shows_copies=False)
+    return Space(
+        "latent",
+        lambda images: encode(model.autoencoder, images).double().numpy(),
+        euclidean_distances,
+        shows_copies=False,
+        needs_model=True,
+    )
 
 
 def feature_space(extractor: Extractor) -> Space:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from ...augment.release.gate import Gate
 from . import planted
 from .audit import Finding
+from .membership import Attack
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,6 +44,8 @@ def judge(cohort: str, findings: Sequence[Finding], gate: Gate, already: Sequenc
     sentence = f"{cohort} is refused: {'; '.join(found)}." if found else _praise(cohort, findings, gate, sum(already))
     if blind := blind_to(findings, gate):
         sentence += f" The audit is blind to {blind}."
+    if told := _told_by_model(findings):
+        sentence += f" Keep the models where the patients' images are kept: {told}."
     return Verdict(cohort, tuple(findings), tuple(already), found, sentence)
 
 
@@ -60,9 +63,9 @@ def objections(finding: Finding, gate: Gate, already: int = 0) -> list[str]:
     share = float(finding.repeated.mean())
     if share > gate.duplicates:
         found.append(f"{share:.0%} of the images of {label} repeat another, where {gate.duplicates:.0%} may")
-    attack = finding.attack
+    where, attack = finding.deciding or ("", None)
     if attack is not None and attack.high > gate.membership:
-        area = f"area under the curve {attack.auc:.2f} [{attack.low:.2f}, {attack.high:.2f}], where up to {gate.membership:.2f} is allowed"
+        area = f"by {where}, {_area(attack)}, where up to {gate.membership:.2f} is allowed"
         if attack.low > 0.5:
             found.append(f"the images of {label} give away who was trained on ({area})")
         else:
@@ -78,14 +81,29 @@ def blind_to(findings: Sequence[Finding], gate: Gate) -> str:
     return ", ".join(f"{kind} ({share:.0%})" for kind, share in shares.items() if share < gate.power)
 
 
+def _told_by_model(findings: Sequence[Finding]) -> str:
+    """What who holds a model itself can tell, where it can tell anything."""
+    strongest = [
+        (finding.audited.label, max(finding.on_model.values(), key=lambda attack: attack.auc)) for finding in findings if finding.on_model
+    ]
+    clauses = [f"of {label} with an {_area(attack)}" for label, attack in strongest if attack.low > 0.5]
+    return f"who holds them tells who was trained on, {' and '.join(clauses)}" if clauses else ""
+
+
+def _area(attack: Attack) -> str:
+    return f"area under the curve {attack.auc:.2f} [{attack.low:.2f}, {attack.high:.2f}]"
+
+
 def _praise(cohort: str, findings: Sequence[Finding], gate: Gate, already: int) -> str:
     aside = sum(len(finding.copies) for finding in findings) + already
     n = sum(len(finding.audited.synthetic.participants) for finding in findings) + already
     tried = len({power.kind for finding in findings for power in finding.power})
-    attacks = [finding.attack for finding in findings if finding.attack is not None]
+    attacks = [finding.deciding[1] for finding in findings if finding.deciding is not None]
     area = max((attack.high for attack in attacks), default=0)
     copied = f"{aside} of {n} images copied a patient and were set aside" if aside else f"none of {n} images copies a patient"
     but = ", but for those below" if blind_to(findings, gate) else ""
     seen = f"of {tried} kinds of planted copies the audit finds {gate.power:.0%} or more{but}"
     given_away = f"who holds the images tells who was trained on with an area under the curve of at most {area:.2f}"
+    if (ways := len({name for finding in findings for name in finding.attacks})) > 1:
+        given_away += f", and no other of {ways} attacks is seen to tell more"
     return f"{cohort} passes: {copied}; {seen}; " + (f"and {given_away}." if attacks else "who was trained on was not asked.")

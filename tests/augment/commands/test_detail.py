@@ -166,7 +166,7 @@ def test_kept_detail_needs_no_data(augment, draw, studies, tmp_path):
     without, second = draw("--format", "npz", models=tmp_path / "kept", name="without")
     assert without.code == 0, without.err
     assert "cannot be read" not in without.words
-    assert "compared with training images" in without.words
+    assert "compared with the training images" in without.words
     assert torch.equal(pixels(first), pixels(second))
     told = pd.read_csv(second.with_name("without.audit.csv"))["donors"]
     assert told.str.match(r"training person \d+ 0\.").all()

@@ -240,15 +240,15 @@ def test_a_sampler_that_copies_half_of_the_time_delivers_and_says_so(augment, st
     assert refused > 20
     assert entry == {
         "By": "augment generate",
-        "LookedAt": {"AD": "training images", "CN": "training images"},
+        "Compared": {"AD": "images", "CN": "images"},
         "Drawn": {"AD": 60 + refused, "CN": 60},
         "Refused": {"AD": refused, "CN": 0},
         "RefusedBecause": {"AD": {COPY: refused}},
         "Passed": True,
         "Thresholds": {"level": 0.05, "ratio": 0.5},
     }
-    assert f"AD: drawn images were compared with training images; refused and drawn again: {refused} as {COPY}." in answer.words
-    assert "CN: drawn images were compared with training images; none refused." in answer.words
+    assert f"AD: drawn images were compared with the training images; refused and drawn again: {refused} as {COPY}." in answer.words
+    assert "CN: drawn images were compared with the training images; none refused." in answer.words
     assert re.search(rf"AD normal 60 {60 + refused} {refused / (60 + refused):.1%} ", answer.words)
     assert "Wrote 120 synthetic images" in answer.words
     # What is kept is what is drawn without a screen, where it was; what is not shows nobody.
@@ -398,11 +398,13 @@ def test_without_the_training_images_the_latents_tell(augment, studies, tmp_path
     answer = augment(*words, "--out", tmp_path / "syn")
     assert answer.code == 0, answer.err
     assert (
-        "AD: drawn images were compared with latents of training images; refused and drawn again: 6 as the reconstruction" in answer.words
+        "AD: drawn images were compared with the latents of training images; refused and drawn again: 6 as the reconstruction"
+        in answer.words
     )
+    assert "AD: no pixels were compared with anybody's" in answer.words
     assert [path.name for path in tmp_path.iterdir()] == ["syn"]
     (entry,) = gates(tmp_path / "syn")
-    assert entry["LookedAt"] == {"AD": "latents of training images"}
+    assert entry["Compared"] == {"AD": "latents only"}
     assert (entry["Drawn"], entry["Refused"]) == ({"AD": 46}, {"AD": 6})
     assert entry["RefusedBecause"] == {"AD": {"the reconstruction of a training image": 6}}
     assert entry["Passed"] is None, "which nobody can tell without the images"
@@ -412,6 +414,6 @@ def test_where_nothing_can_be_compared_the_description_says_so(studies, tmp_path
     moved = {"data": str(tmp_path / "moved.npz")}
     generate_cohort(GenerationRequest(studies["ae"].models, [], n=5, sampler="normal", moved=moved), tmp_path / "syn")
     (entry,) = gates(tmp_path / "syn")
-    assert entry["LookedAt"] == {"AD": "nothing", "CN": "nothing"}
+    assert entry["Compared"] == {"AD": "nothing", "CN": "nothing"}
     assert entry["Refused"] == {"AD": 0, "CN": 0}
     assert entry["Passed"] is None

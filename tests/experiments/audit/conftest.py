@@ -15,8 +15,9 @@ def pictures():
 
 @pytest.fixture
 def quick(monkeypatch):
-    """Few copies of a kind are planted, and people are aligned roughly, which takes longest and has tests of its own."""
+    """Few copies of a kind are planted, and people are aligned and learnt roughly, which takes longest and has tests of its own."""
     monkeypatch.setattr("tinycohort.experiments.audit.planted.MOST", 8)
+    monkeypatch.setattr("tinycohort.experiments.audit.reidentification.STEPS", 20)
     for step in ("ROUGH", "WELL"):
         found = getattr(alignment, step)
         monkeypatch.setattr(alignment, step, replace(found, n_steps=3))

@@ -26,7 +26,9 @@ from tinycohort.datasets.common.files import MANIFEST
 from tinycohort.datasets.readers import Source, read_cohort
 from tinycohort.datasets.transforms import Images, prepare
 from tinycohort.experiments.audit import command
+from tinycohort.experiments.audit.membership import Attack
 from tinycohort.experiments.audit.spaces import posed_distances
+from tinycohort.experiments.audit.verdict import judge
 
 pytestmark = pytest.mark.usefixtures("quick")
 SIDE, PEOPLE, DRAWN = 16, 60, 50
@@ -92,7 +94,7 @@ def synthetic(study, tmp_path):
 
 
 def audit(study, *folders, out=None, force=False, **options):
-    options = {"extractor": "none", "models": study / "models"} | options
+    options = {"extractor": "none", "reidentification": False, "models": study / "models"} | options
     return command.audit(command.AuditRequest(tuple(folders), **options), out, force=force)
 
 
@@ -112,6 +114,7 @@ def test_new_people_pass(augment, study, synthetic, tmp_path, pictures):
         "syn passes: none of 100 images copies a patient; of 26 kinds of planted copies the audit finds 90% or more, but for"
         in answer.words
     )
+    assert re.search(r"with an area under the curve of at most 0\.\d\d, and no other of 2 attacks is seen to tell more", answer.words)
     assert "The audit is blind to" in answer.words
     assert "reconstructed (" in answer.words
     changed = {name for name, content in tree(folder).items() if content != before[name]}
@@ -236,9 +239,41 @@ def test_images_that_are_half_a_patient_are_no_copies_and_still_give_them_away(s
     real = patients["AD"][1]
     halves = 0.55 * real + 0.45 * torch.from_numpy(people("AD", len(real), 7))[:, None]
     folder = synthetic(ad=halves)
-    with pytest.raises(GateError, match=r"syn is refused: the images of AD give away who was trained on \(area under the curve 0\.[789]"):
+    with pytest.raises(
+        GateError, match=r"syn is refused: the images of AD give away who was trained on \(by image, area under the curve 0\.[789]"
+    ):
         audit(study, folder)
     assert gates(folder)[0]["SetAside"] == {"AD": 0}
+
+
+def test_a_stronger_attack_decides_once_it_is_seen_and_what_the_model_tells_refuses_nothing(study, synthetic):
+    (verdict,) = audit(study, synthetic())
+    (finding,) = verdict.findings
+    assert set(finding.attacks) == {"image"}
+    assert set(finding.on_model) == {"reconstruction", "loss"}
+
+    def judged(area, low, high, on_model=0.5):
+        image, other = Attack(0.52, 0.4, 0.65, 0.4, 0.6), Attack(area, low, high, 0.01, 0.6)
+        known = Attack(on_model, on_model - 0.1, min(1, on_model + 0.1), 0.01, 0.6)
+        changed = replace(finding, attacks={"image": image, "re-identification": other}, on_model={"loss": known})
+        return judge("syn", [changed], Gate(), [0])
+
+    # Not seen to tell anybody, however high its interval reaches: of several attacks one does by chance.
+    assert judged(0.62, 0.45, 0.78).passed
+    assert "of at most 0.65, and no other of 2 attacks is seen to tell more" in judged(0.62, 0.45, 0.78).sentence
+    assert "of at most 0.70, and" in judged(0.62, 0.55, 0.7).sentence
+    refused = judged(0.7, 0.6, 0.8)
+    assert refused.objections == (
+        "the images of AD give away who was trained on (by re-identification, area under the curve 0.70 [0.60, 0.80], "
+        "where up to 0.75 is allowed)",
+    )
+    assert "Keep the models" not in refused.sentence
+    told = judged(0.55, 0.45, 0.65, on_model=0.9)
+    assert told.passed
+    assert told.sentence.endswith(
+        "Keep the models where the patients' images are kept: who holds them tells who was trained on, of AD with an area under the curve "
+        "0.90 [0.80, 1.00]."
+    )
 
 
 def test_one_image_again_and_again_is_refused(study, synthetic):
@@ -303,7 +338,13 @@ def test_the_cohort_s_own_classifier_gives_features(study, synthetic, tmp_path, 
     monkeypatch.setattr("tinycohort.experiments.fidelity.features.LEAST_STEPS", 20)
     audit(study, synthetic(), extractor="cohort")
     (cohort,) = json.loads((tmp_path / "syn.audit/audit.json").read_text())["Cohorts"]
-    assert {measure["space"] for measure in cohort["Classes"][0]["Measures"]} == {"image", "patches", "latent", "features (cohort)"}
+    assert {measure["space"] for measure in cohort["Classes"][0]["Measures"]} == {
+        "image",
+        "patches",
+        "latent",
+        "features (cohort)",
+        "model",
+    }
 
 
 # What does not belong together.

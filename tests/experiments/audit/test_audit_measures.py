@@ -76,7 +76,9 @@ def test_attacks_compare_the_images_around_a_person_with_the_other_people_there(
     by_density = [np.log((s + 0.5) / (IMAGES + 0.5) / ((r + 0.5) / (n + 0.5))) for s, r in zip(*balls, strict=True)]
     for scores, slow in ((membership.distance_scores, by_distance), (membership.density_scores, by_density)):
         assert scores(to_people, among).tolist() == pytest.approx(slow)
-        assert membership.attack(scores(to_people, among), TRAINING).auc == pytest.approx(roc_auc_score(TRAINING, np.round(slow, 9)))
+        assert membership.attack(scores(to_people, among), TRAINING, np.random.default_rng(0)).auc == pytest.approx(
+            roc_auc_score(TRAINING, np.round(slow, 9))
+        )
     assert np.isfinite(membership.distance_scores(0 * to_people, among)).all()
 
 
@@ -105,7 +107,7 @@ def test_new_people_give_no_alarm_beyond_the_level_and_copies_do():
             to_people, among = world(rng, copied)
             p = dict(measures.memorisation_p(to_people, among, TRAINING, rng, deals=59))
             for name, scores in (("distance", membership.distance_scores), ("density", membership.density_scores)):
-                p[name] = membership.attack(scores(to_people, among), TRAINING).p
+                p[name] = membership.attack(scores(to_people, among), TRAINING, rng).p
             found[copied].append(p)
     for name in found[0][0]:
         alarms = sum(p[name] <= 0.05 for p in found[0])
@@ -138,9 +140,19 @@ def test_the_interval_of_an_area_holds_it_as_often_as_it_says(shift):
     rng, true = np.random.default_rng(5), stats.norm.cdf(shift / np.sqrt(2))
     held = 0
     for _ in range(600):
-        attack = membership.attack(np.r_[rng.normal(shift, 1, 25), rng.normal(0, 1, 12)], np.arange(37) < 25)
+        attack = membership.attack(np.r_[rng.normal(shift, 1, 25), rng.normal(0, 1, 12)], np.arange(37) < 25, rng)
         held += attack.low <= true <= attack.high
     assert stats.binomtest(held, 600, 0.95).pvalue > 0.001 or held / 600 > 0.95
+
+
+def test_half_of_those_trained_on_are_told_from_the_others_as_often_as_the_control_says():
+    rng = np.random.default_rng(6)
+    scores = np.round(rng.normal(size=31), 1)  # with ties
+    control = membership.control_area(scores, rng)
+    halves = [rng.permutation(31) < 15 for _ in range(600)]
+    assert np.mean([roc_auc_score(half, scores) > control for half in halves]) == pytest.approx(0.05, abs=0.03)
+    assert membership.control_area(np.arange(400.0), rng) < 0.56 < control
+    assert np.isnan(membership.control_area(scores[:3], rng))
 
 
 def test_intervals_at_the_ends_have_a_width():
@@ -239,5 +251,5 @@ def test_noise_is_a_quarter_of_the_way_to_the_nearest_other_patient():
 def test_how_often_the_gate_refuses_what_gives_nobody_away(members, others, share):
     """As docs/guide/audit.md tells it; of 1,000 cohorts, within three standard errors."""
     rng, training = np.random.default_rng(0), np.arange(members + others) < members
-    refused = [membership.attack(rng.normal(size=len(training)), training).high > Gate().membership for _ in range(1000)]
+    refused = [membership.attack(rng.normal(size=len(training)), training, rng).high > Gate().membership for _ in range(1000)]
     assert np.mean(refused) == pytest.approx(share, abs=3 * np.sqrt(share * (1 - share) / 1000))
