@@ -5,7 +5,7 @@ Whoever has the image of somebody else, or may be the same person under two name
 the audit knows.
 
     python benchmarks/audit.py $OASIS_CORONAL --size 80x96 --out audit-coronal.csv
-    python benchmarks/audit.py pneumoniamnist --root $BENCHMARKS --most-people 300 --out audit-pneumonia.csv
+    python benchmarks/audit.py $PNEUMONIA/pneumoniamnist.npz --drop-copies --most-people 1000 --out audit-pneumonia.csv
 """
 
 import argparse
@@ -34,15 +34,15 @@ def main() -> None:
     parser.add_argument("--plane")
     parser.add_argument("--size")
     parser.add_argument("--most-people", type=int, default=400, help="of a class; of more, as many drawn by lot")
+    parser.add_argument("--drop-copies", action="store_true", help="leave out images that a benchmark with official sides has twice")
     parser.add_argument("--folds", type=int, default=3, help="each is held out once")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, required=True, help="table of the power, one row a kind and class")
     given = parser.parse_args()
     torch.set_num_threads(given.threads)
-    cohort, _ = require_sound_cohort(
-        read_cohort(Source(given.data, plane=given.plane, root=given.root, drop_copies=True)), sized=True, minimum=1
-    )
+    source = Source(given.data, plane=given.plane, root=given.root, drop_copies=given.drop_copies or None)
+    cohort, _ = require_sound_cohort(read_cohort(source), sized=True, minimum=1)
     again = {who for group in groups_of(cohort.alike) for who in sorted(group)[1:]}
     cohort = cohort.where(~cohort.table["participant_id"].isin(again).to_numpy())
     size = tuple(map(int, given.size.split("x"))) if given.size else None
