@@ -12,6 +12,7 @@ from ...augment.fitting.nearest import nearest_images
 from ...augment.release.copying import Patients, screen_images
 from ...augment.release.gate import Gate
 from ...classifiers.training import FIXED_LENGTH, predict_probabilities, train_classifier
+from ...datasets.common.errors import DataError
 from ..engine.study_folder import seed_of
 from .baselines import resampled
 from .method import Run
@@ -22,22 +23,30 @@ SUPPORT = 0.95  # of the training people: as far as they are from the nearest ot
 
 
 def chosen(images: Tensor, n: int, choice: Choice, run: Run, index: int) -> NDArray[np.intp]:
-    """Rows of the ``n`` images ``(m, channels, ...)`` of a class that are kept, in their order.
+    """Rows of the ``n`` images ``(m, channels, ...)`` of a class that are kept, in their order; fewer where fewer copy nobody.
 
-    ``supported``: copies of a patient come last, and first come those that are no farther from the training people than these are from each
+    Copies of a patient are left out. ``supported``: first come those that are no farther from the training people than these are from each
     other. ``confident``: of these, first those of whose class a CNN is surest that was trained on the real training side.
+
+    Raises
+    ------
+    DataError
+        If every image copies a patient.
     """
     own = run.train.labels == index
     training, people = run.train.images[own], run.train.table["participant_id"][own.numpy()].tolist()
     copies = screen_images(images, Patients.of(training, people), Gate(), looks=len(images))
     among = _to_nearest_other(training, people)
     beyond = np.maximum(nearest_images(images, training)[0] - np.quantile(among, SUPPORT), 0)
-    # Copies come last, then what is farthest from people; numpy's lexsort takes its last key first.
-    keys = [beyond, np.isin(np.arange(len(images)), list(copies))]
+    copying_nobody = np.setdiff1d(np.arange(len(images)), list(copies))
+    if len(copying_nobody) == 0:
+        raise DataError(f"All {len(images)} images that were drawn of {run.data.classes[index]} copy a training image: none can be chosen.")
+    # numpy's lexsort takes its last key first.
+    keys = [beyond]
     if choice == "confident":
-        keys.insert(0, -predict_probabilities(_classifier_of(run), images)[:, index].numpy())
-        keys[1] = beyond > 0
-    return np.sort(np.lexsort(keys)[:n])
+        keys = [-predict_probabilities(_classifier_of(run), images)[:, index].numpy(), beyond > 0]
+    best = np.lexsort([key[copying_nobody] for key in keys])
+    return np.sort(copying_nobody[best[:n]])
 
 
 def _to_nearest_other(images: Tensor, people: Sequence[str]) -> NDArray[np.float64]:

@@ -37,7 +37,7 @@ def mixed(run: Run, source: str, draw: Draw) -> TrainingSet:
         if mode.choose is not None:
             pixels = pixels[chosen(pixels, n, mode.choose, run, index)]
         parts.append(pixels)
-        kinds.append(torch.full((n,), index))
+        kinds.append(torch.full((len(pixels),), index))
         nearest, _ = nearest_images(pixels[:COMPARED], run.train.images[run.train.labels == index])
         notes[label] = {"nearest_median": float(np.median(nearest)), **told}
     if mode.mixing != "synthetic-only":

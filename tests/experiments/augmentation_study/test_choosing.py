@@ -5,8 +5,10 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import pytest
 import torch
 
+from tinycohort.datasets.common.errors import DataError
 from tinycohort.experiments.augmentation_study import choosing
 from tinycohort.experiments.augmentation_study.choosing import chosen
 from tinycohort.experiments.augmentation_study.method import Drawn, Run
@@ -20,7 +22,7 @@ def run_of(n: int = 20) -> Any:
     labels = torch.arange(2 * n) % 2
     images = (0.3 + 0.4 * labels)[:, None, None, None] + 0.05 * torch.randn(2 * n, 1, SIDE, SIDE, generator=generator)
     table = pd.DataFrame({"participant_id": [f"p{i}" for i in range(2 * n)]})
-    return SimpleNamespace(train=SimpleNamespace(images=images, labels=labels, table=table))
+    return SimpleNamespace(train=SimpleNamespace(images=images, labels=labels, table=table), data=SimpleNamespace(classes=("AD", "CN")))
 
 
 def alike(run: Any, n: int) -> torch.Tensor:
@@ -28,7 +30,7 @@ def alike(run: Any, n: int) -> torch.Tensor:
     return 0.3 + 0.05 * torch.randn(n, 1, SIDE, SIDE, generator=generator)
 
 
-def test_copies_and_what_is_far_from_everybody_come_last():
+def test_copies_are_left_out_and_what_is_far_from_everybody_comes_last():
     run = run_of()
     good = alike(run, 6)
     copies = run.train.images[run.train.labels == 0][:2]
@@ -36,7 +38,10 @@ def test_copies_and_what_is_far_from_everybody_come_last():
     images = torch.cat([copies, far, good])
     assert chosen(images, 6, "supported", run, 0).tolist() == [4, 5, 6, 7, 8, 9]
     # What is far is better than a copy, where there is nothing else.
-    assert chosen(images, 8, "supported", run, 0).tolist() == [2, 3, 4, 5, 6, 7, 8, 9]
+    for wanted in (8, 10):
+        assert chosen(images, wanted, "supported", run, 0).tolist() == [2, 3, 4, 5, 6, 7, 8, 9]
+    with pytest.raises(DataError, match="All 2 images that were drawn of AD copy a training image"):
+        chosen(copies, 1, "supported", run, 0)
 
 
 def test_of_those_that_are_supported_the_surest_come_first(monkeypatch):
