@@ -97,19 +97,21 @@ def _generate(request: GenerationRequest, out: Path, *, force: bool) -> list[Gen
     wanted = request.wanted(models, {label: count for model in models.values() for label, count in model.config.data["counts"].items()})
     require_memory(sum(wanted.values()), first.shape, "give a smaller -n")
     training = _training_images(request, {label: models[label] for label in wanted})
-    screens = {label: screen_of(models[label], training[label], request.gate, n=count) for label, count in wanted.items()}
 
-    def draw(details: Mapping[str, Detail]) -> list[Generated]:
-        return [_generate_one(models[label], n, request, place, screens[label], details.get(label)) for label, n in wanted.items()]
+    def draw(details: Mapping[str, Detail]) -> tuple[dict[str, Screen], list[Generated]]:
+        screens = {
+            label: screen_of(models[label], training[label], request.gate, n=n, in_pieces=label in details) for label, n in wanted.items()
+        }
+        return screens, [_generate_one(models[label], n, request, place, screens[label], details.get(label)) for label, n in wanted.items()]
 
     details = _details(request, models, training, place)
     try:
-        generated = draw(details)
+        screens, generated = draw(details)
     except GateError as error:
         if not details or request.detail != AUTO_DETAIL:
             raise
         console.warn(f"Images with detail do not pass the gate, and are drawn as they are decoded: {error}")
-        generated = draw({})
+        screens, generated = draw({})
     generated = [measured(part, training[part.label]) for part in generated]
     write_screened(request, out, generated, {label: Origin.of(model) for label, model in models.items()}, screens, force=force)
     _show_sampling(generated, models)

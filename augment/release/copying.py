@@ -22,6 +22,7 @@ from .gate import Gate
 
 FEWEST_PEOPLE = 3  # with fewer, nobody has two others to compare
 EXAMPLES = 1000  # people whose ratios among all others tell what is usual; of more, as many spread evenly over them
+REACH = {2: 2, 3: 1}  # voxels along each axis of slices, of volumes: as far as a shifted copy is looked for
 CHUNK = 256  # images, or people, that are compared with all others at a time
 
 
@@ -92,11 +93,15 @@ def screen_images(images: Tensor, patients: Patients, gate: Gate, *, looks: int)
     return copies(closeness, p, names.tolist(), gate, where="image", looks=looks)
 
 
+def examples_of(people: NDArray[np.str_]) -> NDArray[np.str_]:
+    """The people whose ratios among all others tell what is usual: all, or as many as ``EXAMPLES``, spread evenly over their names."""
+    names = np.unique(people)
+    return names[:: math.ceil(len(names) / EXAMPLES)]
+
+
 def usual_ratios(images: NDArray[np.float32], people: NDArray[np.str_]) -> NDArray[np.float64]:
     """Ratios ``(EXAMPLES,)`` of people among all others, by their ``standardised`` images ``(m, voxels)``; of fewer people, of each."""
-    names = np.unique(people)
-    chosen = names[:: math.ceil(len(names) / EXAMPLES)]
-    ratios = []
+    names, chosen, ratios = np.unique(people), examples_of(people), []
     for start in range(0, len(chosen), CHUNK):
         rows = np.isin(people, chosen[start : start + CHUNK])
         to_people, _ = per_person(aligned_distances(images[rows], images), people)

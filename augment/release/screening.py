@@ -1,14 +1,19 @@
 """Comparison of drawn images, before they are kept, with the training images or, where these cannot be read, with the latents."""
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
+import numpy as np
 from torch import Tensor
 
 from ..fitting.model import FittedModel
 from ..fitting.training_images import TrainingImages
 from .copying import Patients, screen_images, screen_latents
 from .gate import IMAGES, LATENTS, NOTHING, Gate
+from .patches import PeoplesPatches
+
+COPY, PIECE = "a copy of a training image", "with a piece of a training image"
+RECONSTRUCTION = "the reconstruction of a training image"
 
 
 @dataclass(frozen=True)
@@ -19,22 +24,19 @@ class Screen:
     ----------
     compared : str
         What is compared: ``images``, ``latents only`` or ``nothing``.
-    reason : str
-        Fault of those that are found.
     find : callable
-        From images ``(n, 1, ...)`` and the latents ``(n, D)`` that they were decoded from, the rows of those that show a patient.
+        From images ``(n, 1, ...)`` and the latents ``(n, D)`` that they were decoded from, why some are refused, by row.
     """
 
     compared: str
-    reason: str
-    find: Callable[[Tensor, Tensor], Collection[int]]
+    find: Callable[[Tensor, Tensor], Mapping[int, str]]
 
     def __call__(self, pixels: Tensor, latents: Tensor) -> dict[int, str]:
         """Why images are refused, by row."""
-        return dict.fromkeys(sorted(self.find(pixels, latents)), self.reason)
+        return dict(sorted(self.find(pixels, latents).items()))
 
 
-def screen_of(model: FittedModel, training: TrainingImages | None, gate: Gate, *, n: int) -> Screen:
+def screen_of(model: FittedModel, training: TrainingImages | None, gate: Gate, *, n: int, in_pieces: bool = False) -> Screen:
     """The screen of a model's draws.
 
     Parameters
@@ -46,20 +48,24 @@ def screen_of(model: FittedModel, training: TrainingImages | None, gate: Gate, *
     n : int
         Number of images that are asked for. The gate's ``level`` is shared out over so many, in every round of drawing alike: by the
         size of the round, an image would be kept among many and refused among few, and what replaces a copy would be held to another law.
+    in_pieces : bool
+        Whether pieces of the images are compared too, place by place: of images that are made of several people's.
     """
     posterior = model.latents.posterior_of_codes
     if training is not None:
-        return screen_of_people(training, gate, n=n)
+        return screen_of_people(training, gate, n=n, in_pieces=in_pieces)
     if posterior is not None:
-        return Screen(
-            LATENTS,
-            "the reconstruction of a training image",
-            lambda _, latents: screen_latents(latents, posterior, gate, looks=n),
-        )
-    return Screen(NOTHING, "", lambda pixels, latents: ())
+        return Screen(LATENTS, lambda _, latents: dict.fromkeys(screen_latents(latents, posterior, gate, looks=n), RECONSTRUCTION))
+    return Screen(NOTHING, lambda pixels, latents: {})
 
 
-def screen_of_people(training: TrainingImages, gate: Gate, *, n: int) -> Screen:
-    """The screen of what comes from these images; ``gate`` and ``n`` are as for ``screen_of``."""
-    patients = Patients.of(training.images.pixels, training.people)
-    return Screen(IMAGES, "a copy of a training image", lambda pixels, _: screen_images(pixels, patients, gate, looks=n))
+def screen_of_people(training: TrainingImages, gate: Gate, *, n: int, in_pieces: bool = False) -> Screen:
+    """The screen of what comes from these images; the others are as for ``screen_of``."""
+    patients, looks = Patients.of(training.images.pixels, training.people), n * (1 + in_pieces)
+    pieces = PeoplesPatches(training.images.pixels.mean(1).numpy(), np.asarray(training.people).astype(str)) if in_pieces else None
+
+    def find(pixels: Tensor, _: Tensor) -> dict[int, str]:
+        found = {} if pieces is None else dict.fromkeys(pieces.search(pixels.mean(1).numpy()).copies(gate, looks=looks), PIECE)
+        return found | dict.fromkeys(screen_images(pixels, patients, gate, looks=looks), COPY)
+
+    return Screen(IMAGES, find)

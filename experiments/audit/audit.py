@@ -14,6 +14,7 @@ from scipy import stats
 from ...augment.autoencoders import Autoencoder
 from ...augment.fitting.model import decode, encode
 from ...augment.release.gate import Gate
+from ...augment.release.patches import Patches, PeoplesPatches
 from ...datasets.common.seeds import derived_seed
 from ...datasets.likeness import Closeness, aligned_distances, closeness_p, standardised
 from ..engine.statistics import holm
@@ -23,7 +24,6 @@ from .evidence import ALIGNED_AT, Evidence, aligned_looks, looks_of
 from .findings import PATCHED, Measure, score
 from .material import AuditedClass
 from .membership import Attack
-from .patches import Patches, search
 from .planted import Plants, plant
 from .spaces import Space
 
@@ -219,7 +219,8 @@ def _most_telling(evidence: Sequence[Evidence]) -> dict[str, Any]:
 def _search_patches(audited: AuditedClass, copied: torch.Tensor) -> tuple[Patches, Patches, Patches]:
     """The patches of synthetic images, of held-out people, and of planted copies ``(k, 1, ...)``, beside those trained on."""
     parts = [audited.synthetic.images.pixels, audited.held_out.images.pixels, copied]
-    found = search(torch.cat(parts)[:, 0].numpy(), audited.training.images.pixels[:, 0].numpy(), audited.training.participants)
+    known = PeoplesPatches(audited.training.images.pixels[:, 0].numpy(), np.asarray(audited.training.participants).astype(str))
+    found = known.search(torch.cat(parts)[:, 0].numpy())
     ends = np.cumsum([len(part) for part in parts])
     first, second, third = (found.of(slice(end - len(part), end)) for part, end in zip(parts, ends, strict=True))
     return first, second, third

@@ -17,10 +17,10 @@ from scipy.spatial.transform import Rotation
 from torch import Tensor
 
 from ...augment.detail.registration import Velocities, move
+from ...augment.release.copying import REACH
+from ...augment.release.patches import least_contrast, shows
 from ...datasets.likeness import aligned_distances, standardised
-from .patches import least_contrast, shows
 from .scales import smoothed
-from .spaces import REACH
 
 MOST = 24  # of a kind
 # Noise puts a copy so far from its patient, by what the nearest other patient is away in the median: of images that are much alike, what

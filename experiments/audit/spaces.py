@@ -12,6 +12,7 @@ from sklearn.metrics import euclidean_distances
 from torch import Tensor
 
 from ...augment.fitting.model import FittedModel, encode
+from ...augment.release.copying import REACH
 from ...datasets.cohort import Cohort
 from ...datasets.likeness import aligned_distances, standardised
 from ...datasets.readers import Source
@@ -22,7 +23,6 @@ from ..fidelity.features import Extractor, features_of
 from .scales import SCALES, Scale
 
 CHUNK = 512  # images brought into a pose at a time
-REACH = {2: 2, 3: 1}  # voxels along each axis of slices, of volumes: as far as a shifted copy is looked for
 
 
 @dataclass(frozen=True, eq=False)

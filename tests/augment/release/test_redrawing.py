@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 import torch
 from folders import tree
-from scipy import stats
+from scipy import ndimage, stats
 
 from tinycohort.augment.commands.fit import FitRequest, fit_models
 from tinycohort.augment.commands.generate import GenerationRequest, generate_cohort
@@ -26,6 +26,7 @@ from tinycohort.augment.release.synthetic_cohort import SyntheticCohort
 from tinycohort.augment.samplers.plain import Normal
 from tinycohort.datasets.common.errors import GateError
 from tinycohort.datasets.readers import read_cohort
+from tinycohort.datasets.spaces import ImageSpace
 from tinycohort.datasets.transforms import Images, Preparation, prepare
 from tinycohort.experiments import demo
 
@@ -148,6 +149,19 @@ def test_an_image_is_judged_alike_in_every_round(models):
     assert 40 < len(together) < 80
     assert [row for row in range(200) if strict(drawn[row : row + 1], z[:1])] == together
     assert len(loose(drawn, z)) > 90, "the number of looks matters"
+
+
+def test_a_piece_of_somebody_is_refused_where_images_are_made_of_several(models):
+    rng = np.random.default_rng(0)
+    patients, drawn = (ndimage.gaussian_filter(rng.normal(size=(n, 40, 48)), (0, 1.5, 1.5)).astype(np.float32) for n in (30, 12))
+    drawn[7, 5:22, 6:25] = patients[3, 5:22, 6:25]
+    drawn[9] = patients[4]
+    known = TrainingImages(Images(torch.from_numpy(patients)[:, None], ImageSpace((40, 48))), tuple(f"{row:02d}" for row in range(30)))
+    images, z = torch.from_numpy(drawn)[:, None], torch.zeros(12, 2)
+    assert screen_of(models["AD"], known, Gate(), n=12)(images, z) == {9: COPY}
+    in_pieces = screen_of(models["AD"], known, Gate(), n=12, in_pieces=True)
+    assert in_pieces(images, z) == {7: "with a piece of a training image", 9: COPY}
+    assert in_pieces(images[6:8], z[:2]) == {1: "with a piece of a training image"}
 
 
 def training_images(studies, model):

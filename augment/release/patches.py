@@ -7,17 +7,18 @@ import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ...augment.release.copying import FEWEST_PEOPLE, among_people, copies
-from ...augment.release.gate import Gate
 from ...datasets.likeness import Closeness, aligned_distances, closeness_p, per_person, standardised
-from .spaces import CHUNK, REACH
+from .copying import FEWEST_PEOPLE, REACH, copies, examples_of
+from .gate import Gate
 
 SHARE = 0.05  # of an image's voxels, in a window
+CHUNK = 512  # images compared with all others at a time
 STEPS = 3  # to a window's width: wherever a patch of a tenth lies that fades at its edge, a window lies within it
 # A window that is mostly exact background, or nearly constant, is alike in everybody.
 LEAST_FOREGROUND = 0.5
@@ -96,20 +97,70 @@ class Patches:
         }
 
 
-def search(images: NDArray[Any], training: NDArray[Any], people: Sequence[str]) -> Patches:
-    """Compare images ``(n, ...)`` with training images ``(m, ...)`` of ``people`` ``(m,)``, place by place.
+@dataclass(frozen=True, eq=False)
+class PeoplesPatches:
+    """People's images, with which others are compared place by place.
 
-    People are shifted by up to ``REACH`` voxels along each axis. Places where half of them show nothing are left out.
+    Parameters
+    ----------
+    images : array (m, ...)
+    people : array (m,)
+        Whose each is.
     """
-    owners = np.asarray(people).astype(str)
-    names = np.unique(owners)
-    contrasts = [least_contrast(part) for part in (images, training)]
-    places = []
-    for window in windows(images.shape[1:]):
-        here, theirs = (shows(part[:, *window], least) for part, least in zip((images, training), contrasts, strict=True))
-        if len(set(owners[theirs])) >= FEWEST_PEOPLE and theirs.mean() >= LEAST_IMAGES:
-            places.append(_look(images, here, training[theirs], owners[theirs], window, names))
-    return Patches(tuple(names.tolist()), tuple(places))
+
+    images: NDArray[Any]
+    people: NDArray[np.str_]
+
+    @cached_property
+    def names(self) -> NDArray[np.str_]:
+        """Of the people, each once."""
+        return np.unique(self.people)
+
+    @cached_property
+    def windows(self) -> list[tuple[Window, NDArray[np.bool_]]]:
+        """The windows where half of the images show something, and which do."""
+        least, found = least_contrast(self.images), []
+        for window in windows(self.images.shape[1:]):
+            showing = shows(self.images[:, *window], least)
+            if len(set(self.people[showing])) >= FEWEST_PEOPLE and showing.mean() >= LEAST_IMAGES:
+                found.append((window, showing))
+        return found
+
+    @cached_property
+    def usual(self) -> list[NDArray[np.float64]]:
+        """By window, the people's own ratios among all others: what is usual."""
+        return [self._usual(window, showing) for window, showing in self.windows]
+
+    def search(self, images: NDArray[Any]) -> Patches:
+        """Compare images ``(n, ...)`` with these, shifted by up to ``REACH`` voxels along each axis."""
+        least = least_contrast(images)
+        places = [
+            self._look(images, shows(images[:, *window], least), window, showing, usual)
+            for (window, showing), usual in zip(self.windows, self.usual, strict=True)
+        ]
+        return Patches(tuple(self.names.tolist()), tuple(places))
+
+    def _usual(self, window: Window, showing: NDArray[np.bool_]) -> NDArray[np.float64]:
+        images, people = self.images[showing], self.people[showing]
+        examples = np.isin(people, examples_of(people))
+        to_people, names = per_person(_shifted_distances(images[examples], images, window), people)
+        between, members = per_person(to_people.T, people[examples])
+        return Closeness.of(np.where(np.array(names) == np.array(members)[:, None], np.inf, between.T)).ratio
+
+    def _look(
+        self, images: NDArray[Any], here: NDArray[np.bool_], window: Window, showing: NDArray[np.bool_], usual: NDArray[np.float64]
+    ) -> Place:
+        """How near those images that show something at a window come to people, all of whom do."""
+        everybody = Closeness(np.full(len(images), np.inf), np.ones(len(images)), np.zeros(len(images), dtype=np.int64))
+        p = np.ones(len(images))
+        if here.any():
+            distances, present = per_person(_shifted_distances(images[here], self.images[showing], window), self.people[showing])
+            found = Closeness.of(distances)
+            everybody.distance[here], everybody.ratio[here] = found.distance, found.ratio
+            everybody.person[here] = np.searchsorted(self.names, present)[found.person]
+            p[here] = closeness_p(found.ratio, usual)
+        where = ", ".join(f"{(part.start + part.stop) / 2 / side:.2f}" for part, side in zip(window, images.shape[1:], strict=True))
+        return Place(where, everybody, p)
 
 
 def windows(shape: Sequence[int]) -> list[Window]:
@@ -121,23 +172,6 @@ def windows(shape: Sequence[int]) -> list[Window]:
         corners = np.linspace(reach, reach + room, 1 + math.ceil(STEPS * room / width)).round().astype(int) if room >= 0 else []
         axes.append([slice(int(corner), int(corner) + width) for corner in np.unique(corners)])
     return list(itertools.product(*axes))
-
-
-def _look(
-    images: NDArray[Any], here: NDArray[np.bool_], training: NDArray[Any], owners: NDArray[np.str_], window: Window, names: NDArray[np.str_]
-) -> Place:
-    """How near those images that show something at a window come to training images, all of which do."""
-    n = int(here.sum())
-    distances = _shifted_distances(np.concatenate([images[here], training]), training, window)
-    among, present = among_people(distances[n:], owners)
-    found = Closeness.of(per_person(distances[:n], owners)[0])
-    everybody = Closeness(np.full(len(images), np.inf), np.ones(len(images)), np.zeros(len(images), dtype=np.int64))
-    everybody.distance[here], everybody.ratio[here] = found.distance, found.ratio
-    everybody.person[here] = np.searchsorted(names, present)[found.person]
-    p = np.ones(len(images))
-    p[here] = closeness_p(found.ratio, Closeness.of(among).ratio)
-    where = ", ".join(f"{(part.start + part.stop) / 2 / side:.2f}" for part, side in zip(window, images.shape[1:], strict=True))
-    return Place(where, everybody, p)
 
 
 def least_contrast(images: NDArray[Any]) -> NDArray[Any]:

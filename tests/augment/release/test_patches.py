@@ -7,17 +7,22 @@ import pytest
 import torch
 from scipy import ndimage, stats
 
+from tinycohort.augment.release import copying
+from tinycohort.augment.release.copying import REACH
 from tinycohort.augment.release.gate import Gate
+from tinycohort.augment.release.patches import STEPS, PeoplesPatches, windows
 from tinycohort.datasets.likeness import closeness_p
 from tinycohort.experiments.audit import planted
-from tinycohort.experiments.audit.patches import STEPS, search, windows
-from tinycohort.experiments.audit.spaces import REACH
 
 
 def fields(n, seed, shape=(24, 30), smooth=1.5):
     """Smooth random images of one law."""
     noise = np.random.default_rng(seed).normal(size=(n, *shape))
     return ndimage.gaussian_filter(noise, sigma=(0, *[smooth] * len(shape))).astype(np.float32)
+
+
+def search(images, training, people):
+    return PeoplesPatches(training, np.array(people)).search(images)
 
 
 def names(n):
@@ -70,6 +75,17 @@ def test_distances_and_ratios_by_brute_force_of_people_with_several_images(shape
                 among[pair] = min(among[pair], distance(training[i], training[j], window))
         usual = [sorted(row)[0] / sorted(row)[1] for row in among]
         assert place.p == pytest.approx(closeness_p(place.closeness.ratio, usual), rel=1e-2, abs=1e-6)
+
+
+def test_of_many_people_some_tell_what_is_usual(monkeypatch):
+    images, training = fields(20, 0), fields(60, 1)
+    everybody = search(images, training, names(60))
+    monkeypatch.setattr(copying, "EXAMPLES", 15)
+    some = PeoplesPatches(training, np.array(names(60)))
+    assert [len(usual) for usual in some.usual] == [15] * len(some.windows)
+    for place, other in zip(everybody.places, some.search(images).places, strict=True):
+        assert np.array_equal(place.closeness.ratio, other.closeness.ratio)
+        assert np.corrcoef(place.p, other.p)[0, 1] > 0.95
 
 
 def test_what_shows_nothing_is_no_evidence():
