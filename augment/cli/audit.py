@@ -113,7 +113,7 @@ class FeatureOptions:
         bool,
         typer.Option(
             "--re-identification/--no-re-identification",
-            help="Train a network that knows people again, and attack with it, which takes a minute.",
+            help="Train a network that knows people again, and attack with it, which takes a minute or two, of volumes longer.",
         ),
     ] = True
 

@@ -19,7 +19,7 @@ from .gate import Gate
 
 SHARE = 0.05  # of an image's voxels, in a window
 CHUNK = 512  # images compared with all others at a time
-STEPS = 3  # to a window's width: wherever a patch of a tenth lies that fades at its edge, a window lies within it
+STEPS = 3  # to a window's width: a window lies within any patch of a tenth of a slice, and within most of a volume's
 # A window that is mostly exact background, or nearly constant, is alike in everybody.
 LEAST_FOREGROUND = 0.5
 LEAST_CONTRAST = 0.25  # standard deviation, as a share of the whole image's
@@ -133,11 +133,11 @@ class PeoplesPatches:
 
     def search(self, images: NDArray[Any]) -> Patches:
         """Compare images ``(n, ...)`` with these, shifted by up to ``REACH`` voxels along each axis."""
-        least = least_contrast(images)
-        places = [
-            self._look(images, shows(images[:, *window], least), window, showing, usual)
-            for (window, showing), usual in zip(self.windows, self.usual, strict=True)
-        ]
+        chunks, places = [images[start : start + CHUNK] for start in range(0, len(images), CHUNK)] or [images], []
+        for (window, showing), usual in zip(self.windows, self.usual, strict=True):
+            parts = [self._look(chunk, shows(chunk[:, *window], least_contrast(chunk)), window, showing, usual) for chunk in chunks]
+            closeness = Closeness.joined([part.closeness for part in parts])
+            places.append(Place(parts[0].where, closeness, np.concatenate([part.p for part in parts])))
         return Patches(tuple(self.names.tolist()), tuple(places))
 
     def _usual(self, window: Window, showing: NDArray[np.bool_]) -> NDArray[np.float64]:

@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from scipy import stats
 
-from ...augment.autoencoders import Autoencoder
+from ...augment.autoencoders import Autoencoder, GaussianAutoencoder
 from ...augment.fitting.model import decode, encode
 from ...augment.release.gate import Gate
 from ...augment.release.patches import Patches, PeoplesPatches
@@ -27,6 +27,7 @@ from .membership import Attack
 from .planted import Plants, plant
 from .spaces import Space
 
+SEEN = 0.025  # probability that any of the other attacks is taken to tell people apart where there is nothing to tell
 CHUNK = 1000  # synthetic images compared with all others at a time
 
 
@@ -69,11 +70,11 @@ class Finding:
     @property
     def deciding(self) -> tuple[str, Attack] | None:
         """The attack of who holds the images that decides, and its name: by the images as they are, or a stronger one that is seen to tell
-        people apart. The largest of all would grow with their number where there is nothing to tell."""
+        people apart, at a level that the others share out: the largest of all would grow with their number by chance."""
         if not self.attacks:
             return None
         first, *others = self.attacks.items()
-        return max([first, *(named for named in others if named[1].low > 0.5)], key=lambda named: named[1].auc)
+        return max([first, *(named for named in others if named[1].p <= SEEN / len(others))], key=lambda named: named[1].auc)
 
     @property
     def copied(self) -> dict[int, str]:
@@ -112,7 +113,8 @@ class Finding:
                 columns[f"{view.space.name}: nearest"] = np.array(view.patients)[closeness.person]
                 columns[f"{view.space.name}: distance"] = closeness.distance.round(6)
                 columns[f"{view.space.name}: ratio"] = closeness.ratio.round(6)
-                columns[f"{view.space.name}: p"] = closeness_p(closeness.ratio, view.real_ratios)
+                if not view.space.learnt:
+                    columns[f"{view.space.name}: p"] = closeness_p(closeness.ratio, view.real_ratios)
         synthetic |= _most_telling(self.evidence) | self.patches.most_telling()
         return pd.concat([pd.DataFrame(synthetic), pd.DataFrame(held_out)]).assign(label=self.audited.label)
 
@@ -153,7 +155,7 @@ def audit_class(audited: AuditedClass, spaces: Sequence[Space], gate: Gate, *, s
     of_patients = measures.repeated(image.among_training.min(axis=1), image.among_training)
     repeated = measures.repeated(_nearest_others(audited), image.among_training)
     scores = {view.space: score(view, gate.level, rng) for view in views if view.space.measured}
-    on_model = {} if model is None else _on_model(audited, model, rng)
+    on_model = {} if model is None or not audited.held_out.participants else _on_model(audited, model, seed)
     in_patches, expected = (
         len(part.copies(gate, looks=n_looks)) / len(side.participants) if side.participants else math.nan
         for part, side in ((of_synthetic, audited.synthetic), (of_held_out, audited.held_out))
@@ -181,14 +183,15 @@ def audit_class(audited: AuditedClass, spaces: Sequence[Space], gate: Gate, *, s
     )
 
 
-def _on_model(audited: AuditedClass, model: Autoencoder, rng: np.random.Generator) -> Mapping[str, Attack]:
+def _on_model(audited: AuditedClass, model: Autoencoder, seed: int) -> Mapping[str, Attack]:
     """What who has the model itself can tell, of people whose every image counts alike."""
-    parts, (whose, training) = (audited.training, audited.held_out), audited.everybody
-    images, seed = torch.cat([part.images.pixels for part in parts]), int(rng.integers(2**63))
-    scores = {
-        "reconstruction": membership.reconstruction_scores(model, images),
-        "loss": membership.loss_scores(model, images, seed),
-    }
+    whose, training = audited.everybody
+    images = torch.cat([part.images.pixels for part in (audited.training, audited.held_out)])
+    scores = {"reconstruction": membership.reconstruction_scores(model, images)}
+    # Without a posterior an image has no loss of its own but how well it is rebuilt: the rest is of the batch, or of the weights.
+    if isinstance(model, GaussianAutoencoder):
+        scores["loss"] = membership.loss_scores(model, images, seed)
+    rng = np.random.default_rng(derived_seed(seed, "attacks on the model", audited.label))
     return {way: membership.attack(pd.Series(found).groupby(whose).mean().to_numpy(), training, rng) for way, found in scores.items()}
 
 

@@ -108,7 +108,8 @@ def _audit(request: AuditRequest, out: Path, *, force: bool) -> list[Verdict]:
     request = _with_models(request)
     told = _read_foreign(request) if request.models is None else _read_ours(request, request.models)
     extractor = _extractor(request, told)
-    again = [_reidentification(told, request.seed)] if request.reidentification else []
+    asked = any(audited.held_out.participants for part in told.classes for audited in part)
+    again = [_reidentification(told, request.seed)] if request.reidentification and asked else []
     verdicts = []
     for folder, cohort, classes in zip(request.synthetic, told.cohorts, told.classes, strict=True):
         findings = []

@@ -60,7 +60,7 @@ def score(view: View, level: float, rng: np.random.Generator) -> tuple[Attack | 
     An image is too close to one patient if new people of whom there are as many come so close with probability ``level``.
     """
     if view.training.all():
-        return None, _without_others(view, level)
+        return None, [] if view.space.learnt else _without_others(view, level)
     images = rng.permutation(len(view.to_people))[:AT_MOST]
     chosen = np.concatenate([rng.permutation(np.flatnonzero(side))[:AT_MOST] for side in (view.training, ~view.training)])
     to_people, among, training = view.to_people[np.ix_(images, chosen)], view.among[np.ix_(chosen, chosen)], view.training[chosen]
@@ -83,6 +83,8 @@ def score(view: View, level: float, rng: np.random.Generator) -> tuple[Attack | 
         (AUTHENTIC, authentic, expected, p["inauthentic"]),
         (IDENTIFIABLE, identifiable, expected_identifiable, p["identifiable"]),
     ]
+    if view.space.learnt:
+        rows = [row for row in rows if row[0] == NEARER]
     attacks = [Measure.of(view.space.name, way, attack) for way, attack in (("distance", by_distance), ("density", by_density))]
     return by_distance, [*(Measure(view.space.name, name, *map(float, numbers)) for name, *numbers in rows), *attacks]
 

@@ -37,8 +37,8 @@ class Attack:
     p : float
         Probability of so large an area where the attack can tell nothing (Mann and Whitney), one-sided.
     control : float
-        The area that 95 % of deals of those trained on into two halves stay below, of whom there is nothing to tell: an attack that does
-        no better has told nobody. NaN of fewer than 4.
+        The area that 95 % of deals of those trained on into two halves stay below, of whom there is nothing to tell: how far chance goes
+        among so many. NaN of fewer than 4.
     """
 
     auc: float

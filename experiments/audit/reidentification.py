@@ -37,7 +37,7 @@ DIMENSION = 64  # of the embedding
 TEMPERATURE = 0.1
 LEARNING_RATE = 2e-3
 MOST_BLURRED = 2.0  # voxels: samples are smoother than images
-LONGEST = {2: 64, 3: 48}  # voxels a side: larger images are looked at in less detail
+LONGEST = {2: 64, 3: 32}  # voxels a side: larger images are looked at in less detail
 
 
 def reidentification_space(images: Tensor, people: Sequence[str], *, seed: int, track: Track = iter) -> Space:
@@ -60,7 +60,7 @@ def reidentification_space(images: Tensor, people: Sequence[str], *, seed: int, 
         with torch.inference_mode():
             return torch.cat(in_batches(network, looked_at(shown), PEOPLE)).double().numpy()
 
-    return Space(NAME, embed, euclidean_distances, shows_copies=False)
+    return Space(NAME, embed, euclidean_distances, shows_copies=False, learnt=True)
 
 
 def train(images: Tensor, people: Sequence[str], *, seed: int, track: Track = iter) -> nn.Module:
@@ -89,7 +89,7 @@ def train(images: Tensor, people: Sequence[str], *, seed: int, track: Track = it
 def looked_at(images: Tensor) -> Tensor:
     """Images ``(n, 1, ...)`` in [0, 1] as the network takes them: none of their sides longer than ``LONGEST``."""
     longest = LONGEST[images.ndim - 2]
-    sides = [round(side * min(1, longest / max(images.shape[2:]))) for side in images.shape[2:]]
+    sides = [max(1, round(side * min(1, longest / max(images.shape[2:])))) for side in images.shape[2:]]
     images = images.clamp(0, 1)
     return images if sides == list(images.shape[2:]) else F.interpolate(images, sides, mode="area")
 

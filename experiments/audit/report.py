@@ -233,8 +233,8 @@ this patient over that to the next: {{ part.ratios }}.</p>
 <img alt="Histograms of distances" src="{{ part.histograms }}">
 {% for content in part.tables %}{{ table(content.header, content.rows) }}{% endfor %}
 <p class="note">To expect: what held-out people score in place of the synthetic images, or new people on average. p: of as much
-memorisation where it does not matter who was trained on; alarms are corrected for the number of measures (Holm). Of an attack also what
-it reaches between two halves of those trained on, in 95 % of deals: one that does no better has told nobody.
+memorisation where it does not matter who was trained on; alarms are corrected for the number of measures (Holm). Of an attack also how
+far it goes by chance between two halves of those trained on, in 95 % of deals.
 Reconstructed: what the model makes of a patient's own image, which is as near as its samples should come.</p>
 {% if part.alarms %}<p class="note">Held-out people who would be called copies, by chance or because they are there twice:
 {{ part.alarms }}.</p>{% endif %}

@@ -41,6 +41,9 @@ class Space:
         Whether an image that is a copy here is set aside.
     measured : bool
         Whether the measures of memorisation are taken here.
+    learnt : bool
+        Whether it was learnt from the real people, held-out ones too, and not from the images: then people's distances are no yardstick
+        for those of images, and only who was trained on can be asked, of whom it knows nothing.
     needs_model : bool
         Whether only who has the model can look here.
     """
@@ -50,6 +53,7 @@ class Space:
     between: Callable[[NDArray[Any], NDArray[Any]], NDArray[Any]]
     shows_copies: bool = True
     measured: bool = True
+    learnt: bool = False
     needs_model: bool = False
 
 
@@ -81,11 +85,13 @@ def feature_space(extractor: Extractor) -> Space:
     The classifier of ``cohort`` has learnt from the real people and not from the images, so that people's ratios are no yardstick for
     theirs: it serves measures, which compare people with people, and no image is set aside for it.
     """
+    learnt = extractor.passport.extractor == "cohort"
     return Space(
         f"features ({extractor.passport.extractor})",
         lambda images: features_of(extractor, [images]).astype(np.float64),
         euclidean_distances,
-        shows_copies=extractor.passport.extractor != "cohort",
+        shows_copies=not learnt,
+        learnt=learnt,
     )
 
 

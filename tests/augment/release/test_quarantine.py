@@ -132,7 +132,7 @@ def test_what_generation_refused_was_never_in_the_cohort_and_what_it_once_set_as
     content["Gates"] = [{"By": "augment generate", "Drawn": {"AD": 9, "CN": 3}, "Refused": {"AD": 6, "CN": 0}, "Passed": True}]
     assert Description.from_json(content).set_aside == {}
     # As earlier versions wrote it.
-    content["Gates"].append({"By": "augment generate", "Compared": {}, "SetAside": {"AD": 1, "CN": 0}, "Passed": True})
+    content["Gates"].append({"By": "augment generate", "LookedAt": {}, "SetAside": {"AD": 1, "CN": 0}, "Passed": True})
     path.write_text(json.dumps(content | {"Older": "kept"}))
     SyntheticCohort.open(folder).record(AuditRecord({"AD": 1, "CN": 0}), {"synAD0002": "a copy of 007"})
     found = SyntheticCohort.open(folder)

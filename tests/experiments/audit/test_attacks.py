@@ -1,5 +1,7 @@
 """Attacks by a network that knows people again, and by who has the model, where there is something to tell and where there is nothing."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
@@ -9,7 +11,10 @@ from tinycohort.augment.autoencoders import build_autoencoder
 from tinycohort.augment.networks import Architecture
 from tinycohort.classifiers.augmentation import changed
 from tinycohort.datasets.likeness import aligned_distances, standardised
-from tinycohort.experiments.audit import membership, reidentification
+from tinycohort.datasets.spaces import ImageSpace
+from tinycohort.datasets.transforms import Images
+from tinycohort.experiments.audit import command, membership, reidentification
+from tinycohort.experiments.audit.material import AuditedClass, People
 
 PEOPLE = 40
 TRAINING = np.arange(PEOPLE) % 2 == 0
@@ -67,8 +72,9 @@ def test_same_seed_same_network(monkeypatch):
 
 def test_large_images_are_looked_at_in_less_detail():
     assert reidentification.looked_at(torch.zeros(1, 1, 160, 192)).shape == (1, 1, 53, 64)
-    assert reidentification.looked_at(torch.zeros(1, 1, 96, 96, 48)).shape == (1, 1, 48, 48, 24)
+    assert reidentification.looked_at(torch.zeros(1, 1, 96, 96, 48)).shape == (1, 1, 32, 32, 16)
     assert reidentification.looked_at(torch.zeros(1, 1, 28, 28)).shape == (1, 1, 28, 28)
+    assert reidentification.looked_at(torch.zeros(1, 1, 512, 512, 5)).shape == (1, 1, 32, 32, 1)
 
 
 @pytest.fixture(scope="module")
@@ -99,6 +105,22 @@ def test_who_has_a_model_that_knows_people_by_heart_tells_them(learnt, way):
     # A model that has learnt nothing tells nothing, and nobody's score depends on who else is asked.
     assert membership.attack(scores(fresh, images), TRAINING, np.random.default_rng(0)).p > 0.01
     assert scores(model, images[3:4]) == pytest.approx(scores(model, images)[3:4], rel=1e-5)
+
+
+def test_all_people_of_every_class_are_learnt_from_once_whichever_side_they_are_on(monkeypatch):
+    def of(label, n):
+        return People(Images(people(n, n, (8, 8)), ImageSpace((8, 8))), tuple(f"{label}{n}-{i}" for i in range(n)))
+
+    def audited(label):
+        nobody = People(Images(people(1, 0, (8, 8))[:0], ImageSpace((8, 8))), ())
+        return AuditedClass(label, None, nobody, of(label, 3), of(label, 2))
+
+    told = SimpleNamespace(classes=[[audited("AD")], [audited("AD"), audited("CN")]])
+    monkeypatch.setattr(command, "reidentification_space", lambda images, whose, **options: (len(images), whose))
+    found, whose = command._reidentification(told, 0)
+    assert found == len(whose) == 10
+    assert len(set(whose)) == 10
+    assert {who[:3] for who in whose} == {"AD3", "AD2", "CN3", "CN2"}
 
 
 def test_a_network_that_learnt_from_all_tells_nothing_of_independent_images(monkeypatch):

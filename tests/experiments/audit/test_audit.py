@@ -253,7 +253,7 @@ def test_a_stronger_attack_decides_once_it_is_seen_and_what_the_model_tells_refu
     assert set(finding.on_model) == {"reconstruction", "loss"}
 
     def judged(area, low, high, on_model=0.5):
-        image, other = Attack(0.52, 0.4, 0.65, 0.4, 0.6), Attack(area, low, high, 0.01, 0.6)
+        image, other = Attack(0.52, 0.4, 0.65, 0.4, 0.6), Attack(area, low, high, 0.01 if low > 0.5 else 0.04, 0.6)
         known = Attack(on_model, on_model - 0.1, min(1, on_model + 0.1), 0.01, 0.6)
         changed = replace(finding, attacks={"image": image, "re-identification": other}, on_model={"loss": known})
         return judge("syn", [changed], Gate(), [0])
