@@ -56,7 +56,7 @@ class ModelOptions(TrainingOptions):
         typer.Option(
             "--stop-after",
             min=1,
-            help="Epochs without improvement until the fit ends. \\[default: twice --patience; with --epochs or --steps, never]",
+            help="Epochs without improvement until the fit ends. \\[default: three times --patience; with --epochs or --steps, never]",
         ),
     ] = None
     precision: Annotated[str | None, typer.Option("--precision", help="auto, bf16 or fp32.")] = None

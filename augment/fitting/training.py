@@ -32,7 +32,7 @@ RESUME_POINT = "state.ckpt"
 SECONDS_BETWEEN_RESUME_POINTS = 30.0
 MOST_STEPS = 3000
 STEPS_OF_A_VOXEL, FEWER_OF_MORE = 313_000, 0.55  # 2,283 steps at 80 x 96, 644 at 40 x 48 x 40
-PATIENCES_TO_STOP = 2
+PATIENCES_TO_STOP = 3
 FORGOTTEN_AT_FIRST = 10  # steps: an average over them all would keep the first, random weights
 Record = dict[str, float]
 
@@ -54,10 +54,9 @@ class TrainingSettings:
     batch_size : int
         Images a step.
     patience : int, optional
-        Epochs without a better validation loss before the learning rate is halved; by default a twentieth of them all, at least 5. A fifth
-        where weights are averaged, which does what a lower rate does.
+        Epochs without a better validation loss before the learning rate is halved; by default a twentieth of them all, at least 5.
     stop_after : int, optional
-        Epochs without a better validation loss after which training ends. By default twice the patience where neither ``epochs`` nor
+        Epochs without a better validation loss after which training ends. By default three times the patience where neither ``epochs`` nor
         ``steps`` is given; a length that is asked for is kept.
     average : float, optional
         Decay, a step, of a moving average of the weights, which is then what is validated and kept (Polyak averaging): it learns at a
@@ -104,7 +103,7 @@ class TrainingSettings:
         # Whole numbers divided upwards: a quotient of floats is 0, or none, for numbers that nobody needs and anybody can give.
         steps_an_epoch = -(-n_images // self.batch_size)
         epochs = self.epochs or -(-(self.steps or default_steps(shape)) // steps_an_epoch)
-        patience = self.patience or max(5, epochs // (20 if self.average is None else 5))
+        patience = self.patience or max(5, epochs // 20)
         asked_for = self.epochs or self.steps
         return Schedule(epochs, patience, self.stop_after or (None if asked_for else PATIENCES_TO_STOP * patience))
 
@@ -270,7 +269,7 @@ class _Fitting(lightning.LightningModule):
     def on_train_batch_end(self, outputs: Any, batch: Tensor, batch_idx: int) -> None:
         if self.settings.average is not None:
             n = self.global_step
-            _average(self.kept, self.model, min(self.settings.average, n / (n + FORGOTTEN_AT_FIRST)))
+            _average(*self._averaged, min(self.settings.average, n / (n + FORGOTTEN_AT_FIRST)))
 
     def on_validation_epoch_start(self) -> None:
         # The same noise at every epoch: two epochs differ by their weights alone.
@@ -318,6 +317,7 @@ class _Fitting(lightning.LightningModule):
         self._schedule_state = kept["schedule"]
 
     def on_train_start(self) -> None:
+        self._averaged = _averaged(self.kept), _averaged(self.model)  # once: to go through the networks takes as long as the mean
         if hasattr(self, "_schedule_state"):
             self.schedule.load_state_dict(self._schedule_state)
             self._end_if_stalled()  # as it had before it was killed
@@ -326,15 +326,16 @@ class _Fitting(lightning.LightningModule):
 
 
 @torch.no_grad()
-def _average(kept: Autoencoder, model: Autoencoder, decay: float) -> None:
-    """Move the parameters and the statistics of the batch norms of ``kept`` towards those of ``model``.
-
-    Other buffers hold what a model makes of its images before an epoch, and have no mean.
-    """
-    torch._foreach_lerp_(_averaged(kept), _averaged(model), 1 - decay)
+def _average(kept: list[Tensor], last: list[Tensor], decay: float) -> None:
+    """Move what is averaged towards the last step's."""
+    torch._foreach_lerp_(kept, last, 1 - decay)
 
 
 def _averaged(model: Autoencoder) -> list[Tensor]:
+    """The parameters and the statistics of the batch norms.
+
+    Other buffers hold what a model makes of its images before an epoch, and have no mean.
+    """
     norms = [module for module in model.modules() if isinstance(module, _BatchNorm)]
     statistics = [value for norm in norms for value in (norm.running_mean, norm.running_var) if value is not None]
     return [*model.parameters(), *statistics]

@@ -337,8 +337,8 @@ def test_settings_that_cannot_be(wrong):
         ({"steps": 3000, "batch_size": 16}, 16, (3000, 150, None)),
         ({"epochs": 7, "patience": 3}, 20, (7, 3, None)),
         ({"epochs": 7, "stop_after": 2}, 20, (7, 5, 2)),
-        ({"batch_size": 100}, 1000, (300, 15, 30)),
-        ({"batch_size": 100, "average": 0.9}, 1000, (300, 60, 120)),
+        ({"batch_size": 100}, 1000, (300, 15, 45)),
+        ({"batch_size": 100, "average": 0.9}, 1000, (300, 15, 45)),
         ({"batch_size": 100, "patience": 7, "stop_after": 9}, 1000, (300, 7, 9)),
     ],
 )
