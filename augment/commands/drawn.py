@@ -88,6 +88,7 @@ def write_screened(
     """Write what was drawn, with what the screens found."""
     screening = ScreeningRecord(
         compared={label: screen.compared for label, screen in screens.items()},
+        in_pieces=tuple(label for label, screen in screens.items() if screen.in_pieces),
         drawn={part.label: part.drawn for part in parts},
         refused={part.label: part.refused for part in parts},
         gate=request.gate,

@@ -100,7 +100,15 @@ def _generate(request: GenerationRequest, out: Path, *, force: bool) -> list[Gen
 
     def draw(details: Mapping[str, Detail]) -> tuple[dict[str, Screen], list[Generated]]:
         screens = {
-            label: screen_of(models[label], training[label], request.gate, n=n, in_pieces=label in details) for label, n in wanted.items()
+            label: screen_of(
+                models[label],
+                training[label],
+                request.gate,
+                n=n,
+                in_pieces=label in details,
+                track=console.tracked(f"looking for pieces of people in {label}"),
+            )
+            for label, n in wanted.items()
         }
         return screens, [_generate_one(models[label], n, request, place, screens[label], details.get(label)) for label, n in wanted.items()]
 
@@ -130,8 +138,8 @@ def _training_images(request: GenerationRequest, models: Mapping[str, FittedMode
             found[label] = kept_images(model, folders[label]) if label in folders else None
             if found[label] is None:
                 console.warn(
-                    f"{label}: the training images cannot be read again ({error}); no distances to them are given, "
-                    "and copies of them are not seen, but by latents. Name them with --data (and --table)."
+                    f"{label}: the training images cannot be read again ({error}), so no distances to them are given. "
+                    "Name them with --data (and --table)."
                 )
     return found
 

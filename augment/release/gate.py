@@ -104,6 +104,8 @@ class ScreeningRecord:
     ----------
     compared : mapping
         Whether the images of each class were compared with the training images: ``images``, ``latents only`` or ``nothing``.
+    in_pieces : tuple of str
+        The classes of whose images pieces were compared too.
     drawn : mapping
         Number of images drawn of each class, the refused among them.
     refused : mapping
@@ -112,6 +114,7 @@ class ScreeningRecord:
     """
 
     compared: Mapping[str, str]
+    in_pieces: tuple[str, ...]
     drawn: Mapping[str, int]
     refused: Mapping[str, Mapping[str, int]]
     gate: Gate = field(default_factory=Gate)
@@ -126,6 +129,7 @@ class ScreeningRecord:
         return {
             "By": "augment generate",
             "Compared": dict(self.compared),
+            "ComparedInPieces": list(self.in_pieces),
             "Drawn": dict(self.drawn),
             "Refused": {label: sum(counts.values()) for label, counts in self.refused.items()},
             "RefusedBecause": {label: dict(counts) for label, counts in self.refused.items() if counts},

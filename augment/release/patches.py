@@ -5,8 +5,8 @@ An image that is put together of several people's may be no copy of anybody, and
 
 import itertools
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
@@ -19,13 +19,14 @@ from .gate import Gate
 
 SHARE = 0.05  # of an image's voxels, in a window
 CHUNK = 512  # images compared with all others at a time
-STEPS = 3  # to a window's width: a window lies within any patch of a tenth of a slice, and within most of a volume's
+STEPS = {2: 3, 3: 4}  # to a window's width, so that a window lies within any patch of a tenth
 # A window that is mostly exact background, or nearly constant, is alike in everybody.
 LEAST_FOREGROUND = 0.5
 LEAST_CONTRAST = 0.25  # standard deviation, as a share of the whole image's
 LEAST_IMAGES = 0.5  # of the training images show something at a place, or it is not searched
 
 Window = tuple[slice, ...]
+Track = Callable[[Sequence[int]], Iterable[int]]
 
 
 @dataclass(frozen=True, eq=False)
@@ -110,6 +111,7 @@ class PeoplesPatches:
 
     images: NDArray[Any]
     people: NDArray[np.str_]
+    _usual: dict[int, NDArray[np.float64]] = field(default_factory=dict, init=False)
 
     @cached_property
     def names(self) -> NDArray[np.str_]:
@@ -126,21 +128,23 @@ class PeoplesPatches:
                 found.append((window, showing))
         return found
 
-    @cached_property
-    def usual(self) -> list[NDArray[np.float64]]:
-        """By window, the people's own ratios among all others: what is usual."""
-        return [self._usual(window, showing) for window, showing in self.windows]
+    def usual_at(self, number: int) -> NDArray[np.float64]:
+        """The people's own ratios among all others at one of the windows: what is usual; worked out once."""
+        if number not in self._usual:
+            self._usual[number] = self._own_ratios(*self.windows[number])
+        return self._usual[number]
 
-    def search(self, images: NDArray[Any]) -> Patches:
-        """Compare images ``(n, ...)`` with these, shifted by up to ``REACH`` voxels along each axis."""
+    def search(self, images: NDArray[Any], track: Track = iter) -> Patches:
+        """Compare images ``(n, ...)`` with these, shifted by up to ``REACH`` voxels along each axis; ``track`` sees the places go by."""
         chunks, places = [images[start : start + CHUNK] for start in range(0, len(images), CHUNK)] or [images], []
-        for (window, showing), usual in zip(self.windows, self.usual, strict=True):
+        for number in track(range(len(self.windows))):
+            (window, showing), usual = self.windows[number], self.usual_at(number)
             parts = [self._look(chunk, shows(chunk[:, *window], least_contrast(chunk)), window, showing, usual) for chunk in chunks]
             closeness = Closeness.joined([part.closeness for part in parts])
             places.append(Place(parts[0].where, closeness, np.concatenate([part.p for part in parts])))
         return Patches(tuple(self.names.tolist()), tuple(places))
 
-    def _usual(self, window: Window, showing: NDArray[np.bool_]) -> NDArray[np.float64]:
+    def _own_ratios(self, window: Window, showing: NDArray[np.bool_]) -> NDArray[np.float64]:
         images, people = self.images[showing], self.people[showing]
         examples = np.isin(people, examples_of(people))
         to_people, names = per_person(_shifted_distances(images[examples], images, window), people)
@@ -169,7 +173,7 @@ def windows(shape: Sequence[int]) -> list[Window]:
     for side in shape:
         width = max(1, round(side * SHARE ** (1 / len(shape))))
         room = side - 2 * reach - width
-        corners = np.linspace(reach, reach + room, 1 + math.ceil(STEPS * room / width)).round().astype(int) if room >= 0 else []
+        corners = np.linspace(reach, reach + room, 1 + math.ceil(STEPS[len(shape)] * room / width)).round().astype(int) if room >= 0 else []
         axes.append([slice(int(corner), int(corner) + width) for corner in np.unique(corners)])
     return list(itertools.product(*axes))
 

@@ -10,7 +10,7 @@ from ..fitting.model import FittedModel
 from ..fitting.training_images import TrainingImages
 from .copying import Patients, screen_images, screen_latents
 from .gate import IMAGES, LATENTS, NOTHING, Gate
-from .patches import PeoplesPatches
+from .patches import PeoplesPatches, Track
 
 COPY, PIECE = "a copy of a training image", "with a piece of a training image"
 RECONSTRUCTION = "the reconstruction of a training image"
@@ -26,17 +26,22 @@ class Screen:
         What is compared: ``images``, ``latents only`` or ``nothing``.
     find : callable
         From images ``(n, 1, ...)`` and the latents ``(n, D)`` that they were decoded from, why some are refused, by row.
+    in_pieces : bool
+        Whether pieces of the images are compared too.
     """
 
     compared: str
     find: Callable[[Tensor, Tensor], Mapping[int, str]]
+    in_pieces: bool = False
 
     def __call__(self, pixels: Tensor, latents: Tensor) -> dict[int, str]:
         """Why images are refused, by row."""
         return dict(sorted(self.find(pixels, latents).items()))
 
 
-def screen_of(model: FittedModel, training: TrainingImages | None, gate: Gate, *, n: int, in_pieces: bool = False) -> Screen:
+def screen_of(
+    model: FittedModel, training: TrainingImages | None, gate: Gate, *, n: int, in_pieces: bool = False, track: Track = iter
+) -> Screen:
     """The screen of a model's draws.
 
     Parameters
@@ -50,22 +55,24 @@ def screen_of(model: FittedModel, training: TrainingImages | None, gate: Gate, *
         size of the round, an image would be kept among many and refused among few, and what replaces a copy would be held to another law.
     in_pieces : bool
         Whether pieces of the images are compared too, place by place: of images that are made of several people's.
+    track : callable
+        Sees the places of the pieces go by, round by round.
     """
     posterior = model.latents.posterior_of_codes
     if training is not None:
-        return screen_of_people(training, gate, n=n, in_pieces=in_pieces)
+        return screen_of_people(training, gate, n=n, in_pieces=in_pieces, track=track)
     if posterior is not None:
         return Screen(LATENTS, lambda _, latents: dict.fromkeys(screen_latents(latents, posterior, gate, looks=n), RECONSTRUCTION))
     return Screen(NOTHING, lambda pixels, latents: {})
 
 
-def screen_of_people(training: TrainingImages, gate: Gate, *, n: int, in_pieces: bool = False) -> Screen:
+def screen_of_people(training: TrainingImages, gate: Gate, *, n: int, in_pieces: bool = False, track: Track = iter) -> Screen:
     """The screen of what comes from these images; the others are as for ``screen_of``."""
     patients, looks = Patients.of(training.images.pixels, training.people), n * (1 + in_pieces)
     pieces = PeoplesPatches(training.images.pixels.mean(1).numpy(), np.asarray(training.people).astype(str)) if in_pieces else None
 
     def find(pixels: Tensor, _: Tensor) -> dict[int, str]:
-        found = {} if pieces is None else dict.fromkeys(pieces.search(pixels.mean(1).numpy()).copies(gate, looks=looks), PIECE)
+        found = {} if pieces is None else dict.fromkeys(pieces.search(pixels.mean(1).numpy(), track).copies(gate, looks=looks), PIECE)
         return found | dict.fromkeys(screen_images(pixels, patients, gate, looks=looks), COPY)
 
-    return Screen(IMAGES, find)
+    return Screen(IMAGES, find, in_pieces)

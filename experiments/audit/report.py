@@ -182,6 +182,7 @@ def _as_json(verdict: Verdict) -> dict[str, Any]:
                 "SetAsideBefore": already,
                 "SetAside": {finding.audited.synthetic.participants[row]: why for row, why in sorted(finding.copies.items())},
                 "FalseAlarms": finding.false_alarms,
+                "DecidedBy": None if finding.deciding is None else {"Attack": finding.deciding[0], **asdict(finding.deciding[1])},
                 "Measures": [
                     # JSON has no NaN.
                     {name: None if value != value else value for name, value in (asdict(measure) | {"p_holm": float(corrected)}).items()}

@@ -152,7 +152,7 @@ def test_no_import_runs_in_a_circle():
 # Its files, its columns and the findings in its description; readers of any cohort have their own names for what BIDS names.
 OF_A_SYNTHETIC_COHORT = {
     *("dataset_description.json", "participants.tsv", "participants.json", "images.npz"),
-    *("nearest_training_distance", "nearest_training_participant", "Gates", "Compared", "Refused", "RefusedBecause"),
+    *("nearest_training_distance", "nearest_training_participant", "Gates", "Compared", "ComparedInPieces", "Refused", "RefusedBecause"),
 }
 
 

@@ -1,6 +1,7 @@
 """Patches against a slow version; that new people's are let pass; that a piece of a patient is found, and where, and whose."""
 
 import itertools
+import math
 
 import numpy as np
 import pytest
@@ -39,8 +40,30 @@ def test_windows_are_a_twentieth_and_overlap_as_far_as_people_can_be_shifted(sha
         parts = sorted({(window[axis].start, window[axis].stop) for window in found})
         assert (parts[0][0], parts[-1][1]) == (reach, side - reach)
         steps, width = np.diff([start for start, _ in parts]), parts[0][1] - parts[0][0]
-        assert (steps <= width / STEPS + 1).all()
+        assert (steps <= width / STEPS[len(shape)] + 1).all()
     assert len(found) == len(set(map(str, found)))
+
+
+@pytest.mark.parametrize("shape", [(80, 96), (104, 88), (28, 28), (40, 48, 40), (80, 96, 80)])
+def test_a_window_lies_within_every_patch_of_a_tenth(shape):
+    for axis, side in enumerate(shape):
+        parts = {(window[axis].start, window[axis].stop) for window in windows(shape)}
+        width = math.ceil(side * 0.1 ** (1 / len(shape)))
+        for corner in range(side - width + 1):
+            assert any(corner <= start and stop <= corner + width for start, stop in parts), (axis, corner)
+
+
+def test_a_bar_may_be_shown_of_the_places():
+    seen = []
+
+    def track(places):
+        for place in places:
+            yield place
+            seen.append(place)
+
+    known = PeoplesPatches(fields(6, 1, (24, 30)), np.array(names(6)))
+    found = known.search(fields(2, 0, (24, 30)), track)
+    assert len(seen) == len(found.places) > 10
 
 
 def test_a_tiny_image_has_no_windows_and_nothing_is_found():
@@ -82,7 +105,7 @@ def test_of_many_people_some_tell_what_is_usual(monkeypatch):
     everybody = search(images, training, names(60))
     monkeypatch.setattr(copying, "EXAMPLES", 15)
     some = PeoplesPatches(training, np.array(names(60)))
-    assert [len(usual) for usual in some.usual] == [15] * len(some.windows)
+    assert [len(some.usual_at(number)) for number in range(len(some.windows))] == [15] * len(some.windows)
     for place, other in zip(everybody.places, some.search(images).places, strict=True):
         assert np.array_equal(place.closeness.ratio, other.closeness.ratio)
         assert np.corrcoef(place.p, other.p)[0, 1] > 0.95

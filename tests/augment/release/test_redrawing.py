@@ -255,6 +255,7 @@ def test_a_sampler_that_copies_half_of_the_time_delivers_and_says_so(augment, st
     assert entry == {
         "By": "augment generate",
         "Compared": {"AD": "images", "CN": "images"},
+        "ComparedInPieces": [],
         "Drawn": {"AD": 60 + refused, "CN": 60},
         "Refused": {"AD": refused, "CN": 0},
         "RefusedBecause": {"AD": {COPY: refused}},

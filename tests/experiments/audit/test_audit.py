@@ -131,6 +131,8 @@ def test_new_people_pass(augment, study, synthetic, tmp_path, pictures):
     for part in cohort["Classes"]:
         assert (part["TrainingParticipants"], part["HeldOutParticipants"], part["Images"]) == (42, 18, DRAWN)
         assert [m for m in part["Measures"] if m["p_holm"] is not None and m["p_holm"] <= 0.05] == []
+        assert part["DecidedBy"]["Attack"] == "image", "no other is seen to tell more"
+        assert part["DecidedBy"]["low"] < part["DecidedBy"]["auc"] < part["DecidedBy"]["high"] <= 0.75
         found = {power["kind"]: power["found"] / power["planted"] for power in part["Power"]}
         assert found.pop("reconstructed") < 0.5, "so short a training reconstructs nobody"
         # Images so small and smooth have little that is one person's alone: of what changes them much, not all is seen.
