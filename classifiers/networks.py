@@ -1,6 +1,6 @@
 """The classifiers that have a name, and what else a user may name in their place."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import MappingProxyType
 
@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from ..datasets.common.errors import UsageError
 from .network import CNN, NetworkBuilder, load_network
-from .weights import begun_with
+from .weights import Loaded, begun_with
 
 SMALLEST = 32  # voxels a side: a DenseNet halves five times
 # A quarter of ResNet-10's: tens of people are too few for its 5 million weights, and its steps take 10 times as long.
@@ -53,7 +53,7 @@ DEFAULT_NETWORK = "cnn"
 NETWORKS: Mapping[str, NetworkBuilder] = MappingProxyType({DEFAULT_NETWORK: CNN, "resnet": resnet, "densenet121": PaddedDenseNet})
 
 
-def network_of(text: str, weights: Path | None = None) -> NetworkBuilder:
+def network_of(text: str, weights: Path | None = None, on_loaded: Callable[[Loaded], None] = lambda loaded: None) -> NetworkBuilder:
     """The builder that a name of ``NETWORKS`` stands for, or an import path as ``load_network`` takes it.
 
     A name runs no code but ours, so that a configuration file may have it; a path may come from the command line only.
@@ -64,6 +64,8 @@ def network_of(text: str, weights: Path | None = None) -> NetworkBuilder:
         With ``+weights`` behind it, its networks begin with those of the file.
     weights : Path, optional
         As for ``weights.read_weights``.
+    on_loaded : callable
+        As for ``weights.begun_with``.
 
     Raises
     ------
@@ -80,4 +82,4 @@ def network_of(text: str, weights: Path | None = None) -> NetworkBuilder:
         return builder
     if weights is None:
         raise UsageError(f"The network '{text}' begins with weights from a file: give --weights.")
-    return begun_with(builder, weights)
+    return begun_with(builder, weights, on_loaded)

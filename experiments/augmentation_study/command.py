@@ -17,6 +17,7 @@ from ...datasets.common.files import digest_of, expanded
 from ...datasets.readers import Source, read_cohort
 from ...datasets.splits import Split
 from ..engine import launch
+from ..engine.data_config import DataConfig
 from ..engine.launch import HERE, NOWHERE_ELSE, HowToRun
 from ..engine.results_file import EFFECTS, RESULTS, TABLE, told_written
 from ..engine.runs import Study
@@ -119,6 +120,9 @@ def configuration_of(request: EvaluationRequest) -> AugmentationConfig:
         progress=console.tracked("checking"),
         on_warning=console.warn,
     )
+    for network in request.networks:
+        if network.endswith(BEGUN):
+            _try_weights(network, weights, data)
     where, generators = Where(None if weights is None else str(weights), request.command or None), None
     if request.generators:
         generators = describe_given(request.generators, cohort, systems_of(grid.methods), data.preparation)
@@ -136,6 +140,13 @@ def configuration_of(request: EvaluationRequest) -> AugmentationConfig:
         weights=None if weights is None else digest_of(weights),
         primary=primary_of(grid, request.primary, request.against),
     )
+
+
+def _try_weights(network: str, weights: Path | None, data: DataConfig) -> None:
+    """Load the weights once before anything is computed, and say what became of them; raise a ``DataError`` if they do not fit."""
+    size = data.preparation.size
+    assert size is not None
+    network_of(network, weights, lambda loaded: console.say(f"{network}: {loaded}."))(size, len(data.classes))
 
 
 def _check_given(folder: Path, cohort: Cohort, external: Cohort | None, protocols: Protocols) -> None:

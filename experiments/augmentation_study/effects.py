@@ -15,7 +15,7 @@ from scipy import stats
 
 from ...datasets.common.errors import DataError
 from ..engine.pairs import paired
-from ..engine.results_file import EFFECTS
+from ..engine.results_file import EFFECTS, RESULTS
 from ..engine.statistics import LEAST_RUNS, MeanTest, corrected_t_test, detectable_difference, holm, paired_differences
 from ..engine.study_images import EXTERNAL, TEST
 from ..engine.wording import points, sentence, title
@@ -196,13 +196,15 @@ def _claim(row: pd.Series) -> str:
 
 
 def read_effects(folder: Path, results: pd.DataFrame, config: AugmentationConfig) -> pd.DataFrame:
-    """``effects.csv`` of a published study, or what its ``results.csv`` says of it; a ``DataError`` if it is damaged."""
+    """``effects.csv`` of a published study, or what its ``results.csv`` says of it; a ``DataError`` if it is damaged or another study's."""
     path = folder / EFFECTS
     if not path.is_file():
         return effects_of_results(results, config)
     columns = [*(name for name in AXES if name in cells_of(config.grid)[0]), "test_set", "method", "mode", "against", "against_mode"]
     try:
-        found = pd.read_csv(path, dtype=dict.fromkeys([*columns, "score", "test", "why"], str), keep_default_na=False, na_values=[""])
+        found = pd.read_csv(
+            path, dtype=dict.fromkeys([*columns, "score", "test", "why", "configuration"], str), keep_default_na=False, na_values=[""]
+        )
         found["why"] = found["why"].fillna("")
         wrong = [name for name in NUMBERS if not is_numeric_dtype(found[name])]
         wrong += [name for name in (*columns, "score", "test") if found[name].isna().any()]
@@ -213,6 +215,8 @@ def read_effects(folder: Path, results: pd.DataFrame, config: AugmentationConfig
         raise DataError(f"{path} cannot be read ({error}); restore it.") from error
     if wrong:
         raise DataError(f"{path} is damaged in its columns {', '.join(wrong)}; restore it.")
+    if "configuration" in found and set(found["configuration"]) != set(results["configuration"]):
+        raise DataError(f"{path} is of another configuration than the {RESULTS} beside it; restore the one that was changed.")
     return found
 
 

@@ -97,10 +97,11 @@ def effects_table(
 ) -> pd.DataFrame:
     """``effects.csv``: the differences of the arms to their reference, by people and runs where there are predictions, and by runs."""
     by_runs = effects_of_results(results, config)
-    if predictions is None or data is None:
-        return by_runs
-    by_people = effects_of_predictions(of_strata(predictions, data, config.protocols.stratum), config)
-    return pd.concat([by_people, by_runs], ignore_index=True) if len(by_people) else by_runs
+    found = [by_runs]
+    if predictions is not None and data is not None:
+        found.insert(0, effects_of_predictions(of_strata(predictions, data, config.protocols.stratum), config))
+    effects = pd.concat([part for part in found if len(part)] or found, ignore_index=True)
+    return effects.assign(configuration=results["configuration"].iloc[0]) if len(effects) else effects
 
 
 def table_of(

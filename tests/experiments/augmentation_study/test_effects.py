@@ -23,6 +23,7 @@ from tinycohort.experiments.augmentation_study.effects import (
 )
 from tinycohort.experiments.augmentation_study.grid import primary_of
 from tinycohort.experiments.augmentation_study.protocols import Protocols
+from tinycohort.experiments.augmentation_study.report import effects_table
 from tinycohort.experiments.engine.pairs import paired
 
 BASE = np.array([0.70, 0.72, 0.68, 0.71, 0.69, 0.70])
@@ -174,6 +175,16 @@ def test_a_file_of_effects_gives_the_same_verdicts(tmp_path: Path):
     assert set(again["test"]) == {RUNS}
     # Of a study from before there was such a file, its results tell.
     pd.testing.assert_frame_equal(read_effects(tmp_path / "nowhere", results, config), effects)
+
+
+def test_effects_of_another_study_are_told(tmp_path: Path):
+    config, results = config_of(), results_of({"resampled": BASE, "vae:auto": BASE + 0.05 + NOISE}).assign(configuration="0123456789ab")
+    effects = effects_table(results, None, None, config)
+    effects.to_csv(tmp_path / "effects.csv", index=False)
+    assert set(read_effects(tmp_path, results, config)["configuration"]) == {"0123456789ab"}
+    effects.assign(configuration="123456789012").to_csv(tmp_path / "effects.csv", index=False)
+    with pytest.raises(DataError, match=r"effects\.csv is of another configuration than the results\.csv beside it"):
+        read_effects(tmp_path, results, config)
 
 
 @pytest.mark.parametrize(("old", "new"), [("difference", "diff"), ("vae:auto", ""), ("0.05", "five")])

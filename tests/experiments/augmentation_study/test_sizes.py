@@ -6,8 +6,10 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from safetensors.torch import save_file
 from tiny_studies import compute, request, write_cohort
 
+from tinycohort.classifiers.networks import resnet
 from tinycohort.classifiers.training import ClassifierSettings
 from tinycohort.datasets.common.errors import DataError, UsageError
 from tinycohort.datasets.common.files import digest_of
@@ -187,6 +189,17 @@ def test_a_comparison_that_is_no_longer_there_is_told(curve: Path):
     assert not any("The comparison that counts" in line for line in reservations(results, config))
     without = replace(config, grid=replace(config.grid, methods=("original", "morph+classical")))
     assert any("resampled+classical is no longer part of the study" in line for line in reservations(results, without))
+
+
+def test_what_became_of_weights_is_told_before_anything_is_computed(cohort: Path, tmp_path: Path, capsys: pytest.CaptureFixture):
+    path = tmp_path / "weights.safetensors"
+    save_file({name: value.contiguous() for name, value in resnet((32, 32), 5).state_dict().items()}, path)
+    evaluate.configuration_of(of_sizes(cohort, networks=("cnn", "resnet+weights"), weights=path))
+    assert re.search(
+        r"resnet\+weights: \d+ of \d+ tensors loaded; not in the file: fc.weight, fc.bias; not used: ", capsys.readouterr().err
+    )
+    with pytest.raises(DataError, match="of this network"):
+        evaluate.configuration_of(of_sizes(cohort, networks=("cnn+weights",), weights=path))
 
 
 def test_weights_are_those_that_the_study_began_with(tmp_path: Path):
