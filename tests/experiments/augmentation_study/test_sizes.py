@@ -196,8 +196,7 @@ def test_what_became_of_weights_is_told_before_anything_is_computed(cohort: Path
     save_file({name: value.contiguous() for name, value in resnet((32, 32), 5).state_dict().items()}, path)
     evaluate.configuration_of(of_sizes(cohort, networks=("cnn", "resnet+weights"), weights=path))
     assert re.search(
-    said = capsys.readouterr().err
-        r"resnet\+weights: \d+ of \d+ tensors loaded; not in the file: fc.weight, fc.bias; not used: ", said
+        r"resnet\+weights: \d+ of \d+ tensors loaded; not in the file: fc.weight, fc.bias; not used: ", capsys.readouterr().err
     )
     with pytest.raises(DataError, match="of this network"):
         evaluate.configuration_of(of_sizes(cohort, networks=("cnn+weights",), weights=path))
