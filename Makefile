@@ -10,6 +10,9 @@ EXTRAS := test,dev
 EXTRA_VENV := .venv-sklearn-extra
 EXTRA_CONSTRAINTS := constraints-sklearn-extra.txt
 EXTRA_EXTRAS := test,sklearn-extra
+# What a user's installation takes, and containers: without tests and tools.
+RUNTIME_CONSTRAINTS := constraints-runtime.txt
+DIST_VENV := .venv-dist
 # CI's torch: of this release a build without CUDA is found where one is offered.
 TORCH := 2.13.0
 # One thread a process, and a process a core up to four: each loads torch and fits the shared studies anew.
@@ -19,7 +22,7 @@ PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 4
 STAMP := $(VENV)/.complete
 EXTRA_STAMP := $(EXTRA_VENV)/.complete
 
-.PHONY: help demo test test-slow test-sklearn-extra lint format types check constraints clean
+.PHONY: help demo test test-slow test-sklearn-extra lint format types dist check constraints clean
 .DEFAULT_GOAL := help
 
 help:  ## this list
@@ -51,7 +54,25 @@ format: $(STAMP)  ## let ruff mend what it can
 types: $(STAMP)  ## pyright
 	$(BIN)/pyright --pythonpath $(BIN)/python
 
-check: test lint types test-sklearn-extra  ## all that CI runs
+# The tools that build are not the program's, and are not pinned: a release is made by what is current.
+dist:  ## wheel and source distribution into dist/, checked, and tried in an empty environment
+	rm -rf dist build $(DIST_VENV)
+	$(PYTHON) -m venv $(DIST_VENV)
+	$(DIST_VENV)/bin/python -m pip install --quiet --disable-pip-version-check build twine check-wheel-contents cffconvert
+	$(DIST_VENV)/bin/python -m build --quiet
+	$(DIST_VENV)/bin/twine check --strict dist/*
+	$(DIST_VENV)/bin/check-wheel-contents dist/*.whl
+	$(DIST_VENV)/bin/cffconvert --validate
+	rm -rf $(DIST_VENV)
+	$(PYTHON) -m venv $(DIST_VENV)
+	$(DIST_VENV)/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes --no-deps -r $(RUNTIME_CONSTRAINTS)
+	$(DIST_VENV)/bin/python -m pip install --quiet --disable-pip-version-check torch==$(TORCH)
+	$(DIST_VENV)/bin/python -m pip install --quiet --disable-pip-version-check --no-index dist/*.whl
+	@set -ex; augment=$$(pwd)/$(DIST_VENV)/bin/augment; cd $$(mktemp -d); trap 'rm -rf $$PWD' EXIT; \
+		$$augment fit --data demo --size 24x28 --steps 30; $$augment generate -n 3 --out synthetic; $$augment show synthetic --out sheet.png
+	rm -rf $(DIST_VENV)
+
+check: test lint types test-sklearn-extra dist  ## all that CI runs
 
 # $(call set_up,folder,constraints,extras)
 # Nothing is installed that is not, to the last byte, what the constraints were written with; but torch, of which an index may offer a
@@ -80,13 +101,13 @@ constraints:  ## resolve anew what CI runs with, into constraints*.txt
 	rm -rf .venv-constraints
 	$(PYTHON) -m venv .venv-constraints
 	.venv-constraints/bin/python -m pip install --quiet --disable-pip-version-check uv
-	@set -e; for target in "$(CONSTRAINTS) $(EXTRAS)" "$(EXTRA_CONSTRAINTS) $(EXTRA_EXTRAS)"; do \
+	@set -e; for target in "$(CONSTRAINTS) $(EXTRAS)" "$(EXTRA_CONSTRAINTS) $(EXTRA_EXTRAS)" "$(RUNTIME_CONSTRAINTS)"; do \
 		set -- $$target; \
 		echo "torch==$(TORCH)" | .venv-constraints/bin/uv pip compile --quiet --no-header --no-annotate --no-emit-package torch \
-			--universal --fork-strategy fewest --python-version 3.11 --generate-hashes $$(echo ",$$2" | sed 's/,/ --extra /g') pyproject.toml - \
+			--universal --fork-strategy fewest --python-version 3.11 --generate-hashes $${2:+$$(echo ",$$2" | sed 's/,/ --extra /g')} pyproject.toml - \
 			> $$1.resolved; \
 		{ \
-			echo "# What CI runs with beside torch $(TORCH): a fresh resolution of pyproject.toml's extras $$2."; \
+			echo "# What CI runs with beside torch $(TORCH): a fresh resolution of pyproject.toml$${2:+ with its extras $$2}."; \
 			echo "# Written by 'make constraints', never by hand."; \
 			awk '/^[^ #]/ { of_torch = /^(triton==|nvidia-|cuda-)/ } !of_torch' $$1.resolved; \
 		} > $$1.new; \
@@ -95,5 +116,5 @@ constraints:  ## resolve anew what CI runs with, into constraints*.txt
 	done; rm -rf .venv-constraints
 
 clean:  ## remove the environments and what tools left behind; results stay
-	rm -rf $(VENV) $(EXTRA_VENV) .venv-constraints build *.egg-info .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(EXTRA_VENV) $(DIST_VENV) .venv-constraints build dist *.egg-info .pytest_cache .ruff_cache .hypothesis
 	find augment classifiers datasets experiments tests -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -276,10 +276,19 @@ def test_the_version_is_said_alike_everywhere():
     assert {version, "Unreleased"} & set(headings)
 
 
+def test_containers_have_the_torch_that_ci_has():
+    for file in ("Dockerfile", "tinycohort.def"):
+        text = (ROOT / "containers" / file).read_text(encoding="utf-8")
+        assert set(re.findall(r"torch==(\d[\d.]*)|TORCH=(\d[\d.]*)", text)) <= {(TORCH, ""), ("", TORCH)}
+        assert TORCH in text
+        assert "--require-hashes --no-deps -r" in text
+
+
 def test_every_constraint_is_an_exact_pin_with_its_hashes_that_its_requirements_allow():
     project = PROJECT["project"]
     extras = project["optional-dependencies"]
-    for file, names in (("constraints.txt", ("test", "dev")), ("constraints-sklearn-extra.txt", ("test", "sklearn-extra"))):
+    files = {"constraints.txt": ("test", "dev"), "constraints-sklearn-extra.txt": ("test", "sklearn-extra"), "constraints-runtime.txt": ()}
+    for file, names in files.items():
         pins = re.findall(
             r"^([\w.-]+)==(\S+)(.*)\n((?:    --hash=sha256:[0-9a-f]{64}(?: \\)?\n)*)",
             (ROOT / file).read_text(encoding="utf-8"),
