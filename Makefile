@@ -5,7 +5,7 @@ PYTHON ?= $(shell if python3.11 -c '' 2>/dev/null; then echo python3.11; else ec
 VENV := .venv
 BIN := $(VENV)/bin
 CONSTRAINTS := constraints.txt
-EXTRAS := test,dev
+EXTRAS := test,dev,docs
 # A second environment, because scikit-learn-extra needs numpy below 2.
 EXTRA_VENV := .venv-sklearn-extra
 EXTRA_CONSTRAINTS := constraints-sklearn-extra.txt
@@ -22,7 +22,7 @@ PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 4
 STAMP := $(VENV)/.complete
 EXTRA_STAMP := $(EXTRA_VENV)/.complete
 
-.PHONY: help demo test test-slow test-sklearn-extra lint format types dist check constraints clean
+.PHONY: help demo test test-slow test-sklearn-extra lint format types docs dist check constraints clean
 .DEFAULT_GOAL := help
 
 help:  ## this list
@@ -54,6 +54,10 @@ format: $(STAMP)  ## let ruff mend what it can
 types: $(STAMP)  ## pyright
 	$(BIN)/pyright --pythonpath $(BIN)/python
 
+docs: $(STAMP)  ## the documentation as a site, into site/, without a warning; and its tutorials, run
+	$(BIN)/sphinx-build -q -W --keep-going -c docs . site
+	$(PYTEST) -m slow tests/system/test_tutorials.py
+
 # The tools that build are not the program's, and are not pinned: a release is made by what is current.
 dist:  ## wheel and source distribution into dist/, checked, and tried in an empty environment
 	rm -rf dist build $(DIST_VENV)
@@ -72,7 +76,7 @@ dist:  ## wheel and source distribution into dist/, checked, and tried in an emp
 		$$augment fit --data demo --size 24x28 --steps 30; $$augment generate -n 3 --out synthetic; $$augment show synthetic --out sheet.png
 	rm -rf $(DIST_VENV)
 
-check: test lint types test-sklearn-extra dist  ## all that CI runs
+check: test lint types test-sklearn-extra docs dist  ## all that CI runs
 
 # $(call set_up,folder,constraints,extras)
 # Nothing is installed that is not, to the last byte, what the constraints were written with; but torch, of which an index may offer a

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from .augment.fitting.model import FittedModel
     from .augment.fitting.plan import FitPlan
     from .augment.fitting.settings import PRESETS, FitSettings
+    from .augment.fitting.training import TrainingSettings
     from .augment.release.generation import generate_class
     from .augment.release.origin import Origin
     from .augment.release.synthetic_cohort import write_cohort
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     from .datasets.common.errors import TinycohortError
     from .datasets.readers import Source, read_cohort
     from .datasets.splits import split_cohort
-    from .datasets.transforms import Preparation
+    from .datasets.transforms import Preparation, prepare
     from .experiments.audit.command import AuditRequest, audit
     from .experiments.augmentation_study.command import EvaluationRequest, evaluate
 
@@ -42,12 +43,14 @@ _HOMES = {
     "Preparation": "datasets.transforms",
     "Source": "datasets.readers",
     "TinycohortError": "datasets.common.errors",
+    "TrainingSettings": "augment.fitting.training",
     "audit": "experiments.audit.command",
     "evaluate": "experiments.augmentation_study.command",
     "fit_class": "augment.fitting.fit",
     "generate_class": "augment.release.generation",
     "generate_cohort": "augment.commands.generate",
     "generate_morph_cohort": "augment.commands.morph",
+    "prepare": "datasets.transforms",
     "read_cohort": "datasets.readers",
     "require_sound": "datasets.check",
     "split_cohort": "datasets.splits",
@@ -67,12 +70,14 @@ __all__ = [
     "Preparation",
     "Source",
     "TinycohortError",
+    "TrainingSettings",
     "audit",
     "evaluate",
     "fit_class",
     "generate_class",
     "generate_cohort",
     "generate_morph_cohort",
+    "prepare",
     "read_cohort",
     "require_sound",
     "split_cohort",
