@@ -25,6 +25,7 @@ from .spaces import PLANES, ImageSpace, as_seen, is_placement, picture_axes
 
 VOLUMES = (".nii", ".nii.gz", ".hdr", ".img")
 PICTURES = (".png", ".jpg", ".jpeg")
+IMAGES = VOLUMES + PICTURES
 
 # Deflate cannot pack tighter than this (zlib's technical notes), so a header that claims more is wrong.
 TIGHTEST_DEFLATE = 1032
@@ -92,8 +93,8 @@ def read_image(path: str | Path) -> tuple[np.ndarray, np.ndarray | None]:
     """
     path = Path(path)
     kind = extension(path.name)
-    if kind not in VOLUMES + PICTURES:
-        raise ImageError(path, f"no image format is known by the extension '{kind}'", f"give one of {', '.join(VOLUMES + PICTURES)}")
+    if kind not in IMAGES:
+        raise ImageError(path, f"no image format is known by the extension '{kind}'", f"give one of {', '.join(IMAGES)}")
     files = files_of(path)
     with _told_as_image_errors(path):
         for file in files:

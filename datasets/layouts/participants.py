@@ -13,6 +13,7 @@ from ..common.errors import DataError
 from ..common.untrusted import read_text
 from ..identity import participant_of, scan_of
 
+TABLES = (".tsv", ".csv")
 LABEL_COLUMNS = ("diagnosis", "label", "group", "dx")
 ID_COLUMNS = ("participant_id", "participant", "subject_id", "subject", "id")
 IMAGE_COLUMNS = ("image", "path", "filename")
