@@ -14,8 +14,9 @@ import pandas as pd
 
 from .cohort import Cohort, CohortError, Problem, place_of
 from .common.machine import SharedMemory, available_processors
+from .formats.damage import ImageError
 from .image_checks import Look, look_at
-from .images import ImageError, memory_to_read, read_image
+from .images import memory_to_read, read_image
 from .labels import class_of, spellings
 from .small_images import Small, small_of
 from .splits import sides_drawn_apart, sides_of_rows

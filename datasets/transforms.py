@@ -20,8 +20,9 @@ from nibabel.affines import voxel_sizes
 from .cohort import Cohort
 from .common.errors import DataError, UsageError
 from .common.machine import require_memory
+from .formats.damage import ImageError
 from .image_checks import scan_digest
-from .images import PICTURES, ImageError, read_image
+from .images import PICTURES, read_image
 from .resizing import PERCENTILES, as_meta, brought_to
 from .spaces import PLANES, ImageSpace, to_tuples
 from .synthetic_mark import UNDECLARED, is_marked

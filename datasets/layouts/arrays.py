@@ -17,8 +17,8 @@ import numpy as np
 from ..cohort import SPELLED, Cohort, Problem, place_of
 from ..common.errors import DataError
 from ..common.machine import is_too_much
+from ..formats.damage import TIGHTEST_DEFLATE
 from ..identity import participant_of
-from ..images import TIGHTEST_DEFLATE
 from ..spaces import ImageSpace, in_ras
 from .participants import Subjects, read_subjects
 from .table import Description, Found, cohort_table, join, read_description

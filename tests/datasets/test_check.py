@@ -19,7 +19,8 @@ from tinycohort.datasets import check
 from tinycohort.datasets.check import examine, require_sound
 from tinycohort.datasets.cohort import Cohort, CohortError
 from tinycohort.datasets.common.errors import DataError, UsageError
-from tinycohort.datasets.images import ImageError, read_image
+from tinycohort.datasets.formats.damage import ImageError
+from tinycohort.datasets.images import read_image
 from tinycohort.datasets.readers import Source, read_cohort
 
 # RAS axes in the order of the paper's coronal slices: left, inferior, anterior.
