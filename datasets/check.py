@@ -14,9 +14,10 @@ import pandas as pd
 
 from .cohort import Cohort, CohortError, Problem, place_of
 from .common.machine import SharedMemory, available_processors
+from .differences import differences
 from .formats.damage import ImageError
 from .image_checks import Look, look_at
-from .images import memory_to_read, read_image
+from .images import memory_to_read, notes_of, read_image
 from .labels import class_of, spellings
 from .small_images import Small, small_of
 from .splits import sides_drawn_apart, sides_of_rows
@@ -122,6 +123,7 @@ def examine(
     report = _Report(cohort)
     _faults_of_rows(report, looks, unreadable, classes)
     _odd_ones_out(report, looks, sized=sized)
+    report.remarks += differences(cohort, looks, sized=sized)
     two_names = find_two_names(cohort, looks, array_of)
     report.remarks += two_names.remarks
     _repeats(report, looks, two_names.contents)
@@ -304,6 +306,8 @@ def look_in(cohort: Cohort, memory: SharedMemory, image: str | int | None) -> Lo
 def _look(cohort: Cohort, image: str | int) -> Look:
     array, affine = array_of(cohort, image)
     look = look_at(array, affine)
+    if isinstance(image, str):
+        look = replace(look, notes=notes_of(Path(image)))
     if cohort.synthetic or isinstance(image, int) or not is_marked(Path(image)):
         return replace(look, small=small_of(array, affine)) if compared(cohort) and not look.faults else look
     return replace(look, faults=(*look.faults, UNDECLARED))

@@ -22,7 +22,7 @@ def recognises(path: Path) -> bool:
     """Whether it is a folder with two folders of images or more, and without a table that would say more."""
     if not path.is_dir() or folder.tables_in(path):
         return False
-    return sum(bool(images_below(place)) for place in _folders(path)) > 1
+    return len(_filled(path)) > 1
 
 
 def read(path: Path, *, table: Path | None, label: str | None, plane: str | None) -> Cohort:
@@ -41,7 +41,13 @@ def read(path: Path, *, table: Path | None, label: str | None, plane: str | None
         raise DataError(
             f"In {path} the folders are the classes, and there is no column '{label}'; leave out --label-column, or give --table."
         )
-    rows = [row for place, side in _classes(path) for row in _rows(place, side)]
+    classes = _classes(path)
+    if people := [place.name for place, _, images in classes if images == [place]]:
+        raise DataError(
+            f"The folders of {path}, as {people[0]}, are a DICOM series each, and so participants; give their classes in a table, as "
+            "participants.csv in it with participant_id and diagnosis, or put them into a folder for each class."
+        )
+    rows = [row for place, side, images in classes for row in _rows(place, side, images)]
     told = read_description(path)
     return Cohort(
         name=told.name,
@@ -54,28 +60,30 @@ def read(path: Path, *, table: Path | None, label: str | None, plane: str | None
     )
 
 
-def _folders(path: Path) -> list[Path]:
-    return sorted(place for place in path.iterdir() if place.is_dir() and not place.name.startswith("."))
+def _filled(path: Path) -> dict[Path, list[Path]]:
+    """The folders that hold images, and these."""
+    folders = sorted(place for place in path.iterdir() if place.is_dir() and not place.name.startswith("."))
+    return {place: images for place in folders if (images := images_below(place))}
 
 
-def _classes(path: Path) -> list[tuple[Path, str | None]]:
-    """The folders of the classes that hold images, each with its official side."""
-    filled = [place for place in _folders(path) if images_below(place)]
+def _classes(path: Path) -> list[tuple[Path, str | None, list[Path]]]:
+    """The folders of the classes, each with its official side and its images."""
+    filled = _filled(path)
     sides = [place for place in filled if place.name.lower() in _SIDES]
     if not sides:
-        return [(place, None) for place in filled]
+        return [(place, None, images) for place, images in filled.items()]
     if len(sides) < len(filled):
         beside = next(place for place in filled if place not in sides)
         raise DataError(
             f"{path} has the side {sides[0].name} beside {beside.name}; move one of them, so that all are sides, or all classes."
         )
-    return [(place, _SIDES[side.name.lower()]) for side in sides for place in _folders(side)]
+    return [(place, _SIDES[side.name.lower()], images) for side in sides for place, images in _filled(side).items()]
 
 
-def _rows(place: Path, side: str | None) -> list[dict[str, Any]]:
+def _rows(place: Path, side: str | None, images: list[Path]) -> list[dict[str, Any]]:
     rows = []
-    for image in images_below(place):
-        own, *inner = image.relative_to(place).parts or (place.name,)
+    for image in images:
+        own, *inner = image.relative_to(place).parts
         spelled = own if inner or image.is_dir() else stem(own)
         row = {"image_id": stem(image.name), "participant_id": participant_of(spelled), "image": str(image.absolute()), "label": place.name}
         rows.append(row | {SPELLED: spelled} | ({} if side is None else {"split": side}))

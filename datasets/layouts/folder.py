@@ -12,7 +12,7 @@ from ..identity import scan_of
 from ..images import IMAGES, stem
 from .participants import TABLES, Subjects, read_subjects
 from .table import cohort_table, no_image, read_description, row_of
-from .walk import images_below
+from .walk import conversion_below, images_below
 
 _WORD = re.compile(r"[^\W_]+")
 _USUAL_PLANES = ("axial", "coronal", "sagittal")
@@ -73,7 +73,8 @@ def _own_table(folder: Path) -> Path:
     if not tables:
         raise DataError(
             f"{folder} is no known layout: it has no participants.tsv, no other table ({', '.join(TABLES)}), no images.npz, no OASIS-1 "
-            "discs, no sub-* folders of NIfTI, and no two folders of images that are classes; give the table of participants with --table."
+            "discs, no sub-* folders of NIfTI, and no two folders of images that are classes; give the table of participants with --table"
+            f"{conversion_below(folder)}."
         )
     if len(tables) > 1:
         raise DataError(f"{folder} has several tables ({', '.join(file.name for file in tables)}); choose one with --table.")
@@ -89,7 +90,7 @@ def _named(subjects: Subjects, folder: Path) -> tuple[list[dict[str, Any]], list
             rows.append(row_of(subject, None, subject.spelled))
             continue
         beside_table, inside = subjects.path.parent / subject.file, folder / subject.file
-        image = inside if inside.is_file() and not beside_table.is_file() else beside_table
+        image = inside if inside.exists() and not beside_table.exists() else beside_table
         rows.append(row_of(subject, str(image.absolute()), subject.file))
     return rows, problems
 

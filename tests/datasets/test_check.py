@@ -296,7 +296,7 @@ BAD = {
     "blank picture": ("pictures", lambda f, p: Image.new("L", (10, 12)).save(p / "images/01.png"), "01", "constant", {}),
     "named, missing": ("pictures", name_images([*NAMED, ("07", "CN", "07.png")]), "07", "the file is missing", {}),
     "named twice": ("pictures", name_images([*NAMED, ("01", "AD", "01.png")]), "01", "listed 2 times", {}),
-    "unknown extension": ("pictures", name_images([*NAMED, ("07", "CN", "07.tif")]), "07", "no image format", {}),
+    "unknown extension": ("pictures", name_images([*NAMED, ("07", "CN", "07.xyz")]), "07", "no image format", {}),
     "two labels": (
         "pictures",
         lambda f, p: (f.picture(p / "images/01b.png", 40), name_images([*NAMED, ("01", "CN", "01b.png")])(f, p)),
