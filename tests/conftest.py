@@ -40,7 +40,7 @@ class Fakes:
         return path
 
     def series(self, folder: Path, array: np.ndarray, affine: np.ndarray | None = None, **header: object) -> Path:
-        """A DICOM series with a file for each slice of the last axis, in no order; ``header`` changes or, by ``None``, leaves out values."""
+        """A DICOM series, a file for each slice of the last axis, in no order; ``header`` changes or, by ``None``, leaves out values."""
         import pydicom
         from pydicom.dataset import Dataset, FileMetaDataset
         from pydicom.uid import ExplicitVRLittleEndian, MRImageStorage, generate_uid

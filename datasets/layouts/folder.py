@@ -100,7 +100,10 @@ def _searched(subjects: Subjects, folder: Path, plane: str | None) -> tuple[list
     index, problems = subjects.index()
     files = images_below(folder)
     if not files:
-        raise DataError(f"{folder} holds no image ({', '.join(IMAGES)}), and {subjects.path.name} has no column image; add one.")
+        raise DataError(
+            f"{folder} holds no image ({', '.join(IMAGES)}, or a DICOM series), and {subjects.path.name} has no column image; add one"
+            f"{conversion_below(folder)}."
+        )
     if plane is not None and not any(plane.lower() in _words(file.relative_to(folder)) for file in files):
         # No name holds it: it is a plane to cut out of volumes, not one to choose files by.
         plane = None
