@@ -16,6 +16,7 @@ from .images import files_of, sidecar_of
 from .labels import of_classes
 from .layouts import arrays, bids, classes, folder, oasis
 from .layouts.benchmarks import BENCHMARKS, PUBLICATIONS, read_cohort_of
+from .layouts.table_files import TABLES
 from .places import require_place
 
 
@@ -163,7 +164,7 @@ def _read(source: Source) -> Cohort:
     path = expanded(data)
     layout = next((layout for layout in LAYOUTS if layout.recognises(path)), None)
     if layout is None:
-        raise DataError(f"{path} is no cohort; give a folder, a table (.csv, .tsv) that names the images, or an .npz.")
+        raise DataError(f"{path} is no cohort; give a folder, a table (.csv, .tsv, .xlsx) that names the images, or an .npz.")
     folder = path if path.is_dir() else path.parent
     for place in {folder, *([] if table is None else [expanded(table).parent])}:
         require_intact(place)
@@ -190,7 +191,7 @@ def _unmixed(cohort: Cohort) -> Cohort:
 def _refuse_links_out(folder: Path) -> None:
     """Raise a ``DataError`` before a table, a description or arrays are read that lie elsewhere: a folder may be a stranger's."""
     for entry in folder.iterdir():
-        if entry.suffix.lower() in (".tsv", ".csv", ".json", ".npz") and not is_inside(entry, folder):
+        if entry.suffix.lower() in (*TABLES, ".json", ".npz") and not is_inside(entry, folder):
             raise DataError(f"{entry} is a link out of the folder; copy the file there.")
 
 
@@ -203,7 +204,9 @@ def _kept_inside(cohort: Cohort, folder: Path) -> Cohort:
     for row, (image, participant) in enumerate(zip(table["image"], table["participant_id"], strict=True)):
         if not isinstance(image, str):
             continue
-        outside = [file for file in (*files_of(image), sidecar_of(image)) if not is_inside(file, folder)]
+        # Which files an image has, its header may say, which is not opened elsewhere.
+        files = files_of(image) if is_inside(Path(image), folder) else [Path(image)]
+        outside = [file for file in (*files, sidecar_of(image)) if not is_inside(file, folder)]
         if outside:
             table.at[row, "image"] = None
             beside = outside == [sidecar_of(image)]

@@ -26,12 +26,17 @@ _STEP = 0.05  # part of a slice's distance to the next that positions are rounde
 _NOBODY = ("anon", "unknown", "no name", "none", "removed", "deid")
 
 
+def is_named_so(path: Path) -> bool:
+    """Whether a file has an extension of DICOM."""
+    return path.suffix.lower() in EXTENSIONS and path.is_file()
+
+
 def is_dicom(path: Path) -> bool:
     """Whether a file is DICOM, by its extension or, where it has none, by its first bytes."""
+    if is_named_so(path):
+        return True
     if not path.is_file() or path.name.upper() == "DICOMDIR":
         return False
-    if path.suffix.lower() in EXTENSIONS:
-        return True
     # Scanners number files without an extension, or with one that is a UID's last number.
     if (path.suffix and not path.suffix[1:].isdigit()) or path.is_symlink():  # a link may lead out of the folder
         return False

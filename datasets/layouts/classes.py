@@ -63,7 +63,7 @@ def read(path: Path, *, table: Path | None, label: str | None, plane: str | None
 def _filled(path: Path) -> dict[Path, list[Path]]:
     """The folders that hold images, and these."""
     folders = sorted(place for place in path.iterdir() if place.is_dir() and not place.name.startswith("."))
-    return {place: images for place in folders if (images := images_below(place))}
+    return {place: images for place in folders if (images := images_below(place, path))}
 
 
 def _classes(path: Path) -> list[tuple[Path, str | None, list[Path]]]:

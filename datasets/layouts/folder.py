@@ -10,8 +10,9 @@ from ..cohort import Cohort, Problem
 from ..common.errors import DataError
 from ..identity import scan_of
 from ..images import IMAGES, stem
-from .participants import TABLES, Subjects, read_subjects
+from .participants import Subjects, read_subjects
 from .table import cohort_table, no_image, read_description, row_of
+from .table_files import TABLES
 from .walk import conversion_below, images_below
 
 _WORD = re.compile(r"[^\W_]+")

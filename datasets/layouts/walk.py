@@ -9,20 +9,26 @@ from ..formats.unread import UNREAD, command_for
 from ..images import IMAGES, extension, stem
 
 
-def images_below(folder: Path) -> list[Path]:
+def images_below(folder: Path, within: Path | None = None) -> list[Path]:
     """Every image below a folder, in the order of its folders, and none that is hidden.
 
     A pair counts once, by its header, and a DICOM series by its folder.
+
+    Parameters
+    ----------
+    folder : Path
+    within : Path, optional
+        The cohort that the folder is a part of, by default itself: no file is opened that a link leads to out of it.
     """
-    found = []
+    root, found = within or folder, []
     for parent, names in _files_below(folder):
         headers = {stem(name) for name in names if extension(name) == ".hdr"}
         images = [name for name in names if extension(name) in IMAGES and not (extension(name) == ".img" and stem(name) in headers)]
-        slices = [file for name in names if dicom.is_dicom(file := parent / name)]
+        is_slice = dicom.is_dicom if is_inside(parent, root) else dicom.is_named_so
+        slices = [file for name in names if is_slice(file := parent / name)]
         if slices:
-            # What leads out of the folder is not opened, and told when its image is.
-            inside = all(is_inside(file, folder) for file in slices)
-            found += dicom.images_of(slices) if inside else [parent]
+            # What leads out is not opened, and told when its image is.
+            found += dicom.images_of(slices) if all(is_inside(file, root) for file in slices) else [parent]
         found += [parent / name for name in images]
     return found
 
