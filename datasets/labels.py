@@ -4,6 +4,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
+import numpy as np
 import pandas as pd
 
 from .cohort import Cohort
@@ -36,7 +37,7 @@ def of_classes(cohort: Cohort, classes: Sequence[str]) -> Cohort:
     if unknown is not None:
         raise UsageError(f"--classes names '{unknown}', and the labels of {cohort.name} are: {', '.join(cohort.labels) or 'none'}.")
     wanted = {class_of(name) for name in classes}
-    kept = cohort.where([pd.isna(label) or class_of(str(label)) in wanted for label in cohort.table["label"]])
+    kept = cohort.where(np.array([pd.isna(label) or class_of(str(label)) in wanted for label in cohort.table["label"]]))
     gone = set(cohort.table["participant_id"]) - set(kept.table["participant_id"])
     return replace(
         kept,

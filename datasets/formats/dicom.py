@@ -5,6 +5,7 @@ The standard's world is LPS (PS3.3, C.7.6.2.1.1): a row of pixels leads along th
 
 import io
 import logging
+import warnings
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -110,11 +111,13 @@ def _memory(header: Any, n: int, n_bytes: int) -> int:
 
 
 def _pydicom() -> Any:
-    """The library, which takes a third of a second to import and is told not to warn of values that it reads anyway."""
+    """The library, which takes a third of a second to import, and is told not to warn of values that it reads anyway."""
     import pydicom
+    import pydicom.config
 
     pydicom.config.settings.reading_validation_mode = pydicom.config.IGNORE
     logging.getLogger("pydicom").setLevel(logging.CRITICAL)
+    warnings.filterwarnings("ignore", module=r"pydicom\.")
     return pydicom
 
 
