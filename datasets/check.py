@@ -42,6 +42,8 @@ class Examination:
         The commonest grid: ``(X, Y, Z)`` or ``(X, Y)`` in RAS, (rows, columns) of pictures; ``None`` if no image could be read.
     shapes : dict
         Number of images per grid.
+    pictures : bool
+        Whether grids are (rows, columns): the first image that could be read is one.
     images, participants : dict
         Number of images, and of participants, per label.
     digests : tuple of str or None
@@ -60,6 +62,7 @@ class Examination:
     remarks: tuple[Problem, ...]
     shape: tuple[int, ...] | None
     shapes: dict[tuple[int, ...], int]
+    pictures: bool
     images: dict[str, int]
     participants: dict[str, int]
     digests: tuple[str | None, ...]
@@ -137,6 +140,7 @@ def examine(
         remarks=tuple(report.remarks),
         shape=shapes.most_common(1)[0][0] if shapes else None,
         shapes=dict(shapes),
+        pictures=next((look.spacing is None and len(look.shape) == 2 for look in looks if look), False),
         images=cohort.counts(),
         participants={str(label): int(n) for label, n in zip(people.index, people.to_numpy(), strict=True)},
         digests=tuple(look.scan if look else None for look in looks),

@@ -37,7 +37,11 @@ Device = Annotated[str, typer.Option("--device", help="auto (a GPU where there i
 Weights = Annotated[Path | None, typer.Option("--weights", help="File with InceptionV3's weights, .pth or .safetensors.")]
 Size = Annotated[
     str | None,
-    typer.Option("--size", help="Voxels of the prepared images, as 80x96 or 40x48x40. \\[default: their own, at most 96 or 48 a side]"),
+    typer.Option(
+        "--size",
+        help="Voxels of the prepared images: of slices and pictures the width and height as seen, as 80x96, of volumes along R, A and S, as "
+        "40x48x40. \\[default: their own, at most 96 or 48 a side]",
+    ),
 ]
 
 

@@ -98,15 +98,17 @@ def lasting(settings: "FitSettings", epochs: int | None, steps: int | None) -> "
 
 
 def parse_size(text: str | None) -> tuple[int, ...] | None:
-    """The numbers in ``80x96``; raise a ``UsageError`` if these are none."""
+    """The numbers in ``80x96``, of which two are width and height as seen; raise a ``UsageError`` if these are none."""
     from ...datasets.common.errors import UsageError
+    from ...datasets.sizes import AsSeen
 
     if text is None:
         return None
     try:
-        return tuple(int(part) for part in text.lower().split("x"))
+        sides = tuple(int(part) for part in text.lower().split("x"))
     except ValueError:
         raise UsageError(f"--size is written as 80x96 or 40x48x40, not '{text}'.") from None
+    return AsSeen(sides) if len(sides) == 2 else sides
 
 
 def parts_of(texts: list[str] | None) -> tuple[str, ...]:

@@ -19,6 +19,7 @@ from ...datasets.common.errors import DataError, LeakageError, TinycohortError, 
 from ...datasets.common.files import whole_folder, write_json
 from ...datasets.common.untrusted import read_json
 from ...datasets.readers import Source, read_cohort
+from ...datasets.sizes import AsSeen
 from ...datasets.spaces import ImageSpace
 from ...datasets.splits import Split, check_disjoint, sides_of_rows
 from ...datasets.together import digest_of, told
@@ -158,7 +159,7 @@ def describe(
     if found.alike:
         kept = "splits keep them on one side" if sides_of_rows(cohort) is None else "official sides are kept as they are"
         on_warning(f"{cohort.name} may have one person under two names: {told(found.alike)}. `augment check` says why; {kept}.")
-    if preparation.size is None:
+    if preparation.size is None or isinstance(preparation.size, AsSeen):
         preparation = replace(preparation, size=space_of(cohort, preparation).shape)
     data = DataConfig(_known(source, cohort, found, columns), preparation, tuple(cohort.labels))
     if test_source is None:
