@@ -39,7 +39,7 @@ Size = Annotated[
     str | None,
     typer.Option(
         "--size",
-        help="Voxels of the prepared images: of slices and pictures the width and height as seen, as 80x96, of volumes along R, A and S, as "
+        help="Voxels of the prepared images: of slices and pictures width and height as seen, as 80x96; of volumes along R, A and S, as "
         "40x48x40. \\[default: their own, at most 96 or 48 a side]",
     ),
 ]
