@@ -164,7 +164,7 @@ def prepare(
     """
     if like is not None:
         preparation = replace(preparation, size=like.shape)
-    preparation = _stored(preparation, cohort)
+    preparation = in_array_order(preparation, cohort)
     at_once = _prepare_at_once(cohort, preparation, on_image)
     if at_once is not None:
         return at_once
@@ -204,20 +204,15 @@ def prepare(
 
 def in_array_order(preparation: Preparation, cohort: Cohort) -> Preparation:
     """A preparation whose size, if it was given as it is seen, is that of the arrays of a cohort's images: what is stored, and compared."""
-    return replace(preparation, size=space_of(cohort, preparation).shape) if isinstance(preparation.size, AsSeen) else preparation
+    if not isinstance(preparation.size, AsSeen) or not len(cohort):
+        return preparation
+    image, _, _ = _load(cohort, cohort.table["image"].iloc[0], preparation)
+    return replace(preparation, size=preparation.size.stored(picture=image.ndim == 3))
 
 
 def space_of(cohort: Cohort, preparation: Preparation, on_warning: Callable[[str], None] = lambda text: None) -> ImageSpace:
     """The space of a cohort's prepared images, which its first one sets for all; raises as ``prepare`` does."""
     return prepare(cohort.where(np.arange(len(cohort)) == 0), preparation, on_warning=on_warning).space
-
-
-def _stored(preparation: Preparation, cohort: Cohort) -> Preparation:
-    """The size in the order of the arrays, by what the first image is."""
-    if not isinstance(preparation.size, AsSeen) or not len(cohort):
-        return preparation
-    image, _, _ = _load(cohort, cohort.table["image"].iloc[0], preparation)
-    return replace(preparation, size=preparation.size.stored(picture=image.ndim == 3))
 
 
 def _prepare_at_once(cohort: Cohort, preparation: Preparation, on_image: Callable[[], None]) -> Images | None:
