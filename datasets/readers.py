@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from .cohort import Cohort, Problem
-from .common.custody import is_inside, require_intact
+from .common.custody import is_inside, outside_of, require_intact
 from .common.errors import DataError, UsageError
 from .common.files import expanded
 from .common.untrusted import require_text
@@ -206,7 +206,7 @@ def _kept_inside(cohort: Cohort, folder: Path) -> Cohort:
             continue
         # Which files an image has, its header may say, which is not opened elsewhere.
         files = files_of(image) if is_inside(Path(image), folder) else [Path(image)]
-        outside = [file for file in (*files, sidecar_of(image)) if not is_inside(file, folder)]
+        outside = outside_of(folder, (*files, sidecar_of(image)))
         if outside:
             table.at[row, "image"] = None
             beside = outside == [sidecar_of(image)]

@@ -3,7 +3,7 @@
 import os
 from pathlib import Path
 
-from ..common.custody import is_inside
+from ..common.custody import is_inside, outside_of
 from ..formats import dicom
 from ..formats.unread import UNREAD, command_for
 from ..images import IMAGES, extension, stem
@@ -28,7 +28,7 @@ def images_below(folder: Path, within: Path | None = None) -> list[Path]:
         slices = [file for name in names if is_slice(file := parent / name)]
         if slices:
             # What leads out is not opened, and told when its image is.
-            found += dicom.images_of(slices) if all(is_inside(file, root) for file in slices) else [parent]
+            found += dicom.images_of(slices) if not outside_of(root, slices) else [parent]
         found += [parent / name for name in images]
     return found
 

@@ -1,5 +1,8 @@
 """Labels that differ by case or blanks are one class to mend; classes are left out before anything is looked at."""
 
+import json
+from dataclasses import asdict
+
 import numpy as np
 import pytest
 
@@ -41,6 +44,12 @@ def test_classes_are_left_out_with_what_is_wrong_with_their_people(fakes, tmp_pa
     assert examine(cohort).sound
     with pytest.raises(UsageError, match=r"--classes names 'FTD', and the labels of .* are: AD, CN, MCI"):
         read_cohort(Source(str(tmp_path), kept=("AD", "FTD")))
+
+
+def test_the_classes_that_were_read_are_read_again():
+    source = Source("a", kept=("AD", "CN"))
+    assert Source(**json.loads(json.dumps(asdict(source)))) == source  # as models store it
+    assert Source("b").moved({"kept": ("AD",)}).kept == ("AD",)
 
 
 def test_an_unlabelled_image_is_no_class_that_is_left_out(fakes, tmp_path):
