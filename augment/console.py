@@ -3,6 +3,7 @@
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from threading import Event, Thread
 from typing import Any
 
 from rich.console import Console
@@ -12,6 +13,7 @@ from rich.text import Text
 
 from ..datasets.common.errors import printable
 
+MINUTE = 60.0  # seconds between lines that say how far a command is, where it has no terminal
 # In a file or a pipe nothing limits a line, and a path that is cut in two is found by no search. Text is no markup: a class may be called
 # [/AD], and a file [1].nii.
 CONSOLE = Console(stderr=True, width=None if sys.stderr.isatty() else 240, markup=False, emoji=False)
@@ -44,13 +46,41 @@ def progress(description: str, total: int) -> Iterator[Callable[..., None]]:
         TextColumn("left"),
         TimeRemainingColumn(),
     )
-    with Progress(*columns, console=CONSOLE) as bars:
+    with Progress(*columns, console=CONSOLE) as bars, told_each_minute(bars):
         task = bars.add_task(printable(description), total=total, note="")
 
         def advance(note: str = "") -> None:
             bars.update(task, advance=1, note=printable(note))
 
         yield advance
+
+
+@contextmanager
+def told_each_minute(bars: Progress) -> Iterator[None]:
+    """Say in a line a minute how far bars are, where they go into a file or a pipe: there a bar is shown once, at its end."""
+    if CONSOLE.is_terminal:
+        yield
+        return
+    ended = Event()
+
+    def tell() -> None:
+        while not ended.wait(MINUTE):
+            for task in bars.tasks:
+                note = task.fields.get("note", "")
+                say(f"{task.description}: {task.completed:g} of {task.total or 0:g}{f', {note}' if note else ''}, {_minutes(task.elapsed)}")
+
+    # By itself, because a step, as a run of a study, may take longer than a minute.
+    teller = Thread(target=tell, daemon=True)
+    teller.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        teller.join()
+
+
+def _minutes(seconds: float | None) -> str:
+    return f"after {(seconds or 0) / 60:.0f} min"
 
 
 def tracked(description: str) -> Callable[[Sequence[Any]], Iterable[Any]]:

@@ -14,8 +14,11 @@ import pandas as pd
 
 from .cohort import Cohort, CohortError, Problem, place_of
 from .common.machine import SharedMemory, available_processors
+from .differences import differences
+from .formats.damage import ImageError
 from .image_checks import Look, look_at
-from .images import ImageError, memory_to_read, read_image
+from .images import memory_to_read, notes_of, read_image
+from .labels import class_of, spellings
 from .small_images import Small, small_of
 from .splits import sides_drawn_apart, sides_of_rows
 from .synthetic_mark import UNDECLARED, is_marked
@@ -39,6 +42,8 @@ class Examination:
         The commonest grid: ``(X, Y, Z)`` or ``(X, Y)`` in RAS, (rows, columns) of pictures; ``None`` if no image could be read.
     shapes : dict
         Number of images per grid.
+    pictures : bool
+        Whether grids are (rows, columns): the first image that could be read is one.
     images, participants : dict
         Number of images, and of participants, per label.
     digests : tuple of str or None
@@ -57,6 +62,7 @@ class Examination:
     remarks: tuple[Problem, ...]
     shape: tuple[int, ...] | None
     shapes: dict[tuple[int, ...], int]
+    pictures: bool
     images: dict[str, int]
     participants: dict[str, int]
     digests: tuple[str | None, ...]
@@ -120,10 +126,12 @@ def examine(
     report = _Report(cohort)
     _faults_of_rows(report, looks, unreadable, classes)
     _odd_ones_out(report, looks, sized=sized)
+    report.remarks += differences(cohort, looks, sized=sized)
     two_names = find_two_names(cohort, looks, array_of)
     report.remarks += two_names.remarks
     _repeats(report, looks, two_names.contents)
     _two_labels(report)
+    _two_spellings(report)
     _small_classes(report, classes, minimum)
     shapes = Counter(look.shape for look in looks if look)
     people = cohort.table.groupby("label")["participant_id"].nunique()
@@ -132,6 +140,7 @@ def examine(
         remarks=tuple(report.remarks),
         shape=shapes.most_common(1)[0][0] if shapes else None,
         shapes=dict(shapes),
+        pictures=next((look.spacing is None and len(look.shape) == 2 for look in looks if look), False),
         images=cohort.counts(),
         participants={str(label): int(n) for label, n in zip(people.index, people.to_numpy(), strict=True)},
         digests=tuple(look.scan if look else None for look in looks),
@@ -258,18 +267,32 @@ def _repeats(report: _Report, looks: Sequence[Look | None], contents: Sequence[s
 
 def _two_labels(report: _Report) -> None:
     for rows in report.groups(report.participants):
-        by_label = {report.labels[row]: row for row in reversed(rows) if report.labels[row] is not None}
-        if len(by_label) > 1:
-            what = " and ".join(f"{label} ({report.place(row)})" for label, row in sorted(by_label.items(), key=lambda pair: pair[1]))
-            report.add(rows[0], f"two labels: {what}", "give all images of a participant one label, or remove those of the other")
+        by_class = {class_of(label): row for row in reversed(rows) if (label := report.labels[row]) is not None}
+        if len(by_class) > 1:
+            what = " and ".join(f"{report.labels[row]} ({report.place(row)})" for row in sorted(by_class.values()))
+            mend = "give all images of a participant one label, remove those of the other, or, if they are two people, rename one"
+            report.add(rows[0], f"two labels: {what}", mend)
+
+
+def _two_spellings(report: _Report) -> None:
+    for (usual, n_usual), *others in spellings(label for label in report.labels if label is not None):
+        for label, n in others:
+            what = f"'{label}' ({n}) beside '{usual}' ({n_usual}): one class in two spellings"
+            report.problems.append(Problem(f"class {usual}", report.source, what, f"write '{usual}' throughout, or rename one class"))
 
 
 def _small_classes(report: _Report, classes: Sequence[str] | None, minimum: int) -> None:
-    counts = Counter(label for label, image in zip(report.labels, report.images, strict=True) if label is not None and image is not None)
-    for label in sorted(classes if classes is not None else {label for label in report.labels if label is not None}):
-        if counts[label] < minimum:
-            what = f"{counts[label]} image" + ("" if counts[label] == 1 else "s") + f", fewer than {minimum}"
-            report.problems.append(Problem(f"class {label}", report.source, what, "add images, or leave the class out"))
+    labels = [label for label in report.labels if label is not None]
+    counts = Counter(
+        class_of(label) for label, image in zip(report.labels, report.images, strict=True) if label is not None and image is not None
+    )
+    # The commonest spelling stands for a class.
+    names = {class_of(label): label for label, _ in reversed(Counter(sorted(labels)).most_common())}
+    for label in sorted(classes if classes is not None else names.values()):
+        n = counts[class_of(label)]
+        if n < minimum:
+            what = f"{n} image" + ("" if n == 1 else "s") + f", fewer than {minimum}"
+            report.problems.append(Problem(f"class {label}", report.source, what, "add images, or leave the class out with --classes"))
 
 
 def look_in(cohort: Cohort, memory: SharedMemory, image: str | int | None) -> Look | ImageError | None:
@@ -287,6 +310,8 @@ def look_in(cohort: Cohort, memory: SharedMemory, image: str | int | None) -> Lo
 def _look(cohort: Cohort, image: str | int) -> Look:
     array, affine = array_of(cohort, image)
     look = look_at(array, affine)
+    if isinstance(image, str):
+        look = replace(look, notes=notes_of(Path(image)))
     if cohort.synthetic or isinstance(image, int) or not is_marked(Path(image)):
         return replace(look, small=small_of(array, affine)) if compared(cohort) and not look.faults else look
     return replace(look, faults=(*look.faults, UNDECLARED))

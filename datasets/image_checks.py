@@ -5,6 +5,7 @@ from dataclasses import dataclass, field, replace
 
 import nibabel as nib
 import numpy as np
+from nibabel.affines import voxel_sizes
 
 from .small_images import Small
 from .spaces import is_placement
@@ -18,7 +19,8 @@ class Look:
     """What one image shows: its grid in RAS without a flat axis, which axis that was, two digests, and what is wrong.
 
     ``digest`` is of the voxels, which a copy has under whatever header; ``scan`` of the voxels and of where the header places them.
-    ``small`` is a small version of a sound one, where people are compared by their images.
+    ``small`` is a small version of a sound one, where people are compared by their images. ``spacing`` is how long its voxels are, in mm to
+    a hundredth along the sides of ``shape``, and ``orientation`` how it is stored, as "LPS"; ``notes`` is what ``images.notes_of`` tells.
     """
 
     shape: tuple[int, ...]
@@ -27,6 +29,9 @@ class Look:
     scan: str
     faults: tuple[tuple[str, str], ...]
     small: Small | None = field(default=None, compare=False)
+    spacing: tuple[float, ...] | None = None
+    orientation: str | None = None
+    notes: frozenset[str] = frozenset()
 
     @property
     def one_image(self) -> bool:
@@ -61,7 +66,8 @@ def look_at(array: np.ndarray, affine: np.ndarray | None) -> Look:
         faults.append((f"{finite.size - int(finite.sum())} voxels NaN or infinite", "convert the image again, or replace them"))
     elif content.min() == content.max():
         faults.append((f"constant: every voxel is {content.flat[0]:g}", "replace the empty image, or remove its row"))
-    look = Look(shape, flat_axis, digest, _of_scan(digest, affine), tuple(faults))
+    spacing, orientation = (None, None) if affine is None or not placed else _stored(affine, flat_axis)
+    look = Look(shape, flat_axis, digest, _of_scan(digest, affine), tuple(faults), spacing=spacing, orientation=orientation)
     if look.one_image:
         return look
     times = " x ".join(str(side) for side in array.shape)
@@ -88,6 +94,14 @@ def _of_scan(content: str, affine: np.ndarray | None) -> str:
     # Not by halves: 240 mm in 256 voxels is 0.9375, where the last digits of a header would decide.
     rounded = np.floor(np.asarray(affine, dtype=np.float64) * 1000 + 0.55) / 1000 + 0.0  # which makes -0 a 0
     return hashlib.sha256(f"{content}\n{rounded.tolist()}".encode()).hexdigest()
+
+
+def _stored(affine: np.ndarray, flat_axis: int | None) -> tuple[tuple[float, ...], str]:
+    """The sides of voxels along R, A and S, without a flat axis, and where the stored axes lead."""
+    towards = nib.orientations.io_orientation(affine)
+    steps = voxel_sizes(affine)[np.argsort(towards[:, 0])]
+    spacing = tuple(round(float(step), 2) for axis, step in enumerate(steps) if axis != flat_axis)
+    return spacing, "".join(nib.orientations.ornt2axcodes(towards))
 
 
 def _grid(shape: tuple[int, ...], affine: np.ndarray | None) -> tuple[tuple[int, ...], int | None]:

@@ -7,14 +7,17 @@ from pathlib import Path
 from typing import Any
 
 from .cohort import Cohort, Problem
-from .common.custody import is_inside, require_intact
+from .common.custody import is_inside, outside_of, require_intact
 from .common.errors import DataError, UsageError
-from .common.files import expanded, hidden_by_a_kill
+from .common.files import expanded
 from .common.untrusted import require_text
 from .duplicates import without_copies
 from .images import files_of, sidecar_of
-from .layouts import arrays, bids, folder, oasis
+from .labels import of_classes
+from .layouts import arrays, bids, classes, folder, oasis
 from .layouts.benchmarks import BENCHMARKS, PUBLICATIONS, read_cohort_of
+from .layouts.table_files import TABLES
+from .places import require_place
 
 
 @dataclass(frozen=True)
@@ -32,6 +35,7 @@ LAYOUTS = (
     Layout("OASIS-1 download", oasis.recognises, oasis.read, ("table", "label")),
     Layout("BIDS dataset", bids.recognises, bids.read, ("table", "label", "suffix")),
     Layout(".npz of arrays", arrays.recognises, arrays.read, ("table", "label")),
+    Layout("folder for each class", classes.recognises, classes.read, ("table", "label", "plane")),
     Layout("folder with a table", folder.recognises, folder.read, ("table", "label", "plane")),
 )
 
@@ -74,6 +78,8 @@ class Source:
         The folder with the files of a benchmark that is had by name.
     drop_copies : bool, optional
         Leave out images that are on two official sides (``duplicates.without_copies``).
+    kept : tuple of str, optional
+        The labels that are kept, in whatever case: others are left out before anything is looked at. By default all are.
     """
 
     data: str = "demo"
@@ -83,6 +89,11 @@ class Source:
     suffix: str = "T1w"
     root: str | None = None
     drop_copies: bool | None = None
+    kept: tuple[str, ...] | None = None
+
+    def __post_init__(self) -> None:
+        if self.kept is not None:
+            object.__setattr__(self, "kept", tuple(self.kept))  # JSON and TOML have lists
 
     def moved(self, changes: Mapping[str, Any]) -> "Source":
         """The same cohort where it lies by now.
@@ -127,7 +138,8 @@ def read_cohort(source: Source | str | Path) -> Cohort:
     DataError
         If the path, the table or the column of labels is missing, or no layout fits.
     UsageError
-        If a table is given for a cohort that is had by name, or ``root`` for another than a benchmark that is published.
+        If a table is given for a cohort that is had by name, or ``root`` for another than a benchmark that is published, or ``kept`` has
+        one that no image bears.
     """
     if isinstance(source, Path):
         place = expanded(source)
@@ -135,6 +147,8 @@ def read_cohort(source: Source | str | Path) -> Cohort:
     if isinstance(source, str):
         source = Source(source)
     cohort = _read(source)
+    if source.kept is not None:
+        cohort = of_classes(cohort, source.kept)
     return without_copies(cohort) if source.drop_copies else cohort
 
 
@@ -146,15 +160,11 @@ def _read(source: Source) -> Cohort:
         if table is not None:
             raise UsageError(f"The cohort '{data}' has its own table; leave out --table {table}.")
         return NAMES[data](source.label, source.root)
+    require_place(data)
     path = expanded(data)
-    if not path.exists():
-        hidden = hidden_by_a_kill(path)
-        if hidden is not None:
-            raise DataError(f"{path} lies in {hidden}, because a command was killed as it replaced it; move it back.")
-        raise DataError(f"There is no file or folder {path}, and no cohort of that name; the names are: {', '.join(NAMES)}.")
     layout = next((layout for layout in LAYOUTS if layout.recognises(path)), None)
     if layout is None:
-        raise DataError(f"{path} is no cohort; give a folder, a table (.csv, .tsv) that names the images, or an .npz.")
+        raise DataError(f"{path} is no cohort; give a folder, a table (.csv, .tsv, .xlsx) that names the images, or an .npz.")
     folder = path if path.is_dir() else path.parent
     for place in {folder, *([] if table is None else [expanded(table).parent])}:
         require_intact(place)
@@ -181,7 +191,7 @@ def _unmixed(cohort: Cohort) -> Cohort:
 def _refuse_links_out(folder: Path) -> None:
     """Raise a ``DataError`` before a table, a description or arrays are read that lie elsewhere: a folder may be a stranger's."""
     for entry in folder.iterdir():
-        if entry.suffix.lower() in (".tsv", ".csv", ".json", ".npz") and not is_inside(entry, folder):
+        if entry.suffix.lower() in (*TABLES, ".json", ".npz") and not is_inside(entry, folder):
             raise DataError(f"{entry} is a link out of the folder; copy the file there.")
 
 
@@ -194,7 +204,9 @@ def _kept_inside(cohort: Cohort, folder: Path) -> Cohort:
     for row, (image, participant) in enumerate(zip(table["image"], table["participant_id"], strict=True)):
         if not isinstance(image, str):
             continue
-        outside = [file for file in (*files_of(image), sidecar_of(image)) if not is_inside(file, folder)]
+        # Which files an image has, its header may say, which is not opened elsewhere.
+        files = files_of(image) if is_inside(Path(image), folder) else [Path(image)]
+        outside = outside_of(folder, (*files, sidecar_of(image)))
         if outside:
             table.at[row, "image"] = None
             beside = outside == [sidecar_of(image)]

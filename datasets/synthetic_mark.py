@@ -4,10 +4,11 @@ from pathlib import Path
 from typing import Any
 
 import nibabel as nib
-from PIL import Image
 
 from .common.untrusted import read_json
-from .images import MARK, PICTURES, VOLUMES, extension, sidecar_of
+from .formats import nifti, pictures
+from .formats.nifti import MARK
+from .images import extension, sidecar_of
 
 # What is wrong with a marked image in a cohort that does not say that it is synthetic, and the mend.
 UNDECLARED = (
@@ -23,11 +24,11 @@ def is_marked(path: Path) -> bool:
         return True
     kind = extension(path.name)
     try:
-        if kind in VOLUMES:
+        if kind in nifti.EXTENSIONS:
             header: Any = nib.load(path).header
-            return MARK.encode() in bytes(header["descrip"])
-        if kind in PICTURES:
-            with Image.open(path, formats=("PNG", "JPEG")) as picture:
+            return nifti.is_marked(header)
+        if kind in pictures.EXTENSIONS:
+            with pictures.opened(path) as picture:
                 return MARK in str(picture.info.get("Description", ""))
     except Exception:  # what a reader of this file reports, in its own words
         return False

@@ -20,9 +20,11 @@ from nibabel.affines import voxel_sizes
 from .cohort import Cohort
 from .common.errors import DataError, UsageError
 from .common.machine import require_memory
+from .formats.damage import ImageError
 from .image_checks import scan_digest
-from .images import PICTURES, ImageError, read_image
+from .images import PICTURES, read_image
 from .resizing import PERCENTILES, as_meta, brought_to
+from .sizes import AsSeen, sides_told
 from .spaces import PLANES, ImageSpace, to_tuples
 from .synthetic_mark import UNDECLARED, is_marked
 
@@ -39,8 +41,8 @@ class Preparation:
     Parameters
     ----------
     size : tuple of int, optional
-        Size of the result; by default ``default_size`` of the first image's own (which is kept if they are cropped): sides of at most 96
-        (slices) or 48 (volumes).
+        Size of the result, in the order of its array, or ``AsSeen``, which ``in_array_order`` puts into it; by default ``default_size`` of
+        the first image's own (which is kept if they are cropped): sides of at most 96 (slices) or 48 (volumes).
     plane : {"sagittal", "coronal", "axial"}, optional
         Cut this slice out of volumes.
     position : str
@@ -162,6 +164,7 @@ def prepare(
     """
     if like is not None:
         preparation = replace(preparation, size=like.shape)
+    preparation = in_array_order(preparation, cohort)
     at_once = _prepare_at_once(cohort, preparation, on_image)
     if at_once is not None:
         return at_once
@@ -197,6 +200,14 @@ def prepare(
             f"The images of {cohort.name} lie in different spaces (their affines differ): register them first, or the model learns poses."
         )
     return Images(torch.stack(pixels), replace(spaces[0], affine=reference.affine, aligned=aligned))
+
+
+def in_array_order(preparation: Preparation, cohort: Cohort) -> Preparation:
+    """A preparation whose size, if it was given as it is seen, is that of the arrays of a cohort's images: what is stored, and compared."""
+    if not isinstance(preparation.size, AsSeen) or not len(cohort):
+        return preparation
+    image, _, _ = _load(cohort, cohort.table["image"].iloc[0], preparation)
+    return replace(preparation, size=preparation.size.stored(picture=image.ndim == 3))
 
 
 def space_of(cohort: Cohort, preparation: Preparation, on_warning: Callable[[str], None] = lambda text: None) -> ImageSpace:
@@ -320,7 +331,8 @@ def _check_size(image: MetaTensor, flat_axis: int | None, preparation: Preparati
         kind = "slices" if len(shape) == 2 else "volumes"
         raise UsageError(f"--size has {len(size)} numbers, and the images are {kind} of {_times(shape)}; give {len(shape)}, or --plane.")
     if preparation.resize == "stretch" and _distorts(shape, size, spacing):
-        on_warning(f"Resizing {_times(shape)} to {_times(size)} distorts the images; keep the proportions, or use --resize crop.")
+        old, new = (sides_told(sides, picture=image.ndim == 3) for sides in (shape, size))
+        on_warning(f"Resizing {old} to {new} distorts the images; keep the proportions, or use --resize crop.")
 
 
 def _distorts(shape: Sequence[int], size: Sequence[int], spacing: Sequence[float]) -> bool:

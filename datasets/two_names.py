@@ -6,9 +6,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from .cohort import SPELLED, Cohort, Problem, place_of
+from .formats.damage import ImageError
 from .identity import differing_in_form
 from .image_checks import Look
-from .images import ImageError
 from .lookalikes import CANDIDATE, LEVEL, MOST, Likeness, look_alikes
 from .small_images import Small, same_but_scaled
 from .splits import sides_of_rows

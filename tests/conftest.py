@@ -39,6 +39,47 @@ class Fakes:
         Image.fromarray(self.voxels(number, shape).astype(np.uint8)).save(path)
         return path
 
+    def series(self, folder: Path, array: np.ndarray, affine: np.ndarray | None = None, **header: object) -> Path:
+        """A DICOM series, a file for each slice of the last axis, in no order; ``header`` changes or, by ``None``, leaves out values."""
+        import pydicom
+        from pydicom.dataset import Dataset, FileMetaDataset
+        from pydicom.uid import ExplicitVRLittleEndian, MRImageStorage, generate_uid
+
+        folder.mkdir(parents=True, exist_ok=True)
+        lps = np.diag([-1.0, -1, 1, 1]) @ (np.eye(4) if affine is None else affine)
+        steps = np.linalg.norm(lps[:3, :3], axis=0)
+        directions = lps[:3, :3] / steps
+        uid = generate_uid()
+        for number in np.random.default_rng(0).permutation(array.shape[2]):
+            one = Dataset()
+            one.file_meta = FileMetaDataset()
+            one.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+            one.file_meta.MediaStorageSOPClassUID = one.SOPClassUID = MRImageStorage
+            one.file_meta.MediaStorageSOPInstanceUID = one.SOPInstanceUID = generate_uid()
+            values = {
+                "Modality": "MR",
+                "SeriesInstanceUID": uid,
+                "SeriesNumber": 3,
+                "SeriesDescription": "T1",
+                "Rows": array.shape[1],
+                "Columns": array.shape[0],
+                "PixelSpacing": [float(steps[1]), float(steps[0])],
+                "ImageOrientationPatient": [f"{value:.9g}" for value in directions[:, :2].T.ravel()],
+                "ImagePositionPatient": [f"{value:.9g}" for value in lps[:3, 3] + number * lps[:3, 2]],
+                "SamplesPerPixel": 1,
+                "PhotometricInterpretation": "MONOCHROME2",
+                "BitsAllocated": 16,
+                "BitsStored": 16,
+                "HighBit": 15,
+                "PixelRepresentation": 1,
+            }
+            for name, value in (values | header).items():
+                if value is not None:
+                    setattr(one, name, value)
+            one.add_new("PixelData", "OW", array[:, :, number].T.astype("<i2").tobytes())
+            pydicom.dcmwrite(folder / f"{number:03d}.dcm", one, enforce_file_format=True)
+        return folder
+
     def table(self, path: Path, columns: Mapping[str, Sequence[object]]) -> Path:
         path.parent.mkdir(parents=True, exist_ok=True)
         separator = "," if path.suffix == ".csv" else "\t"

@@ -8,7 +8,7 @@ import typer
 
 from .groups import takes_groups
 from .options import Classes, Device, Force, GateOptions, PreparationOptions, ReadingOptions, Seed, Weights
-from .reading import command_line, given_source, parts_of
+from .reading import command_line, given_source, parts_of, require_places
 
 app = typer.Typer()
 
@@ -75,6 +75,7 @@ def fidelity_command(
     force: Force = False,
 ) -> None:
     """Measure how good synthetic images are: Fréchet distance, KID, PRD and others, beside what real images score."""
+    require_places(real, *synthetic)
     from ...experiments.fidelity import command as compare
     from ..release.synthetic_cohort import source_of
 
@@ -172,6 +173,7 @@ def audit_command(
     force: Force = False,
 ) -> None:
     """Find what a synthetic cohort gives away of the people behind it; copies are set aside, and exit code 5 refuses the cohort."""
+    require_places(known.data, *map(str, synthetic))
     from ...experiments.audit import command
 
     request = command.AuditRequest(

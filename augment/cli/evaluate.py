@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from .groups import takes_groups
-from .options import Data, GeneratorOptions, HowToRunOptions, PreparationOptions, ReadingOptions, Seed
-from .reading import changed, command_line, given_options, given_places, parts_of, preset_settings
+from .options import DataOptions, GeneratorOptions, HowToRunOptions, PreparationOptions, ReadingOptions, Seed
+from .reading import changed, command_line, given_options, given_places, parts_of, preset_settings, require_places
 
 if TYPE_CHECKING:
     from ...classifiers.training import ClassifierSettings
@@ -208,10 +208,11 @@ class ClassifierOptions:
         )
 
 
-@app.command("evaluate", epilog="Example: augment evaluate --data my-bids-folder --runs 20 --jobs 2 --out studies/mine")
+@app.command("evaluate", epilog="Example: augment evaluate my-bids-folder --runs 20 --jobs 2 --out studies/mine")
 @takes_groups
 def evaluate_command(
     context: typer.Context,
+    data: DataOptions,
     compared: MethodOptions,
     protocol: ProtocolOptions,
     reading: ReadingOptions,
@@ -219,7 +220,6 @@ def evaluate_command(
     models: ComparedGenerators,
     classifier: ClassifierOptions,
     how: HowToRunOptions,
-    data: Data = "demo",
     out: Annotated[Path, typer.Option("--out", help="Folder of the study; one that is there is taken up again.")] = Path(
         "studies/evaluation"
     ),
@@ -228,6 +228,8 @@ def evaluate_command(
 
     The demo cohort is studied, unless options say otherwise, on a coronal slice, with 1,000 steps of the generators and --least-steps 250.
     """
+    named = data.named()
+    require_places(protocol.test_data)
     from ...datasets.common.errors import UsageError
     from ...datasets.readers import Source
     from ...experiments.augmentation_study import command as evaluate
@@ -238,15 +240,21 @@ def evaluate_command(
         evaluate.evaluate(evaluate.read_configuration(how.config, parts_of(classifier.networks), given_places(context)), out, how_to_run)
         return
     models.require_nothing_else(context)
-    if data == "demo":
+    if named == "demo":
         reading, preparation, models, classifier = _for_the_demo(context, reading, preparation, models, classifier)
     settings = classifier.settings(few=protocol.sizes is not None)
     unused = [option for name, option in given_options(context).items() if name in ("epochs", "least_steps")]
     if settings.steps is not None and unused:
         raise UsageError(f"Every classifier has {settings.steps} steps: leave out {', '.join(unused)}, or give other --fixed-steps.")
+    source = reading.source(named)
+    test = (
+        None
+        if protocol.test_data is None
+        else Source(protocol.test_data, None, reading.label, reading.plane, reading.suffix, kept=source.kept)
+    )
     request = evaluate.EvaluationRequest(
-        source=reading.source(data),
-        test_source=None if protocol.test_data is None else Source(protocol.test_data, None, reading.label, reading.plane, reading.suffix),
+        source=source,
+        test_source=test,
         methods=parts_of(compared.methods),
         modes=compared.all_modes(),
         runs=compared.runs,

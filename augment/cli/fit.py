@@ -7,7 +7,19 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from .groups import takes_groups
-from .options import Classes, Data, Device, Force, PreparationOptions, ReadingOptions, Seed, Size, SkullStripped, Threads, TrainingOptions
+from .options import (
+    Classes,
+    DataOptions,
+    Device,
+    Force,
+    PreparationOptions,
+    ReadingOptions,
+    Seed,
+    Size,
+    SkullStripped,
+    Threads,
+    TrainingOptions,
+)
 from .reading import changed, command_line, preset_settings
 
 if TYPE_CHECKING:
@@ -16,13 +28,14 @@ if TYPE_CHECKING:
 app = typer.Typer()
 
 
-@app.command("check", epilog="Example: augment check --data my-bids-folder")
+@app.command("check", epilog="Example: augment check my-bids-folder")
 @takes_groups
-def check_command(reading: ReadingOptions, data: Data = "demo", size: Size = None) -> None:
+def check_command(data: DataOptions, reading: ReadingOptions, size: Size = None) -> None:
     """Examine a whole cohort and list every problem; exit code 3 if there is any. Nothing is written."""
+    source = reading.source(data.named())
     from ..commands.check import check_cohort
 
-    if not check_cohort(reading.source(data), sized=size is not None):
+    if not check_cohort(source, sized=size is not None):
         raise typer.Exit(3)
 
 
@@ -137,21 +150,22 @@ class FitRunOptions:
     force: Force = False
 
 
-@app.command("fit", epilog="Example: augment fit --data my-bids-folder --class AD --size 80x96 --out models")
+@app.command("fit", epilog="Example: augment fit my-bids-folder --class AD --size 80x96 --out models")
 @takes_groups
 def fit_command(
     context: typer.Context,
+    data: DataOptions,
     reading: ReadingOptions,
     fitted_on: SplitOptions,
     preparation: PreparationOptions,
     model: ModelOptions,
     metric: MetricOptions,
     run: FitRunOptions,
-    data: Data = "demo",
     out: Annotated[Path, typer.Option("--out", help="Folder of models; each class gets a folder in it.")] = Path("models"),
     seed: Seed = 0,
 ) -> None:
     """Fit one generative model per class on its training images."""
+    source = reading.source(data.named())
     from ...datasets.common.compute import computing_with
     from ..commands.fit import FitRequest, fit_models
 
@@ -160,7 +174,7 @@ def fit_command(
     context.with_resource(computing_with(run.threads))
     fit_models(
         FitRequest(
-            reading.source(data),
+            source,
             fitted_on.classes or [],
             settings,
             split_file=fitted_on.split,

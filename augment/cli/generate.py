@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from .groups import takes_groups
-from .options import Classes, Device, Force, GateOptions, PreparationOptions, ReadingOptions, Seed, SkullStripped, Threads
-from .reading import command_line, given_options, given_source
+from .options import Classes, Device, Force, GateOptions, Place, PreparationOptions, ReadingOptions, Seed, SkullStripped, Threads
+from .reading import command_line, data_of, given_options, given_source, require_places
 
 if TYPE_CHECKING:
     from ..detail.morph import Morph
@@ -21,6 +21,7 @@ MORPH = "morph"  # detail/morph.py, which is not imported for --help
 class OriginOptions:
     """What images are made of."""
 
+    place: Place = None
     models: Annotated[Path, typer.Option("--models", help="Folder of models, or one model.")] = Path("models")
     data: Annotated[
         str | None,
@@ -123,6 +124,7 @@ def generate_command(
     threads: Threads = None,
 ) -> None:
     """Draw a synthetic cohort from fitted models, or as morphs of people; images that copy a patient are drawn again."""
+    data = data_of(origin.place, origin.data)
     from ...datasets.common.compute import computing_with
     from ...datasets.common.errors import UsageError
     from ..commands.generate import GenerationRequest, generate_cohort
@@ -144,8 +146,8 @@ def generate_command(
     }
     _require_fitting(context, morphs=sampler.sampler == MORPH)
     if sampler.sampler == MORPH:
-        assert origin.data is not None
-        source, prepared = reading.source(origin.data), preparation.preparation(reading.plane)
+        assert data is not None
+        source, prepared = reading.source(data), preparation.preparation(reading.plane)
         morphs = MorphRequest(source, preparation=prepared, split_file=origin.split, morph=sampler.morph(), **common)
         context.with_resource(computing_with(threads))
         generate_morph_cohort(morphs, writing.out, force=writing.force)
@@ -175,7 +177,7 @@ def _require_fitting(context: typer.Context, *, morphs: bool) -> None:
         raise UsageError(f"--sampler {MORPH} draws from people, and from no model; leave out --models.")
     if "detail" in given:
         raise UsageError(f"A morph has the detail of its two people already; leave out --detail with --sampler {MORPH}.")
-    if "data" not in given:
+    if not given.keys() & {"data", "place"}:
         raise UsageError(f"--sampler {MORPH} draws from the people of a cohort; name it with --data.")
 
 
@@ -241,6 +243,7 @@ def interpolate_command(
     force: Force = False,
 ) -> None:
     """Decode along curves between two people's codes: straight, geodesic, and through the data."""
+    require_places(ends.data)
     from ...datasets.common.errors import UsageError
     from ..commands.interpolate import interpolate_class
     from ..fitting.model_folders import load_models

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from .reading import WHERE_THINGS_ARE, changed, given_options, lasting, parse_size
+from .reading import WHERE_THINGS_ARE, changed, data_of, given_options, lasting, parse_size, parts_of
 
 if TYPE_CHECKING:
     from ...datasets.readers import Source
@@ -15,15 +15,6 @@ if TYPE_CHECKING:
     from ..fitting.settings import FitSettings
     from ..release.gate import Gate
 
-Data = Annotated[
-    str,
-    typer.Option(
-        "--data",
-        help="A BIDS dataset, a folder of volumes or pictures with a table, a table of paths, an OASIS-1 download, an .npz, or a name: "
-        "demo, oasis-vbm, mnist, fashion-mnist, cifar10, svhn, celeba (with --root), rings-and-discs.",
-    ),
-]
-DataMoved = Annotated[str | None, typer.Option("--data", help="The cohort that the models were trained on, if it has moved.")]
 Classes = Annotated[list[str] | None, typer.Option("--class", help="Class; may be given again. \\[default: every class]")]
 Seed = Annotated[int, typer.Option("--seed", help="Same seed, same result, on the same machine.")]
 Force = Annotated[bool, typer.Option("--force", help="Replace what is there.")]
@@ -46,8 +37,34 @@ Device = Annotated[str, typer.Option("--device", help="auto (a GPU where there i
 Weights = Annotated[Path | None, typer.Option("--weights", help="File with InceptionV3's weights, .pth or .safetensors.")]
 Size = Annotated[
     str | None,
-    typer.Option("--size", help="Voxels of the prepared images, as 80x96 or 40x48x40. \\[default: their own, at most 96 or 48 a side]"),
+    typer.Option(
+        "--size",
+        help="Voxels of the prepared images: of slices and pictures width and height as seen, as 80x96; of volumes along R, A and S, as "
+        "40x48x40. \\[default: their own, at most 96 or 48 a side]",
+    ),
 ]
+
+
+_A_COHORT = (
+    "A BIDS dataset, a folder for each class, a folder of volumes, pictures or DICOM series with a table, a table of paths, an OASIS-1 "
+    "download, an .npz, or a name: demo, oasis-vbm, mnist, fashion-mnist, cifar10, svhn, celeba (with --root), rings-and-discs."
+)
+
+
+Data = Annotated[str, typer.Option("--data", help=_A_COHORT)]
+Place = Annotated[str | None, typer.Argument(metavar="DATA", show_default=False, help="The cohort, as by --data.")]
+
+
+@dataclass(frozen=True)
+class DataOptions:
+    """The cohort."""
+
+    place: Place = None
+    data: Annotated[str | None, typer.Option("--data", help=f"{_A_COHORT} \\[default: demo]")] = None
+
+    def named(self) -> str:
+        """The cohort; raise a ``UsageError`` if two are named, and a ``DataError`` if nothing is there."""
+        return data_of(self.place, self.data) or "demo"
 
 
 @dataclass(frozen=True)
@@ -71,11 +88,16 @@ class ReadingOptions:
         typer.Option("--drop-copies", help="Leave out images that lie on two official sides of a benchmark, or bear two labels."),
     ] = False
 
+    kept: Annotated[
+        list[str] | None, typer.Option("--classes", help="Read these classes alone, as AD,CN: images of others are left out.")
+    ] = None
+
     def source(self, data: str) -> "Source":
         """The cohort ``data``, to be read in this way."""
         from ...datasets.readers import Source
 
-        return Source(data, self.table, self.label, self.plane, self.suffix, self.root, self.drop_copies or None)
+        kept = parts_of(self.kept) or None
+        return Source(data, self.table, self.label, self.plane, self.suffix, self.root, self.drop_copies or None, kept)
 
 
 @dataclass(frozen=True)
@@ -219,4 +241,4 @@ class HowToRunOptions:
 
 
 # With a study's configuration; a network is part of it, and is confirmed on the command line.
-_BESIDE_CONFIG = {field.name for field in fields(HowToRunOptions)} | {"out", "networks"} | WHERE_THINGS_ARE
+_BESIDE_CONFIG = {field.name for field in fields(HowToRunOptions)} | {"out", "networks", "place"} | WHERE_THINGS_ARE

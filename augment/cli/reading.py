@@ -26,8 +26,10 @@ def given_options(context: typer.Context) -> dict[str, str]:
 
 
 def given_places(context: typer.Context) -> dict[str, str]:
-    """The options on the command line that say where things are, by the names of their parameters."""
-    return {name: str(context.params[name]) for name in given_options(context) if name in WHERE_THINGS_ARE}
+    """The options on the command line that say where things are, by the names of their parameters; a position says where the data are."""
+    given = given_options(context)
+    places = {name: str(context.params[name]) for name in given if name in WHERE_THINGS_ARE}
+    return places | ({"data": str(context.params["place"])} if "place" in given else {})
 
 
 def given_source(context: typer.Context) -> dict[str, Any]:
@@ -35,7 +37,28 @@ def given_source(context: typer.Context) -> dict[str, Any]:
     from ...datasets.readers import Source
 
     given = given_options(context)
-    return {field.name: context.params[field.name] for field in fields(Source) if field.name in given}
+    read = {field.name: context.params[field.name] for field in fields(Source) if field.name in given}
+    read |= {"data": context.params["place"]} if "place" in given else {}
+    return read | ({"kept": parts_of(read["kept"])} if "kept" in read else {})
+
+
+def data_of(place: str | None, data: str | None) -> str | None:
+    """The cohort that is named by position or by ``--data``; raise a ``UsageError`` if two are, and a ``DataError`` if nothing is there."""
+    from ...datasets.common.errors import UsageError
+
+    if None not in (place, data) and place != data:
+        raise UsageError(f"The cohort is given twice, as {place} and as --data {data}; give it once.")
+    require_places(place or data)
+    return place or data
+
+
+def require_places(*cohorts: str | None) -> None:
+    """Raise a ``DataError`` if there is nothing where one of the cohorts is said to be; before the seconds that imports take."""
+    from ...datasets.places import require_place
+
+    for cohort in cohorts:
+        if cohort is not None:
+            require_place(cohort)
 
 
 def preset_settings(name: str) -> "FitSettings":
@@ -75,15 +98,17 @@ def lasting(settings: "FitSettings", epochs: int | None, steps: int | None) -> "
 
 
 def parse_size(text: str | None) -> tuple[int, ...] | None:
-    """The numbers in ``80x96``; raise a ``UsageError`` if these are none."""
+    """The numbers in ``80x96``, of which two are width and height as seen; raise a ``UsageError`` if these are none."""
     from ...datasets.common.errors import UsageError
+    from ...datasets.sizes import AsSeen
 
     if text is None:
         return None
     try:
-        return tuple(int(part) for part in text.lower().split("x"))
+        sides = tuple(int(part) for part in text.lower().split("x"))
     except ValueError:
         raise UsageError(f"--size is written as 80x96 or 40x48x40, not '{text}'.") from None
+    return AsSeen(sides) if len(sides) == 2 else sides
 
 
 def parts_of(texts: list[str] | None) -> tuple[str, ...]:

@@ -5,6 +5,8 @@ from typing import Annotated
 
 import typer
 
+from .reading import require_places
+
 app = typer.Typer()
 
 
@@ -38,6 +40,7 @@ def verify_command(
     data: Annotated[str | None, typer.Option("--data", help="The cohort that models, or a study, are said to be of; it is read.")] = None,
 ) -> None:
     """Compute digests again and say what does not match; exit code 3 if anything does not. It finds accidents and is no signature."""
+    require_places(data)
     from ...experiments.verify import verify
 
     if not verify(path, models=models, data=data):

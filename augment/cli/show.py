@@ -7,6 +7,7 @@ import typer
 
 from .groups import takes_groups
 from .options import Classes, Force, PreparationOptions, ReadingOptions
+from .reading import require_places
 
 app = typer.Typer()
 
@@ -37,6 +38,7 @@ def show_command(
     force: Force = False,
 ) -> None:
     """Draw a contact sheet of cohorts, a row per class; slices as radiologists see them: the patient's left is on the right."""
+    require_places(*paths)
     from ..commands.show import show_cohorts
 
     prepared = preparation.preparation(reading.plane)

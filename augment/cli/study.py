@@ -8,7 +8,7 @@ import typer
 
 from .groups import takes_groups
 from .options import Data, HowToRunOptions, PreparationOptions, ReadingOptions, Seed, TrainingOptions, Weights
-from .reading import changed, command_line, given_places, parts_of, preset_settings
+from .reading import changed, command_line, given_places, parts_of, preset_settings, require_places
 
 if TYPE_CHECKING:
     from ...experiments.fidelity_study.config import Scoring
@@ -97,6 +97,7 @@ def study_command(
     out: Annotated[Path | None, typer.Option("--out", help="Folder of the study; one that is there is taken up again.")] = None,
 ) -> None:
     """Measure how good samples are, over models, samplers, settings and training sizes: the paper's tables and figures, resumable."""
+    require_places(data)
     from ...experiments.fidelity_study import command as studies
 
     how_to_run = how.how()

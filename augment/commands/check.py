@@ -3,6 +3,7 @@
 from ...datasets.check import Examination, examine, require_sound
 from ...datasets.cohort import Cohort
 from ...datasets.readers import Source, read_cohort
+from ...datasets.sizes import sides_told
 from ...datasets.splits import Split
 from ...datasets.together import apart, told
 from .. import console
@@ -43,4 +44,7 @@ def warn_of_people_apart(cohort: Cohort, split: Split) -> None:
 
 
 def shapes_told(found: Examination) -> str:
-    return ", ".join(f"{count} of {' x '.join(map(str, shape))}" for shape, count in found.shapes.items()) or "no readable image"
+    """How many images there are of each size, as it is seen and, of pictures, as it is stored."""
+    return (
+        ", ".join(f"{count} of {sides_told(shape, picture=found.pictures)}" for shape, count in found.shapes.items()) or "no readable image"
+    )

@@ -14,8 +14,9 @@ from ...datasets.common.errors import DataError, UsageError
 from ...datasets.common.files import refuse_existing, whole_folder
 from ...datasets.output import output, refuse_misplaced
 from ...datasets.readers import Source, read_cohort
+from ...datasets.sizes import sides_told
 from ...datasets.splits import Split, split_cohort
-from ...datasets.transforms import prepare
+from ...datasets.transforms import in_array_order, prepare
 from .. import console
 from ..fitting.assessment import fit_warnings
 from ..fitting.figures import save_loss_curve
@@ -97,6 +98,7 @@ def _fit(
     """Fit into folders that nobody else writes."""
     settings, sized = request.settings, request.settings.preparation.size is not None
     cohort, found = require_sound_cohort(cohort, sized=sized, minimum=FEWEST_IMAGES)
+    settings = replace(settings, preparation=in_array_order(settings.preparation, cohort))
     # All that can be refused is refused here: before anything is written, and hours before the end of training.
     split = _split(cohort, out, request.split_file, request.split_seed)
     warn_of_people_apart(cohort, split)
@@ -222,7 +224,7 @@ def _show_plans(plans: Mapping[str, FitPlan], found: Examination, out: Path, n_p
         n_test = len(plan.split.side(plan.cohort.of_class(label), "test"))
         rows.append((label, len(sides["train"]), len(sides["validation"]), n_test, plan.schedule.epochs, out / folder_name(label)))
     plan = next(iter(plans.values()))
-    shape = " x ".join(map(str, plan.space.shape))
+    shape = sides_told(plan.space.shape, picture=plan.space.is_picture)
     title = f"{plan.cohort.name}: {shapes_told(found)}, brought to {shape}; {plan.settings.model}, {n_parameters:,} parameters"
     console.show_table(title, ("class", "train", "validation", "test", "epochs", "model"), rows)
     console.say("A dry run: nothing was trained or written.")

@@ -14,8 +14,9 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from ...datasets.common.errors import DataError, UsageError
+from ...datasets.formats.nifti import MARK, MARK_OF_PICTURE
+from ...datasets.formats.pictures import PNG_AFFINE, PNG_AXES
 from ...datasets.identity import participant_of
-from ...datasets.images import MARK, MARK_OF_PICTURE, PNG_AFFINE, PNG_AXES
 from ...datasets.spaces import PLANES, ImageSpace, as_seen, picture_axes
 from ...datasets.synthetic_mark import is_marked
 from .generation import Generated

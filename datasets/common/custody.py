@@ -7,7 +7,7 @@ too. It is no signature: who changes a file on purpose can write the manifest an
 import hashlib
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
@@ -87,6 +87,13 @@ def is_inside(path: Path, folder: Path) -> bool:
         return path.resolve().is_relative_to(folder.resolve())
     except (OSError, RuntimeError, ValueError):  # links in a circle, or a name that no file can have
         return False
+
+
+def outside_of(folder: Path, files: Iterable[Path]) -> list[Path]:
+    """Those of many files that do not lie in a folder, their links followed; of what lies beside each other, only links are looked at."""
+    files = list(files)
+    inside = {parent: is_inside(parent, folder) for parent in {file.parent for file in files}}
+    return [file for file in files if not inside[file.parent] or ((file.is_symlink() or file.name == "..") and not is_inside(file, folder))]
 
 
 def _files(folder: Path) -> Iterator[str]:

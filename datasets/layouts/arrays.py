@@ -17,11 +17,12 @@ import numpy as np
 from ..cohort import SPELLED, Cohort, Problem, place_of
 from ..common.errors import DataError
 from ..common.machine import is_too_much
+from ..formats.damage import TIGHTEST_DEFLATE
 from ..identity import participant_of
-from ..images import TIGHTEST_DEFLATE
 from ..spaces import ImageSpace, in_ras
 from .participants import Subjects, read_subjects
 from .table import Description, Found, cohort_table, join, read_description
+from .table_files import TABLES
 
 _OURS = "images.npz"
 _KEYS = "images (n, X, Y) or (n, X, Y, Z), labels (n,) and, optionally, participants (n,)"
@@ -100,7 +101,7 @@ def _file(path: Path) -> Path | None:
     if (path / _OURS).is_file():
         return path / _OURS
     files = list(path.glob("*.npz"))
-    return files[0] if len(files) == 1 and not any(path.glob("*.[ct]sv")) else None
+    return files[0] if len(files) == 1 and not any(file.suffix.lower() in TABLES for file in path.iterdir()) else None
 
 
 def _is_marked(content: dict[str, np.ndarray]) -> bool:

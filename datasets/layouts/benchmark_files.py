@@ -17,7 +17,8 @@ import numpy as np
 
 from ..common.errors import DataError, UsageError
 from ..common.machine import is_too_much
-from ..images import TIGHTEST_DEFLATE, read_colours
+from ..formats.damage import TIGHTEST_DEFLATE
+from ..formats.pictures import read_colours
 
 MOST_VALIDATION = 10_000  # training images that Appendix D of the paper selects by, of MNIST and SVHN
 CELEBA_SIDE = 64

@@ -1,6 +1,5 @@
 """A folder of volumes or pictures with a table: the images are named in it, or found by participant id anywhere below."""
 
-import os
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
@@ -10,11 +9,12 @@ from typing import Any
 from ..cohort import Cohort, Problem
 from ..common.errors import DataError
 from ..identity import scan_of
-from ..images import PICTURES, VOLUMES, extension, stem
+from ..images import IMAGES, stem
 from .participants import Subjects, read_subjects
 from .table import cohort_table, no_image, read_description, row_of
+from .table_files import TABLES
+from .walk import conversion_below, images_below
 
-TABLES = (".tsv", ".csv")
 _WORD = re.compile(r"[^\W_]+")
 _USUAL_PLANES = ("axial", "coronal", "sagittal")
 
@@ -63,15 +63,19 @@ def read(path: Path, *, table: Path | None, label: str | None, plane: str | None
     )
 
 
+def tables_in(folder: Path) -> list[Path]:
+    """The tables at the top of a folder; spreadsheets have a file ``~$`` beside one that is open."""
+    return sorted(file for file in folder.iterdir() if file.suffix.lower() in TABLES and not file.name.startswith((".", "~$")))
+
+
 def _own_table(folder: Path) -> Path:
     usual = [folder / f"participants{kind}" for kind in TABLES]
-    tables = [file for file in usual if file.is_file()][:1] or sorted(
-        file for file in folder.iterdir() if file.suffix.lower() in TABLES and not file.name.startswith(".")
-    )
+    tables = [file for file in usual if file.is_file()][:1] or tables_in(folder)
     if not tables:
         raise DataError(
-            f"{folder} is no known layout: it has no participants.tsv, no other .tsv or .csv, no images.npz, no sub-* folders of NIfTI "
-            "and no OASIS-1 discs; give the table of its participants with --table."
+            f"{folder} is no known layout: it has no participants.tsv, no other table ({', '.join(TABLES)}), no images.npz, no OASIS-1 "
+            "discs, no sub-* folders of NIfTI, and no two folders of images that are classes; give the table of participants with --table"
+            f"{conversion_below(folder)}."
         )
     if len(tables) > 1:
         raise DataError(f"{folder} has several tables ({', '.join(file.name for file in tables)}); choose one with --table.")
@@ -87,7 +91,7 @@ def _named(subjects: Subjects, folder: Path) -> tuple[list[dict[str, Any]], list
             rows.append(row_of(subject, None, subject.spelled))
             continue
         beside_table, inside = subjects.path.parent / subject.file, folder / subject.file
-        image = inside if inside.is_file() and not beside_table.is_file() else beside_table
+        image = inside if inside.exists() and not beside_table.exists() else beside_table
         rows.append(row_of(subject, str(image.absolute()), subject.file))
     return rows, problems
 
@@ -95,10 +99,11 @@ def _named(subjects: Subjects, folder: Path) -> tuple[list[dict[str, Any]], list
 def _searched(subjects: Subjects, folder: Path, plane: str | None) -> tuple[list[dict[str, Any]], list[Problem]]:
     """The images whose name, or folder, holds the id of a row."""
     index, problems = subjects.index()
-    files = _images(folder)
+    files = images_below(folder)
     if not files:
         raise DataError(
-            f"{folder} holds no image ({', '.join(VOLUMES + PICTURES)}), and {subjects.path.name} has no column image; add one."
+            f"{folder} holds no image ({', '.join(IMAGES)}, or a DICOM series), and {subjects.path.name} has no column image; add one"
+            f"{conversion_below(folder)}."
         )
     if plane is not None and not any(plane.lower() in _words(file.relative_to(folder)) for file in files):
         # No name holds it: it is a plane to cut out of volumes, not one to choose files by.
@@ -128,19 +133,6 @@ def _searched(subjects: Subjects, folder: Path, plane: str | None) -> tuple[list
             f"{', '.join(file.name for file in chosen)}); choose with --plane ({', '.join(_planes(several.values(), folder))})."
         )
     return rows, problems
-
-
-def _images(folder: Path) -> list[Path]:
-    """Every image below a folder; a pair counts once, by its header."""
-    files = []
-    for parent, folders, names in os.walk(folder):
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        headers = {stem(name) for name in names if extension(name) == ".hdr"}
-        for name in sorted(names):
-            kind = extension(name)
-            if kind in VOLUMES + PICTURES and not name.startswith(".") and not (kind == ".img" and stem(name) in headers):
-                files.append(Path(parent, name))
-    return files
 
 
 def _by_id(files: Iterable[Path], folder: Path, scans: set[str]) -> defaultdict[str, list[Path]]:

@@ -1,7 +1,5 @@
 """Tables of participants, read as text so that '007' stays '007', and what their columns mean."""
 
-import csv
-import io
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -10,8 +8,8 @@ from typing import Any, NamedTuple
 
 from ..cohort import REQUIRED_COLUMNS, Problem
 from ..common.errors import DataError
-from ..common.untrusted import read_text
 from ..identity import participant_of, scan_of
+from .table_files import lines_of
 
 LABEL_COLUMNS = ("diagnosis", "label", "group", "dx")
 ID_COLUMNS = ("participant_id", "participant", "subject_id", "subject", "id")
@@ -19,7 +17,6 @@ IMAGE_COLUMNS = ("image", "path", "filename")
 SESSION_COLUMNS = ("session_id", "session")
 
 _SAME_COVARIATE = {"age": "age", "sex": "sex", "gender": "sex", "m/f": "sex", "mf": "sex"}
-_MOST_FIELDS = 10_000_000  # of a table: a million participants of ten columns
 _MISSING = ["", "n/a", "N/A", "NA", "nan", "NaN"]
 # A number with a leading zero, or with an underscore in it, is a code, so its column stays text.
 _CODE = re.compile(r"0\d|.*_")
@@ -86,34 +83,14 @@ def read_subjects(path: Path, label: str | None) -> Subjects:
 
 
 def read_table(path: Path) -> Columns:
-    """Read a CSV or TSV as text, with ``None`` for 'n/a' or an empty field.
+    """Read a CSV, TSV or spreadsheet as text, with ``None`` for 'n/a' or an empty field.
 
     Raises
     ------
     DataError
         If the file is not there, is no text table, has no rows, or a row with too few or too many fields.
     """
-    if not path.is_file():
-        raise DataError(f"There is no table {path}; give one with --table.")
-    if path.suffix.lower() not in (".csv", ".tsv", ".txt"):
-        raise DataError(f"The table {path} is neither .csv nor .tsv; save it as one of them.")
-    try:
-        text = read_text(path, encoding="utf-8-sig")
-        # Spreadsheets write semicolons where the comma is the decimal sign.
-        separator = max("\t,;", key=text.partition("\n")[0].count)
-        n_fields = text.count(separator) + text.count("\n")
-        if n_fields > _MOST_FIELDS:
-            told = f"{n_fields:,} fields or empty lines, more than {_MOST_FIELDS:,}"
-            raise DataError(f"The table {path} has {told}; leave out columns or rows.")
-        # Strict: a quotation mark that is no field's would take the lines up to the next one into its own.
-        text = re.sub(rf'" +(?={separator}|\r?\n|$)', '"', text)
-        reader = csv.reader(io.StringIO(text), delimiter=separator, strict=True)
-        rows = [(reader.line_num, row) for row in reader if any(row)]
-    except (OSError, ValueError, csv.Error) as error:
-        raise DataError(
-            f"The table {path} cannot be read ({error}); save it as UTF-8 text, one row per participant, with quotation marks around whole "
-            "fields or nowhere."
-        ) from error
+    rows = lines_of(path)
     if len(rows) < 2:
         raise DataError(f"The table {path} has no rows; it needs a header, and one row per participant.")
     spread = next((line - "".join(row).count("\n") for line, row in rows if "\n" in "".join(row)), None)

@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -179,11 +180,13 @@ class _Bar(Progress):
         self.bars = Bars(*columns, console=console.CONSOLE)
 
     def __enter__(self) -> "_Bar":
-        self.bars.start()
+        self.shown = ExitStack()
+        self.shown.enter_context(self.bars)
+        self.shown.enter_context(console.told_each_minute(self.bars))
         return self
 
     def __exit__(self, *error: object) -> None:
-        self.bars.stop()
+        self.shown.close()
 
     def begin(self, total: int, found: int) -> None:
         self.task = self.bars.add_task("runs", total=total, completed=found)

@@ -22,7 +22,7 @@ from ...datasets.readers import Source, read_cohort
 from ...datasets.spaces import ImageSpace
 from ...datasets.splits import Split, check_disjoint, sides_of_rows
 from ...datasets.together import digest_of, told
-from ...datasets.transforms import Images, Preparation, prepare, space_of
+from ...datasets.transforms import Images, Preparation, in_array_order, prepare, space_of
 from ...datasets.two_names import people_of_both
 from .data_config import DataConfig, KnownCohort
 
@@ -158,6 +158,7 @@ def describe(
     if found.alike:
         kept = "splits keep them on one side" if sides_of_rows(cohort) is None else "official sides are kept as they are"
         on_warning(f"{cohort.name} may have one person under two names: {told(found.alike)}. `augment check` says why; {kept}.")
+    preparation = in_array_order(preparation, cohort)
     if preparation.size is None:
         preparation = replace(preparation, size=space_of(cohort, preparation).shape)
     data = DataConfig(_known(source, cohort, found, columns), preparation, tuple(cohort.labels))

@@ -242,8 +242,7 @@ def ranged(preparation: Preparation, cohort: Cohort) -> Preparation:
 def sized(preparation: Preparation, real: Cohort, cohorts: Mapping[str, Cohort]) -> Preparation:
     """With the size at which all are compared: where none is asked for, the synthetic images' own, which real ones are then brought to."""
     if preparation.size is not None:
-        space_of(real, preparation, console.warn)
-        return preparation
+        return replace(preparation, size=space_of(real, preparation, console.warn).shape)
     sizes = {name: space_of(cohort, ranged(preparation, cohort)).shape for name, cohort in cohorts.items()}
     told = {name: " x ".join(map(str, size)) for name, size in sizes.items()}
     if len(set(sizes.values())) > 1:

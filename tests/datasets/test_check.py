@@ -19,7 +19,8 @@ from tinycohort.datasets import check
 from tinycohort.datasets.check import examine, require_sound
 from tinycohort.datasets.cohort import Cohort, CohortError
 from tinycohort.datasets.common.errors import DataError, UsageError
-from tinycohort.datasets.images import ImageError, read_image
+from tinycohort.datasets.formats.damage import ImageError
+from tinycohort.datasets.images import read_image
 from tinycohort.datasets.readers import Source, read_cohort
 
 # RAS axes in the order of the paper's coronal slices: left, inferior, anterior.
@@ -295,7 +296,7 @@ BAD = {
     "blank picture": ("pictures", lambda f, p: Image.new("L", (10, 12)).save(p / "images/01.png"), "01", "constant", {}),
     "named, missing": ("pictures", name_images([*NAMED, ("07", "CN", "07.png")]), "07", "the file is missing", {}),
     "named twice": ("pictures", name_images([*NAMED, ("01", "AD", "01.png")]), "01", "listed 2 times", {}),
-    "unknown extension": ("pictures", name_images([*NAMED, ("07", "CN", "07.tif")]), "07", "no image format", {}),
+    "unknown extension": ("pictures", name_images([*NAMED, ("07", "CN", "07.xyz")]), "07", "no image format", {}),
     "two labels": (
         "pictures",
         lambda f, p: (f.picture(p / "images/01b.png", 40), name_images([*NAMED, ("01", "CN", "01b.png")])(f, p)),

@@ -5,6 +5,7 @@ import gc
 import gzip
 import platform
 import threading
+import zlib
 from pathlib import Path
 
 import nibabel as nib
@@ -63,14 +64,38 @@ def test_reading_a_volume_takes_no_more_than_it_asks_for(tmp_path, name, kind, s
 
 
 @measured
+@pytest.mark.parametrize("name", ["a.mgz", "a.mha", "a.nrrd", "series"])
+def test_reading_other_formats_takes_no_more_than_they_ask_for(fakes, tmp_path, name):
+    def write(side: int, path: Path) -> Path:
+        voxels = np.random.default_rng(0).integers(0, 200, (side,) * 3).astype(np.int16)
+        if name == "series":
+            return fakes.series(path, voxels)
+        if name == "a.mgz":
+            nib.save(nib.MGHImage(voxels, np.eye(4)), path)
+            return path
+        sides = f"{side} {side} {side}"
+        mha = f"NDims = 3\nDimSize = {sides}\nElementType = MET_SHORT\nCompressedData = True\nElementDataFile = LOCAL\n"
+        nrrd = f"NRRD0004\ntype: short\ndimension: 3\nsizes: {sides}\nencoding: gzip\nendian: little\n\n"
+        body = voxels.tobytes(order="F")
+        path.write_bytes(mha.encode() + zlib.compress(body, 1) if name == "a.mha" else nrrd.encode() + gzip.compress(body, 1))
+        return path
+
+    path = write(224, tmp_path / name)
+    look_at(*read_image(write(16, tmp_path / f"small-{name}")))
+    took, asked = grown_by(lambda: look_at(*read_image(path))), memory_to_read(path)
+    assert 0.5 * asked < took < asked + SLACK
+
+
+@measured
+@pytest.mark.parametrize("extension", [".png", ".tif"])
 @pytest.mark.parametrize("mode", ["L", "I;16", "RGB", "RGBA"])
-def test_reading_a_picture_takes_no_more_than_it_asks_for(tmp_path, mode):
+def test_reading_a_picture_takes_no_more_than_it_asks_for(tmp_path, mode, extension):
     bands, kind = (1, np.uint16) if mode == "I;16" else (len(mode), np.uint8)
     pixels = np.random.default_rng(0).integers(0, 255, (4000, 5000, bands), dtype=kind)
-    Image.fromarray(pixels.squeeze()).save(tmp_path / "a.png")
-    with Image.open(tmp_path / "a.png") as picture:
+    Image.fromarray(pixels.squeeze()).save(tmp_path / f"a{extension}")
+    with Image.open(tmp_path / f"a{extension}") as picture:
         assert picture.mode == mode
-    took, asked = grown_by(lambda: look_at(*read_image(tmp_path / "a.png"))), memory_to_read(tmp_path / "a.png")
+    took, asked = grown_by(lambda: look_at(*read_image(tmp_path / f"a{extension}"))), memory_to_read(tmp_path / f"a{extension}")
     assert 0.5 * asked < took < asked + SLACK
 
 

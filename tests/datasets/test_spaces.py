@@ -19,7 +19,8 @@ from tinycohort.augment.samplers.diagnostics import Diagnostics
 from tinycohort.datasets.check import examine
 from tinycohort.datasets.cohort import Cohort
 from tinycohort.datasets.common.errors import DataError
-from tinycohort.datasets.images import ImageError, read_image
+from tinycohort.datasets.formats.damage import ImageError
+from tinycohort.datasets.images import read_image
 from tinycohort.datasets.readers import read_cohort
 from tinycohort.datasets.spaces import PLANES, ImageSpace, as_seen, in_ras, picture_axes
 from tinycohort.datasets.transforms import Images, Preparation, prepare

@@ -295,7 +295,10 @@ def test_distortion_is_told_once(fakes, size, resize, told):
     arrays = np.stack([fakes.voxels(i, (20, 24)) for i in range(3)])
     prepare(cohort_of([0, 1, 2], arrays), Preparation(size, resize=resize), on_warning=warnings.append)
     assert len(warnings) == told
-    assert all("Resizing 20 x 24 to 20 x 12 distorts" in text for text in warnings)
+    assert all(
+        "Resizing 24 x 20 (width x height; 20 x 24 as an array) to 12 x 20 (width x height; 20 x 12 as an array) distorts" in text
+        for text in warnings
+    )
 
 
 @pytest.mark.parametrize(("resize", "stored"), [("stretch", "resize"), ("crop", "crop")])

@@ -62,10 +62,10 @@ def smote(monkeypatch) -> SimpleNamespace:
 
 
 @pytest.fixture
-def classes(monkeypatch) -> SimpleNamespace:
+def named(monkeypatch) -> SimpleNamespace:
     """The example's reader, registered as it is printed below it: before the layout that takes any folder."""
     module, registered = example("How to add a reader")
-    scope: dict[str, Any] = {"classes": module, "folder": folder, "Layout": readers.Layout}
+    scope: dict[str, Any] = {"named": module, "folder": folder, "Layout": readers.Layout}
     exec(registered, scope)
     *_, layout, last = scope["LAYOUTS"]
     assert last == readers.LAYOUTS[-1]
@@ -147,18 +147,18 @@ def test_the_sampler_of_the_example_is_known_at_the_command_line(smote, augment,
     assert "Chawla" in augment("models").words
 
 
-def test_the_reader_of_the_example_reads_a_folder_for_each_class(classes, augment, tmp_path):
+def test_the_reader_of_the_example_reads_the_class_off_a_name(named, augment, tmp_path):
     rng = np.random.default_rng(0)
+    (tmp_path / "study").mkdir()
     for label, n in (("AD", 12), ("CN", 15)):
-        (tmp_path / "study" / label).mkdir(parents=True)
         for i in range(n):
-            Image.fromarray(rng.integers(0, 256, (16, 16), dtype=np.uint8)).save(tmp_path / f"study/{label}/{label}{i:03}.png")
+            Image.fromarray(rng.integers(0, 256, (16, 16), dtype=np.uint8)).save(tmp_path / f"study/{label[0]}{i:03}={label}.png")
     cohort = readers.read_cohort(tmp_path / "study")
     assert cohort.counts() == {"AD": 12, "CN": 15}
-    assert sorted(cohort.table["participant_id"])[0] == "AD000"
-    assert augment("check", "--data", tmp_path / "study").code == 0
+    assert sorted(cohort.table["participant_id"])[0] == "A000"
+    assert augment("check", tmp_path / "study").code == 0
     (tmp_path / "study/participants.tsv").write_text("participant_id\tdiagnosis\n")
-    assert not classes.recognises(tmp_path / "study")  # a table says more
+    assert not named.recognises(tmp_path / "study")  # a table says more
 
 
 def test_the_source_of_the_example_leaves_out_at_random(undersampled):

@@ -6,15 +6,20 @@ thousands in the slow suite.
 
 import copy
 import gzip
+import io
 import json
 import shutil
 import struct
 import sys
+import zipfile
+import zlib
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from typing import Any
 
 import nibabel as nib
 import numpy as np
+import pydicom
 import pytest
 from folders import ROOT
 from hypothesis import HealthCheck, given, settings
@@ -33,8 +38,9 @@ from tinycohort.datasets.common.custody import require_intact, seal
 from tinycohort.datasets.common.errors import TinycohortError
 from tinycohort.datasets.common.files import MANIFEST
 from tinycohort.datasets.image_checks import look_at
-from tinycohort.datasets.images import read_image
+from tinycohort.datasets.images import files_of, memory_to_read, notes_of, read_image
 from tinycohort.datasets.layouts.benchmark_files import read_idx
+from tinycohort.datasets.layouts.walk import images_below
 from tinycohort.datasets.readers import read_cohort
 from tinycohort.datasets.splits import Split, split_cohort
 from tinycohort.datasets.synthetic_mark import is_marked
@@ -222,7 +228,7 @@ def nifti_header(folder, fakes, studies) -> Reader:
 
 
 def picture(folder, fakes, studies) -> Reader:
-    sound = {kind: fakes.picture(folder / f"sound{kind}", 1, (40, 30)).read_bytes() for kind in (".png", ".jpg")}
+    sound = {kind: fakes.picture(folder / f"sound{kind}", 1, (40, 30)).read_bytes() for kind in (".png", ".jpg", ".tif", ".bmp")}
 
     def read(example):
         kind, flips = example
@@ -232,6 +238,88 @@ def picture(folder, fakes, studies) -> Reader:
         look_at(*read_image(path))
 
     return st.tuples(st.sampled_from(sorted(sound)), FLIPS), read
+
+
+def dicom_series(folder, fakes, studies) -> Reader:
+    """A series with a slice whose header has other values, or whose bytes are others."""
+    made = fakes.series(folder / "AD/P01", fakes.voxels(1, (4, 5, 3)))
+    first = min(made.iterdir())
+    sound = first.read_bytes()
+    names = [element.keyword for element in pydicom.dcmread(first) if element.keyword != "PixelData"] + ["NumberOfFrames", "RescaleSlope"]
+
+    def read(example):
+        edits, flips = example
+        content = sound
+        if edits:
+            one = pydicom.dcmread(io.BytesIO(sound))
+            for number, value in edits:
+                with suppress(Exception):  # what the library itself does not write
+                    setattr(one, names[number % len(names)], value)
+            written = io.BytesIO()
+            with suppress(Exception):
+                one.save_as(written)
+                content = written.getvalue()
+        first.write_bytes(changed(content, flips))
+        notes_of(made)
+        memory_to_read(made)
+        images_below(folder)
+        look_at(*read_image(made))
+
+    values = st.one_of(st.none(), NUMBERS, WORDS, st.lists(NUMBERS, max_size=6))
+    return st.tuples(st.lists(st.tuples(st.integers(0, 100), values), max_size=3), FLIPS), read
+
+
+RAW = {
+    "a.mha": b"NDims = 3\nDimSize = 4 5 6\nElementType = MET_SHORT\nElementSpacing = 1 2 3\nOffset = 1 2 3\n"
+    b"CompressedData = True\nElementDataFile = LOCAL\n",
+    "a.nrrd": b"NRRD0004\ntype: short\ndimension: 3\nspace: LPS\nsizes: 4 5 6\nspace directions: (1,0,0) (0,2,0) (0,0,3)\n"
+    b"encoding: gzip\nendian: little\nspace origin: (1,2,3)\n\n",
+}
+
+
+def raw_volume(folder, fakes, studies) -> Reader:
+    voxels = fakes.voxels(1, (4, 5, 6)).astype("<i2").tobytes()
+    sound = {"a.mha": RAW["a.mha"] + zlib.compress(voxels), "a.nrrd": RAW["a.nrrd"] + gzip.compress(voxels)}
+
+    def read(example):
+        name, words, flips = example
+        lines = sound[name].split(b"\n")
+        for number, word in words:
+            place = number % 7
+            head, mark, _ = lines[place].partition(b"=" if name == "a.mha" else b": ")
+            lines[place] = head + mark + word.encode(errors="surrogatepass")
+        (folder / name).write_bytes(changed(b"\n".join(lines), flips))
+        memory_to_read(folder / name)
+        files_of(folder / name)
+        look_at(*read_image(folder / name))
+
+    words = st.one_of(WORDS, NUMBERS.map(str), st.lists(NUMBERS, min_size=2, max_size=4).map(lambda row: " ".join(map(str, row))))
+    return st.tuples(st.sampled_from(sorted(sound)), st.lists(st.tuples(st.integers(0, 20), words), max_size=3), FLIPS), read
+
+
+def spreadsheet(folder, fakes, studies) -> Reader:
+    openpyxl = pytest.importorskip("openpyxl", reason="the extra xlsx is not installed")
+    fakes.pictures(folder)
+    (folder / "participants.tsv").unlink()
+    book = openpyxl.Workbook()
+    for row in (["participant_id", "diagnosis", "age"], *([name, label, 70] for name, label in fakes.people.items())):
+        book.active.append(row)
+    book.save(folder / "people.xlsx")
+    sound = (folder / "people.xlsx").read_bytes()
+    with zipfile.ZipFile(folder / "people.xlsx") as archive:
+        members = {name: archive.read(name) for name in archive.namelist()}
+
+    def read(example):
+        name, flips = example
+        if name in members:
+            with zipfile.ZipFile(folder / "people.xlsx", "w") as archive:
+                for member, content in members.items():
+                    archive.writestr(member, changed(content, flips) if member == name else content)
+        else:
+            (folder / "people.xlsx").write_bytes(changed(sound, flips))
+        examine(read_cohort(folder))
+
+    return st.tuples(st.sampled_from(["whole", *sorted(members)]), FLIPS), read
 
 
 def idx_file(folder, fakes, studies) -> Reader:
@@ -371,7 +459,7 @@ def settings_of_a_fit(folder, fakes, studies) -> Reader:
 
 
 READERS = (
-    *(config_json, model_files, participants_tsv, oasis_table, nifti_header, picture),
+    *(config_json, model_files, participants_tsv, oasis_table, nifti_header, picture, dicom_series, raw_volume, spreadsheet),
     *(idx_file, npz_file, array_types, description, manifest, split_json, study, published_study),
     settings_of_a_fit,
 )

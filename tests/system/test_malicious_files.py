@@ -16,6 +16,7 @@ import zlib
 from contextlib import contextmanager
 
 import numpy as np
+import pydicom
 import pytest
 from made_studies import write_study
 from PIL import Image
@@ -318,6 +319,71 @@ def undecodable(fakes, folder):
     (folder / "images").joinpath("02.png").unlink()
 
 
+def series(attack):
+    """A cohort of DICOM series in folders of classes, whose first series something is done to."""
+
+    def attacked(fakes, folder):
+        for number in range(4):
+            label = "AD" if number % 2 else "CN"
+            fakes.series(folder / f"{label}/{label}{number}", fakes.voxels(number))
+        attack(fakes, folder / "AD/AD1")
+
+    return attacked
+
+
+def claims_rows(fakes, folder):
+    for file in folder.iterdir():
+        one = pydicom.dcmread(file)
+        one.Rows = one.Columns = 65535
+        one.save_as(file)
+
+
+def slice_elsewhere(name):
+    def attack(fakes, folder):
+        (folder / "003.dcm").rename(folder.parents[2] / "private")
+        (folder / name).symlink_to(folder.parents[2] / "private")
+
+    return attack
+
+
+def class_elsewhere(fakes, folder):
+    (folder / "003.dcm").rename(folder / "003")  # known by its content alone, which is not looked at
+    folder.parent.rename(folder.parents[2] / "private")
+    folder.parent.symlink_to(folder.parents[2] / "private", target_is_directory=True)
+
+
+def mha(packing, body, sides="8 9 10", data="LOCAL") -> bytes:
+    head = f"NDims = 3\nDimSize = {sides}\nElementType = MET_SHORT\nCompressedData = {packing}\nElementDataFile = {data}\n"
+    return head.encode() + body
+
+
+def nrrd(encoding, body, sides="8 9 10") -> bytes:
+    return f"NRRD0004\ntype: short\ndimension: 3\nsizes: {sides}\nencoding: {encoding}\nendian: little\n\n".encode() + body
+
+
+def linked_voxels(fakes, folder):
+    fakes.pictures(folder)
+    (folder / "images/01.png").unlink()
+    (folder.parent / "private").write_bytes(bytes(1440))
+    (folder / "images/01.mhd").write_bytes(mha(False, b"", data="01.raw"))
+    (folder / "images/01.raw").symlink_to(folder.parent / "private")
+
+
+def spreadsheet_bomb(fakes, folder):
+    fakes.pictures(folder)
+    (folder / "participants.tsv").unlink()
+    with zipfile.ZipFile(folder / "people.xlsx", "w", zipfile.ZIP_DEFLATED) as archive, archive.open("xl/workbook.xml", "w") as member:
+        for _ in range(1024):
+            member.write(bytes(2**20))
+
+
+def tiff(width, height) -> bytes:
+    """The header of a TIFF of one strip that holds nothing."""
+    tags = [(256, width), (257, height), (258, 8), (259, 1), (262, 1), (273, 8), (277, 1), (278, height), (279, width * height % 2**32)]
+    entries = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in tags)
+    return b"II*\0" + struct.pack("<I", 8) + struct.pack("<H", len(tags)) + entries + bytes(4)
+
+
 COHORTS = {
     # Claims that the file does not hold, and files that are far larger than they claim.
     "a NIfTI of terabytes": (replaced("bids", header((30000, 30000, 30000)) + b"0" * 500, "sub-01_T1w.nii"), "truncated"),
@@ -367,7 +433,26 @@ COHORTS = {
         "unreadable",
     ),
     "a picture of an unknown kind": (replaced("pictures", b"%!PS\n" + b"showpage\n" * 9), "unreadable"),
+    "a MetaImage of terabytes": (replaced("pictures", mha(True, zlib.compress(b"0"), "30000 30000 30000"), "01.mha"), "truncated"),
+    "a MetaImage whose stream is a bomb": (
+        replaced("pictures", lambda: mha(True, zlib.compress(bytes(2**28))), "01.mha"),
+        "bytes or more when it is decompressed",
+    ),
+    "an NRRD of terabytes": (replaced("pictures", nrrd("raw", b"0", "30000 30000 30000"), "01.nrrd"), "truncated"),
+    "an NRRD whose gzip stream is a bomb": (
+        replaced("pictures", lambda: nrrd("gzip", gzip.compress(bytes(1440)) + zeros(2**31)), "01.nrrd"),
+        "bytes or more when it is decompressed",
+    ),
+    "a header of text without an end": (replaced("pictures", b"NRRD0004\n" + b"a" * 2**22, "01.nrrd"), "a header without an end"),
+    "a TIFF of gigabytes": (replaced("pictures", tiff(60000, 60000), "01.tif"), "unreadable (Image size"),
+    "a TIFF whose pixels are not there": (replaced("pictures", tiff(5000, 5000), "01.tif"), "do not fit the file"),
+    "a DICOM series of gigabytes": (series(claims_rows), "for which this machine has no memory"),
+    "a spreadsheet that is a bomb": (spreadsheet_bomb, "more than the 67108864 that a table may have"),
     # Images of the victim's.
+    "a link to a slice": (series(slice_elsewhere("003.dcm")), "an image outside of the folder"),
+    "a link to a slice without an extension": (series(slice_elsewhere("003")), "lie 2 mm apart"),
+    "a link to a folder of a class": (series(class_elsewhere), "an image outside of the folder"),
+    "a link to the voxels of a header": (linked_voxels, "an image outside of the folder"),
     "an absolute path": (named("{parent}/private.png"), "an image outside of the folder"),
     "a path upwards": (named("../private.png"), "an image outside of the folder"),
     "a path upwards, hidden": (named("images/../../private.png"), "an image outside of the folder"),

@@ -123,7 +123,7 @@ REFUSED = {
     "a size beyond the memory": (
         (*FIT, "--size", "16x100000000000"),
         2,
-        "16 x 100000000000 this machine has no memory; choose a smaller --size",
+        "100000000000 x 16 this machine has no memory; choose a smaller --size",
     ),
     **{
         f"{option} {value}": ((*FIT, option, value), 2, "--lambda, --rho and --rho-scale lie between 1e-10 and 1e.10, and --tau from 0")
@@ -396,6 +396,8 @@ def test_a_defect_of_ours_goes_to_a_log(augment, tmp_path, monkeypatch):
         raise ZeroDivisionError("by nought")
 
     monkeypatch.setattr("tinycohort.augment.commands.check.check_cohort", broken)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "demo [1]").mkdir()
     answer = augment("check", "--data", "demo [1]")
     assert answer.code == 1
     assert "Traceback" not in answer.err

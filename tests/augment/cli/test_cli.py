@@ -30,6 +30,13 @@ QUICK = ("--epochs", "2", "--channels", "2", "--latent-dim", "2", "--batch-size"
 COMMANDS = list(get_command(cli.app).commands)
 
 
+@pytest.fixture
+def mine(tmp_path, monkeypatch):
+    """A folder of this name, which a command looks for before it does anything."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine").mkdir()
+
+
 def test_check_fit_generate_show(augment, fakes, tmp_path):
     data, models, out, sheet = fakes.study(tmp_path / "bids", (10, 12, 10)), tmp_path / "models", tmp_path / "syn", tmp_path / "sheet.png"
     answer = augment("check", "--data", data)
@@ -125,7 +132,7 @@ def test_a_preset_s_settings_of_another_model_are_left_out(augment, fakes, tmp_p
         (("--data", "mine"), None, None, 1000),
     ],
 )
-def test_a_study_of_the_demo_cohort_takes_minutes_by_default(augment, monkeypatch, words, plane, steps, least_steps):
+def test_a_study_of_the_demo_cohort_takes_minutes_by_default(augment, mine, monkeypatch, words, plane, steps, least_steps):
     asked = []
     monkeypatch.setattr("tinycohort.experiments.augmentation_study.command.evaluate", lambda request, *args: asked.append(request))
     assert augment("evaluate", *words).code == 0
@@ -149,7 +156,9 @@ def test_the_version(augment):
         (("--data", "mine", "--arch", "resnet"), "resnet", None, None, None, None, 16),
     ],
 )
-def test_a_study_has_the_paper_s_settings_of_a_benchmark(augment, monkeypatch, words, arch, channels, epochs, steps, beta, latent_dim):
+def test_a_study_has_the_paper_s_settings_of_a_benchmark(
+    augment, mine, monkeypatch, words, arch, channels, epochs, steps, beta, latent_dim
+):
     asked = []
     monkeypatch.setattr(
         "tinycohort.experiments.fidelity_study.command.configuration_of",
@@ -300,7 +309,7 @@ def test_a_finished_fit_is_not_repeated_by_resume(augment, fakes, tmp_path):
         ("evaluate", ("--epochs", "7"), 100, None),  # there, of the classifier
     ],
 )
-def test_steps_are_as_many_as_asked_for_under_a_preset_of_epochs(augment, monkeypatch, command, words, epochs, steps):
+def test_steps_are_as_many_as_asked_for_under_a_preset_of_epochs(augment, mine, monkeypatch, command, words, epochs, steps):
     asked = []
     monkeypatch.setattr("tinycohort.augment.commands.fit.fit_models", lambda request, out, **options: asked.append(request.settings))
     monkeypatch.setattr("tinycohort.experiments.augmentation_study.command.evaluate", lambda request, *args: asked.append(request.fit))

@@ -22,7 +22,7 @@ from tinycohort.augment.geometry.metric import RiemannianMetric
 from tinycohort.augment.geometry.support import off_manifold
 from tinycohort.augment.networks import Architecture
 from tinycohort.datasets.common.errors import UsageError
-from tinycohort.datasets.images import MARK
+from tinycohort.datasets.formats.nifti import MARK
 from tinycohort.datasets.readers import read_cohort
 from tinycohort.datasets.spaces import ImageSpace
 from tinycohort.datasets.transforms import Images, prepare

@@ -544,9 +544,9 @@ def test_paths_that_are_no_cohort(fakes, tmp_path):
         read_cohort(tmp_path / "nowhere")
     with pytest.raises(DataError, match="no cohort; give a folder, a table"):
         read_cohort(fakes.volume(tmp_path / "a.nii", fakes.voxels(1)))
-    (tmp_path / "people.xlsx").write_bytes(b"x")
+    (tmp_path / "people.ods").write_bytes(b"x")
     with pytest.raises(DataError, match=r"neither \.csv"):
-        read_cohort(Source(str(tmp_path), table=str(tmp_path / "people.xlsx")))
+        read_cohort(Source(str(tmp_path), table=str(tmp_path / "people.ods")))
     with pytest.raises(DataError, match="There is no table"):
         read_cohort(Source(str(tmp_path), table=str(tmp_path / "none.csv")))
 

@@ -1,0 +1,71 @@
+"""A folder for each class: who is whose, what is no class, and what a table says more."""
+
+import pytest
+
+from tinycohort.datasets.check import examine
+from tinycohort.datasets.common.errors import DataError
+from tinycohort.datasets.readers import Source, read_cohort
+
+
+def people(cohort) -> dict[str, str]:
+    return dict(zip(cohort.table["participant_id"], cohort.table["label"], strict=True))
+
+
+def test_images_lie_in_the_folder_of_their_class(fakes, tmp_path):
+    for number, name in enumerate(("AD/sub-01_ses-1.png", "AD/02.png", "CN/03.png", "CN/OAS1_9001_MR1.png", "CN/OAS1_9001_MR2.png")):
+        fakes.picture(tmp_path / name, number)
+    cohort = read_cohort(tmp_path)
+    assert people(cohort) == {"01": "AD", "02": "AD", "03": "CN", "OAS1_9001": "CN"}
+    assert examine(cohort).sound
+    assert [remark.what for remark in cohort.remarks] == ["1 participants have several images, as OAS1_9001: OAS1_9001_MR1, OAS1_9001_MR2"]
+
+
+def test_folders_in_a_class_are_participants(fakes, tmp_path):
+    for number, name in enumerate(("AD/01/anat/T1.nii.gz", "AD/02/T1.nii.gz", "CN/03/T1.nii.gz", "CN/04/T1.nii.gz")):
+        fakes.volume(tmp_path / name, fakes.voxels(number))
+    cohort = read_cohort(tmp_path)
+    assert people(cohort) == {"01": "AD", "02": "AD", "03": "CN", "04": "CN"}
+    assert examine(cohort).sound
+
+
+def test_official_sides_are_no_classes(fakes, tmp_path):
+    for number, name in enumerate(("Train/AD/1.png", "Train/CN/2.png", "val/AD/3.png", "test/CN/4.png")):
+        fakes.picture(tmp_path / name, number)
+    cohort = read_cohort(tmp_path)
+    assert people(cohort) == {"1": "AD", "2": "CN", "3": "AD", "4": "CN"}
+    assert dict(zip(cohort.table["participant_id"], cohort.table["split"], strict=True)) == {
+        "1": "train",
+        "2": "train",
+        "3": "validation",
+        "4": "test",
+    }
+    fakes.picture(tmp_path / "AD/5.png", 5)
+    with pytest.raises(DataError, match="the side Train beside AD; move one of them"):
+        read_cohort(tmp_path)
+
+
+def test_numbers_that_begin_anew_in_each_class_are_told(fakes, tmp_path):
+    for number, name in enumerate(("AD/1.png", "AD/2.png", "CN/1.png", "CN/3.png")):
+        fakes.picture(tmp_path / name, number)
+    (problem,) = examine(read_cohort(tmp_path)).problems
+    assert problem.what.startswith("two labels: AD")
+    assert "if they are two people, rename one" in problem.mend
+
+
+def test_a_table_says_more_than_folders(fakes, tmp_path):
+    for number, person in enumerate(fakes.people):
+        fakes.picture(tmp_path / f"{'left' if number % 2 else 'right'}/{person}.png", number)
+    fakes.participants(tmp_path.parent / "elsewhere.tsv")
+    assert read_cohort(tmp_path).labels == ["left", "right"]
+    assert read_cohort(Source(str(tmp_path), table=str(tmp_path.parent / "elsewhere.tsv"))).labels == ["AD", "CN"]
+    with pytest.raises(DataError, match="no column 'dx'; leave out --label-column"):
+        read_cohort(Source(str(tmp_path), label="dx"))
+    fakes.participants(tmp_path / "participants.tsv")
+    assert read_cohort(tmp_path).labels == ["AD", "CN"]
+
+
+def test_one_folder_of_images_is_no_class(fakes, tmp_path):
+    fakes.picture(tmp_path / "images/1.png", 1)
+    (tmp_path / "notes").mkdir()
+    with pytest.raises(DataError, match="no two folders of images that are classes"):
+        read_cohort(tmp_path)
