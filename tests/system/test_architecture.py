@@ -290,7 +290,11 @@ def test_containers_have_the_torch_that_ci_has():
 def test_every_constraint_is_an_exact_pin_with_its_hashes_that_its_requirements_allow():
     project = PROJECT["project"]
     extras = project["optional-dependencies"]
-    files = {"constraints.txt": ("test", "dev", "docs"), "constraints-sklearn-extra.txt": ("test", "sklearn-extra"), "constraints-runtime.txt": ()}
+    files = {
+        "constraints.txt": ("test", "dev", "docs"),
+        "constraints-sklearn-extra.txt": ("test", "sklearn-extra"),
+        "constraints-runtime.txt": (),
+    }
     for file, names in files.items():
         pins = re.findall(
             r"^([\w.-]+)==(\S+)(.*)\n((?:    --hash=sha256:[0-9a-f]{64}(?: \\)?\n)*)",
