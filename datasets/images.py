@@ -32,7 +32,8 @@ _NIFTI_2 = 540  # bytes of the header of NIfTI-2; that of NIfTI-1 has 348
 _LARGEST_HEADER = 64 * 2**20  # bytes, with extensions
 _JPEG_SCAN, _JPEG_END = b"\xff\xda", b"\xff\xd9"
 MARK = "synthetic image, tinycohort"  # of every synthetic image; in NIfTI headers, whose description holds 79 bytes
-MARK_OF_PICTURE = f"{MARK}, as a picture"  # of a NIfTI whose model was fitted on pictures: it is read as these are
+REAL = "real image, tinycohort"  # of a real one that was brought to the form of synthetic ones
+AS_PICTURE = "tinycohort, as a picture"  # the end of either, of a NIfTI that was a picture: it is read as these are
 PNG_AXES, PNG_AFFINE = "tinycohort:axes", "tinycohort:affine"  # texts of a PNG that shows a slice: where these lead, and 16 numbers
 _GREY_MODES = ("L", "I", "F", "I;16", "I;16B", "I;16L", "I;16N")
 _REPLACE = "replace it with an intact copy"
@@ -228,9 +229,18 @@ def _read_volume(path: Path, data_file: Path) -> tuple[np.ndarray, np.ndarray | 
     with np.errstate(all="ignore"):
         # Values beyond float32 become infinite, which the check reports.
         array = image.get_fdata(dtype=np.float32, caching="unchanged")
-    if MARK_OF_PICTURE.encode() in bytes(image.header["descrip"]):
+    told = bytes(image.header["descrip"])
+    if MARK.encode() in told:
+        array = _in_unit_range(array, image.header)
+    if AS_PICTURE.encode() in told:
         return _picture_in(array, image.affine), None
     return array, image.affine
+
+
+def _in_unit_range(array: np.ndarray, header: Any) -> np.ndarray:
+    """What a synthetic image was written from, which its header says what is white of; those of earlier versions do not say it."""
+    white = float(header["cal_max"])
+    return array if white in (0, 1) or not math.isfinite(white) else array / np.float32(white)
 
 
 def _picture_in(array: np.ndarray, affine: np.ndarray) -> np.ndarray:

@@ -12,7 +12,7 @@ import typer
 from ...datasets.common.errors import TinycohortError, printable
 from ...datasets.common.machine import is_out_of_memory
 from ...datasets.common.untrusted import require_text
-from . import audit, demo, evaluate, fit, generate, report, show, study
+from . import audit, demo, evaluate, fit, generate, prepare, report, show, study
 from .former import Commands
 from .reading import command_line
 
@@ -28,7 +28,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
 )
-for group in (fit, generate, show, evaluate, study, audit, report, demo):
+for group in (fit, generate, prepare, show, evaluate, study, audit, report, demo):
     app.add_typer(group.app)
 
 

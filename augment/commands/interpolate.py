@@ -30,7 +30,8 @@ from ..fitting.model import FittedModel, decode
 from ..fitting.model_config import poor_fit_warnings
 from ..geometry.interpolation import COLOURS, KINDS, NOT_FOUND, TITLES, Cost, Interpolation, interpolate, outside_support
 from ..release.description import DESCRIPTION
-from ..release.image_files import FileFormat, default_format, write_image
+from ..release.form import FileFormat, default_format
+from ..release.image_files import write_image
 
 ALIKE = 0.02  # of the distance of the ends: curves that differ by less share a row of the figure
 
