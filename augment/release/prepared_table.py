@@ -29,29 +29,41 @@ _SESSION = re.compile(r"_ses-([A-Za-z0-9]+)")
 
 
 def image_names(cohort: Cohort) -> list[str]:
-    """The name of each image, as BIDS spells it: that of the person, and of a session where somebody has several images."""
+    """The name of each image, as BIDS spells it: that of the person or scan, and of a session where there are several images of one."""
     people = cohort.table["participant_id"]
-    words = bids_words(dict.fromkeys(people), empty="person")
-    names = [f"sub-{words[person]}" for person in people]
-    if not people.duplicated().any():
-        return names
-    return [f"{name}_ses-{session}" for name, session in zip(names, _sessions(cohort.table), strict=True)]
+    spelled = cohort.table.get(SPELLED, people).fillna(people)
+    scans = [name.partition("_ses-")[0] for name in spelled]
+    subjects = _subjects([scan_of(scan) for scan in scans], scans)
+    # Without its signs an id may be read as another one: where the names do not tell the same people apart, they are made of the people.
+    read = [participant_of(subject) for subject in subjects]
+    if not len(set(zip(people, read, strict=True))) == people.nunique() == len(set(read)):
+        subjects = _subjects(list(people), list(people))
+    if len(set(subjects)) == len(subjects):
+        return subjects
+    sessions = _sessions(pd.DataFrame({"subject": subjects, "image_id": cohort.table["image_id"], "spelled": spelled}))
+    return [f"{subject}_ses-{session}" for subject, session in zip(subjects, sessions, strict=True)]
 
 
-def _sessions(table: pd.DataFrame) -> list[str]:
-    """The session of each image, as the source tells it, where that tells the images of one person apart; else their number."""
-    spelled = table.get(SPELLED, table["participant_id"])
-    told = pd.Series([_told(*ids) for ids in zip(table["image_id"], spelled, strict=True)], index=table.index)
-    clear = told.ne("") & ~pd.DataFrame({"who": table["participant_id"], "what": told.str.lower()}).duplicated(keep=False)
-    numbers = (table.groupby("participant_id").cumcount() + 1).astype(str)
-    all_clear = clear.groupby(table["participant_id"]).transform("all")
-    return told.where(all_clear, numbers).tolist()
+def _subjects(keys: Sequence[str], spelled: Sequence[str]) -> list[str]:
+    """A name for each different key, as it is spelled at first."""
+    first = dict(zip(reversed(keys), reversed(spelled), strict=True))
+    words = bids_words((first[key].removeprefix("sub-") for key in dict.fromkeys(keys)), empty="person")
+    return [f"sub-{words[first[key].removeprefix('sub-')]}" for key in keys]
+
+
+def _sessions(images: pd.DataFrame) -> list[str]:
+    """The session of each image, as its name or its id tells it, where that tells all images of one subject apart; else their number."""
+    told = [_told(*names) for names in zip(images["image_id"], images["spelled"], strict=True)]
+    images = images.assign(told=[text.lower() for text in told])
+    clear = ~images.duplicated(["subject", "told"], keep=False) & images["told"].ne("")
+    clear = clear.groupby(images["subject"]).transform("all")
+    numbers = images.groupby("subject").cumcount() + 1
+    return [text if known else str(number) for text, known, number in zip(told, clear, numbers, strict=True)]
 
 
 def _told(image_id: str, spelled: str) -> str:
-    """The session that a file's name says, or the visit that an id says by a published scheme."""
     found = _SESSION.search(image_id) or _SESSION.search(spelled)
-    return found[1] if found else re.sub("[^A-Za-z0-9]", "", scan_of(spelled).removeprefix(participant_of(spelled)))
+    return found[1] if found else ""
 
 
 def write_prepared_table(
