@@ -69,7 +69,9 @@ def verify(path: Path, *, models: Path | None = None, data: str | None = None) -
     """
     findings = list(findings_of(path, models=models, data=data))
     answers = {True: "matches", False: "DOES NOT MATCH", None: "not compared"}
-    console.show_table(f"{path}", ("where", "what", "", "found"), [(f.place, f.what, answers[f.matches], f.found) for f in findings])
+    console.show_table(
+        "findings", f"{path}", ("where", "what", "verdict", "found"), [(f.place, f.what, answers[f.matches], f.found) for f in findings]
+    )
     wrong = sum(finding.matches is False for finding in findings)
     if wrong:
         console.say(f"{wrong} of {len(findings)} do not match: do not use it before you know why.")

@@ -224,5 +224,5 @@ def _show_plans(plans: Mapping[str, FitPlan], found: Examination, out: Path, n_p
     plan = next(iter(plans.values()))
     shape = " x ".join(map(str, plan.space.shape))
     title = f"{plan.cohort.name}: {shapes_told(found)}, brought to {shape}; {plan.settings.model}, {n_parameters:,} parameters"
-    console.show_table(title, ("class", "train", "validation", "test", "epochs", "model"), rows)
+    console.show_table("plan", title, ("class", "train", "validation", "test", "epochs", "model"), rows)
     console.say("A dry run: nothing was trained or written.")

@@ -239,7 +239,7 @@ def _show_sampling(generated: Sequence[Generated], models: Mapping[str, FittedMo
         if part.law:
             console.say(f"{part.label}: --sampler auto chose {part.law}.")
     header = ("class", "sampler", "images", "drawn", "refused", "off", "people", "R-hat", "nearest", "held out decoded", "held out")
-    console.show_table("What was drawn", header, rows)
+    console.show_table("drawn", "What was drawn", header, rows)
     console.say(
         "refused: share of the drawn, because they show a patient; others were drawn instead. off: share off the manifold that holds "
         f"{HOLDS:.0%} of people left out, or off the sampler's own. people: about how many centroids a draw is near to. nearest: median "

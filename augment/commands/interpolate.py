@@ -253,7 +253,7 @@ def _tell(costs: Sequence[Cost], ends: Ends) -> None:
     for cost in costs:
         numbers = (cost.length, cost.energy, cost.euclidean, cost.eq12, cost.off_manifold)
         rows.append((cost.pair + 1, *ends.names[cost.pair], TITLES[cost.kind], *(f"{number:.3g}" for number in numbers)))
-    console.show_table("Curves", header, rows)
+    console.show_table("curves", "Curves", header, rows)
     console.say(
         "length, energy: of Eq. 4, the energy at constant Euclidean speed; Eq. 12: its integral, in units of the straight line's; "
         "off: share of the curve off the manifold."

@@ -150,7 +150,7 @@ def _show_morphs(generated: Sequence[Generated], training: Mapping[str, Training
         refused = f"{1 - len(part.images) / part.drawn:.1%}"
         people = len(set(training[part.label].people))
         rows.append((part.label, people, len(part.images), part.drawn, refused, f"{np.median(part.nearest.distances):.4f}"))
-    console.show_table("What was drawn", ("class", "people", "images", "drawn", "refused", "nearest"), rows)
+    console.show_table("drawn", "What was drawn", ("class", "people", "images", "drawn", "refused", "nearest"), rows)
     console.say(
         "refused: share of the drawn, because they show a patient; others were drawn instead. nearest: median distance of a morph to the "
         "nearest image that morphs were made of (RMS over voxels)."
