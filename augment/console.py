@@ -6,6 +6,7 @@ import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
+from itertools import pairwise
 from typing import Any
 
 from rich.console import Console
@@ -17,6 +18,7 @@ from ..datasets.common.errors import TinycohortError, printable
 
 # In a file or a pipe nothing limits a line, and a path that is cut in two is found by no search. Text is no markup: a class may be called
 # [/AD], and a file [1].nii.
+_BLOCKS = "▁▂▃▄▅▆▇█"
 _KEPT: ContextVar[list[dict[str, Any]] | None] = ContextVar("tables that are kept for a machine", default=None)
 CONSOLE = Console(stderr=True, width=None if sys.stderr.isatty() else 240, markup=False, emoji=False)
 
@@ -84,6 +86,16 @@ def show_table(name: str, title: str, header: Sequence[str], rows: Iterable[Sequ
     for row in rows:
         table.add_row(*(printable(str(value)) for value in row))
     CONSOLE.print(table)
+
+
+def curve(values: Sequence[float], width: int = 8) -> str:
+    """A curve of numbers in a line of text, over so many places at most: each shows the mean of its share of them."""
+    if len(values) < 2:
+        return ""
+    edges = [round(place * len(values) / min(width, len(values))) for place in range(min(width, len(values)) + 1)]
+    means = [sum(values[start:end]) / (end - start) for start, end in pairwise(edges)]
+    low, span = min(means), (max(means) - min(means)) or 1.0
+    return "".join(_BLOCKS[round((mean - low) / span * (len(_BLOCKS) - 1))] for mean in means)
 
 
 @contextmanager
