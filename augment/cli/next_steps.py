@@ -66,8 +66,9 @@ def _after_audit(typed: Typed) -> str:
 
 
 def _after_prepare(typed: Typed) -> str:
-    like = Path(str(typed.values["like"]))
-    if (like / "participants.tsv").is_file() or (like / "images.npz").is_file():
+    from ..release.synthetic_cohort import is_synthetic
+
+    if is_synthetic(Path(typed.values["like"])):
         return f"augment show {typed['out']} {typed['like']}  # both alike; docs/guide/pipeline.md loads both with MONAI"
     return f"augment generate --models {typed['like']} --out synthetic  # in the same form"
 
