@@ -296,7 +296,7 @@ def demo_cohort_folder(seed: int = 0, participants: int = 120, cache: Path | Non
     """
     if participants < 4 or seed < 0:
         raise UsageError(f"The demo cohort needs 4 participants or more and a seed from 0; {participants} and seed {seed} were asked for.")
-    folder = Path(cache or _default_cache()) / f"demo-recipe{RECIPE}-seed{seed}-n{participants}"
+    folder = Path(cache or cache_folder()) / f"demo-recipe{RECIPE}-seed{seed}-n{participants}"
     table = folder / "participants.tsv"
     if table.is_file():
         return folder
@@ -312,7 +312,8 @@ def demo_cohort_folder(seed: int = 0, participants: int = 120, cache: Path | Non
     return folder
 
 
-def _default_cache() -> Path:
+def cache_folder() -> Path:
+    """Where the demo cohort is kept, unless a folder is named: see ``demo_cohort_folder``."""
     if chosen := os.environ.get("TINYCOHORT_CACHE"):
         return Path(chosen).expanduser()
     return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "tinycohort"

@@ -16,6 +16,7 @@ from ..augment.fitting.model_config import ModelConfig
 from ..augment.fitting.model_folders import model_folders
 from ..augment.release.description import DESCRIPTION, ClassRecord
 from ..augment.release.participants_table import PARTICIPANTS
+from ..augment.release.prepared_cohort import is_prepared
 from ..augment.release.synthetic_cohort import SyntheticCohort, may_be_synthetic
 from ..datasets.check import examine
 from ..datasets.cohort import Cohort
@@ -24,6 +25,7 @@ from ..datasets.common.errors import DataError, TinycohortError
 from ..datasets.common.files import MANIFEST
 from ..datasets.readers import Source, read_cohort
 from ..datasets.splits import Split
+from ..datasets.synthetic_mark import is_marked
 from .augmentation_study import report as augmentation_report
 from .augmentation_study.config import AugmentationConfig
 from .augmentation_study.effects import read_effects
@@ -54,7 +56,7 @@ def verify(path: Path, *, models: Path | None = None, data: str | None = None) -
     Parameters
     ----------
     path : Path
-        A model, a folder of models, a synthetic cohort or a study.
+        A model, a folder of models, a synthetic or a prepared cohort, or a study.
     models : Path, optional
         For a cohort, the models that it is said to be drawn from.
     data : str, optional
@@ -67,7 +69,9 @@ def verify(path: Path, *, models: Path | None = None, data: str | None = None) -
     """
     findings = list(findings_of(path, models=models, data=data))
     answers = {True: "matches", False: "DOES NOT MATCH", None: "not compared"}
-    console.show_table(f"{path}", ("where", "what", "", "found"), [(f.place, f.what, answers[f.matches], f.found) for f in findings])
+    console.show_table(
+        "findings", f"{path}", ("where", "what", "verdict", "found"), [(f.place, f.what, answers[f.matches], f.found) for f in findings]
+    )
     wrong = sum(finding.matches is False for finding in findings)
     if wrong:
         console.say(f"{wrong} of {len(findings)} do not match: do not use it before you know why.")
@@ -89,10 +93,14 @@ def findings_of(path: Path, *, models: Path | None = None, data: str | None = No
     elif folders := model_folders(path):
         for folder in folders:
             yield from _of_model(folder, data)
+    elif is_prepared(path):
+        yield from _of_prepared(path)
     elif may_be_synthetic(path):
         yield from _of_cohort(path, models)
     else:
-        raise DataError(f"{path} is neither a model, nor a folder of models, a synthetic cohort or a study; give one of these.")
+        raise DataError(
+            f"{path} is neither a model, nor a folder of models, a synthetic or a prepared cohort, or a study; give one of these."
+        )
 
 
 def _of_files(folder: Path) -> Iterator[Finding]:
@@ -179,6 +187,22 @@ def _of_cohort(folder: Path, models: Path | None) -> Iterator[Finding]:
     yield _of_table(place, made, cohort)
     yield _of_marks(place, made, cohort)
     yield from _of_origin(place, made.description.classes, models)
+
+
+def _of_prepared(folder: Path) -> Iterator[Finding]:
+    """Real images in the form of synthetic ones: is all as it was written, and does nothing say that it is synthetic?"""
+    place, files = folder.name, list(_of_files(folder))
+    yield from files
+    if any(finding.matches is False for finding in files):
+        return
+    try:
+        cohort = read_cohort(folder)
+        marked = [image for image in cohort.table["image"] if isinstance(image, str) and is_marked(Path(image))]
+    except TinycohortError as error:
+        yield Finding(place, "contents", str(error), False)
+        return
+    real = not (marked or cohort.synthetic)
+    yield Finding(place, "marks", "all say that they are of real people" if real else "some say that they are synthetic", real)
 
 
 def _of_table(place: str, made: SyntheticCohort, cohort: Cohort) -> Finding:

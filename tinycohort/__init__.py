@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from .augment.commands.generate import GenerationRequest, generate_cohort
     from .augment.commands.morph import MorphRequest, generate_morph_cohort
+    from .augment.commands.prepare import PrepareRequest, prepare_cohort
     from .augment.fitting.fit import fit_class
     from .augment.fitting.model import FittedModel
     from .augment.fitting.plan import FitPlan
@@ -41,6 +42,7 @@ _HOMES = {
     "MorphRequest": "augment.commands.morph",
     "Origin": "augment.release.origin",
     "Preparation": "datasets.transforms",
+    "PrepareRequest": "augment.commands.prepare",
     "Source": "datasets.readers",
     "TinycohortError": "datasets.common.errors",
     "TrainingSettings": "augment.fitting.training",
@@ -51,6 +53,7 @@ _HOMES = {
     "generate_cohort": "augment.commands.generate",
     "generate_morph_cohort": "augment.commands.morph",
     "prepare": "datasets.transforms",
+    "prepare_cohort": "augment.commands.prepare",
     "read_cohort": "datasets.readers",
     "require_sound": "datasets.check",
     "split_cohort": "datasets.splits",
@@ -68,6 +71,7 @@ __all__ = [
     "MorphRequest",
     "Origin",
     "Preparation",
+    "PrepareRequest",
     "Source",
     "TinycohortError",
     "TrainingSettings",
@@ -78,6 +82,7 @@ __all__ = [
     "generate_cohort",
     "generate_morph_cohort",
     "prepare",
+    "prepare_cohort",
     "read_cohort",
     "require_sound",
     "split_cohort",

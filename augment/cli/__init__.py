@@ -12,8 +12,10 @@ import typer
 from ...datasets.common.errors import TinycohortError, printable
 from ...datasets.common.machine import is_out_of_memory
 from ...datasets.common.untrusted import require_text
-from . import audit, demo, evaluate, fit, generate, report, show, study
+from . import audit, demo, evaluate, fit, generate, prepare, report, show, study
+from .ending import end_alike
 from .former import Commands
+from .overview import OVERVIEW
 from .reading import command_line
 
 INTERRUPTED = 130  # what typer exits with at Ctrl-C
@@ -23,12 +25,13 @@ app = typer.Typer(
     cls=Commands,
     help="Synthetic cohorts for small medical-imaging studies: fit one generative model per class, draw from it, see whether it helps.",
     epilog="Example: augment fit --class AD && augment generate --class AD -n 200",
-    no_args_is_help=True,
+    invoke_without_command=True,
     add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
 )
-for group in (fit, generate, show, evaluate, study, audit, report, demo):
+for group in (fit, generate, prepare, show, evaluate, study, audit, report, demo):
+    end_alike(group.app)
     app.add_typer(group.app)
 
 
@@ -40,11 +43,14 @@ def _show_version(asked: bool) -> None:
 
 @app.callback()
 def _of_all(
+    context: typer.Context,
     show_version: Annotated[  # typer reads it by its callback
         bool, typer.Option("--version", callback=_show_version, is_eager=True, help="The version, and nothing else.")
     ] = False,
 ) -> None:
-    """Options of the command itself."""
+    """Options of the command itself; alone, it says how to begin."""
+    if context.invoked_subcommand is None:
+        typer.echo(OVERVIEW, nl=False)
 
 
 def main() -> None:

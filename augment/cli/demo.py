@@ -41,3 +41,12 @@ def toy_command(
 
     with computing_with(None):
         run_toy(out, steps=steps, seed=seed, force=force)
+
+
+@app.command("doctor", epilog="Example: augment doctor")
+def doctor_command() -> None:
+    """Look at this machine: versions of packages, device, memory, disk, caches and extras; exit code 3 if anything is broken."""
+    from ..commands.doctor import examine_machine
+
+    if not examine_machine():
+        raise typer.Exit(3)

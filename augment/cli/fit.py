@@ -20,7 +20,7 @@ from .options import (
     Threads,
     TrainingOptions,
 )
-from .reading import changed, command_line, preset_settings
+from .reading import changed, command_line, parts_of, preset_settings
 
 if TYPE_CHECKING:
     from ..fitting.settings import FitSettings
@@ -145,6 +145,13 @@ class FitRunOptions:
             "are personal data.",
         ),
     ] = False
+    loggers: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--logger",
+            help="csv, tensorboard, mlflow or wandb: losses of each epoch, in CLASS.logs beside the model; several with commas.",
+        ),
+    ] = None
     resume: Annotated[bool, typer.Option("--resume", help="Go on with a fit that was interrupted.")] = False
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would happen, and do nothing.")] = False
     force: Force = False
@@ -181,6 +188,7 @@ def fit_command(
             split_seed=fitted_on.split_seed,
             skull_stripped=fitted_on.skull_stripped,
             keep_detail=run.keep_detail,
+            loggers=parts_of(run.loggers),
             command=command_line(),
         ),
         out,

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from .groups import takes_groups
-from .options import Classes, Device, Force, GateOptions, Place, PreparationOptions, ReadingOptions, Seed, SkullStripped, Threads
+from .options import Classes, Device, Force, FormOptions, GateOptions, Place, PreparationOptions, ReadingOptions, Seed, Threads
 from .reading import command_line, data_of, given_options, given_source, require_places
 
 if TYPE_CHECKING:
@@ -100,12 +100,10 @@ class SamplerOptions:
 
 
 @dataclass(frozen=True)
-class WritingOptions:
+class WritingOptions(FormOptions):
     """What is written."""
 
-    file_format: Annotated[str | None, typer.Option("--format", help="nifti, png or npz. \\[default: as the source]")] = None
     out: Annotated[Path, typer.Option("--out", help="Folder of the synthetic cohort.")] = Path("synthetic")
-    skull_stripped: SkullStripped = None
     force: Force = False
 
 
@@ -126,23 +124,19 @@ def generate_command(
     """Draw a synthetic cohort from fitted models, or as morphs of people; images that copy a patient are drawn again."""
     data = data_of(origin.place, origin.data)
     from ...datasets.common.compute import computing_with
-    from ...datasets.common.errors import UsageError
     from ..commands.generate import GenerationRequest, generate_cohort
     from ..commands.morph import MorphRequest, generate_morph_cohort
     from ..release.gate import OF_GENERATION
 
-    if writing.file_format not in (None, "nifti", "png", "npz"):
-        raise UsageError(f"--format is nifti, png or npz, not '{writing.file_format}'.")
     common: dict[str, Any] = {
         "labels": wanted.classes or [],
         "n": wanted.n,
         "balance": wanted.balance,
         "seed": wanted.seed,
-        "file_format": writing.file_format,
         "device": device,
-        "skull_stripped": writing.skull_stripped,
         "gate": gate.thresholds(OF_GENERATION),
         "command": command_line(),
+        **writing.form(),
     }
     _require_fitting(context, morphs=sampler.sampler == MORPH)
     if sampler.sampler == MORPH:

@@ -174,6 +174,27 @@ class TrainingOptions(GeneratorOptions):
 
 
 @dataclass(frozen=True)
+class FormOptions:
+    """What is written."""
+
+    file_format: Annotated[str | None, typer.Option("--format", help="nifti, png or npz. \\[default: as the source]")] = None
+    dtype: Annotated[str | None, typer.Option("--dtype", help="float32, uint8 or int16. \\[default: float32; uint8 in a PNG]")] = None
+    white: Annotated[
+        float | None,
+        typer.Option("--white", help="The number of what is brightest; 0 stays 0. \\[default: 1 of float32, 255 of uint8, 4095 of int16]"),
+    ] = None
+    skull_stripped: SkullStripped = None
+
+    def form(self) -> dict[str, Any]:
+        """Arguments of requests that write images; raise a ``UsageError`` for a format that there is not."""
+        from ...datasets.common.errors import UsageError
+
+        if self.file_format not in (None, "nifti", "png", "npz"):
+            raise UsageError(f"--format is nifti, png or npz, not '{self.file_format}'.")
+        return {"file_format": self.file_format, "dtype": self.dtype, "white": self.white, "skull_stripped": self.skull_stripped}
+
+
+@dataclass(frozen=True)
 class GateOptions:
     """The gate."""
 

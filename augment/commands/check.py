@@ -15,15 +15,17 @@ def check_cohort(source: Source, *, sized: bool) -> bool:
     cohort = read_cohort(source)
     found = examine(cohort, sized=sized, minimum=FEWEST_IMAGES, progress=console.tracked("checking"))
     rows = [(label, found.participants.get(label, 0), count) for label, count in found.images.items()]
-    console.show_table(f"{cohort.name}: {shapes_told(found)}", ("class", "participants", "images"), rows)
+    console.show_table("classes", f"{cohort.name}: {shapes_told(found)}", ("class", "participants", "images"), rows)
     if found.sound:
         console.say("Sound: nothing is missing, unreadable, repeated or doubly labelled.")
     else:
         problems = [(p.participant, p.path, p.what, p.mend) for p in found.problems]
-        console.show_table(f"{len(problems)} problem{'s' if len(problems) != 1 else ''}", ("participant", "file", "what", "mend"), problems)
+        console.show_table(
+            "problems", f"{len(problems)} problem{'s' if len(problems) != 1 else ''}", ("participant", "file", "what", "mend"), problems
+        )
     if found.remarks:
         remarks = [(p.participant, p.path, p.what, p.mend) for p in found.remarks]
-        console.show_table("To be known, not mended", ("participant", "file", "what", "remark"), remarks)
+        console.show_table("remarks", "To be known, not mended", ("participant", "file", "what", "remark"), remarks)
     return found.sound
 
 

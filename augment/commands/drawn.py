@@ -5,14 +5,16 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from ...datasets.common.errors import UsageError
+from ...datasets.spaces import ImageSpace
 from .. import console
 from ..fitting.training_images import TrainingImages
+from ..release.form import Format, default_format
 from ..release.gate import IMAGES, LATENTS, NOTHING, Gate, ScreeningRecord
 from ..release.generation import Generated, top_up
-from ..release.image_files import Format
 from ..release.origin import Origin
 from ..release.screening import Screen
 from ..release.synthetic_cohort import write_cohort
+from ..release.values import Values
 
 COMPARED_WITH = {IMAGES: "the training images", LATENTS: "the latents of training images", NOTHING: "nothing"}
 
@@ -30,6 +32,8 @@ class CohortRequest:
     seed : int
     file_format : {"nifti", "png", "npz"}, optional
         By default as the source.
+    dtype, white
+        The numbers in the files, as ``Values``; by default those of the format.
     device : {"auto", "cpu", "gpu"}
         Where images are computed.
     skull_stripped : bool, optional
@@ -44,6 +48,8 @@ class CohortRequest:
     balance: bool = False
     seed: int = 0
     file_format: Format | None = None
+    dtype: str | None = None
+    white: float | None = None
     device: str = "cpu"
     skull_stripped: bool | None = None
     gate: Gate = field(default_factory=Gate)
@@ -53,10 +59,12 @@ class CohortRequest:
         if self.n is not None and self.n < 1:
             raise UsageError(f"-n must be 1 or more, not {self.n}.")
 
-    def require_format(self, shapes: Iterable[Sequence[int]]) -> None:
-        """Raise a ``UsageError`` if images of one of these shapes do not go into the format."""
-        if self.file_format == "png" and any(len(shape) == 3 for shape in shapes):
+    def values(self, spaces: Iterable[ImageSpace]) -> Values:
+        """The numbers in the files; raise a ``UsageError`` if images of one of these spaces do not go into the format."""
+        spaces = list(spaces)
+        if self.file_format == "png" and any(len(space.shape) == 3 for space in spaces):
             raise UsageError("Volumes cannot be written as PNG; choose --format nifti or npz.")
+        return Values.asked(self.file_format or default_format(spaces[0]), self.dtype, self.white)
 
     def wanted(self, labels: Iterable[str], counts: Mapping[str, int]) -> dict[str, int]:
         """How many images of each class, by the number of training images of all; raise a ``UsageError`` if there are none to draw."""
@@ -98,6 +106,7 @@ def write_screened(
         parts,
         origins,
         file_format=request.file_format,
+        values=request.values(part.images.space for part in parts),
         skull_stripped=request.skull_stripped,
         screening=screening,
         command=request.command,

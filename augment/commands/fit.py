@@ -23,6 +23,7 @@ from ..fitting.figures import save_loss_curve
 from ..fitting.fit import Hooks, fit_class
 from ..fitting.kept_images import FILE as DETAIL
 from ..fitting.kept_images import keep_images
+from ..fitting.loggers import logged, require_loggers
 from ..fitting.model import FittedModel
 from ..fitting.model_card import model_card
 from ..fitting.model_config import ModelConfig, poor_fit_warnings
@@ -54,6 +55,8 @@ class FitRequest:
         Whether the images are, where the source does not say it.
     keep_detail : bool
         Keep the training images, which are personal data, in the models' folders.
+    loggers : sequence of str
+        Where the fit can be watched (``fitting.loggers``), in ``<class>.logs`` beside each model.
     command : str
         Recorded in the models.
     """
@@ -65,6 +68,7 @@ class FitRequest:
     split_seed: int | None = None
     skull_stripped: bool | None = None
     keep_detail: bool = False
+    loggers: Sequence[str] = ()
     command: str = ""
 
 
@@ -73,6 +77,7 @@ def fit_models(
 ) -> dict[str, FittedModel]:
     """Fit a model per class into ``out/<class>``, all on the split in ``out/split.json``; the models by label."""
     choose_device(request.settings.training.device)
+    require_loggers(request.loggers)
     cohort = read_cohort(request.source)
     if request.skull_stripped is not None:
         cohort = replace(cohort, skull_stripped=request.skull_stripped)
@@ -140,10 +145,13 @@ def folder_name(label: str) -> str:
 
 def _fit_one(plan: FitPlan, out: Path, *, force: bool, request: FitRequest) -> FittedModel:
     label, unfinished = plan.label, _unfinished(out, plan.label)
-    with console.progress(f"fitting {label}", plan.schedule.epochs) as advance:
+    logs, curve = out / f"{folder_name(label)}.logs", []
+    with console.progress(f"fitting {label}", plan.schedule.epochs) as advance, logged(request.loggers, logs, label) as log:
 
         def on_epoch(record: Record) -> None:
-            advance(f"loss {record['train_loss']:.1f}, validation {record['validation_loss']:.1f}")
+            log(record)
+            curve.append(record["validation_loss"])
+            advance(f"loss {record['train_loss']:.1f}, validation {record['validation_loss']:.1f} {console.curve(curve)}")
 
         model = fit_class(plan, resume_folder=unfinished, command=request.command, hooks=Hooks(on_epoch=on_epoch, on_warning=console.warn))
     with whole_folder(out / folder_name(label), force=force) as folder:
@@ -160,6 +168,8 @@ def _fit_one(plan: FitPlan, out: Path, *, force: bool, request: FitRequest) -> F
         f"{label}: explains {found['explained_train']:.0%} of the training and {found['explained_validation']:.0%} of the held-out images' "
         f"variance{units}; kept epoch {found['best_epoch']} of {len(model.history)}. Model in {out / folder_name(label)}."
     )
+    if request.loggers:
+        console.say(f"{label}: losses were logged to {logs} ({', '.join(request.loggers)}).")
     show_laws(model)
     return model
 
@@ -226,5 +236,5 @@ def _show_plans(plans: Mapping[str, FitPlan], found: Examination, out: Path, n_p
     plan = next(iter(plans.values()))
     shape = sides_told(plan.space.shape, picture=plan.space.is_picture)
     title = f"{plan.cohort.name}: {shapes_told(found)}, brought to {shape}; {plan.settings.model}, {n_parameters:,} parameters"
-    console.show_table(title, ("class", "train", "validation", "test", "epochs", "model"), rows)
+    console.show_table("plan", title, ("class", "train", "validation", "test", "epochs", "model"), rows)
     console.say("A dry run: nothing was trained or written.")

@@ -93,7 +93,7 @@ def _generate(request: GenerationRequest, out: Path, *, force: bool) -> list[Gen
             f"The models in {request.models} make images of different sizes or places, which gives their class away; fit them alike."
         )
     place = choose_device(request.device)
-    request.require_format(model.config.space.shape for model in models.values())
+    request.values(model.config.space for model in models.values())  # what cannot be written is refused before it is drawn
     wanted = request.wanted(models, {label: count for model in models.values() for label, count in model.config.data["counts"].items()})
     require_memory(sum(wanted.values()), first.shape, "give a smaller -n")
     training = _training_images(request, {label: models[label] for label in wanted})
@@ -247,7 +247,7 @@ def _show_sampling(generated: Sequence[Generated], models: Mapping[str, FittedMo
         if part.law:
             console.say(f"{part.label}: --sampler auto chose {part.law}.")
     header = ("class", "sampler", "images", "drawn", "refused", "off", "people", "R-hat", "nearest", "held out decoded", "held out")
-    console.show_table("What was drawn", header, rows)
+    console.show_table("drawn", "What was drawn", header, rows)
     console.say(
         "refused: share of the drawn, because they show a patient; others were drawn instead. off: share off the manifold that holds "
         f"{HOLDS:.0%} of people left out, or off the sampler's own. people: about how many centroids a draw is near to. nearest: median "

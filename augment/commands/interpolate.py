@@ -30,7 +30,8 @@ from ..fitting.model import FittedModel, decode
 from ..fitting.model_config import poor_fit_warnings
 from ..geometry.interpolation import COLOURS, KINDS, NOT_FOUND, TITLES, Cost, Interpolation, interpolate, outside_support
 from ..release.description import DESCRIPTION
-from ..release.image_files import FileFormat, default_format, write_image
+from ..release.form import FileFormat, default_format
+from ..release.image_files import write_image
 
 ALIKE = 0.02  # of the distance of the ends: curves that differ by less share a row of the figure
 
@@ -252,7 +253,7 @@ def _tell(costs: Sequence[Cost], ends: Ends) -> None:
     for cost in costs:
         numbers = (cost.length, cost.energy, cost.euclidean, cost.eq12, cost.off_manifold)
         rows.append((cost.pair + 1, *ends.names[cost.pair], TITLES[cost.kind], *(f"{number:.3g}" for number in numbers)))
-    console.show_table("Curves", header, rows)
+    console.show_table("curves", "Curves", header, rows)
     console.say(
         "length, energy: of Eq. 4, the energy at constant Euclidean speed; Eq. 12: its integral, in units of the straight line's; "
         "off: share of the curve off the manifold."

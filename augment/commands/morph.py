@@ -82,7 +82,7 @@ def _generate(request: MorphRequest, out: Path, *, force: bool) -> list[Generate
     side = split.side(cohort, "train")
     wanted = request.wanted(labels, dict.fromkeys(cohort.labels, 0) | side.counts())
     training = _prepared(cohort, side, request, wanted)
-    request.require_format(people.images.space.shape for people in training.values())
+    request.values(people.images.space for people in training.values())  # what cannot be written is refused before it is drawn
     screens = {label: screen_of_people(training[label], request.gate, n=n) for label, n in wanted.items()}
     generated = [
         generate_morphs(
@@ -98,7 +98,7 @@ def _generate(request: MorphRequest, out: Path, *, force: bool) -> list[Generate
         for label, n in wanted.items()
     ]
     generated = [measured(part, training[part.label]) for part in generated]
-    origins = {label: Origin.of_people(side.of_class(label), split, found.digest) for label in wanted}
+    origins = {label: Origin.of_people(side.of_class(label), split, found.digest, request.preparation) for label in wanted}
     write_screened(request, out, generated, origins, screens, force=force)
     _show_morphs(generated, training)
     tell_written(out, generated, screens, _shares_told)
@@ -150,7 +150,7 @@ def _show_morphs(generated: Sequence[Generated], training: Mapping[str, Training
         refused = f"{1 - len(part.images) / part.drawn:.1%}"
         people = len(set(training[part.label].people))
         rows.append((part.label, people, len(part.images), part.drawn, refused, f"{np.median(part.nearest.distances):.4f}"))
-    console.show_table("What was drawn", ("class", "people", "images", "drawn", "refused", "nearest"), rows)
+    console.show_table("drawn", "What was drawn", ("class", "people", "images", "drawn", "refused", "nearest"), rows)
     console.say(
         "refused: share of the drawn, because they show a patient; others were drawn instead. nearest: median distance of a morph to the "
         "nearest image that morphs were made of (RMS over voxels)."

@@ -73,6 +73,7 @@ def show_models(folder: Path | None = None) -> None:
             show_laws(model)
         return
     console.show_table(
+        "models",
         "Models (augment fit --model NAME)",
         ("name", "what it is", "after", "sampled with", "settings (--set name=value)"),
         [
@@ -87,6 +88,7 @@ def show_models(folder: Path | None = None) -> None:
         ],
     )
     console.show_table(
+        "samplers",
         "Samplers (augment generate --sampler NAME)",
         ("name", "what it draws", "after", "settings (--set name=value)"),
         [
@@ -104,7 +106,7 @@ def _told(settings: Settings) -> str:
 def show_laws(model: FittedModel) -> None:
     """Print how probable each latent law makes people left out."""
     scores = model.law_scores
-    console.show_table(f"{model.config.label}: how probable latent laws make people left out", COLUMNS, scores.rows())
+    console.show_table("laws", f"{model.config.label}: how probable latent laws make people left out", COLUMNS, scores.rows())
     console.say(f"--sampler auto draws from {scores.sentence}.")
     if scores.promise:
         console.say(f"riemannian is {scores.promise}.")

@@ -9,16 +9,17 @@ from typing import Any, get_origin
 
 import torch
 
-from ...datasets.common.errors import DataError
+from ...datasets.common.errors import DataError, UsageError
 from ...datasets.common.files import MANIFEST, write_json
 from ...datasets.common.untrusted import read_json
 from ..fitting.model_config import installed_versions
+from .form import Form
 from .gate import AuditRecord, GateRecord
 from .generation import Generated
 from .origin import Origin
 
 DESCRIPTION = "dataset_description.json"
-US = "tinycohort"
+US, FORM = "tinycohort", "Images"
 FROM_MODELS = "Images drawn from one autoencoder per class"
 FROM_PEOPLE = "Images between two people of a class each, registered and blended"
 
@@ -110,8 +111,15 @@ class Description:
     set_aside: Mapping[str, int]
 
     @classmethod
-    def of(cls, parts: Sequence[Generated], origins: Mapping[str, Origin], command: str, found: Sequence[GateRecord]) -> "Description":
-        """The description of images of ``origins``, by label, and of what gates found as they were drawn."""
+    def of(
+        cls,
+        parts: Sequence[Generated],
+        origins: Mapping[str, Origin],
+        command: str,
+        found: Sequence[GateRecord],
+        form: Form | None = None,
+    ) -> "Description":
+        """The description of images of ``origins``, by label, of what gates found as they were drawn, and of their form if it is known."""
         licences = sorted({origin.licence for origin in origins.values()} - {""})
         made = {
             "Name": US,
@@ -132,6 +140,7 @@ class Description:
             "SourceDatasets": [{"Name": name} for name in sorted({origin.name for origin in origins.values()})],
             "Classes": {part.label: asdict(ClassRecord.of(part, origins[part.label])) for part in parts},
         }
+        content |= {} if form is None else {FORM: form.as_json()}
         return cls.from_json(content | ({"Gates": [record.as_json() for record in found]} if found else {}))
 
     @classmethod
@@ -170,6 +179,21 @@ class Description:
         left = {label: part | {"n": part["n"] - audit.set_aside.get(label, 0)} for label, part in self.content["Classes"].items()}
         gates = [*self.content.get("Gates", []), audit.as_json()]
         return Description.from_json({**self.content, "Classes": left, "Gates": gates})
+
+    def form(self, folder: Path) -> Form:
+        """The form of the images in the cohort's folder, by which others are brought to the same.
+
+        Raises
+        ------
+        DataError
+            If it says nothing of them, as earlier versions do, or what no version says.
+        """
+        if FORM not in self.content:
+            raise DataError(f"{folder} does not say how its images were prepared; give its models in its place, or generate it anew.")
+        try:
+            return Form.from_json(self.content[FORM])
+        except (LookupError, TypeError, AttributeError, ValueError, UsageError) as error:
+            raise DataError(f"{folder / DESCRIPTION} does not tell the form of its images ({error}); generate the cohort anew.") from error
 
     @property
     def is_marked(self) -> bool:

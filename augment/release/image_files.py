@@ -1,10 +1,11 @@
-"""Synthetic images on disk, as NIfTI, PNG or rows of one ``.npz``: each says that it is synthetic, and can leave the cohort."""
+"""Images of a cohort on disk, as NIfTI, PNG or rows of one ``.npz``: each says whether it is synthetic, and can leave the cohort."""
 
 import json
 import shutil
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 from zipfile import BadZipFile
 
 import nibabel as nib
@@ -14,27 +15,41 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from ...datasets.common.errors import DataError, UsageError
-from ...datasets.formats.nifti import MARK, MARK_OF_PICTURE
+from ...datasets.formats.nifti import AS_PICTURE, MARK, REAL
 from ...datasets.formats.pictures import PNG_AFFINE, PNG_AXES
 from ...datasets.identity import participant_of
 from ...datasets.spaces import PLANES, ImageSpace, as_seen, picture_axes
 from ...datasets.synthetic_mark import is_marked
-from .generation import Generated
+from ...datasets.transforms import Images
+from .form import FileFormat, Format
+from .values import Values
 
-FileFormat = Literal["nifti", "png"]  # of an image by itself
-Format = Literal[FileFormat, "npz"]
 ARRAYS = "images.npz"
 PER_IMAGE = ("images", "labels", "participants")  # the arrays of an .npz that have a row an image
 SKULL_UNKNOWN = "SkullStripped is false because no voxel was set to zero here; whether the source's images were stripped is not known"
 
 
-def default_format(space: ImageSpace) -> FileFormat:
-    """``nifti`` where the images have a place in the world or are volumes, else ``png``."""
-    return "nifti" if space.affine is not None or len(space.shape) == 3 else "png"
+@dataclass(frozen=True, eq=False)
+class NamedImages:
+    """The images of one class, the name of each in the cohort's table, and whether they are skull-stripped, where that is known."""
+
+    label: str
+    names: Sequence[str]
+    images: Images
+    skull_stripped: bool | None = None
 
 
-def write_image(stem: Path, array: np.ndarray, space: ImageSpace, file_format: FileFormat, *, skull_stripped: bool | None = None) -> None:
-    """Write a synthetic image ``(X, Y[, Z])`` in [0, 1], marked as such, to ``stem`` with ``.nii.gz`` and ``.json``, or ``.png``, added.
+def write_image(
+    stem: Path,
+    array: np.ndarray,
+    space: ImageSpace,
+    file_format: FileFormat,
+    *,
+    skull_stripped: bool | None = None,
+    values: Values | None = None,
+    synthetic: bool = True,
+) -> None:
+    """Write an image ``(X, Y[, Z])`` in [0, 1], marked as what it is, to ``stem`` with ``.nii.gz`` and ``.json``, or ``.png``, added.
 
     NIfTI is in RAS, and a picture a slice of 1 mm in it; PNG shows a slice as it is seen (``datasets/spaces.py``). BIDS asks every derived
     image for ``SkullStripped``, "non-brain voxels set to zero": where nobody knows it of the source, it is false, because nothing was
@@ -45,32 +60,34 @@ def write_image(stem: Path, array: np.ndarray, space: ImageSpace, file_format: F
     UsageError
         If a volume is to be a PNG.
     """
+    values, mark = values or Values.asked(file_format), MARK if synthetic else REAL
     if file_format == "nifti":
         world = space.in_world
         volume = (as_seen(array) if space.is_picture else array).reshape(world.volume_shape)
-        image = nib.Nifti1Image(volume.astype(np.float32), np.array(world.affine))
+        image = nib.Nifti1Image(values.stored(volume), np.array(world.affine))
         image.header.set_xyzt_units("mm")
-        image.header["descrip"] = (MARK_OF_PICTURE if space.is_picture else MARK).encode()
+        image.header["cal_max"] = values.white  # what viewers show as white, and what a synthetic image is divided by when it is read
+        image.header["descrip"] = (f"{mark.partition(',')[0]}, {AS_PICTURE}" if space.is_picture else mark).encode()
         nib.save(image, stem.with_name(f"{stem.name}.nii.gz"))
-        told = MARK if skull_stripped is not None else f"{MARK}; {SKULL_UNKNOWN}"
-        content = {"Synthetic": True, "Description": told, "SkullStripped": bool(skull_stripped)}
+        told = mark if skull_stripped is not None else f"{mark}; {SKULL_UNKNOWN}"
+        content = {"Synthetic": synthetic, "Description": told, "SkullStripped": bool(skull_stripped)}
         sidecar = json.dumps(content, indent=2, ensure_ascii=False) + "\n"
         stem.with_name(f"{stem.name}.json").write_text(sidecar, encoding="utf-8")
         return
     if array.ndim != 2:
         raise UsageError("Volumes cannot be written as PNG; choose --format nifti or npz.")
     texts = PngInfo()
-    texts.add_text("Description", MARK)
+    texts.add_text("Description", mark)
     if not space.is_picture:
         array, world = as_seen(array), space.in_world
         texts.add_text(PNG_AXES, picture_axes(next(plane for plane, axis in PLANES.items() if axis == world.flat_axis)))
         texts.add_text(PNG_AFFINE, " ".join(map(repr, (np.array(world.affine) @ world.seen).ravel().tolist())))
-    grey = Image.fromarray(np.round(255 * array).astype(np.uint8), mode="L")
+    grey = Image.fromarray(values.stored(array), mode="L")
     grey.save(stem.with_name(f"{stem.name}.png"), pnginfo=texts)
 
 
 def write_images(
-    folder: Path, parts: Sequence[Generated], ids: Mapping[str, Sequence[str]], stripped: Mapping[str, bool | None], file_format: Format
+    folder: Path, parts: Sequence[NamedImages], file_format: Format, values: Values | None = None, *, synthetic: bool = True
 ) -> None:
     """Write the images of a cohort.
 
@@ -78,27 +95,30 @@ def write_images(
     ----------
     folder : Path
         The cohort's folder.
-    parts : sequence of Generated
+    parts : sequence of NamedImages
         One a class.
-    ids : mapping
-        From label to the images' participants, as the table spells them.
-    stripped : mapping
-        From label to whether the skull is stripped; ``None`` where nobody knows.
     file_format : {"nifti", "png", "npz"}
+    values : Values, optional
+        By default those of the format.
+    synthetic : bool
+        What each image says of itself.
 
     Raises
     ------
     UsageError
         If the images do not go into this format.
     """
+    values = values or Values.asked(file_format)
     if file_format == "npz":
-        _write_arrays(folder / ARRAYS, parts, ids)
+        _write_arrays(folder / ARRAYS, parts, values, synthetic)
         return
     for part in parts:
-        for name, pixels in zip(ids[part.label], part.images.pixels, strict=True):
-            stem = folder / name / "anat" / f"{name}_T1w" if file_format == "nifti" else folder / "images" / name
+        for name, pixels in zip(part.names, part.images.pixels, strict=True):
+            # The name of a session follows that of its participant, as BIDS has it, and is a folder in that one's.
+            stem = folder.joinpath(*name.split("_"), "anat", f"{name}_T1w") if file_format == "nifti" else folder / "images" / name
             stem.parent.mkdir(parents=True, exist_ok=True)
-            write_image(stem, pixels[0].numpy(), part.images.space, file_format, skull_stripped=stripped[part.label])
+            array, space = pixels[0].numpy(), part.images.space
+            write_image(stem, array, space, file_format, skull_stripped=part.skull_stripped, values=values, synthetic=synthetic)
 
 
 def move_images(cohort: Path, quarantine: Path, people: Collection[str]) -> None:
@@ -127,19 +147,20 @@ def unmarked_images(folder: Path, images: Iterable[Path]) -> list[str]:
         return [ARRAYS]
 
 
-def _write_arrays(file: Path, parts: Sequence[Generated], ids: Mapping[str, Sequence[str]]) -> None:
+def _write_arrays(file: Path, parts: Sequence[NamedImages], values: Values, synthetic: bool) -> None:
     if len({part.images.space.shape for part in parts}) > 1:
         raise UsageError("The classes have images of different sizes, which one .npz cannot hold; choose --format nifti or png.")
     space = parts[0].images.space
     np.savez_compressed(
         file,
-        images=torch.cat([part.images.pixels for part in parts])[:, 0].numpy(),
+        images=values.stored(torch.cat([part.images.pixels for part in parts])[:, 0].numpy()),
+        white=np.array(values.white),
         axes=np.array(list(space.axes)),
         affine=space.affine_of_axes,
         classes=np.array([part.label for part in parts]),
-        labels=np.array([part.label for part in parts for _ in ids[part.label]]),
-        participants=np.array([name for part in parts for name in ids[part.label]]),
-        synthetic=np.array(True),
+        labels=np.array([part.label for part in parts for _ in part.names]),
+        participants=np.array([name for part in parts for name in part.names]),
+        synthetic=np.array(synthetic),
     )
 
 

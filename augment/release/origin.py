@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 from ...datasets.cohort import Cohort
 from ...datasets.splits import Split
+from ...datasets.transforms import Preparation
 from ..fitting.model import FittedModel
 from ..fitting.model_config import poor_fit_warnings
 
@@ -32,6 +33,8 @@ class Origin:
         Those of the fit; empty where nothing was fitted.
     warnings : tuple of str
         What whoever uses the images must know of the fit.
+    preparation : Preparation, optional
+        How the images of these people were prepared.
     """
 
     name: str
@@ -45,6 +48,7 @@ class Origin:
     seed: int = 0
     versions: Mapping[str, str] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
+    preparation: Preparation | None = None
 
     @classmethod
     def of(cls, model: FittedModel) -> "Origin":
@@ -62,10 +66,11 @@ class Origin:
             seed=config.seed,
             versions=config.versions,
             warnings=tuple(poor_fit_warnings(config.diagnostics)),
+            preparation=config.preparation,
         )
 
     @classmethod
-    def of_people(cls, training: Cohort, split: Split, data: str) -> "Origin":
+    def of_people(cls, training: Cohort, split: Split, data: str, preparation: Preparation | None = None) -> "Origin":
         """The origin of what is made of the images of one class on the training side of a split, without a model; ``data`` as above."""
         people = sorted(set(training.table["participant_id"]))
         return cls(
@@ -77,4 +82,5 @@ class Origin:
             participants=hashlib.sha256("\n".join(people).encode()).hexdigest(),
             split=split.digest,
             data=data,
+            preparation=preparation,
         )

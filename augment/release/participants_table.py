@@ -3,7 +3,7 @@
 import io
 import itertools
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import pandas as pd
@@ -40,12 +40,13 @@ MEANINGS_WITHOUT_MODEL = {
     },
     "largest_donor_share": {"Description": "The share of the image that is the one's of its two people who has more of it"},
 }
+OF_CLASS = {"Description": "The class, in the source's own column"}
 REASON = {"reason": {"Description": "Why the gate has set the image aside"}}
 
 
 def participant_ids(parts: Sequence[Generated]) -> dict[str, list[str]]:
     """From label to the ids of its images, in order, as BIDS spells them."""
-    words = _words([part.label for part in parts])
+    words = bids_words([part.label for part in parts])
     # One width for all: the class AD with 10001 images and the class AD1 would else share a name.
     digits = max(4, *(len(str(len(part.images))) for part in parts))
     return {part.label: [f"sub-syn{words[part.label]}{i + 1:0{digits}d}" for i in range(len(part.images))] for part in parts}
@@ -53,7 +54,7 @@ def participant_ids(parts: Sequence[Generated]) -> dict[str, list[str]]:
 
 def write_table(folder: Path, parts: Sequence[Generated], origins: Sequence[Origin], ids: Mapping[str, Sequence[str]]) -> None:
     """Write the table of what was made of ``origins``, and the meaning of its columns."""
-    class_columns = ["label", *_source_columns(origins)]
+    columns_of_class = class_columns(origin.label_column for origin in origins)
     rows = []
     for part in parts:
         unknown = ["n/a"] * len(part.images)
@@ -62,7 +63,7 @@ def write_table(folder: Path, parts: Sequence[Generated], origins: Sequence[Orig
         rows += [
             {
                 "participant_id": name,
-                **dict.fromkeys(class_columns, part.label),
+                **dict.fromkeys(columns_of_class, part.label),
                 "synthetic": "true",
                 "seed": part.seed,
                 "sampler": part.diagnostics.sampler,
@@ -73,7 +74,7 @@ def write_table(folder: Path, parts: Sequence[Generated], origins: Sequence[Orig
             for name, distance, share in zip(ids[part.label], distances, shares, strict=True)
         ]
     save_table(folder, pd.DataFrame(rows))
-    told = {name: {"Description": "The class, in the source's own column"} for name in class_columns[1:]}
+    told = dict.fromkeys(columns_of_class[1:], OF_CLASS)
     without_model = {} if parts[0].model_digest else MEANINGS_WITHOUT_MODEL
     write_json(folder / COLUMNS, MEANINGS | without_model | told)
 
@@ -117,20 +118,21 @@ def save_table(folder: Path, table: pd.DataFrame) -> None:
     table.to_csv(folder / PARTICIPANTS, sep="\t", index=False)
 
 
-def _source_columns(origins: Sequence[Origin]) -> list[str]:
-    """The source's own column of classes, if it is one for all classes and no other column of ours or of the readers."""
-    names = {origin.label_column for origin in origins}
+def class_columns(names: Iterable[str]) -> list[str]:
+    """``label``, and the source's own column of classes, if that is one for all and no other column of ours or of the readers."""
+    names = set(names)
     taken = (*MEANINGS, *ID_COLUMNS, *IMAGE_COLUMNS, *SESSION_COLUMNS, "split", *REASON)
-    return [name for name in names if len(names) == 1 and name.lower() not in taken]
+    return ["label", *(name for name in names if len(names) == 1 and name.lower() not in taken)]
 
 
-def _words(labels: Sequence[str]) -> dict[str, str]:
-    """For each label what BIDS allows of it in a participant's name, told apart by x2, x3 where that is one word (AD+, AD-)."""
+def bids_words(texts: Iterable[str], empty: str = "class") -> dict[str, str]:
+    """For each text what BIDS allows of it in a participant's name, told apart by x2, x3 where that is one word (AD+, AD-)."""
     words: dict[str, str] = {}
-    for label in labels:
-        plain = re.sub("[^A-Za-z0-9]", "", label) or "class"
+    taken: set[str] = set()
+    for text in texts:
+        plain = re.sub("[^A-Za-z0-9]", "", text) or empty
         # A file system may not tell capitals apart.
-        taken = {word.lower() for word in words.values()}
         candidates = (plain if i == 1 else f"{plain}x{i}" for i in itertools.count(1))
-        words[label] = next(word for word in candidates if word.lower() not in taken)
+        words[text] = next(word for word in candidates if word.lower() not in taken)
+        taken.add(words[text].lower())
     return words

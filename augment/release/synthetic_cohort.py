@@ -21,12 +21,14 @@ from ...datasets.output import held, output
 from ...datasets.readers import NAMES, Source, read_cohort
 from ..fitting.model import FittedModel
 from .description import DESCRIPTION, ClassRecord, Description, is_ours
+from .form import Form, Format, default_format
 from .gate import AuditRecord, ScreeningRecord
 from .generation import Generated
-from .image_files import Format, default_format, unmarked_images, write_images
+from .image_files import NamedImages, unmarked_images, write_images
 from .origin import Origin
 from .participants_table import DIGITS_OF_MODEL, NO_MODEL, PARTICIPANTS, load_table, nearest_table, participant_ids, write_table
 from .quarantine import quarantine_of, set_aside
+from .values import Values
 
 
 @dataclass(frozen=True, eq=False)
@@ -136,6 +138,7 @@ def write_cohort(
     origins: Mapping[str, Origin],
     *,
     file_format: Format | None = None,
+    values: Values | None = None,
     skull_stripped: bool | None = None,
     screening: ScreeningRecord | None = None,
     command: str = "",
@@ -153,6 +156,8 @@ def write_cohort(
         From label to what it was made of: ``Origin.of(model)``.
     file_format : {"nifti", "png", "npz"}, optional
         By default ``nifti`` where the images have a place in the world, else ``png`` for slices and ``nifti`` for volumes.
+    values : Values, optional
+        The numbers in the files; by default those of the format.
     skull_stripped : bool, optional
         Whether the images are; by default what their origins know of it.
     screening : ScreeningRecord, optional
@@ -168,12 +173,20 @@ def write_cohort(
         If the images do not go into the format, or something is there already.
     """
     used = {part.label: origins[part.label] for part in parts}
-    stripped = {label: origin.skull_stripped if skull_stripped is None else skull_stripped for label, origin in used.items()}
+    space = parts[0].images.space
+    file_format = file_format or default_format(space)
+    values = values or Values.asked(file_format)
     ids = participant_ids(parts)
+    named = [
+        NamedImages(part.label, ids[part.label], part.images, used[part.label].skull_stripped if skull_stripped is None else skull_stripped)
+        for part in parts
+    ]
+    prepared = used[parts[0].label].preparation
+    form = None if prepared is None else Form(replace(prepared, size=space.shape), space, file_format, values)
     with whole_folder(out, force=force) as folder:
-        write_images(folder, parts, ids, stripped, file_format or default_format(parts[0].images.space))
+        write_images(folder, named, file_format, values)
         write_table(folder, parts, list(used.values()), ids)
-        Description.of(parts, origins, command, [] if screening is None else [screening]).write(folder)
+        Description.of(parts, origins, command, [] if screening is None else [screening], form).write(folder)
         (folder / "README").write_text(_readme(parts, origins[parts[0].label].name), encoding="utf-8")
         # BIDS knows no such file, and its validator is told to pass it over.
         (folder / ".bidsignore").write_text(f"{MANIFEST}\n", encoding="utf-8")

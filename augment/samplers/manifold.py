@@ -83,7 +83,7 @@ class Manifold:
         shares = log_weights.softmax(dim=0)[order].cumsum(dim=0)
         # Where people lie apart, each left out may be more probable than any draw.
         log_threshold = min(log_threshold, float(densities[(shares < LEAST_KEPT).sum()]))
-        kept = float(shares[(densities >= log_threshold).sum() - 1])
+        kept = min(1.0, float(shares[(densities >= log_threshold).sum() - 1]))  # a sum of all shares may round to more
         return replace(self, log_threshold=log_threshold, log_kept=math.log(kept))
 
     @property

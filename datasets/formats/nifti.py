@@ -16,7 +16,8 @@ from .damage import LARGEST_HEADER, TIGHTEST_DEFLATE, ImageError, times, too_lar
 
 EXTENSIONS = (".nii", ".nii.gz", ".hdr", ".img", ".mgz", ".mgh")
 MARK = "synthetic image, tinycohort"  # of every synthetic image; in NIfTI headers, whose description holds 79 bytes
-MARK_OF_PICTURE = f"{MARK}, as a picture"  # of a NIfTI whose model was fitted on pictures: it is read as these are
+REAL = "real image, tinycohort"  # of a real one that was brought to the form of synthetic ones
+AS_PICTURE = "tinycohort, as a picture"  # the end of either, of a NIfTI that was a picture: it is read as these are
 _NIFTI_2 = 540  # bytes of the header of NIfTI-2; that of NIfTI-1 has 348
 _PACKED, _FREESURFER = (".gz", ".mgz"), (".mgz", ".mgh")
 
@@ -54,7 +55,9 @@ def read(path: Path) -> tuple[np.ndarray, np.ndarray | None]:
     with np.errstate(all="ignore"):
         # Values beyond float32 become infinite, which the check reports.
         array = image.get_fdata(dtype=np.float32, caching="unchanged")
-    if is_marked(image.header, MARK_OF_PICTURE):
+    if is_marked(image.header):
+        array = _in_unit_range(array, image.header)
+    if is_marked(image.header, AS_PICTURE):
         return _picture_in(array, image.affine), None
     return array, image.affine
 
@@ -63,6 +66,12 @@ def memory(path: Path) -> int:
     """Bytes that reading and looking at a volume takes at most, by its header."""
     header = _header_of(path)[1]
     return _memory_of_volume(header, math.prod(int(n) for n in header.get_data_shape()))
+
+
+def _in_unit_range(array: np.ndarray, header: Any) -> np.ndarray:
+    """What a synthetic image was written from, which its header says what is white of; those of earlier versions do not say it."""
+    white = float(header["cal_max"])
+    return array if white in (0, 1) or not math.isfinite(white) else array / np.float32(white)
 
 
 def is_marked(header: Any, mark: str = MARK) -> bool:

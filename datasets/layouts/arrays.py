@@ -69,7 +69,7 @@ def read(path: Path, *, table: Path | None, label: str | None) -> Cohort:
         images, rows = _medmnist(content, file)
     else:
         images, rows = _ours(content, file, "labels" if label is None or subjects else label)
-        images, space = _as_told(images, content, file)
+        images, space = _as_told(_in_unit_range(images, content), content, file)
     if subjects is None:
         rows = [_told_apart(row, images[row["image"]]) if row.pop("made_up") else row for row in rows]
     problems: list[Problem] = []
@@ -127,6 +127,17 @@ def _ours(content: dict[str, np.ndarray], file: Path, labels_key: str) -> tuple[
             {"image_id": name, "participant_id": participant_of(name), "image": row, "label": label, SPELLED: name, "made_up": text is None}
         )
     return images, rows
+
+
+def _in_unit_range(images: np.ndarray, content: dict[str, np.ndarray]) -> np.ndarray:
+    """What synthetic images were written from, where the file says what is white of them; 8 bit say it by their type."""
+    white = content.get("white")
+    if white is None or white.size != 1 or white.dtype.kind not in "iuf" or not _is_marked(content):
+        return images
+    told = float(white.item())
+    if not math.isfinite(told) or told <= 0 or told == (255 if images.dtype == np.uint8 else 1):
+        return images
+    return images.astype(np.float32) / np.float32(told)
 
 
 def _as_told(images: np.ndarray, content: dict[str, np.ndarray], file: Path) -> tuple[np.ndarray, ImageSpace | None]:

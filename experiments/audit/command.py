@@ -128,7 +128,7 @@ def _audit(request: AuditRequest, out: Path, *, force: bool) -> list[Verdict]:
         if cohort is not None:
             _enforce(cohort, verdict, request.gate)
     table = overview(verdicts)
-    console.show_table("How close the images come to patients", list(table.columns), table.to_numpy().tolist())
+    console.show_table("closeness", "How close the images come to patients", list(table.columns), table.to_numpy().tolist())
     for verdict in verdicts:
         if verdict.passed:
             console.say(verdict.sentence)

@@ -247,7 +247,7 @@ def show_plan(request: EvaluationRequest, out: Path, spread: str = "") -> None:
     require_claimable(out, config)
     told, table = planned(config, out, Spread.parse(spread) if spread else None)
     rows = [[str(cell) for cell in row] for row in table.to_numpy()]
-    console.show_table(f"To see a difference with 80 % power, {told}", [str(name) for name in table.columns], rows)
+    console.show_table("power", f"To see a difference with 80 % power, {told}", [str(name) for name in table.columns], rows)
     console.say(
         f"The comparison that counts: {config.primary}. Either so many runs, with the people that there are; or so many people in the "
         f"cohort, with {config.grid.runs} runs."
@@ -257,9 +257,9 @@ def show_plan(request: EvaluationRequest, out: Path, spread: str = "") -> None:
 def show_methods() -> None:
     """List the methods."""
     rows = [*((name, source.title) for name, source in SOURCES.items()), ("model:sampler", GENERATED)]
-    console.show_table("Methods (augment evaluate --methods)", ("name", "what a classifier is trained on"), rows)
+    console.show_table("methods", "Methods (augment evaluate --methods)", ("name", "what a classifier is trained on"), rows)
     changes = [*((f"+{name}", title) for name, title in CHANGED.items()), *((name, f"short for {text}") for name, text in SHORT.items())]
-    console.show_table("Changes of every batch, behind any of them (resampled+classical)", ("name", "what it does"), changes)
+    console.show_table("changes", "Changes of every batch, behind any of them (resampled+classical)", ("name", "what it does"), changes)
 
 
 def report(folder: Path) -> None:

@@ -314,14 +314,16 @@ def _show(results: Mapping[str, Sequence[Score]], extractor: Extractor, request:
         f"Features: {extractor.passport.extractor}. The floor is what other real people score, in as many images. "
         "After `blocks` the interval is of the mean score of blocks of these images."
     )
-    console.show_table(title, ("synthetic cohort", "class", "measure", "images", "score [95 %]", "floor [95 %]"), rows)
+    console.show_table("scores", title, ("synthetic cohort", "class", "measure", "images", "score [95 %]", "floor [95 %]"), rows)
     if len(request.synthetic) > 1:
         ranks = [
             (label, measure, line["rank"], line["synthetic"], line["verdict"])
             for label, measure, table in _rankings(results)
             for line in table.to_dict("records")
         ]
-        console.show_table("Ranks; what the noise cannot tell apart shares one", ("class", "measure", "rank", "cohort", "verdict"), ranks)
+        console.show_table(
+            "ranks", "Ranks; what the noise cannot tell apart shares one", ("class", "measure", "rank", "cohort", "verdict"), ranks
+        )
 
 
 def _rankings(results: Mapping[str, Sequence[Score]]) -> list[tuple[str, str, Any]]:

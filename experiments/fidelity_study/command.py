@@ -147,6 +147,7 @@ def prepare_real_side(context: RunContext[FidelityConfig]) -> None:
 def show_plans() -> None:
     """List the plans."""
     console.show_table(
+        "studies",
         "Studies (augment study NAME)",
         ("name", "asks", "after", "training images", "runs", "rows"),
         [

@@ -16,6 +16,7 @@ COMMANDS = {
     "fit": (("fit", "--data", "{data}", "--class", "AD", *QUICK, "--out", "{out}"), True),
     "generate": ((*GENERATE, "--out", "{out}"), True),
     "morph": (("generate", "--sampler", "morph", "--data", "{data}", "-n", "2", "--out", "{out}"), True),
+    "prepare": (("prepare", "{data}", "--like", "{models}", "--out", "{out}"), True),
     "interpolate": (("interpolate", "{models}", "--class", "AD", "--out", "{out}"), True),
     "audit": (("audit", "{syn}", "--models", "{models}", "--out", "{out}"), True),
     "fidelity": (("fidelity", "{data}", "{syn}", "--out", "{out}"), True),

@@ -240,7 +240,6 @@ def test_help_lists_every_command(augment):
     answer = augment("--help")
     assert answer.code == 0
     assert all(re.search(rf"\b{name}\b", answer.out) for name in COMMANDS)
-    assert augment().code == 2 or "Usage" in augment().out
 
 
 @pytest.mark.parametrize("existing", [False, True])

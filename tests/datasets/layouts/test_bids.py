@@ -14,6 +14,7 @@ import torch
 
 from tinycohort.augment.commands.fit import FitRequest, fit_models
 from tinycohort.augment.commands.generate import GenerationRequest, generate_cohort
+from tinycohort.augment.commands.prepare import PrepareRequest, prepare_cohort
 from tinycohort.augment.fitting.model_folders import load_models
 from tinycohort.augment.release.gate import AuditRecord
 from tinycohort.augment.release.generation import Generated
@@ -57,10 +58,12 @@ def invented(studies):
 
 
 @pytest.mark.parametrize("name", ["volumes", "slices", "pictures"])
-def test_the_bids_validator_accepts_what_is_generated(studies, tmp_path, name):
+def test_the_bids_validator_accepts_what_is_generated_and_prepared(studies, tmp_path, name):
     generate_cohort(GenerationRequest(studies[name].models, [], n=2, sampler="normal", file_format="nifti"), tmp_path / "out")
     # Nobody is the author of images of nobody; and a table's sidecar describes columns, though a Description of the whole is recommended.
     assert complaints(tmp_path / "out") == {"error": set(), "warning": {"TOO_FEW_AUTHORS", "SIDECAR_KEY_RECOMMENDED"}}
+    prepare_cohort(PrepareRequest(studies[name].models, file_format="nifti"), tmp_path / "real")
+    assert complaints(tmp_path / "real") == {"error": set(), "warning": {"TOO_FEW_AUTHORS", "SIDECAR_KEY_RECOMMENDED"}}
 
 
 def test_the_validator_finds_what_is_wrong(invented, tmp_path):

@@ -1,0 +1,115 @@
+"""What a user does next, by the command that has ended, with the paths that were typed: a line that a shell takes as it stands."""
+
+import shlex
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+READING = ("table", "label", "plane", "suffix", "root", "drop_copies", "kept")  # how a cohort is read: the next command reads it alike
+
+
+@dataclass(frozen=True)
+class Typed:
+    """What stood on the command line: the values of all parameters, and the options that were given, by the names of parameters."""
+
+    values: Mapping[str, Any]
+    given: Mapping[str, str]
+
+    def __getitem__(self, name: str) -> str:
+        """A value, as a shell takes it; of several the first."""
+        value = self.values.get(name)
+        return shlex.quote(str(value[0] if isinstance(value, (list, tuple)) else value))
+
+    @property
+    def data(self) -> str:
+        """The cohort, named by position or by ``--data``."""
+        return shlex.quote(str(self.values.get("place") or self.values.get("data") or "demo"))
+
+    def reading(self) -> str:
+        """The options by which the cohort was read."""
+        return "".join(_option(self.given[name], self.values[name]) for name in READING if name in self.given)
+
+    def option(self, name: str, spelling: str) -> str:
+        """A parameter as an option of the next command, or nothing where it was left at its default."""
+        return _option(spelling, self.values[name]) if name in self.given else ""
+
+
+def next_step(command: str, typed: Typed) -> str | None:
+    """What is done after a command that has succeeded; ``None`` where nothing follows."""
+    step = STEPS.get(command)
+    return None if step is None else step(typed)
+
+
+def _option(spelling: str, value: Any) -> str:
+    if isinstance(value, list):
+        return "".join(_option(spelling, part) for part in value)
+    return f" {spelling}" if value is True else f" {spelling} {shlex.quote(str(value))}"
+
+
+def _without(flag: str) -> str:
+    """The same command without a flag."""
+    return shlex.join(["augment", *(word for word in sys.argv[1:] if word != flag)])
+
+
+def _after_fit(typed: Typed) -> str:
+    if typed.values["dry_run"]:
+        return _without("--dry-run")
+    return f"augment generate{typed.option('out', '--models')} --out synthetic"
+
+
+def _after_generate(typed: Typed) -> str:
+    made_of = f" --data {typed.data}{typed.reading()}" if typed.values["sampler"] == "morph" else f" --model {typed['models']}"
+    return f"augment audit {typed['out']}{made_of}  # before anybody else gets it; augment show {typed['out']} draws it"
+
+
+def _after_audit(typed: Typed) -> str:
+    if typed.values.get("data") is not None and "model" not in typed.given:
+        return f"augment fidelity {typed.data} {typed['synthetic']}{typed.reading()}  # how good they are"
+    # A cohort says itself what it is like, and its models where the real people are.
+    like = typed["model"] if "model" in typed.given else "models"
+    return f"augment prepare --like {like} --out real-prepared  # the real images, for the pipeline that loads these"
+
+
+def _after_prepare(typed: Typed) -> str:
+    from ..release.synthetic_cohort import is_synthetic
+
+    if is_synthetic(Path(typed.values["like"])):
+        return f"augment show {typed['out']} {typed['like']}  # both alike; docs/guide/pipeline.md loads both with MONAI"
+    return f"augment generate --models {typed['like']} --out synthetic  # in the same form"
+
+
+def _after_evaluate(typed: Typed) -> str | None:
+    if typed.values["plan"]:
+        return _without("--plan")
+    return _after_study(typed)
+
+
+def _after_study(typed: Typed) -> str | None:
+    if typed.values["slurm"] is not None:
+        return None  # the jobs are what is next, and the command says it
+    out = typed.values["out"] or Path("studies") / typed.values["name"]
+    return f"augment publish {shlex.quote(str(out))} --out published  # what may be shown to everybody; report.html is for you"
+
+
+STEPS: dict[str, Callable[[Typed], str | None]] = {
+    "check": lambda typed: f"augment fit {typed.data}{typed.reading()}{typed.option('size', '--size')}",
+    "fit": _after_fit,
+    "generate": _after_generate,
+    "prepare": _after_prepare,
+    "show": lambda typed: f"look at {typed['out']}",
+    "interpolate": lambda typed: f"look at {shlex.quote(str(Path(typed.values['out'], 'paths.png')))}",
+    "audit": _after_audit,
+    "fidelity": lambda typed: f"augment evaluate {typed['real']}{typed.reading()}  # whether they help a classifier",
+    "evaluate": _after_evaluate,
+    "study": _after_study,
+    "report": lambda typed: f"augment publish {typed['study']} --out published",
+    "publish": lambda typed: f"augment verify {typed['out']}",
+    "models": lambda typed: "augment fit --model NAME --set SETTING=VALUE" if typed.values["folder"] is None else "augment generate",
+    "methods": lambda typed: "augment evaluate my-study --methods NAME,NAME",
+    "studies": lambda typed: "augment study NAME",
+    "doctor": lambda typed: "augment check my-study, or without data: augment demo",
+    "demo": lambda typed: "augment check my-study",
+    "toy": lambda typed: f"look at {shlex.quote(str(Path(typed.values['out'], 'toy.png')))}",
+}

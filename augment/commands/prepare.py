@@ -1,0 +1,165 @@
+"""``augment prepare``: real images in the form of synthetic ones, so that one pipeline loads both."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from ...datasets.cohort import Cohort
+from ...datasets.common.custody import require_intact
+from ...datasets.common.errors import DataError, UsageError
+from ...datasets.common.files import named, refuse_existing
+from ...datasets.output import output
+from ...datasets.readers import Source, read_cohort
+from ...datasets.spaces import ImageSpace
+from ...datasets.transforms import Images, prepare
+from .. import console
+from ..fitting.model import FittedModel
+from ..fitting.model_folders import load_models, model_folders
+from ..release.description import Description
+from ..release.form import Form, Format, default_format
+from ..release.prepared_cohort import is_prepared, write_prepared
+from ..release.prepared_table import SELECTED_BY, TRAINED_ON, UNSEEN
+from ..release.synthetic_cohort import is_synthetic
+from ..release.values import Values
+from .check import require_sound_cohort
+
+
+@dataclass(frozen=True)
+class PrepareRequest:
+    """What is prepared, and like what; the options of ``augment prepare``, with their defaults.
+
+    Parameters
+    ----------
+    like : Path
+        A folder of models, one model, or a synthetic cohort.
+    given : mapping
+        Arguments of ``Source``: where the real cohort lies and how it is read. What is not given is as the models read theirs.
+    labels : sequence of str
+        Classes; none for all.
+    file_format, dtype, white
+        Form of the files; by default that of the synthetic cohort, or what is drawn from the models by default.
+    skull_stripped : bool, optional
+        Whether the images are, where the source does not say it.
+    command : str
+        Recorded in the description.
+    """
+
+    like: Path
+    given: Mapping[str, Any] = field(default_factory=dict)
+    labels: Sequence[str] = ()
+    file_format: Format | None = None
+    dtype: str | None = None
+    white: float | None = None
+    skull_stripped: bool | None = None
+    command: str = ""
+
+
+@dataclass(frozen=True)
+class _Like:
+    """What real images are made like: the form, how its real images were read, and the models, where these are at hand."""
+
+    form: Form
+    source: Source | None = None
+    models: tuple[FittedModel, ...] = ()
+
+    def seen(self, cohort: Cohort) -> dict[str, str] | None:
+        """From participant to what they were to the models; ``None`` where there are none to ask."""
+        if not self.models:
+            return None
+        known = [model.config.participants for model in self.models]
+
+        def told(person: str) -> str:
+            if any(one.trained_on(person) for one in known):
+                return TRAINED_ON
+            return SELECTED_BY if any(one.seen(person) for one in known) else UNSEEN
+
+        return {person: told(person) for person in set(cohort.table["participant_id"])}
+
+
+def prepare_cohort(request: PrepareRequest, out: Path, *, force: bool = False) -> Cohort:
+    """Write the real images of a cohort into ``out``, in the form of a synthetic cohort; the cohort that is there now.
+
+    Raises
+    ------
+    UsageError
+        If what they shall be like is neither models nor a synthetic cohort, or the cohort is synthetic itself.
+    CohortError
+        If anything is wrong with the cohort.
+    DataError
+        If its images cannot be brought to that form.
+    """
+    out = named(out)
+    like = _like(request)
+    source = _source(request, like)
+    with output(out, console.say, data=[source.data]):
+        refuse_existing(out, force=force, ours=is_prepared)
+        cohort = read_cohort(source)
+        if cohort.synthetic:
+            raise UsageError(f"{source.data} is synthetic, and has its form; give the real cohort.")
+        for label in request.labels:
+            cohort.of_class(label)
+        cohort, _ = require_sound_cohort(cohort, sized=like.form.preparation.size is not None, minimum=1)
+        if request.labels:
+            cohort = cohort.where(cohort.table["label"].isin(list(request.labels)))
+        images = _prepared(cohort, like.form)
+        stripped = request.skull_stripped
+        write_prepared(
+            out, cohort, images, like.form, seen=like.seen(cohort), skull_stripped=stripped, command=request.command, force=force
+        )
+    counts = ", ".join(f"{count} of {label}" for label, count in cohort.counts().items())
+    console.say(f"Wrote {len(cohort)} real images ({counts}) to {out}, {_told(like.form)}. They are personal data, as {cohort.name} is.")
+    return read_cohort(out)
+
+
+def _like(request: PrepareRequest) -> _Like:
+    path = request.like
+    if path.is_dir() and model_folders(path):
+        models = load_models(path)
+        first, *others = (model.config for model in models.values())
+        if not all(first.space.is_like(other.space) and first.preparation == other.preparation for other in others):
+            raise DataError(f"The models in {path} are of images that were prepared differently; give one of them.")
+        file_format = request.file_format or default_format(first.space)
+        form = Form(first.preparation, first.space, file_format, Values.asked(file_format, request.dtype, request.white))
+        return _Like(form, first.source(request.given), tuple(models.values()))
+    if is_synthetic(path):
+        require_intact(path)
+        form = Description.read(path).form(path)
+        file_format = request.file_format or form.file_format
+        kept = form.values if (file_format, request.dtype, request.white) == (form.file_format, None, None) else None
+        return _Like(replace(form, file_format=file_format, values=kept or Values.asked(file_format, request.dtype, request.white)))
+    raise UsageError(f"{path} is neither a folder of models nor a synthetic cohort; give --like one of these.")
+
+
+def _source(request: PrepareRequest, like: _Like) -> Source:
+    if like.source is not None:
+        return like.source
+    if "data" not in request.given:
+        raise UsageError(f"{request.like} does not say where its real images lie; name them: augment prepare DATA --like {request.like}.")
+    return Source(**{"plane": like.form.preparation.plane, **request.given})
+
+
+def _prepared(cohort: Cohort, form: Form) -> Images:
+    if form.file_format == "png" and len(form.space.shape) == 3:
+        raise UsageError("Volumes cannot be written as PNG; choose --format nifti or npz.")
+    images = prepare(cohort, form.preparation, like=form.space, on_warning=console.warn)
+    if not _same_kind(images.space, form.space):
+        raise DataError(
+            f"The images of {cohort.name} are {_kind(images.space)}, and those that they shall be like are {_kind(form.space)}: one "
+            "pipeline would not load both alike; give the cohort that the models were fitted on, or one like it."
+        )
+    return images
+
+
+def _same_kind(one: ImageSpace, other: ImageSpace) -> bool:
+    return (one.flat_axis, one.affine is None, one.is_picture) == (other.flat_axis, other.affine is None, other.is_picture)
+
+
+def _kind(space: ImageSpace) -> str:
+    kind = "pictures" if space.is_picture else "volumes" if len(space.shape) == 3 else f"slices across axis {space.axes}"
+    return kind if space.affine is not None else f"{kind} without a place in the world"
+
+
+def _told(form: Form) -> str:
+    shape = " x ".join(map(str, form.space.shape))
+    return f"{shape}, {form.file_format}, {form.values.dtype} from 0 to {form.values.white:g}"
