@@ -9,7 +9,11 @@ from folders import ROOT
 
 from tinycohort.augment.samplers.registry import SAMPLERS
 
-PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").rglob("*.md"))]
+MADE = ROOT / "docs/commands.md"  # by `make docs`
+PAGES = [
+    *(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "SECURITY.md")),
+    *(path for path in sorted((ROOT / "docs").rglob("*.md")) if path != MADE),
+]
 FOLDERS = ("augment", "benchmarks", "classifiers", "datasets", "experiments", "tests")
 CODE = [path for folder in FOLDERS for path in (ROOT / folder).rglob("*.py")]
 each_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())

@@ -43,7 +43,7 @@ def test_what_is_next_can_be_typed_as_it_stands(augment, fakes, tmp_path, monkey
     monkeypatch.chdir(tmp_path)
     fakes.study(tmp_path / "my study", (10, 12, 10))
     line = next_of(augment("check", "--data", "my study", "--plane", "coronal", "--label-column", "diagnosis"))
-    assert line == "augment fit --data 'my study' --label-column diagnosis --plane coronal"
+    assert line == "augment fit 'my study' --label-column diagnosis --plane coronal"
     followed = ["check"]
     for _ in range(5):
         command, *words = shlex.split(line, comments=True)[1:]
