@@ -24,11 +24,12 @@ myst_heading_anchors = 4
 html_theme = "furo"
 html_title = f"tinycohort {release}"
 html_show_sphinx = False
-suppress_warnings = ["misc.highlighting_failure"]  # what a terminal shows is not always a language
+# What a terminal shows is not always a language; tables of studies are found from the results, and no chapters.
+suppress_warnings = ["misc.highlighting_failure", "toc.not_included"]
 
 
 def write_commands(_app):
-    """``docs/commands.md``: the help of every command, as a terminal of 100 columns shows it."""
+    """``docs/commands.md``: the help of every command, as a terminal of 88 columns shows it."""
     import typer
 
     from tinycohort.augment.cli import app as commands
@@ -37,9 +38,9 @@ def write_commands(_app):
     parts = ["# Commands", "Made of what `augment COMMAND --help` says."]
     for name in names:
         call = [sys.executable, "-c", "from tinycohort.augment.cli import main; main()", name, "--help"]
-        environment = {"COLUMNS": "100", "TERMINAL_WIDTH": "100", "NO_COLOR": "1", "PATH": ""}
+        environment = {"COLUMNS": "88", "TERMINAL_WIDTH": "88", "NO_COLOR": "1", "PATH": ""}
         said = subprocess.run(call, env=environment, check=True, capture_output=True, encoding="utf-8").stdout
-        told = said.strip().replace("-c [OPTIONS]", f"augment {name} [OPTIONS]")
+        told = said.strip().replace(f"-c {name}", f"augment {name}", 1)
         parts += [f"## augment {name}", f"```text\n{told}\n```"]
     (ROOT / "docs/commands.md").write_text("\n\n".join(parts) + "\n", encoding="utf-8")
 
