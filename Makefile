@@ -73,7 +73,7 @@ dist:  ## wheel and source distribution into dist/, checked, and tried in an emp
 	$(DIST_VENV)/bin/python -m pip install --quiet --disable-pip-version-check torch==$(TORCH)
 	$(DIST_VENV)/bin/python -m pip install --quiet --disable-pip-version-check --no-index dist/*.whl
 	@set -ex; augment=$$(pwd)/$(DIST_VENV)/bin/augment; cd $$(mktemp -d); trap 'rm -rf $$PWD' EXIT; \
-		$$augment fit --data demo --size 24x28 --steps 30; $$augment generate -n 3 --out synthetic; $$augment show synthetic --out sheet.png
+		$$augment fit --data demo --plane coronal --size 24x24 --steps 30; $$augment generate -n 3 --out synthetic; $$augment show synthetic --out sheet.png
 	rm -rf $(DIST_VENV)
 
 check: test lint types test-sklearn-extra docs dist  ## all that CI runs
