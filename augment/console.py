@@ -17,11 +17,11 @@ from rich.text import Text
 
 from ..datasets.common.errors import TinycohortError, printable
 
+_BLOCKS = "▁▂▃▄▅▆▇█"
+_KEPT: ContextVar[list[dict[str, Any]] | None] = ContextVar("tables that are kept for a machine", default=None)
 MINUTE = 60.0  # seconds between lines that say how far a command is, where it has no terminal
 # In a file or a pipe nothing limits a line, and a path that is cut in two is found by no search. Text is no markup: a class may be called
 # [/AD], and a file [1].nii.
-_BLOCKS = "▁▂▃▄▅▆▇█"
-_KEPT: ContextVar[list[dict[str, Any]] | None] = ContextVar("tables that are kept for a machine", default=None)
 CONSOLE = Console(stderr=True, width=None if sys.stderr.isatty() else 240, markup=False, emoji=False)
 
 
