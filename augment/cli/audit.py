@@ -75,7 +75,7 @@ def fidelity_command(
     force: Force = False,
 ) -> None:
     """Measure how good synthetic images are: Fréchet distance, KID, PRD and others, beside what real images score."""
-    require_places(real, *synthetic)
+    require_places(real)
     from ...experiments.fidelity import command as compare
     from ..release.synthetic_cohort import source_of
 
@@ -173,7 +173,7 @@ def audit_command(
     force: Force = False,
 ) -> None:
     """Find what a synthetic cohort gives away of the people behind it; copies are set aside, and exit code 5 refuses the cohort."""
-    require_places(known.data, *map(str, synthetic))
+    require_places(known.data)
     from ...experiments.audit import command
 
     request = command.AuditRequest(

@@ -9,7 +9,7 @@ from folders import ROOT
 
 from tinycohort.augment.samplers.registry import SAMPLERS
 
-MADE = ROOT / "docs/commands.md"  # by `make docs`
+MADE = ROOT / "docs" / "commands.md"  # by `make docs`
 PAGES = [
     *(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "SECURITY.md")),
     *(path for path in sorted((ROOT / "docs").rglob("*.md")) if path != MADE),

@@ -71,10 +71,11 @@ def test_without_loggers_nothing_is_logged(tmp_path):
 @pytest.mark.parametrize("name", [name for name in LOGGERS if name != "csv"])
 def test_a_package_that_is_missing_is_told_before_anything_is_read(augment, tmp_path, monkeypatch, name):
     monkeypatch.setattr(loggers, "find_spec", lambda package: None)
-    answer = augment("fit", "--data", tmp_path / "nowhere", "--logger", f"csv,{name}", "--out", tmp_path / "models")
+    (tmp_path / "empty").mkdir()
+    answer = augment("fit", "--data", tmp_path / "empty", "--logger", f"csv,{name}", "--out", tmp_path / "models")
     assert answer.code == 2
     assert f"--logger {name} needs a package that is not installed: pip install 'tinycohort[{name}]'" in answer.words
-    assert list(tmp_path.iterdir()) == []
+    assert list(tmp_path.iterdir()) == [tmp_path / "empty"]
 
 
 def test_a_logger_that_there_is_not():

@@ -409,6 +409,7 @@ def test_without_the_training_images_the_latents_tell(augment, studies, tmp_path
 
     monkeypatch.setattr(Normal, "sample", reconstructing)
     monkeypatch.setattr("tinycohort.augment.commands.generate.load_models", lambda folder, labels: {"AD": apart["AD"]})
+    (tmp_path / "moved.npz").write_bytes(b"no arrays")
     words = ("generate", "--models", "models", "-n", 40, "--sampler", "normal", "--detail", "none", "--data", tmp_path / "moved.npz")
     answer = augment(*words, "--out", tmp_path / "syn")
     assert answer.code == 0, answer.err
@@ -417,7 +418,7 @@ def test_without_the_training_images_the_latents_tell(augment, studies, tmp_path
         in answer.words
     )
     assert "AD: no pixels were compared with anybody's" in answer.words
-    assert [path.name for path in tmp_path.iterdir()] == ["syn"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["moved.npz", "syn"]
     (entry,) = gates(tmp_path / "syn")
     assert entry["Compared"] == {"AD": "latents only"}
     assert (entry["Drawn"], entry["Refused"]) == ({"AD": 46}, {"AD": 6})
