@@ -8,7 +8,7 @@ import typer
 
 from .groups import takes_groups
 from .options import Classes, Device, Force, GateOptions, PreparationOptions, ReadingOptions, Seed, Weights
-from .reading import command_line, given_source, parts_of, require_places
+from .reading import command_line, given_source, parts_of, require_outputs, require_places
 
 app = typer.Typer()
 
@@ -76,6 +76,7 @@ def fidelity_command(
 ) -> None:
     """Measure how good synthetic images are: Fréchet distance, KID, PRD and others, beside what real images score."""
     require_places(real)
+    require_outputs(*synthetic)
     from ...experiments.fidelity import command as compare
     from ..release.synthetic_cohort import source_of
 
@@ -174,6 +175,7 @@ def audit_command(
 ) -> None:
     """Find what a synthetic cohort gives away of the people behind it; copies are set aside, and exit code 5 refuses the cohort."""
     require_places(known.data)
+    require_outputs(*synthetic)
     from ...experiments.audit import command
 
     request = command.AuditRequest(

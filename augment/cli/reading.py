@@ -3,6 +3,7 @@
 import shlex
 import sys
 from dataclasses import fields, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import typer
@@ -59,6 +60,14 @@ def require_places(*cohorts: str | None) -> None:
     for cohort in cohorts:
         if cohort is not None:
             require_place(cohort)
+
+
+def require_outputs(*folders: str | Path) -> None:
+    """As ``require_places``, of what commands of ours write."""
+    from ...datasets.places import require_output
+
+    for folder in folders:
+        require_output(Path(folder))
 
 
 def preset_settings(name: str) -> "FitSettings":

@@ -31,6 +31,11 @@ class _NoLocksHere(Exception):
     """The file system has none."""
 
 
+def lock_of(path: Path) -> Path:
+    """The file that is there while a command is at work on an output, and after a kill."""
+    return path.with_name(f".{path.name}.lock")
+
+
 @contextmanager
 def locked(path: Path, *, clear: Callable[[], None], shared: bool = False, patience: float = 0) -> Iterator[bool]:
     """Hold the lock of an output while the block runs.
@@ -57,7 +62,7 @@ def locked(path: Path, *, clear: Callable[[], None], shared: bool = False, patie
         If another process has it.
     """
     above = [folder for folder in path.parents if not folder.exists()]
-    lock = _Lock(path.with_name(f".{path.name}.lock"))
+    lock = _Lock(lock_of(path))
     try:
         try:
             others = _take(lock, path, clear, shared, patience)

@@ -36,6 +36,7 @@ def places(fakes, studies, tmp_path_factory):
     """What commands are given to read."""
     root, study = tmp_path_factory.mktemp("places"), studies["volumes"]
     many = fakes.study(root / "many.npz", counts={"AD": 80, "CN": 80})
+    (root / "syn").mkdir()
     return {"data": study.data, "models": study.models, "many": many, "syn": root / "syn", "study": root / "study"}
 
 
