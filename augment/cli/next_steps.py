@@ -93,6 +93,11 @@ def _after_study(typed: Typed) -> str | None:
     return f"augment publish {shlex.quote(str(out))} --out published  # what may be shown to everybody; report.html is for you"
 
 
+def _after_report(typed: Typed) -> str | None:
+    # One that is published has no runs, and is what is shown to everybody.
+    return f"augment publish {typed['study']} --out published" if Path(typed.values["study"], "runs").is_dir() else None
+
+
 STEPS: dict[str, Callable[[Typed], str | None]] = {
     "check": lambda typed: f"augment fit {typed.data}{typed.reading()}{typed.option('size', '--size')}",
     "fit": _after_fit,
@@ -104,7 +109,7 @@ STEPS: dict[str, Callable[[Typed], str | None]] = {
     "fidelity": lambda typed: f"augment evaluate {typed['real']}{typed.reading()}  # whether they help a classifier",
     "evaluate": _after_evaluate,
     "study": _after_study,
-    "report": lambda typed: f"augment publish {typed['study']} --out published",
+    "report": _after_report,
     "publish": lambda typed: f"augment verify {typed['out']}",
     "models": lambda typed: "augment fit --model NAME --set SETTING=VALUE" if typed.values["folder"] is None else "augment generate",
     "methods": lambda typed: "augment evaluate my-study --methods NAME,NAME",
