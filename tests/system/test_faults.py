@@ -577,7 +577,7 @@ def test_memory_that_really_runs_out(shell, fakes, tmp_path):
     assert code == 2, said
     assert "There is no memory to train on batches of 10 images; lower --batch-size, --channels or --size." in said
     assert shell.run(*words, "--batch-size", "1")[0] == 0
-    words = ("generate", "--models", models, "-n", "64", "--sampler", "normal", "--format", "png")
+    words = ("generate", "--models", models, "-n", "64", "--sampler", "normal", "--detail", "none", "--format", "png")
     code, said = shell.run(*words, "--out", out, memory=1000 * 2**20)
     assert code == 0, said
     assert shell.run(*words, "--out", tmp_path / "plenty")[0] == 0
