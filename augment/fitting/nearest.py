@@ -2,6 +2,7 @@
 
 import numpy as np
 import torch
+from sklearn import config_context
 from sklearn.metrics import pairwise_distances_argmin_min
 from torch import Tensor
 
@@ -14,7 +15,9 @@ def nearest_images(images: Tensor, references: Tensor) -> tuple[np.ndarray, np.n
     images, references : torch.Tensor
         ``(n, 1, ...)`` and ``(m, 1, ...)``, in [0, 1].
     """
-    index, distance = pairwise_distances_argmin_min(_rows(images), _rows(references))
+    # Its compiled way holds 256 images of each side in float64: of volumes these are gigabytes.
+    with config_context(enable_cython_pairwise_dist=False):
+        index, distance = pairwise_distances_argmin_min(_rows(images), _rows(references))
     return distance / np.sqrt(images[0].numel()), index
 
 
