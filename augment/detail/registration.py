@@ -18,7 +18,7 @@ N_STEPS = 20  # of Adam
 LEARNING_RATE = 0.05  # distances between knots
 STIFFNESS = 2.0  # of the mean squared strain, against the squared difference of the images as a share of their variance
 N_SQUARINGS = 6
-N_SQUARINGS_OF_A_STEP = 4  # while it is looked for: what is found is the same to a thousandth
+N_SQUARINGS_OF_A_STEP = 4  # while a way is looked for, which is then gone with all
 BATCH = 2**17  # voxels of small images that are registered at once: what memory allows, and caches like
 
 
@@ -113,7 +113,7 @@ def _exponential(knots: Tensor, shape: Sequence[int], n_squarings: int = N_SQUAR
     return found
 
 
-# MONAI's Warp and DVF2DDF do the same in three times the time, which is most of what detail takes.
+# MONAI's Warp and DVF2DDF do the same and take most of the time that detail does: benchmarks/study_run.py measures what this spares.
 def _warped(images: Tensor, displacements: Tensor, identity: Tensor, mode: str = "bilinear") -> Tensor:
     """Images ``(n, channels, *shape)`` at the voxels ``identity`` moved by ``displacements`` ``(n, d, *shape)``."""
     unit = displacements.new_tensor([2 / side for side in images.shape[2:]])

@@ -317,7 +317,7 @@ class _Fitting(lightning.LightningModule):
         self._schedule_state = kept["schedule"]
 
     def on_train_start(self) -> None:
-        self._averaged = _averaged(self.kept), _averaged(self.model)  # once: to go through the networks takes as long as the mean
+        self._averaged = _averaged(self.kept), _averaged(self.model)  # once: to go through the networks takes longer than the mean
         if hasattr(self, "_schedule_state"):
             self.schedule.load_state_dict(self._schedule_state)
             self._end_if_stalled()  # as it had before it was killed

@@ -5,8 +5,18 @@ import math
 import pytest
 import torch
 import torch.nn.functional as F
+from monai.networks.blocks.warp import DVF2DDF, Warp
 
-from tinycohort.augment.detail.registration import Velocities, _exponential, _unfolded, jacobians, move, register
+from tinycohort.augment.detail import registration
+from tinycohort.augment.detail.registration import (
+    N_SQUARINGS,
+    Velocities,
+    _exponential,
+    _unfolded,
+    jacobians,
+    move,
+    register,
+)
 
 SHAPES = [(28, 28), (40, 48), (20, 24, 16)]
 
@@ -78,6 +88,36 @@ def test_each_image_goes_its_own_share():
     both = field.displacements(torch.tensor([0.25, 1.0]))
     assert torch.equal(both[1], field.displacements()[1])
     assert torch.allclose(both[0], field.displacements(0.25)[0])
+
+
+@pytest.mark.filterwarnings("ignore:.*native grid_sample:UserWarning")
+@pytest.mark.parametrize("shape", SHAPES)
+def test_warps_and_exponentials_are_those_of_monai(shape):
+    field, images = velocities(2, shape, 0.3), smooth(2, shape)
+    knots = field.knots
+    spacing = torch.tensor([(side - 1) / (points - 1) for side, points in zip(shape, knots.shape[2:], strict=True)])
+    mode = "bicubic" if len(shape) == 2 else "trilinear"
+    flow = F.interpolate(knots, shape, mode=mode, align_corners=True) * spacing.reshape(1, -1, *[1] * len(shape))
+    theirs = DVF2DDF(N_SQUARINGS, padding_mode="border")(flow)
+    assert torch.allclose(_exponential(knots, shape), theirs, atol=1e-3)
+    moved = Warp("bicubic" if len(shape) == 2 else "bilinear", padding_mode="border")(images, theirs)
+    assert torch.allclose(move(images, theirs), moved, atol=1e-4)
+    assert theirs.abs().max() > 1
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_with_fewer_squarings_as_good_a_way_is_found(monkeypatch, shape):
+    """What is found is moved by all of them, whichever looked for it."""
+    moving, fixed = smooth(6, shape, 2), smooth(6, shape, 3)
+
+    def left() -> float:
+        moved = move(moving, register(moving, fixed).displacements())
+        return float((moved - fixed).square().mean() / (moving - fixed).square().mean())
+
+    few = left()
+    monkeypatch.setattr(registration, "N_SQUARINGS_OF_A_STEP", registration.N_SQUARINGS)
+    assert few == pytest.approx(left(), rel=0.01)
+    assert few < 0.8
 
 
 def test_a_constant_velocity_is_a_shift():
