@@ -1,9 +1,6 @@
 """What reading and resizing take of memory is no more than they ask for, measured; and threads that share it wait for each other."""
 
-import ctypes
-import gc
 import gzip
-import platform
 import threading
 import zlib
 from pathlib import Path
@@ -12,6 +9,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 import torch
+from memory import grown_by, measured
 from monai.data.meta_tensor import MetaTensor
 from PIL import Image
 
@@ -24,22 +22,7 @@ from tinycohort.datasets.images import memory_to_read, read_image
 from tinycohort.datasets.readers import read_cohort
 from tinycohort.datasets.resizing import brought_to, memory_to_resize
 
-measured = pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="the memory of a process is told otherwise there")
 SLACK = 32 * 2**20  # bytes that a process with many tests behind it takes for itself
-
-
-def grown_by(function) -> int:
-    """Most bytes that a call has had in memory, beside those that were there before."""
-
-    def told(name: str) -> int:
-        return next(1024 * int(line.split()[1]) for line in Path("/proc/self/status").read_text().splitlines() if line.startswith(name))
-
-    gc.collect()
-    ctypes.CDLL(None).malloc_trim(0)  # or what was freed before would be taken once more, and not be seen
-    Path("/proc/self/clear_refs").write_text("5")
-    before = told("VmRSS")
-    function()
-    return told("VmHWM") - before
 
 
 def volume(path: Path, kind: str, slope: float, side: int) -> Path:
