@@ -27,9 +27,3 @@ def require_output(path: Path) -> None:
     """As ``require_place``, of what a command of ours writes: one that is at work on it, or was killed, is told of, or mended, later."""
     if not lock_of(expanded(path)).exists():
         require_place(str(path))
-
-
-def require_there(path: Path) -> None:
-    """Raise a ``DataError`` if there is no such file or folder, nor one that a killed command has hidden."""
-    if not expanded(path).exists() and hidden_by_a_kill(expanded(path)) is None:
-        raise DataError(f"There is no file or folder {path}; give the path of one.")

@@ -60,7 +60,9 @@ def _after_fit(typed: Typed) -> str:
 
 
 def _after_generate(typed: Typed) -> str:
-    made_of = f" --data {typed.data}{typed.reading()}" if typed.values["sampler"] == "morph" else f" --model {typed['models']}"
+    # Models know where their people lie, but where it was said anew.
+    people = f" --data {typed.data}{typed.reading()}" if {"data", "place"} & typed.given.keys() else ""
+    made_of = people if typed.values["sampler"] == "morph" else f" --model {typed['models']}{people}"
     return f"augment audit {typed['out']}{made_of}  # before anybody else gets it; augment show {typed['out']} draws it"
 
 
@@ -87,8 +89,8 @@ def _after_evaluate(typed: Typed) -> str | None:
 
 
 def _after_study(typed: Typed) -> str | None:
-    if typed.values["slurm"] is not None:
-        return None  # the jobs are what is next, and the command says it
+    if typed.values["slurm"] is not None or typed.values["shard"] is not None:
+        return None  # the jobs, or the other shards, are what is next
     out = typed.values["out"] or Path("studies") / typed.values["name"]
     return f"augment publish {shlex.quote(str(out))} --out published  # what may be shown to everybody; report.html is for you"
 

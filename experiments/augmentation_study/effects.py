@@ -215,7 +215,7 @@ def read_effects(folder: Path, results: pd.DataFrame, config: AugmentationConfig
         raise DataError(f"{path} cannot be read ({error}); restore it.") from error
     if wrong:
         raise DataError(f"{path} is damaged in its columns {', '.join(wrong)}; restore it.")
-    if "configuration" in found and set(found["configuration"]) != set(results["configuration"]):
+    if "configuration" in found and set(found["configuration"]) != set(results.get("configuration", ())):
         raise DataError(f"{path} is of another configuration than the {RESULTS} beside it; restore the one that was changed.")
     return found
 

@@ -96,11 +96,10 @@ def effects_table(
     results: pd.DataFrame, predictions: pd.DataFrame | None, data: Prepared | None, config: AugmentationConfig
 ) -> pd.DataFrame:
     """``effects.csv``: the differences of the arms to their reference, by people and runs where there are predictions, and by runs."""
-    by_runs = effects_of_results(results, config)
-    found = [by_runs]
+    effects = effects_of_results(results, config)
     if predictions is not None and data is not None:
-        found.insert(0, effects_of_predictions(of_strata(predictions, data, config.protocols.stratum), config))
-    effects = pd.concat([part for part in found if len(part)] or found, ignore_index=True)
+        by_people = effects_of_predictions(of_strata(predictions, data, config.protocols.stratum), config)
+        effects = pd.concat([by_people, effects], ignore_index=True) if len(by_people) else effects
     return effects.assign(configuration=results["configuration"].iloc[0]) if len(effects) else effects
 
 
