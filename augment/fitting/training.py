@@ -33,6 +33,7 @@ SECONDS_BETWEEN_RESUME_POINTS = 30.0
 MOST_STEPS = 3000
 STEPS_OF_A_VOXEL, FEWER_OF_MORE = 313_000, 0.55  # 2,283 steps at 80 x 96, 644 at 40 x 48 x 40
 PATIENCES_TO_STOP = 3
+LEAST_PATIENCE = 100  # steps: a first stretch that only finds the mean image must not cost the rate at which anything more is learnt
 FORGOTTEN_AT_FIRST = 10  # steps: an average over them all would keep the first, random weights
 Record = dict[str, float]
 
@@ -54,7 +55,8 @@ class TrainingSettings:
     batch_size : int
         Images a step.
     patience : int, optional
-        Epochs without a better validation loss before the learning rate is halved; by default a twentieth of them all, at least 5.
+        Epochs without a better validation loss before the learning rate is halved; by default a twentieth of them all, at least 5
+        and at least as many as make ``LEAST_PATIENCE`` steps.
     stop_after : int, optional
         Epochs without a better validation loss after which training ends. By default three times the patience where neither ``epochs`` nor
         ``steps`` is given; a length that is asked for is kept.
@@ -103,7 +105,7 @@ class TrainingSettings:
         # Whole numbers divided upwards: a quotient of floats is 0, or none, for numbers that nobody needs and anybody can give.
         steps_an_epoch = -(-n_images // self.batch_size)
         epochs = self.epochs or -(-(self.steps or default_steps(shape)) // steps_an_epoch)
-        patience = self.patience or max(5, epochs // 20)
+        patience = self.patience or max(5, epochs // 20, -(-LEAST_PATIENCE // steps_an_epoch))
         asked_for = self.epochs or self.steps
         return Schedule(epochs, patience, self.stop_after or (None if asked_for else PATIENCES_TO_STOP * patience))
 

@@ -332,18 +332,19 @@ def test_settings_that_cannot_be(wrong):
 @pytest.mark.parametrize(
     ("settings", "n", "schedule"),
     [
-        ({"steps": 100, "batch_size": 16}, 20, (50, 5, None)),
-        ({"steps": 100, "batch_size": 16}, 200, (8, 5, None)),
+        ({"steps": 100, "batch_size": 16}, 20, (50, 50, None)),
+        ({"steps": 100, "batch_size": 16}, 200, (8, 8, None)),
+        ({"steps": 500, "batch_size": 16}, 20, (250, 50, None)),
         ({"steps": 3000, "batch_size": 16}, 16, (3000, 150, None)),
         ({"epochs": 7, "patience": 3}, 20, (7, 3, None)),
-        ({"epochs": 7, "stop_after": 2}, 20, (7, 5, 2)),
+        ({"epochs": 7, "stop_after": 2}, 200, (7, 8, 2)),
         ({"batch_size": 100}, 1000, (300, 15, 45)),
         ({"batch_size": 100, "average": 0.9}, 1000, (300, 15, 45)),
         ({"batch_size": 100, "patience": 7, "stop_after": 9}, 1000, (300, 7, 9)),
     ],
 )
 def test_small_classes_train_as_many_steps_as_large_ones(settings, n, schedule):
-    """A length that is asked for is kept; one that is not ends early."""
+    """A length that is asked for is kept; one that is not ends early. No rate is halved before 100 steps without a better loss."""
     assert TrainingSettings(**settings).schedule(n, (16, 16)) == Schedule(*schedule)
 
 
