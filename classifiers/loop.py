@@ -10,9 +10,7 @@ exponential moving average over the steps, which no single batch decides.
 """
 
 import math
-import os
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -24,7 +22,7 @@ from torch import Tensor, nn
 from torch.optim.lr_scheduler import LambdaLR, ReduceLROnPlateau
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from ..datasets.common.batches import in_batches
+from ..datasets.common.batches import batches_of_rows, in_batches
 from ..datasets.common.errors import GateError
 from ..datasets.common.seeds import seeded_generator
 
@@ -76,9 +74,9 @@ class Trainee:
 
     def batches(self, epoch: int) -> Iterator[Labelled]:
         """All images once, in an order of this epoch's, a batch at a time, changed; no batch rests on the few that are left over."""
-        n = len(self.images)
-        order = torch.randperm(n, generator=seeded_generator(self.seed, "order", epoch)).to(self.images.device)
-        for batch, rows in enumerate(order.tensor_split(-(-n // self.batch_size))):
+        order = seeded_generator(self.seed, "order", epoch)
+        rows_of = batches_of_rows(len(self.images), self.batch_size, order=order, even=True, device=self.images.device)
+        for batch, rows in enumerate(rows_of):
             images, labels = self.images[rows], self.labels[rows]
             if self.augmentation is not None:
                 images, labels = self.augmentation(images, labels, seeded_generator(self.seed, "augmentation", epoch, batch))
@@ -179,19 +177,6 @@ def evaluated(network: nn.Module, images: Tensor) -> Tensor:
         logits = torch.cat(in_batches(lambda batch: network(batch.to(device)).float(), images, EVALUATION_BATCH))
     network.train(training)
     return logits
-
-
-@contextmanager
-def deterministic(device: torch.device) -> Iterator[None]:
-    """GPUs made to compute the same each time, with a warning for what they cannot; processors do anyway."""
-    before, warned = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
-    if device.type == "cuda":
-        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # without it its matrix products are not
-        torch.use_deterministic_algorithms(True, warn_only=True)
-    try:
-        yield
-    finally:
-        torch.use_deterministic_algorithms(before, warn_only=warned)
 
 
 def _without_end(trainee: Trainee) -> Iterator[Labelled]:

@@ -9,10 +9,10 @@ import torch
 from torch import Tensor, nn
 
 from ..datasets.common.batches import told_by_batch_size
-from ..datasets.common.compute import choose_device, computes_in_bf16, laid_out
+from ..datasets.common.compute import choose_device, computes_in_bf16, deterministic, laid_out
 from ..datasets.common.errors import UsageError
 from ..datasets.common.seeds import derived_seed
-from .loop import Augmentation, Labelled, Record, Trainee, best_of_epochs, deterministic, evaluated, of_fixed_length
+from .loop import Augmentation, Labelled, Record, Trainee, best_of_epochs, evaluated, of_fixed_length
 from .network import CNN, NetworkBuilder, build_network
 
 BF16_SIDE = 28  # voxels: see _bf16_pays

@@ -9,6 +9,7 @@ MONAI's random transforms draw from NumPy's state, one image at a time; these dr
 
 import math
 from collections.abc import Sequence
+from functools import cache
 
 import torch
 import torch.nn.functional as F
@@ -49,11 +50,9 @@ def _jittered(images: Tensor, strength: float, generator: torch.Generator) -> Te
     def between(amplitude: float, *shape: int) -> Tensor:
         return (2 * torch.rand((n, *shape), **place) - 1) * strength * amplitude
 
-    # The exponential of a skew-symmetric matrix is a rotation, in the plane and in space alike.
     upper = torch.triu(between(ROTATION, dims, dims), diagonal=1)
     # It turns voxels: the grid's coordinates, from -1 to 1 along every side and the last axis first, are measured in them before and after.
-    sides = torch.tensor(images.shape[:1:-1], dtype=images.dtype, device=images.device)
-    rotation = torch.matrix_exp(upper - upper.mT) * sides / sides[:, None]
+    rotation = _rotations(upper - upper.mT) * _ratios(tuple(images.shape[:1:-1]), images.dtype, images.device)
     linear = rotation * (1 + between(SCALE, dims))[:, None, :]
     theta = torch.cat([linear, between(SHIFT, dims, 1)], dim=2)
     coarse = torch.randn((n, dims, *[BEND_GRID] * dims), **place) * strength * BEND
@@ -84,19 +83,41 @@ def sampling_grid(theta: Tensor, coarse: Tensor, shape: Sequence[int]) -> Tensor
     weights[(slice(None), *[-1] * dims)] = theta[:, :, -1]
     for axis in range(dims):
         weights[(slice(None), *[-2 if axis == other else -1 for other in range(dims)])] = theta[:, :, dims - 1 - axis]
-    functions = [_functions(side, points, "bicubic" if dims == 2 else "bilinear", coarse) for side in shape]
+    *functions, last = _functions(tuple(shape), points, coarse.dtype, coarse.device)
     grid = weights
-    for done, of_axis in enumerate(functions[:-1]):
+    for done, of_axis in enumerate(functions):
         grid = of_axis @ grid.reshape(n * math.prod(shape[:done]), points + 2, -1)
-    # Of the last axis with the coordinates: one large product, where many small ones would take longer.
-    last = torch.kron(functions[-1].T.contiguous(), torch.eye(dims, dtype=coarse.dtype, device=coarse.device))
     return (grid.reshape(-1, len(last)) @ last).view(n, *shape, dims)
 
 
-def _functions(side: int, points: int, mode: str, like: Tensor) -> Tensor:
-    """``(side, points + 2)``: what each coarse point is worth at each voxel, the voxels' coordinates from -1 to 1, and ones."""
-    unit = torch.eye(points, dtype=like.dtype, device=like.device)
-    # As images that are one voxel wide: torch has no cubic interpolation along a line.
-    worth = F.interpolate(unit[None, :, :, None], (side, 1), mode=mode, align_corners=True)[0, :, :, 0].T
-    coordinate = (2 * torch.arange(side, dtype=like.dtype, device=like.device) + 1) / side - 1
-    return torch.cat([worth, coordinate[:, None], torch.ones_like(coordinate)[:, None]], dim=1)
+def _rotations(skew: Tensor) -> Tensor:
+    """Exponentials of skew-symmetric ``(n, dims, dims)``, which are rotations: by Rodrigues' formula, in the plane and in space alike."""
+    angle = (0.5 * skew.square().sum((1, 2), keepdim=True)).sqrt()
+    straight = torch.eye(skew.shape[1], dtype=skew.dtype, device=skew.device)
+    return straight + torch.sinc(angle / math.pi) * skew + 0.5 * torch.sinc(angle / (2 * math.pi)).square() * (skew @ skew)
+
+
+# What is the same for all batches is computed once, and never forgotten: a few numbers a shape, which a recorded step goes on reading.
+@cache
+def _ratios(sides: tuple[int, ...], dtype: torch.dtype, device: torch.device) -> Tensor:
+    """``(dims, dims)``: a column's side by a row's."""
+    lengths = torch.tensor(sides, dtype=dtype, device=device)
+    return lengths / lengths[:, None]
+
+
+@cache
+def _functions(shape: tuple[int, ...], points: int, dtype: torch.dtype, device: torch.device) -> list[Tensor]:
+    """Of each axis but the last ``(side, points + 2)``: what each coarse point is worth at each voxel, its coordinate, and ones.
+
+    Of the last ``((points + 2) dims, side dims)``, with the coordinates: one large product, where many small ones would take longer.
+    """
+    unit = torch.eye(points, dtype=dtype, device=device)[None, :, :, None]
+    functions = []
+    for side in shape:
+        # As images that are one voxel wide: torch has no cubic interpolation along a line.
+        mode = "bicubic" if len(shape) == 2 else "bilinear"
+        worth = F.interpolate(unit, (side, 1), mode=mode, align_corners=True)[0, :, :, 0].T
+        coordinate = (2 * torch.arange(side, dtype=dtype, device=device) + 1) / side - 1
+        functions.append(torch.cat([worth, coordinate[:, None], torch.ones_like(coordinate)[:, None]], dim=1))
+    last = torch.kron(functions[-1].T.contiguous(), torch.eye(len(shape), dtype=dtype, device=device))
+    return [*functions[:-1], last]

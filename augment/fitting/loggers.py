@@ -1,5 +1,7 @@
 """Where a fit can be watched: the loggers of lightning that labs use, by name. Numbers alone are logged, under the name of the class."""
 
+import logging
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib.util import find_spec
@@ -8,7 +10,6 @@ from typing import Any
 
 from lightning.pytorch.loggers import CSVLogger, Logger, MLFlowLogger, TensorBoardLogger, WandbLogger
 
-from ...datasets.common.compute import quiet_lightning
 from ...datasets.common.errors import UsageError
 from .training import Record
 
@@ -78,7 +79,7 @@ def logged(names: Sequence[str], folder: Path, label: str) -> Iterator[Callable[
         As ``require_loggers``.
     """
     require_loggers(names)
-    with quiet_lightning():
+    with _quiet_lightning():
         loggers = [LOGGERS[name](folder, label) for name in names]
 
     def log(record: Record) -> None:
@@ -94,3 +95,19 @@ def logged(names: Sequence[str], folder: Path, label: str) -> Iterator[Callable[
         for logger in loggers:
             logger.save()
             logger.finalize(status)
+
+
+@contextmanager
+def _quiet_lightning() -> Iterator[None]:
+    """Lightning's notes on hardware, workers and logging are not for our users."""
+    loggers = [logging.getLogger(name) for name in ("lightning.pytorch", "lightning.fabric")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", module="lightning")
+            yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)

@@ -1,34 +1,36 @@
-"""Fitting one autoencoder on the images of one class (on lightning).
+"""Fitting one autoencoder on the images of one class.
 
 All randomness of an epoch (order of the images, noise of the posteriors) comes from a generator seeded by (seed, epoch), and a resume
 point is written between epochs: a run that is killed and resumed therefore ends in the same weights as one that was not.
 """
 
 import copy
+import json
 import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
-import lightning
 import pandas as pd
 import torch
-from lightning.pytorch.callbacks import Callback, Checkpoint
+from safetensors import safe_open
+from safetensors.torch import save_file
 from torch import Tensor
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
-from ...datasets.common.batches import resident_batches, told_by_batch_size
-from ...datasets.common.compute import choose_device, computes_in_bf16, laid_out, quiet_lightning
+from ...datasets.common.batches import batches_of_rows, n_batches, told_by_batch_size
+from ...datasets.common.compute import choose_device, computes_in_bf16, deterministic, laid_out
 from ...datasets.common.errors import GateError, UsageError
 from ...datasets.common.files import whole_file
+from ...datasets.common.graphs import replayed
 from ...datasets.common.seeds import seeded_generator
 from ..autoencoders import Autoencoder
 from .jitter import jitter
 
-RESUME_POINT = "state.ckpt"
+RESUME_POINT = "state.safetensors"
 SECONDS_BETWEEN_RESUME_POINTS = 30.0
 MOST_STEPS = 3000
 STEPS_OF_A_VOXEL, FEWER_OF_MORE = 313_000, 0.55  # 2,283 steps at 80 x 96, 644 at 40 x 48 x 40
@@ -176,155 +178,175 @@ def train(
         If the loss stops being a finite number.
     """
     device = choose_device(settings.device)
-    bf16 = settings.precision == "bf16" or (settings.precision == "auto" and computes_in_bf16(device))
-    schedule = settings.schedule(len(train_images), tuple(train_images.shape[2:]))
     model.decoder.centre_on(train_images.mean(dim=0))
-    on_device = train_images.to(device)
-    channels_last = torch.channels_last if on_device.ndim == 4 else torch.channels_last_3d
-    fitting = _Fitting(laid_out(model, channels_last), on_device, settings, schedule, seed, on_epoch)
-    callbacks: list[Callback] = []
-    resume_from = None
-    if resume_folder is not None:
-        callbacks.append(_ResumePoint(resume_folder / RESUME_POINT))
-        resume_from = resume_folder / RESUME_POINT if (resume_folder / RESUME_POINT).exists() else None
-    with quiet_lightning():
-        trainer = lightning.Trainer(
-            accelerator="gpu" if device.type == "cuda" else "cpu",
-            devices=1,
-            precision="bf16-mixed" if bf16 else "32-true",
-            max_epochs=schedule.epochs,
-            callbacks=callbacks,
-            deterministic="warn" if device.type == "cuda" else None,
-            logger=False,
-            enable_checkpointing=bool(callbacks),
-            enable_progress_bar=False,
-            enable_model_summary=False,
-            num_sanity_val_steps=0,
-            inference_mode=False,  # a model may need a gradient to tell its loss, which tensors made in inference mode refuse
-        )
-        try:
-            with told_by_batch_size(settings.batch_size):
-                trainer.fit(
-                    fitting,
-                    resident_batches(on_device, batch_size=settings.batch_size, seed=seed, even=bool(settings.even)),
-                    resident_batches(validation_images.to(device), batch_size=settings.batch_size),
-                    ckpt_path=resume_from,
-                    weights_only=True,
-                )
-        except SystemExit as end:
-            # Lightning ends the process at Ctrl-C without a word.
-            if isinstance(end.__context__, KeyboardInterrupt):
-                raise KeyboardInterrupt from None
-            raise
-    model.load_state_dict(fitting.best["weights"])
+    resume_point = None if resume_folder is None else resume_folder / RESUME_POINT
+    with deterministic(device), told_by_batch_size(settings.batch_size):
+        fitting = _Fitting(model, train_images.to(device), validation_images.to(device), settings, seed)
+        if resume_point is not None and resume_point.exists():
+            fitting.take_up(resume_point)
+            for record in fitting.records:
+                on_epoch(record)
+        written = time.monotonic()
+        while not fitting.ended:
+            on_epoch(fitting.epoch())
+            # When does not change what comes out.
+            if resume_point is not None and time.monotonic() - written >= SECONDS_BETWEEN_RESUME_POINTS:
+                fitting.put_down(resume_point)
+                written = time.monotonic()
+    model.load_state_dict(fitting.best)
     laid_out(model.cpu(), torch.contiguous_format).eval()
-    return TrainingResult(pd.DataFrame(fitting.records), int(fitting.best["epoch"]))
+    return TrainingResult(pd.DataFrame(fitting.records), fitting.best_epoch)
 
 
-class _Fitting(lightning.LightningModule):
+class _Fitting:
     """Adam on ``model.loss``, halved on plateau; keeps the history and the best weights, its own or averaged ones.
 
-    The schedule is stepped by hand: lightning steps a plateau schedule only after the hook in which a resume point can be written,
-    so that a resumed run would miss a step.
+    All that a step finds stays on the device until the epoch has ended: to wait for a number at each step would cost a GPU its lead.
     """
 
-    def __init__(
-        self,
-        model: Autoencoder,
-        images: Tensor,
-        settings: TrainingSettings,
-        schedule: Schedule,
-        seed: int,
-        on_epoch: Callable[[Record], None],
-    ):
-        super().__init__()
-        self.model = model
-        self.kept = model if settings.average is None else copy.deepcopy(model)  # what is validated
-        self.images = images
-        self.settings = settings
-        self.length = schedule
-        self.seed = seed
-        self.on_epoch = on_epoch
-        self.noise = torch.Generator(images.device)
-        self.records: list[Record] = []
-        self.best: dict[str, Any] = {"loss": math.inf, "epoch": 0, "weights": {}}
-        self._sums: dict[str, Tensor] = {}
-        self._weights = {"train": 0, "validation": 0}
-
-    def configure_optimizers(self) -> torch.optim.Optimizer:
-        optimizer = torch.optim.Adam(self.model.parameters(), lr=self.settings.learning_rate, fused=True)
+    def __init__(self, model: Autoencoder, images: Tensor, validation: Tensor, settings: TrainingSettings, seed: int):
+        device = images.device
+        self.settings, self.seed = settings, seed
+        self.length = settings.schedule(len(images), tuple(images.shape[2:]))
+        self.images, self.validation = images, validation
+        self.model = laid_out(model.to(device), torch.channels_last if images.ndim == 4 else torch.channels_last_3d)
+        self.kept = self.model if settings.average is None else copy.deepcopy(self.model)  # what is validated
+        self.averaged = _averaged(self.kept), _averaged(self.model)  # once: to go through the networks takes longer than the mean
+        # The rate is a tensor: a step that is recorded reads it anew.
+        rate = torch.tensor(settings.learning_rate, device=device)
+        self.optimizer = torch.optim.Adam(self.model.parameters(), lr=rate, fused=True, capturable=device.type == "cuda")
         # By its default threshold, a share of the loss, a loss below 0 would count as better that is a little worse.
-        self.schedule = ReduceLROnPlateau(optimizer, factor=0.5, patience=self.length.patience, threshold=0)
-        return optimizer
+        self.schedule = ReduceLROnPlateau(self.optimizer, factor=0.5, patience=self.length.patience, threshold=0)
+        self.bf16 = settings.precision == "bf16" or (settings.precision == "auto" and computes_in_bf16(device))
+        self.noise = torch.Generator(device)
+        self.sums: dict[str, Tensor] = {}
+        self.train_on, self.validate_on = (replayed(step, device, [self.noise]) for step in (self._train_on, self._validate_on))
+        self.records: list[Record] = []
+        self.best = {name: value.clone() for name, value in self.kept.state_dict().items()}
+        self.best_loss, self.best_epoch, self.steps = math.inf, 0, 0
 
-    def on_train_epoch_start(self) -> None:
-        self._sums, self._weights = {}, {"train": 0, "validation": 0}
-        seeded_generator(self.seed, "train noise", self.current_epoch, generator=self.noise)
+    @property
+    def ended(self) -> bool:
+        """Whether all epochs are over, or the last so many were no better."""
+        done, stop_after = len(self.records), self.length.stop_after
+        return done >= self.length.epochs or (stop_after is not None and done - self.best_epoch >= stop_after)
+
+    def epoch(self) -> Record:
+        """Train on every image once, and validate.
+
+        Raises
+        ------
+        GateError
+            If the loss is no finite number; nothing is recorded then.
+        """
+        epoch = len(self.records) + 1
+        for total in self.sums.values():
+            total.zero_()
+        seeded_generator(self.seed, "train noise", epoch - 1, generator=self.noise)
         with torch.no_grad():
-            self.model.before_epoch(self.images, self.noise)
-            if self.kept is not self.model:
-                self.kept.before_epoch(self.images, self.noise)
-
-    def training_step(self, batch: Tensor, batch_idx: int) -> Tensor:
-        return self._loss("train", jitter(batch, self.settings.jitter, self.noise))
-
-    def on_train_batch_end(self, outputs: Any, batch: Tensor, batch_idx: int) -> None:
-        if self.settings.average is not None:
-            n = self.global_step
-            _average(*self._averaged, min(self.settings.average, n / (n + FORGOTTEN_AT_FIRST)))
-
-    def on_validation_epoch_start(self) -> None:
+            for network in self._networks().values():
+                network.before_epoch(self.images, self.noise)
+        self.model.train()
+        size, device = self.settings.batch_size, self.images.device
+        order = seeded_generator(self.seed, "order", epoch - 1)
+        for rows in batches_of_rows(len(self.images), size, order=order, even=bool(self.settings.even), device=device):
+            self.train_on(rows)
+            self.steps += 1
+            if self.settings.average is not None:
+                _average(*self.averaged, min(self.settings.average, self.steps / (self.steps + FORGOTTEN_AT_FIRST)))
         # The same noise at every epoch: two epochs differ by their weights alone.
         seeded_generator(self.seed, "validation noise", generator=self.noise)
-
-    def validation_step(self, batch: Tensor, batch_idx: int) -> None:
-        self._loss("validation", batch)
-
-    def _loss(self, side: str, batch: Tensor) -> Tensor:
-        terms = (self.model if side == "train" else self.kept).loss(batch, self.noise)
-        self._weights[side] += len(batch)
-        for name, term in terms.items():
-            key = f"{side}_{name}"
-            self._sums[key] = self._sums.get(key, torch.zeros((), device=batch.device)) + len(batch) * term.detach()
-        return terms["loss"]
-
-    def on_train_epoch_end(self) -> None:
-        epoch = self.current_epoch + 1
-        record: Record = {"epoch": epoch, "learning_rate": self.trainer.optimizers[0].param_groups[0]["lr"]}
-        record |= {key: float(total) / self._weights[key.split("_")[0]] for key, total in self._sums.items()}
+        self.kept.eval()
+        for rows in batches_of_rows(len(self.validation), size, device=device):
+            self.validate_on(rows)
+        record: Record = {"epoch": epoch, "learning_rate": float(f"{float(self.optimizer.param_groups[0]['lr']):.7g}")}
+        weights = {"train": len(self.images), "validation": len(self.validation)}
+        record |= {key: float(total) / weights[key.split("_")[0]] for key, total in self.sums.items()}
         if not (math.isfinite(record["train_loss"]) and math.isfinite(record["validation_loss"])):
             good = f"the last good epoch was {epoch - 1}" if epoch > 1 else "there was no good epoch before it"
             raise GateError(
                 f"The loss is no longer a finite number in epoch {epoch}; {good}. Lower --learning-rate, or train with --precision fp32."
             )
+        if self._take(record):
+            for name, value in self.kept.state_dict().items():
+                self.best[name].copy_(value)
+        return record
+
+    def _train_on(self, rows: Tensor) -> None:
+        with self._autocast():
+            terms = self.model.loss(jitter(self.images[rows], self.settings.jitter, self.noise), self.noise)
+        self.optimizer.zero_grad()
+        terms["loss"].backward()
+        self.optimizer.step()
+        self._add("train", terms, len(rows))
+
+    @torch.no_grad()
+    def _validate_on(self, rows: Tensor) -> None:
+        with self._autocast():
+            terms = self.kept.loss(self.validation[rows], self.noise)
+        self._add("validation", terms, len(rows))
+
+    def _autocast(self) -> torch.autocast:
+        return torch.autocast(self.images.device.type, torch.bfloat16, enabled=self.bf16)
+
+    def _add(self, side: str, terms: dict[str, Tensor], n: int) -> None:
+        for name, term in terms.items():
+            key = f"{side}_{name}"
+            if key not in self.sums:
+                self.sums[key] = torch.zeros((), device=self.images.device)
+            self.sums[key] += n * term.detach()
+
+    def _take(self, record: Record) -> bool:
+        """Count an epoch in; whether it is the best so far."""
         self.records.append(record)
         validation = record[f"validation_{self.model.selected_by}"]
-        if validation < self.best["loss"]:
-            weights = {name: value.detach().clone() for name, value in self.kept.state_dict().items()}
-            self.best = {"loss": validation, "epoch": epoch, "weights": weights}
         self.schedule.step(validation)
-        self._end_if_stalled()
-        self.on_epoch(record)
+        if not validation < self.best_loss:
+            return False
+        self.best_loss, self.best_epoch = validation, int(record["epoch"])
+        return True
 
-    def _end_if_stalled(self) -> None:
-        if self.length.stop_after is not None and len(self.records) - self.best["epoch"] >= self.length.stop_after:
-            self.trainer.should_stop = True
+    def put_down(self, path: Path) -> None:
+        """Write, whole, what ``take_up`` needs."""
+        with whole_file(path) as temporary:
+            tensors = {name: value.contiguous() for name, value in self._tensors().items()}
+            save_file(tensors, temporary, {"records": json.dumps(self.records)})
 
-    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        checkpoint["fitting"] = {"records": self.records, "best": self.best, "schedule": self.schedule.state_dict()}
+    def take_up(self, path: Path) -> None:
+        """Go on from where ``put_down`` was: what is not tensors follows from the records."""
+        with safe_open(path, framework="pt", device=str(self.images.device)) as file:
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            records = json.loads(file.metadata()["records"])
+        for part, network in self._networks().items():
+            network.load_state_dict(_below(tensors, part))
+        state = self.optimizer.state_dict()
+        parameters = list(self.model.parameters())
+        for name, value in _below(tensors, "adam").items():
+            index, key = name.split(".")
+            # Fused Adam goes through memory in its order, which is to be the weights'.
+            alike = torch.empty_like(parameters[int(index)]).copy_(value) if value.ndim else value
+            state["state"].setdefault(int(index), {})[key] = alike
+        self.optimizer.load_state_dict(state)
+        self.best = _below(tensors, "best")
+        for record in records:
+            self._take(record)
+        self.steps = len(records) * n_batches(len(self.images), self.settings.batch_size)
 
-    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        kept = checkpoint["fitting"]
-        self.records, self.best = kept["records"], kept["best"]
-        self._schedule_state = kept["schedule"]
+    def _tensors(self) -> dict[str, Tensor]:
+        moments = self.optimizer.state_dict()["state"]
+        return {
+            **{f"{part}.{name}": value for part, network in self._networks().items() for name, value in network.state_dict().items()},
+            **{f"adam.{index}.{key}": value for index, state in moments.items() for key, value in state.items()},
+            **{f"best.{name}": value for name, value in self.best.items()},
+        }
 
-    def on_train_start(self) -> None:
-        self._averaged = _averaged(self.kept), _averaged(self.model)  # once: to go through the networks takes longer than the mean
-        if hasattr(self, "_schedule_state"):
-            self.schedule.load_state_dict(self._schedule_state)
-            self._end_if_stalled()  # as it had before it was killed
-            for record in self.records:
-                self.on_epoch(record)
+    def _networks(self) -> dict[str, Autoencoder]:
+        return {"model": self.model} if self.kept is self.model else {"model": self.model, "kept": self.kept}
+
+
+def _below(tensors: dict[str, Tensor], part: str) -> dict[str, Tensor]:
+    """Those whose names begin with ``part``, by the rest of their names."""
+    return {name.removeprefix(f"{part}."): value for name, value in tensors.items() if name.startswith(f"{part}.")}
 
 
 @torch.no_grad()
@@ -341,18 +363,3 @@ def _averaged(model: Autoencoder) -> list[Tensor]:
     norms = [module for module in model.modules() if isinstance(module, _BatchNorm)]
     statistics = [value for norm in norms for value in (norm.running_mean, norm.running_var) if value is not None]
     return [*model.parameters(), *statistics]
-
-
-class _ResumePoint(Checkpoint):
-    """Writes the state between epochs, whole, at most every half minute: when does not change what comes out."""
-
-    def __init__(self, path: Path):
-        self.path = path
-        self.written = time.monotonic()
-
-    def on_train_epoch_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
-        if time.monotonic() - self.written < SECONDS_BETWEEN_RESUME_POINTS:
-            return
-        with whole_file(self.path) as temporary:
-            trainer.save_checkpoint(temporary)
-        self.written = time.monotonic()

@@ -1,9 +1,7 @@
 """Where to compute and in which precision: what the training of generators and of classifiers share."""
 
-import logging
 import os
 import platform
-import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -79,16 +77,13 @@ def laid_out(model: Module, memory_format: torch.memory_format) -> Module:
 
 
 @contextmanager
-def quiet_lightning() -> Iterator[None]:
-    """Lightning's notes on hardware, workers and logging are not for our users."""
-    loggers = [logging.getLogger(name) for name in ("lightning.pytorch", "lightning.fabric")]
-    levels = [logger.level for logger in loggers]
-    for logger in loggers:
-        logger.setLevel(logging.ERROR)
+def deterministic(device: torch.device) -> Iterator[None]:
+    """GPUs made to compute the same each time, with a warning for what they cannot; processors do anyway."""
+    before, warned = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
+    if device.type == "cuda":
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # without it its matrix products are not
+        torch.use_deterministic_algorithms(True, warn_only=True)
     try:
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", module="lightning")
-            yield
+        yield
     finally:
-        for logger, level in zip(loggers, levels, strict=True):
-            logger.setLevel(level)
+        torch.use_deterministic_algorithms(before, warn_only=warned)

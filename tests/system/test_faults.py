@@ -264,7 +264,7 @@ def test_a_fit_that_is_killed_leaves_no_model_and_goes_on_where_it_was(shell, au
     data, models, whole = fakes.study(tmp_path / "study.npz"), tmp_path / "models", tmp_path / "whole"
     words = ("fit", "--data", data, "--class", "AD", *TRAIN, "--epochs", "100")
     shell.start(*words, "--out", models)
-    code, said = shell.send(signal.SIGKILL, (models / ".fitting-AD/state.ckpt").exists)
+    code, said = shell.send(signal.SIGKILL, (models / ".fitting-AD/state.safetensors").exists)
     assert code == -signal.SIGKILL, said
     assert visible(models) == ["split.json"]
     assert augment("generate", "--models", models, "--out", tmp_path / "syn").code == 3

@@ -74,7 +74,7 @@ def test_force_does_not_replace_what_is_not_a_model(studies, tmp_path):
 
 
 def test_an_unfinished_fit_is_not_thrown_away_unasked(studies, tmp_path):
-    state = tmp_path / ".fitting-AD" / "state.ckpt"
+    state = tmp_path / ".fitting-AD" / "state.safetensors"
     state.parent.mkdir()
     state.write_bytes(b"hours of work")
     with pytest.raises(UsageError, match="--resume to go on"):

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from tinycohort.augment.fitting.jitter import BEND, BEND_GRID, GAIN, ROTATION, SCALE, SHIFT, jitter, sampling_grid
+from tinycohort.augment.fitting.jitter import BEND, BEND_GRID, GAIN, ROTATION, SCALE, SHIFT, _rotations, jitter, sampling_grid
 
 SHAPES = {"2-D": (24, 20), "3-D": (14, 12, 10)}
 
@@ -119,6 +119,14 @@ def test_a_rotation_turns_voxels_whatever_the_field_of_view(monkeypatch):
         angles.append(0.5 * math.atan2(2 * moments[2], moments[0] - moments[1]))
     assert 0.01 < abs(angles[0]) < ROTATION
     assert angles[0] == pytest.approx(-angles[1], rel=0.05)
+
+
+@pytest.mark.parametrize("dims", [2, 3])
+def test_rotations_are_matrix_exponentials(dims):
+    upper = torch.triu(torch.randn((50, dims, dims), generator=seeded(0), dtype=torch.float64), diagonal=1)
+    upper[0] = 0
+    skew = upper - upper.mT
+    torch.testing.assert_close(_rotations(skew), torch.matrix_exp(skew), rtol=0, atol=1e-12)
 
 
 @pytest.mark.parametrize("shape", [(9, 14), (80, 96), (8, 11, 10), (40, 48, 40)])

@@ -20,7 +20,7 @@ from tinycohort.augment.fitting.settings import PRESETS, FitSettings
 from tinycohort.augment.fitting.training import Schedule, TrainingSettings, default_steps, train
 from tinycohort.augment.networks import Architecture
 from tinycohort.datasets.check import examine
-from tinycohort.datasets.common.batches import resident_batches
+from tinycohort.datasets.common.batches import batches_of_rows, n_batches
 from tinycohort.datasets.common.compute import choose_device
 from tinycohort.datasets.common.errors import DataError, GateError, UsageError
 from tinycohort.datasets.common.seeds import derived_seed, seeded_generator
@@ -104,7 +104,7 @@ def test_a_training_that_was_interrupted_ends_as_one_that_was_not(tmp_path, monk
         with pytest.raises(Killed):
             trained(settings, model=fresh(kind), resume_folder=tmp_path, on_epoch=killer(epoch))
         # The epoch that was cut off is not in the resume point.
-        assert (tmp_path / "state.ckpt").exists() == (epoch > 1)
+        assert (tmp_path / "state.safetensors").exists() == (epoch > 1)
         assert not list(tmp_path.glob(".writing-*"))
     seen = []
     resumed, result = trained(settings, model=fresh(kind), resume_folder=tmp_path, on_epoch=seen.append)
@@ -129,7 +129,7 @@ def test_resume_points_change_nothing_and_a_finished_training_is_not_repeated(tm
 
 def test_resume_points_are_seldom(tmp_path):
     trained(resume_folder=tmp_path)
-    assert not (tmp_path / "state.ckpt").exists()
+    assert not (tmp_path / "state.safetensors").exists()
 
 
 @pytest.mark.parametrize("shape", [(16, 16), (10, 12, 10)])
@@ -525,29 +525,30 @@ def test_a_resume_point_of_another_plan_is_refused(study, tmp_path):
 @pytest.mark.parametrize("n", [1, 7, 16])
 @pytest.mark.parametrize("batch_size", [1, 4, 20])
 def test_batches_are_each_row_once(n, batch_size):
-    rows, labels = torch.arange(n), torch.arange(n) * 10
-    plain = list(resident_batches(rows, batch_size=batch_size))
-    assert torch.equal(torch.cat(plain), rows)
+    plain = batches_of_rows(n, batch_size)
+    assert torch.equal(torch.cat(list(plain)), torch.arange(n))
     assert [len(batch) for batch in plain] == [batch_size] * (n // batch_size) + [n % batch_size] * (n % batch_size > 0)
-    loader = resident_batches(rows, labels, batch_size=batch_size, seed=1)
+    assert len(plain) == n_batches(n, batch_size)
     orders = []
     for epoch in range(4):
-        loader.sampler.set_epoch(epoch)
-        first, second = list(loader), list(loader)
-        assert len(first) == len(loader)
-        assert all(torch.equal(a, b) for one, two in zip(first, second, strict=True) for a, b in zip(one, two, strict=True))
-        order = torch.cat([x for x, _ in first])
-        assert torch.equal(torch.cat([y for _, y in first]), order * 10)
-        assert sorted(order.tolist()) == rows.tolist()
-        orders.append(tuple(order.tolist()))
+        first, second = (torch.cat(list(batches_of_rows(n, batch_size, order=seeded_generator(1, "order", epoch)))) for _ in range(2))
+        assert torch.equal(first, second)
+        assert sorted(first.tolist()) == list(range(n))
+        orders.append(tuple(first.tolist()))
     assert len(set(orders)) == (4 if n > 6 else 1)
 
 
 @pytest.mark.parametrize(("n", "batch_size", "sizes"), [(7, 3, [3, 2, 2]), (17, 16, [9, 8]), (6, 6, [6]), (1001, 10, [10] * 92 + [9] * 9)])
 def test_even_batches_differ_by_one_row(n, batch_size, sizes):
-    batches = list(resident_batches(torch.arange(n), batch_size=batch_size, seed=1, even=True))
+    batches = batches_of_rows(n, batch_size, order=torch.Generator().manual_seed(1), even=True)
     assert [len(batch) for batch in batches] == sizes
-    assert sorted(torch.cat(batches).tolist()) == list(range(n))
+    assert sorted(torch.cat(list(batches)).tolist()) == list(range(n))
+
+
+@pytest.mark.parametrize("even", [True, False])
+def test_a_batch_of_more_rows_than_any_machine_can_count_is_all_of_them(even):
+    (batch,) = batches_of_rows(3, 10**30, even=even)
+    assert batch.tolist() == [0, 1, 2]
 
 
 def test_streams_are_told_apart():

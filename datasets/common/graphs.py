@@ -1,0 +1,119 @@
+"""A step of training as a CUDA graph: recorded once, replayed thereafter.
+
+A step of a small network is hundreds of kernels of a few microseconds, and a GPU spends most of it waiting for the next to be launched.
+A graph launches them all at once. It reads and writes the same memory at each replay, and runs no line of Python: what a step is given are
+tensors, what it finds goes into tensors that outlive it, and whatever changes from step to step (a learning rate, a count) is a tensor too.
+"""
+
+import warnings
+from collections import Counter
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Protocol, TypeAlias
+
+import torch
+from torch import Tensor
+
+from .machine import is_out_of_memory
+
+Step: TypeAlias = Callable[..., None]
+"""Takes tensors on one device; what it finds, it adds to or copies into tensors that it holds."""
+Work: TypeAlias = Callable[[], None]
+WARM_UP = 3  # steps of each shape that run as they are: libraries choose their kernels, and optimizers make their state
+
+
+def replayed(step: Step, device: torch.device, generators: Sequence[torch.Generator] = ()) -> Step:
+    """``step``, recorded and replayed where that is of use: on a processor it is returned as it is.
+
+    The first steps run as they are, on real data: nothing is computed for show, and a training that is taken up again computes what one
+    without interruption does. A step that cannot be recorded goes on as it is, with a warning.
+
+    Parameters
+    ----------
+    step : callable
+        See ``Step``. Its arguments may have several shapes, as batches of an epoch have: each gets a graph.
+    device : torch.device
+        Where its tensors lie.
+    generators : sequence of torch.Generator
+        From which the step draws, on ``device``; they may be seeded anew between two steps.
+    """
+    return Replayed(step, CudaGraphs(generators)) if device.type == "cuda" else step
+
+
+class Recorder(Protocol):
+    """What makes replays of work."""
+
+    def warm_up(self, work: Work) -> None:
+        """Do the work once, where it will be recorded."""
+
+    def record(self, work: Work) -> Work:
+        """From work to what does the same again, in the same memory; it is not done now."""
+        ...
+
+
+class CudaGraphs:
+    """A ``Recorder`` of CUDA graphs of one step, which share their memory, as no two are replayed at a time."""
+
+    def __init__(self, generators: Sequence[torch.Generator]):
+        self._generators = generators
+        self._stream = torch.cuda.Stream()
+        self._pool = torch.cuda.graph_pool_handle()
+
+    def warm_up(self, work: Work) -> None:
+        # Libraries keep handles and workspaces by stream: where none was made before, a recording fails.
+        self._stream.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(self._stream):
+            work()
+        torch.cuda.current_stream().wait_stream(self._stream)
+
+    def record(self, work: Work) -> Work:
+        graph = torch.cuda.CUDAGraph()
+        for generator in self._generators:
+            if hasattr(graph, "register_generator_state"):  # later releases of torch see for themselves who draws
+                graph.register_generator_state(generator)
+        with torch.cuda.graph(graph, pool=self._pool, stream=self._stream):
+            work()
+        return graph.replay
+
+
+class Replayed:
+    """A ``Step`` that is recorded once for each shape of its arguments.
+
+    Parameters
+    ----------
+    step : callable
+        See ``Step``.
+    recorder : Recorder
+        By which.
+    """
+
+    def __init__(self, step: Step, recorder: Recorder):
+        self._step = step
+        self._recorder = recorder
+        self._replays: dict[tuple[torch.Size, ...], tuple[tuple[Tensor, ...], Work]] = {}
+        self._warmed: Counter[tuple[torch.Size, ...]] = Counter()
+        self._refused = False
+
+    def __call__(self, *arguments: Tensor) -> None:
+        shapes = tuple(argument.shape for argument in arguments)
+        if shapes not in self._replays and self._warmed[shapes] >= WARM_UP and not self._refused:
+            self._record(shapes, arguments)
+        if shapes not in self._replays:
+            self._warmed[shapes] += 1
+            self._recorder.warm_up(partial(self._step, *arguments))
+            return
+        kept, replay = self._replays[shapes]
+        for to, argument in zip(kept, arguments, strict=True):
+            to.copy_(argument)
+        replay()
+
+    def _record(self, shapes: tuple[torch.Size, ...], arguments: tuple[Tensor, ...]) -> None:
+        kept = tuple(argument.clone() for argument in arguments)
+        try:
+            self._replays[shapes] = kept, self._recorder.record(partial(self._step, *kept))
+        except RuntimeError as error:
+            if is_out_of_memory(error):
+                raise
+            self._refused = True
+            said = str(error).strip().splitlines() or [repr(error)]
+            warnings.warn(f"A training step cannot be a CUDA graph, and so goes on more slowly: {said[0]}", RuntimeWarning, stacklevel=4)
