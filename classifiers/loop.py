@@ -10,7 +10,7 @@ exponential moving average over the steps, which no single batch decides.
 """
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -24,6 +24,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from ..datasets.common.batches import batches_of_rows, in_batches
 from ..datasets.common.errors import GateError
+from ..datasets.common.graphs import replayed
 from ..datasets.common.seeds import seeded_generator
 
 # Images at a time outside of training, where no batch statistics ask for more: their activations stay in the processor's cache.
@@ -82,16 +83,9 @@ class Trainee:
                 images, labels = self.augmentation(images, labels, seeded_generator(self.seed, "augmentation", epoch, batch))
             yield images, labels
 
-    def step(self, optimizer: torch.optim.Optimizer, batch: Labelled) -> tuple[Tensor, Tensor]:
-        """One step of the optimizer; the loss before it, as ``loss``."""
-        images, labels = batch
-        optimizer.zero_grad()
-        with torch.autocast(images.device.type, torch.bfloat16, enabled=self.bf16):
-            logits = self.network(images)
-        total, weight = self.loss(logits, labels)
-        (total / weight).backward()
-        optimizer.step()
-        return total.detach(), weight
+    def stepping(self, kind: type[torch.optim.Adam], learning_rate: float, **options: float) -> "Stepping":
+        """Steps of an optimizer of a kind, at a rate that a schedule may change."""
+        return Stepping(self, kind, learning_rate, options)
 
     def loss(self, logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         """The summed loss and the weight that it is of; a soft label counts as its shares of the classes."""
@@ -105,6 +99,45 @@ class Trainee:
         return F.cross_entropy(logits.float(), labels, weight=weights, reduction="sum"), weight.sum()
 
 
+class Stepping:
+    """Steps of an optimizer on a trainee's network, and the loss since it was last asked for.
+
+    What a step finds stays on the device until then, and its rate lies there: a GPU replays it (``graphs.replayed``). The changes of a
+    batch are no part of what is replayed, for others than ours draw from Python's numbers.
+    """
+
+    def __init__(self, trainee: Trainee, kind: type[torch.optim.Adam], learning_rate: float, options: Mapping[str, float]):
+        device = trainee.images.device
+        self.trainee = trainee
+        rate = torch.tensor(learning_rate, device=device)
+        self.optimizer = kind(trainee.network.parameters(), lr=rate, fused=True, capturable=device.type == "cuda", **options)  # type: ignore[arg-type]
+        self._sums = torch.zeros(2, device=device)  # of the losses, and of the weights that they are of
+        self._step = replayed(self._on, device)
+
+    @property
+    def learning_rate(self) -> float:
+        """The rate of the next step."""
+        return float(f"{float(self.optimizer.param_groups[0]['lr']):.7g}")  # of a float32, without the digits that it does not have
+
+    def __call__(self, batch: Labelled) -> None:
+        self._step(*batch)
+
+    def _on(self, images: Tensor, labels: Tensor) -> None:
+        self.optimizer.zero_grad()
+        with torch.autocast(images.device.type, torch.bfloat16, enabled=self.trainee.bf16):
+            logits = self.trainee.network(images)
+        total, weight = self.trainee.loss(logits, labels)
+        (total / weight).backward()
+        self.optimizer.step()
+        self._sums += torch.stack([total.detach(), weight])
+
+    def mean_loss(self) -> float:
+        """Of the steps since it was last asked for."""
+        total, weight = self._sums.tolist()
+        self._sums.zero_()
+        return total / weight
+
+
 def best_of_epochs(
     trainee: Trainee, validation: Labelled, *, epochs: int, learning_rate: float, patience: int, on_record: Callable[[Record], None]
 ) -> tuple[list[Record], int]:
@@ -116,13 +149,15 @@ def best_of_epochs(
         A record an epoch, and which was the best, from 1.
     """
     network = trainee.network
-    optimizer = torch.optim.Adam(network.parameters(), lr=learning_rate)
-    schedule = ReduceLROnPlateau(optimizer, factor=0.5, patience=patience)
+    step = trainee.stepping(torch.optim.Adam, learning_rate)
+    schedule = ReduceLROnPlateau(step.optimizer, factor=0.5, patience=patience)
     records: list[Record] = []
     best, best_epoch, best_weights = (-math.inf, -math.inf), 0, {}
     for epoch in range(1, epochs + 1):
-        losses = [trainee.step(optimizer, batch) for batch in trainee.batches(epoch - 1)]
-        record = {"epoch": epoch, "learning_rate": optimizer.param_groups[0]["lr"], "train_loss": _mean(losses)}
+        rate = step.learning_rate
+        for batch in trainee.batches(epoch - 1):
+            step(batch)
+        record = {"epoch": epoch, "learning_rate": rate, "train_loss": step.mean_loss()}
         record |= _validated(trainee, validation)
         _require_finite(record, f"epoch {epoch}")
         records.append(record)
@@ -145,23 +180,21 @@ def of_fixed_length(trainee: Trainee, *, steps: int, learning_rate: float, on_re
         About 20 records: the ``step``, its ``learning_rate``, and the ``train_loss`` of the steps since the record before.
     """
     network = trainee.network
-    optimizer = torch.optim.AdamW(network.parameters(), lr=learning_rate, weight_decay=WEIGHT_DECAY)
+    take = trainee.stepping(torch.optim.AdamW, learning_rate, weight_decay=WEIGHT_DECAY)
     warm = max(1.0, WARM_UP * steps)
     # torch's OneCycleLR divides by zero where the warm-up is of one step.
-    schedule = LambdaLR(optimizer, lambda step: min(1.0, (step + 1) / warm) * 0.5 * (1 + math.cos(math.pi * step / steps)))
+    schedule = LambdaLR(take.optimizer, lambda step: min(1.0, (step + 1) / warm) * 0.5 * (1 + math.cos(math.pi * step / steps)))
     # With the buffers: the statistics of batch norm must be those of the averaged weights.
     average = AveragedModel(network, multi_avg_fn=get_ema_multi_avg_fn(max(0.0, 1 - 1 / (AVERAGED * steps))), use_buffers=True)
     told = {round(row * steps / RECORDS) for row in range(1, RECORDS + 1)}
     records: list[Record] = []
-    losses: list[tuple[Tensor, Tensor]] = []
     for step, batch in zip(range(1, steps + 1), _without_end(trainee), strict=False):
-        losses.append(trainee.step(optimizer, batch))
+        take(batch)
         average.update_parameters(network)
         if step in told:
-            record: Record = {"step": step, "learning_rate": optimizer.param_groups[0]["lr"], "train_loss": _mean(losses)}
+            record: Record = {"step": step, "learning_rate": take.learning_rate, "train_loss": take.mean_loss()}
             _require_finite(record, f"step {step}")
             records.append(record)
-            losses.clear()
             on_record(record)
         schedule.step()
     network.load_state_dict(average.module.state_dict())
@@ -194,10 +227,6 @@ def _validated(trainee: Trainee, validation: Labelled) -> Record:
     # Over the classes that validation has: a choice must be made even where one is missing.
     recall = recall_score(truth, logits.argmax(1).cpu().numpy(), labels=np.unique(truth), average="macro")
     return {"validation_loss": float(total / weight), "validation_balanced_accuracy": float(recall)}
-
-
-def _mean(losses: list[tuple[Tensor, Tensor]]) -> float:
-    return float(sum(total for total, _ in losses) / sum(weight for _, weight in losses))
 
 
 def _require_finite(record: Record, when: str) -> None:

@@ -32,6 +32,9 @@ class Autoencoder(nn.Module, ABC):
         no loss that falls as the model improves: such a model names its reconstruction.
     differentiates_twice : bool
         Whether ``loss`` holds a gradient with respect to codes, through which training passes another time: the decoder is made for it.
+    replayable : bool
+        Whether ``loss`` runs the same operations on the same tensors at each call, so that a GPU can replay it (``graphs.replayed``). What
+        waits for a number of the device's, or takes one of Python's that changes, cannot be.
     """
 
     n_heads: ClassVar[int] = 1
@@ -39,6 +42,7 @@ class Autoencoder(nn.Module, ABC):
     source: ClassVar[str]
     selected_by: ClassVar[str] = "loss"
     differentiates_twice: ClassVar[bool] = False
+    replayable: ClassVar[bool] = True
 
     def __init__(self, architecture: Architecture):
         super().__init__()

@@ -199,6 +199,7 @@ class RHVAE(HVAE, LearntMetric):
 
     title = "RHVAE: HVAE with a learnt metric"
     source = "Chadebec et al. 2020"
+    replayable = False  # its solver goes on until it has converged
 
     kept_centroids: Tensor
     kept_factors: Tensor

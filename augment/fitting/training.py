@@ -220,7 +220,9 @@ class _Fitting:
         self.bf16 = settings.precision == "bf16" or (settings.precision == "auto" and computes_in_bf16(device))
         self.noise = torch.Generator(device)
         self.sums: dict[str, Tensor] = {}
-        self.train_on, self.validate_on = (replayed(step, device, [self.noise]) for step in (self._train_on, self._validate_on))
+        self.train_on, self.validate_on = self._train_on, self._validate_on
+        if model.replayable:
+            self.train_on, self.validate_on = (replayed(step, device, [self.noise]) for step in (self._train_on, self._validate_on))
         self.records: list[Record] = []
         self.best = {name: value.clone() for name, value in self.kept.state_dict().items()}
         self.best_loss, self.best_epoch, self.steps = math.inf, 0, 0

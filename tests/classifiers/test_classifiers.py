@@ -2,6 +2,7 @@
 
 import math
 import random
+import warnings
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,13 +10,16 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from recorded import CountingRecorder
 from torch import Tensor, nn
 
 from tinycohort.classifiers.augmentation import changed, classical
 from tinycohort.classifiers.loop import Augmentation
 from tinycohort.classifiers.network import CNN, build_network, load_network
+from tinycohort.classifiers.networks import network_of
 from tinycohort.classifiers.training import ClassifierSettings, balancing_weights, predict_probabilities, train_classifier
 from tinycohort.datasets.common.errors import GateError, UsageError
+from tinycohort.datasets.common.graphs import Replayed
 
 QUICK = ClassifierSettings(epochs=3, learning_rate=1e-3, batch_size=16, device="cpu")
 SHAPE = (20, 24)
@@ -368,6 +372,50 @@ def test_the_training_loss_is_the_epochs_own():
 def test_the_defaults_are_the_papers():
     paper = ClassifierSettings()
     assert (paper.epochs, paper.batch_size, paper.learning_rate, paper.patience) == (50, 200, 1e-4, 5)
+
+
+# Steps as a GPU would replay them.
+
+
+@pytest.mark.parametrize("network", ["cnn", "resnet", "densenet121"])
+@pytest.mark.parametrize("steps", [None, 12], ids=["epochs", "fixed"])
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_replayed_steps_learn_what_steps_learn(monkeypatch, network, steps, precision):
+    """With a rate that changes at every step or epoch, weights of the classes, changes of the batches, and two sizes of them."""
+    if network == "densenet121" and steps:
+        pytest.skip("one of both is enough of what takes long")
+    images, labels = toy(33, shape=(32, 32))
+    settings = replace(QUICK, steps=steps, precision=precision, epochs=5, patience=1)
+    options = {
+        "n_classes": 2,
+        "seed": 0,
+        "augmentation": classical,
+        "network": network_of(network),
+        "class_weights": torch.tensor([1.0, 2.0]),
+    }
+    plain = train_classifier(images, labels, (images, labels), settings, **options)
+    recorder = CountingRecorder()
+    monkeypatch.setattr("tinycohort.classifiers.loop.replayed", lambda step, device: Replayed(step, recorder))
+    recorded = train_classifier(images, labels, (images, labels), settings, **options)
+    assert recorder.recorded > 0
+    pd.testing.assert_frame_equal(recorded.history, plain.history, rtol=1e-6)
+    for one, other in zip(recorded.network.state_dict().values(), plain.network.state_dict().values(), strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.parametrize("network", ["cnn", "resnet", "densenet121"])
+@pytest.mark.parametrize("steps", [None, 40], ids=["epochs", "fixed"])
+def test_on_a_gpu_replayed_steps_learn_what_steps_learn(monkeypatch, network, steps):
+    images, labels = toy(33, shape=(32, 32))
+    settings = replace(QUICK, steps=steps, epochs=15, device="gpu", precision="fp32")
+    options = {"n_classes": 2, "seed": 0, "augmentation": classical, "network": network_of(network)}
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", RuntimeWarning)  # that a step could not be recorded
+        recorded = train_classifier(images, labels, (images, labels), settings, **options)
+    monkeypatch.setattr("tinycohort.classifiers.loop.replayed", lambda step, device: step)
+    plain = train_classifier(images, labels, (images, labels), settings, **options)
+    np.testing.assert_allclose(recorded.history["train_loss"], plain.history["train_loss"], rtol=0.05, atol=0.01)
 
 
 FIXED = ClassifierSettings(steps=40, learning_rate=5e-3, batch_size=16, device="cpu")

@@ -2,15 +2,17 @@
 
 import random
 import re
+import warnings
 from dataclasses import asdict, replace
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
+from recorded import CountingRecorder
 from torch import Tensor
 
-from tinycohort.augment.autoencoders import AE, VAE
+from tinycohort.augment.autoencoders import AE, AUTOENCODERS, VAE
 from tinycohort.augment.fitting import training
 from tinycohort.augment.fitting.assessment import fit_warnings
 from tinycohort.augment.fitting.fit import Hooks, fit_class
@@ -23,6 +25,7 @@ from tinycohort.datasets.check import examine
 from tinycohort.datasets.common.batches import batches_of_rows, n_batches
 from tinycohort.datasets.common.compute import choose_device
 from tinycohort.datasets.common.errors import DataError, GateError, UsageError
+from tinycohort.datasets.common.graphs import Replayed
 from tinycohort.datasets.common.seeds import derived_seed, seeded_generator
 from tinycohort.datasets.readers import read_cohort
 from tinycohort.datasets.splits import Split, split_cohort
@@ -517,6 +520,70 @@ def test_a_resume_point_of_another_plan_is_refused(study, tmp_path):
             fit_class(FitPlan(*study, "AD", other, digest), resume_folder=folder)
     with pytest.raises(UsageError, match="unfinished fit"):
         fit_class(FitPlan(*study, "CN", SMALL), resume_folder=folder)
+
+
+# Steps as a GPU would replay them.
+
+
+def trained_by_replays(monkeypatch, settings, model, **options):
+    """With a recorder in place of CUDA's; and what it counted in training and in validation."""
+    recorders = []
+
+    def recorded(step, device, generators):
+        recorders.append(CountingRecorder())
+        return Replayed(step, recorders[-1])
+
+    with monkeypatch.context() as patch:
+        patch.setattr(training, "replayed", recorded)
+        return *trained(settings, model=model, **options), recorders
+
+
+@pytest.mark.parametrize("name", [name for name, kind in AUTOENCODERS.items() if kind.replayable])
+@pytest.mark.parametrize("settings", [AVERAGING, replace(SETTINGS, precision="bf16")], ids=["averaging", "bf16"])
+def test_replayed_steps_learn_what_steps_learn(monkeypatch, name, settings):
+    """Bit by bit, with the noise, the jitter, the learning rate, both sizes of batches, and what a model makes before an epoch."""
+    model, result, (steps, validations) = trained_by_replays(monkeypatch, settings, fresh(AUTOENCODERS[name]))
+    plain, expected = trained(settings, model=fresh(AUTOENCODERS[name]))
+    tolerance = 1e-6 if name == "hvae" else 0  # its second derivatives, on other memory, differ in the last digit
+    for one, other in zip(model.state_dict().values(), plain.state_dict().values(), strict=True):
+        torch.testing.assert_close(one, other, rtol=tolerance, atol=tolerance)
+    np.testing.assert_allclose(result.history, expected.history, rtol=tolerance)
+    assert steps.again == (15 if settings is AVERAGING else 12)
+    assert validations.again == 3
+
+
+def test_a_model_that_cannot_be_replayed_is_not_tried(monkeypatch):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", RuntimeWarning)
+        *_, recorders = trained_by_replays(monkeypatch, SETTINGS, fresh(AUTOENCODERS["rhvae"]))
+    assert recorders == []
+
+
+@pytest.mark.parametrize("kills", [(2,), (5,), (3, 5)])
+def test_replayed_trainings_that_were_interrupted_end_as_one_that_was_not(tmp_path, monkeypatch, kills):
+    whole, expected = trained(AVERAGING)
+    monkeypatch.setattr(training, "SECONDS_BETWEEN_RESUME_POINTS", 0)
+    for epoch in kills:
+        with pytest.raises(Killed):
+            trained_by_replays(monkeypatch, AVERAGING, fresh(), resume_folder=tmp_path, on_epoch=killer(epoch))
+    resumed, result, _ = trained_by_replays(monkeypatch, AVERAGING, fresh(), resume_folder=tmp_path)
+    assert_same(resumed, whole)
+    pd.testing.assert_frame_equal(result.history, expected.history, check_exact=True)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.parametrize("name", [name for name, kind in AUTOENCODERS.items() if kind.replayable])
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_on_a_gpu_replayed_steps_learn_what_steps_learn(monkeypatch, name, precision):
+    settings = replace(AVERAGING, device="gpu", precision=precision)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", RuntimeWarning)  # that a step could not be recorded
+        model, result = trained(settings, model=fresh(AUTOENCODERS[name]))
+    again, _ = trained(settings, model=fresh(AUTOENCODERS[name]))
+    assert_same(model, again)
+    monkeypatch.setattr(training, "replayed", lambda step, device, generators: step)
+    _, expected = trained(settings, model=fresh(AUTOENCODERS[name]))
+    np.testing.assert_allclose(result.history["train_loss"], expected.history["train_loss"], rtol=1e-3 if precision == "fp32" else 2e-2)
 
 
 # What both kinds of training share.
