@@ -41,7 +41,7 @@ READ_IF_THERE: dict[str, dict[str, type]] = {
     "data": {"licence": str, "digest": str, "label_column": str, "skull_stripped": bool},
     "split": {"digest": str},
 }
-REPORTED_VERSIONS = ("tinycohort", "torch", "monai", "lightning", "numpy", "nibabel", "scikit-learn")
+REPORTED_VERSIONS = ("tinycohort", "torch", "monai", "numpy", "nibabel", "scikit-learn")
 EXPLAINS_LITTLE = 0.1  # of the variance of images that a model was not fitted on
 DAMAGES = (ArithmeticError, AttributeError, LookupError, MemoryError, OSError, RuntimeError, TypeError, ValueError)
 

@@ -37,7 +37,7 @@ Key = Mapping[str, str | int | float]
 Job = Callable[..., Mapping[str, Any]]
 Task = tuple[Key, int]
 
-_RECORDED = ("tinycohort", "torch", "monai", "lightning", "numpy", "scikit-learn")
+_RECORDED = ("tinycohort", "torch", "monai", "numpy", "scikit-learn")
 _THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 _SECONDS_TO_LEAVE = 5
 _NONE: Mapping[str, str] = {}

@@ -60,7 +60,7 @@ TOO_MANY = {  # named as they are mended, and none is added
     ("augment/commands/interpolate.py", "interpolate_class"),
 }
 COMPOSITION_ROOT = "augment/cli/"  # may import everything, but only inside functions: `augment --help` must be quick
-HEAVY = ("torch", "monai", "sklearn", "scipy", "nibabel", "pandas", "lightning", "matplotlib", "nilearn")
+HEAVY = ("torch", "monai", "sklearn", "scipy", "nibabel", "pandas", "matplotlib", "nilearn")
 PICKLERS = {"pickle", "_pickle", "dill", "cloudpickle", "shelve", "marshal"}
 HIDDEN_PICKLES = {"torch.load", "torch.save", "joblib.load", "joblib.dump", "pandas.read_pickle"}
 (TORCH,) = re.findall(r"^TORCH := (\S+)$", (ROOT / "Makefile").read_text(encoding="utf-8"), flags=re.MULTILINE)  # which has no hash

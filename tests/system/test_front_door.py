@@ -14,7 +14,7 @@ from folders import ROOT
 import tinycohort as tc
 
 PAGES = (ROOT / "README.md", *sorted((ROOT / "docs/guide").glob("*.md")))
-HEAVY = {"torch", "monai", "sklearn", "scipy", "nibabel", "pandas", "numpy", "lightning", "matplotlib", "nilearn", "typer", "rich"}
+HEAVY = {"torch", "monai", "sklearn", "scipy", "nibabel", "pandas", "numpy", "matplotlib", "nilearn", "typer", "rich"}
 
 
 def test_importing_it_loads_nothing():
