@@ -1,0 +1,221 @@
+"""What a GPU is used for, and how well: steps of training per second, and chains, beside what anybody would write.
+
+    python benchmarks/gpu.py --out docs/results/benchmarks-gpu.md        # some three minutes on one card
+    python benchmarks/gpu.py --device cpu --quick                        # does it run at all, where there is none
+
+*plain*: the loop of a tutorial, a loader of single images, in float32 and in TF32. *step by step*: our training without CUDA graphs.
+Each network is trained once before it is timed. A table is written as soon as it is there: whoever has a card for minutes keeps what was
+measured.
+"""
+
+import argparse
+import copy
+import math
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from unittest.mock import patch
+
+import torch
+import torch.nn.functional as F
+from measuring import Row, command_of, table
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, TensorDataset
+
+from tinycohort.augment.autoencoders import Autoencoder, build_autoencoder
+from tinycohort.augment.fitting import training
+from tinycohort.augment.fitting.training import TrainingSettings, train
+from tinycohort.augment.geometry.metric import RiemannianMetric
+from tinycohort.augment.networks import Architecture
+from tinycohort.augment.posterior import Posterior
+from tinycohort.augment.samplers.riemannian import Riemannian
+from tinycohort.classifiers import loop
+from tinycohort.classifiers.network import CNN
+from tinycohort.classifiers.training import ClassifierSettings, train_classifier
+from tinycohort.datasets.common.compute import choose_device, hardware
+
+
+@dataclass(frozen=True)
+class Case:
+    """A network and how it is trained."""
+
+    name: str
+    architecture: Architecture
+    batch_size: int
+    n: int
+    epochs: int
+    target: str
+
+
+CASES = (
+    Case("MNIST's, 32 x 32, batch 100", Architecture("paper-mnist", (32, 32)), 100, 4000, 4, "2 x TF32"),
+    Case("the default, 80 x 96, batch 16", Architecture("light", (80, 96)), 16, 160, 60, "4 x float32"),
+    Case("conv, 80 x 96, batch 16", Architecture("conv", (80, 96)), 16, 160, 40, "4 x float32"),
+    Case("OASIS's, 208 x 176, batch 100", Architecture("paper-oasis", (208, 176)), 100, 200, 10, "2.5 x TF32"),
+)
+
+
+def seconds(work: Callable[[], object], device: torch.device) -> float:
+    """By the clock, until the device has done it."""
+    if device.type == "cuda":
+        torch.cuda.synchronize()
+    start = time.perf_counter()
+    work()
+    if device.type == "cuda":
+        torch.cuda.synchronize()
+    return time.perf_counter() - start
+
+
+@contextmanager
+def products_in(*, tf32: bool) -> Iterator[None]:
+    """Products and convolutions of float32 in TF32, or in all of its digits."""
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("high" if tf32 else "highest")
+    try:
+        with torch.backends.cudnn.flags(enabled=True, allow_tf32=tf32):
+            yield
+    finally:
+        torch.set_float32_matmul_precision(before)
+
+
+def noise(n: int, shape: tuple[int, ...]) -> Tensor:
+    """What is in an image does not change the time."""
+    return torch.rand((n, 1, *shape), generator=torch.Generator().manual_seed(0))
+
+
+def plain(model: Autoencoder, images: Tensor, epochs: int, batch_size: int, device: torch.device, *, tf32: bool) -> None:
+    """Train as a tutorial does."""
+    model.to(device).train()
+    generator = torch.Generator(device).manual_seed(0)
+    optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
+    with products_in(tf32=tf32):
+        for _ in range(epochs):
+            for (batch,) in DataLoader(TensorDataset(images), batch_size=batch_size, shuffle=True):
+                loss = model.loss(batch.to(device), generator)["loss"]
+                optimizer.zero_grad()
+                loss.backward()
+                optimizer.step()
+
+
+def trainings(device: torch.device, quick: bool) -> list[Row]:
+    """Steps a second of whole trainings of generators, validation and all else included in ours."""
+    rows: list[Row] = [
+        ("network", "plain, float32", "plain, TF32", "step by step", "ours, no jitter", "ours", "ours / float32", "ours / TF32", "target")
+    ]
+    name = "cpu" if device.type == "cpu" else "gpu"
+    for case in CASES:
+        torch.manual_seed(0)
+        size = 4 if quick else case.batch_size
+        n, epochs = (8, 1) if quick else (case.n, case.epochs)
+        model, images = build_autoencoder("vae", case.architecture), noise(n, case.architecture.shape)
+        held_out = noise(max(2, n // 6), case.architecture.shape)
+
+        def ours(n_epochs: int, jitter: float, model=model, images=images, held_out=held_out, size=size) -> None:
+            settings = TrainingSettings(epochs=n_epochs, batch_size=size, jitter=jitter, average=0.98, even=True, device=name)  # type: ignore[arg-type]
+            train(copy.deepcopy(model), images, held_out, settings, seed=0)
+
+        def by_step(n_epochs: int, ours=ours) -> None:
+            with patch.object(training, "replayed", lambda step, *_: step):
+                ours(n_epochs, 1.0)
+
+        def tutorial(n_epochs: int, tf32: bool, model=model, images=images, size=size) -> None:
+            plain(copy.deepcopy(model), images, n_epochs, size, device, tf32=tf32)
+
+        candidates: list[Callable[[int], None]] = [
+            lambda e, run=tutorial: run(e, False),
+            lambda e, run=tutorial: run(e, True),
+            by_step,
+            lambda e, run=ours: run(e, 0.0),
+            lambda e, run=ours: run(e, 1.0),
+        ]
+        rates = []
+        for candidate in candidates:
+            candidate(1)
+            rates.append(epochs * math.ceil(n / size) / seconds(lambda c=candidate, e=epochs: c(e), device))
+        ratios = [f"{rates[-1] / rates[0]:.2f}", f"{rates[-1] / rates[1]:.2f}"]
+        rows.append((case.name, *(f"{rate:.1f}" for rate in rates), *ratios, case.target))
+    return rows
+
+
+def classifiers(device: torch.device, quick: bool) -> list[Row]:
+    """Steps a second of Table 5's CNN."""
+    rows: list[Row] = [("classifier", "plain, TF32", "step by step", "ours", "ours / TF32")]
+    name = "cpu" if device.type == "cpu" else "gpu"
+    for shape, most in (((80, 96), 32), ((208, 176), 200)):
+        size, n_steps = (4, 3) if quick else (most, 300)
+        images, labels = noise(2 * size, shape), torch.arange(2 * size) % 2
+        settings = ClassifierSettings(steps=n_steps, batch_size=size, device=name)  # type: ignore[arg-type]
+
+        def ours(images=images, labels=labels, settings=settings) -> None:
+            train_classifier(images, labels, None, settings, n_classes=2, seed=0)
+
+        def by_step(ours=ours) -> None:
+            with patch.object(loop, "replayed", lambda step, *_: step):
+                ours()
+
+        def tutorial(images=images, labels=labels, shape=shape, size=size, n_steps=n_steps) -> None:
+            network: nn.Module = CNN(shape, 2).to(device)
+            optimizer = torch.optim.AdamW(network.parameters(), lr=1e-3)
+            done = 0
+            with products_in(tf32=True):
+                while done < n_steps:
+                    for batch, truth in DataLoader(TensorDataset(images, labels), batch_size=size, shuffle=True):
+                        loss = F.cross_entropy(network(batch.to(device)), truth.to(device))
+                        optimizer.zero_grad()
+                        loss.backward()
+                        optimizer.step()
+                        done += 1
+
+        rates = []
+        for candidate in (tutorial, by_step, ours):
+            candidate()
+            rates.append(n_steps / seconds(candidate, device))
+        title = f"Table 5's, {' x '.join(map(str, shape))}, batch {size}"
+        rows.append((title, *(f"{rate:.1f}" for rate in rates), f"{rates[-1] / rates[0]:.2f}"))
+    return rows
+
+
+def chains(device: torch.device, quick: bool) -> list[Row]:
+    """Seconds of Algorithm 2's chains: 2,000 latents, 1,000 centroids, 100 transitions of 10 leapfrogs."""
+    n, k, iterations = (20, 10, 2) if quick else (2000, 1000, 100)
+    generator = torch.Generator().manual_seed(0)
+    posterior = Posterior(torch.randn((k, 16), generator=generator), torch.full((k, 16), -2.0))
+    metric = RiemannianMetric.from_posterior(posterior, n_centroids=k, selection="first")
+
+    def draw(where: torch.device) -> None:
+        Riemannian(metric.to(where), n_iterations=iterations).sample(n, torch.Generator(where).manual_seed(0))
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    few = seconds(lambda: draw(torch.device("cpu")), torch.device("cpu"))
+    torch.set_num_threads(threads)
+    draw(device)
+    there = seconds(lambda: draw(device), device)
+    return [
+        ("chains", "one core (s)", "device (s)", "ratio", "target"),
+        (f"{n:,} of {k:,}", f"{few:.1f}", f"{there:.2f}", f"{few / there:.1f}", "20"),
+    ]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--device", choices=("gpu", "cpu"), default="gpu", help="what is measured [%(default)s]")
+    parser.add_argument("--quick", action="store_true", help="a step or two of everything")
+    parser.add_argument("--out", type=Path, help="write the tables into this Markdown file as well")
+    given = parser.parse_args()
+    device = choose_device(given.device)
+    text = (
+        f"# Benchmarks: a GPU\n\nMade by `{command_of(parser, given, __file__)}` on {hardware()}, with torch {torch.__version__}; by the "
+        "clock. Steps a second; *ours / plain* is the ratio of the whole training, jitter and validation included."
+    )
+    for title, measure in (("Generators", trainings), ("Classifiers", classifiers), ("Chains", chains)):
+        text += f"\n\n## {title}\n\n{table(measure(device, given.quick))}"
+        if given.out:
+            given.out.write_text(text + "\n", encoding="utf-8")
+    print(text)
+
+
+if __name__ == "__main__":
+    main()
