@@ -1,6 +1,6 @@
 """The walk of a new user, from each kind of input to a classifier of their own in MONAI, as a page:
 
-    python benchmarks/walks.py axial=$OASIS_AXIAL coronal=$OASIS_CORONAL png dicom nrrd --work walks --out docs/results/walks.md
+    python benchmarks/walks.py axial=$OASIS_AXIAL coronal=$OASIS_CORONAL png dicom nrrd --out docs/results/walks.md
 
 Every walk is a folder below ``--work`` with the cohort in it as ``my-study``, where a shell runs the commands that the README and the
 lines "Next:" name, and then the two blocks of Python of docs/guide/pipeline.md, put one below the other, and changed where
@@ -15,31 +15,26 @@ import gzip
 import json
 import os
 import re
-import shlex
 import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-import nibabel as nib
 import numpy as np
 import pandas as pd
-import pydicom
+from inputs import BORN, NAMED, PEOPLE, write_dicom, write_nrrd, write_png
 from measuring import Row, publish, table
+from nilearn.image import load_img
 from PIL import Image
-from pydicom.dataset import Dataset, FileMetaDataset
-from pydicom.uid import ExplicitVRLittleEndian, MRImageStorage, generate_uid
 
 from tinycohort.datasets.common.compute import hardware
-from tinycohort.datasets.demo import demo_cohort_folder
 
 GUIDE = Path(__file__).parent.parent / "docs/guide/pipeline.md"
 NIFTI = "anat/{name}_T1w.nii.gz"
-PEOPLE = 80  # of the demo, 20 of them with AD
-NAMED, BORN = "Mustermann^Erika", "19400229"  # in the headers of every other person
+DEMO = f"The demo's first {PEOPLE} people, a quarter of them with AD"
 
 
 @dataclass(frozen=True)
@@ -47,21 +42,24 @@ class Walk:
     """A kind of input: what it is, who makes it, and how the user's commands and script differ from the guide's."""
 
     title: str
+    told: str
     make: Callable[[Path], None] | None
     size: str
     reading: str = ""
     steps: str = ""
     drawn: int = 60
+    audited: bool = True
     script: tuple[tuple[str, str], ...] = ()
     shown: bool = True
 
     def commands(self) -> list[str]:
-        """As they are typed."""
+        """As they are typed, in this order."""
+        audit = ["augment audit synthetic --model models"] if self.audited else []
         return [
             f"augment check my-study{self.reading}",
             f"augment fit my-study{self.reading} --size {self.size}{self.steps}",
             f"augment generate -n {self.drawn} --out synthetic",
-            "augment audit synthetic --model models",
+            *audit,
             "augment prepare --like models --out real-prepared",
             "augment show real-prepared synthetic --out sheet.png",
             "python train.py",
@@ -69,76 +67,64 @@ class Walk:
         ]
 
 
-def demo_people() -> Iterator[tuple[str, str, nib.Nifti1Image]]:
-    """Name, class and volume of made-up people."""
-    folder = demo_cohort_folder(participants=PEOPLE)
-    for person, label in pd.read_csv(folder / "participants.tsv", sep="\t")[["participant_id", "diagnosis"]].itertuples(index=False):
-        yield person.removeprefix("sub-"), label, nib.load(folder / person / "anat" / f"{person}_T1w.nii.gz")
-
-
-def write_png(folder: Path) -> None:
-    """``AD/`` and ``CN/`` of the middle coronal slice, as radiologists see it: superior up, the patient's left on the viewer's right."""
-    for name, label, image in demo_people():
-        (folder / label).mkdir(parents=True, exist_ok=True)
-        seen = np.flip(image.get_fdata()[:, image.shape[1] // 2, :].T, (0, 1))
-        Image.fromarray((255 * seen / seen.max()).astype(np.uint8)).save(folder / label / f"{name}.png")
-
-
-def write_nrrd(folder: Path) -> None:
-    """``AD/`` and ``CN/`` of whole volumes, NRRD and MetaImage by turns, towards left and posterior as ITK writes them."""
-    for number, (name, label, image) in enumerate(demo_people()):
-        (folder / label).mkdir(parents=True, exist_ok=True)
-        voxels = image.get_fdata().astype("<f4").tobytes(order="F")
-        to_lps = np.diag([-1.0, -1, 1, 1]) @ image.affine
-        x, y, z = (" ".join(map(str, column)) for column in to_lps[:3, :3].T)
-        origin, sizes = to_lps[:3, 3], " ".join(map(str, image.shape))
-        if number % 2:
-            spacing = np.linalg.norm(to_lps[:3, :3], axis=0)
-            turned = " ".join(map(str, (to_lps[:3, :3] / spacing).T.ravel()))
-            header = f"ObjectType = Image\nNDims = 3\nBinaryData = True\nBinaryDataByteOrderMSB = False\nTransformMatrix = {turned}\n"
-            header += f"Offset = {' '.join(map(str, origin))}\nElementSpacing = {' '.join(map(str, spacing))}\nDimSize = {sizes}\n"
-            (folder / label / f"{name}.mha").write_bytes(f"{header}ElementType = MET_FLOAT\nElementDataFile = LOCAL\n".encode() + voxels)
-        else:
-            header = f"NRRD0004\ntype: float\ndimension: 3\nspace: left-posterior-superior\nsizes: {sizes}\nencoding: raw\nendian: little\n"
-            header += "".join(f"({axis.replace(' ', ',')}) " for axis in (x, y, z)).join(("space directions: ", "\n"))
-            header += f"space origin: ({','.join(map(str, origin))})\n\n"
-            (folder / label / f"{name}.nrrd").write_bytes(header.encode() + voxels)
-
-
-def write_dicom(folder: Path) -> None:
-    """``AD/`` and ``CN/`` of folders of people, a series each: axial slices, of every other person with a name and a birth date."""
-    for number, (name, label, image) in enumerate(demo_people()):
-        series = folder / label / name
-        series.mkdir(parents=True)
-        to_lps, uid = np.diag([-1.0, -1, 1, 1]) @ image.affine, generate_uid()
-        spacing = np.linalg.norm(to_lps[:3, :3], axis=0)
-        voxels = (1000 * image.get_fdata() / image.get_fdata().max()).astype("<i2")
-        for z in range(image.shape[2]):
-            one, one.file_meta = Dataset(), FileMetaDataset()
-            one.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
-            one.file_meta.MediaStorageSOPClassUID = one.SOPClassUID = MRImageStorage
-            one.file_meta.MediaStorageSOPInstanceUID = one.SOPInstanceUID = generate_uid()
-            one.SeriesInstanceUID, one.Modality, one.InstanceNumber = uid, "MR", z + 1
-            one.PatientName, one.PatientBirthDate = (NAMED, BORN) if number % 2 else ("", "")
-            one.Columns, one.Rows = image.shape[:2]
-            one.PixelSpacing = [spacing[1], spacing[0]]
-            one.ImageOrientationPatient = list((to_lps[:3, :2] / spacing[:2]).T.ravel())
-            one.ImagePositionPatient = list(to_lps[:3, 3] + z * to_lps[:3, 2])
-            one.SamplesPerPixel, one.PhotometricInterpretation, one.PixelRepresentation = 1, "MONOCHROME2", 1
-            one.BitsAllocated, one.BitsStored, one.HighBit = 16, 16, 15
-            one.add_new("PixelData", "OW", voxels[:, :, z].T.tobytes())
-            pydicom.dcmwrite(series / f"IM{z:04d}", one, enforce_file_format=True)
-
-
 PNG = ("{folder}/{name}/" + NIFTI, "{folder}/images/{name}.png")
+SHOWN = {"axial": "$OASIS_AXIAL", "coronal": "$OASIS_CORONAL", "pet": "$PET"}
 WALKS = {
-    "axial": Walk("JPEG slices with a table", None, "88x104", " --plane axial", script=(PNG,)),
-    "coronal": Walk("BIDS, NIfTI of one plane", None, "80x96"),
-    "png": Walk("folders of classes, PNG", write_png, "40x40", script=(PNG,)),
-    "dicom": Walk("DICOM series", write_dicom, "40x48", " --plane axial"),
-    "nrrd": Walk("folders of classes, NRRD and MetaImage", write_nrrd, "24x28x24"),
-    "pet": Walk("Analyze volumes of PET", None, "40x48x40", steps=" --steps 300", drawn=40, shown=False),
+    "axial": Walk(
+        "JPEG slices with a table",
+        "OASIS-1, 68 people with AD and 68 without, all of 60 and over; the folder has a coronal JPEG of everybody, too.",
+        None,
+        "88x104",
+        " --plane axial",
+        script=(PNG,),
+    ),
+    "coronal": Walk(
+        "BIDS, NIfTI of one plane",
+        "OASIS-1, 70 people with AD and 239 without, of all ages.",
+        None,
+        "80x96",
+        steps=" --steps 600",
+        audited=False,
+    ),
+    "png": Walk("folders of classes, PNG", f"{DEMO}, a coronal slice each, in `AD/` and `CN/`.", write_png, "40x40", script=(PNG,)),
+    "dicom": Walk(
+        "DICOM series",
+        f"{DEMO}, a folder each in `AD/` and `CN/`; headers of every other one hold a name and a birth date. Slices of them are modelled.",
+        write_dicom,
+        "40x48",
+        " --plane axial",
+        " --steps 300",
+    ),
+    "nrrd": Walk(
+        "folders of classes, NRRD and MetaImage",
+        f"{DEMO}, whole volumes in `AD/` and `CN/`, modelled at three fifths of their resolution, and quickly.",
+        write_nrrd,
+        "24x28x24",
+        steps=" --steps 100",
+        drawn=30,
+        audited=False,
+    ),
+    "pet": Walk(
+        "Analyze volumes of PET",
+        "Whole FDG-PET volumes of a clinic, which are not public: commands and times alone.",
+        None,
+        "40x48x40",
+        steps=" --steps 60",
+        drawn=20,
+        audited=False,
+        shown=False,
+    ),
 }
+INTRODUCTION = (
+    'From each kind of input to a classifier of one\'s own in MONAI, by what the README and the lines "Next:" say.\n'
+    "`train.py` is [the two blocks of Python of the guide](../guide/pipeline.md), where images are PNG with the path of PNG: "
+    "it learns from real and synthetic images, and is tested on people whom no model has seen.\n"
+    "One such score says that the way leads to its end, and nothing of what synthetic images are worth: "
+    "[that takes a study](results.md#does-it-help-on-oasis-1).",
+    "Made by `{command}` in an environment that has the wheel alone, on one thread of a processor that names itself {machine}, "
+    "at the lowest priority beside other jobs: an idle machine takes a fraction of these times.\n"
+    "A cohort that `augment audit` refuses (exit code 5) is not to be handed on; training with it at home goes on.",
+)
 
 
 def user_script(walk: Walk) -> str:
@@ -166,7 +152,9 @@ def walk_it(walk: Walk, source: str, folder: Path) -> None:
         done = subprocess.run(
             command, shell=True, cwd=folder, env=os.environ | {"PATH": path, "COLUMNS": "120"}, capture_output=True, encoding="utf-8"
         )
-        steps.append({"command": command, "seconds": time.monotonic() - start, "code": done.returncode, "out": done.stdout, "err": done.stderr})
+        steps.append(
+            {"command": command, "seconds": time.monotonic() - start, "code": done.returncode, "out": done.stdout, "err": done.stderr}
+        )
         print(f"{steps[-1]['seconds']:.0f} s, exit {done.returncode}: {command}", file=sys.stderr)
         (folder / "walk.log").write_text("\n\n".join(f"$ {s['command']}\n{s['out']}{s['err']}" for s in steps), encoding="utf-8")
     (folder / "walk.json").write_text(json.dumps({"steps": steps, "found": found_by_others(folder)}), encoding="utf-8")
@@ -176,24 +164,19 @@ def found_by_others(folder: Path) -> dict[str, str]:
     """What other programs make of the two cohorts."""
     found = {}
     for name in ("real-prepared", "synthetic"):
-        files = [path for path in sorted((folder / name).rglob("*")) if path.is_file()]
-        grids = {nib.load(path).shape for path in files if path.name.endswith(".nii.gz")} | {
-            Image.open(path).size for path in files if path.suffix == ".png"
-        }
         rows = len(pd.read_csv(folder / name / "participants.tsv", sep="\t"))
-        errors = ""
-        if validator := (NIFTI_VALIDATOR if any(path.name.endswith(".nii.gz") for path in files) else None):
+        volumes = [load_img(path).get_fdata().shape for path in (folder / name).rglob("*.nii.gz")]
+        pictures = [np.asarray(Image.open(path)).shape[::-1] for path in (folder / name).rglob("*.png")]
+        grids = " and ".join("x".join(map(str, grid)) for grid in {*volumes, *pictures})
+        found[name] = f"{rows} rows, {len(volumes) + len(pictures)} images of {grids}"
+        if volumes and (validator := shutil.which("bids-validator-deno")):
             answer = subprocess.run([validator, "--format", "json", folder / name], capture_output=True, encoding="utf-8", check=False)
-            issues = json.loads(answer.stdout)["issues"]["issues"]
-            errors = f", {sum(issue['severity'] == 'error' for issue in issues)} errors of the BIDS validator"
-        found[name] = f"{rows} rows, grid {' and '.join('x'.join(map(str, grid)) for grid in sorted(grids))}{errors}"
+            errors = sum(issue["severity"] == "error" for issue in json.loads(answer.stdout)["issues"]["issues"])
+            found[name] += f", {errors} errors of the BIDS validator"
     written = [path for path in folder.rglob("*") if path.is_file() and folder / "my-study" not in path.parents]
-    named = [path for path in written if any(word.encode() in content_of(path) for word in (NAMED, NAMED.partition("^")[0], BORN))]
-    found["named"] = ", ".join(str(path.relative_to(folder)) for path in named)
+    named = [path.name for path in written if any(word.encode() in content_of(path) for word in (*NAMED.split("^"), BORN))]
+    found["named"] = f"{len(named)} of {len(written)} files"
     return found
-
-
-NIFTI_VALIDATOR = shutil.which("bids-validator-deno")
 
 
 def content_of(path: Path) -> bytes:
@@ -201,6 +184,55 @@ def content_of(path: Path) -> bytes:
     return gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
 
 
+def section(walk: Walk, told: dict) -> str:
+    """Commands as typed with what they took, and what others find in what was written."""
+    lines = []
+    for step in told["steps"]:
+        refused = f", exit code {step['code']}" if step["code"] else ""
+        lines.append(f"{step['command']}    # {step['seconds']:.0f} s{refused}")
+    found = told["found"]
+    parts = [f"## {walk.title[0].upper()}{walk.title[1:]}", walk.told, "```console\n" + "\n".join(lines) + "\n```"]
+    if walk.shown:
+        parts.append(f"`real-prepared`: {found['real-prepared']}; `synthetic`: {found['synthetic']}.")
+    if walk.make is write_dicom:
+        parts[-1] += f"\nThe name or the birth date is in {found['named']} that were written."
+    return "\n\n".join(parts)
+
+
+def printed(told: dict) -> str:
+    """What the user's script said at the end."""
+    (step,) = (step for step in told["steps"] if step["command"] == "python train.py")
+    return step["out"].strip().splitlines()[-1]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("kinds", nargs="+", help=f"KIND or KIND=COHORT of {', '.join(WALKS)}")
+    parser.add_argument("--work", type=Path, default=Path("walks"), help="where they are walked [%(default)s]")
+    parser.add_argument("--out", type=Path, help="write the page into this Markdown file as well")
+    given = parser.parse_args()
+    sources = dict(kind.partition("=")[::2] for kind in given.kinds)
+    rows: list[Row] = [("input", "commands", "minutes", "what `python train.py` printed")]
+    sections = []
+    for kind, source in sources.items():
+        walk, folder = WALKS[kind], given.work / kind
+        if not (folder / "walk.json").exists():
+            walk_it(walk, source, folder)
+        told = json.loads((folder / "walk.json").read_text(encoding="utf-8"))
+        minutes = sum(step["seconds"] for step in told["steps"]) / 60
+        rows.append((walk.title, str(len(told["steps"])), f"{minutes:.0f}", printed(told) if walk.shown else "a score, which is not shown"))
+        sections.append(section(walk, told))
+    named = " ".join(f"{kind}={shown}" if (shown := SHOWN.get(kind)) else kind for kind in sources)
+    text = "\n\n".join(
+        (
+            "# Walks of a new user",
+            "\n\n".join(INTRODUCTION).format(command=f"python benchmarks/walks.py {named}", machine=hardware()),
+            table(rows),
+            *sections,
+        )
+    )
+    publish(text, given.out)
+
+
 if __name__ == "__main__":
-    kind, _, source = sys.argv[1].partition("=")
-    walk_it(WALKS[kind], source, Path(sys.argv[2]) / kind)
+    main()
