@@ -54,16 +54,16 @@ class Walk:
 
     def commands(self) -> list[str]:
         """As they are typed, in this order."""
-        audit = ["augment audit synthetic --model models"] if self.audited else []
+        plan = f"augment evaluate my-study{self.reading} --size {self.size} --sizes 10 --runs 20 --plan"
         return [
             f"augment check my-study{self.reading}",
             f"augment fit my-study{self.reading} --size {self.size}{self.steps}",
             f"augment generate -n {self.drawn} --out synthetic",
-            *audit,
+            *(["augment audit synthetic --model models"] if self.audited else []),
             "augment prepare --like models --out real-prepared",
             "augment show real-prepared synthetic --out sheet.png",
             "python train.py",
-            f"augment evaluate my-study{self.reading} --size {self.size} --sizes 10 --runs 20 --plan",
+            *([plan] if self.audited else []),
         ]
 
 
@@ -83,7 +83,7 @@ WALKS = {
         "OASIS-1, 70 people with AD and 239 without, of all ages.",
         None,
         "80x96",
-        steps=" --steps 600",
+        steps=" --steps 300",
         audited=False,
     ),
     "png": Walk("folders of classes, PNG", f"{DEMO}, a coronal slice each, in `AD/` and `CN/`.", write_png, "40x40", script=(PNG,)),
@@ -93,7 +93,8 @@ WALKS = {
         write_dicom,
         "40x48",
         " --plane axial",
-        " --steps 300",
+        " --steps 200",
+        audited=False,
     ),
     "nrrd": Walk(
         "folders of classes, NRRD and MetaImage",
