@@ -25,7 +25,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from inputs import BORN, NAMED, PEOPLE, write_dicom, write_nrrd, write_png
+from inputs import BORN, FEWER, NAMED, PEOPLE, write_dicom, write_nrrd, write_png
 from measuring import Row, publish, table
 from nilearn.image import load_img
 from PIL import Image
@@ -34,7 +34,6 @@ from tinycohort.datasets.common.compute import hardware
 
 GUIDE = Path(__file__).parent.parent / "docs/guide/pipeline.md"
 NIFTI = "anat/{name}_T1w.nii.gz"
-DEMO = f"The demo's first {PEOPLE} people, a quarter of them with AD"
 
 
 @dataclass(frozen=True)
@@ -84,35 +83,45 @@ WALKS = {
         "OASIS-1, 70 people with AD and 239 without, of all ages.",
         None,
         "80x96",
-        steps=" --steps 300",
+        steps=" --steps 60",
+        drawn=20,
         audited=False,
     ),
-    "png": Walk("folders of classes, PNG", f"{DEMO}, a coronal slice each, in `AD/` and `CN/`.", write_png, "40x40", script=(PNG,)),
+    "png": Walk(
+        "folders of classes, PNG",
+        f"{PEOPLE} people of the demo, a coronal slice each, in `AD/` and `CN/`.",
+        write_png,
+        "40x40",
+        script=(PNG,),
+    ),
     "dicom": Walk(
         "DICOM series",
-        f"{DEMO}, a folder each in `AD/` and `CN/`; headers of every other one hold a name and a birth date. Slices of them are modelled.",
+        f"{FEWER} people of the demo, a folder each in `AD/` and `CN/`, of which one slice is modelled; "
+        "headers of every other one hold a name and a birth date.",
         write_dicom,
-        "40x48",
+        "20x24",
         " --plane axial",
-        " --steps 150",
+        " --steps 100",
+        drawn=20,
         audited=False,
     ),
     "nrrd": Walk(
         "folders of classes, NRRD and MetaImage",
-        f"{DEMO}, whole volumes in `AD/` and `CN/`, modelled at three fifths of their resolution, and quickly.",
+        f"{FEWER} people of the demo, whole volumes in `AD/` and `CN/`, of which one slice each is modelled.",
         write_nrrd,
-        "24x28x24",
-        steps=" --steps 100",
-        drawn=16,
+        "20x20",
+        " --plane coronal",
+        " --steps 100",
+        drawn=20,
         audited=False,
     ),
     "pet": Walk(
         "Analyze volumes of PET",
         "Whole FDG-PET volumes of a clinic, which are not public: commands and times alone.",
         None,
-        "40x48x40",
+        "20x24x20",
         steps=" --steps 60",
-        drawn=8,
+        drawn=4,
         audited=False,
         shown=False,
     ),
@@ -252,8 +261,8 @@ def main() -> None:
         )
     )
     publish(text, given.out)
-    if given.out and set(PICTURED) <= set(sources):
-        stacked([given.work / kind / "sheet.png" for kind in PICTURED]).save(given.out.with_suffix(".png"))
+    if given.out:
+        stacked([given.work / kind / "sheet.png" for kind in PICTURED if kind in sources]).save(given.out.with_suffix(".png"))
 
 
 if __name__ == "__main__":
