@@ -138,8 +138,8 @@ INTRODUCTION = (
     "A cohort that an audit refuses (exit code 5) is not to be handed on; where the patients' images are, it may be used.",
 )
 PICTURE = (
-    "![Real and synthetic slices of OASIS-1, axial and coronal](walks.png)\n\n"
-    "*`sheet.png` of the walks with JPEG and BIDS, by `augment show`: real images of `real-prepared` above, synthetic ones below.*"
+    "![Real and synthetic slices of OASIS-1](walks.png)\n\n"
+    "*OASIS-1, as `augment show real-prepared synthetic` draws it: real images above, synthetic ones below.*"
 )
 PICTURED = ("axial", "coronal")  # which may be shown to everybody
 
@@ -193,7 +193,22 @@ def found_by_others(folder: Path) -> dict[str, str]:
     written = [path for path in folder.rglob("*") if path.is_file() and folder / "my-study" not in path.parents]
     named = [path.name for path in written if any(word.encode() in content_of(path) for word in (*NAMED.split("^"), BORN))]
     found["named"] = f"{len(named)} of {len(written)} files"
+    if any((folder / "my-study").rglob("*_axial.jpg")):
+        found["as it was"] = as_it_was(folder)
     return found
+
+
+def as_it_was(folder: Path) -> str:
+    """How like each prepared JPEG is to its source on the same grid, beside the source mirrored, or moved by one pixel."""
+    here, elsewhere = [], []
+    for row in pd.read_csv(folder / "real-prepared/participants.tsv", sep="\t").itertuples():
+        prepared = Image.open(folder / f"real-prepared/images/{row.participant_id}.png")
+        source = Image.open(folder / f"my-study/images/{row.source_id}_axial.jpg").convert("L")
+        found, was = np.asarray(prepared), np.asarray(source.resize(prepared.size, Image.Resampling.BOX))
+        others = [np.flip(was, axis) for axis in (0, 1, (0, 1))] + [np.roll(was, by, axis) for by in (-1, 1) for axis in (0, 1)]
+        here.append(np.corrcoef(found.ravel(), was.ravel())[0, 1])
+        elsewhere += [np.corrcoef(found.ravel(), other.ravel())[0, 1] for other in others]
+    return f"{min(here):.4f} at least; where that is mirrored, or moved by a pixel, {max(elsewhere):.4f} at most"
 
 
 def content_of(path: Path) -> bytes:
@@ -203,14 +218,17 @@ def content_of(path: Path) -> bytes:
 
 def section(walk: Walk, told: dict) -> str:
     """Commands as typed with what they took, and what others find in what was written."""
+    longest = max(len(step["command"]) for step in told["steps"])
     lines = []
     for step in told["steps"]:
         refused = f", exit code {step['code']}" if step["code"] else ""
-        lines.append(f"{step['command']}    # {step['seconds']:.0f} s{refused}")
+        lines.append(f"{step['command']:{longest}}    # {step['seconds']:.0f} s{refused}")
     found = told["found"]
     parts = [f"## {walk.title[0].upper()}{walk.title[1:]}", walk.told, "```console\n" + "\n".join(lines) + "\n```"]
     if walk.shown:
         parts.append(f"`real-prepared`: {found['real-prepared']}; `synthetic`: {found['synthetic']}.")
+    if "as it was" in found:
+        parts[-1] += f"\nThe correlation of each prepared image with its JPEG on the same grid is {found['as it was']}."
     if walk.make is write_dicom:
         parts[-1] += f"\nThe name or the birth date is in {found['named']} that were written."
     return "\n\n".join(parts)
