@@ -127,7 +127,7 @@ WALKS = {
     ),
 }
 INTRODUCTION = (
-    'From each kind of input to a classifier of one\'s own in MONAI, by what the README and the lines "Next:" say.\n'
+    'From what people have to a classifier of one\'s own in MONAI, by what the README and the lines "Next:" say.\n'
     "`train.py` is [the two blocks of Python of the guide](../guide/pipeline.md), where images are PNG with the path of PNG: "
     "it learns from real and synthetic images, and is tested on people whom no model has seen.\n"
     "One such score says that the way leads to its end, and nothing of what synthetic images are worth: "
