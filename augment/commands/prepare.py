@@ -162,4 +162,5 @@ def _kind(space: ImageSpace) -> str:
 
 
 def _told(form: Form) -> str:
-    return f"{sides_told(form.space.shape, picture=form.space.is_picture)}, {form.file_format}, {form.values.dtype} from 0 to {form.values.white:g}"
+    sides = sides_told(form.space.shape, picture=form.space.is_picture)
+    return f"{sides}, {form.file_format}, {form.values.dtype} from 0 to {form.values.white:g}"
