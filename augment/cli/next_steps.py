@@ -79,7 +79,10 @@ def _after_prepare(typed: Typed) -> str:
 
     if is_synthetic(Path(typed.values["like"])):
         return f"augment show {typed['out']} {typed['like']}  # both alike; docs/guide/pipeline.md loads both with MONAI"
-    return f"augment generate --models {typed['like']} --out synthetic  # in the same form"
+    drawn = Path("synthetic")  # where a draw goes that nothing else was said of
+    if is_synthetic(drawn):
+        return f"augment show {typed['out']} {drawn}  # both alike; docs/guide/pipeline.md loads both with MONAI"
+    return f"augment generate --models {typed['like']} --out {drawn}  # in the same form"
 
 
 def _after_evaluate(typed: Typed) -> str | None:

@@ -12,7 +12,7 @@ from .reading import command_line, given_source, require_places
 app = typer.Typer()
 
 
-@app.command("prepare", epilog="Example: augment prepare my-bids-folder --like synthetic --out real-prepared")
+@app.command("prepare", epilog="Example: augment prepare --like models --out real-prepared")
 @takes_groups
 def prepare_command(
     context: typer.Context,

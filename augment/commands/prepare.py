@@ -11,6 +11,7 @@ from ...datasets.common.errors import DataError, UsageError
 from ...datasets.common.files import named, refuse_existing
 from ...datasets.output import output
 from ...datasets.readers import Source, read_cohort
+from ...datasets.sizes import sides_told
 from ...datasets.spaces import ImageSpace
 from ...datasets.transforms import Images, prepare
 from .. import console
@@ -161,5 +162,5 @@ def _kind(space: ImageSpace) -> str:
 
 
 def _told(form: Form) -> str:
-    shape = " x ".join(map(str, form.space.shape))
-    return f"{shape}, {form.file_format}, {form.values.dtype} from 0 to {form.values.white:g}"
+    sides = sides_told(form.space.shape, picture=form.space.is_picture)
+    return f"{sides}, {form.file_format}, {form.values.dtype} from 0 to {form.values.white:g}"

@@ -41,6 +41,10 @@ class Spread:
     runs: float = 0.02
     both: float = 0.15
 
+    def __str__(self) -> str:
+        """As ``parse`` reads it."""
+        return " ".join(f"{name}={value:g}" for name, value in vars(self).items())
+
     @classmethod
     def parse(cls, text: str) -> "Spread":
         """Read ``people=0.1 runs=0.02 both=0.15``, of which any may be left out."""
@@ -84,7 +88,7 @@ def planned(config: AugmentationConfig, folder: Path, spread: Spread | None) -> 
     found = _of_pilot(config, folder, data) if spread is None and is_study(folder) else []
     told = f"from the runs in {folder}"
     if not found:
-        told = f"from stated spreads, {spread or Spread()}"
+        told = f"from stated spreads ({spread or Spread()})"
         found = [(place, _stated(config, data, place, spread or Spread())) for place in _places(config)]
     level = LEVEL / len(_places(config))  # as ``judged`` corrects the comparison that counts
     tables = []
@@ -97,7 +101,7 @@ def planned(config: AugmentationConfig, folder: Path, spread: Spread | None) -> 
     axes = [name for name in AXES if name in table]
     table["difference"] = [f"{100 * value:.1f} points" for value in table["difference"]]
     numbers = [name for name in table if name not in (*axes, "difference")]
-    table[numbers] = table[numbers].astype("Int64").astype(str).replace("<NA>", "no number")
+    table[numbers] = table[numbers].map(lambda number: "too many" if pd.isna(number) else f"{number:.0f}")
     return told, table[[*axes, "difference", *numbers]]
 
 

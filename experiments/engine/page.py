@@ -20,7 +20,7 @@ body { font: 15px/1.45 system-ui, sans-serif; max-width: 1100px; margin: 2rem au
 h1 { font-size: 1.4rem } h2 { font-size: 1.15rem; margin-top: 2rem } .headline { font-size: 1.1rem; font-weight: 600 } .note { color: #555 }
 table { border-collapse: collapse; margin: .5rem 0; font-variant-numeric: tabular-nums; font-size: 13px } .wide { overflow-x: auto }
 th, td { padding: .25rem .6rem; border-bottom: 1px solid #ddd; text-align: right; vertical-align: top; white-space: nowrap }
-th:first-child, td:first-child, td.words { text-align: left } td.words { white-space: normal; min-width: 14rem }
+th:first-child, td:first-child, .words { text-align: left } td.words { white-space: normal; min-width: 14rem }
 td:first-child { white-space: normal; min-width: 11rem }
 img { max-width: 100%; height: auto } summary { cursor: pointer; font-weight: 600; margin: 1rem 0 }
 pre { background: #f6f6f6; padding: 1rem; font-size: 12px; white-space: pre-wrap; overflow-wrap: anywhere }
@@ -34,9 +34,15 @@ pre { background: #f6f6f6; padding: 1rem; font-size: 12px; white-space: pre-wrap
 </body></html>
 """
 _PARTS = """{% macro table(header, rows) %}
-<div class="wide"><table><tr>{% for name in header %}<th>{{ name }}</th>{% endfor %}</tr>
+{% set words = [] %}
+{% for row in rows %}{% for cell in row %}
+{% if not loop.first and cell | string | length > 40 %}{% set _ = words.append(loop.index0) %}{% endif %}
+{% endfor %}{% endfor %}
+<div class="wide"><table><tr>
+{% for name in header %}<th{% if loop.index0 in words %} class="words"{% endif %}>{{ name }}</th>{% endfor %}
+</tr>
 {% for row in rows %}<tr>
-{% for cell in row %}<td{% if not loop.first and cell | string | length > 40 %} class="words"{% endif %}>{{ cell }}</td>{% endfor %}
+{% for cell in row %}<td{% if loop.index0 in words %} class="words"{% endif %}>{{ cell }}</td>{% endfor %}
 </tr>
 {% endfor %}</table></div>
 {% endmacro %}

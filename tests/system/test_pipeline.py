@@ -8,10 +8,16 @@ from folders import ROOT
 
 from tinycohort.augment.commands.generate import GenerationRequest, generate_cohort
 from tinycohort.augment.commands.prepare import PrepareRequest, prepare_cohort
+from tinycohort.augment.fitting.model_folders import load_models
 
 PAGE = (ROOT / "docs/guide/pipeline.md").read_text(encoding="utf-8")
-(EXAMPLE,) = re.findall(r"^```python\n(.*?)^```$", PAGE, flags=re.DOTALL | re.MULTILINE)
+EXAMPLE, CLASSIFIER = re.findall(r"^```python\n(.*?)^```$", PAGE, flags=re.DOTALL | re.MULTILINE)
 (PICTURES,) = re.findall(r'Of PNG the path is `f"(.+?)"`', PAGE)
+
+
+def in_format(example: str, file_format: str) -> str:
+    """The example with what the page says is to be changed."""
+    return example if file_format == "nifti" else example.replace("{folder}/{name}/anat/{name}_T1w.nii.gz", PICTURES)
 
 
 @pytest.mark.parametrize(
@@ -24,20 +30,38 @@ def test_real_and_synthetic_images_are_loaded_together(studies, tmp_path, monkey
     request = GenerationRequest(study.models, n=4, sampler="normal", file_format=file_format, detail="none")
     generate_cohort(request, tmp_path / "synthetic")
     prepare_cohort(PrepareRequest(tmp_path / "synthetic", {"data": str(study.data)}), tmp_path / "real-prepared")
-    example = EXAMPLE if file_format == "nifti" else EXAMPLE.replace("{folder}/{name}/anat/{name}_T1w.nii.gz", PICTURES)
-    # An .npz has its classes in `labels`, and no column of its own name.
-    example = example if name != "pictures" else example.replace("diagnosis", "label")
     run = {}
-    exec(compile(example, "docs/guide/pipeline.md", "exec"), run)
+    exec(compile(in_format(EXAMPLE, file_format), "docs/guide/pipeline.md", "exec"), run)
     batches = list(run["loader"])
     images = torch.cat([torch.as_tensor(batch["image"]) for batch in batches])
     assert images.shape == (24 + 8, 1, *shape)
     assert sum(int(batch["synthetic"].sum()) for batch in batches) == 8
-    classes = [label for batch in batches for label in batch["label" if name == "pictures" else "diagnosis"]]
+    classes = [label for batch in batches for label in batch["label"]]
     assert set(classes) == {"AD", "CN"}
     if file_format == "nifti":
         affines = torch.stack([affine for batch in batches for affine in batch["image"].affine])
         assert (affines == affines[0]).all()
+
+
+@pytest.mark.parametrize(("name", "file_format"), [("volumes", "nifti"), ("slices", "nifti"), ("pictures", "png")])
+def test_a_classifier_learns_from_both_and_is_tested_on_people_whom_no_model_knows(
+    studies, tmp_path, monkeypatch, capsys, name, file_format
+):
+    monkeypatch.chdir(tmp_path)
+    study = studies[name]
+    request = GenerationRequest(study.models, n=4, sampler="normal", file_format=file_format, detail="none")
+    generate_cohort(request, tmp_path / "synthetic")
+    prepare_cohort(PrepareRequest(study.models), tmp_path / "real-prepared")
+    run = {}
+    exec(compile(in_format(EXAMPLE, file_format) + CLASSIFIER, "docs/guide/pipeline.md", "exec"), run)
+    known = load_models(study.models).values()
+    unseen = run["test"].data
+    assert len(run["train"]) + len(unseen) == 24 + 8
+    table = run["both"].set_index("image")
+    for row in unseen:
+        assert not any(model.config.participants.seen(table.loc[row["image"], "source_id"]) for model in known)
+    assert 0 <= run["scores"].min() <= run["scores"].max() <= 1
+    assert f"AUC on {len(unseen)} people whom no model has seen: " in capsys.readouterr().out
 
 
 def test_it_is_ten_lines():

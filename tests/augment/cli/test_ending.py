@@ -58,10 +58,12 @@ def test_what_is_next_can_be_typed_as_it_stands(augment, fakes, tmp_path, monkey
         line = next_of(answer)
     assert followed == ["check", "fit", "generate"]
     assert line.startswith("augment audit synthetic --model 'my models'  #")
-    assert augment("prepare", "my study", "--like", "my models").code == 0
+    prepared = next_of(augment("prepare", "my study", "--like", "my models"))
+    assert prepared.startswith("augment show real-prepared synthetic  #")
+    (tmp_path / "synthetic").rename("drawn")
     assert "augment generate --models 'my models' --out synthetic" in next_of(augment("prepare", "--like", "my models", "--force"))
-    shown = next_of(augment("prepare", "my study", "--like", "synthetic", "--force"))
-    assert shown.startswith("augment show real-prepared synthetic  #")
+    shown = next_of(augment("prepare", "my study", "--like", "drawn", "--force"))
+    assert shown.startswith("augment show real-prepared drawn  #")
     assert next_of(augment(*shlex.split(shown, comments=True)[1:])) == "look at sheet.png"
 
 

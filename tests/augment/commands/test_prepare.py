@@ -236,6 +236,6 @@ def test_as_a_user_types_it(augment, studies, tmp_path):
     answer = augment("prepare", study.data, "--like", study.models, "--out", out, "--dtype", "uint8")
     assert answer.code == 0, answer.words
     assert "Wrote 24 real images (10 of AD, 14 of CN)" in answer.words
-    assert "uint8 from 0 to 255" in answer.words
+    assert "10 x 10 (width x height), nifti, uint8 from 0 to 255" in answer.words
     assert augment("show", study.data, out, "--plane", "coronal", "--out", tmp_path / "sheet.png").code == 0
     assert augment("prepare", study.data, "--like", study.models, "--format", "tiff").code == 2

@@ -229,6 +229,7 @@ def test_a_sampler_that_copies_is_refused_however_often_it_is_asked(augment, stu
         "Error: syn is refused: 25 of 50 images of AD copy a patient, where 5% may; the images of AD give away who was trained on"
         in answer.words
     )
+    assert "Do not hand it on; where the patients' images are, it may be used." in answer.words
     assert read_cohort(folder).counts() == {"AD": 25}
     assert not gates(folder)[0]["Passed"]
     assert "syn is refused" in (tmp_path / "syn.audit/report.html").read_text()

@@ -109,6 +109,7 @@ def test_a_plan_needs_no_run(cohort: Path, tmp_path: Path):
         return float(table["difference"].iloc[0].removesuffix(" points"))
 
     assert seen(narrow) < seen(wide)
+    assert wide.iloc[1]["runs"] == "too many"  # 2 points, of people as different as these
     assert not (tmp_path / "study" / "runs").exists()
 
 
@@ -169,7 +170,7 @@ def test_a_plan_at_the_command_line_trains_nothing(augment, curve: Path, cohort:
     answer = augment(*words, "--plan", "--spread", "people=0.1 runs=0.01")
     assert answer.code == 0, answer.err
     assert "5.0 points" in answer.words
-    assert "stated spreads" in answer.words
+    assert "stated spreads (people=0.1 runs=0.01 both=0.15)" in answer.words
     assert not (tmp_path / "none/runs").exists()
     refused = augment(*words, "--spread", "people=0.1")
     assert refused.code == 2
