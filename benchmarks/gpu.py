@@ -1,7 +1,7 @@
 """What a GPU is used for, and how well: steps of training per second, and chains, beside what anybody would write.
 
-    python benchmarks/gpu.py --out docs/results/benchmarks-gpu.md        # some three minutes on one card
-    python benchmarks/gpu.py --device cpu --quick                        # does it run at all, where there is none
+    python benchmarks/gpu.py --out tables.md        # some three minutes on one card
+    python benchmarks/gpu.py --device cpu --quick   # does it run at all, where there is none
 
 *plain*: the loop of a tutorial, a loader of single images, in float32 and in TF32. *step by step*: our training without CUDA graphs.
 Each network is trained once before it is timed. A table is written as soon as it is there: whoever has a card for minutes keeps what was
