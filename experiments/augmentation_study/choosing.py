@@ -23,9 +23,10 @@ SUPPORT = 0.95  # of the training people: as far as they are from the nearest ot
 
 
 def chosen(images: Tensor, n: int, choice: Choice, run: Run, index: int) -> NDArray[np.intp]:
-    """Rows of the ``n`` images ``(m, channels, ...)`` of a class that are kept, in their order; fewer where fewer copy nobody.
+    """Rows of the ``n`` images ``(m, channels, ...)`` of a class that are kept, in their order.
 
-    Copies of a patient are left out. ``supported``: first come those that are no farther from the training people than these are from each
+    Copies of a patient are left out; where fewer than ``n`` are none, these are repeated in turn, the best first, so that every class has as
+    many as the mode wants of it. ``supported``: first come those that are no farther from the training people than these are from each
     other. ``confident``: of these, first those of whose class a CNN is surest that was trained on the real training side.
 
     Raises
@@ -46,7 +47,8 @@ def chosen(images: Tensor, n: int, choice: Choice, run: Run, index: int) -> NDAr
     if choice == "confident":
         keys = [-predict_probabilities(_classifier_of(run), images)[:, index].numpy(), beyond > 0]
     best = np.lexsort([key[copying_nobody] for key in keys])
-    return np.sort(copying_nobody[best[:n]])
+    # numpy's resize takes the first rows, or all of them again and again.
+    return np.sort(np.resize(copying_nobody[best], n))
 
 
 def _to_nearest_other(images: Tensor, people: Sequence[str]) -> NDArray[np.float64]:

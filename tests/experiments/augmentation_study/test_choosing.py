@@ -12,6 +12,7 @@ from tinycohort.datasets.common.errors import DataError
 from tinycohort.experiments.augmentation_study import choosing
 from tinycohort.experiments.augmentation_study.choosing import chosen
 from tinycohort.experiments.augmentation_study.method import Drawn, Run
+from tinycohort.experiments.augmentation_study.mixing import mixed
 
 SIDE = 12
 
@@ -38,10 +39,28 @@ def test_copies_are_left_out_and_what_is_far_from_everybody_comes_last():
     images = torch.cat([copies, far, good])
     assert chosen(images, 6, "supported", run, 0).tolist() == [4, 5, 6, 7, 8, 9]
     # What is far is better than a copy, where there is nothing else.
-    for wanted in (8, 10):
-        assert chosen(images, wanted, "supported", run, 0).tolist() == [2, 3, 4, 5, 6, 7, 8, 9]
+    assert chosen(images, 8, "supported", run, 0).tolist() == [2, 3, 4, 5, 6, 7, 8, 9]
     with pytest.raises(DataError, match="All 2 images that were drawn of AD copy a training image"):
         chosen(copies, 1, "supported", run, 0)
+
+
+@pytest.mark.parametrize("mode", ["synthetic-only n=6 choose=supported", "resampled+synthetic enlarge=1.3 choose=supported"])
+def test_every_class_has_as_many_where_most_of_one_copy_somebody(mode):
+    run = run_of()
+    run.context = SimpleNamespace(config=SimpleNamespace(protocols=SimpleNamespace(n_synthetic=6, enlarge=1)))
+    run.mode, run.seed, run.drawn = mode, 0, Drawn()
+    new = alike(run, 2)
+
+    def draw(run: Any, label: str, n: int) -> tuple[torch.Tensor, dict[str, Any]]:
+        if label == "CN":
+            return alike(run, n) + 0.4, {}
+        return torch.cat([run.train.images[run.train.labels == 0][: n - 2], new]), {}
+
+    found = mixed(run, "some generator", draw)
+    made = [found.images[found.labels == index][:6] for index in range(2)]
+    assert torch.bincount(found.labels).tolist() == [len(found.labels) // 2] * 2
+    assert [len(torch.unique(images, dim=0)) for images in made] == [2, 6]
+    assert all((image == new).flatten(1).all(1).any() for image in made[0]), "no copy comes back"
 
 
 def test_of_those_that_are_supported_the_surest_come_first(monkeypatch):
