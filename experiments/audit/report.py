@@ -60,8 +60,7 @@ def measures_table(finding: Finding) -> pd.DataFrame:
     """Every measure beside what to expect of images that copy nobody; alarms are corrected for the number of measures (Holm)."""
     rows = [
         {
-            "space": measure.space,
-            "measure": measure.name,
+            "measure": f"{measure.space}: {measure.name}",
             "value": _number(measure.value) + _interval(measure),
             "to expect": _number(measure.expected) + ("" if math.isnan(measure.control) else f", up to {measure.control:.2f}"),
             "p": "–" if math.isnan(measure.p) else f"{measure.p:.3f}",
@@ -212,7 +211,7 @@ def _interval(measure: Measure) -> str:
 
 
 _PAGE = """{% extends "shell" %}
-{% from "parts" import table %}
+{% from "parts" import picture, table %}
 {% block body %}
 <p><b>This page shows patients: keep it where their images are kept.</b></p>
 {% for section in sections %}<p class="headline">{{ section.sentence }}</p>
@@ -228,10 +227,10 @@ Thresholds: {% for name, value in limits.items() %}{{ name }} {{ value }}{{ ", "
 <h2>{{ section.cohort }}: {{ part.label }}</h2>
 <p>{{ part.n }} synthetic images; {{ part.training }} people were trained on, {{ part.held_out }} were not.</p>
 {% for warning in part.poor_fit %}<p><b>Poor fit: {{ warning }}</b></p>{% endfor %}
-<img alt="The closest pairs" src="{{ part.pairs }}">
+{{ picture("The closest pairs", part.pairs) }}
 <p class="note">The images closest to one patient, from the left; difference: grey where both are equal. Ratios of the distance to
 this patient over that to the next: {{ part.ratios }}.</p>
-<img alt="Histograms of distances" src="{{ part.histograms }}">
+{{ picture("Histograms of distances", part.histograms) }}
 {% for content in part.tables %}{{ table(content.header, content.rows) }}{% endfor %}
 <p class="note">To expect: what held-out people score in place of the synthetic images, or new people on average. p: of as much
 memorisation where it does not matter who was trained on; alarms are corrected for the number of measures (Holm). Of an attack also how

@@ -25,8 +25,8 @@ SUPPORT = 0.95  # of the training people: as far as they are from the nearest ot
 def chosen(images: Tensor, n: int, choice: Choice, run: Run, index: int) -> NDArray[np.intp]:
     """Rows of the ``n`` images ``(m, channels, ...)`` of a class that are kept, in their order.
 
-    Copies of a patient are left out; where fewer than ``n`` are none, these are repeated in turn, the best first, so that every class has as
-    many as the mode wants of it. ``supported``: first come those that are no farther from the training people than these are from each
+    Copies of a patient are left out; where fewer than ``n`` are none, these are repeated in turn, so that every class has as many as the
+    mode wants of it. ``supported``: first come those that are no farther from the training people than these are from each
     other. ``confident``: of these, first those of whose class a CNN is surest that was trained on the real training side.
 
     Raises

@@ -263,16 +263,16 @@ def _sampling_rows(runs: Sequence[Mapping[str, Any]]) -> list[list[str]]:
 
 
 _PAGE = """{% extends "shell" %}
-{% from "parts" import table, listed %}
+{% from "parts" import listed, picture, table %}
 {% block body %}
 {% for line in headlines %}<p class="headline">{{ line | replace("`", "") }}</p>{% endfor %}
 {% for line in reserved %}<p><b>{{ line }}</b></p>{% endfor %}
-{% if curve %}<img alt="Score by number of people learnt from" src="{{ curve }}">
+{% if curve %}{{ picture("Score by number of people learnt from", curve) }}
 <p class="note">The more the better. Bars: 95 % intervals of the difference to the reference, around each method's mean.</p>{% endif %}
 {% for section in sections %}
 <h2>{{ section.title }}</h2>
 {% if section.people %}<p>{{ section.people }}.</p>{% endif %}
-<img alt="All runs of each method, and differences" src="{{ section.plot }}">
+{{ picture("All runs of each method, and differences", section.plot) }}
 {% if section.effects[1] %}
 <h3>Against {{ section.reference }}, in points</h3>
 {{ table(section.effects[0], section.effects[1]) }}
@@ -284,7 +284,7 @@ _PAGE = """{% extends "shell" %}
 {{ tested }} Synthetic images train classifiers only; all tests are on real ones.</p>
 {% for name, sheet in sheets %}
 <h2>{{ name }}: real and synthetic images</h2>
-<img alt="Contact sheet of {{ name }}" src="{{ sheet }}">
+{{ picture("Contact sheet of " ~ name, sheet) }}
 {% endfor %}
 {% if sampling %}
 <h2>Samplers</h2>
@@ -294,7 +294,7 @@ _PAGE = """{% extends "shell" %}
 image; those of held-out images, decoded, are what to compare with.</p>
 {% endif %}
 {% if losses %}<h2>Training of the classifiers</h2>
-<img alt="Losses of the classifiers" src="{{ losses }}">{% endif %}
+{{ picture("Losses of the classifiers", losses) }}{% endif %}
 {{ listed("Runs that failed", failures) }}
 {% endblock %}
 {% block folded %}

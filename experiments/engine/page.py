@@ -18,12 +18,15 @@ _SHELL = """<!doctype html>
 <style>
 body { font: 15px/1.45 system-ui, sans-serif; max-width: 1100px; margin: 2rem auto; padding: 0 1rem; color: #222 }
 h1 { font-size: 1.4rem } h2 { font-size: 1.15rem; margin-top: 2rem } .headline { font-size: 1.1rem; font-weight: 600 } .note { color: #555 }
-table { border-collapse: collapse; margin: .5rem 0; font-variant-numeric: tabular-nums; font-size: 13px } .wide { overflow-x: auto }
+table { border-collapse: separate; border-spacing: 0; margin: .5rem 0; font-variant-numeric: tabular-nums; font-size: 13px } .wide { overflow-x: auto }
 th, td { padding: .25rem .6rem; border-bottom: 1px solid #ddd; text-align: right; vertical-align: top; white-space: nowrap }
-th:first-child, td:first-child, .words { text-align: left } td.words { white-space: normal; min-width: 14rem }
-td:first-child { white-space: normal; min-width: 11rem }
+th { white-space: normal; vertical-align: bottom } .words { text-align: left } td.words { white-space: normal; min-width: 14rem }
+th:first-child, td:first-child { text-align: left; position: sticky; left: 0; background: #fff }
+td.name { white-space: normal; min-width: 11rem }
 img { max-width: 100%; height: auto } summary { cursor: pointer; font-weight: 600; margin: 1rem 0 }
 pre { background: #f6f6f6; padding: 1rem; font-size: 12px; white-space: pre-wrap; overflow-wrap: anywhere }
+@media screen and (max-width: 700px) { .wide img { max-width: none; width: 720px } .headline { font-size: 1rem }
+  th, td { padding: .25rem .4rem } td.name { min-width: 7rem } }
 @media print { @page { size: A4; margin: 12mm } body { font-size: 10px; margin: 0; max-width: none } table { font-size: 8px }
   th, td { padding: .1rem .3rem; white-space: normal } img { max-height: 60mm } h2 { margin-top: .8rem } details { display: none }
   tr, img { break-inside: avoid } h2 { break-after: avoid } }
@@ -42,9 +45,13 @@ _PARTS = """{% macro table(header, rows) %}
 {% for name in header %}<th{% if loop.index0 in words %} class="words"{% endif %}>{{ name }}</th>{% endfor %}
 </tr>
 {% for row in rows %}<tr>
-{% for cell in row %}<td{% if loop.index0 in words %} class="words"{% endif %}>{{ cell }}</td>{% endfor %}
+{% for cell in row %}{% set name = loop.first and cell | string | length > 20 %}
+<td{% if name %} class="name"{% elif loop.index0 in words %} class="words"{% endif %}>{{ cell }}</td>{% endfor %}
 </tr>
 {% endfor %}</table></div>
+{% endmacro %}
+{% macro picture(shows, address) %}
+<div class="wide"><img alt="{{ shows }}" src="{{ address }}"></div>
 {% endmacro %}
 {% macro listed(title, lines) %}
 {% if lines %}<h2>{{ title }}</h2><ul>{% for line in lines %}<li>{{ line }}</li>{% endfor %}</ul>{% endif %}
@@ -55,7 +62,8 @@ _PARTS = """{% macro table(header, rows) %}
 def render(page: str, **content: Any) -> str:
     """A page that ``extends "shell"``, filled in; every text is escaped, and a name that the content lacks is an error.
 
-    The shell has the title, and puts what is ``folded`` behind a line to open; ``parts`` has the macros ``table`` and ``listed``.
+    The shell has the title, and puts what is ``folded`` behind a line to open; ``parts`` has the macros ``table``,
+    ``picture`` and ``listed``. Tables, and pictures on a phone, are wider than the page and moved sideways, each by itself.
     """
     loader = jinja2.DictLoader({"shell": _SHELL, "parts": _PARTS, "page": page})
     environment = jinja2.Environment(loader=loader, autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined)

@@ -246,18 +246,18 @@ def _html(
 
 
 _PAGE = """{% extends "shell" %}
-{% from "parts" import table, listed %}
+{% from "parts" import listed, picture, table %}
 {% block body %}
 {% for note in notes %}<p class="note">{{ note }}</p>{% endfor %}
 {% if missing %}<p><b>Preliminary: {{ missing | length }} cells are not there yet.</b></p>{% endif %}
-<img alt="Scores" src="{{ figure }}">
+{{ picture("Scores", figure) }}
 {% for title, header, rows in tables %}
 <h2>{{ title }}</h2>
 {{ table(header, rows) }}
 {% endfor %}
 {% for title, sheet in sheets %}
 <h2>Synthetic images, {{ title }} training images, first run{{ classes }}</h2>
-<img alt="Samples" src="{{ sheet }}">
+{{ picture("Samples", sheet) }}
 {% endfor %}
 <h2>Fits and samplers</h2>
 {{ table(sampling[0], sampling[1]) }}
