@@ -40,7 +40,7 @@ def held(path: Path, tell: Callable[[str], object], *beside: Path, patience: flo
     ----------
     path : Path
     tell : callable
-        Is given a sentence if a killed command had left something.
+        Is given a sentence if a killed command had left something, or the file system has no locks.
     beside : paths
         What is written together with it, and by nobody else.
     patience : float
@@ -51,7 +51,7 @@ def held(path: Path, tell: Callable[[str], object], *beside: Path, patience: flo
     UsageError
         If another process is at work on it.
     """
-    with locked(path, clear=lambda: _tell(recover((path, *beside)), tell), patience=patience):
+    with locked(path, clear=lambda: _tell(recover((path, *beside)), tell), tell=tell, patience=patience):
         yield
 
 
@@ -60,7 +60,7 @@ def shared_output(folder: Path, tell: Callable[[str], object], *, data: Sequence
     """Have a folder into which several processes write whole files, as those of a study do; the errors are those of ``output``."""
     folder = folder.resolve()  # by whatever name another process has it
     refuse_misplaced(folder, data)
-    with locked(folder, clear=lambda: _tell(recover_within(folder), tell), shared=True) as others:
+    with locked(folder, clear=lambda: _tell(recover_within(folder), tell), tell=tell, shared=True) as others:
         if others:
             tell(f"Another process is at work in {folder} too; what it computes is not computed here.")
         yield

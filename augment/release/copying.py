@@ -93,15 +93,15 @@ def screen_images(images: Tensor, patients: Patients, gate: Gate, *, looks: int)
     return copies(closeness, p, names.tolist(), gate, where="image", looks=looks)
 
 
-def examples_of(people: NDArray[np.str_]) -> NDArray[np.str_]:
-    """The people whose ratios among all others tell what is usual: all, or as many as ``EXAMPLES``, spread evenly over their names."""
+def examples_of(people: NDArray[np.str_], most: int) -> NDArray[np.str_]:
+    """The people whose ratios among all others tell what is usual: all, or as many as ``most``, spread evenly over their names."""
     names = np.unique(people)
-    return names[:: math.ceil(len(names) / EXAMPLES)]
+    return names[:: math.ceil(len(names) / most)]
 
 
 def usual_ratios(images: NDArray[np.float32], people: NDArray[np.str_]) -> NDArray[np.float64]:
     """Ratios ``(EXAMPLES,)`` of people among all others, by their ``standardised`` images ``(m, voxels)``; of fewer people, of each."""
-    names, chosen, ratios = np.unique(people), examples_of(people), []
+    names, chosen, ratios = np.unique(people), examples_of(people, EXAMPLES), []
     for start in range(0, len(chosen), CHUNK):
         rows = np.isin(people, chosen[start : start + CHUNK])
         to_people, _ = per_person(aligned_distances(images[rows], images), people)

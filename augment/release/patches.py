@@ -23,6 +23,7 @@ STEPS = {2: 3, 3: 4}  # to a window's width, so that a window lies within any pa
 # A window that is mostly exact background, or nearly constant, is alike in everybody.
 LEAST_FOREGROUND = 0.5
 LEAST_CONTRAST = 0.25  # standard deviation, as a share of the whole image's
+EXAMPLES = 300  # people whose ratios tell what is usual at a place, of which there may be a hundred
 LEAST_IMAGES = 0.5  # of the training images show something at a place, or it is not searched
 
 Window = tuple[slice, ...]
@@ -146,7 +147,7 @@ class PeoplesPatches:
 
     def _own_ratios(self, window: Window, showing: NDArray[np.bool_]) -> NDArray[np.float64]:
         images, people = self.images[showing], self.people[showing]
-        examples = np.isin(people, examples_of(people))
+        examples = np.isin(people, examples_of(people, EXAMPLES))
         to_people, names = per_person(_shifted_distances(images[examples], images, window), people)
         between, members = per_person(to_people.T, people[examples])
         return Closeness.of(np.where(np.array(names) == np.array(members)[:, None], np.inf, between.T)).ratio

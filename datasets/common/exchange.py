@@ -9,7 +9,8 @@ from pathlib import Path
 
 _FROM_HERE = -100  # AT_FDCWD: relative paths are those of the working directory
 _EXCHANGE = 2  # RENAME_EXCHANGE
-_LACKING = (errno.ENOSYS, errno.EINVAL, errno.ENOTSUP)  # the kernel has no such call, or the file system cannot do it
+# The kernel has no such call, or the file system cannot do it; a sandbox answers a call that it does not know with EPERM.
+_LACKING = (errno.ENOSYS, errno.EINVAL, errno.ENOTSUP, errno.EPERM)
 
 
 def exchange(one: Path, other: Path) -> bool:

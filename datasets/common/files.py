@@ -37,10 +37,10 @@ def whole_file(path: str | os.PathLike[str]) -> Iterator[Path]:
     try:
         yield temporary
         # mkstemp makes files for their owner alone; a result has the rights that any new file would have.
-        temporary.chmod(0o666 & ~_umask())
+        _give_rights(temporary, 0o666)
         os.replace(temporary, final)
     finally:
-        temporary.unlink(missing_ok=True)
+        _remove(temporary)
 
 
 @contextmanager
@@ -60,7 +60,7 @@ def whole_folder(path: str | os.PathLike[str], *, force: bool = False) -> Iterat
         yield temporary
         # Some writers make files for their owner alone, as mkdtemp does folders; a result has the rights that any new file would have.
         for path in (temporary, *temporary.rglob("*")):
-            path.chmod((0o777 if path.is_dir() else 0o666) & ~_umask())
+            _give_rights(path, 0o777 if path.is_dir() else 0o666)
         # Another process may have written it since.
         refuse_existing(final, force=force)
         if not final.exists():
@@ -143,10 +143,10 @@ def _left_beside(path: Path) -> list[Path]:
 
 def _remove(path: Path) -> None:
     """Remove a file, a link or a folder, if it is there and may be removed."""
-    if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path, ignore_errors=True)
-    else:
-        with suppress(OSError):
+    with suppress(OSError):
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
             path.unlink()
 
 
@@ -203,6 +203,12 @@ def write_json(path: str | os.PathLike[str], content: Any) -> None:
     """Write ``content`` as indented JSON, whole."""
     with whole_file(path) as temporary:
         temporary.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def _give_rights(path: Path, rights: int) -> None:
+    """Those that the user's umask leaves. A file system that has no rights to give, as shares of Windows, loses no result for it."""
+    with suppress(OSError):
+        path.chmod(rights & ~_umask())
 
 
 def _umask() -> int:

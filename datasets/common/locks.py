@@ -2,7 +2,8 @@
 
 The lock of ``NAME`` is that of the file ``.NAME.lock`` beside it (``flock``), so it holds between the machines of a cluster too, wherever
 their common file system has locks. Where it has none, on Windows, and in a folder that we may not write into, nobody is kept out; outputs
-are written whole all the same, and who may not write is told by the writing.
+are written whole all the same, and who may not write is told by the writing. That a file system has none is said: on others the second
+command would be told of the first.
 """
 
 import errno
@@ -22,13 +23,14 @@ except ImportError:  # Windows
 
 _BUSY = (errno.EAGAIN, errno.EACCES)
 _LACKING = (errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EINVAL)
+_GONE = (errno.ENOENT, errno.ESTALE)  # ESTALE: of NFS, where another machine has removed it
 _CLOSED = (errno.EACCES, errno.EPERM, errno.EROFS)  # folders into which we may not write
 _PATIENCE = 60  # seconds that who shares a lock waits for another who clears up, which takes moments
 _MOMENT = 0.05
 
 
 class _NoLocksHere(Exception):
-    """The file system has none."""
+    """None can be had; what is given is a sentence for the user, if there is one to tell."""
 
 
 def lock_of(path: Path) -> Path:
@@ -37,7 +39,9 @@ def lock_of(path: Path) -> Path:
 
 
 @contextmanager
-def locked(path: Path, *, clear: Callable[[], None], shared: bool = False, patience: float = 0) -> Iterator[bool]:
+def locked(
+    path: Path, *, clear: Callable[[], None], tell: Callable[[str], object], shared: bool = False, patience: float = 0
+) -> Iterator[bool]:
     """Hold the lock of an output while the block runs.
 
     Parameters
@@ -46,6 +50,8 @@ def locked(path: Path, *, clear: Callable[[], None], shared: bool = False, patie
         Folders above it that are missing are made, and removed again if nothing came into them.
     clear : callable
         Called first, while no other process has the lock: what lies about then is nobody's any more.
+    tell : callable
+        Is given a sentence where the file system has no locks.
     shared : bool
         Let others in that share it too.
     patience : float
@@ -66,8 +72,10 @@ def locked(path: Path, *, clear: Callable[[], None], shared: bool = False, patie
     try:
         try:
             others = _take(lock, path, clear, shared, patience)
-        except _NoLocksHere:
+        except _NoLocksHere as lacking:
             others = False
+            if lacking.args:
+                tell(*lacking.args)
         yield others
     finally:
         lock.release()
@@ -150,6 +158,8 @@ class _Lock:
                     # Not through a link: a stranger may have put one into a folder that all may write to.
                     return os.open(self.file, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666)
                 except OSError as error:
+                    if error.errno in _LACKING:
+                        raise self._no_locks() from error
                     if error.errno not in _CLOSED:
                         raise
                     return self._open_closed()
@@ -180,18 +190,26 @@ class _Lock:
             if error.errno in _BUSY:
                 return False
             if error.errno in _LACKING:
-                raise _NoLocksHere from error
+                raise self._no_locks() from error
             raise
         return True
+
+    def _no_locks(self) -> _NoLocksHere:
+        return _NoLocksHere(
+            f"The file system of {self.file.parent} has no locks: another command on the same output would not be told of this one, so start none."
+        )
 
     def _is_there(self) -> bool:
         assert self.descriptor is not None
         try:
             return os.path.samestat(os.fstat(self.descriptor), os.stat(self.file, follow_symlinks=False))  # noqa: PTH116
-        except FileNotFoundError:
+        except OSError as error:
+            if error.errno not in _GONE:
+                raise
             return False
 
     def _close(self) -> None:
         if self.descriptor is not None:
-            os.close(self.descriptor)
+            with suppress(OSError):  # NFS may tell only now that the signature was not written
+                os.close(self.descriptor)
         self.descriptor = None

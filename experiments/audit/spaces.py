@@ -14,6 +14,7 @@ from torch import Tensor
 from ...augment.fitting.model import FittedModel, encode
 from ...augment.release.copying import REACH
 from ...datasets.cohort import Cohort
+from ...datasets.common.seeds import derived_seed
 from ...datasets.likeness import aligned_distances, standardised
 from ...datasets.readers import Source
 from ...datasets.splits import split_cohort
@@ -99,10 +100,12 @@ def audit_extractor(name: str, weights: Path | None, source: Source, real: Cohor
     """The extractor ``name`` of ``augment fidelity``; ``cohort`` is trained on all real people.
 
     Had it been trained on those alone whom the models saw, it would itself tell them from the held-out ones. Who selects its weights is
-    drawn among all too, so official sides are not followed.
+    drawn among all too, so official sides are not followed, and by a seed of their own: that of the models' split would draw them from the
+    end of the same row of people, where nobody was trained on.
     """
     everyone = replace(real, table=real.table.drop(columns="split", errors="ignore"))
-    split = split_cohort(everyone, fractions={"train": 0.8, "validation": 0.2}, seed=seed) if name == "cohort" else None
+    fractions, own_seed = {"train": 0.8, "validation": 0.2}, derived_seed(seed, "features")
+    split = split_cohort(everyone, fractions=fractions, seed=own_seed) if name == "cohort" else None
     request = ComparisonRequest(real=source, synthetic=(), preparation=preparation, extractor=name, weights=weights, seed=seed)
     return build_extractor(request, everyone, preparation, split)
 

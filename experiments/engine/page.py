@@ -18,7 +18,7 @@ _SHELL = """<!doctype html>
 <style>
 body { font: 15px/1.45 system-ui, sans-serif; max-width: 1100px; margin: 2rem auto; padding: 0 1rem; color: #222 }
 h1 { font-size: 1.4rem } h2 { font-size: 1.15rem; margin-top: 2rem } .headline { font-size: 1.1rem; font-weight: 600 } .note { color: #555 }
-table { border-collapse: separate; border-spacing: 0; margin: .5rem 0; font-variant-numeric: tabular-nums; font-size: 13px } .wide { overflow-x: auto }
+table { border-spacing: 0; margin: .5rem 0; font-variant-numeric: tabular-nums; font-size: 13px } .wide { overflow-x: auto }
 th, td { padding: .25rem .6rem; border-bottom: 1px solid #ddd; text-align: right; vertical-align: top; white-space: nowrap }
 th { white-space: normal; vertical-align: bottom } .words { text-align: left } td.words { white-space: normal; min-width: 14rem }
 th:first-child, td:first-child { text-align: left; position: sticky; left: 0; background: #fff }

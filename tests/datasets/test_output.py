@@ -1,5 +1,6 @@
 """An output is one process's alone, is never without a name, and is nobody's work that is killed."""
 
+import ctypes
 import errno
 import os
 import signal
@@ -265,15 +266,105 @@ def test_many_that_begin_at_once_share_it(tmp_path):
 
 
 @posix
-def test_where_there_are_no_locks_nobody_is_kept_out_and_nothing_is_cleared(tmp_path, monkeypatch):
-    def lacking(descriptor, kind):
-        raise OSError(locks.errno.ENOLCK, "No locks available")
+@pytest.mark.parametrize("number", [errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EINVAL], ids=errno.errorcode.get)
+@pytest.mark.parametrize("call", ["flock", "open"])
+def test_where_there_are_no_locks_nobody_is_kept_out_nothing_is_cleared_and_it_is_said(tmp_path, monkeypatch, call, number):
+    def lacking(*arguments):
+        raise OSError(number, os.strerror(number))
 
-    monkeypatch.setattr(locks.fcntl, "flock", lacking)
+    monkeypatch.setattr(locks.fcntl if call == "flock" else locks.os, call, lacking)
     (tmp_path / ".writing-out-abcdefgh").mkdir()
-    with output(tmp_path / "out", print), output(tmp_path / "out", print), shared_output(tmp_path / "out", print):
+    said = []
+    with output(tmp_path / "out", said.append), output(tmp_path / "out", said.append), shared_output(tmp_path / "out", said.append):
         pass
+    assert len(said) == 3
+    assert all(f"The file system of {tmp_path} has no locks" in sentence for sentence in said)
     assert names(tmp_path) == [".writing-out-abcdefgh"]
+
+
+@posix
+def test_a_lock_that_another_machine_has_removed_is_made_again(tmp_path, monkeypatch):
+    stat, stale = os.stat, [True, True]
+
+    def forgets(path, **options):
+        if str(path).endswith(".out.lock") and stale:
+            stale.pop()
+            raise OSError(errno.ESTALE, os.strerror(errno.ESTALE), str(path))
+        return stat(path, **options)
+
+    monkeypatch.setattr(locks.os, "stat", forgets)
+    with output(tmp_path / "out", print):
+        assert not stale
+        assert (tmp_path / ".out.lock").is_file()
+
+
+@posix
+def test_a_lock_of_a_file_system_that_is_gone_refuses(tmp_path, monkeypatch):
+    def gone(descriptor, kind):
+        raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))
+
+    monkeypatch.setattr(locks.fcntl, "flock", gone)
+    with pytest.raises(OSError, match="Stale"), output(tmp_path / "out", print):
+        raise AssertionError("nobody has it")
+
+
+@linux
+@pytest.mark.parametrize("number", [errno.ENOSYS, errno.EINVAL, errno.ENOTSUP, errno.EPERM], ids=errno.errorcode.get)
+def test_where_names_cannot_be_exchanged_the_folder_is_replaced_all_the_same(tmp_path, monkeypatch, number):
+    def lacking(*arguments):
+        ctypes.set_errno(number)
+        return -1
+
+    monkeypatch.setattr("tinycohort.datasets.common.exchange._renameat2", lambda: lacking)
+    (tmp_path / "out/old").mkdir(parents=True)
+    with whole_folder(tmp_path / "out", force=True) as folder:
+        (folder / "new").touch()
+    assert names(tmp_path) == ["out"]
+    assert names(tmp_path / "out") == ["new"]
+
+
+@pytest.mark.parametrize("answered", [False, True], ids=["is not done", "is done, and the answer is lost"])
+def test_of_a_rename_that_fails_the_old_folder_or_the_new_one_is_left(tmp_path, monkeypatch, answered):
+    """As over a network, where a server that has done it may be asked again."""
+    replace, out, ends = os.replace, tmp_path / "out", []
+    for nth in range(1, 10):
+        calls = []
+
+        def fails(source, target, nth=nth, calls=calls):
+            calls.append(source)
+            if len(calls) != nth or answered:
+                replace(source, target)
+            if len(calls) == nth:
+                raise OSError(errno.ESTALE, os.strerror(errno.ESTALE), str(source))
+
+        with monkeypatch.context() as patched:
+            (out / "old").mkdir(parents=True)
+            patched.setattr(files, "exchange", lambda one, other: False)
+            patched.setattr(os, "replace", fails)
+            try:
+                with whole_folder(out, force=True) as folder:
+                    (folder / "new").touch()
+            except OSError:
+                assert len(calls) >= nth
+        told_by(out)
+        assert names(tmp_path) == ["out"]
+        ends.append(names(out))
+        (out / ends[-1][0]).rmdir() if ends[-1] == ["old"] else (out / "new").unlink()
+        if len(calls) < nth:
+            break
+    assert ends[0] == ["old"]
+    assert ends[-1] == ["new"]
+    assert all(end in (["old"], ["new"]) for end in ends)
+
+
+def test_a_file_system_without_rights_to_give_loses_no_result(tmp_path, monkeypatch):
+    def no_rights(path, mode, **options):
+        raise PermissionError(errno.EPERM, os.strerror(errno.EPERM), str(path))
+
+    monkeypatch.setattr(os, "chmod", no_rights)
+    with whole_folder(tmp_path / "out") as folder, whole_file(folder / "file") as file:
+        file.write_text("whole")
+    assert (tmp_path / "out/file").read_text() == "whole"
 
 
 @posix

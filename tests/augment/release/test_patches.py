@@ -8,7 +8,7 @@ import pytest
 import torch
 from scipy import ndimage, stats
 
-from tinycohort.augment.release import copying
+from tinycohort.augment.release import patches
 from tinycohort.augment.release.copying import REACH
 from tinycohort.augment.release.gate import Gate
 from tinycohort.augment.release.patches import STEPS, PeoplesPatches, windows
@@ -103,7 +103,7 @@ def test_distances_and_ratios_by_brute_force_of_people_with_several_images(shape
 def test_of_many_people_some_tell_what_is_usual(monkeypatch):
     images, training = fields(20, 0), fields(60, 1)
     everybody = search(images, training, names(60))
-    monkeypatch.setattr(copying, "EXAMPLES", 15)
+    monkeypatch.setattr(patches, "EXAMPLES", 15)
     some = PeoplesPatches(training, np.array(names(60)))
     assert [len(some.usual_at(number)) for number in range(len(some.windows))] == [15] * len(some.windows)
     for place, other in zip(everybody.places, some.search(images).places, strict=True):

@@ -24,10 +24,11 @@ from tinycohort.augment.samplers.diagnostics import Diagnostics
 from tinycohort.datasets.common.errors import DataError, GateError, UsageError
 from tinycohort.datasets.common.files import MANIFEST
 from tinycohort.datasets.readers import Source, read_cohort
-from tinycohort.datasets.transforms import Images, prepare
+from tinycohort.datasets.splits import split_cohort
+from tinycohort.datasets.transforms import Images, Preparation, prepare
 from tinycohort.experiments.audit import command
 from tinycohort.experiments.audit.membership import Attack
-from tinycohort.experiments.audit.spaces import posed_distances
+from tinycohort.experiments.audit.spaces import audit_extractor, posed_distances
 from tinycohort.experiments.audit.verdict import judge
 
 pytestmark = pytest.mark.usefixtures("quick")
@@ -348,6 +349,23 @@ def test_the_cohort_s_own_classifier_gives_features(study, synthetic, tmp_path, 
         "features (cohort)",
         "model",
     }
+
+
+def test_who_selects_the_classifier_s_weights_has_nothing_to_do_with_who_was_trained_on(fakes, tmp_path, monkeypatch):
+    """Also where the audit has the seed of the models' split, as by default: people that a classifier has not learnt from look unlike
+    those that it has, and an attack by its features would tell the two apart."""
+    fakes.study(tmp_path / "real.npz", counts={"AD": 60, "CN": 60})
+    source, drawn = Source(str(tmp_path / "real.npz")), []
+    monkeypatch.setattr("tinycohort.experiments.audit.spaces.build_extractor", lambda *given: drawn.append(given[-1]))
+    real = read_cohort(source)
+    for seed in range(20):
+        audit_extractor("cohort", None, source, real, Preparation(), seed)
+        drawn.append(split_cohort(real, seed=seed))
+    of_models, of_features = drawn[1::2], drawn[::2]
+    selecting = [{who for who, side in split.sides.items() if side == "validation"} for split in of_features]
+    trained_on = [{who for who, side in split.sides.items() if side == "train"} for split in of_models]
+    share = np.mean([len(some & others) / len(some) for some, others in zip(selecting, trained_on, strict=True)])
+    assert share == pytest.approx(len(trained_on[0]) / 120, abs=0.1)
 
 
 # What does not belong together.
