@@ -196,7 +196,7 @@ class _Lock:
 
     def _no_locks(self) -> _NoLocksHere:
         return _NoLocksHere(
-            f"The file system of {self.file.parent} has no locks: another command on the same output would not be told of this one, so start none."
+            f"The file system of {self.file.parent} has no locks: another command on this output would not be told, so start none."
         )
 
     def _is_there(self) -> bool:
