@@ -1,6 +1,6 @@
 """What a GPU is used for, and how well: steps of training per second, and chains, beside what anybody would write.
 
-    python benchmarks/gpu.py --out tables.md        # some three minutes on one card
+    python benchmarks/gpu.py --out tables.md        # on a card
     python benchmarks/gpu.py --device cpu --quick   # does it run at all, where there is none
 
 *plain*: the loop of a tutorial, a loader of single images, in float32 and in TF32. *step by step*: our training without CUDA graphs.
@@ -208,7 +208,7 @@ def main() -> None:
     device = choose_device(given.device)
     text = (
         f"# Benchmarks: a GPU\n\nMade by `{command_of(parser, given, __file__)}` on {hardware()}, with torch {torch.__version__}; by the "
-        "clock. Steps a second; *ours / plain* is the ratio of the whole training, jitter and validation included."
+        "clock. Steps a second of whole trainings, of ours with jitter and validation; what it is to reach stands beside it."
     )
     for title, measure in (("Generators", trainings), ("Classifiers", classifiers), ("Chains", chains)):
         text += f"\n\n## {title}\n\n{table(measure(device, given.quick))}"

@@ -24,7 +24,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from ..datasets.common.batches import batches_of_rows, in_batches
 from ..datasets.common.errors import GateError
-from ..datasets.common.graphs import replayed
+from ..datasets.common.graphs import Step, replayed
 from ..datasets.common.seeds import seeded_generator
 
 # Images at a time outside of training, where no batch statistics ask for more: their activations stay in the processor's cache.
@@ -102,8 +102,8 @@ class Trainee:
 class Stepping:
     """Steps of an optimizer on a trainee's network, and the loss since it was last asked for.
 
-    What a step finds stays on the device until then, and its rate lies there: a GPU replays it (``graphs.replayed``). The changes of a
-    batch are no part of what is replayed, for others than ours draw from Python's numbers.
+    What a step finds stays on the device until then, and its rate lies there, so that a GPU can replay it. The changes of a batch are no
+    part of what is replayed, for others than ours draw from Python's numbers; nor is a network of a user's that does not allow it.
     """
 
     def __init__(self, trainee: Trainee, kind: type[torch.optim.Adam], learning_rate: float, options: Mapping[str, float]):
@@ -112,17 +112,19 @@ class Stepping:
         rate = torch.tensor(learning_rate, device=device)
         self.optimizer = kind(trainee.network.parameters(), lr=rate, fused=True, capturable=device.type == "cuda", **options)  # type: ignore[arg-type]
         self._sums = torch.zeros(2, device=device)  # of the losses, and of the weights that they are of
-        self._step = replayed(self._on, device)
 
     @property
     def learning_rate(self) -> float:
         """The rate of the next step."""
         return float(f"{float(self.optimizer.param_groups[0]['lr']):.7g}")  # of a float32, without the digits that it does not have
 
-    def __call__(self, batch: Labelled) -> None:
-        self._step(*batch)
+    def replayed(self) -> Step:
+        """The step of a batch; not kept here, or neither would ever be freed."""
+        network = self.trainee.network
+        return replayed(self.take, self.trainee.images.device) if getattr(network, "replayable", False) else self.take
 
-    def _on(self, images: Tensor, labels: Tensor) -> None:
+    def take(self, images: Tensor, labels: Tensor) -> None:
+        """A step on a batch of images and labels."""
         self.optimizer.zero_grad()
         with torch.autocast(images.device.type, torch.bfloat16, enabled=self.trainee.bf16):
             logits = self.trainee.network(images)
@@ -149,15 +151,15 @@ def best_of_epochs(
         A record an epoch, and which was the best, from 1.
     """
     network = trainee.network
-    step = trainee.stepping(torch.optim.Adam, learning_rate)
-    schedule = ReduceLROnPlateau(step.optimizer, factor=0.5, patience=patience)
+    steps = trainee.stepping(torch.optim.Adam, learning_rate)
+    step = steps.replayed()
+    schedule = ReduceLROnPlateau(steps.optimizer, factor=0.5, patience=patience)
     records: list[Record] = []
     best, best_epoch, best_weights = (-math.inf, -math.inf), 0, {}
     for epoch in range(1, epochs + 1):
-        rate = step.learning_rate
         for batch in trainee.batches(epoch - 1):
-            step(batch)
-        record = {"epoch": epoch, "learning_rate": rate, "train_loss": step.mean_loss()}
+            step(*batch)
+        record = {"epoch": epoch, "learning_rate": steps.learning_rate, "train_loss": steps.mean_loss()}
         record |= _validated(trainee, validation)
         _require_finite(record, f"epoch {epoch}")
         records.append(record)
@@ -180,19 +182,20 @@ def of_fixed_length(trainee: Trainee, *, steps: int, learning_rate: float, on_re
         About 20 records: the ``step``, its ``learning_rate``, and the ``train_loss`` of the steps since the record before.
     """
     network = trainee.network
-    take = trainee.stepping(torch.optim.AdamW, learning_rate, weight_decay=WEIGHT_DECAY)
+    stepping = trainee.stepping(torch.optim.AdamW, learning_rate, weight_decay=WEIGHT_DECAY)
+    take = stepping.replayed()
     warm = max(1.0, WARM_UP * steps)
     # torch's OneCycleLR divides by zero where the warm-up is of one step.
-    schedule = LambdaLR(take.optimizer, lambda step: min(1.0, (step + 1) / warm) * 0.5 * (1 + math.cos(math.pi * step / steps)))
+    schedule = LambdaLR(stepping.optimizer, lambda step: min(1.0, (step + 1) / warm) * 0.5 * (1 + math.cos(math.pi * step / steps)))
     # With the buffers: the statistics of batch norm must be those of the averaged weights.
     average = AveragedModel(network, multi_avg_fn=get_ema_multi_avg_fn(max(0.0, 1 - 1 / (AVERAGED * steps))), use_buffers=True)
     told = {round(row * steps / RECORDS) for row in range(1, RECORDS + 1)}
     records: list[Record] = []
     for step, batch in zip(range(1, steps + 1), _without_end(trainee), strict=False):
-        take(batch)
+        take(*batch)
         average.update_parameters(network)
         if step in told:
-            record: Record = {"step": step, "learning_rate": take.learning_rate, "train_loss": take.mean_loss()}
+            record: Record = {"step": step, "learning_rate": stepping.learning_rate, "train_loss": stepping.mean_loss()}
             _require_finite(record, f"step {step}")
             records.append(record)
             on_record(record)

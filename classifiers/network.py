@@ -17,7 +17,11 @@ STRIDES = (1, 1, 2, 2)  # Table 5
 HIDDEN = 100  # Table 5
 
 NetworkBuilder = Callable[[tuple[int, ...], int], nn.Module]
-"""From an image's shape and the number of classes to a network from images ``(n, 1, *shape)`` to logits ``(n, n_classes)``."""
+"""From an image's shape and the number of classes to a network from images ``(n, 1, *shape)`` to logits ``(n, n_classes)``.
+
+On a GPU the steps of a network that has an attribute ``replayable`` that is true are recorded and replayed (``graphs.replayed``): one
+whose ``forward`` runs the same operations at each call, and draws from no random numbers but torch's.
+"""
 
 
 class CNN(nn.Module):
@@ -33,6 +37,8 @@ class CNN(nn.Module):
     n_classes : int
         Two or more.
     """
+
+    replayable = True
 
     def __init__(self, shape: tuple[int, ...], n_classes: int):
         super().__init__()

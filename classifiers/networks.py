@@ -20,7 +20,10 @@ def resnet(shape: tuple[int, ...], n_classes: int) -> nn.Module:
     """A ResNet-10 with a quarter of the channels (He et al. 2016; MONAI's), for few images and for processors."""
     from monai.networks.nets.resnet import ResNet
 
-    return ResNet("basic", [1, 1, 1, 1], list(PLANES), spatial_dims=len(shape), n_input_channels=1, conv1_t_stride=2, num_classes=n_classes)
+    layers, dims = [1, 1, 1, 1], len(shape)
+    network = ResNet("basic", layers, list(PLANES), spatial_dims=dims, n_input_channels=1, conv1_t_stride=2, num_classes=n_classes)
+    network.replayable = True  # type: ignore[assignment]  # a module takes any attribute
+    return network
 
 
 class PaddedDenseNet(nn.Module):
@@ -33,6 +36,8 @@ class PaddedDenseNet(nn.Module):
     n_classes : int
         Two or more.
     """
+
+    replayable = True
 
     def __init__(self, shape: tuple[int, ...], n_classes: int):
         super().__init__()

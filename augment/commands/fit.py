@@ -30,7 +30,7 @@ from ..fitting.model_config import ModelConfig, poor_fit_warnings
 from ..fitting.model_folders import is_model, model_folders
 from ..fitting.plan import FEWEST_IMAGES, FitPlan
 from ..fitting.settings import FitSettings
-from ..fitting.training import RESUME_POINT, Record
+from ..fitting.training import FORMER_RESUME_POINT, RESUME_POINT, Record
 from ..fitting.training_images import TrainingImages, ages_of
 from .check import require_sound_cohort, shapes_told, warn_of_people_apart
 from .show import show_laws
@@ -117,7 +117,7 @@ def _fit(
     for label in labels:
         if finished.get(label) is None:
             refuse_existing(out / folder_name(label), force=force, ours=is_model)
-        if (_unfinished(out, label) / RESUME_POINT).exists() and not (resume or force):
+        if any((_unfinished(out, label) / name).exists() for name in (RESUME_POINT, FORMER_RESUME_POINT)) and not (resume or force):
             raise UsageError(f"{out} holds an unfinished fit of {label}; give --resume to go on with it, or --force to start anew.")
     if dry_run:
         _show_plans(plans, found, out, n_parameters)

@@ -1,7 +1,8 @@
 """Fitting one autoencoder on the images of one class.
 
 All randomness of an epoch (order of the images, noise of the posteriors) comes from a generator seeded by (seed, epoch), and a resume
-point is written between epochs: a run that is killed and resumed therefore ends in the same weights as one that was not.
+point is written between epochs: on a processor a run that is killed and resumed therefore ends in the same weights as one that was not.
+A GPU takes the first steps after it one by one, where it would have replayed them: the last digits may differ.
 """
 
 import copy
@@ -25,12 +26,13 @@ from ...datasets.common.batches import batches_of_rows, n_batches, told_by_batch
 from ...datasets.common.compute import choose_device, computes_in_bf16, deterministic, laid_out
 from ...datasets.common.errors import GateError, UsageError
 from ...datasets.common.files import whole_file
-from ...datasets.common.graphs import replayed
+from ...datasets.common.graphs import Step, replayed
 from ...datasets.common.seeds import seeded_generator
 from ..autoencoders import Autoencoder
 from .jitter import jitter
 
 RESUME_POINT = "state.safetensors"
+FORMER_RESUME_POINT = "state.ckpt"  # of 0.3.0: known for one version, so that nobody's is removed unasked
 SECONDS_BETWEEN_RESUME_POINTS = 30.0
 MOST_STEPS = 3000
 STEPS_OF_A_VOXEL, FEWER_OF_MORE = 313_000, 0.55  # 2,283 steps at 80 x 96, 644 at 40 x 48 x 40
@@ -186,9 +188,9 @@ def train(
             fitting.take_up(resume_point)
             for record in fitting.records:
                 on_epoch(record)
-        written = time.monotonic()
+        steps, written = fitting.steps(), time.monotonic()
         while not fitting.ended:
-            on_epoch(fitting.epoch())
+            on_epoch(fitting.epoch(*steps))
             # When does not change what comes out.
             if resume_point is not None and time.monotonic() - written >= SECONDS_BETWEEN_RESUME_POINTS:
                 fitting.put_down(resume_point)
@@ -220,12 +222,17 @@ class _Fitting:
         self.bf16 = settings.precision == "bf16" or (settings.precision == "auto" and computes_in_bf16(device))
         self.noise = torch.Generator(device)
         self.sums: dict[str, Tensor] = {}
-        self.train_on, self.validate_on = self._train_on, self._validate_on
-        if model.replayable:
-            self.train_on, self.validate_on = (replayed(step, device, [self.noise]) for step in (self._train_on, self._validate_on))
         self.records: list[Record] = []
         self.best = {name: value.clone() for name, value in self.kept.state_dict().items()}
-        self.best_loss, self.best_epoch, self.steps = math.inf, 0, 0
+        self.best_loss, self.best_epoch, self.n_steps = math.inf, 0, 0
+
+    def steps(self) -> tuple[Step, Step]:
+        """Of training and of validation, on rows; replayed where they can be. Not kept here, or nothing of this would ever be freed."""
+        steps = self.train_on, self.validate_on
+        if not self.model.replayable:
+            return steps
+        train_on, validate_on = (replayed(step, self.images.device, [self.noise]) for step in steps)
+        return train_on, validate_on
 
     @property
     def ended(self) -> bool:
@@ -233,8 +240,8 @@ class _Fitting:
         done, stop_after = len(self.records), self.length.stop_after
         return done >= self.length.epochs or (stop_after is not None and done - self.best_epoch >= stop_after)
 
-    def epoch(self) -> Record:
-        """Train on every image once, and validate.
+    def epoch(self, train_on: Step, validate_on: Step) -> Record:
+        """Train on every image once, and validate, by such ``steps``.
 
         Raises
         ------
@@ -252,15 +259,15 @@ class _Fitting:
         size, device = self.settings.batch_size, self.images.device
         order = seeded_generator(self.seed, "order", epoch - 1)
         for rows in batches_of_rows(len(self.images), size, order=order, even=bool(self.settings.even), device=device):
-            self.train_on(rows)
-            self.steps += 1
+            train_on(rows)
+            self.n_steps += 1
             if self.settings.average is not None:
-                _average(*self.averaged, min(self.settings.average, self.steps / (self.steps + FORGOTTEN_AT_FIRST)))
+                _average(*self.averaged, min(self.settings.average, self.n_steps / (self.n_steps + FORGOTTEN_AT_FIRST)))
         # The same noise at every epoch: two epochs differ by their weights alone.
         seeded_generator(self.seed, "validation noise", generator=self.noise)
         self.kept.eval()
         for rows in batches_of_rows(len(self.validation), size, device=device):
-            self.validate_on(rows)
+            validate_on(rows)
         record: Record = {"epoch": epoch, "learning_rate": float(f"{float(self.optimizer.param_groups[0]['lr']):.7g}")}
         weights = {"train": len(self.images), "validation": len(self.validation)}
         record |= {key: float(total) / weights[key.split("_")[0]] for key, total in self.sums.items()}
@@ -274,7 +281,8 @@ class _Fitting:
                 self.best[name].copy_(value)
         return record
 
-    def _train_on(self, rows: Tensor) -> None:
+    def train_on(self, rows: Tensor) -> None:
+        """A step on a batch."""
         with self._autocast():
             terms = self.model.loss(jitter(self.images[rows], self.settings.jitter, self.noise), self.noise)
         self.optimizer.zero_grad()
@@ -283,7 +291,8 @@ class _Fitting:
         self._add("train", terms, len(rows))
 
     @torch.no_grad()
-    def _validate_on(self, rows: Tensor) -> None:
+    def validate_on(self, rows: Tensor) -> None:
+        """The loss of a batch that is not learnt from."""
         with self._autocast():
             terms = self.kept.loss(self.validation[rows], self.noise)
         self._add("validation", terms, len(rows))
@@ -332,7 +341,7 @@ class _Fitting:
         self.best = _below(tensors, "best")
         for record in records:
             self._take(record)
-        self.steps = len(records) * n_batches(len(self.images), self.settings.batch_size)
+        self.n_steps = len(records) * n_batches(len(self.images), self.settings.batch_size)
 
     def _tensors(self) -> dict[str, Tensor]:
         moments = self.optimizer.state_dict()["state"]

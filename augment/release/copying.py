@@ -5,7 +5,6 @@ How improbable the ratio of the two distances is, the law in ``datasets/likeness
 A blurred image is nearer to everybody, which leaves its ratio alone; a distance by itself would call it a copy.
 """
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -96,7 +95,7 @@ def screen_images(images: Tensor, patients: Patients, gate: Gate, *, looks: int)
 def examples_of(people: NDArray[np.str_], most: int) -> NDArray[np.str_]:
     """The people whose ratios among all others tell what is usual: all, or as many as ``most``, spread evenly over their names."""
     names = np.unique(people)
-    return names[:: math.ceil(len(names) / most)]
+    return names[np.linspace(0, len(names) - 1, min(len(names), most)).round().astype(int)]
 
 
 def usual_ratios(images: NDArray[np.float32], people: NDArray[np.str_]) -> NDArray[np.float64]:

@@ -14,8 +14,6 @@ from typing import Protocol, TypeAlias
 import torch
 from torch import Tensor
 
-from .machine import is_out_of_memory
-
 Step: TypeAlias = Callable[..., None]
 """Takes tensors on one device; what it finds, it adds to or copies into tensors that it holds."""
 Work: TypeAlias = Callable[[], None]
@@ -25,8 +23,8 @@ WARM_UP = 3  # steps of each shape that run as they are: libraries choose their 
 def replayed(step: Step, device: torch.device, generators: Sequence[torch.Generator] = ()) -> Step:
     """``step``, recorded and replayed where that is of use: on a processor it is returned as it is.
 
-    The first steps run as they are, on real data: nothing is computed for show, and a training that is taken up again computes what one
-    without interruption does. A step that cannot be recorded goes on as it is, with a warning.
+    The first steps run as they are, on real data: nothing is computed for show. A step that cannot be recorded goes on as it is, with a
+    warning.
 
     Parameters
     ----------
@@ -71,7 +69,8 @@ class CudaGraphs:
         for generator in self._generators:
             if hasattr(graph, "register_generator_state"):  # later releases of torch see for themselves who draws
                 graph.register_generator_state(generator)
-        with torch.cuda.graph(graph, pool=self._pool, stream=self._stream):
+        # The outer block leaves the stream as it was where a recording fails; torch's own does not.
+        with torch.cuda.stream(torch.cuda.current_stream()), torch.cuda.graph(graph, pool=self._pool, stream=self._stream):
             work()
         return graph.replay
 
@@ -111,9 +110,7 @@ class Replayed:
         kept = tuple(argument.clone() for argument in arguments)
         try:
             self._replays[shapes] = kept, self._recorder.record(partial(self._step, *kept))
-        except RuntimeError as error:
-            if is_out_of_memory(error):
-                raise
+        except RuntimeError as error:  # of memory too: a graph's is its own, and the step has just shown that it fits without
             self._refused = True
             said = str(error).strip().splitlines() or [repr(error)]
             warnings.warn(f"A training step cannot be a CUDA graph, and so goes on more slowly: {said[0]}", RuntimeWarning, stacklevel=4)

@@ -191,7 +191,7 @@ class _Lock:
                 return False
             if error.errno in _LACKING:
                 raise self._no_locks() from error
-            raise
+            raise OSError(error.errno, error.strerror, str(self.file)) from error
         return True
 
     def _no_locks(self) -> _NoLocksHere:

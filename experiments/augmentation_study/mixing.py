@@ -35,7 +35,8 @@ def mixed(run: Run, source: str, draw: Draw) -> TrainingSet:
         drawn = n if mode.choose is None else TIMES * n
         pixels, told = run.drawn.of(source, label, drawn, partial(draw, run, label, drawn))
         if mode.choose is not None:
-            pixels = pixels[chosen(pixels, n, mode.choose, run, index)]
+            rows = chosen(pixels, n, mode.choose, run, index)
+            pixels, told = pixels[rows], {**told, "distinct": len(np.unique(rows))}
         parts.append(pixels)
         kinds.append(torch.full((len(pixels),), index))
         nearest, _ = nearest_images(pixels[:COMPARED], run.train.images[run.train.labels == index])

@@ -254,11 +254,19 @@ def _sampling_rows(runs: Sequence[Mapping[str, Any]]) -> list[list[str]]:
     for run in runs:
         for label, notes in run["result"]["notes"].get("generators", {}).items():
             found.setdefault((run["key"]["method"], label), []).append({**notes.get("sampling", {}), **notes})
-    columns = ("acceptance", "unmoved", "off_manifold", "nearest_median", "held_out_decoded_nearest_median", "explained_validation")
+    columns = (
+        "acceptance",
+        "unmoved",
+        "off_manifold",
+        "nearest_median",
+        "held_out_decoded_nearest_median",
+        "explained_validation",
+        "distinct",
+    )
     rows = []
     for (method, label), parts in found.items():
         values = [[part[column] for part in parts if part.get(column) is not None] for column in columns]
-        rows.append([method, label, *(f"{np.mean(value):.3f}" if value else "–" for value in values)])
+        rows.append([method, label, *(f"{np.mean(value):.3g}" if value else "–" for value in values)])
     return rows
 
 
@@ -289,7 +297,7 @@ _PAGE = """{% extends "shell" %}
 {% if sampling %}
 <h2>Samplers</h2>
 {{ table(["method", "class", "acceptance", "unmoved", "off the manifold", "nearest training image", "held out, decoded",
-"held-out variance explained"], sampling) }}
+"held-out variance explained", "distinct images, where some were chosen"], sampling) }}
 <p class="note">Means over runs. Distances are medians of the root-mean-square difference over voxels to the nearest training
 image; those of held-out images, decoded, are what to compare with.</p>
 {% endif %}

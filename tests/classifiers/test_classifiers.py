@@ -1,8 +1,10 @@
 """The CNN of Table 5, its training, networks of a user's own, and the classical augmentation."""
 
+import gc
 import math
 import random
 import warnings
+import weakref
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,6 +15,7 @@ import torch
 from recorded import CountingRecorder
 from torch import Tensor, nn
 
+from tinycohort.classifiers import loop
 from tinycohort.classifiers.augmentation import changed, classical
 from tinycohort.classifiers.loop import Augmentation
 from tinycohort.classifiers.network import CNN, build_network, load_network
@@ -400,6 +403,44 @@ def test_replayed_steps_learn_what_steps_learn(monkeypatch, network, steps, prec
     pd.testing.assert_frame_equal(recorded.history, plain.history, rtol=1e-6)
     for one, other in zip(recorded.network.state_dict().values(), plain.network.state_dict().values(), strict=True):
         torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("allowed", [True, False])
+def test_a_users_network_is_replayed_if_it_allows_it(monkeypatch, allowed):
+    """Its forward may draw from Python's numbers, which a graph would repeat."""
+    images, labels = toy(8)
+    recorder = CountingRecorder()
+    monkeypatch.setattr("tinycohort.classifiers.loop.replayed", lambda step, device: Replayed(step, recorder))
+
+    def build(shape, n_classes):
+        network = nn.Sequential(nn.Flatten(), nn.Linear(math.prod(shape), n_classes))
+        if allowed:
+            network.replayable = True
+        return network
+
+    train_classifier(images, labels, None, replace(QUICK, steps=5), n_classes=2, seed=0, network=build)
+    assert recorder.as_it_is == (3 if allowed else 0)
+
+
+def test_a_training_leaves_nothing_behind(monkeypatch):
+    """Studies train hundreds of classifiers, and a cycle is freed when Python likes."""
+    alive = []
+
+    class Watched(loop.Stepping):
+        def __init__(self, *arguments):
+            super().__init__(*arguments)
+            alive.append(weakref.ref(self))
+
+    monkeypatch.setattr(loop, "Stepping", Watched)
+    images, labels = toy(8)
+    monkeypatch.setattr("tinycohort.classifiers.loop.replayed", lambda step, device: Replayed(step, CountingRecorder()))
+    gc.disable()
+    try:
+        for settings in (QUICK, replace(QUICK, steps=5)):
+            train_classifier(images, labels, (images, labels), settings, n_classes=2, seed=0)
+        assert [reference() for reference in alive] == [None, None]
+    finally:
+        gc.enable()
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")

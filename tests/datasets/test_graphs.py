@@ -66,7 +66,7 @@ def test_replays_learn_what_steps_learn(device):
 
 
 def test_a_number_that_only_python_knows_would_be_replayed_as_it_was():
-    """The emulation is strict: what must not be in a step shows."""
+    """As on a GPU."""
     total = torch.zeros(())
     count = iter(range(100))
 
@@ -100,13 +100,37 @@ def test_a_step_that_cannot_be_recorded_goes_on_as_it_is_and_says_so_once():
     assert recorder.recorded == 0
 
 
-def test_without_memory_a_step_is_not_tried_again():
+def test_without_memory_for_a_graph_a_step_goes_on_as_it_is():
     class Full(CountingRecorder):
         def record(self, work):
             raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
 
-    learnt = Replayed(lambda rows: None, Full())
+    seen: list[int] = []
+    learnt = Replayed(lambda rows: seen.append(len(rows)), Full())
     for _ in range(WARM_UP):
         learnt(torch.ones(2))
-    with pytest.raises(torch.OutOfMemoryError):
+    with pytest.warns(RuntimeWarning, match="out of memory"):
         learnt(torch.ones(2))
+    learnt(torch.ones(2))
+    assert seen == [2] * (WARM_UP + 2)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_on_a_gpu_a_step_that_cannot_be_recorded_goes_on_where_it_was():
+    noise, seen = torch.Generator("cuda").manual_seed(0), []
+
+    def step(rows: Tensor) -> None:
+        seen.append(float((rows + torch.randn(2, generator=noise, device="cuda")).sum()))
+
+    learnt, stream = replayed(step, torch.device("cuda"), [noise]), torch.cuda.current_stream()
+    rows = torch.ones(2, device="cuda")
+    for _ in range(WARM_UP):
+        learnt(rows)
+    with pytest.warns(RuntimeWarning, match="cannot be a CUDA graph"):
+        learnt(rows)
+    for _ in range(2):
+        learnt(rows)
+    assert torch.cuda.current_stream() == stream
+    assert len(set(seen)) == WARM_UP + 3
+    other = Learner("cuda")
+    other.learn(replayed(other.step, torch.device("cuda"), [other.noise]))

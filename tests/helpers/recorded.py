@@ -1,4 +1,7 @@
-"""What a CUDA graph does, on a processor: work is recorded operation by operation, and done again in the same memory."""
+"""What a CUDA graph does, on a processor: work is recorded operation by operation, and done again in the same memory.
+
+What would wait for the device is refused, as far as it is an operation of torch's. That memory was freed in between does not show here.
+"""
 
 from collections.abc import Callable
 from typing import Any
@@ -7,8 +10,14 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-# By which a number, or an array of Python's, would come from the host, or go there: a GPU would have to be waited for.
-FORBIDDEN = {"aten::_local_scalar_dense", "aten::lift_fresh", "aten::nonzero"}
+# By which a number, or an array of Python's, would come from the host, or a number or a shape go there: a GPU would have to be waited for.
+FORBIDDEN = {
+    f"aten::{name}"
+    for name in (
+        *("_local_scalar_dense", "lift_fresh", "nonzero", "equal", "masked_select", "_unique2", "unique_dim", "unique_consecutive"),
+        *("bincount", "repeat_interleave", "histc"),
+    )
+}
 
 
 class Recording(TorchDispatchMode):
@@ -19,7 +28,8 @@ class Recording(TorchDispatchMode):
         self.done: list[tuple[Any, Any, Any, Any]] = []
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        if func.name().split(".")[0] in FORBIDDEN:
+        by_mask = func.name().startswith("aten::index.") and any(i is not None and i.dtype == torch.bool for i in args[1])
+        if by_mask or func.name().split(".")[0] in FORBIDDEN:
             raise RuntimeError(f"{func.name()} is not permitted while a graph is recorded\nand a second line")
         given = func(*args, **(kwargs or {}))
         self.done.append((func, args, kwargs or {}, given))

@@ -1,8 +1,10 @@
 """Training: interrupted or not, it ends in the same weights; what is kept is the best epoch; nothing global is touched."""
 
+import gc
 import random
 import re
 import warnings
+import weakref
 from dataclasses import asdict, replace
 
 import numpy as np
@@ -569,6 +571,25 @@ def test_replayed_trainings_that_were_interrupted_end_as_one_that_was_not(tmp_pa
     resumed, result, _ = trained_by_replays(monkeypatch, AVERAGING, fresh(), resume_folder=tmp_path)
     assert_same(resumed, whole)
     pd.testing.assert_frame_equal(result.history, expected.history, check_exact=True)
+
+
+@pytest.mark.parametrize("settings", [SETTINGS, AVERAGING], ids=["plain", "averaging"])
+def test_a_training_leaves_nothing_behind(monkeypatch, settings):
+    """Studies fit hundreds of models, and a cycle is freed when Python likes."""
+    alive = []
+
+    class Watched(training._Fitting):
+        def __init__(self, *arguments):
+            super().__init__(*arguments)
+            alive.append(weakref.ref(self))
+
+    monkeypatch.setattr(training, "_Fitting", Watched)
+    gc.disable()
+    try:
+        trained(settings)
+        assert alive.pop()() is None
+    finally:
+        gc.enable()
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
