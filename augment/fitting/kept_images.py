@@ -8,8 +8,9 @@ from safetensors.torch import load_file
 
 from ...datasets.common.custody import is_inside
 from ...datasets.transforms import Images
-from .model import FittedModel, write_tensors
+from .model import FittedModel
 from .model_config import DAMAGES, damaged
+from .tensors import write_tensors
 from .training_images import TrainingImages
 
 FILE = "detail.safetensors"

@@ -6,7 +6,6 @@ On disk it is a folder of safetensors and JSON; nothing in it is ever unpickled 
 import hashlib
 import io
 import json
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from importlib.metadata import version
@@ -15,7 +14,7 @@ from pathlib import Path
 import pandas as pd
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file, save
+from safetensors.torch import load_file
 from torch import Tensor
 
 from ...datasets.common.batches import in_batches
@@ -29,6 +28,7 @@ from ..posterior import Posterior
 from ..samplers.latents import Latents
 from ..samplers.law_scores import LawScores, score_laws
 from .model_config import DAMAGES, MetricSettings, ModelConfig, damaged
+from .tensors import write_tensors
 
 _TENSORS = ("model.safetensors", "latents.safetensors", "metric.safetensors")
 
@@ -205,21 +205,6 @@ def encode(autoencoder: Autoencoder, images: Tensor, batch_size: int = 64) -> Te
 def decode(autoencoder: Autoencoder, z: Tensor, batch_size: int = 64) -> Tensor:
     """Images ``(n, 1, ...)`` of latents ``(n, D)``, in float32."""
     return torch.cat(in_batches(autoencoder.decode, z, batch_size))
-
-
-def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: dict[str, str] | None = None) -> None:
-    """As safetensors; by way of Python, which tells a full disk as an ``OSError``."""
-    path.write_bytes(_in_order(save({name: value.contiguous() for name, value in tensors.items()}, metadata)))
-
-
-def _in_order(content: bytes) -> bytes:
-    """The same safetensors, the keys of its header sorted: the library writes those of the metadata in another order each time.
-
-    Eight bytes with the header's length, the header as JSON that spaces fill up, the arrays.
-    """
-    start = 8 + int.from_bytes(content[:8], "little")
-    header = json.dumps(json.loads(content[8:start]), sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
-    return content[:8] + header.ljust(start - 8) + content[start:]
 
 
 def _require_room(config: ModelConfig, folder: Path) -> None:

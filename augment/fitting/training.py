@@ -17,7 +17,6 @@ from typing import Literal
 import pandas as pd
 import torch
 from safetensors import safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.optim.lr_scheduler import ReduceLROnPlateau
@@ -30,6 +29,7 @@ from ...datasets.common.graphs import Step, replayed
 from ...datasets.common.seeds import seeded_generator
 from ..autoencoders import Autoencoder
 from .jitter import jitter
+from .tensors import write_tensors
 
 RESUME_POINT = "state.safetensors"
 FORMER_RESUME_POINT = "state.ckpt"  # of 0.3.0: known for one version, so that nobody's is removed unasked
@@ -320,8 +320,7 @@ class _Fitting:
     def put_down(self, path: Path) -> None:
         """Write, whole, what ``take_up`` needs."""
         with whole_file(path) as temporary:
-            tensors = {name: value.contiguous() for name, value in self._tensors().items()}
-            save_file(tensors, temporary, {"records": json.dumps(self.records)})
+            write_tensors(temporary, self._tensors(), {"records": json.dumps(self.records)})
 
     def take_up(self, path: Path) -> None:
         """Go on from where ``put_down`` was: what is not tensors follows from the records."""
