@@ -297,7 +297,7 @@ _PAGE = """{% extends "shell" %}
 {% if sampling %}
 <h2>Samplers</h2>
 {{ table(["method", "class", "acceptance", "unmoved", "off the manifold", "nearest training image", "held out, decoded",
-"held-out variance explained", "distinct images, where some were chosen"], sampling) }}
+"held-out variance explained", "distinct images"], sampling) }}
 <p class="note">Means over runs. Distances are medians of the root-mean-square difference over voxels to the nearest training
 image; those of held-out images, decoded, are what to compare with.</p>
 {% endif %}
