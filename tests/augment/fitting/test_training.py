@@ -608,6 +608,10 @@ def test_on_a_gpu_replayed_steps_learn_what_steps_learn(monkeypatch, name, preci
     np.testing.assert_allclose(result.history["train_loss"], expected.history["train_loss"], rtol=1e-3 if precision == "fp32" else 2e-2)
 
 
+def test_volumes_of_a_small_class_are_given_100_steps_too():
+    assert TrainingSettings(batch_size=16).schedule(20, (40, 48, 40)) == Schedule(322, 50, 150)
+
+
 # What both kinds of training share.
 
 
