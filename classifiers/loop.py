@@ -10,7 +10,7 @@ exponential moving average over the steps, which no single batch decides.
 """
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -24,7 +24,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from ..datasets.common.batches import batches_of_rows, in_batches
 from ..datasets.common.errors import GateError
-from ..datasets.common.graphs import Step, replayed
+from ..datasets.common.graphs import Step, adam_of, learning_rate_of, replayed
 from ..datasets.common.seeds import seeded_generator
 
 # Images at a time outside of training, where no batch statistics ask for more: their activations stay in the processor's cache.
@@ -83,10 +83,6 @@ class Trainee:
                 images, labels = self.augmentation(images, labels, seeded_generator(self.seed, "augmentation", epoch, batch))
             yield images, labels
 
-    def stepping(self, kind: type[torch.optim.Adam], learning_rate: float, **options: float) -> "Stepping":
-        """Steps of an optimizer of a kind, at a rate that a schedule may change."""
-        return Stepping(self, kind, learning_rate, options)
-
     def loss(self, logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         """The summed loss and the weight that it is of; a soft label counts as its shares of the classes."""
         weights = self.class_weights
@@ -102,21 +98,13 @@ class Trainee:
 class Stepping:
     """Steps of an optimizer on a trainee's network, and the loss since it was last asked for.
 
-    What a step finds stays on the device until then, and its rate lies there, so that a GPU can replay it. The changes of a batch are no
+    What a step finds stays on the device until then, so that a GPU can replay it. The changes of a batch are no
     part of what is replayed, for others than ours draw from Python's numbers; nor is a network of a user's that does not allow it.
     """
 
-    def __init__(self, trainee: Trainee, kind: type[torch.optim.Adam], learning_rate: float, options: Mapping[str, float]):
-        device = trainee.images.device
-        self.trainee = trainee
-        rate = torch.tensor(learning_rate, device=device)
-        self.optimizer = kind(trainee.network.parameters(), lr=rate, fused=True, capturable=device.type == "cuda", **options)  # type: ignore[arg-type]
-        self._sums = torch.zeros(2, device=device)  # of the losses, and of the weights that they are of
-
-    @property
-    def learning_rate(self) -> float:
-        """The rate of the next step."""
-        return float(f"{float(self.optimizer.param_groups[0]['lr']):.7g}")  # of a float32, without the digits that it does not have
+    def __init__(self, trainee: Trainee, optimizer: torch.optim.Optimizer):
+        self.trainee, self.optimizer = trainee, optimizer
+        self._sums = torch.zeros(2, device=trainee.images.device)  # of the losses, and of the weights that they are of
 
     def replayed(self) -> Step:
         """The step of a batch; not kept here, or neither would ever be freed."""
@@ -151,15 +139,16 @@ def best_of_epochs(
         A record an epoch, and which was the best, from 1.
     """
     network = trainee.network
-    steps = trainee.stepping(torch.optim.Adam, learning_rate)
+    optimizer = adam_of(network.parameters(), learning_rate, trainee.images.device)
+    steps = Stepping(trainee, optimizer)
     step = steps.replayed()
-    schedule = ReduceLROnPlateau(steps.optimizer, factor=0.5, patience=patience)
+    schedule = ReduceLROnPlateau(optimizer, factor=0.5, patience=patience)
     records: list[Record] = []
     best, best_epoch, best_weights = (-math.inf, -math.inf), 0, {}
     for epoch in range(1, epochs + 1):
         for batch in trainee.batches(epoch - 1):
             step(*batch)
-        record = {"epoch": epoch, "learning_rate": steps.learning_rate, "train_loss": steps.mean_loss()}
+        record = {"epoch": epoch, "learning_rate": learning_rate_of(optimizer), "train_loss": steps.mean_loss()}
         record |= _validated(trainee, validation)
         _require_finite(record, f"epoch {epoch}")
         records.append(record)
@@ -182,11 +171,12 @@ def of_fixed_length(trainee: Trainee, *, steps: int, learning_rate: float, on_re
         About 20 records: the ``step``, its ``learning_rate``, and the ``train_loss`` of the steps since the record before.
     """
     network = trainee.network
-    stepping = trainee.stepping(torch.optim.AdamW, learning_rate, weight_decay=WEIGHT_DECAY)
+    optimizer = adam_of(network.parameters(), learning_rate, trainee.images.device, torch.optim.AdamW, weight_decay=WEIGHT_DECAY)
+    stepping = Stepping(trainee, optimizer)
     take = stepping.replayed()
     warm = max(1.0, WARM_UP * steps)
     # torch's OneCycleLR divides by zero where the warm-up is of one step.
-    schedule = LambdaLR(stepping.optimizer, lambda step: min(1.0, (step + 1) / warm) * 0.5 * (1 + math.cos(math.pi * step / steps)))
+    schedule = LambdaLR(optimizer, lambda step: min(1.0, (step + 1) / warm) * 0.5 * (1 + math.cos(math.pi * step / steps)))
     # With the buffers: the statistics of batch norm must be those of the averaged weights.
     average = AveragedModel(network, multi_avg_fn=get_ema_multi_avg_fn(max(0.0, 1 - 1 / (AVERAGED * steps))), use_buffers=True)
     told = {round(row * steps / RECORDS) for row in range(1, RECORDS + 1)}
@@ -195,7 +185,7 @@ def of_fixed_length(trainee: Trainee, *, steps: int, learning_rate: float, on_re
         take(*batch)
         average.update_parameters(network)
         if step in told:
-            record: Record = {"step": step, "learning_rate": stepping.learning_rate, "train_loss": stepping.mean_loss()}
+            record: Record = {"step": step, "learning_rate": learning_rate_of(optimizer), "train_loss": stepping.mean_loss()}
             _require_finite(record, f"step {step}")
             records.append(record)
             on_record(record)

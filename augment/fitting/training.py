@@ -25,7 +25,7 @@ from ...datasets.common.batches import batches_of_rows, n_batches, told_by_batch
 from ...datasets.common.compute import choose_device, computes_in_bf16, deterministic, laid_out
 from ...datasets.common.errors import GateError, UsageError
 from ...datasets.common.files import whole_file
-from ...datasets.common.graphs import Step, replayed
+from ...datasets.common.graphs import Step, adam_of, learning_rate_of, replayed
 from ...datasets.common.seeds import seeded_generator
 from ..autoencoders import Autoencoder
 from .jitter import jitter
@@ -214,9 +214,7 @@ class _Fitting:
         self.model = laid_out(model.to(device), torch.channels_last if images.ndim == 4 else torch.channels_last_3d)
         self.kept = self.model if settings.average is None else copy.deepcopy(self.model)  # what is validated
         self.averaged = _averaged(self.kept), _averaged(self.model)  # once: to go through the networks takes longer than the mean
-        # The rate is a tensor: a step that is recorded reads it anew.
-        rate = torch.tensor(settings.learning_rate, device=device)
-        self.optimizer = torch.optim.Adam(self.model.parameters(), lr=rate, fused=True, capturable=device.type == "cuda")
+        self.optimizer = adam_of(self.model.parameters(), settings.learning_rate, device)
         # By its default threshold, a share of the loss, a loss below 0 would count as better that is a little worse.
         self.schedule = ReduceLROnPlateau(self.optimizer, factor=0.5, patience=self.length.patience, threshold=0)
         self.bf16 = settings.precision == "bf16" or (settings.precision == "auto" and computes_in_bf16(device))
@@ -268,7 +266,7 @@ class _Fitting:
         self.kept.eval()
         for rows in batches_of_rows(len(self.validation), size, device=device):
             validate_on(rows)
-        record: Record = {"epoch": epoch, "learning_rate": float(f"{float(self.optimizer.param_groups[0]['lr']):.7g}")}
+        record: Record = {"epoch": epoch, "learning_rate": learning_rate_of(self.optimizer)}
         weights = {"train": len(self.images), "validation": len(self.validation)}
         record |= {key: float(total) / weights[key.split("_")[0]] for key, total in self.sums.items()}
         if not (math.isfinite(record["train_loss"]) and math.isfinite(record["validation_loss"])):

@@ -7,7 +7,7 @@ tensors, what it finds goes into tensors that outlive it, and whatever changes f
 
 import warnings
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import Protocol, TypeAlias
 
@@ -36,6 +36,23 @@ def replayed(step: Step, device: torch.device, generators: Sequence[torch.Genera
         From which the step draws, on ``device``; they may be seeded anew between two steps.
     """
     return Replayed(step, CudaGraphs(generators)) if device.type == "cuda" else step
+
+
+def adam_of(
+    parameters: Iterable[Tensor],
+    learning_rate: float,
+    device: torch.device,
+    kind: type[torch.optim.Adam] = torch.optim.Adam,
+    **options: float,
+) -> torch.optim.Adam:
+    """An Adam whose step can be recorded: its rate, which a schedule may change, is a tensor that is read anew."""
+    rate = torch.tensor(learning_rate, device=device)
+    return kind(parameters, lr=rate, fused=True, capturable=device.type == "cuda", **options)  # type: ignore[arg-type]
+
+
+def learning_rate_of(optimizer: torch.optim.Optimizer) -> float:
+    """The rate of the next step, without the digits that a float32 does not have."""
+    return float(f"{float(optimizer.param_groups[0]['lr']):.7g}")
 
 
 class Recorder(Protocol):
