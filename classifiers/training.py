@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from ..datasets.common.batches import told_by_batch_size
-from ..datasets.common.compute import choose_device, computes_in_bf16, deterministic, laid_out
+from ..datasets.common.compute import Device, choose_device, computes_in_bf16, deterministic, laid_out
 from ..datasets.common.errors import UsageError
 from ..datasets.common.seeds import derived_seed
 from .loop import Augmentation, Labelled, Record, Trainee, best_of_epochs, evaluated, of_fixed_length
@@ -48,7 +48,7 @@ class ClassifierSettings:
     patience: int = 5
     steps: int | None = None
     precision: Literal["auto", "bf16", "fp32"] = "auto"
-    device: Literal["auto", "cpu", "gpu"] = "auto"
+    device: Device = "auto"
 
     def __post_init__(self) -> None:
         if self.epochs < 1 or self.batch_size < 1 or self.patience < 1 or not self.learning_rate > 0:

@@ -10,7 +10,7 @@ from ...datasets.common.batches import in_batches
 from ...datasets.transforms import Images
 from ..autoencoders import Autoencoder, GaussianAutoencoder
 from ..posterior import Posterior
-from .model import decode, encode
+from .model import decode, encode, place_of
 from .model_config import EXPLAINS_LITTLE, poor_fit_warnings
 from .nearest import explained_variance, nearest_images
 from .settings import FitSettings
@@ -20,8 +20,9 @@ EXPLAINS_NOTHING = 0.05
 
 @torch.no_grad()
 def posterior_of(autoencoder: GaussianAutoencoder, images: Tensor, batch_size: int = 64) -> Posterior:
-    """q(z|x) of images ``(n, 1, ...)``, in float32."""
-    parts = in_batches(autoencoder.posterior, images, batch_size)
+    """q(z|x) of images ``(n, 1, ...)``, in float32; computed where the weights are, and put where the images are."""
+    place = place_of(autoencoder)
+    parts = in_batches(lambda batch: autoencoder.posterior(batch.to(place)).to(images.device), images, batch_size)
     return Posterior(torch.cat([part.mean for part in parts]), torch.cat([part.log_var for part in parts]))
 
 

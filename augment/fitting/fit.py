@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from ...datasets.cohort import Cohort
+from ...datasets.common.compute import choose_device
 from ...datasets.common.errors import UsageError
 from ...datasets.common.files import write_json
 from ...datasets.common.seeds import derived_seed
@@ -17,7 +18,7 @@ from ...datasets.transforms import Images, prepare
 from ..autoencoders import Autoencoder, GaussianAutoencoder, build_autoencoder
 from ..samplers.latents import Latents
 from .assessment import assess, fit_warnings, posterior_of
-from .model import FittedModel, build_metric, encode
+from .model import FittedModel, build_metric, encode, placed
 from .model_config import ModelConfig, Participants, installed_versions
 from .plan import FitPlan
 from .training import Record, train
@@ -73,12 +74,13 @@ def fit_class(plan: FitPlan, *, resume_folder: Path | None = None, command: str 
         on_epoch=hooks.on_epoch,
     )
 
-    codes = encode(autoencoder, images["train"].pixels)
-    posterior = posterior_of(autoencoder, images["train"].pixels) if isinstance(autoencoder, GaussianAutoencoder) else None
+    place = choose_device(settings.training.device)
+    with placed(autoencoder, place):
+        found, held_out = (_latents_of(autoencoder, images[side].pixels) for side in ("train", "validation"))
+        diagnostics = assess(autoencoder, images["train"], images["validation"], found.posterior) | {"best_epoch": result.best_epoch}
     metric = None
-    if posterior is not None:
-        metric = build_metric(posterior, settings.metric, seed=settings.seed, label=label)
-    diagnostics = assess(autoencoder, images["train"], images["validation"], posterior) | {"best_epoch": result.best_epoch}
+    if found.posterior is not None:
+        metric = build_metric(found.posterior, settings.metric, seed=settings.seed, label=label)
     for message in fit_warnings(diagnostics, settings):
         hooks.on_warning(f"{label}: {message}")
     config = ModelConfig(
@@ -112,8 +114,9 @@ def fit_class(plan: FitPlan, *, resume_folder: Path | None = None, command: str 
         command=command,
         threads=torch.get_num_threads(),
     )
-    model = FittedModel(config, autoencoder, codes, posterior, metric, result.history, _whose(sides["train"]))
-    return model.scored(_latents_of(autoencoder, images["validation"].pixels))
+    model = FittedModel(config, autoencoder, found.codes, found.posterior, metric, result.history, _whose(sides["train"]))
+    with placed(autoencoder, place):
+        return model.scored(held_out, place)
 
 
 def _whose(cohort: Cohort) -> Tensor | None:

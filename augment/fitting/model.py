@@ -6,6 +6,8 @@ On disk it is a folder of safetensors and JSON; nothing in it is ever unpickled 
 import hashlib
 import io
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from importlib.metadata import version
@@ -141,9 +143,13 @@ class FittedModel:
         reach = None if asked.rho is None and asked.rho_scale == 1 else asked.rho_scale
         return Latents(self.codes, self.autoencoder, self.posterior, self.metric, self.person, reach)
 
-    def scored(self, validation: Latents) -> "FittedModel":
-        """The same model, whose configuration says how probable its laws make people left out, and those of ``validation``."""
-        laws = score_laws(self._unscored, validation, seed=derived_seed(self.config.seed, self.config.label, "laws"))
+    def scored(self, validation: Latents, device: torch.device | None = None) -> "FittedModel":
+        """The same model, whose configuration says how probable its laws make people left out, and those of ``validation``.
+
+        Computed on ``device``; its weights, which those of ``validation`` are too, are left there.
+        """
+        place, seed = device or torch.device("cpu"), derived_seed(self.config.seed, self.config.label, "laws")
+        laws = score_laws(self._unscored.to(place), validation.to(place), seed=seed)
         return replace(self, config=replace(self.config, laws=laws.as_json()))
 
     def save(self, folder: Path) -> None:
@@ -195,16 +201,33 @@ class FittedModel:
             raise damaged(folder, error) from error
 
 
+@contextmanager
+def placed(autoencoder: Autoencoder, device: torch.device) -> Iterator[None]:
+    """With the weights on ``device``, and on the CPU afterwards."""
+    autoencoder.to(device)
+    try:
+        yield
+    finally:
+        autoencoder.cpu()
+
+
 @torch.no_grad()
 def encode(autoencoder: Autoencoder, images: Tensor, batch_size: int = 64) -> Tensor:
-    """Codes ``(n, D)`` of images, in float32."""
-    return torch.cat(in_batches(autoencoder.encode, images, batch_size))
+    """Codes ``(n, D)`` of images, in float32; computed where the weights are, and put where the images are."""
+    place = place_of(autoencoder)
+    return torch.cat(in_batches(lambda batch: autoencoder.encode(batch.to(place)).to(images.device), images, batch_size))
 
 
 @torch.no_grad()
 def decode(autoencoder: Autoencoder, z: Tensor, batch_size: int = 64) -> Tensor:
-    """Images ``(n, 1, ...)`` of latents ``(n, D)``, in float32."""
-    return torch.cat(in_batches(autoencoder.decode, z, batch_size))
+    """Images ``(n, 1, ...)`` of latents ``(n, D)``, in float32; computed where the weights are, and put where the latents are."""
+    place = place_of(autoencoder)
+    return torch.cat(in_batches(lambda batch: autoencoder.decode(batch.to(place)).to(z.device), z, batch_size))
+
+
+def place_of(autoencoder: Autoencoder) -> torch.device:
+    """Where the weights are."""
+    return next(autoencoder.parameters()).device
 
 
 def _require_room(config: ModelConfig, folder: Path) -> None:

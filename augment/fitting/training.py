@@ -22,7 +22,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from ...datasets.common.batches import batches_of_rows, n_batches, told_by_batch_size
-from ...datasets.common.compute import choose_device, computes_in_bf16, deterministic, laid_out
+from ...datasets.common.compute import Device, choose_device, computes_in_bf16, deterministic, laid_out
 from ...datasets.common.errors import GateError, UsageError
 from ...datasets.common.files import whole_file
 from ...datasets.common.graphs import Step, adam_of, learning_rate_of, replayed
@@ -89,7 +89,7 @@ class TrainingSettings:
     even: bool | None = None
     jitter: float = 1.0
     precision: Literal["auto", "bf16", "fp32"] = "auto"
-    device: Literal["auto", "cpu", "gpu"] = "auto"
+    device: Device = "auto"
 
     def __post_init__(self) -> None:
         counts = (self.epochs, self.steps, self.batch_size, self.patience, self.stop_after)

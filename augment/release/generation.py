@@ -15,10 +15,10 @@ from ...datasets.common.seeds import derived_seed, seeded_generator
 from ...datasets.transforms import Images
 from ..autoencoders import GaussianAutoencoder
 from ..detail.mosaic import Detail, Detailed
-from ..fitting.model import FittedModel, decode
+from ..fitting.model import FittedModel, decode, placed
 from ..fitting.training_images import Nearest
 from ..samplers.diagnostics import Diagnostics
-from ..samplers.latents import Sampler
+from ..samplers.latents import Latents, Sampler
 from ..samplers.registry import AUTO, DEFAULT_SAMPLER, SAMPLERS, fit_sampler, require_none
 from .redrawing import RefusedRows, replace_refused, what_to_change
 
@@ -109,8 +109,10 @@ class Generated:
         return len(self.images) + sum(self.refused.values())
 
 
-def build_sampler(model: FittedModel, name: str, *, seed: int, **settings: Any) -> Sampler:
+def build_sampler(model: FittedModel, name: str, *, seed: int, latents: Latents | None = None, **settings: Any) -> Sampler:
     """The sampler ``name`` for a model; ``auto`` is the law that is best for people left out.
+
+    It draws where ``latents`` are, which are the model's, and by default on the CPU.
 
     Raises
     ------
@@ -122,7 +124,7 @@ def build_sampler(model: FittedModel, name: str, *, seed: int, **settings: Any) 
         name = model.law_scores.chosen
         # As it was scored: a model that was fitted with a rho of its own has another riemannian by name.
         settings = {"reach": AUTO} if name == "riemannian" else {}
-    return fit_sampler(name, model.latents, seed=derived_seed(seed, model.config.label, "sampler"), **settings)
+    return fit_sampler(name, latents or model.latents, seed=derived_seed(seed, model.config.label, "sampler"), **settings)
 
 
 def generate_class(
@@ -150,7 +152,7 @@ def generate_class(
     seed : int
         Same seed, same images, on the same machine.
     device : torch.device, optional
-        Where to decode; the chains run on the CPU.
+        Where all is computed. Its draws are its own: the same seed gives others on another.
     progress : callable
         From the number of the sampler's steps, a context that gives a function to be called after each.
     screen : callable, optional
@@ -171,32 +173,34 @@ def generate_class(
     label, place = model.config.label, device or torch.device("cpu")
     require_some(n)
     require_memory(n, model.config.space.shape, "ask for fewer images")
-    fitted = build_sampler(model, sampler, seed=seed, **settings)
+    with placed(model.autoencoder, place):
+        there = model.latents.to(place)
+        fitted = build_sampler(model, sampler, seed=seed, latents=there, **settings)
 
-    def draw(*round_: int, n: int) -> tuple[tuple[Tensor, ...], Diagnostics]:
-        latents, diagnostics = _sample(model, fitted, n, seeded_generator(seed, label, fitted.name, *round_), progress)
-        pixels = decode(model.autoencoder.to(place), latents.to(place)).cpu()
-        model.autoencoder.cpu()
-        if not pixels.isfinite().all():
-            told = f"The model of {label} decodes what {fitted.name} draws to what is no number"
-            raise DataError(f"{told}; choose another --sampler, or fit it anew.")
-        if detail is None:
-            return (pixels, latents), diagnostics
-        found = detail(pixels, latents, seeded_generator(seed, label, fitted.name, "detail", *round_), place)
-        return (found.pixels, latents, found.donors, found.shares, found.smallest_jacobian), diagnostics
+        def draw(*round_: int, n: int) -> tuple[tuple[Tensor, ...], Diagnostics]:
+            generator = seeded_generator(seed, label, fitted.name, *round_, device=place)
+            latents, diagnostics = _sample(there, fitted, n, generator, progress)
+            pixels = decode(model.autoencoder, latents)
+            if not pixels.isfinite().all():
+                told = f"The model of {label} decodes what {fitted.name} draws to what is no number"
+                raise DataError(f"{told}; choose another --sampler, or fit it anew.")
+            if detail is None:
+                return (pixels, latents), diagnostics
+            found = detail(pixels, latents, seeded_generator(seed, label, fitted.name, "detail", *round_), place)
+            return (found.pixels, latents, found.donors, found.shares, found.smallest_jacobian), diagnostics
 
-    drawn, diagnostics = draw(n=n)
-    refused: Mapping[str, int] = {}
-    if screen is not None:
-        # Latents may be a view of what the sampler was fitted on.
-        drawn = (drawn[0], drawn[1].clone(), *drawn[2:])
-        refused = replace_refused(
-            drawn,
-            lambda round_, size: draw(round_, n=size)[0],
-            screen,
-            f"images of {label} that {fitted.name} drew",
-            partial(what_to_change, model, fitted),
-        )
+        drawn, diagnostics = draw(n=n)
+        refused: Mapping[str, int] = {}
+        if screen is not None:
+            # Latents may be a view of what the sampler was fitted on.
+            drawn = (drawn[0], drawn[1].clone(), *drawn[2:])
+            refused = replace_refused(
+                drawn,
+                lambda round_, size: draw(round_, n=size)[0],
+                screen,
+                f"images of {label} that {fitted.name} drew",
+                partial(what_to_change, model, fitted),
+            )
     pixels, latents, *of_detail = drawn
     record = None if detail is None else DetailRecord.of(detail, Detailed(pixels, *of_detail))
     law = model.law_scores.sentence if sampler == AUTO else ""
@@ -210,13 +214,17 @@ def draw_latents(
     *,
     sampler: str = DEFAULT_SAMPLER,
     seed: int = 0,
+    device: torch.device | None = None,
     progress: SamplingProgress = unseen,
     **settings: Any,
 ) -> tuple[Tensor, Diagnostics]:
     """The latents ``(n, D)`` that ``generate_class`` decodes without a screen, and how they were drawn; arguments as there."""
     require_some(n)
-    fitted = build_sampler(model, sampler, seed=seed, **settings)
-    return _sample(model, fitted, n, seeded_generator(seed, model.config.label, fitted.name), progress)
+    place = device or torch.device("cpu")
+    with placed(model.autoencoder, place):
+        there = model.latents.to(place)
+        fitted = build_sampler(model, sampler, seed=seed, latents=there, **settings)
+        return _sample(there, fitted, n, seeded_generator(seed, model.config.label, fitted.name, device=place), progress)
 
 
 def require_some(n: int) -> None:
@@ -226,26 +234,26 @@ def require_some(n: int) -> None:
 
 
 def _sample(
-    model: FittedModel, fitted: Sampler, n: int, generator: torch.Generator, progress: SamplingProgress
+    latents: Latents, fitted: Sampler, n: int, generator: torch.Generator, progress: SamplingProgress
 ) -> tuple[Tensor, Diagnostics]:
-    """Latents in the space of codes, as they are decoded."""
+    """Draws ``(n, D)`` in the space of codes, as they are decoded, on the CPU; by a sampler of ``latents``, where these are."""
     with progress(fitted.n_steps) as advance:
-        latents, diagnostics = fitted.sample(n, generator, advance)
-    if diagnostics.off_manifold is None and model.posterior is not None:
-        diagnostics = replace(diagnostics, off_manifold=_off_manifold(model, fitted, latents))
+        z, diagnostics = fitted.sample(n, generator, advance)
+    if diagnostics.off_manifold is None and latents.posterior is not None:
+        diagnostics = replace(diagnostics, off_manifold=_off_manifold(latents, fitted, z))
     if SAMPLERS[fitted.name].in_base_space:
-        assert isinstance(model.autoencoder, GaussianAutoencoder)
+        assert isinstance(latents.autoencoder, GaussianAutoencoder)
         with torch.no_grad():
-            latents = model.autoencoder.transport(latents)
-    return latents, diagnostics
+            z = latents.autoencoder.transport(z)
+    return z.cpu(), diagnostics
 
 
-def _off_manifold(model: FittedModel, fitted: Sampler, latents: Tensor) -> float | None:
+def _off_manifold(latents: Latents, fitted: Sampler, z: Tensor) -> float | None:
     """Share of draws off the manifold that holds people left out; unknown of codes behind a flow."""
-    if model.latents.posterior_of_codes is None and not SAMPLERS[fitted.name].in_base_space:
+    if latents.posterior_of_codes is None and not SAMPLERS[fitted.name].in_base_space:
         return None
-    assert model.latents.manifold is not None
-    return float((~model.latents.manifold.inside(latents)).double().mean())
+    assert latents.manifold is not None
+    return float((~latents.manifold.inside(z)).double().mean())
 
 
 def top_up(counts: Mapping[str, int], n: int | None = None) -> dict[str, int]:

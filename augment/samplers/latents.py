@@ -1,7 +1,7 @@
 """What samplers are fitted from: all that a fitted model knows of its latents."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, Protocol
 
@@ -61,6 +61,13 @@ class Latents:
     person: Tensor | None = None
     reach: float | None = None
     chosen: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+
+    def to(self, device: torch.device) -> "Latents":
+        """The same on a device; the autoencoder itself is moved there."""
+        if self.codes.device == device:
+            return self
+        parts = {name: part.to(device) for name in ("codes", "posterior", "metric", "person") if (part := getattr(self, name)) is not None}
+        return replace(self, autoencoder=self.autoencoder.to(device), **parts)
 
     @property
     def posterior_of_codes(self) -> Posterior | None:

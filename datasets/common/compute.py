@@ -5,7 +5,7 @@ import platform
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TypeVar
+from typing import Literal, TypeAlias, TypeVar
 
 import torch
 from threadpoolctl import threadpool_limits
@@ -14,6 +14,7 @@ from torch import nn
 from .errors import UsageError
 
 DEFAULT_THREADS = 2
+Device: TypeAlias = Literal["auto", "cpu", "gpu"]
 Module = TypeVar("Module", bound=nn.Module)
 
 

@@ -58,7 +58,15 @@ class Aligned:
     distances: Mapping[str, NDArray[np.float64]]
 
 
-def align(images: Tensor, people: Tensor, owners: ArrayLike, own: ArrayLike | None = None, *, scales: Sequence[str]) -> Aligned:
+def align(
+    images: Tensor,
+    people: Tensor,
+    owners: ArrayLike,
+    own: ArrayLike | None = None,
+    *,
+    scales: Sequence[str],
+    device: torch.device | None = None,
+) -> Aligned:
     """Bring to each image ``(n, 1, ...)`` the people who are most like it, of ``people`` ``(m, 1, ...)`` that show ``owners`` ``(m,)``.
 
     Parameters
@@ -69,7 +77,10 @@ def align(images: Tensor, people: Tensor, owners: ArrayLike, own: ArrayLike | No
         Whom the images show, with whom they are not compared.
     scales : sequence of str
         At which both are compared then.
+    device : torch.device, optional
+        Where people are brought to images, which is what takes long.
     """
+    place = device or torch.device("cpu")
     if not len(images):
         return Aligned(np.zeros((0, KEPT), dtype=np.int64), {name: np.zeros((0, KEPT)) for name in scales})
     distances, mirrored = _seen(images, people)
@@ -79,18 +90,18 @@ def align(images: Tensor, people: Tensor, owners: ArrayLike, own: ArrayLike | No
     who = _nearest_of_each(distances, names, CANDIDATES)
     axes = np.take_along_axis(mirrored, who, axis=1)
     barred = np.isinf(np.take_along_axis(distances, who, axis=1))
-    rough, difference = _moved(images, people, who, axes, ROUGH)
+    rough, difference = _moved(images, people, who, axes, ROUGH, place)
     best = np.where(barred, np.inf, difference).argsort(axis=1)[:, :KEPT]
     who, axes = (np.take_along_axis(part, best, axis=1) for part in (who, axes))
     start = torch.take_along_dim(rough, torch.from_numpy(best).reshape(*best.shape, *[1] * (rough.ndim - 2)), dim=1)
-    well, _ = _moved(images, people, who, axes, WELL, start)
+    well, _ = _moved(images, people, who, axes, WELL, place, start)
     barred = np.take_along_axis(barred, best, axis=1)
     found = {name: np.full(who.shape, np.inf) for name in scales}
     at_once = max(1, BATCH // images[0].numel())
     for first in range(0, len(images), at_once):
         rows = slice(first, first + at_once)
         for k in range(who.shape[1]):
-            moved = _move(_mirrored(people, who[rows, k], axes[rows, k]), well[rows, k])
+            moved = _move(_mirrored(people, who[rows, k], axes[rows, k]).to(place), well[rows, k].to(place)).cpu()
             for name, into in found.items():
                 here, there = (standardised(SCALES[name](part).numpy()) for part in (images[rows], moved))
                 into[rows, k] = np.linalg.norm(here.astype(np.float64) - there, axis=1)
@@ -122,7 +133,13 @@ def _mirrored(people: Tensor, rows: NDArray[np.int64], axes: NDArray[np.int64]) 
 
 
 def _moved(
-    images: Tensor, people: Tensor, who: NDArray[np.int64], axes: NDArray[np.int64], step: Step, start: Tensor | None = None
+    images: Tensor,
+    people: Tensor,
+    who: NDArray[np.int64],
+    axes: NDArray[np.int64],
+    step: Step,
+    place: torch.device,
+    start: Tensor | None = None,
 ) -> tuple[Tensor, NDArray[np.floating]]:
     """Displacements ``(n, k, d, ...)`` of small images, in halves of a side, and how different ``(n, k)`` they leave the images."""
     fixed, moving = (_contrast(_small(smoothed(part, step.blurred), step.side)) for part in (images, people))
@@ -132,10 +149,10 @@ def _moved(
         rows = slice(first, first + at_once)
         mine = _mirrored(moving, who[rows].ravel(), axes[rows].ravel())
         here = fixed[rows].repeat_interleave(who.shape[1], dim=0)
-        begin = None if start is None else start[rows].flatten(0, 1)
-        displacement, difference = _search(mine, here, step, begin)
-        found.append(displacement.unflatten(0, (-1, who.shape[1])))
-        differences.append(difference.reshape(-1, who.shape[1]))
+        begin = None if start is None else start[rows].flatten(0, 1).to(place)
+        displacement, difference = _search(mine.to(place), here.to(place), step, begin)
+        found.append(displacement.cpu().unflatten(0, (-1, who.shape[1])))
+        differences.append(difference.cpu().reshape(-1, who.shape[1]))
     return torch.cat(found), torch.cat(differences).numpy()
 
 
@@ -164,7 +181,8 @@ def _search(moving: Tensor, fixed: Tensor, step: Step, start: Tensor | None) -> 
 def _between(field: Tensor, shape: Sequence[int]) -> Tensor:
     """A field ``(n, d, *grid)`` at all voxels of a shape, axis by axis."""
     for axis, side in enumerate(shape, start=2):
-        field = (field.movedim(axis, -1) @ _weights(field.shape[axis], side, cubic=len(shape) == 2)).movedim(-1, axis)
+        weights = _weights(field.shape[axis], side, cubic=len(shape) == 2).to(field.device)
+        field = (field.movedim(axis, -1) @ weights).movedim(-1, axis)
     return field
 
 
@@ -178,7 +196,7 @@ def _weights(points: int, side: int, *, cubic: bool) -> Tensor:
 def _move(images: Tensor, displacements: Tensor) -> Tensor:
     """Images whose voxels come from where the displacements ``(n, d, ...)`` say, in halves of a side."""
     shape = images.shape[2:]
-    identity = F.affine_grid(torch.eye(len(shape), len(shape) + 1)[None], [1, 1, *shape], align_corners=True)
+    identity = F.affine_grid(torch.eye(len(shape), len(shape) + 1, device=images.device)[None], [1, 1, *shape], align_corners=True)
     places = identity + _between(displacements, shape).flip(1).movedim(1, -1)
     return F.grid_sample(images, places, padding_mode="border", align_corners=True)
 

@@ -119,7 +119,7 @@ class Finding:
         return pd.concat([pd.DataFrame(synthetic), pd.DataFrame(held_out)]).assign(label=self.audited.label)
 
 
-def audit_class(audited: AuditedClass, spaces: Sequence[Space], gate: Gate, *, seed: int) -> Finding:
+def audit_class(audited: AuditedClass, spaces: Sequence[Space], gate: Gate, *, seed: int, device: torch.device | None = None) -> Finding:
     """Audit one class.
 
     Parameters
@@ -130,6 +130,8 @@ def audit_class(audited: AuditedClass, spaces: Sequence[Space], gate: Gate, *, s
     gate : Gate
     seed : int
         Seed of the choice of people to copy, of the noise, and of the deals of the tests.
+    device : torch.device, optional
+        Where images are aligned.
     """
     rng = np.random.default_rng(derived_seed(seed, "audit", audited.label))
     training = audited.training.images
@@ -142,7 +144,7 @@ def audit_class(audited: AuditedClass, spaces: Sequence[Space], gate: Gate, *, s
     # The patches, all places together, are one look more at every image, and so is each way of aligning it.
     n_looks = (len(looks) + len(ALIGNED_AT) + 1) * len(audited.synthetic.participants)
     in_place = _copies([each.planted for each in looks], of_planted, gate, n_looks)
-    looks += aligned_looks(audited, plants.pixels, ~np.isin(np.arange(len(plants.kinds)), list(in_place)))
+    looks += aligned_looks(audited, plants.pixels, ~np.isin(np.arange(len(plants.kinds)), list(in_place)), device)
     found, of_others, caught = (
         _copies(evidence, patches, gate, n_looks)
         for evidence, patches in (

@@ -1,7 +1,7 @@
 """The command ``augment audit``: audit synthetic cohorts, write the report, set copies aside, and refuse what gives patients away."""
 
 from collections.abc import Mapping
-from contextlib import ExitStack
+from contextlib import ExitStack, nullcontext
 from dataclasses import asdict, dataclass, field, replace
 from importlib.metadata import version
 from pathlib import Path
@@ -10,13 +10,14 @@ from typing import Any
 import torch
 
 from ...augment import console
-from ...augment.fitting.model import FittedModel
+from ...augment.fitting.model import FittedModel, placed
 from ...augment.fitting.model_config import poor_fit_warnings
 from ...augment.fitting.model_folders import load_models
 from ...augment.release.gate import AuditRecord, Gate
 from ...augment.release.quarantine import quarantine_of
 from ...augment.release.synthetic_cohort import SyntheticCohort, held_cohort, is_synthetic
 from ...datasets.cohort import Cohort
+from ...datasets.common.compute import choose_device
 from ...datasets.common.errors import DataError, GateError, UsageError
 from ...datasets.common.files import named, refuse_existing, whole_folder
 from ...datasets.output import output
@@ -60,6 +61,8 @@ class AuditRequest:
         File with InceptionV3's weights.
     reidentification : bool
         Whether a network learns to know the people again.
+    device : {"auto", "cpu", "gpu"}
+        Where networks compute, and images are aligned.
     gate : Gate
     seed : int
     command : str
@@ -74,6 +77,7 @@ class AuditRequest:
     extractor: str = "cohort"
     weights: Path | None = None
     reidentification: bool = True
+    device: str = "cpu"
     gate: Gate = field(default_factory=Gate)
     seed: int = 0
     command: str = ""
@@ -106,11 +110,11 @@ def audit(request: AuditRequest, out: Path | None = None, *, force: bool = False
 
 
 def _audit(request: AuditRequest, out: Path, *, force: bool) -> list[Verdict]:
-    request = _with_models(request)
+    request, place = _with_models(request), choose_device(request.device)
     told = _read_foreign(request) if request.models is None else _read_ours(request, request.models)
     extractor = _extractor(request, told)
     asked = any(audited.held_out.participants for part in told.classes for audited in part)
-    again = [_reidentification(told, request.seed)] if request.reidentification and asked else []
+    again = [_reidentification(told, request.seed, place)] if request.reidentification and asked else []
     verdicts = []
     for folder, cohort, classes in zip(request.synthetic, told.cohorts, told.classes, strict=True):
         findings = []
@@ -119,7 +123,8 @@ def _audit(request: AuditRequest, out: Path, *, force: bool) -> list[Verdict]:
                 of_model = [] if audited.model is None else [latent_space(audited.model)]
                 features = [] if extractor is None else [feature_space(extractor)]
                 spaces = [*image_spaces(), *of_model, *features, *again]
-                findings.append(audit_class(audited, spaces, request.gate, seed=request.seed))
+                with nullcontext() if audited.model is None else placed(audited.model.autoencoder, place):
+                    findings.append(audit_class(audited, spaces, request.gate, seed=request.seed, device=place))
                 advance(audited.label)
         already = [0 if cohort is None else cohort.description.set_aside.get(audited.label, 0) for audited in classes]
         verdicts.append(judge(folder.name, findings, request.gate, already))
@@ -211,15 +216,15 @@ def _extractor(request: AuditRequest, told: _Told) -> Extractor | None:
     if request.extractor == "cohort" and len(told.real.labels) < 2:
         console.warn("The data have one class, so no classifier gives features: only voxels and codes are compared.")
         return None
-    return audit_extractor(request.extractor, request.weights, told.source, told.real, told.preparation, request.seed)
+    return audit_extractor(request.extractor, request.weights, told.source, told.real, told.preparation, request.seed, request.device)
 
 
-def _reidentification(told: _Told, seed: int) -> Space:
+def _reidentification(told: _Told, seed: int, device: torch.device) -> Space:
     """The space of a network that knows all people of the audited classes again."""
     classes = {audited.label: audited for part in told.classes for audited in part}
     parts = [people for audited in classes.values() for people in (audited.training, audited.held_out)]
     images, whose = torch.cat([people.images.pixels for people in parts]), [who for people in parts for who in people.participants]
-    return reidentification_space(images, whose, seed=seed, track=console.tracked("learning to know people again"))
+    return reidentification_space(images, whose, seed=seed, track=console.tracked("learning to know people again"), device=device)
 
 
 def _enforce(cohort: SyntheticCohort, verdict: Verdict, gate: Gate) -> None:

@@ -75,15 +75,17 @@ def looks_of(view: View) -> Iterator[Look]:
     yield from _looks(view.space.name, [(part, np.broadcast_to(names, part.shape)) for part in parts], real, (1, 2))
 
 
-def aligned_looks(audited: AuditedClass, copied: torch.Tensor, sought: NDArray[np.bool_]) -> Iterator[Look]:
+def aligned_looks(
+    audited: AuditedClass, copied: torch.Tensor, sought: NDArray[np.bool_], device: torch.device | None = None
+) -> Iterator[Look]:
     """For copies that were turned, scaled or bent: each image with the training people most like it brought to it.
 
     Of planted copies those that are ``sought`` ``(k,)`` alone: it takes longest, and the others were found in place.
     """
     training, owners = audited.training.images.pixels, np.array(audited.training.participants).astype(str)
     seen = (audited.synthetic.images.pixels, audited.held_out.images.pixels, copied[torch.from_numpy(np.flatnonzero(sought))])
-    parts = [align(images, training, owners, scales=ALIGNED_AT) for images in seen]
-    among = align(training, training, owners, owners, scales=ALIGNED_AT)
+    parts = [align(images, training, owners, scales=ALIGNED_AT, device=device) for images in seen]
+    among = align(training, training, owners, owners, scales=ALIGNED_AT, device=device)
     for name in ALIGNED_AT:
         named = [(part.distances[name], owners[part.who]) for part in parts]
         for look in _looks(f"{name}, aligned", named, [parts[1].distances[name], among.distances[name]], (1,)):

@@ -15,7 +15,7 @@ from scipy import optimize, stats
 from torch import Tensor
 
 from ...augment.autoencoders import Autoencoder
-from ...augment.fitting.model import decode, encode
+from ...augment.fitting.model import decode, encode, place_of
 from ...datasets.common.seeds import seeded_generator
 
 DEALS = 499  # of those trained on into two halves
@@ -85,10 +85,10 @@ def loss_scores(model: Autoencoder, images: Tensor, seed: int) -> NDArray[np.flo
 
     Of a game of two players it is what validation chooses the epoch by.
     """
-    losses = []
-    for image in images:
+    losses, place = [], place_of(model)
+    for image in images.to(place):
         # The same noise for everybody: nobody is told by their luck.
-        found = model.loss(image.expand(DRAWS, *image.shape), seeded_generator(seed, "membership by loss"))
+        found = model.loss(image.expand(DRAWS, *image.shape), seeded_generator(seed, "membership by loss", device=place))
         losses.append(float(found[model.selected_by]))
     return -np.array(losses)
 

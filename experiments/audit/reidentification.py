@@ -40,7 +40,9 @@ MOST_BLURRED = 2.0  # voxels: samples are smoother than images
 LONGEST = {2: 64, 3: 32}  # voxels a side: larger images are looked at in less detail
 
 
-def reidentification_space(images: Tensor, people: Sequence[str], *, seed: int, track: Track = iter) -> Space:
+def reidentification_space(
+    images: Tensor, people: Sequence[str], *, seed: int, track: Track = iter, device: torch.device | None = None
+) -> Space:
     """The space in which a network that was trained on ``images`` ``(m, 1, ...)`` of ``people`` ``(m,)`` compares images.
 
     Parameters
@@ -53,8 +55,10 @@ def reidentification_space(images: Tensor, people: Sequence[str], *, seed: int, 
         Of the weights, of who is in a batch, and of the views.
     track : callable
         Wraps the steps of the training to show how far it is.
+    device : torch.device, optional
+        Where the network learns.
     """
-    network = train(images, people, seed=seed, track=track)
+    network = train(images, people, seed=seed, track=track, device=device)
 
     def embed(shown: Tensor) -> NDArray[np.float64]:
         with torch.inference_mode():
@@ -63,14 +67,17 @@ def reidentification_space(images: Tensor, people: Sequence[str], *, seed: int, 
     return Space(NAME, embed, euclidean_distances, shows_copies=False, learnt=True)
 
 
-def train(images: Tensor, people: Sequence[str], *, seed: int, track: Track = iter) -> nn.Module:
-    """A network from images to unit vectors ``(n, DIMENSION)``, trained by contrast (Chen et al. 2020, SimCLR; MONAI's loss)."""
-    images = looked_at(images)
+def train(images: Tensor, people: Sequence[str], *, seed: int, track: Track = iter, device: torch.device | None = None) -> nn.Module:
+    """A network from images to unit vectors ``(n, DIMENSION)``, trained by contrast (Chen et al. 2020, SimCLR; MONAI's loss).
+
+    It ends on the CPU, in evaluation mode.
+    """
+    images, place = looked_at(images), device or torch.device("cpu")
     names, owner = np.unique(np.asarray(people).astype(str), return_inverse=True)
     rows_of = [np.flatnonzero(owner == person) for person in range(len(names))]
     with torch.random.fork_rng(devices=[]):  # weights are drawn from torch's global generator
         torch.manual_seed(derived_seed(seed, NAME, "weights"))
-        network = nn.Sequential(_Standardised(), resnet(tuple(images.shape[2:]), DIMENSION), _Unit())
+        network = nn.Sequential(_Standardised(), resnet(tuple(images.shape[2:]), DIMENSION), _Unit()).to(place)
     rng, generator = np.random.default_rng(derived_seed(seed, NAME, "people")), seeded_generator(seed, NAME, "views")
     optimizer = torch.optim.Adam(network.parameters(), LEARNING_RATE)
     schedule = OneCycleLR(optimizer, LEARNING_RATE, total_steps=STEPS)
@@ -80,10 +87,10 @@ def train(images: Tensor, people: Sequence[str], *, seed: int, track: Track = it
         views = [images[[int(rng.choice(rows_of[person])) for person in chosen]] for _ in range(2)]
         views = [smoothed(changed(view, generator), float(rng.uniform(0, MOST_BLURRED))) for view in views]
         optimizer.zero_grad()
-        loss(*network(torch.cat(views)).chunk(2)).backward()
+        loss(*network(torch.cat(views).to(place)).chunk(2)).backward()
         optimizer.step()
         schedule.step()
-    return network.eval()
+    return network.cpu().eval()
 
 
 def looked_at(images: Tensor) -> Tensor:

@@ -96,7 +96,9 @@ def feature_space(extractor: Extractor) -> Space:
     )
 
 
-def audit_extractor(name: str, weights: Path | None, source: Source, real: Cohort, preparation: Preparation, seed: int) -> Extractor:
+def audit_extractor(
+    name: str, weights: Path | None, source: Source, real: Cohort, preparation: Preparation, seed: int, device: str = "cpu"
+) -> Extractor:
     """The extractor ``name`` of ``augment fidelity``; ``cohort`` is trained on all real people.
 
     Had it been trained on those alone whom the models saw, it would itself tell them from the held-out ones. Who selects its weights is
@@ -106,7 +108,9 @@ def audit_extractor(name: str, weights: Path | None, source: Source, real: Cohor
     everyone = replace(real, table=real.table.drop(columns="split", errors="ignore"))
     fractions, own_seed = {"train": 0.8, "validation": 0.2}, derived_seed(seed, "features")
     split = split_cohort(everyone, fractions=fractions, seed=own_seed) if name == "cohort" else None
-    request = ComparisonRequest(real=source, synthetic=(), preparation=preparation, extractor=name, weights=weights, seed=seed)
+    request = ComparisonRequest(
+        real=source, synthetic=(), preparation=preparation, extractor=name, weights=weights, seed=seed, device=device
+    )
     return build_extractor(request, everyone, preparation, split)
 
 

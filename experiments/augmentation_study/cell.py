@@ -22,10 +22,11 @@ from ...classifiers.networks import DEFAULT_NETWORK, network_of
 from ...classifiers.performance import choose_threshold, scores
 from ...classifiers.training import ClassifierSettings, TrainedClassifier, predict_probabilities, train_classifier
 from ...datasets.cohort import Cohort
+from ...datasets.common.compute import Device
 from ...datasets.common.errors import DataError
 from ...datasets.common.files import digest_of
 from ...datasets.splits import Split
-from ..engine.study_config import Device, RunContext
+from ..engine.study_config import RunContext
 from ..engine.study_folder import seed_of
 from ..engine.study_images import Part, Prepared, stratum
 from .config import AugmentationConfig

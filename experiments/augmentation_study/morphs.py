@@ -1,6 +1,7 @@
 """The method ``morph``: images between two people of a class, in place of the real ones or mixed with them. It fits nothing."""
 
 from ...augment.detail.morph import draw_morphs
+from ...datasets.common.compute import choose_device
 from ...datasets.common.seeds import seeded_generator
 from .method import Generated, Run, TrainingSet
 from .mixing import mixed
@@ -15,4 +16,5 @@ def _draw(run: Run, label: str, n: int) -> Generated:
     own = run.train.labels == run.data.classes.index(label)
     generator = seeded_generator(run.context.config.seed, run.number, label, "morph")
     people = run.train.table["participant_id"][own.numpy()].tolist()
-    return draw_morphs(run.train.images[own], people, n, generator).pixels, {}
+    images = run.train.images[own].to(choose_device(run.context.device))
+    return draw_morphs(images, people, n, generator).pixels.cpu(), {}

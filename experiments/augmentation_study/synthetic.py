@@ -17,7 +17,8 @@ def synthetic(system: System) -> Source:
         model = generator_of(system, label, run)
         check_no_leakage(model, run.split, run.data.external_participants)
         training = run.train.of_class(run.data.classes.index(label), run.data.space)
-        generated = system.draw(model, n, training, seed=seed_of_samples(run.context.config.seed, run.number, system))
+        seed = seed_of_samples(run.context.config.seed, run.number, system)
+        generated = system.draw(model, n, training, seed=seed, device=run.context.device)
         fit = model.config.diagnostics
         kept = {name: fit[name] for name in ("held_out_decoded_nearest_median", "explained_validation")}
         return generated.images.pixels, {"sampling": generated.diagnostics.as_dict(), **kept}

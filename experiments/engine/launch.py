@@ -11,14 +11,14 @@ from rich.progress import BarColumn, MofNCompleteColumn, TimeElapsedColumn, Time
 from rich.progress import Progress as Bars
 
 from ...augment import console
-from ...datasets.common.compute import choose_device
+from ...datasets.common.compute import Device, choose_device
 from ...datasets.common.errors import GateError, LeakageError, TinycohortError, UsageError, printable
 from ...datasets.output import shared_output
 from .data_config import DataConfig
 from .results_file import is_published
 from .runs import Progress, Shard, Study, run_study
 from .slurm import sbatch_script, submit
-from .study_config import Device, StudyConfig
+from .study_config import StudyConfig
 from .study_folder import CONFIG, Failure, claim, is_study, read_config, require_claimable, run_path
 
 

@@ -9,20 +9,19 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, ClassVar, Generic, Literal, Self, TypeVar
+from typing import Any, ClassVar, Generic, Self, TypeVar
 
 from ...augment.fitting.model_config import MetricSettings
 from ...augment.fitting.settings import FitSettings
 from ...augment.fitting.training import TrainingSettings
 from ...augment.networks import default_channels
+from ...datasets.common.compute import Device
 from ...datasets.common.errors import DataError, UsageError
 from ...datasets.common.files import expanded
 from ...datasets.common.untrusted import read_toml
 from ...datasets.transforms import Preparation
 from .data_config import DataConfig
 from .study_folder import CONFIG, as_toml, canonical, read_config
-
-Device = Literal["auto", "cpu", "gpu"]
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
+import torch
+
 from ...augment.autoencoders import model_class, settings_of_model
 from ...augment.detail.donors import Donors
 from ...augment.detail.mosaic import NAME as MOSAIC
@@ -19,6 +21,7 @@ from ...augment.fitting.training_images import TrainingImages
 from ...augment.release.generation import Generated, generate_class
 from ...augment.samplers.registry import SAMPLERS, check_sampler
 from ...augment.settings import Setting, Settings, read_settings, require_known, settings_of
+from ...datasets.common.compute import Device, choose_device
 from ...datasets.common.errors import UsageError
 
 RECONSTRUCTION = "reconstruction"  # in a sampler's place: training images, encoded and decoded (Table 7, "recon.")
@@ -118,14 +121,15 @@ class System:
         training = replace(settings.training, **self.training)
         return replace(settings, model=self.model, model_settings={**shared, **self.model_settings}, training=training, **self.networks)
 
-    def draw(self, model: FittedModel, n: int, training: TrainingImages, *, seed: int) -> Generated:
+    def draw(self, model: FittedModel, n: int, training: TrainingImages, *, seed: int, device: Device = "cpu") -> Generated:
         """``n`` images of a model that was trained as this system is, on these images."""
-        changed = self.with_metric(model)
-        return generate_class(changed, n, sampler=self.sampler, seed=seed, detail=self.detail(model, training), **self.sampling(changed))
+        changed, place = self.with_metric(model), choose_device(device)
+        detail = self.detail(model, training, place)
+        return generate_class(changed, n, sampler=self.sampler, seed=seed, device=place, detail=detail, **self.sampling(changed))
 
-    def detail(self, model: FittedModel, training: TrainingImages) -> Detail | None:
+    def detail(self, model: FittedModel, training: TrainingImages, device: torch.device | None = None) -> Detail | None:
         """What gives the images of a model, trained on these, their detail."""
-        return None if self.mosaic is None else Detail(self.mosaic, Donors.of(model, training))
+        return None if self.mosaic is None else Detail(self.mosaic, Donors.of(model, training, device))
 
     def sampling(self, model: FittedModel) -> dict[str, Any]:
         """Settings with which a model, its metric as the system asks for, is sampled: a metric that is asked for is the paper's."""

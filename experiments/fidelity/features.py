@@ -209,7 +209,8 @@ def cohort_extractor(
     seed : int
         Seed of its training.
     """
-    return classifier_extractor(cohort_classifier(images, labels, validation_images, validation_labels, settings, seed=seed))
+    network = cohort_classifier(images, labels, validation_images, validation_labels, settings, seed=seed)
+    return classifier_extractor(network, device=settings.device)
 
 
 def cohort_classifier(
@@ -224,14 +225,16 @@ def cohort_classifier(
     return network
 
 
-def classifier_extractor(network: CNN) -> Extractor:
-    """The features that a ``cohort_classifier``, on the CPU and in evaluation mode, has of images."""
-    digest = hashlib.sha256()
+def classifier_extractor(network: CNN, *, device: str = "cpu") -> Extractor:
+    """The features that a ``cohort_classifier``, on the CPU and in evaluation mode, has of images; it is moved to where it computes."""
+    digest, where = hashlib.sha256(), choose_device(device)
     for name, value in network.state_dict().items():
         digest.update(name.encode() + value.numpy().tobytes())
     size = " x ".join(map(str, network.shape))
+    network.to(where)
     return Extractor(
-        Passport("cohort", "Fréchet classifier distance", digest.hexdigest(), f"none: {size}", dimension=HIDDEN), network.features
+        Passport("cohort", "Fréchet classifier distance", digest.hexdigest(), f"none: {size}", dimension=HIDDEN),
+        lambda images: network.features(images.to(where)),
     )
 
 

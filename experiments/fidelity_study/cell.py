@@ -14,11 +14,11 @@ import torch
 from torch import Tensor
 
 from ...augment.detail.mosaic import Detail
-from ...augment.fitting.model import FittedModel, decode
+from ...augment.fitting.model import FittedModel, decode, placed
 from ...augment.fitting.nearest import nearest_images
 from ...augment.fitting.plan import FitPlan
 from ...augment.release.generation import draw_latents
-from ...datasets.common.compute import choose_device
+from ...datasets.common.compute import Device, choose_device
 from ...datasets.common.errors import UsageError
 from ...datasets.common.files import whole_file
 from ...datasets.common.seeds import seeded_generator
@@ -26,7 +26,7 @@ from ...datasets.spaces import ImageSpace
 from ...datasets.splits import Split
 from ...datasets.training_sizes import of_training_size
 from ..engine.generators import fitted_once
-from ..engine.study_config import Device, RunContext
+from ..engine.study_config import RunContext
 from ..engine.study_folder import seed_of, slug
 from ..engine.systems import RECONSTRUCTION, System
 from ..fidelity.command import TOGETHER
@@ -86,10 +86,10 @@ def run_cell(key: Mapping[str, Any], seed: int, folder: Path, *, device: Device 
     notes, pictures = {}, {}
     for label, n in data.sizes.items():
         model = fitted_model(system, label, split, key, data)
-        latents, sampling = latents_of(system, model, n, seed)
+        latents, sampling = latents_of(system, model, n, seed, place)
         training = data.training_images(split, label)
         generator = seeded_generator(seed, label, "detail")
-        images = samples.add(label, decoded(model, latents, place, system.detail(model, training), generator))
+        images = samples.add(label, decoded(model, latents, place, system.detail(model, training, place), generator))
         references = {NEAREST_TRAINING: training.images.pixels}
         notes[label] = {"sampling": sampling, **_audited(images, references[NEAREST_TRAINING], model)}
         if RECONSTRUCTIONS in scoring.sides:
@@ -147,14 +147,14 @@ def fitted_model(system: System, label: str, split: Split, key: Mapping[str, Any
     return system.with_metric(fitted_once(models / name, plan, models / f".fitting-{name}"))
 
 
-def latents_of(system: System, model: FittedModel, n: int, seed: int) -> tuple[Tensor, dict[str, Any]]:
+def latents_of(system: System, model: FittedModel, n: int, seed: int, device: torch.device | None = None) -> tuple[Tensor, dict[str, Any]]:
     """Latents ``(n, D)`` of a system, and what its sampler tells; of reconstructions the codes of training images, in random order."""
     if system.sampler == RECONSTRUCTION:
         order = torch.randperm(len(model.codes), generator=seeded_generator(seed, model.config.label, RECONSTRUCTION))
         if n > len(order):
             raise UsageError(f"There are {len(order)} training images to reconstruct, and {n} cannot be scored; ask for fewer samples.")
         return model.codes[order[:n]], {}
-    latents, diagnostics = draw_latents(model, n, sampler=system.sampler, seed=seed, **system.sampling(model))
+    latents, diagnostics = draw_latents(model, n, sampler=system.sampler, seed=seed, device=device, **system.sampling(model))
     return latents, diagnostics.as_dict() | {"warnings": diagnostics.warnings()}
 
 
@@ -162,14 +162,13 @@ def decoded(
     model: FittedModel, latents: Tensor, device: torch.device, detail: Detail | None = None, generator: torch.Generator | None = None
 ) -> Iterator[Tensor]:
     """Images of latents, ``CHUNK`` at a time: however many there are, memory stays the same. Detail takes a generator."""
-    model.autoencoder.to(device)
     for part in latents.split(CHUNK):
-        images = decode(model.autoencoder, part.to(device)).cpu()
+        with placed(model.autoencoder, device):
+            images = decode(model.autoencoder, part)
         if detail is not None:
             assert generator is not None
-            images = detail(images, part.cpu(), generator, device).pixels
+            images = detail(images, part, generator, device).pixels
         yield images
-    model.autoencoder.cpu()
 
 
 def _audited(images: Tensor, training: Tensor, model: FittedModel) -> dict[str, Any]:

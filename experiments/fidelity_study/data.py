@@ -187,7 +187,7 @@ def _classifier(context: RunContext[FidelityConfig]) -> Extractor:
     make_once(place, train)
     network = CNN(shape, n_classes)
     network.load_state_dict(load_file(place / "model.safetensors"))
-    return classifier_extractor(network.eval())
+    return classifier_extractor(network.eval(), device=context.device)
 
 
 def real_sample(side: str, extractor: Extractor, data: StudyData) -> Sample:
