@@ -12,6 +12,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from .draws import normal, uniform
+
 LogDensity = Callable[[Tensor], tuple[Tensor, Tensor]]
 
 
@@ -69,23 +71,22 @@ def step(
     n_leapfrog : int
         Leapfrog steps per transition.
     generator : torch.Generator
-        On the device of the state; draws momenta, uniforms and, if there is jitter, step sizes.
+        Draws momenta, uniforms and, if there is jitter, step sizes.
     jitter : float
         Each chain takes a step of its own, at most this share longer or shorter: of trajectories all alike some come back to where
         they began, or to its mirror image, and are accepted without having explored (Neal 2011, on tuning).
     """
-    draw = {"generator": generator, "device": state.z.device, "dtype": state.z.dtype}
-    momentum = torch.randn(state.z.shape, **draw)
-    uniform = torch.rand(state.log_p.shape, **draw)
+    momentum = normal(state.z.shape, generator, state.z)
+    luck = uniform(state.log_p.shape, generator, state.z)
     # Drawn before the trajectory, whatever the state: for each step size the transition leaves p invariant, and so does their mixture.
-    own_step = step_size * (1 + jitter * (2 * torch.rand((len(state.z), 1), **draw) - 1)) if jitter else step_size
+    own_step = step_size * (1 + jitter * (2 * uniform((len(state.z), 1), generator, state.z) - 1)) if jitter else step_size
     # The end momentum ought to be flipped for reversibility; its energy is even and it is drawn anew, so nothing is lost.
     proposal, end_momentum = leapfrog(state, momentum, log_density, own_step, n_leapfrog)
     energy_error = (state.log_p - proposal.log_p) + 0.5 * (end_momentum.square().sum(1) - momentum.square().sum(1))
     # A NaN (overflow on the way) is a rejection, as an infinite energy is.
     energy_error = torch.nan_to_num(energy_error, nan=math.inf, posinf=math.inf, neginf=-math.inf)
     acceptance = torch.exp(-energy_error.clamp(min=0))
-    accepted = uniform < acceptance
+    accepted = luck < acceptance
     return select(accepted, proposal, state), Info(acceptance, accepted, energy_error)
 
 

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from .draws import normal
+
 ACTIVE_VARIANCE = 0.01  # Burda et al. 2016, Sec. 4.2: a unit is active if its mean varies by more than this over the data
 
 
@@ -49,8 +51,7 @@ class Posterior:
 
     def sample(self, generator: torch.Generator) -> Tensor:
         """One draw from each posterior, ``(n, D)``, by reparametrisation (gradients pass)."""
-        noise = torch.randn(self.mean.shape, generator=generator, device=self.mean.device, dtype=self.mean.dtype)
-        return self.mean + self.std * noise
+        return self.mean + self.std * normal(self.mean.shape, generator, self.mean)
 
     def log_prob(self, z: Tensor) -> Tensor:
         """log q(z|x) in nats: ``(..., n)`` of latents ``(..., n, D)``; of ``(m, 1, D)`` each under every posterior, ``(m, n)``."""

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from ...datasets.common.errors import UsageError
+from ..draws import random_rows
 from ..networks import Architecture
 from ..posterior import Posterior
 from .base import LearntPrior
@@ -62,8 +63,7 @@ class VampVAE(VAE, LearntPrior):
         in training mode batch norm would scale the pseudo-inputs by themselves alone, and remember it.
         """
         components = self.posterior(self.pseudo_inputs())
-        index = torch.randint(len(components), (n,), generator=generator, device=components.mean.device)
-        return components[index].sample(generator)
+        return components[random_rows(len(components), n, generator, components.mean)].sample(generator)
 
     def log_prior(self, z: Tensor) -> Tensor:
         return log_mixture(self.posterior(self.pseudo_inputs()), z)

@@ -118,6 +118,7 @@ class FeatureOptions:
             help="Train a network that knows people again, and attack with it, which takes a minute or two, of volumes longer.",
         ),
     ] = True
+    device: Device = "cpu"
 
 
 @dataclass(frozen=True)
@@ -171,7 +172,6 @@ def audit_command(
         Path | None, typer.Option("--out", help="Folder of the report, which shows patients. \\[default: the cohort's name with .audit]")
     ] = None,
     seed: Seed = 0,
-    device: Device = "cpu",
     force: Force = False,
 ) -> None:
     """Find what a synthetic cohort gives away of the people behind it; copies are set aside, and exit code 5 refuses the cohort."""
@@ -188,7 +188,7 @@ def audit_command(
         extractor=features.extractor,
         weights=features.weights,
         reidentification=features.reidentification,
-        device=device,
+        device=features.device,
         gate=gate.thresholds(),
         seed=seed,
         command=command_line(),

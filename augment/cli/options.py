@@ -33,7 +33,7 @@ Threads = Annotated[
         help="Threads to compute with; the same number, the same result, to the last digit. \\[default: OMP_NUM_THREADS, or 2]",
     ),
 ]
-Device = Annotated[str, typer.Option("--device", help="auto (a GPU where there is one), cpu or gpu: where networks and laws compute.")]
+Device = Annotated[str, typer.Option("--device", help="auto (a GPU where there is one), cpu or gpu: where to compute.")]
 Weights = Annotated[Path | None, typer.Option("--weights", help="File with InceptionV3's weights, .pth or .safetensors.")]
 Size = Annotated[
     str | None,

@@ -21,7 +21,7 @@ from ..detail.morph import NAME as MORPH
 from ..detail.mosaic import NAME as MOSAIC
 from ..detail.mosaic import Detail, Mosaic
 from ..fitting.kept_images import kept_images
-from ..fitting.model import FittedModel
+from ..fitting.model import FittedModel, placed
 from ..fitting.model_config import ModelConfig, poor_fit_warnings
 from ..fitting.model_folders import load_models, model_folders
 from ..fitting.training_images import TrainingImages, ages_of
@@ -96,7 +96,7 @@ def _generate(request: GenerationRequest, out: Path, *, force: bool) -> list[Gen
     request.values(model.config.space for model in models.values())  # what cannot be written is refused before it is drawn
     wanted = request.wanted(models, {label: count for model in models.values() for label, count in model.config.data["counts"].items()})
     require_memory(sum(wanted.values()), first.shape, "give a smaller -n")
-    training = _training_images(request, {label: models[label] for label in wanted})
+    training = _training_images(request, {label: models[label] for label in wanted}, place)
 
     def draw(details: Mapping[str, Detail]) -> tuple[dict[str, Screen], list[Generated]]:
         screens = {
@@ -127,13 +127,19 @@ def _generate(request: GenerationRequest, out: Path, *, force: bool) -> list[Gen
     return generated
 
 
-def _training_images(request: GenerationRequest, models: Mapping[str, FittedModel]) -> dict[str, TrainingImages | None]:
-    """By class the images that a model was trained on: read again, or kept in its folder; ``None`` if they cannot be had."""
+def _training_images(
+    request: GenerationRequest, models: Mapping[str, FittedModel], device: torch.device
+) -> dict[str, TrainingImages | None]:
+    """By class the images that a model was trained on: read again, or kept in its folder; ``None`` if they cannot be had.
+
+    That they are these a model sees on ``device``.
+    """
     folders = {ModelConfig.read(folder).label: folder for folder in model_folders(request.models)}
     found: dict[str, TrainingImages | None] = {}
     for label, model in models.items():
         try:
-            found[label] = _read_again(model, request.moved)
+            with placed(model.autoencoder, device):
+                found[label] = _read_again(model, request.moved)
         except (TinycohortError, OSError, TypeError) as error:
             found[label] = kept_images(model, folders[label]) if label in folders else None
             if found[label] is None:

@@ -8,7 +8,7 @@ from sklearn.covariance import ledoit_wolf
 from torch import Tensor
 
 from ...datasets.common.errors import DataError
-from ..fitting.model import FittedModel, decode, encode
+from ..fitting.model import FittedModel, decode, encode, placed
 from ..fitting.training_images import TrainingImages
 from .people import draw_images, numbers_of
 
@@ -54,10 +54,9 @@ class Donors:
             If the model decodes what is no number.
         """
         images, place = training.images.pixels, device or torch.device("cpu")
-        model.autoencoder.to(place)
-        codes = encode(model.autoencoder, images.to(place))
-        decoded = decode(model.autoencoder, codes)
-        model.autoencoder.cpu()
+        with placed(model.autoencoder, place):
+            codes = encode(model.autoencoder, images.to(place))
+            decoded = decode(model.autoencoder, codes)
         if not decoded.isfinite().all():
             raise DataError(f"The model of {model.config.label} decodes its own training images to what is no number; fit it anew.")
         images = images.to(place)

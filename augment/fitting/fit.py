@@ -116,7 +116,7 @@ def fit_class(plan: FitPlan, *, resume_folder: Path | None = None, command: str 
     )
     model = FittedModel(config, autoencoder, found.codes, found.posterior, metric, result.history, _whose(sides["train"]))
     with placed(autoencoder, place):
-        return model.scored(held_out, place)
+        return model.scored(held_out)
 
 
 def _whose(cohort: Cohort) -> Tensor | None:

@@ -20,6 +20,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from ...datasets.common.batches import in_batches
+from ...datasets.common.compute import exactly
 from ...datasets.common.custody import is_inside, require_intact, seal
 from ...datasets.common.errors import DataError, UsageError
 from ...datasets.common.seeds import derived_seed
@@ -129,7 +130,9 @@ class FittedModel:
     @cached_property
     def law_scores(self) -> LawScores:
         """How probable each latent law makes people left out, as the fit has it; of a model that does not say so, computed now."""
-        return LawScores.from_json(self.config.laws) if self.config.laws else score_laws(self._unscored)
+        if self.config.laws:
+            return LawScores.from_json(self.config.laws)
+        return score_laws(self._unscored.to(place_of(self.autoencoder)))
 
     @cached_property
     def latents(self) -> Latents:
@@ -143,12 +146,10 @@ class FittedModel:
         reach = None if asked.rho is None and asked.rho_scale == 1 else asked.rho_scale
         return Latents(self.codes, self.autoencoder, self.posterior, self.metric, self.person, reach)
 
-    def scored(self, validation: Latents, device: torch.device | None = None) -> "FittedModel":
-        """The same model, whose configuration says how probable its laws make people left out, and those of ``validation``.
-
-        Computed on ``device``; its weights, which those of ``validation`` are too, are left there.
-        """
-        place, seed = device or torch.device("cpu"), derived_seed(self.config.seed, self.config.label, "laws")
+    def scored(self, validation: Latents) -> "FittedModel":
+        """The same model, whose configuration says how probable its laws make people left out, and those of ``validation``; computed
+        where the weights are."""
+        place, seed = place_of(self.autoencoder), derived_seed(self.config.seed, self.config.label, "laws")
         laws = score_laws(self._unscored.to(place), validation.to(place), seed=seed)
         return replace(self, config=replace(self.config, laws=laws.as_json()))
 
@@ -203,10 +204,11 @@ class FittedModel:
 
 @contextmanager
 def placed(autoencoder: Autoencoder, device: torch.device) -> Iterator[None]:
-    """With the weights on ``device``, and on the CPU afterwards."""
-    autoencoder.to(device)
+    """With the weights on ``device``, which computes as exactly as it can, and on the CPU afterwards."""
     try:
-        yield
+        with exactly(device):
+            autoencoder.to(device)
+            yield
     finally:
         autoencoder.cpu()
 

@@ -152,7 +152,7 @@ def generate_class(
     seed : int
         Same seed, same images, on the same machine.
     device : torch.device, optional
-        Where all is computed. Its draws are its own: the same seed gives others on another.
+        Where all is computed; on another the same seed gives the same images, but for rounding.
     progress : callable
         From the number of the sampler's steps, a context that gives a function to be called after each.
     screen : callable, optional
@@ -178,8 +178,7 @@ def generate_class(
         fitted = build_sampler(model, sampler, seed=seed, latents=there, **settings)
 
         def draw(*round_: int, n: int) -> tuple[tuple[Tensor, ...], Diagnostics]:
-            generator = seeded_generator(seed, label, fitted.name, *round_, device=place)
-            latents, diagnostics = _sample(there, fitted, n, generator, progress)
+            latents, diagnostics = _sample(there, fitted, n, seeded_generator(seed, label, fitted.name, *round_), progress)
             pixels = decode(model.autoencoder, latents)
             if not pixels.isfinite().all():
                 told = f"The model of {label} decodes what {fitted.name} draws to what is no number"
@@ -224,7 +223,7 @@ def draw_latents(
     with placed(model.autoencoder, place):
         there = model.latents.to(place)
         fitted = build_sampler(model, sampler, seed=seed, latents=there, **settings)
-        return _sample(there, fitted, n, seeded_generator(seed, model.config.label, fitted.name, device=place), progress)
+        return _sample(there, fitted, n, seeded_generator(seed, model.config.label, fitted.name), progress)
 
 
 def require_some(n: int) -> None:

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from ...datasets.common.errors import UsageError
 from .. import hmc
+from ..draws import random_rows
 from ..geometry.metric import RiemannianMetric
 from ..geometry.support import effective_centroids, nearest_centroids, off_manifold
 from .diagnostics import Diagnostics, Tick, effective_sample_size, split_r_hat
@@ -34,7 +35,7 @@ def check_adaptation(n_warm_up: int, target_acceptance: float) -> None:
 
 
 def draw_rows(points: Tensor, n: int, generator: torch.Generator) -> Tensor:
-    return points[torch.randint(len(points), (n,), generator=generator, device=points.device)]
+    return points[random_rows(len(points), n, generator, points)]
 
 
 def run_chains(

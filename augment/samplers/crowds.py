@@ -17,7 +17,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from .laws import log_normal, log_sum_of_kernels, log_sums_of_kernels, squared_distances, standard_normal
+from ..draws import normal, random_rows, uniform, weighted_rows
+from .laws import log_normal, log_sum_of_kernels, log_sums_of_kernels, squared_distances
 
 WIDER = 1.2  # variance of proposals, in the law's own, which it must not fall below anywhere
 
@@ -56,15 +57,15 @@ class Crowd:
 
     def draw(self, n: int, generator: torch.Generator) -> Tensor:
         """``n`` direct draws ``(n, D)`` of pairs."""
-        first = torch.multinomial(self._log_partners().softmax(dim=0), n, replacement=True, generator=generator)
+        first = weighted_rows(self._log_partners().softmax(dim=0), n, generator)
         mean = self.centroids[first]
         mean = (mean + self._mean_of_near(mean, math.sqrt(2) * self.width, 1, generator)) / 2
-        return mean + self.spread * standard_normal(n, mean.shape[1], generator)
+        return mean + self.spread * normal(mean.shape, generator, mean)
 
     def step(self, y: Tensor, generator: torch.Generator) -> Tensor:
         """A Gibbs step of every chain ``(n, D)``."""
         mean = self._mean_of_near(y, self.width, self.crowding, generator)
-        return mean + self.spread * standard_normal(len(y), y.shape[1], generator)
+        return mean + self.spread * normal(y.shape, generator, y)
 
     def log_constant(self) -> float:
         """log of the integral of (sum omega)^m over all y, of pairs."""
@@ -88,7 +89,7 @@ class Crowd:
         for distances in squared_distances(y, self.centroids):
             # By the inverse of the distribution function: torch.multinomial takes up to ten times as long.
             cumulative = ((distances.amin(dim=1, keepdim=True) - distances) * (0.5 / width**2)).exp_().cumsum(dim=1)
-            shares = torch.rand((len(distances), n_people), generator=generator, dtype=y.dtype, device=y.device)
+            shares = uniform((len(distances), n_people), generator, y)
             index = torch.searchsorted(cumulative, shares * cumulative[:, -1:], right=True)
             means.append(self.centroids[index.clamp_(max=len(self.centroids) - 1)].mean(dim=1))
         return torch.cat(means)
@@ -126,9 +127,8 @@ def proposals(crowds: Sequence[Crowd], n: int, generator: torch.Generator) -> tu
     wide = math.sqrt(WIDER * max(1, *((1 + crowd.width**2) / crowd.crowding for crowd in crowds)))
 
     n_pairs, n_around, n_wide = _parts(n)
-    people = torch.randint(k, (n_around,), generator=generator, device=centroids.device)
-    around = drawn[people] + kernel * standard_normal(n_around, dim, generator)
-    y = torch.cat([pairs.draw(n_pairs, generator), around, wide * standard_normal(n_wide, dim, generator)])
+    around = drawn[random_rows(k, n_around, generator, drawn)] + kernel * normal((n_around, dim), generator, drawn)
+    y = torch.cat([pairs.draw(n_pairs, generator), around, wide * normal((n_wide, dim), generator, drawn)])
     log_shares = torch.tensor(_parts(n), dtype=y.dtype, device=y.device).log()[:, None] - math.log(n)
     log_parts = [
         pairs.log_volume(y) - pairs.log_constant(),

@@ -30,7 +30,7 @@ class Sampler(Protocol):
         ...
 
     def sample(self, n: int, generator: torch.Generator, on_iteration: Tick = ...) -> tuple[Tensor, Diagnostics]:
-        """Draw ``n`` latents ``(n, D)``; the generator is on the device of the posteriors."""
+        """Draw ``n`` latents ``(n, D)``; the generator is on the CPU."""
         ...
 
 
@@ -64,10 +64,11 @@ class Latents:
 
     def to(self, device: torch.device) -> "Latents":
         """The same on a device; the autoencoder itself is moved there."""
-        if self.codes.device == device:
+        autoencoder, codes = self.autoencoder.to(device), self.codes.to(device)
+        if codes is self.codes:
             return self
-        parts = {name: part.to(device) for name in ("codes", "posterior", "metric", "person") if (part := getattr(self, name)) is not None}
-        return replace(self, autoencoder=self.autoencoder.to(device), **parts)
+        parts = {name: part.to(device) for name in ("posterior", "metric", "person") if (part := getattr(self, name)) is not None}
+        return replace(self, codes=codes, autoencoder=autoencoder, **parts)
 
     @property
     def posterior_of_codes(self) -> Posterior | None:

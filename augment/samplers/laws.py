@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from ...datasets.common.errors import UsageError
+from ..draws import normal, random_rows, weighted_rows
 from .diagnostics import Diagnostics, Tick
 
 RIDGE = 1e-6  # of the mean variance: codes that all lie in a plane have a covariance of full rank all the same
@@ -84,7 +85,7 @@ class Gaussian:
 
     def sample(self, n: int, generator: torch.Generator, on_iteration: Tick = lambda: None) -> tuple[Tensor, Diagnostics]:
         """Draw ``n`` latents ``(n, D)``."""
-        z = self.whitening.back(standard_normal(n, len(self.whitening.mean), generator))
+        z = self.whitening.back(normal((n, len(self.whitening.mean)), generator, self.whitening.mean))
         on_iteration()
         return z.to(self.dtype), Diagnostics(self.name, n)
 
@@ -136,8 +137,8 @@ class Kernels:
 
     def sample(self, n: int, generator: torch.Generator, on_iteration: Tick = lambda: None) -> tuple[Tensor, Diagnostics]:
         """Draw ``n`` latents ``(n, D)``."""
-        index = torch.randint(len(self.centres), (n,), generator=generator, device=self.centres.device)
-        z = self.whitening.back(self.centres[index] + self.width * standard_normal(n, self.centres.shape[1], generator))
+        index = random_rows(len(self.centres), n, generator, self.centres)
+        z = self.whitening.back(self.centres[index] + self.width * normal((n, self.centres.shape[1]), generator, self.centres))
         on_iteration()
         return z.to(self.dtype), Diagnostics(self.name, n)
 
@@ -198,8 +199,8 @@ class Mixture:
 
     def sample(self, n: int, generator: torch.Generator, on_iteration: Tick = lambda: None) -> tuple[Tensor, Diagnostics]:
         """Draw ``n`` latents ``(n, D)``, in random order of components."""
-        component = torch.multinomial(self.weights, n, replacement=True, generator=generator)
-        y = standard_normal(n, self.means.shape[1], generator)
+        component = weighted_rows(self.weights, n, generator)
+        y = normal((n, self.means.shape[1]), generator, self.means)
         for number, (mean, factor) in enumerate(zip(self.means, self.cholesky, strict=True)):
             own = component == number
             y[own] = mean + y[own] @ factor.T
@@ -261,8 +262,3 @@ def ledoit_wolf(centred: Tensor) -> Tensor:
     noise = (centred.square().sum(dim=1).square().sum() / n - covariance.square().sum()) / n
     share = (noise / spread).clamp(max=1) if spread > 0 else 1.0
     return (1 - share) * covariance + share * mean * torch.eye(dim, dtype=centred.dtype, device=centred.device)
-
-
-def standard_normal(n: int, dim: int, generator: torch.Generator) -> Tensor:
-    """Draws ``(n, D)`` of N(0, I) in float64."""
-    return torch.randn((n, dim), generator=generator, dtype=torch.float64, device=generator.device)

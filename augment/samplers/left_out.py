@@ -186,7 +186,7 @@ def choose_manifold(codes: Tensor, centroids: Tensor, person: Tensor | None = No
         whitening = Whitening.of(codes[kept])
         crowds = [Crowd(whitening.to(centroids[near]), **settings) for settings in candidates]
         # Of each fold its own, and of all candidates the same: errors of the constants average out over folds, and between candidates.
-        generator = torch.Generator(codes.device).manual_seed(int(out[0]))
+        generator = torch.Generator().manual_seed(int(out[0]))
         constants = np.array(log_constants(crowds, SELECTION_PROPOSALS, generator))
         sums = _numpy(log_sums_of_kernels(whitening.to(codes[out]), crowds[0].centroids, [crowd.width for crowd in crowds]))
         powers = np.array([[crowd.crowding] for crowd in crowds])

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from ...datasets.common.errors import UsageError
+from ..draws import weighted_rows
 from .crowds import Crowd, log_constants, proposals
 from .diagnostics import Diagnostics, Tick, effective_sample_size, split_r_hat
 from .laws import Whitening
@@ -68,7 +69,7 @@ class Manifold:
             raise UsageError(f"The crowding is a whole number above 1 and the width a finite one above 0, not {crowding} and {width}.")
         whitening = Whitening.of(codes)
         crowd = Crowd(whitening.to(centroids), crowding, width)
-        ((log_constant, _),) = log_constants([crowd], N_PROPOSALS, _own_generator(crowd))
+        ((log_constant, _),) = log_constants([crowd], N_PROPOSALS, _own_generator())
         return cls(whitening, crowd, log_constant + whitening.log_det, dtype=codes.dtype)
 
     def cut(self, log_threshold: float | None) -> "Manifold":
@@ -78,7 +79,7 @@ class Manifold:
         """
         if log_threshold is None:
             return self
-        y, log_weights = self._weighted(N_PROPOSALS, _own_generator(self.crowd))
+        y, log_weights = self._weighted(N_PROPOSALS, _own_generator())
         densities, order = self._log_whole(y).sort(descending=True)
         shares = log_weights.softmax(dim=0)[order].cumsum(dim=0)
         # Where people lie apart, each left out may be more probable than any draw.
@@ -143,7 +144,7 @@ class Manifold:
             on_iteration()
             return self.crowd.draw(n, generator)
         y, log_weights = self._weighted(BALLAST * n, generator)
-        y = y[torch.multinomial(log_weights.softmax(dim=0), n, replacement=True, generator=generator)]
+        y = y[weighted_rows(log_weights.softmax(dim=0), n, generator)]
         trace: list[Tensor] = []
         for block in range(MOST_BLOCKS):
             for _ in range(BLOCK):
@@ -157,9 +158,9 @@ class Manifold:
         return y
 
 
-def _own_generator(crowd: Crowd) -> torch.Generator:
+def _own_generator() -> torch.Generator:
     """The same whenever a model is loaded: the law's constant, and the share of it that is cut, are numbers of the model."""
-    return torch.Generator(crowd.centroids.device).manual_seed(0)
+    return torch.Generator().manual_seed(0)
 
 
 def _r_hat(trace: Tensor) -> float:

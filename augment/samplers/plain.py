@@ -9,6 +9,7 @@ from torch import Tensor
 
 from ...datasets.common.errors import UsageError
 from ..autoencoders import LearntPrior
+from ..draws import normal, random_rows, weighted_rows
 from ..posterior import Posterior, log_standard_normal
 from .diagnostics import Diagnostics, Tick
 from .laws import CHUNK, log_mixture
@@ -25,8 +26,7 @@ class Normal:
 
     def sample(self, n: int, generator: torch.Generator, on_iteration: Tick = lambda: None) -> tuple[Tensor, Diagnostics]:
         """Draw ``n`` latents ``(n, D)``."""
-        like = self.codes
-        z = torch.randn((n, like.shape[1]), generator=generator, device=like.device, dtype=like.dtype)
+        z = normal((n, self.codes.shape[1]), generator, self.codes)
         on_iteration()
         return z, Diagnostics(self.name, n)
 
@@ -46,8 +46,7 @@ class AggregatedPosterior:
 
     def sample(self, n: int, generator: torch.Generator, on_iteration: Tick = lambda: None) -> tuple[Tensor, Diagnostics]:
         """Draw ``n`` latents ``(n, D)``."""
-        index = torch.randint(len(self.posterior), (n,), generator=generator, device=self.posterior.mean.device)
-        z = self.posterior[index].sample(generator)
+        z = self.posterior[random_rows(len(self.posterior), n, generator, self.posterior.mean)].sample(generator)
         on_iteration()
         return z, Diagnostics(self.name, n)
 
@@ -60,8 +59,8 @@ class AggregatedPosterior:
         weights = torch.cat([precisions, -2 * means * precisions], dim=1)
         constants = (means.square() * precisions + posterior.log_var + math.log(2 * math.pi)).sum(dim=1)
         parts = []
-        for rows in (z.double() - centre).split(max(1, CHUNK // len(posterior))):
-            squares = torch.addmm(constants, torch.cat([rows.square(), rows], dim=1), weights.T)
+        for some in (z.double() - centre).split(max(1, CHUNK // len(posterior))):
+            squares = torch.addmm(constants, torch.cat([some.square(), some], dim=1), weights.T)
             parts.append(squares.mul_(-0.5).logsumexp(dim=1))
         return torch.cat(parts) - math.log(len(posterior))
 
@@ -109,8 +108,8 @@ class GaussianMixture:
 
     def sample(self, n: int, generator: torch.Generator, on_iteration: Tick = lambda: None) -> tuple[Tensor, Diagnostics]:
         """Draw ``n`` latents ``(n, D)``, in random order of components."""
-        component = torch.multinomial(self.weights, n, replacement=True, generator=generator)
-        noise = torch.randn((n, self.means.shape[1]), generator=generator, device=self.means.device, dtype=self.means.dtype)
+        component = weighted_rows(self.weights, n, generator)
+        noise = normal((n, self.means.shape[1]), generator, self.means)
         z = self.means[component] + torch.einsum("nij,nj->ni", self.cholesky[component], noise)
         on_iteration()
         return z, Diagnostics(self.name, n)

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from .. import hmc
+from ..draws import normal, uniform
 from ..geometry.metric import RiemannianMetric, nearest_distances
 from .chains import check_lengths, draw_rows, locate, run_chains
 from .diagnostics import Diagnostics, Tick
@@ -99,14 +100,13 @@ class RiemannianReleased:
         log_density = self.log_density()
 
         def step(state: hmc.State) -> tuple[hmc.State, hmc.Info]:
-            draw = {"generator": generator, "device": state.z.device, "dtype": state.z.dtype}
-            momentum = self.momentum_std * torch.randn(state.z.shape, **draw)
-            uniform = torch.rand(state.log_p.shape, **draw)
+            momentum = self.momentum_std * normal(state.z.shape, generator, state.z)
+            luck = uniform(state.log_p.shape, generator, state.z)
             proposal, end = hmc.leapfrog(state, momentum, log_density, self.step_size, self.n_leapfrog)
             energy = 0.5 * momentum.square().sum(1) - state.log_p
             end_energy = 0.5 * end.square().sum(1) - proposal.log_p
             ratio = torch.exp(-end_energy) / torch.exp(-energy)
-            accepted = uniform < ratio
+            accepted = luck < ratio
             return hmc.select(accepted, proposal, state), hmc.Info(ratio.nan_to_num(0).clamp(max=1), accepted, end_energy - energy)
 
         start = draw_rows(self.means, n, generator)

@@ -23,6 +23,7 @@ from torch import Tensor
 
 from ...datasets.common.errors import UsageError
 from .. import hmc
+from ..draws import normal, random_rows, uniform, weighted_rows
 from ..geometry.metric import RiemannianMetric
 from ..geometry.support import CHUNK_MATRICES, default_log_threshold, effective_centroids, off_manifold
 from .chains import BLOCK, STEP_JITTER, check_adaptation, check_lengths, draw_rows, locate, run_chains
@@ -94,7 +95,7 @@ class Riemannian:
         draws, log_weights = self._isolated(n_drawn, generator)
         weights = (log_weights - log_weights.amax()).exp()
         if float(weights.mean()) < DIRECT_SHARE:
-            start = draws[torch.multinomial(weights, n, replacement=True, generator=generator)]
+            start = draws[weighted_rows(weights, n, generator)]
             return self._chains(start, generator, on_iteration)
         kept = [_accepted(draws, log_weights, generator)]
         while sum(map(len, kept)) < n:
@@ -108,18 +109,17 @@ class Riemannian:
     def _isolated(self, n: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         """Draws ``(n, D)`` of the law that isolated centroids have, and the log of the volume over their density ``(n,)``."""
         metric, dim = self.metric, self.metric.dim
-        draw = {"generator": generator, "device": metric.centroids.device, "dtype": metric.centroids.dtype}
-        index = torch.randint(len(metric.centroids), (n,), generator=generator, device=metric.centroids.device)
+        index = random_rows(len(metric.centroids), n, generator, metric.centroids)
         # -D log omega follows a chi-squared law: by its quantiles no draw lies off the support.
-        uniform = torch.rand((n, 1), **draw).double().cpu().numpy() * chi2.cdf(-dim * self.limit, dim)
-        radius = torch.as_tensor(chi2.ppf(uniform, dim), device=metric.centroids.device).sqrt().to(metric.centroids.dtype)
-        direction = torch.randn((n, dim), **draw)
+        inside = uniform((n, 1), generator, metric.centroids).double().cpu().numpy() * chi2.cdf(-dim * self.limit, dim)
+        radius = torch.as_tensor(chi2.ppf(inside, dim), device=metric.centroids.device).sqrt().to(metric.centroids.dtype)
+        direction = normal((n, dim), generator, metric.centroids)
         direction = direction / direction.norm(dim=1, keepdim=True)
         width = metric.rho / math.sqrt(dim)
         z = metric.centroids[index] + width * radius * direction * metric.precisions[index].rsqrt()
         log_density = []
-        for rows in z.split(max(1, CHUNK_MATRICES // len(metric.centroids))):
-            log_omega = metric.log_omega(rows)
+        for some in z.split(max(1, CHUNK_MATRICES // len(metric.centroids))):
+            log_omega = metric.log_omega(some)
             own = 0.5 * metric.precisions.log().sum(dim=1) + 0.5 * dim * log_omega
             log_density.append(own.masked_fill(log_omega < self.limit, -math.inf).logsumexp(dim=1))
         log_weights = metric.log_volume(z) - torch.cat(log_density)
@@ -161,5 +161,4 @@ class Riemannian:
 
 def _accepted(draws: Tensor, log_weights: Tensor, generator: torch.Generator) -> Tensor:
     """Rejection: those of the draws ``(n, D)`` that follow the weighted law; weights are even, and their largest bounds them."""
-    uniform = torch.rand(len(draws), generator=generator, device=draws.device, dtype=draws.dtype)
-    return draws[uniform.log() < log_weights - log_weights.amax()]
+    return draws[uniform((len(draws),), generator, draws).log() < log_weights - log_weights.amax()]

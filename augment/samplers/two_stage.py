@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from ...datasets.common.errors import UsageError
+from ..draws import normal, random_rows
 from ..posterior import Posterior
 from .diagnostics import Diagnostics, Tick
 
@@ -51,8 +52,7 @@ class SecondStage(nn.Module):
 
     def sample(self, n: int, generator: torch.Generator) -> Tensor:
         """``n`` standardised codes: u ~ N(0, I), then N(decoded, gamma^2 I)."""
-        like = self.log_gamma
-        u, noise = torch.randn((2, n, self.dim), generator=generator, device=like.device, dtype=like.dtype)
+        u, noise = normal((2, n, self.dim), generator, self.log_gamma)
         return self.decoder(u) + self.gamma() * noise
 
 
@@ -100,12 +100,12 @@ class TwoStage:
         if posterior is not None:
             variance = variance + posterior.std.square().mean(dim=0)
         std = torch.where(variance > 0, variance, 1.0).sqrt()
-        generator, noise = (torch.Generator(codes.device) for _ in range(2))
-        order = torch.randperm(len(codes), generator=generator.manual_seed(seed), device=codes.device)
+        generator, noise = torch.Generator(), torch.Generator()
+        order = torch.randperm(len(codes), generator=generator.manual_seed(seed)).to(codes.device)
         held_out, kept = order[: len(order) // HELD_OUT], order[len(order) // HELD_OUT :]
 
-        def draws(rows: Tensor, generator: torch.Generator) -> Tensor:
-            return ((codes[rows] if posterior is None else posterior[rows].sample(generator)) - mean) / std
+        def draws(some: Tensor, generator: torch.Generator) -> Tensor:
+            return ((codes[some] if posterior is None else posterior[some].sample(generator)) - mean) / std
 
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
@@ -114,11 +114,9 @@ class TwoStage:
         schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, n_training_steps)
         best, least = stage, math.inf
         for step in range(1, n_training_steps + 1):
-            rows = kept
-            if len(kept) > BATCH:
-                rows = kept[torch.randint(len(kept), (BATCH,), generator=generator, device=codes.device)]
+            batch = kept[random_rows(len(kept), BATCH, generator, kept)] if len(kept) > BATCH else kept
             optimizer.zero_grad()
-            stage.loss(draws(rows, generator), generator).backward()
+            stage.loss(draws(batch, generator), generator).backward()
             optimizer.step()
             schedule.step()
             if len(held_out) and (step % STEPS_BETWEEN_CHECKS == 0 or step == n_training_steps):

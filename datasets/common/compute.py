@@ -78,6 +78,13 @@ def laid_out(model: Module, memory_format: torch.memory_format) -> Module:
 
 
 @contextmanager
+def exactly(device: torch.device) -> Iterator[None]:
+    """As ``deterministic``, and in all digits of float32: by default a GPU rounds what it convolves to ten bits."""
+    with deterministic(device), torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
+        yield
+
+
+@contextmanager
 def deterministic(device: torch.device) -> Iterator[None]:
     """GPUs made to compute the same each time, with a warning for what they cannot; processors do anyway."""
     before, warned = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()

@@ -86,9 +86,9 @@ def loss_scores(model: Autoencoder, images: Tensor, seed: int) -> NDArray[np.flo
     Of a game of two players it is what validation chooses the epoch by.
     """
     losses, place = [], place_of(model)
-    for image in images.to(place):
+    for image in images:
         # The same noise for everybody: nobody is told by their luck.
-        found = model.loss(image.expand(DRAWS, *image.shape), seeded_generator(seed, "membership by loss", device=place))
+        found = model.loss(image.to(place).expand(DRAWS, *image.shape), seeded_generator(seed, "membership by loss", device=place))
         losses.append(float(found[model.selected_by]))
     return -np.array(losses)
 

@@ -24,6 +24,7 @@ from torch.optim.lr_scheduler import OneCycleLR
 from ...classifiers.augmentation import changed
 from ...classifiers.networks import resnet
 from ...datasets.common.batches import in_batches
+from ...datasets.common.compute import exactly
 from ...datasets.common.seeds import derived_seed, seeded_generator
 from .scales import smoothed
 from .spaces import Space
@@ -58,11 +59,13 @@ def reidentification_space(
     device : torch.device, optional
         Where the network learns.
     """
-    network = train(images, people, seed=seed, track=track, device=device)
+    place = device or torch.device("cpu")
+    with exactly(place):
+        network = train(images, people, seed=seed, track=track, device=place)
 
     def embed(shown: Tensor) -> NDArray[np.float64]:
-        with torch.inference_mode():
-            return torch.cat(in_batches(network, looked_at(shown), PEOPLE)).double().numpy()
+        with torch.inference_mode(), exactly(place):
+            return torch.cat(in_batches(lambda batch: network(batch.to(place)).cpu(), looked_at(shown), PEOPLE)).double().numpy()
 
     return Space(NAME, embed, euclidean_distances, shows_copies=False, learnt=True)
 
@@ -70,7 +73,7 @@ def reidentification_space(
 def train(images: Tensor, people: Sequence[str], *, seed: int, track: Track = iter, device: torch.device | None = None) -> nn.Module:
     """A network from images to unit vectors ``(n, DIMENSION)``, trained by contrast (Chen et al. 2020, SimCLR; MONAI's loss).
 
-    It ends on the CPU, in evaluation mode.
+    It ends in evaluation mode, on ``device``.
     """
     images, place = looked_at(images), device or torch.device("cpu")
     names, owner = np.unique(np.asarray(people).astype(str), return_inverse=True)
@@ -85,12 +88,12 @@ def train(images: Tensor, people: Sequence[str], *, seed: int, track: Track = it
     for _ in track(range(STEPS)):
         chosen = rng.permutation(len(names))[:PEOPLE]
         views = [images[[int(rng.choice(rows_of[person])) for person in chosen]] for _ in range(2)]
-        views = [smoothed(changed(view, generator), float(rng.uniform(0, MOST_BLURRED))) for view in views]
+        views = [smoothed(changed(view.to(place), generator).cpu(), float(rng.uniform(0, MOST_BLURRED))) for view in views]
         optimizer.zero_grad()
         loss(*network(torch.cat(views).to(place)).chunk(2)).backward()
         optimizer.step()
         schedule.step()
-    return network.cpu().eval()
+    return network.eval()
 
 
 def looked_at(images: Tensor) -> Tensor:

@@ -4,6 +4,7 @@ Two distances can be compared only if they were measured with the same features,
 passport says which, and comparing scores of different passports is refused.
 """
 
+import copy
 import hashlib
 import inspect
 import math
@@ -20,7 +21,7 @@ from torch import Tensor
 
 from ...classifiers.network import CNN, HIDDEN, load_function
 from ...classifiers.training import ClassifierSettings, train_classifier
-from ...datasets.common.compute import choose_device, laid_out
+from ...datasets.common.compute import choose_device, exactly, laid_out
 from ...datasets.common.errors import UsageError
 from .inception import SIDE, fold_norms, load_inception, round_to_bf16
 
@@ -160,8 +161,7 @@ def inception_extractor(weights: Path, dimension: int = 2048, *, bf16: bool = Fa
     laid_out(network.to(where), torch.channels_last)
 
     def compute(images: Tensor) -> Tensor:
-        # On GPUs torch rounds the factors of float32 convolutions to 10 bits unless told not to.
-        with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
+        with exactly(where):
             return network(images.to(where))
 
     name = ("FID" if dimension == 2048 else f"FID-{dimension}") + (" in bf16" if bf16 else "")
@@ -226,16 +226,18 @@ def cohort_classifier(
 
 
 def classifier_extractor(network: CNN, *, device: str = "cpu") -> Extractor:
-    """The features that a ``cohort_classifier``, on the CPU and in evaluation mode, has of images; it is moved to where it computes."""
+    """The features that a ``cohort_classifier``, in evaluation mode, has of images, computed on ``device``."""
     digest, where = hashlib.sha256(), choose_device(device)
     for name, value in network.state_dict().items():
-        digest.update(name.encode() + value.numpy().tobytes())
+        digest.update(name.encode() + value.cpu().numpy().tobytes())
     size = " x ".join(map(str, network.shape))
-    network.to(where)
-    return Extractor(
-        Passport("cohort", "Fréchet classifier distance", digest.hexdigest(), f"none: {size}", dimension=HIDDEN),
-        lambda images: network.features(images.to(where)),
-    )
+    there = copy.deepcopy(network).to(where)
+
+    def compute(images: Tensor) -> Tensor:
+        with exactly(where):
+            return there.features(images.to(where))
+
+    return Extractor(Passport("cohort", "Fréchet classifier distance", digest.hexdigest(), f"none: {size}", dimension=HIDDEN), compute)
 
 
 def custom_extractor(path: str) -> Extractor:

@@ -1,11 +1,12 @@
 """A device that is none: what lies on it lies in the processor's memory, but as on a GPU it meets nothing of the processor's.
 
-Numbers are the processor's to the last digit, so that whoever computes there what is computed here must find the same. What a GPU refuses
-is refused: a tensor or a generator of the processor's beside one of the device's (but for single numbers, and for rows to be picked), and
-NumPy. Speed, kernels of a GPU's own and their rounding do not show.
+Numbers are the processor's to the last digit, so that whoever computes there what is computed here must find the same; ``computed_on`` sees
+that it was computed there at all. What a GPU refuses is refused: a tensor or a generator of the processor's beside one of the device's (but
+for single numbers, and for rows to be picked), and NumPy. Speed, kernels of a GPU's own and their rounding do not show.
 """
 
 import sys
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -20,10 +21,14 @@ from torch.utils.backend_registration import _DummyBackendModule, _setup_private
 from tinycohort.datasets.common import compute
 
 NAME = "pretended"
-BETWEEN = ("aten::_to_copy", "aten::copy_", "aten::_copy_from", "aten::_copy_from_and_resize")  # devices, as it is meant
-PICKS = ("aten::index", "aten::_index", "aten::_unsafe_index")  # rows, whose numbers may be on the processor
+BETWEEN = {"aten::_to_copy", "aten::copy_", "aten::_copy_from", "aten::_copy_from_and_resize"}  # devices, as it is meant
+PICKING = {"aten::index", "aten::_unsafe_index", "aten::index_put", "aten::index_put_", "aten::_index_put_impl_"}  # by numbers of anywhere
+JOINING = {"aten::cat", "aten::stack"}  # of single numbers too
+HEAVY = {f"aten::{name}" for name in ("convolution", "addmm", "mm", "bmm", "baddbmm", "grid_sampler_2d", "grid_sampler_3d")}
 
 _registered: list[torch.library.Library] = []
+_there: Counter[str] = Counter()  # what was done on the device, by name
+_here: Counter[str] = Counter()  # and on the processor
 
 
 class Pretended(torch.Tensor):
@@ -82,13 +87,15 @@ class Generators(TorchFunctionMode):
 
 
 class Makers(TorchDispatchMode):
-    """Makes new tensors of the device's."""
+    """Makes new tensors of the device's, and counts what is done on the processor."""
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
-        asked = torch.device(kwargs.get("device") or "cpu")
-        if asked.type == NAME and not any(isinstance(leaf, torch.Tensor) for leaf in tree_leaves(args)):
+        tensors = [leaf for leaf in tree_leaves(args) if isinstance(leaf, torch.Tensor)]
+        if not tensors and torch.device(kwargs.get("device") or "cpu").type == NAME:
             return Pretended(func(*args, **kwargs | {"device": torch.device("cpu")}))
+        if not any(isinstance(tensor, Pretended) for tensor in tensors):
+            _here[_name(func)] += 1
         return func(*args, **kwargs)
 
 
@@ -97,6 +104,46 @@ class Backend(_DummyBackendModule):
 
     def get_amp_supported_dtype(self) -> list[torch.dtype]:
         return [torch.bfloat16]
+
+
+def _name(func: Any) -> str:
+    return func.name().split(".")[0]
+
+
+def _run(func: Any, args: Any, kwargs: Any) -> Any:
+    """Do it on the processor, with what is held."""
+    name = _name(func)
+    if name not in BETWEEN:
+        _require_there(name, args, kwargs)
+    _there[name] += 1
+    given = func(*_held(args), **_held(kwargs))
+    if kwargs.get("device") is not None and torch.device(kwargs["device"]).type == "cpu":
+        return given
+    known = {id(leaf.holds): leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Pretended)}
+
+    def of_leaf(leaf: Any) -> Any:
+        if not isinstance(leaf, torch.Tensor):
+            return leaf
+        return known[id(leaf)] if id(leaf) in known else Pretended(leaf)  # what was changed in place is the same tensor
+
+    return tree_map(of_leaf, given)
+
+
+def _require_there(name: str, args: Any, kwargs: Any) -> None:
+    """Raise a ``RuntimeError`` for a tensor of the processor's that a GPU would not take."""
+    places = [*args[:1], *args[2:]] if name in PICKING else args
+    for leaf in tree_leaves((places, kwargs)):
+        if isinstance(leaf, torch.Tensor) and not isinstance(leaf, Pretended) and (leaf.ndim or name in JOINING):
+            raise RuntimeError(f"{name}: a tensor {tuple(leaf.shape)} of the processor's beside one of the device's")
+
+
+def _held(arguments: Any) -> Any:
+    def of_leaf(leaf: Any) -> Any:
+        if isinstance(leaf, torch.device):
+            return torch.device("cpu")
+        return leaf.holds if isinstance(leaf, Pretended) else leaf
+
+    return tree_map(of_leaf, arguments)
 
 
 def _knowing(function: Any) -> Any:
@@ -109,45 +156,14 @@ def _knowing(function: Any) -> Any:
     return made
 
 
-def _run(func: Any, args: Any, kwargs: Any) -> Any:
-    """Do it on the processor, with what is held."""
-    name = func.name()
-    tensors = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, torch.Tensor)]
-    if not name.startswith((*BETWEEN, *PICKS)):
-        for tensor in tensors:
-            if not isinstance(tensor, Pretended) and tensor.ndim:
-                raise RuntimeError(f"{name}: a tensor {tuple(tensor.shape)} of the processor's beside one of the device's")
-    back = kwargs.get("device") is not None and torch.device(kwargs["device"]).type == "cpu"
-    given = func(*_held(args), **_held(kwargs))
-    if back:
-        return given
-    known = {id(tensor.holds): tensor for tensor in tensors if isinstance(tensor, Pretended)}
-
-    def of_leaf(leaf: Any) -> Any:
-        if not isinstance(leaf, torch.Tensor):
-            return leaf
-        return known[id(leaf)] if id(leaf) in known else Pretended(leaf)  # what was changed in place is the same tensor
-
-    return tree_map(of_leaf, given)
-
-
-def _held(arguments: Any) -> Any:
-    def of_leaf(leaf: Any) -> Any:
-        if isinstance(leaf, torch.device):
-            return torch.device("cpu")
-        return leaf.holds if isinstance(leaf, Pretended) else leaf
-
-    return tree_map(of_leaf, arguments)
-
-
 @contextmanager
 def pretended_device() -> Iterator[torch.device]:
-    """The device; where ``--device gpu`` is asked for meanwhile, it is meant."""
-    if not _registered:  # once a process, and for good: torch takes no name back
+    """The device; where ``--device gpu`` is asked for meanwhile, it is meant. For a process of its own: torch takes no name back."""
+    if not _registered:
         _setup_privateuseone_for_python_backend(NAME, Backend())
         _registered.append(torch.library.Library("_", "IMPL"))
         _registered[0].fallback(lambda op, *args, **kwargs: _run(op, args, kwargs), "PrivateUse1")
-    device, chosen = torch.device(NAME, 0), compute.choose_device
+    device, chosen = torch.device(NAME), compute.choose_device  # without a number, as CUDA's
     replaced = {
         chosen: lambda name: device if name == "gpu" else chosen(name),
         compute.laid_out: lambda model, _: model,  # sums along another layout are rounded otherwise
@@ -167,3 +183,18 @@ def pretended_device() -> Iterator[torch.device]:
     finally:
         for each in patches:
             each.stop()
+
+
+@contextmanager
+def computed_on(place: torch.device, *operations: str) -> Iterator[None]:
+    """On the device what is heavy is done there, and but a little of it (shapes, random places) on the processor.
+
+    Of each of the ``operations`` one at least is done there.
+    """
+    _there.clear()
+    _here.clear()
+    yield
+    if place.type == NAME:
+        here, there = ({name: done[name] for name in sorted(HEAVY)} for done in (_here, _there))
+        assert 2 * sum(here.values()) <= sum(there.values()), f"on the processor {here}, on the device {there}"
+        assert all(_there[f"aten::{name}"] for name in operations), f"on the device there were but {dict(_there.most_common(20))}"
