@@ -117,7 +117,7 @@ def test_all_people_of_every_class_are_learnt_from_once_whichever_side_they_are_
 
     told = SimpleNamespace(classes=[[audited("AD")], [audited("AD"), audited("CN")]])
     monkeypatch.setattr(command, "reidentification_space", lambda images, whose, **options: (len(images), whose))
-    found, whose = command._reidentification(told, 0)
+    found, whose = command._reidentification(told, 0, torch.device("cpu"))
     assert found == len(whose) == 10
     assert len(set(whose)) == 10
     assert {who[:3] for who in whose} == {"AD3", "AD2", "CN3", "CN2"}
