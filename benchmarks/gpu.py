@@ -185,7 +185,7 @@ def chains(device: torch.device, quick: bool) -> list[Row]:
     metric = RiemannianMetric.from_posterior(posterior, n_centroids=k, selection="first")
 
     def draw(where: torch.device) -> None:
-        Riemannian(metric.to(where), n_iterations=iterations).sample(n, torch.Generator(where).manual_seed(0))
+        Riemannian(metric.to(where), n_iterations=iterations).sample(n, torch.Generator().manual_seed(0))
 
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
