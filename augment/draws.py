@@ -25,6 +25,11 @@ def random_rows(n_rows: int, n: int, generator: torch.Generator, like: Tensor) -
     return torch.randint(n_rows, (n,), generator=generator, device=generator.device).to(like.device)
 
 
+def signs(shape: Sequence[int], generator: torch.Generator, like: Tensor) -> Tensor:
+    """1 or -1, both alike, of the dtype of ``like`` and where it is."""
+    return 2 * torch.randint(2, shape, generator=generator, device=generator.device, dtype=like.dtype).to(like.device) - 1
+
+
 def weighted_rows(weights: Tensor, n: int, generator: torch.Generator) -> Tensor:
     """``n`` rows by their ``weights`` ``(m,)``, with replacement, where these are."""
     return torch.multinomial(weights.to(generator.device), n, replacement=True, generator=generator).to(weights.device)

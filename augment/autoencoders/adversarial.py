@@ -13,6 +13,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.func import functional_call
 
+from ..draws import normal
+
 
 def frozen(module: nn.Module) -> Callable[[Tensor], Any]:
     """``module`` as a function whose gradient reaches its input alone; batch norm computes as in ``module``, but counts nothing."""
@@ -37,4 +39,4 @@ def called_made(logits: Tensor) -> Tensor:
 
 def draw_prior(like: Tensor, generator: torch.Generator) -> Tensor:
     """Codes from N(0, I), as many as ``like`` ``(n, D)`` has."""
-    return torch.randn(like.shape, generator=generator, device=like.device, dtype=like.dtype)
+    return normal(like.shape, generator, like)

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from ...datasets.common.errors import UsageError
 from .. import hmc
+from ..draws import normal
 from ..networks import Architecture
 from ..posterior import Posterior
 from .base import Autoencoder
@@ -113,7 +114,7 @@ class HVAE(Autoencoder):
 
     def loss(self, x: Tensor, generator: torch.Generator) -> dict[str, Tensor]:
         base = self.base(x)
-        noise = torch.randn(base.mean.shape, generator=generator, device=base.mean.device, dtype=base.mean.dtype)
+        noise = normal(base.mean.shape, generator, base.mean)
         state, rho = self._flow(base.sample(generator), noise / self.alphas().prod(), self.log_density(x))
         reconstruction = self.reconstruction(x, state).mean()
         kl = 0.5 * (state.z.square() + rho.square() - base.log_var - 2).sum(1).mean()

@@ -5,6 +5,7 @@ from torch import Tensor, nn
 from torch.nn.utils.parametrizations import spectral_norm
 
 from ...datasets.common.errors import UsageError
+from ..draws import signs
 from ..networks import Architecture
 from .base import Autoencoder
 from .likelihood import squared_error
@@ -102,8 +103,8 @@ class RAEGP(RAE):
         with torch.enable_grad():
             z = z if z.requires_grad else z.detach().requires_grad_()
             decoded = self.decode(z).float()
-            signs = 2.0 * torch.randint(2, decoded.shape, generator=generator, device=decoded.device, dtype=decoded.dtype) - 1
-            (product,) = torch.autograd.grad(decoded, z, signs, create_graph=trains, retain_graph=trains)
+            directions = signs(decoded.shape, generator, decoded)
+            (product,) = torch.autograd.grad(decoded, z, directions, create_graph=trains, retain_graph=trains)
         terms = self._terms(x, z, decoded)
         gradient = product.square().sum(1).mean()
         return terms | {"loss": terms["loss"] + self.gradient_weight * gradient, "gradient": gradient}

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from ...datasets.common.errors import UsageError
 from .. import hmc
+from ..draws import normal
 from ..networks import Architecture
 from .base import LearntMetric
 from .hvae import CHUNK, HVAE, Tempering, evaluating, some_rows
@@ -269,7 +270,7 @@ class RHVAE(HVAE, LearntMetric):
 
     def loss(self, x: Tensor, generator: torch.Generator) -> dict[str, Tensor]:
         base = self.base(x)
-        noise = torch.randn(base.mean.shape, generator=generator, device=base.mean.device, dtype=base.mean.dtype)
+        noise = normal(base.mean.shape, generator, base.mean)
         metric = self._metric(base.mean, self.factors(x)) if self.training else self.kept_metric()
         log_density = self.log_density(x)
         start = Point.at(base.sample(generator), log_density, metric)

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from ...datasets.common.errors import UsageError
+from ..draws import normal
 from ..networks import Architecture
 from .base import Autoencoder
 from .likelihood import squared_error
@@ -49,7 +50,7 @@ class WAE(Autoencoder):
 
     def loss(self, x: Tensor, generator: torch.Generator) -> dict[str, Tensor]:
         z = self.encode(x)
-        prior = torch.randn(z.shape, generator=generator, device=z.device)
+        prior = normal(z.shape, generator, z.float())
         reconstruction = squared_error(x, self.decode(z)).mean()
         discrepancy = squared_mmd(z, prior, self.kernel, self.bandwidth)
         return {"loss": reconstruction + self.weight * discrepancy, "reconstruction": reconstruction, "mmd": discrepancy}

@@ -137,16 +137,16 @@ def _training_images(
     folders = {ModelConfig.read(folder).label: folder for folder in model_folders(request.models)}
     found: dict[str, TrainingImages | None] = {}
     for label, model in models.items():
-        try:
-            with placed(model.autoencoder, device):
+        with placed(model.autoencoder, device):
+            try:
                 found[label] = _read_again(model, request.moved)
-        except (TinycohortError, OSError, TypeError) as error:
-            found[label] = kept_images(model, folders[label]) if label in folders else None
-            if found[label] is None:
-                console.warn(
-                    f"{label}: the training images cannot be read again ({error}), so no distances to them are given. "
-                    "Name them with --data (and --table)."
-                )
+            except (TinycohortError, OSError, TypeError) as error:
+                found[label] = kept_images(model, folders[label]) if label in folders else None
+                if found[label] is None:
+                    console.warn(
+                        f"{label}: the training images cannot be read again ({error}), so no distances to them are given. "
+                        "Name them with --data (and --table)."
+                    )
     return found
 
 

@@ -11,6 +11,7 @@ import torch
 from monai.networks.layers.simplelayers import GaussianFilter
 from torch import Tensor
 
+from ...datasets.common.compute import exactly
 from ...datasets.common.errors import UsageError
 from ..settings import Between
 from .partition import draw_partition, spread
@@ -103,7 +104,8 @@ def draw_morphs(
     for of_part, on_way in zip(rows.split(size), way.split(size), strict=True):
         field = spread(draw_partition(len(of_part), 1, images.shape[2:], PIECES, generator), images.shape[2:])[:, 0]
         first, second = (images[of_one.to(images.device)] for of_one in of_part.T)
-        pixels.append(morph_of(first, second, on_way.to(images.device), field.to(images.device)))
+        with exactly(images.device):
+            pixels.append(morph_of(first, second, on_way.to(images.device), field.to(images.device)))
         advance()
     return Morphs(torch.cat(pixels), rows, torch.stack([1 - way, way], 1))
 

@@ -8,6 +8,7 @@ from typing import Annotated, get_args
 import torch
 from torch import Tensor
 
+from ...datasets.common.compute import exactly
 from ...datasets.common.errors import UsageError
 from ..settings import Between, read_settings, require_values, settings_of
 from .donors import Choice, Donors
@@ -130,7 +131,7 @@ class Detail:
 
     def __call__(self, decoded: Tensor, latents: Tensor, generator: torch.Generator, device: torch.device) -> Detailed:
         """Samples ``(n, channels, ...)``, decoded from ``latents`` ``(n, D)``, with detail; computed on ``device``."""
-        with self.progress(n_batches(decoded)) as advance:
+        with self.progress(n_batches(decoded)) as advance, exactly(device):
             return add_detail(self.mosaic, self.donors.to(device), decoded, latents, generator, advance)
 
 

@@ -1,7 +1,7 @@
 """The command ``augment audit``: audit synthetic cohorts, write the report, set copies aside, and refuse what gives patients away."""
 
 from collections.abc import Mapping
-from contextlib import ExitStack, nullcontext
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field, replace
 from importlib.metadata import version
 from pathlib import Path
@@ -17,7 +17,7 @@ from ...augment.release.gate import AuditRecord, Gate
 from ...augment.release.quarantine import quarantine_of
 from ...augment.release.synthetic_cohort import SyntheticCohort, held_cohort, is_synthetic
 from ...datasets.cohort import Cohort
-from ...datasets.common.compute import choose_device
+from ...datasets.common.compute import choose_device, exactly
 from ...datasets.common.errors import DataError, GateError, UsageError
 from ...datasets.common.files import named, refuse_existing, whole_folder
 from ...datasets.output import output
@@ -123,7 +123,7 @@ def _audit(request: AuditRequest, out: Path, *, force: bool) -> list[Verdict]:
                 of_model = [] if audited.model is None else [latent_space(audited.model)]
                 features = [] if extractor is None else [feature_space(extractor)]
                 spaces = [*image_spaces(), *of_model, *features, *again]
-                with nullcontext() if audited.model is None else placed(audited.model.autoencoder, place):
+                with exactly(place) if audited.model is None else placed(audited.model.autoencoder, place):
                     findings.append(audit_class(audited, spaces, request.gate, seed=request.seed, device=place))
                 advance(audited.label)
         already = [0 if cohort is None else cohort.description.set_aside.get(audited.label, 0) for audited in classes]

@@ -88,7 +88,7 @@ def loss_scores(model: Autoencoder, images: Tensor, seed: int) -> NDArray[np.flo
     losses, place = [], place_of(model)
     for image in images:
         # The same noise for everybody: nobody is told by their luck.
-        found = model.loss(image.to(place).expand(DRAWS, *image.shape), seeded_generator(seed, "membership by loss", device=place))
+        found = model.loss(image.to(place).expand(DRAWS, *image.shape), seeded_generator(seed, "membership by loss"))
         losses.append(float(found[model.selected_by]))
     return -np.array(losses)
 
