@@ -447,7 +447,7 @@ def test_an_output_folder_that_is_read_only_is_one_sentence(augment, studies, wo
 @posix
 def test_two_fits_into_one_folder_make_one_model(shells, fakes, tmp_path):
     data, models, whole = fakes.study(tmp_path / "study.npz"), tmp_path / "models", tmp_path / "whole"
-    words = ("fit", "--data", data, "--class", "AD", *TRAIN, "--epochs", "30")
+    words = ("fit", "--data", data, "--class", "AD", *TRAIN, "--epochs", "120")  # long enough to be halted by a busy machine too
     assert shells(0).run(*words, "--out", whole)[0] == 0
     with shells(0).halted(models / ".AD.lock", *words, "--out", models):
         for more in ((), ("--force",), ("--resume",)):
