@@ -1,7 +1,7 @@
 """Random numbers that mean the same on every device: made where the generator is, and put where they are wanted.
 
 A generator on the CPU makes a seed's draws what they are, whatever computes with them: on a GPU they differ by rounding alone. In training,
-whose steps a GPU replays, the generator is on the device itself.
+whose steps a GPU replays, the generator is on the device itself, and its draws are the device's own.
 """
 
 from collections.abc import Sequence
