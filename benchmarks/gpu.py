@@ -12,7 +12,7 @@ import argparse
 import copy
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +22,7 @@ import torch
 import torch.nn.functional as F
 from measuring import Row, command_of, table
 from torch import Tensor, nn
+from torch.func import functional_call, stack_module_state
 from torch.utils.data import DataLoader, TensorDataset
 
 from tinycohort.augment.autoencoders import Autoencoder, build_autoencoder
@@ -35,6 +36,7 @@ from tinycohort.classifiers import loop
 from tinycohort.classifiers.network import CNN
 from tinycohort.classifiers.training import ClassifierSettings, train_classifier
 from tinycohort.datasets.common.compute import choose_device, hardware
+from tinycohort.datasets.common.graphs import Step, adam_of, replayed
 
 
 @dataclass(frozen=True)
@@ -177,6 +179,58 @@ def classifiers(device: torch.device, quick: bool) -> list[Row]:
     return rows
 
 
+def stepping(parameters: Iterable[Tensor], loss: Callable[[], Tensor], device: torch.device) -> Step:
+    """A step of Adam on a loss, replayed where it can be."""
+    optimizer = adam_of(parameters, 1e-4, device)
+
+    def take() -> None:
+        optimizer.zero_grad()
+        loss().backward()
+        optimizer.step()
+
+    return replayed(take, device)
+
+
+def at_once(device: torch.device, quick: bool) -> list[Row]:
+    """Steps a second of so many networks, each by itself, and all of them as one: would a study train its runs together?
+
+    As one they learn what they learn by themselves: how far their logits are apart after a few steps stands beside it.
+    """
+    rows: list[Row] = [("networks of Table 5, 80 x 96, batch 32", "one by one", "as one", "ratio", "logits apart by")]
+    size, n_steps, counts = (4, 2, (1, 2)) if quick else (32, 200, (1, 4, 16))
+    for count in counts:
+        torch.manual_seed(0)
+        networks = [CNN((80, 96), 2).to(device).train() for _ in range(count)]
+        images = torch.rand((count, size, 1, 80, 96), device=device)
+        labels = (torch.arange(size, device=device) % 2).expand(count, size).contiguous()
+        parameters, buffers = stack_module_state(copy.deepcopy(networks))  # type: ignore[arg-type]
+        network = copy.deepcopy(networks[0])
+
+        def of_each(networks=networks, images=images) -> Tensor:
+            return torch.stack([net(own) for net, own in zip(networks, images, strict=True)])
+
+        def of_all(network=network, parameters=parameters, buffers=buffers, images=images) -> Tensor:
+            return torch.vmap(lambda *state: functional_call(network, state[:2], (state[2],)))(parameters, buffers, images)
+
+        each = [
+            stepping(net.parameters(), lambda net=net, x=x, y=y: F.cross_entropy(net(x), y), device)
+            for net, x, y in zip(networks, images, labels, strict=True)
+        ]
+        # The mean of each network's loss, summed: Adam goes weight by weight, so it does to each what it does by itself.
+        every = stepping(
+            parameters.values(), lambda of=of_all, y=labels, n=count: n * F.cross_entropy(of().flatten(0, 1), y.flatten()), device
+        )
+        candidates: list[Callable[[], object]] = [lambda each=each: [take() for take in each], every]
+        for candidate in candidates:
+            for _ in range(1 if quick else 5):  # recorded before it is timed
+                candidate()
+        with torch.no_grad():
+            apart = float((of_each() - of_all()).abs().max())
+        one, all_ = (count * n_steps / seconds(lambda c=candidate, n=n_steps: [c() for _ in range(n)], device) for candidate in candidates)
+        rows.append((str(count), f"{one:.1f}", f"{all_:.1f}", f"{all_ / one:.2f}", f"{apart:.1e}"))
+    return rows
+
+
 def chains(device: torch.device, quick: bool) -> list[Row]:
     """Seconds of Algorithm 2's chains: 2,000 latents, 1,000 centroids, 100 transitions of 10 leapfrogs."""
     n, k, iterations = (20, 10, 2) if quick else (2000, 1000, 100)
@@ -210,7 +264,7 @@ def main() -> None:
         f"# Benchmarks: a GPU\n\nMade by `{command_of(parser, given, __file__)}` on {hardware()}, with torch {torch.__version__}; by the "
         "clock. Steps a second of whole trainings, of ours with jitter and validation; what it is to reach stands beside it."
     )
-    for title, measure in (("Generators", trainings), ("Classifiers", classifiers), ("Chains", chains)):
+    for title, measure in (("Generators", trainings), ("Classifiers", classifiers), ("Many at once", at_once), ("Chains", chains)):
         text += f"\n\n## {title}\n\n{table(measure(device, given.quick))}"
         if given.out:
             given.out.write_text(text + "\n", encoding="utf-8")

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from ...experiments.augmentation_study.protocols import Protocols
 
 DEFAULT_ENLARGE = 2.0
-OF_GENERATORS = {"preset", "steps", "latent_dim", "channels", "beta"}
+OF_GENERATORS = {"preset", "steps", "arch", "latent_dim", "channels", "beta"}
 
 app = typer.Typer()
 

@@ -129,6 +129,14 @@ class PreparationOptions:
 class GeneratorOptions:
     """Generative models."""
 
+    arch: Annotated[
+        str | None,
+        typer.Option(
+            "--arch",
+            help="light, conv or resnet (any size); paper (the paper's for 32x32, 64x64 or 208x176), or by name paper-mnist, paper-svhn, "
+            "paper-celeba, paper-oasis.",
+        ),
+    ] = None
     latent_dim: Annotated[int | None, typer.Option("--latent-dim", help="Latent dimensions.")] = None
     channels: Annotated[
         int | None,
@@ -148,7 +156,7 @@ class GeneratorOptions:
     def change(self, settings: "FitSettings") -> "FitSettings":
         """The settings with every option that was given."""
         settings = lasting(settings, None, self.steps)
-        return changed(settings, latent_dim=self.latent_dim, channels=self.channels, model_settings={"beta": self.beta})
+        return changed(settings, arch=self.arch, latent_dim=self.latent_dim, channels=self.channels, model_settings={"beta": self.beta})
 
 
 @dataclass(frozen=True)
@@ -156,21 +164,13 @@ class TrainingOptions(GeneratorOptions):
     """Generative models."""
 
     epochs: Annotated[int | None, typer.Option("--epochs", help="Passes over the training images, instead of --steps.")] = None
-    arch: Annotated[
-        str | None,
-        typer.Option(
-            "--arch",
-            help="light, conv or resnet (any size); paper (the paper's for 32x32, 64x64 or 208x176), or by name paper-mnist, paper-svhn, "
-            "paper-celeba, paper-oasis.",
-        ),
-    ] = None
     learning_rate: Annotated[float | None, typer.Option("--learning-rate", help="Adam's learning rate.")] = None
     batch_size: Annotated[int | None, typer.Option("--batch-size", help="Images a step.")] = None
 
     def change(self, settings: "FitSettings") -> "FitSettings":
         """The settings with every option that was given; raise a ``UsageError`` for both lengths."""
         settings = super().change(lasting(settings, self.epochs, self.steps))
-        return changed(settings, arch=self.arch, training={"learning_rate": self.learning_rate, "batch_size": self.batch_size})
+        return changed(settings, training={"learning_rate": self.learning_rate, "batch_size": self.batch_size})
 
 
 @dataclass(frozen=True)

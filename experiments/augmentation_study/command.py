@@ -128,12 +128,17 @@ def configuration_of(request: EvaluationRequest) -> AugmentationConfig:
         generators = describe_given(request.generators, cohort, systems_of(grid.methods), data.preparation)
         where = replace(where, generators=str(request.generators.resolve()))
         _check_given(request.generators, cohort, external, protocols)
+    fit, size = settled(request.fit, data.preparation), data.preparation.size
+    assert size is not None
+    if not request.generators:
+        for system in systems_of(grid.methods).values():
+            system.require_networks(fit, size)
     return AugmentationConfig(
         seed=request.seed,
         data=data,
         where=where,
         protocols=protocols,
-        fit=settled(request.fit, data.preparation),
+        fit=fit,
         classifier=request.classifier,
         generators=generators,
         grid=grid,

@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 import torch
 
-from ...augment.autoencoders import model_class, settings_of_model
+from ...augment.autoencoders import count_parameters, model_class, settings_of_model
 from ...augment.detail.donors import Donors
 from ...augment.detail.mosaic import NAME as MOSAIC
 from ...augment.detail.mosaic import Detail, Mosaic
@@ -120,6 +120,11 @@ class System:
         shared = {name: value for name, value in settings.model_settings.items() if name in settings_of_model(self.model)}
         training = replace(settings.training, **self.training)
         return replace(settings, model=self.model, model_settings={**shared, **self.model_settings}, training=training, **self.networks)
+
+    def require_networks(self, settings: FitSettings, shape: tuple[int, ...]) -> None:
+        """Raise a ``UsageError`` if a study's settings, changed as this system asks, make no model of such images; none is made."""
+        asked = self.fit_settings(settings)
+        count_parameters(asked.model, asked.architecture(shape), **asked.model_settings)
 
     def draw(self, model: FittedModel, n: int, training: TrainingImages, *, seed: int, device: Device = "cpu") -> Generated:
         """``n`` images of a model that was trained as this system is, on these images."""

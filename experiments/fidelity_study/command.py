@@ -78,6 +78,10 @@ def configuration_of(request: StudyRequest) -> FidelityConfig:
         )
     data = describe(request.source.resolved(), request.fit.preparation, None, progress=console.tracked("checking"), on_warning=console.warn)
     split = split_cohort(cohort, seed=seed_of(request.seed, {"of": "split"}))
+    fit, size = settled(request.fit, data.preparation), data.preparation.size
+    assert size is not None
+    for system in systems:
+        System.parse(system).require_networks(fit, size)
     n_train = sum(side == "train" for side in split.sides.values())
     sizes = request.sizes or tuple(size for size in plan.sizes if size < n_train)
     splits = [split if size == ALL else of_training_size(split, cohort, size, request.seed) for size in sizes]
@@ -90,7 +94,7 @@ def configuration_of(request: StudyRequest) -> FidelityConfig:
         data=replace(data, n_train=n_train),
         where=Where(weights=weights, command=request.command or None),
         scoring=scoring,
-        fit=settled(request.fit, data.preparation),
+        fit=fit,
         grid=Grid(request.plan, tuple(sorted(sizes, key=lambda size: (size == ALL, size))), runs, plan.rows),
     )
 

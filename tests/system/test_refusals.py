@@ -275,6 +275,28 @@ REFUSED = {
         2,
         "With --generators nothing is fitted: leave out --beta",
     ),
+    "an architecture that fits no size": (
+        ("evaluate", "--data", "{study.npz}", "--arch", "paper-oasis", "--methods", "vae:gmm", "--runs", "1", "--out", "{out}"),
+        2,
+        "paper-oasis is made for 208 x 176 slices",
+    ),
+    "an architecture beside generators that are fitted": (
+        (
+            "evaluate",
+            "--data",
+            "{study.npz}",
+            "--protocol",
+            "paper",
+            "--generators",
+            "{models-pictures}",
+            "--arch",
+            "conv",
+            "--out",
+            "{out}",
+        ),
+        2,
+        "With --generators nothing is fitted: leave out --arch",
+    ),
     "generators and new splits": (
         ("evaluate", "--data", "{study.npz}", "--generators", "{models-pictures}", "--out", "{out}"),
         2,

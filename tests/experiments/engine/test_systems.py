@@ -169,3 +169,17 @@ def test_the_grids_lie_in_the_paper_s():
     assert aae == [0.001, 0.01, 0.1, 0.25, 0.5, 0.75, 0.9, 0.95, 0.99, 0.999]
     with pytest.raises(UsageError, match="no study 'table-1'; choose one of: benchmark, low-data"):
         plan_of("table-1")
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("vae:gmm arch=paper-oasis", "made for 208 x 176 slices, not 16 x 16"),
+        ("vae:gmm arch=paper", "no networks for 1 x 16 x 16 images"),
+    ],
+)
+def test_networks_that_cannot_be_are_refused_before_anything_is_trained(text, says):
+    System.parse("vae:gmm").require_networks(FitSettings(), (16, 16))
+    System.parse("vae:gmm arch=paper-oasis").require_networks(FitSettings(), (208, 176))
+    with pytest.raises(UsageError, match=says):
+        System.parse(text).require_networks(FitSettings(), (16, 16))
