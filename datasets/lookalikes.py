@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from torch import Tensor
 
 from .likeness import aligned_distances, closeness_p, per_person
 from .small_images import SIDE, Small, views_of
@@ -95,7 +96,7 @@ def _among(
 
 
 def _neighbours(
-    looks: Sequence[NDArray[np.float32]], people: NDArray[np.str_], may: Callable[[slice], NDArray[np.bool_]]
+    looks: Sequence[Tensor], people: NDArray[np.str_], may: Callable[[slice], NDArray[np.bool_]]
 ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
     """The images ``(n, NAMES)`` of the people next to each, and the distances ``(n, NAMES + 2)`` to these people and two more.
 
@@ -106,7 +107,7 @@ def _neighbours(
     nearest, distances = [], []
     for start in range(0, len(people), CHUNK):
         chunk = slice(start, start + CHUNK)
-        between = np.min([aligned_distances(look[chunk], look) for look in looks], axis=0)
+        between = np.min([aligned_distances(look[chunk], look).numpy() for look in looks], axis=0)
         between[~may(chunk)] = np.inf
         to_people, _ = per_person(between, people)
         next_to = np.argpartition(to_people, near, axis=1)[:, : near + 1]

@@ -14,6 +14,7 @@ import torch
 from nibabel.orientations import apply_orientation, io_orientation
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
+from torch import Tensor
 from torch.nn.functional import interpolate
 
 from .likeness import aligned_distances, standardised
@@ -59,12 +60,15 @@ def same_but_scaled(one: tuple[NDArray[np.float32], NDArray | None], other: tupl
     """Whether two images, each with its affine, have the same voxels up to a scale and an offset, in space or as they are stored."""
     stored = [_stored(*image) for image in (one, other)]
     for images in ([_upright(*image) for image in stored], [image for image, _ in stored]):
-        if images[0].shape == images[1].shape and aligned_distances(*(standardised(image[None]) for image in images))[0, 0] <= SAME:
+        if (
+            images[0].shape == images[1].shape
+            and aligned_distances(*(standardised(torch.from_numpy(image)[None]) for image in images)).item() <= SAME
+        ):
             return True
     return False
 
 
-def views_of(smalls: Sequence[Small]) -> list[NDArray[np.float32]]:
+def views_of(smalls: Sequence[Small]) -> list[Tensor]:
     """Rows ``(n, voxels)``: upright; framed anew; and as they are stored, where headers differ in how images stand: one may be wrong."""
     upright = [_upright(small.pixels, small.turns) for small in smalls]
     views = [upright, [_framed(pixels) for pixels in upright]]
@@ -88,9 +92,9 @@ def _framed(pixels: NDArray[np.float16]) -> NDArray[np.float16]:
     return image.astype(np.float16)
 
 
-def _standardised_in_place(pixels: NDArray[np.float16]) -> NDArray[np.float32]:
+def _standardised_in_place(pixels: NDArray[np.float16]) -> Tensor:
     """Small versions ``(n, ...)`` as rows of ``standardised``, their mean and spread around each voxel taken out first."""
-    rows = np.empty((len(pixels), pixels[0].size), dtype=np.float32)
+    rows = torch.empty(len(pixels), pixels[0].size)
     around = (0, *(side * LOCAL for side in pixels.shape[1:]))
     for start in range(0, len(pixels), CHUNK):
         chunk = slice(start, start + CHUNK)
@@ -98,7 +102,8 @@ def _standardised_in_place(pixels: NDArray[np.float16]) -> NDArray[np.float32]:
         detail = images - gaussian_filter(images, around)
         spread = np.sqrt(gaussian_filter(np.square(detail), around))
         usual = spread.mean(axis=tuple(range(1, spread.ndim)), keepdims=True)
-        rows[chunk] = standardised(np.divide(detail, spread + FLOOR * usual, out=np.zeros_like(detail), where=usual > 0))
+        evened = np.divide(detail, spread + FLOOR * usual, out=np.zeros_like(detail), where=usual > 0)
+        rows[chunk] = standardised(torch.from_numpy(evened))
     return rows
 
 

@@ -107,6 +107,7 @@ def _generate(request: GenerationRequest, out: Path, *, force: bool) -> list[Gen
                 n=n,
                 in_pieces=label in details,
                 track=console.tracked(f"looking for pieces of people in {label}"),
+                device=place,
             )
             for label, n in wanted.items()
         }

@@ -83,7 +83,7 @@ def _generate(request: MorphRequest, out: Path, *, force: bool) -> list[Generate
     wanted = request.wanted(labels, dict.fromkeys(cohort.labels, 0) | side.counts())
     training = _prepared(cohort, side, request, wanted)
     request.values(people.images.space for people in training.values())  # what cannot be written is refused before it is drawn
-    screens = {label: screen_of_people(training[label], request.gate, n=n) for label, n in wanted.items()}
+    screens = {label: screen_of_people(training[label], request.gate, n=n, device=place) for label, n in wanted.items()}
     generated = [
         generate_morphs(
             label,

@@ -62,13 +62,13 @@ def copies(closeness: Closeness, p: ArrayLike, names: Sequence[str], gate: Gate,
 class Patients:
     """The people trained on, as images are compared with them: ``standardised`` images ``(m, voxels)``, and whose each is ``(m,)``."""
 
-    images: NDArray[np.float32]
+    images: Tensor
     people: NDArray[np.str_]
 
     @classmethod
-    def of(cls, images: Tensor, people: Sequence[str]) -> "Patients":
-        """The patients of images ``(m, 1, ...)``, by participant."""
-        return cls(standardised(images.numpy()), np.asarray(people).astype(str))
+    def of(cls, images: Tensor, people: Sequence[str], device: torch.device | None = None) -> "Patients":
+        """The patients of images ``(m, 1, ...)``, by participant; others are compared with them on ``device``, by default the CPU."""
+        return cls(standardised(images.to(device or torch.device("cpu"))), np.asarray(people).astype(str))
 
     @cached_property
     def ratios(self) -> NDArray[np.float64]:
@@ -84,10 +84,9 @@ def screen_images(images: Tensor, patients: Patients, gate: Gate, *, looks: int)
     names = np.unique(patients.people)
     if len(names) < FEWEST_PEOPLE:
         return {}
-    distances = (
-        per_person(aligned_distances(standardised(chunk.numpy()), patients.images), patients.people)[0] for chunk in images.split(CHUNK)
-    )
-    closeness = Closeness.joined([Closeness.of(chunk) for chunk in distances])
+    place = patients.images.device
+    chunks = (aligned_distances(standardised(chunk.to(place)), patients.images).cpu() for chunk in images.split(CHUNK))
+    closeness = Closeness.joined([Closeness.of(per_person(distances, patients.people)[0]) for distances in chunks])
     p = closeness_p(closeness.ratio, patients.ratios)
     return copies(closeness, p, names.tolist(), gate, where="image", looks=looks)
 
@@ -98,12 +97,12 @@ def examples_of(people: NDArray[np.str_], most: int) -> NDArray[np.str_]:
     return names[np.linspace(0, len(names) - 1, min(len(names), most)).round().astype(int)]
 
 
-def usual_ratios(images: NDArray[np.float32], people: NDArray[np.str_]) -> NDArray[np.float64]:
+def usual_ratios(images: Tensor, people: NDArray[np.str_]) -> NDArray[np.float64]:
     """Ratios ``(EXAMPLES,)`` of people among all others, by their ``standardised`` images ``(m, voxels)``; of fewer people, of each."""
     names, chosen, ratios = np.unique(people), examples_of(people, EXAMPLES), []
     for start in range(0, len(chosen), CHUNK):
         rows = np.isin(people, chosen[start : start + CHUNK])
-        to_people, _ = per_person(aligned_distances(images[rows], images), people)
+        to_people, _ = per_person(aligned_distances(images[torch.from_numpy(rows)], images).cpu(), people)
         between, members = per_person(to_people.T, people[rows])
         others = np.where(names == np.array(members)[:, None], np.inf, between.T)
         ratios.append(Closeness.of(others).ratio)

@@ -11,7 +11,9 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from ...datasets.likeness import Closeness, aligned_distances, closeness_p, per_person, standardised
 from .copying import FEWEST_PEOPLE, REACH, copies, examples_of
@@ -108,16 +110,23 @@ class PeoplesPatches:
     images : array (m, ...)
     people : array (m,)
         Whose each is.
+    device : torch.device, optional
+        Where they are compared; the CPU if left out.
     """
 
     images: NDArray[Any]
     people: NDArray[np.str_]
+    device: torch.device | None = None
     _usual: dict[int, NDArray[np.float64]] = field(default_factory=dict, init=False)
 
     @cached_property
     def names(self) -> NDArray[np.str_]:
         """Of the people, each once."""
         return np.unique(self.people)
+
+    @cached_property
+    def _placed(self) -> Tensor:
+        return torch.from_numpy(self.images).to(self.device or torch.device("cpu"))
 
     @cached_property
     def windows(self) -> list[tuple[Window, NDArray[np.bool_]]]:
@@ -146,9 +155,9 @@ class PeoplesPatches:
         return Patches(tuple(self.names.tolist()), tuple(places))
 
     def _own_ratios(self, window: Window, showing: NDArray[np.bool_]) -> NDArray[np.float64]:
-        images, people = self.images[showing], self.people[showing]
+        images, people = self._placed[torch.from_numpy(showing)], self.people[showing]
         examples = np.isin(people, examples_of(people, EXAMPLES))
-        to_people, names = per_person(_shifted_distances(images[examples], images, window), people)
+        to_people, names = per_person(_shifted_distances(images[torch.from_numpy(examples)], images, window), people)
         between, members = per_person(to_people.T, people[examples])
         return Closeness.of(np.where(np.array(names) == np.array(members)[:, None], np.inf, between.T)).ratio
 
@@ -159,7 +168,8 @@ class PeoplesPatches:
         everybody = Closeness(np.full(len(images), np.inf), np.ones(len(images)), np.zeros(len(images), dtype=np.int64))
         p = np.ones(len(images))
         if here.any():
-            distances, present = per_person(_shifted_distances(images[here], self.images[showing], window), self.people[showing])
+            some, others = torch.from_numpy(images[here]), self._placed[torch.from_numpy(showing)]
+            distances, present = per_person(_shifted_distances(some.to(others.device), others, window), self.people[showing])
             found = Closeness.of(distances)
             everybody.distance[here], everybody.ratio[here] = found.distance, found.ratio
             everybody.person[here] = np.searchsorted(self.names, present)[found.person]
@@ -190,14 +200,14 @@ def shows(parts: NDArray[Any], least: NDArray[Any]) -> NDArray[np.bool_]:
     return (np.mean(rows != 0, axis=1) >= LEAST_FOREGROUND) & (rows.std(axis=1) > least)
 
 
-def _shifted_distances(some: NDArray[Any], others: NDArray[Any], window: Window) -> NDArray[np.float32]:
-    """Aligned distances ``(n, m)`` between windows, in the best shift for each two."""
+def _shifted_distances(some: Tensor, others: Tensor, window: Window) -> Tensor:
+    """Aligned distances ``(n, m)`` between windows, in the best shift for each two, on the CPU; the images are where they are compared."""
     here = standardised(some[:, *window])
-    nearest = np.full((len(some), len(others)), np.inf, dtype=np.float32)
+    nearest = torch.full((len(some), len(others)), math.inf, device=some.device)
     reach = REACH[len(window)]
     for shift in itertools.product(range(-reach, reach + 1), repeat=len(window)):
         there = standardised(others[:, *(slice(part.start + step, part.stop + step) for part, step in zip(window, shift, strict=True))])
         for start in range(0, len(some), CHUNK):
             part = slice(start, start + CHUNK)
-            np.minimum(nearest[part], aligned_distances(here[part], there), out=nearest[part])
-    return nearest
+            torch.minimum(nearest[part], aligned_distances(here[part], there), out=nearest[part])
+    return nearest.cpu()

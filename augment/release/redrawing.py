@@ -8,10 +8,12 @@ from collections.abc import Callable, Mapping
 from torch import Tensor
 
 from ...datasets.common.errors import GateError
+from ..detail.mosaic import MOST_PIECES
 from ..fitting.model import FittedModel
 from ..samplers.latents import Sampler
 from ..samplers.registry import samplers_for
 from ..samplers.riemannian import Riemannian
+from .screening import PIECE
 
 ENOUGH_DRAWS = 200  # to blame the law: of fewer, more than half may be refused by chance
 TOLERATED_SHARE = 0.5  # of the draws, that may be refused
@@ -19,9 +21,10 @@ FEWEST_A_ROUND = 16  # for one more image, whole chains are run: some to spare c
 
 RefusedRows = Callable[[Tensor, Tensor], Mapping[int, str]]  # from images and latents; a screening.Screen is one
 Draw = Callable[[int, int], tuple[Tensor, ...]]
+Mend = Callable[[Counter[str]], str]
 
 
-def replace_refused(drawn: tuple[Tensor, ...], draw: Draw, screen: RefusedRows, what: str, mend: Callable[[], str]) -> Counter[str]:
+def replace_refused(drawn: tuple[Tensor, ...], draw: Draw, screen: RefusedRows, what: str, mend: Mend) -> Counter[str]:
     """Put other draws, in place, where a screen refuses an image; what is kept stays where it is.
 
     Parameters
@@ -36,7 +39,7 @@ def replace_refused(drawn: tuple[Tensor, ...], draw: Draw, screen: RefusedRows, 
     what : str
         Whose images they are, for the error: ``images of AD that gaussian drew``.
     mend : callable
-        Gives the sentence of the error that says what a user can do about so many copies.
+        From how many were refused by reason to the sentence of the error that says what a user can do about it.
 
     Returns
     -------
@@ -55,7 +58,7 @@ def replace_refused(drawn: tuple[Tensor, ...], draw: Draw, screen: RefusedRows, 
     for round_ in itertools.count(1):
         n_drawn = n - len(lacking) + refused.total()
         if n_drawn >= ENOUGH_DRAWS and refused.total() > TOLERATED_SHARE * n_drawn:
-            raise GateError(_too_many(refused, n_drawn, what, mend()))
+            raise GateError(_too_many(refused, n_drawn, what, mend(refused)))
         if not lacking:
             break
         more = draw(round_, _size_of_round(len(lacking), n_drawn, refused.total()))
@@ -81,8 +84,12 @@ def _too_many(refused: Counter[str], drawn: int, what: str, mend: str) -> str:
     return f"{refused.total()} of {drawn} {what} were refused ({reasons}), where {TOLERATED_SHARE:.0%} may: nothing is written. {mend}"
 
 
-def what_to_change(model: FittedModel, law: Sampler) -> str:
-    """What a user can do about a law that draws too many copies: the samplers that serve the model, and how its latents would spread."""
+def what_to_change(model: FittedModel, law: Sampler, pieces: int | None, refused: Counter[str]) -> str:
+    """What a user can do about too many copies: smaller ``pieces``, if an image has so many of several people's and these are at fault;
+    else the samplers that serve the model, and how its latents would spread."""
+    if pieces and refused[PIECE] > refused.total() / 2:
+        smaller = f"--detail 'mosaic pieces={min(2 * pieces, MOST_PIECES)}', where these images had {pieces}"
+        return f"Another --seed will not help; choose more and smaller pieces of people ({smaller}), or --detail none."
     scores = {scored.sampler: scored.left_out for scored in model.law_scores.laws}
     others = [name for name in samplers_for(type(model.autoencoder)) if name != law.name]
     told = [name if (score := scores.get(name)) is None else f"{name} {score:.3g}" for name in others]

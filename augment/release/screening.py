@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from ..fitting.model import FittedModel
@@ -40,7 +41,14 @@ class Screen:
 
 
 def screen_of(
-    model: FittedModel, training: TrainingImages | None, gate: Gate, *, n: int, in_pieces: bool = False, track: Track = iter
+    model: FittedModel,
+    training: TrainingImages | None,
+    gate: Gate,
+    *,
+    n: int,
+    in_pieces: bool = False,
+    track: Track = iter,
+    device: torch.device | None = None,
 ) -> Screen:
     """The screen of a model's draws.
 
@@ -57,19 +65,24 @@ def screen_of(
         Whether pieces of the images are compared too, place by place: of images that are made of several people's.
     track : callable
         Sees the places of the pieces go by, round by round.
+    device : torch.device, optional
+        Where images are compared; the CPU if left out.
     """
     posterior = model.latents.posterior_of_codes
     if training is not None:
-        return screen_of_people(training, gate, n=n, in_pieces=in_pieces, track=track)
+        return screen_of_people(training, gate, n=n, in_pieces=in_pieces, track=track, device=device)
     if posterior is not None:
         return Screen(LATENTS, lambda _, latents: dict.fromkeys(screen_latents(latents, posterior, gate, looks=n), RECONSTRUCTION))
     return Screen(NOTHING, lambda pixels, latents: {})
 
 
-def screen_of_people(training: TrainingImages, gate: Gate, *, n: int, in_pieces: bool = False, track: Track = iter) -> Screen:
+def screen_of_people(
+    training: TrainingImages, gate: Gate, *, n: int, in_pieces: bool = False, track: Track = iter, device: torch.device | None = None
+) -> Screen:
     """The screen of what comes from these images; the others are as for ``screen_of``."""
-    patients, looks = Patients.of(training.images.pixels, training.people), n * (1 + in_pieces)
-    pieces = PeoplesPatches(training.images.pixels.mean(1).numpy(), np.asarray(training.people).astype(str)) if in_pieces else None
+    pixels, people = training.images.pixels, np.asarray(training.people).astype(str)
+    patients, looks = Patients.of(pixels, training.people, device), n * (1 + in_pieces)
+    pieces = PeoplesPatches(pixels.mean(1).numpy(), people, device) if in_pieces else None
 
     def find(pixels: Tensor, _: Tensor) -> dict[int, str]:
         found = {} if pieces is None else dict.fromkeys(pieces.search(pixels.mean(1).numpy(), track).copies(gate, looks=looks), PIECE)

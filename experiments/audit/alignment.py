@@ -83,7 +83,7 @@ def align(
     place = device or torch.device("cpu")
     if not len(images):
         return Aligned(np.zeros((0, KEPT), dtype=np.int64), {name: np.zeros((0, KEPT)) for name in scales})
-    distances, mirrored = _seen(images, people)
+    distances, mirrored = _seen(images, people, place)
     names = np.asarray(owners).astype(str)
     if own is not None:
         distances[np.asarray(own).astype(str)[:, None] == names] = np.inf
@@ -103,15 +103,15 @@ def align(
         for k in range(who.shape[1]):
             moved = _move(_mirrored(people, who[rows, k], axes[rows, k]).to(place), well[rows, k].to(place)).cpu()
             for name, into in found.items():
-                here, there = (standardised(SCALES[name](part).numpy()) for part in (images[rows], moved))
-                into[rows, k] = np.linalg.norm(here.astype(np.float64) - there, axis=1)
+                here, there = (standardised(SCALES[name](part)) for part in (images[rows], moved))
+                into[rows, k] = torch.linalg.vector_norm(here.double() - there, dim=1).numpy()
     return Aligned(who, {name: np.where(barred, np.inf, into) for name, into in found.items()})
 
 
-def _seen(images: Tensor, people: Tensor) -> tuple[NDArray[np.floating], NDArray[np.int64]]:
+def _seen(images: Tensor, people: Tensor, place: torch.device) -> tuple[NDArray[np.floating], NDArray[np.int64]]:
     """Distances ``(n, m)`` by the local contrast of small images, and the axis (from 1; 0 for none) along which each is mirrored best."""
     small = [_contrast(_small(smoothed(part, 1), SEEN_AT))[:, 0].numpy() for part in (images, people)]
-    distances = mirrored_distances(*small)
+    distances = mirrored_distances(small[0], small[1], place)
     best = distances.argmin(axis=0)
     return np.take_along_axis(distances, best[None], axis=0)[0], best
 

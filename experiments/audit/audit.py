@@ -131,7 +131,7 @@ def audit_class(audited: AuditedClass, spaces: Sequence[Space], gate: Gate, *, s
     seed : int
         Seed of the choice of people to copy, of the noise, and of the deals of the tests.
     device : torch.device, optional
-        Where images are aligned.
+        Where images are aligned, and patches compared.
     """
     rng = np.random.default_rng(derived_seed(seed, "audit", audited.label))
     training = audited.training.images
@@ -140,7 +140,7 @@ def audit_class(audited: AuditedClass, spaces: Sequence[Space], gate: Gate, *, s
     plants = plant(training.pixels, audited.training.participants, rng, in_world=not training.space.is_picture, reconstruct=reconstruct)
     views = tuple(look(audited, space, plants.pixels) for space in spaces)
     looks = [each for view in views if view.space.shows_copies for each in looks_of(view)]
-    of_synthetic, of_held_out, of_planted = _search_patches(audited, plants.pixels)
+    of_synthetic, of_held_out, of_planted = _search_patches(audited, plants.pixels, device)
     # The patches, all places together, are one look more at every image, and so is each way of aligning it.
     n_looks = (len(looks) + len(ALIGNED_AT) + 1) * len(audited.synthetic.participants)
     in_place = _copies([each.planted for each in looks], of_planted, gate, n_looks)
@@ -221,10 +221,11 @@ def _most_telling(evidence: Sequence[Evidence]) -> dict[str, Any]:
     return {"most telling: where": where, "most telling: whose": people, "most telling: ratio": ratios, "most telling: p": p[rows, best]}
 
 
-def _search_patches(audited: AuditedClass, copied: torch.Tensor) -> tuple[Patches, Patches, Patches]:
+def _search_patches(audited: AuditedClass, copied: torch.Tensor, device: torch.device | None) -> tuple[Patches, Patches, Patches]:
     """The patches of synthetic images, of held-out people, and of planted copies ``(k, 1, ...)``, beside those trained on."""
     parts = [audited.synthetic.images.pixels, audited.held_out.images.pixels, copied]
-    known = PeoplesPatches(audited.training.images.pixels[:, 0].numpy(), np.asarray(audited.training.participants).astype(str))
+    images, people = audited.training.images.pixels[:, 0].numpy(), np.asarray(audited.training.participants).astype(str)
+    known = PeoplesPatches(images, people, device)
     found = known.search(torch.cat(parts)[:, 0].numpy())
     ends = np.cumsum([len(part) for part in parts])
     first, second, third = (found.of(slice(end - len(part), end)) for part, end in zip(parts, ends, strict=True))
@@ -233,10 +234,9 @@ def _search_patches(audited: AuditedClass, copied: torch.Tensor) -> tuple[Patche
 
 def _nearest_others(audited: AuditedClass) -> NDArray[np.floating]:
     """The distance of each synthetic image to the nearest other ``(n,)``, as they lie; infinite of a single one."""
-    images = standardised(audited.synthetic.images.pixels.numpy())
-    nearest = []
+    images, nearest = standardised(audited.synthetic.images.pixels), []
     for start in range(0, len(images), CHUNK):
         distances = aligned_distances(images[start : start + CHUNK], images)
-        distances[np.arange(len(distances)), start + np.arange(len(distances))] = np.inf
-        nearest.append(distances.min(axis=1))
+        distances[:, start : start + CHUNK].fill_diagonal_(math.inf)
+        nearest.append(distances.amin(dim=1).numpy())
     return np.concatenate(nearest)

@@ -122,7 +122,7 @@ def _audit(request: AuditRequest, out: Path, *, force: bool) -> list[Verdict]:
             for audited in classes:
                 of_model = [] if audited.model is None else [latent_space(audited.model)]
                 features = [] if extractor is None else [feature_space(extractor)]
-                spaces = [*image_spaces(), *of_model, *features, *again]
+                spaces = [*image_spaces(place), *of_model, *features, *again]
                 with exactly(place) if audited.model is None else placed(audited.model.autoencoder, place):
                     findings.append(audit_class(audited, spaces, request.gate, seed=request.seed, device=place))
                 advance(audited.label)

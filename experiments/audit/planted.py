@@ -133,10 +133,9 @@ def noisy(images: Tensor, rng: np.random.Generator) -> Tensor:
 
     Noise of standard deviation sigma leaves an image of standard deviation s the correlation r = (1 + sigma^2 / s^2)^(-1/2) with itself.
     """
-    rows = standardised(images.numpy())
-    among = aligned_distances(rows, rows)
-    np.fill_diagonal(among, np.inf)
-    correlation = 1 - float(NOISE * np.median(among.min(axis=1))) ** 2 / 2
+    rows = standardised(images)
+    among = aligned_distances(rows, rows).fill_diagonal_(math.inf)
+    correlation = 1 - float(NOISE * np.median(among.amin(dim=1).numpy())) ** 2 / 2
     spread = images.flatten(1).std(dim=1, correction=0).reshape(-1, *[1] * (images.ndim - 1))
     return images + spread * math.sqrt(correlation**-2 - 1) * _noise(images, rng)
 

@@ -1,12 +1,15 @@
 """Where images are compared: image, latent and feature space, each an embedding and a distance between what it embeds."""
 
 import itertools
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from sklearn.metrics import euclidean_distances
 from torch import Tensor
@@ -58,14 +61,16 @@ class Space:
     needs_model: bool = False
 
 
-def image_spaces() -> list[Space]:
+def image_spaces(device: torch.device | None = None) -> list[Space]:
     """Voxels at several scales, whatever the brightness and contrast, of the best of some poses: mirrored along an axis or not, shifted by
-    some voxels. The first is of the images as they are, and the one that measures are of."""
-    return [_image_space(name, scale, measured=number == 0) for number, (name, scale) in enumerate(SCALES.items())]
+    some voxels. The first is of the images as they are, and the one that measures are of. They are compared on ``device``,
+    by default the CPU."""
+    return [_image_space(name, scale, device, measured=number == 0) for number, (name, scale) in enumerate(SCALES.items())]
 
 
-def _image_space(name: str, scale: Scale, *, measured: bool) -> Space:
-    return Space(name, lambda images: scale(images)[:, 0].numpy(), posed_distances, measured=measured)
+def _image_space(name: str, scale: Scale, device: torch.device | None, *, measured: bool) -> Space:
+    between = partial(posed_distances, device=device)
+    return Space(name, lambda images: scale(images)[:, 0].numpy(), between, measured=measured)
 
 
 def latent_space(model: FittedModel) -> Space:
@@ -114,18 +119,19 @@ def audit_extractor(
     return build_extractor(request, everyone, preparation, split)
 
 
-def posed_distances(some: NDArray[Any], others: NDArray[Any]) -> NDArray[np.float32]:
+def posed_distances(some: NDArray[Any], others: NDArray[Any], device: torch.device | None = None) -> NDArray[np.float32]:
     """Aligned distances ``(n, m)`` between images ``(n, ...)`` and ``(m, ...)`` in the best pose for each two, where they overlap.
 
     The others are mirrored along no axis or one, and shifted by up to ``REACH`` voxels along each.
     """
-    return mirrored_distances(some, others).min(axis=0)
+    return mirrored_distances(some, others, device).min(axis=0)
 
 
-def mirrored_distances(some: NDArray[Any], others: NDArray[Any]) -> NDArray[np.float32]:
+def mirrored_distances(some: NDArray[Any], others: NDArray[Any], device: torch.device | None = None) -> NDArray[np.float32]:
     """As of ``posed_distances``, by the way in which the others are mirrored ``(1 + d, n, m)``: not at all, or along one of d axes."""
-    shape, ways = some.shape[1:], [others, *(np.flip(others, axis) for axis in range(1, some.ndim))]
-    nearest = np.full((len(ways), len(some), len(others)), np.inf, dtype=np.float32)
+    shape, (fixed, mirrored) = some.shape[1:], (torch.from_numpy(images).to(device or torch.device("cpu")) for images in (some, others))
+    ways = [mirrored, *(mirrored.flip(axis) for axis in range(1, some.ndim))]
+    nearest = torch.full((len(ways), len(some), len(others)), math.inf, device=fixed.device)
     for shift in itertools.product(range(-REACH[len(shape)], REACH[len(shape)] + 1), repeat=len(shape)):
         here, there = (
             tuple(slice(max(0, sign * step), side + min(0, sign * step)) for step, side in zip(shift, shape, strict=True))
@@ -134,7 +140,7 @@ def mirrored_distances(some: NDArray[Any], others: NDArray[Any]) -> NDArray[np.f
         moved = [standardised(way[:, *there]) for way in ways]
         for start in range(0, len(some), CHUNK):
             part = slice(start, start + CHUNK)
-            fixed = standardised(some[part, *here])
+            rows = standardised(fixed[part, *here])
             for found, way in zip(nearest, moved, strict=True):
-                np.minimum(found[part], aligned_distances(fixed, way), out=found[part])
-    return nearest
+                torch.minimum(found[part], aligned_distances(rows, way), out=found[part])
+    return nearest.cpu().numpy()

@@ -12,6 +12,7 @@ from ...augment.fitting.nearest import nearest_images
 from ...augment.release.copying import Patients, screen_images
 from ...augment.release.gate import Gate
 from ...classifiers.training import FIXED_LENGTH, predict_probabilities, train_classifier
+from ...datasets.common.compute import choose_device
 from ...datasets.common.errors import DataError
 from ..engine.study_folder import seed_of
 from .baselines import resampled
@@ -36,7 +37,8 @@ def chosen(images: Tensor, n: int, choice: Choice, run: Run, index: int) -> NDAr
     """
     own = run.train.labels == index
     training, people = run.train.images[own], run.train.table["participant_id"][own.numpy()].tolist()
-    copies = screen_images(images, Patients.of(training, people), Gate(), looks=len(images))
+    patients = Patients.of(training, people, choose_device(run.context.device))
+    copies = screen_images(images, patients, Gate(), looks=len(images))
     among = _to_nearest_other(training, people)
     beyond = np.maximum(nearest_images(images, training)[0] - np.quantile(among, SUPPORT), 0)
     copying_nobody = np.setdiff1d(np.arange(len(images)), list(copies))

@@ -21,7 +21,10 @@ from tinycohort.augment.fitting.training_images import TrainingImages
 from tinycohort.augment.geometry.metric import RiemannianMetric
 from tinycohort.augment.networks import Architecture
 from tinycohort.augment.posterior import Posterior
+from tinycohort.augment.release.copying import Patients, screen_images
+from tinycohort.augment.release.gate import Gate
 from tinycohort.augment.release.generation import draw_latents, generate_class
+from tinycohort.augment.release.patches import PeoplesPatches
 from tinycohort.augment.samplers.latents import Latents
 from tinycohort.augment.samplers.law_scores import score_laws
 from tinycohort.augment.samplers.laws import Gaussian, Kernels, Mixture
@@ -36,6 +39,7 @@ from tinycohort.datasets.splits import split_cohort
 from tinycohort.datasets.transforms import Images
 from tinycohort.experiments.audit import membership, reidentification
 from tinycohort.experiments.audit.alignment import align
+from tinycohort.experiments.audit.spaces import posed_distances
 from tinycohort.experiments.fidelity.features import cohort_extractor, cohort_settings
 
 CPU = torch.device("cpu")
@@ -279,6 +283,27 @@ def test_features_of_the_cohort_are_computed_on_the_device(device):
             found.append((np.concatenate(list(extractor.features([images]))), extractor.passport))
     assert np.array_equal(found[0][0], found[1][0])
     assert found[0][1] == found[1][1]
+
+
+@pytest.mark.parametrize("shape", [(24, 20), (10, 12, 10)])
+def test_images_and_their_patches_are_compared_on_the_device(device, shape):
+    known, people = blobs(8, shape), [f"p{i}" for i in range(8)]
+    images = torch.cat([known[:2] + 0.01 * torch.rand((2, 1, *shape), generator=seeded(1)), blobs(6, shape).roll(3, 2)])
+    here = posed_distances(images[:, 0].numpy(), known[:, 0].numpy())
+    copies = screen_images(images, Patients.of(known, people), Gate(), looks=8)
+    patches = PeoplesPatches(known[:, 0].numpy(), np.array(people)).search(images[:, 0].numpy())
+    with computed_on(device, "mm"):
+        there = posed_distances(images[:, 0].numpy(), known[:, 0].numpy(), device)
+    with computed_on(device, "mm"):
+        assert screen_images(images, Patients.of(known, people, device), Gate(), looks=8) == copies
+    with computed_on(device, "mm"):
+        found = PeoplesPatches(known[:, 0].numpy(), np.array(people), device).search(images[:, 0].numpy())
+    # Products of NumPy's here, and of torch's there.
+    np.testing.assert_allclose(there, here, atol=1e-5)
+    assert copies
+    assert patches.places
+    for one, other in zip(found.places, patches.places, strict=True):
+        np.testing.assert_allclose(one.closeness.distance, other.closeness.distance, atol=1e-5)
 
 
 @pytest.mark.parametrize("shape", [(24, 20), (10, 12, 10)])

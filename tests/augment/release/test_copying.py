@@ -17,7 +17,7 @@ def images(n: int, shape=(9, 7), seed: int = 0) -> torch.Tensor:
 
 
 def aligned(some: torch.Tensor, others: torch.Tensor) -> np.ndarray:
-    return aligned_distances(standardised(some.numpy()), standardised(others.numpy()))
+    return aligned_distances(standardised(some), standardised(others))
 
 
 def euclidean(x: np.ndarray, y: np.ndarray) -> np.ndarray:
@@ -44,11 +44,11 @@ def test_brightness_and_contrast_do_not_count_and_a_constant_image_is_near_nobod
     assert np.diag(aligned(0.4 * some + 0.3, some)).max() < 1e-3
     assert not np.diag(aligned(some, some)).any()
     near = some + 1e-4 * images(3, seed=1)
-    slow = np.linalg.norm(standardised(near.numpy()).astype(float) - standardised(some.numpy()).astype(float), axis=1)
+    slow = np.linalg.norm(standardised(near).double() - standardised(some).double(), axis=1)
     assert np.diag(aligned(near, some)) == pytest.approx(slow, rel=1e-5)
     assert np.diag(aligned(1 - some, some)) == pytest.approx(2)
     grey = torch.full((1, 1, 9, 7), 0.3)
-    assert not standardised(grey.numpy()).any()
+    assert not standardised(grey).any()
     assert aligned(grey, some)[0] == pytest.approx(np.sqrt(2))
 
 
@@ -161,7 +161,7 @@ def test_images_are_screened_against_those_trained_on():
 
 
 def test_of_many_images_and_people_a_screening_takes_some_at_a_time(monkeypatch):
-    rows, people = standardised(images(23).numpy()), np.array([f"p{i % 13:02d}" for i in range(23)])
+    rows, people = standardised(images(23)), np.array([f"p{i % 13:02d}" for i in range(23)])
     slow = Closeness.of(among_people(aligned_distances(rows, rows), people)[0]).ratio
     drawn = torch.cat([images(5, seed=1), images(23)[3:4]])
     expected = screened(drawn, images(23), people.tolist())

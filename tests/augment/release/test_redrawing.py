@@ -21,7 +21,7 @@ from tinycohort.augment.release.gate import AuditRecord, Gate
 from tinycohort.augment.release.generation import build_sampler, generate_class
 from tinycohort.augment.release.quarantine import quarantine_of
 from tinycohort.augment.release.redrawing import replace_refused, what_to_change
-from tinycohort.augment.release.screening import screen_of
+from tinycohort.augment.release.screening import COPY, PIECE, screen_of
 from tinycohort.augment.release.synthetic_cohort import SyntheticCohort
 from tinycohort.augment.samplers.plain import Normal
 from tinycohort.datasets.common.errors import GateError
@@ -65,7 +65,7 @@ class Numbers:
     def replaced(self, model):
         law = self.law or Normal(model.codes)
         what = f"images of {model.config.label} that {law.name} drew"
-        return replace_refused((self.pixels, self.latents), self.draw, self.screen, what, lambda: what_to_change(model, law))
+        return replace_refused((self.pixels, self.latents), self.draw, self.screen, what, lambda refused: what_to_change(model, law, None, refused))
 
 
 @pytest.mark.parametrize("n", [1, 2, 15, 40, 199, 200, 1000])
@@ -105,6 +105,15 @@ def test_half_are_tolerated_and_one_more_is_not(models):
         Numbers(200, lambda number: number < 101).replaced(models["AD"])
     # Of fewer than 200 it may be chance, as of two of which one is bad.
     assert Numbers(60, lambda number: number < 50).replaced(models["AD"]).total() == 50
+
+
+def test_pieces_of_people_that_are_too_large_are_to_be_smaller(models):
+    model = models["AD"]
+    law = Normal(model.codes)
+    pieces, copies = Counter({PIECE: 60, COPY: 50}), Counter({PIECE: 50, COPY: 60})
+    assert "more and smaller pieces of people (--detail 'mosaic pieces=8', where these images had 4)" in what_to_change(model, law, 4, pieces)
+    for had, refused in ((4, copies), (None, pieces)):
+        assert "another --sampler" in what_to_change(model, law, had, refused)
 
 
 def test_the_error_says_why_and_what_to_change(models, studies):

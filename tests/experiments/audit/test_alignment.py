@@ -40,7 +40,7 @@ def test_who_is_shown_is_brought_nearest(shape, kind, mirrored):
     assert found.who.shape == left.shape == (4, KEPT)
     assert found.who[np.arange(4), left.argmin(axis=1)].tolist() == [0, 1, 2, 3]
     assert (left.min(axis=1) < 0.5 * np.sort(left, axis=1)[:, 1]).all()
-    rows = [standardised((part.flip(2) if mirrored and part is copies else part).numpy()) for part in (copies, known[:4])]
+    rows = [standardised(part.flip(2) if mirrored and part is copies else part) for part in (copies, known[:4])]
     assert (left.min(axis=1) < np.diag(aligned_distances(*rows))).mean() >= 0.75
 
 

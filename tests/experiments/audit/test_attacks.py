@@ -54,7 +54,7 @@ def test_a_network_knows_people_again_where_voxels_do_not(shape, monkeypatch):
     found = attacked(to_people, space.between(embedded, embedded))
     assert found.low > found.control > 0.5
     right = np.mean(to_people.argmin(axis=1) == members)
-    by_voxels = np.mean(aligned_distances(*(standardised(part[:, 0].numpy()) for part in (views, real))).argmin(axis=1) == members)
+    by_voxels = np.mean(aligned_distances(*(standardised(part[:, 0]) for part in (views, real))).argmin(dim=1).numpy() == members)
     assert right >= 0.75
     assert right > by_voxels or len(shape) == 3  # volumes so small are told by their voxels alone
     # Images of people whom it has never seen say nothing of anybody.
