@@ -224,7 +224,7 @@ def at_once(device: torch.device, quick: bool) -> list[Row]:
         for candidate in candidates:
             for _ in range(1 if quick else 5):  # recorded before it is timed
                 candidate()
-        with torch.no_grad():
+        with torch.no_grad(), products_in(tf32=False):
             apart = float((of_each() - of_all()).abs().max())
         one, all_ = (count * n_steps / seconds(lambda c=candidate, n=n_steps: [c() for _ in range(n)], device) for candidate in candidates)
         rows.append((str(count), f"{one:.1f}", f"{all_:.1f}", f"{all_ / one:.2f}", f"{apart:.1e}"))

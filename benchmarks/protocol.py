@@ -5,8 +5,8 @@ another job on the machine disturbs all candidates alike.
 
 Several runs were to be trained together as one network, if that pays. On a CPU it does not: the table of steps has K independent replicas
 in grouped convolutions (what ``torch.func.vmap`` over stacked weights turns convolutions into); two cost more than two networks (153 ms
-each against 132), and of four or eight each costs still more (192, 269). There is little to share: of a run on 250 images all that is not a step
-takes a twentieth. So there is no such form here. ``torch.compile`` does not pay either: its step takes twice as long.
+each against 132), and of four or eight each costs still more (192, 269). There is little to share: of a run on 250 images all that is not
+a step takes a twentieth. So there is no such form here. ``torch.compile`` does not pay either: its step takes twice as long.
 """
 
 import argparse

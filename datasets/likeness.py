@@ -58,10 +58,13 @@ class Closeness:
 def standardised(images: Tensor) -> Tensor:
     """Images ``(n, ...)`` as float32 rows ``(n, voxels)`` of mean 0 and norm 1, where they lie; a constant one as zeros."""
     rows = images.reshape(len(images), -1).float()
-    rows = rows - rows.mean(dim=1, keepdim=True)
-    norms = torch.linalg.vector_norm(rows, dim=1, keepdim=True)
+    means = rows.mean(dim=1, keepdim=True)
+    rows = rows - means
+    # By torch's sums, which keep all digits of a volume's millions of voxels; its norms add up one by one, and lose a thousandth.
+    norms = rows.square().sum(dim=1, keepdim=True).sqrt()
     # The mean of a constant image is rounded, which leaves a pattern where there is none.
-    return rows.mul_(torch.where(norms > 1e-6 * math.sqrt(rows.shape[1]), 1 / norms, 0.0))
+    pattern = 1e-6 * math.sqrt(rows.shape[1]) * means.abs().clamp(min=1)
+    return rows.mul_(torch.where(norms > pattern, 1 / norms, 0.0))
 
 
 def aligned_distances(some: Tensor, others: Tensor) -> Tensor:

@@ -198,7 +198,7 @@ def generate_class(
                 lambda round_, size: draw(round_, n=size)[0],
                 screen,
                 f"images of {label} that {fitted.name} drew",
-                partial(what_to_change, model, fitted, None if detail is None else detail.mosaic.pieces),
+                partial(what_to_change, model, fitted, None if detail is None else detail.mosaic),
             )
     pixels, latents, *of_detail = drawn
     record = None if detail is None else DetailRecord.of(detail, Detailed(pixels, *of_detail))

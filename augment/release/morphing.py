@@ -61,7 +61,11 @@ def generate_morphs(
     refused: Mapping[str, int] = {}
     if screen is not None:
         refused = replace_refused(
-            drawn, lambda round_, size: draw(round_, n=size), screen, f"images of {label} that {NAME} drew", lambda _: _what_to_change(morph)
+            drawn,
+            lambda round_, size: draw(round_, n=size),
+            screen,
+            f"images of {label} that {NAME} drew",
+            lambda _: _what_to_change(morph),
         )
     pixels, latents, rows, shares = drawn
     record = DetailRecord(str(morph), tuple(tuple(training.people[row] for row in pair) for pair in rows.tolist()), shares)

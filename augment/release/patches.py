@@ -155,11 +155,16 @@ class PeoplesPatches:
         return Patches(tuple(self.names.tolist()), tuple(places))
 
     def _own_ratios(self, window: Window, showing: NDArray[np.bool_]) -> NDArray[np.float64]:
-        images, people = self._placed[torch.from_numpy(showing)], self.people[showing]
+        around, people = self._around(window, showing), self.people[showing]
         examples = np.isin(people, examples_of(people, EXAMPLES))
-        to_people, names = per_person(_shifted_distances(images[torch.from_numpy(examples)], images, window), people)
+        to_people, names = per_person(_shifted_distances(_middle(around[torch.from_numpy(examples)]), around), people)
         between, members = per_person(to_people.T, people[examples])
         return Closeness.of(np.where(np.array(names) == np.array(members)[:, None], np.inf, between.T)).ratio
+
+    def _around(self, window: Window, showing: NDArray[np.bool_]) -> Tensor:
+        """A window of those images that are ``showing``, and ``REACH`` voxels around it."""
+        reach = REACH[len(window)]
+        return self._placed[:, *(slice(part.start - reach, part.stop + reach) for part in window)][torch.from_numpy(showing)]
 
     def _look(
         self, images: NDArray[Any], here: NDArray[np.bool_], window: Window, showing: NDArray[np.bool_], usual: NDArray[np.float64]
@@ -168,8 +173,8 @@ class PeoplesPatches:
         everybody = Closeness(np.full(len(images), np.inf), np.ones(len(images)), np.zeros(len(images), dtype=np.int64))
         p = np.ones(len(images))
         if here.any():
-            some, others = torch.from_numpy(images[here]), self._placed[torch.from_numpy(showing)]
-            distances, present = per_person(_shifted_distances(some.to(others.device), others, window), self.people[showing])
+            around, some = self._around(window, showing), torch.from_numpy(images[:, *window][here])
+            distances, present = per_person(_shifted_distances(some.to(around.device), around), self.people[showing])
             found = Closeness.of(distances)
             everybody.distance[here], everybody.ratio[here] = found.distance, found.ratio
             everybody.person[here] = np.searchsorted(self.names, present)[found.person]
@@ -200,13 +205,19 @@ def shows(parts: NDArray[Any], least: NDArray[Any]) -> NDArray[np.bool_]:
     return (np.mean(rows != 0, axis=1) >= LEAST_FOREGROUND) & (rows.std(axis=1) > least)
 
 
-def _shifted_distances(some: Tensor, others: Tensor, window: Window) -> Tensor:
-    """Aligned distances ``(n, m)`` between windows, in the best shift for each two, on the CPU; the images are where they are compared."""
-    here = standardised(some[:, *window])
-    nearest = torch.full((len(some), len(others)), math.inf, device=some.device)
-    reach = REACH[len(window)]
-    for shift in itertools.product(range(-reach, reach + 1), repeat=len(window)):
-        there = standardised(others[:, *(slice(part.start + step, part.stop + step) for part, step in zip(window, shift, strict=True))])
+def _middle(around: Tensor) -> Tensor:
+    """The windows of what has ``REACH`` voxels around them."""
+    reach = REACH[around.ndim - 1]
+    return around[:, *(slice(reach, side - reach) for side in around.shape[1:])]
+
+
+def _shifted_distances(some: Tensor, around: Tensor) -> Tensor:
+    """Aligned distances ``(n, m)`` on the CPU between windows and those of others, with what is ``around`` them, in the best shift of each
+    two."""
+    here, shape = standardised(some), some.shape[1:]
+    nearest = torch.full((len(some), len(around)), math.inf, device=some.device)
+    for shift in itertools.product(range(2 * REACH[len(shape)] + 1), repeat=len(shape)):
+        there = standardised(around[:, *(slice(step, step + side) for step, side in zip(shift, shape, strict=True))])
         for start in range(0, len(some), CHUNK):
             part = slice(start, start + CHUNK)
             torch.minimum(nearest[part], aligned_distances(here[part], there), out=nearest[part])

@@ -4,11 +4,12 @@ import itertools
 import math
 from collections import Counter
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 
 from torch import Tensor
 
 from ...datasets.common.errors import GateError
-from ..detail.mosaic import MOST_PIECES
+from ..detail.mosaic import MOST_PIECES, Mosaic
 from ..fitting.model import FittedModel
 from ..samplers.latents import Sampler
 from ..samplers.registry import samplers_for
@@ -84,12 +85,12 @@ def _too_many(refused: Counter[str], drawn: int, what: str, mend: str) -> str:
     return f"{refused.total()} of {drawn} {what} were refused ({reasons}), where {TOLERATED_SHARE:.0%} may: nothing is written. {mend}"
 
 
-def what_to_change(model: FittedModel, law: Sampler, pieces: int | None, refused: Counter[str]) -> str:
-    """What a user can do about too many copies: smaller ``pieces``, if an image has so many of several people's and these are at fault;
-    else the samplers that serve the model, and how its latents would spread."""
-    if pieces and refused[PIECE] > refused.total() / 2:
-        smaller = f"--detail 'mosaic pieces={min(2 * pieces, MOST_PIECES)}', where these images had {pieces}"
-        return f"Another --seed will not help; choose more and smaller pieces of people ({smaller}), or --detail none."
+def what_to_change(model: FittedModel, law: Sampler, mosaic: Mosaic | None, refused: Counter[str]) -> str:
+    """What a user can do about too many copies: smaller pieces of people, if images have a mosaic of them and these are at fault; else the
+    samplers that serve the model, and how its latents would spread."""
+    if mosaic and refused[PIECE] > refused.total() / 2 and 2 * mosaic.pieces <= MOST_PIECES:
+        finer = replace(mosaic, pieces=2 * mosaic.pieces)
+        return f"Another --seed will not help; choose more and smaller pieces of people (--detail '{finer}'), or --detail none."
     scores = {scored.sampler: scored.left_out for scored in model.law_scores.laws}
     others = [name for name in samplers_for(type(model.autoencoder)) if name != law.name]
     told = [name if (score := scores.get(name)) is None else f"{name} {score:.3g}" for name in others]

@@ -129,15 +129,19 @@ def posed_distances(some: NDArray[Any], others: NDArray[Any], device: torch.devi
 
 def mirrored_distances(some: NDArray[Any], others: NDArray[Any], device: torch.device | None = None) -> NDArray[np.float32]:
     """As of ``posed_distances``, by the way in which the others are mirrored ``(1 + d, n, m)``: not at all, or along one of d axes."""
-    shape, (fixed, mirrored) = some.shape[1:], (torch.from_numpy(images).to(device or torch.device("cpu")) for images in (some, others))
-    ways = [mirrored, *(mirrored.flip(axis) for axis in range(1, some.ndim))]
-    nearest = torch.full((len(ways), len(some), len(others)), math.inf, device=fixed.device)
+    shape, place = some.shape[1:], device or torch.device("cpu")
+    fixed = torch.from_numpy(some).to(place)
+    moving = fixed if others is some else torch.from_numpy(others).to(place)
+    ways = [(), *((axis,) for axis in range(1, some.ndim))]
+    nearest = torch.full((len(ways), len(some), len(others)), math.inf, device=place)
     for shift in itertools.product(range(-REACH[len(shape)], REACH[len(shape)] + 1), repeat=len(shape)):
         here, there = (
             tuple(slice(max(0, sign * step), side + min(0, sign * step)) for step, side in zip(shift, shape, strict=True))
             for sign in (1, -1)
         )
-        moved = [standardised(way[:, *there]) for way in ways]
+        # What overlaps of a mirrored image is, along its axis, what overlaps of the other.
+        cuts = [[here[axis] if axis + 1 in way else side for axis, side in enumerate(there)] for way in ways]
+        moved = [standardised(moving[:, *cut].flip(way)) for way, cut in zip(ways, cuts, strict=True)]
         for start in range(0, len(some), CHUNK):
             part = slice(start, start + CHUNK)
             rows = standardised(fixed[part, *here])

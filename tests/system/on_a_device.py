@@ -304,6 +304,8 @@ def test_images_and_their_patches_are_compared_on_the_device(device, shape):
     assert patches.places
     for one, other in zip(found.places, patches.places, strict=True):
         np.testing.assert_allclose(one.closeness.distance, other.closeness.distance, atol=1e-5)
+        np.testing.assert_allclose(one.closeness.ratio, other.closeness.ratio, atol=1e-3)
+        np.testing.assert_allclose(one.p, other.p, atol=1e-2)
 
 
 @pytest.mark.parametrize("shape", [(24, 20), (10, 12, 10)])

@@ -17,7 +17,7 @@ def images(n: int, shape=(9, 7), seed: int = 0) -> torch.Tensor:
 
 
 def aligned(some: torch.Tensor, others: torch.Tensor) -> np.ndarray:
-    return aligned_distances(standardised(some), standardised(others))
+    return aligned_distances(standardised(some), standardised(others)).numpy()
 
 
 def euclidean(x: np.ndarray, y: np.ndarray) -> np.ndarray:
@@ -47,9 +47,17 @@ def test_brightness_and_contrast_do_not_count_and_a_constant_image_is_near_nobod
     slow = np.linalg.norm(standardised(near).double() - standardised(some).double(), axis=1)
     assert np.diag(aligned(near, some)) == pytest.approx(slow, rel=1e-5)
     assert np.diag(aligned(1 - some, some)) == pytest.approx(2)
-    grey = torch.full((1, 1, 9, 7), 0.3)
-    assert not standardised(grey).any()
-    assert aligned(grey, some)[0] == pytest.approx(np.sqrt(2))
+    for grey in (torch.full((1, 1, 9, 7), 0.3), torch.full((1, 1, 80, 96), 100.3)):
+        assert not standardised(grey).any()
+    assert aligned(torch.full((1, 1, 9, 7), 0.3), some)[0] == pytest.approx(np.sqrt(2))
+
+
+def test_a_copy_is_one_in_volumes_of_millions_of_voxels():
+    """Which float32 cannot add up one by one."""
+    volume = torch.zeros(1, 6_000_000)
+    volume[:, ::5] = torch.randint(1, 3000, (1, 1_200_000), generator=torch.Generator().manual_seed(0)).float()
+    assert float(standardised(volume).double().square().sum()) == pytest.approx(1, abs=1e-5)
+    assert aligned(0.37 * volume + 11, volume).item() < 1e-4
 
 
 def test_of_somebody_with_several_images_the_nearest_counts():

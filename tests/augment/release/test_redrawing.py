@@ -4,6 +4,7 @@ import json
 import re
 from collections import Counter
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pandas as pd
@@ -14,6 +15,7 @@ from scipy import ndimage, stats
 
 from tinycohort.augment.commands.fit import FitRequest, fit_models
 from tinycohort.augment.commands.generate import GenerationRequest, generate_cohort
+from tinycohort.augment.detail.mosaic import Mosaic
 from tinycohort.augment.fitting.model_folders import load_models
 from tinycohort.augment.fitting.training_images import TrainingImages
 from tinycohort.augment.release import generation
@@ -29,8 +31,6 @@ from tinycohort.datasets.readers import read_cohort
 from tinycohort.datasets.spaces import ImageSpace
 from tinycohort.datasets.transforms import Images, Preparation, prepare
 from tinycohort.experiments import demo
-
-COPY = "a copy of a training image"
 
 
 @pytest.fixture
@@ -65,7 +65,8 @@ class Numbers:
     def replaced(self, model):
         law = self.law or Normal(model.codes)
         what = f"images of {model.config.label} that {law.name} drew"
-        return replace_refused((self.pixels, self.latents), self.draw, self.screen, what, lambda refused: what_to_change(model, law, None, refused))
+        mend = partial(what_to_change, model, law, None)
+        return replace_refused((self.pixels, self.latents), self.draw, self.screen, what, mend)
 
 
 @pytest.mark.parametrize("n", [1, 2, 15, 40, 199, 200, 1000])
@@ -111,8 +112,11 @@ def test_pieces_of_people_that_are_too_large_are_to_be_smaller(models):
     model = models["AD"]
     law = Normal(model.codes)
     pieces, copies = Counter({PIECE: 60, COPY: 50}), Counter({PIECE: 50, COPY: 60})
-    assert "more and smaller pieces of people (--detail 'mosaic pieces=8', where these images had 4)" in what_to_change(model, law, 4, pieces)
-    for had, refused in ((4, copies), (None, pieces)):
+    mosaic = Mosaic(n_donors=6, pieces=4, largest_share=0.25)
+    told = what_to_change(model, law, mosaic, pieces)
+    assert "more and smaller pieces of people (--detail 'mosaic " in told
+    assert Mosaic.parse(told.split("'")[1]) == replace(mosaic, pieces=8)
+    for had, refused in ((mosaic, copies), (None, pieces), (replace(mosaic, pieces=1000), pieces)):
         assert "another --sampler" in what_to_change(model, law, had, refused)
 
 
