@@ -77,10 +77,8 @@ def main() -> None:
     except Exception as error:
         if is_out_of_memory(error):
             told = printable(str(error)).splitlines()[0] if str(error) else type(error).__name__
-            typer.echo(
-                f"Error: there is not enough memory ({told}); bring the images to a smaller --size, ask for fewer, or compute without --device gpu.",
-                err=True,
-            )
+            mend = "bring the images to a smaller --size, ask for fewer, or leave out --device"
+            typer.echo(f"Error: there is not enough memory ({told}); {mend}.", err=True)
             sys.exit(3)
         told = printable(f"an unforeseen {type(error).__name__} ({error})")
         typer.echo(f"Error: {told}; please report it with {_log(traceback.format_exc())}.", err=True)
