@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from unittest.mock import patch
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from measuring import Row, command_of, table
@@ -31,12 +32,14 @@ from tinycohort.augment.fitting.training import TrainingSettings, train
 from tinycohort.augment.geometry.metric import RiemannianMetric
 from tinycohort.augment.networks import Architecture
 from tinycohort.augment.posterior import Posterior
+from tinycohort.augment.release.patches import PeoplesPatches
 from tinycohort.augment.samplers.riemannian import Riemannian
 from tinycohort.classifiers import loop
 from tinycohort.classifiers.network import CNN
 from tinycohort.classifiers.training import ClassifierSettings, train_classifier
-from tinycohort.datasets.common.compute import choose_device, hardware
+from tinycohort.datasets.common.compute import choose_device, computing_with, hardware
 from tinycohort.datasets.common.graphs import Step, adam_of, replayed
+from tinycohort.experiments.audit.spaces import posed_distances
 
 
 @dataclass(frozen=True)
@@ -241,16 +244,33 @@ def chains(device: torch.device, quick: bool) -> list[Row]:
     def draw(where: torch.device) -> None:
         Riemannian(metric.to(where), n_iterations=iterations).sample(n, torch.Generator().manual_seed(0))
 
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    few = seconds(lambda: draw(torch.device("cpu")), torch.device("cpu"))
-    torch.set_num_threads(threads)
+    with computing_with(1):
+        few = seconds(lambda: draw(torch.device("cpu")), torch.device("cpu"))
     draw(device)
     there = seconds(lambda: draw(device), device)
     return [
         ("chains", "one core (s)", "device (s)", "ratio", "target"),
         (f"{n:,} of {k:,}", f"{few:.1f}", f"{there:.2f}", f"{few / there:.1f}", "20"),
     ]
+
+
+def comparisons(device: torch.device, quick: bool) -> list[Row]:
+    """Seconds of the audit's distances in the best pose, and of its search for patches, between images of 80 x 96."""
+    n = 8 if quick else 300
+    some, others = noise(n, (80, 96))[:, 0].numpy(), noise(2 * n, (80, 96))[n:, 0].numpy()
+    people = np.array([f"p{i}" for i in range(n)])
+    work: dict[str, Callable[[torch.device], object]] = {
+        "distances in the best pose": lambda place: posed_distances(some, others, place),
+        "search for patches": lambda place: PeoplesPatches(others, people, place).search(some),
+    }
+    rows: list[Row] = [(f"{n} images with as many", "one core (s)", "device (s)", "ratio")]
+    for name, compare in work.items():
+        with computing_with(1):
+            few = seconds(lambda compare=compare: compare(torch.device("cpu")), torch.device("cpu"))
+        compare(device)
+        there = seconds(lambda compare=compare: compare(device), device)
+        rows.append((name, f"{few:.1f}", f"{there:.2f}", f"{few / there:.1f}"))
+    return rows
 
 
 def main() -> None:
@@ -264,7 +284,13 @@ def main() -> None:
         f"# Benchmarks: a GPU\n\nMade by `{command_of(parser, given, __file__)}` on {hardware()}, with torch {torch.__version__}; by the "
         "clock. Steps a second of whole trainings, of ours with jitter and validation; what it is to reach stands beside it."
     )
-    for title, measure in (("Generators", trainings), ("Classifiers", classifiers), ("Many at once", at_once), ("Chains", chains)):
+    for title, measure in (
+        ("Generators", trainings),
+        ("Classifiers", classifiers),
+        ("Many at once", at_once),
+        ("Chains", chains),
+        ("Comparisons", comparisons),
+    ):
         text += f"\n\n## {title}\n\n{table(measure(device, given.quick))}"
         if given.out:
             given.out.write_text(text + "\n", encoding="utf-8")
