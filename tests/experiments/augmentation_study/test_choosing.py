@@ -23,7 +23,8 @@ def run_of(n: int = 20) -> Any:
     labels = torch.arange(2 * n) % 2
     images = (0.3 + 0.4 * labels)[:, None, None, None] + 0.05 * torch.randn(2 * n, 1, SIDE, SIDE, generator=generator)
     table = pd.DataFrame({"participant_id": [f"p{i}" for i in range(2 * n)]})
-    return SimpleNamespace(train=SimpleNamespace(images=images, labels=labels, table=table), data=SimpleNamespace(classes=("AD", "CN")))
+    train, context = SimpleNamespace(images=images, labels=labels, table=table), SimpleNamespace(device="cpu")
+    return SimpleNamespace(train=train, data=SimpleNamespace(classes=("AD", "CN")), context=context)
 
 
 def alike(run: Any, n: int) -> torch.Tensor:
@@ -47,7 +48,7 @@ def test_copies_are_left_out_and_what_is_far_from_everybody_comes_last():
 @pytest.mark.parametrize("mode", ["synthetic-only n=6 choose=supported", "resampled+synthetic enlarge=1.3 choose=supported"])
 def test_every_class_has_as_many_where_most_of_one_copy_somebody(mode):
     run = run_of()
-    run.context = SimpleNamespace(config=SimpleNamespace(protocols=SimpleNamespace(n_synthetic=6, enlarge=1)))
+    run.context.config = SimpleNamespace(protocols=SimpleNamespace(n_synthetic=6, enlarge=1))
     run.mode, run.seed, run.drawn = mode, 0, Drawn()
     new = alike(run, 2)
 
