@@ -224,7 +224,7 @@ def test_demo_ends_with_the_report_of_a_study(augment, monkeypatch, tmp_path):
         answer = augment("demo", "--steps", 2, "--out", tmp_path / "demo", "--force")
         assert answer.code == 0, answer.err
     assert f"{tmp_path / 'demo/study/report.html'}." in answer.err
-    assert "Against `original`" in (tmp_path / "demo/study/table.md").read_text()
+    assert "Against `resampled+classical`" in (tmp_path / "demo/study/table.md").read_text()
     assert "vae:auto" in (tmp_path / "demo/study/report.html").read_text()
 
 
