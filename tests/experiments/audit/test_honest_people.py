@@ -1,13 +1,9 @@
-"""Real people whom the audit has not seen are called copies of others at most once in a thousand.
-
-Of the hundreds who are asked that is none, or by chance one or two: more than the chance of one in twenty allows is too many.
-"""
+"""Real people whom the audit has not seen are called copies of others at most once in a thousand."""
 
 from pathlib import Path
 
 import numpy as np
 import pytest
-from scipy.stats import binomtest
 
 from tinycohort.augment.release.gate import Gate
 from tinycohort.datasets.check import require_sound
@@ -50,4 +46,4 @@ def test_at_most_one_of_a_thousand_people_is_called_a_copy(name, monkeypatch):
             called |= {honest.participants[row]: reason for row, reason in found.copies.items()}
             asked += len(honest.participants)
     assert asked > 100
-    assert binomtest(len(called), asked, 1 / 1000, alternative="greater").pvalue > 0.05, called
+    assert len(called) <= asked // 1000, called
