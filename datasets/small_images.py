@@ -60,10 +60,10 @@ def same_but_scaled(one: tuple[NDArray[np.float32], NDArray | None], other: tupl
     """Whether two images, each with its affine, have the same voxels up to a scale and an offset, in space or as they are stored."""
     stored = [_stored(*image) for image in (one, other)]
     for images in ([_upright(*image) for image in stored], [image for image, _ in stored]):
-        if (
-            images[0].shape == images[1].shape
-            and aligned_distances(*(standardised(torch.from_numpy(image)[None]) for image in images)).item() <= SAME
-        ):
+        if images[0].shape != images[1].shape:
+            continue
+        one_row, other_row = (standardised(torch.tensor(image)[None]) for image in images)  # a copy: a mapped file is read-only
+        if aligned_distances(one_row, other_row).item() <= SAME:
             return True
     return False
 
