@@ -39,7 +39,7 @@ from tinycohort.classifiers.network import CNN
 from tinycohort.classifiers.training import ClassifierSettings, train_classifier
 from tinycohort.datasets.common.compute import choose_device, computing_with, hardware
 from tinycohort.datasets.common.graphs import Step, adam_of, replayed
-from tinycohort.experiments.audit.spaces import posed_distances
+from tinycohort.experiments.audit.poses import posed_distances
 
 
 @dataclass(frozen=True)

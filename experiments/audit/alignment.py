@@ -16,8 +16,8 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
 from ...datasets.likeness import standardised
+from .poses import mirrored_distances
 from .scales import SCALES, local_contrast, smoothed
-from .spaces import mirrored_distances
 
 CANDIDATES, KEPT = 16, 5  # people who are brought to an image roughly, and well
 STIFFNESS = 0.5  # of the mean squared strain, against the squared difference of images of variance 1

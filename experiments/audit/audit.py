@@ -20,7 +20,7 @@ from ...datasets.likeness import Closeness, aligned_distances, closeness_p, stan
 from ..engine.statistics import holm
 from . import measures, membership
 from .distances import View, look
-from .evidence import ALIGNED_AT, Evidence, aligned_looks, looks_of
+from .evidence import ALIGNED_AT, Evidence, aligned_looks, blend_looks, looks_of
 from .findings import PATCHED, Measure, score
 from .material import AuditedClass
 from .membership import Attack
@@ -140,6 +140,7 @@ def audit_class(audited: AuditedClass, spaces: Sequence[Space], gate: Gate, *, s
     plants = plant(training.pixels, audited.training.participants, rng, in_world=not training.space.is_picture, reconstruct=reconstruct)
     views = tuple(look(audited, space, plants.pixels) for space in spaces)
     looks = [each for view in views if view.space.shows_copies for each in looks_of(view)]
+    looks += blend_looks(audited, plants.pixels, device)
     of_synthetic, of_held_out, of_planted = _search_patches(audited, plants.pixels, device)
     # The patches, all places together, are one look more at every image, and so is each way of aligning it.
     n_looks = (len(looks) + len(ALIGNED_AT) + 1) * len(audited.synthetic.participants)

@@ -1,7 +1,5 @@
 """Where images are compared: image, latent and feature space, each an embedding and a distance between what it embeds."""
 
-import itertools
-import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
@@ -15,18 +13,15 @@ from sklearn.metrics import euclidean_distances
 from torch import Tensor
 
 from ...augment.fitting.model import FittedModel, encode
-from ...augment.release.copying import REACH
 from ...datasets.cohort import Cohort
 from ...datasets.common.seeds import derived_seed
-from ...datasets.likeness import aligned_distances, standardised
 from ...datasets.readers import Source
 from ...datasets.splits import split_cohort
 from ...datasets.transforms import Preparation
 from ..fidelity.command import ComparisonRequest, build_extractor
 from ..fidelity.features import Extractor, features_of
+from .poses import posed_distances
 from .scales import SCALES, Scale
-
-CHUNK = 512  # images brought into a pose at a time
 
 
 @dataclass(frozen=True, eq=False)
@@ -117,34 +112,3 @@ def audit_extractor(
         real=source, synthetic=(), preparation=preparation, extractor=name, weights=weights, seed=seed, device=device
     )
     return build_extractor(request, everyone, preparation, split)
-
-
-def posed_distances(some: NDArray[Any], others: NDArray[Any], device: torch.device | None = None) -> NDArray[np.float32]:
-    """Aligned distances ``(n, m)`` between images ``(n, ...)`` and ``(m, ...)`` in the best pose for each two, where they overlap.
-
-    The others are mirrored along no axis or one, and shifted by up to ``REACH`` voxels along each.
-    """
-    return mirrored_distances(some, others, device).min(axis=0)
-
-
-def mirrored_distances(some: NDArray[Any], others: NDArray[Any], device: torch.device | None = None) -> NDArray[np.float32]:
-    """As of ``posed_distances``, by the way in which the others are mirrored ``(1 + d, n, m)``: not at all, or along one of d axes."""
-    shape, place = some.shape[1:], device or torch.device("cpu")
-    fixed = torch.from_numpy(some).to(place)
-    moving = fixed if others is some else torch.from_numpy(others).to(place)
-    ways = [(), *((axis,) for axis in range(1, some.ndim))]
-    nearest = torch.full((len(ways), len(some), len(others)), math.inf, device=place)
-    for shift in itertools.product(range(-REACH[len(shape)], REACH[len(shape)] + 1), repeat=len(shape)):
-        here, there = (
-            tuple(slice(max(0, sign * step), side + min(0, sign * step)) for step, side in zip(shift, shape, strict=True))
-            for sign in (1, -1)
-        )
-        # What overlaps of a mirrored image is, along its axis, what overlaps of the other.
-        cuts = [[here[axis] if axis + 1 in way else side for axis, side in enumerate(there)] for way in ways]
-        moved = [standardised(moving[:, *cut].flip(way)) for way, cut in zip(ways, cuts, strict=True)]
-        for start in range(0, len(some), CHUNK):
-            part = slice(start, start + CHUNK)
-            rows = standardised(fixed[part, *here])
-            for found, way in zip(nearest, moved, strict=True):
-                torch.minimum(found[part], aligned_distances(rows, way), out=found[part])
-    return nearest.cpu().numpy()

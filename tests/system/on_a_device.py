@@ -39,7 +39,7 @@ from tinycohort.datasets.splits import split_cohort
 from tinycohort.datasets.transforms import Images
 from tinycohort.experiments.audit import membership, reidentification
 from tinycohort.experiments.audit.alignment import align
-from tinycohort.experiments.audit.spaces import posed_distances
+from tinycohort.experiments.audit.poses import posed_distances
 from tinycohort.experiments.fidelity.features import cohort_extractor, cohort_settings
 
 CPU = torch.device("cpu")

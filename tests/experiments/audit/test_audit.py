@@ -28,7 +28,8 @@ from tinycohort.datasets.splits import split_cohort
 from tinycohort.datasets.transforms import Images, Preparation, prepare
 from tinycohort.experiments.audit import command
 from tinycohort.experiments.audit.membership import Attack
-from tinycohort.experiments.audit.spaces import audit_extractor, posed_distances
+from tinycohort.experiments.audit.poses import posed_distances
+from tinycohort.experiments.audit.spaces import audit_extractor
 from tinycohort.experiments.audit.verdict import judge
 
 pytestmark = pytest.mark.usefixtures("quick")

@@ -11,7 +11,7 @@ from sklearn.metrics import roc_auc_score
 from tinycohort.augment.release.copying import REACH
 from tinycohort.augment.release.gate import Gate
 from tinycohort.experiments.audit import measures, membership, planted
-from tinycohort.experiments.audit.spaces import posed_distances
+from tinycohort.experiments.audit.poses import posed_distances
 
 DIMENSION, PATIENTS, HELD_OUT, IMAGES = 6, 40, 24, 60
 TRAINING = np.arange(PATIENTS + HELD_OUT) < PATIENTS
