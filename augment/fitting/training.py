@@ -19,6 +19,8 @@ import torch
 from safetensors import safe_open
 from torch import Tensor
 from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.utils.parametrizations import _SpectralNorm
+from torch.nn.utils.parametrize import ParametrizationList
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from ...datasets.common.batches import batches_of_rows, n_batches, told_by_batch_size
@@ -37,6 +39,7 @@ SECONDS_BETWEEN_RESUME_POINTS = 30.0
 MOST_STEPS = 3000
 STEPS_OF_A_VOXEL, FEWER_OF_MORE = 313_000, 0.55  # 2,283 steps at 80 x 96, 644 at 40 x 48 x 40
 PATIENCES_TO_STOP = 3
+ITERATIONS = 15  # of a spectral norm's power method: as many as torch begins with
 LEAST_PATIENCE = 100  # steps: a first stretch that only finds the mean image must not cost the rate at which anything more is learnt
 FORGOTTEN_AT_FIRST = 10  # steps: an average over them all would keep the first, random weights
 Record = dict[str, float]
@@ -263,6 +266,8 @@ class _Fitting:
                 _average(*self.averaged, min(self.settings.average, self.n_steps / (self.n_steps + FORGOTTEN_AT_FIRST)))
         # The same noise at every epoch: two epochs differ by their weights alone.
         seeded_generator(self.seed, "validation noise", generator=self.noise)
+        if self.kept is not self.model:
+            _follow_norms(self.kept)
         self.kept.eval()
         for rows in batches_of_rows(len(self.validation), size, device=device):
             validate_on(rows)
@@ -366,8 +371,19 @@ def _average(kept: list[Tensor], last: list[Tensor], decay: float) -> None:
 def _averaged(model: Autoencoder) -> list[Tensor]:
     """The parameters and the statistics of the batch norms.
 
-    Other buffers hold what a model makes of its images before an epoch, and have no mean.
+    Other buffers hold what a model makes of its images before an epoch, or the vectors of spectral norms, and have no mean.
     """
     norms = [module for module in model.modules() if isinstance(module, _BatchNorm)]
     statistics = [value for norm in norms for value in (norm.running_mean, norm.running_var) if value is not None]
     return [*model.parameters(), *statistics]
+
+
+@torch.no_grad()
+def _follow_norms(model: Autoencoder) -> None:
+    """Find the spectral norms of averaged weights, which no step has gone through: else those of the first, random ones would stay."""
+    for weight in model.modules():
+        for norm in weight if isinstance(weight, ParametrizationList) else []:
+            if isinstance(norm, _SpectralNorm):
+                norm.train()
+                for _ in range(ITERATIONS):
+                    norm(weight.original)

@@ -12,9 +12,10 @@ import pandas as pd
 import pytest
 import torch
 from recorded import CountingRecorder
-from torch import Tensor
+from torch import Tensor, nn
 
-from tinycohort.augment.autoencoders import AE, AUTOENCODERS, VAE
+from tinycohort.augment.autoencoders import AE, AUTOENCODERS, RAESN, VAE
+from tinycohort.augment.autoencoders.rae import LAYERS
 from tinycohort.augment.fitting import training
 from tinycohort.augment.fitting.assessment import fit_warnings
 from tinycohort.augment.fitting.fit import Hooks, fit_class
@@ -177,6 +178,20 @@ def test_what_is_validated_and_kept_is_the_average_of_the_weights():
     for name, value in last.state_dict().items():
         if value.is_floating_point() and name != "epochs":
             torch.testing.assert_close(value, expected[name], rtol=1e-4, atol=1e-6)
+
+
+def test_an_average_of_weights_of_spectral_norm_1_is_of_spectral_norm_1():
+    """No step goes through the average, so that the vectors by which torch finds the norm would stay those of the first weights."""
+    settings = replace(SETTINGS, epochs=30, average=0.9)
+    model, started = fresh(RAESN), fresh(RAESN)
+    trained(settings, model=model)
+    layers = [layer for layer in model.decoder.modules() if isinstance(layer, LAYERS)]
+    first = [layer for layer in started.decoder.modules() if isinstance(layer, LAYERS)]
+    for layer, before in zip(layers, first, strict=True):
+        moved = layer.parametrizations.weight.original - before.parametrizations.weight.original
+        assert moved.norm() > 0.1 * before.parametrizations.weight.original.norm()
+        rows = layer.weight.transpose(0, 1) if isinstance(layer, (nn.ConvTranspose2d, nn.ConvTranspose3d)) else layer.weight
+        assert torch.linalg.matrix_norm(rows.flatten(1), 2).item() == pytest.approx(1, abs=0.02)
 
 
 def test_even_batches_leave_no_image_by_itself():
