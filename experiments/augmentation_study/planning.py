@@ -3,6 +3,7 @@
 import math
 from dataclasses import dataclass, replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pandas as pd
 
@@ -84,12 +85,14 @@ def planned(config: AugmentationConfig, folder: Path, spread: Spread | None) -> 
         )
     if config.grid.runs < LEAST_RUNS:
         raise UsageError(f"A verdict takes {LEAST_RUNS} runs: plan --runs {LEAST_RUNS} or more, not {config.grid.runs}.")
-    data = Prepared.load(folder, config.data)
-    found = _of_pilot(config, folder, data) if spread is None and is_study(folder) else []
-    told = f"from the runs in {folder}"
-    if not found:
-        told = f"from stated spreads ({spread or Spread()})"
-        found = [(place, _stated(config, data, place, spread or Spread())) for place in _places(config)]
+    with TemporaryDirectory(ignore_cleanup_errors=True) as nowhere:
+        # What is planned may never be begun: a folder that holds no study is left as it is.
+        data = Prepared.load(folder if is_study(folder) else Path(nowhere), config.data)
+        found = _of_pilot(config, folder, data) if spread is None and is_study(folder) else []
+        told = f"from the runs in {folder}"
+        if not found:
+            told = f"from stated spreads ({spread or Spread()})"
+            found = [(place, _stated(config, data, place, spread or Spread())) for place in _places(config)]
     level = LEVEL / len(_places(config))  # as ``judged`` corrects the comparison that counts
     tables = []
     for place, components in found:

@@ -25,6 +25,7 @@ from ...datasets.together import digest_of, told
 from ...datasets.transforms import Images, Preparation, in_array_order, prepare, space_of
 from ...datasets.two_names import people_of_both
 from .data_config import DataConfig, KnownCohort
+from .study_folder import digest
 
 TEST, EXTERNAL = "test", "external: "  # names of test sets: a side of the split, and what a cohort's name follows
 FEWEST_IMAGES = 10  # of a class: 7 to train on, 1 to select by, 2 to test on
@@ -233,12 +234,13 @@ def _sound(source: Source, preparation: Preparation, minimum: int, progress: Cal
 
 
 def _in_memory(folder: Path, known: KnownCohort, preparation: Preparation) -> tuple[Cohort, ImageSpace]:
-    """The cohort with its prepared images; they are kept as ``cache/<digest>``, which may be deleted at any time.
+    """The cohort with its prepared images; they are kept in ``cache``, by the cohort and how they are prepared, and may be deleted at any
+    time.
 
     Which image is whose is kept beside them: the table may have been sorted, or changed, since.
     """
     cohort = read_cohort(known.source)
-    place = folder / "cache" / known.digest[:16]
+    place = folder / "cache" / digest({"cohort": known.digest, "preparation": preparation.content()})[:16]
 
     def write(temporary: Path) -> None:
         found = require_sound(cohort, sized=preparation.size is not None, minimum=1)

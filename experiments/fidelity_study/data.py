@@ -24,7 +24,7 @@ from ...datasets.common.seeds import derived_seed
 from ...datasets.splits import Split, split_cohort
 from ...datasets.transforms import Images
 from ..engine.study_config import RunContext
-from ..engine.study_folder import digest, seed_of
+from ..engine.study_folder import configuration_digest, digest, seed_of
 from ..engine.study_images import Prepared, make_once
 from ..fidelity.features import (
     BF16,
@@ -167,7 +167,8 @@ def _shape(config: FidelityConfig) -> tuple[int, ...]:
 
 def _classifier(context: RunContext[FidelityConfig]) -> Extractor:
     """Trained on real images of the training side, a fifth of which chooses its epoch: what is scored is unknown to it."""
-    data, place = StudyData.load(context), context.folder / "classifier"
+    # Whose folder it is may have been begun with other settings, and left before anything was scored.
+    data, place = StudyData.load(context), context.folder / "classifier" / configuration_digest(context.config.content())[:16]
     shape, n_classes = _shape(context.config), len(data.prepared.classes)
 
     def train(temporary: Path) -> None:
@@ -193,6 +194,7 @@ def _classifier(context: RunContext[FidelityConfig]) -> Extractor:
 def real_sample(side: str, extractor: Extractor, data: StudyData) -> Sample:
     """Features of a real side, from the study's cache, which may be deleted at any time."""
     images, labels = data.real(side)
-    place = data.context.folder / "cache" / f"{side}-{digest(asdict(extractor.passport))[:16]}"
+    known_by = digest({"passport": asdict(extractor.passport), "configuration": configuration_digest(data.context.config.content())})
+    place = data.context.folder / "cache" / f"{side}-{known_by[:16]}"
     make_once(place, lambda temporary: np.save(temporary / "features.npy", features_of(extractor, images.split(CHUNK))))
     return Sample(np.load(place / "features.npy", allow_pickle=False), extractor.passport, labels)

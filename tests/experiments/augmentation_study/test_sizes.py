@@ -102,6 +102,7 @@ def test_a_plan_needs_no_run(cohort: Path, tmp_path: Path):
     told, narrow = planned(config, tmp_path / "study", Spread(people=0.05, runs=0.0, both=0.05))
     _, wide = planned(config, tmp_path / "study", Spread(people=0.3, runs=0.05, both=0.3))
     assert "stated spreads" in told
+    assert not (tmp_path / "study").exists()
     with pytest.raises(UsageError, match="A verdict takes 5 runs: plan --runs 5 or more, not 1"):
         planned(replace(config, grid=replace(config.grid, runs=1)), tmp_path / "study", None)
 

@@ -44,6 +44,21 @@ def test_runs_keep_one_person_under_two_names_on_one_side(tmp_path):
         Prepared.load(tmp_path / "study", replace(data, cohort=replace(data.cohort, alike="0" * 64)))
 
 
+def test_a_folder_that_was_begun_with_other_images_has_none_of_them_left(tmp_path):
+    """A command that is stopped while it prepares images leaves them, and no settings."""
+    source = write(tmp_path / "a.npz", [*heads(20, 0)])
+    seen = []
+    for size, scaling in (((16, 16), "percentile"), ((24, 24), "percentile"), ((16, 16), "minmax"), ((16, 16), "percentile")):
+        data = describe(source, replace(PREPARATION, size=size, scaling=scaling), None)
+        cohort = Prepared.load(tmp_path / "study", data).cohort
+        fresh = Prepared.load(tmp_path / f"fresh{len(seen)}", data).cohort
+        assert np.array_equal(cohort.arrays, fresh.arrays)
+        seen.append(np.array(cohort.arrays))
+    assert seen[1].shape[1:] == (24, 24)
+    assert not np.array_equal(seen[0], seen[2])
+    assert np.array_equal(seen[0], seen[3])
+
+
 def test_a_test_cohort_with_people_of_the_cohort_under_other_names(tmp_path):
     images = [*heads(60, 1)]
     source = write(tmp_path / "a.npz", images[:40])

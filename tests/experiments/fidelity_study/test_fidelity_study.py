@@ -289,10 +289,23 @@ def test_a_cell_that_fails_is_told_and_stops_no_other(tmp_path):
     assert len(all_runs(tmp_path / "study")) == 2
 
 
+def test_a_folder_that_was_begun_with_another_seed_scores_by_nothing_of_it(tmp_path):
+    """Who is scored under one seed may have trained the classifier of another."""
+    first, second = (command.configuration_of(request(seed=seed)) for seed in (0, 1))
+    for config, folder in ((first, "study"), (second, "study"), (second, "fresh")):
+        command.prepare_real_side(RunContext(tmp_path / folder, config, "cpu"))
+    digests = [load_extractor("cohort", RunContext(tmp_path / folder, second, "cpu")).passport for folder in ("study", "fresh")]
+    assert digests[0] == digests[1] != load_extractor("cohort", RunContext(tmp_path / "study", first, "cpu")).passport
+
+
 def test_what_is_there_is_not_computed_again(study: Path, tmp_path, monkeypatch):
     folder = tmp_path / "study"
     shutil.copytree(study, folder)
-    before = {path: path.stat().st_mtime_ns for path in folder.rglob("*") if path.parent.name in ("runs", "models", "test", "classifier")}
+    before = {
+        path: path.stat().st_mtime_ns
+        for path in folder.rglob("*")
+        if {"runs", "models", "test", "classifier"} & {path.parent.name, path.parent.parent.name}
+    }
     asked = []
     monkeypatch.setattr(
         "tinycohort.experiments.engine.runs.do_jobs", lambda job, folder, tasks, **how: (x for x in [asked.extend(tasks)] if x)
@@ -558,7 +571,7 @@ def test_the_classifier_of_the_features_shares_nobody_with_what_chooses_its_epoc
         return data.CNN((8, 8), 2)
 
     monkeypatch.setattr(data, "cohort_classifier", trained)
-    config = SimpleNamespace(seed=0, data=SimpleNamespace(preparation=Preparation(size=(8, 8))))
+    config = SimpleNamespace(seed=0, content=dict, data=SimpleNamespace(preparation=Preparation(size=(8, 8))))
     data._classifier(RunContext(tmp_path, config))
     assert seen["training"].isdisjoint(seen["held out"])
     assert (len(seen["training"]), len(seen["held out"])) == (16, 4)
