@@ -9,7 +9,8 @@ compared. A method is a ridge discriminant on Gaussian features. What is equally
 - ``noise``: the same, and the labels say nothing;
 - ``seeds``: both see the same, and each is trained on a resample of the training side of its own, so that only chance tells them apart.
 
-Runs split 70 / 10 / 20 (``split``), or train on few and test everybody else (``few``). A planted effect moves the classes of one method
+Runs split 70 / 10 / 20 (``split``), or train on few and test everybody else (``few``), or test 500 people a class of another cohort
+(``external``: they train on 70 %; ``few, external``). A planted effect moves the classes of one method
 further apart, by as much as makes 5 points of ROC AUC over many cohorts.
 """
 
@@ -29,6 +30,7 @@ from tinycohort.experiments.engine.statistics import corrected_t_test
 
 CLASSES = ("AD", "CN")
 FEW = {(70, 239): (20, 60), (68, 68): (20, 20), (20, 20): (8, 8)}
+OTHERS = (500, 500)  # people of another cohort
 RIDGE, LEVEL, DIFFERENCE = 0.3, 0.05, 0.05
 
 
@@ -37,7 +39,7 @@ class Design:
     """What is simulated: people by class, how runs split them, what is equally good, runs, and how far apart the classes are."""
 
     people: tuple[int, int]
-    regime: str  # "split" or "few"
+    regime: str  # "split" or "few", or one of these, "external"
     null: str  # "blocks", "noise" or "seeds"
     n_runs: int = 20
     n_features: int = 8
@@ -46,10 +48,17 @@ class Design:
 
     @property
     def n_train(self) -> tuple[int, ...]:
-        return FEW[self.people] if self.regime == "few" else tuple(round(0.7 * n) for n in self.people)
+        return FEW[self.people] if self.regime.startswith("few") else tuple(round(0.7 * n) for n in self.people)
+
+    @property
+    def drawn(self) -> float | None:
+        """The share of the cohort that a run learns from, where others are tested."""
+        return sum(self.n_train) / sum(self.people) if self.regime.endswith("external") else None
 
     @property
     def n_test(self) -> tuple[int, ...]:
+        if self.drawn is not None:
+            return OTHERS
         if self.regime == "few":
             return tuple(n - trained for n, trained in zip(self.people, self.n_train, strict=True))
         return tuple(round(0.2 * n) for n in self.people)
@@ -67,7 +76,9 @@ def discriminant(features: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, 
 
 def study(design: Design, rng: np.random.Generator) -> tuple[pd.DataFrame, pd.DataFrame]:
     """What each of two methods predicts, a row a run and person."""
-    labels = np.repeat([0, 1], design.people)
+    others = (0, 0) if design.drawn is None else OTHERS
+    labels = np.repeat([0, 1, 0, 1], [*design.people, *others])
+    first_other = sum(design.people)
     apart = 0.0 if design.null == "noise" else design.apart
 
     def block(distance: float) -> np.ndarray:
@@ -78,9 +89,10 @@ def study(design: Design, rng: np.random.Generator) -> tuple[pd.DataFrame, pd.Da
     features = [shared, shared] if design.null == "seeds" else [np.hstack([shared, block]) for block in own]
     rows: tuple[list, list] = ([], [])
     for run in range(design.n_runs):
-        places = [rng.permutation(np.flatnonzero(labels == label)) for label in (0, 1)]
+        places = [rng.permutation(np.flatnonzero(labels[:first_other] == label)) for label in (0, 1)]
         train = [place[:n] for place, n in zip(places, design.n_train, strict=True)]
         test = np.concatenate([place[-n:] for place, n in zip(places, design.n_test, strict=True)])
+        test = test if design.drawn is None else np.arange(first_other, len(labels))
         for seen, found in zip(features, rows, strict=True):
             taught = np.concatenate([rng.choice(place, len(place)) for place in train] if design.null == "seeds" else train)
             weights, threshold = discriminant(seen[taught], labels[taught])
@@ -129,17 +141,20 @@ def power_of(components: Components, difference: float, n_runs: int) -> float:
 def levels(studies: int) -> Iterator[str]:
     """A row each: how often the tests claim what is not there."""
     for people in FEW:
-        for regime in ("split", "few"):
+        for regime in ("split", "few", "external", "few, external"):
             for null in ("blocks", "noise", "seeds"):
                 design, rng = Design(people, regime, null), np.random.default_rng(1)
-                claims, detectable = [], []
+                by_runs, claims, detectable = [], [], []
                 for _ in range(studies):
                     tables = study(design, rng)
-                    effects = [paired(*tables, CLASSES, score) for score in ("roc_auc", "balanced_accuracy")]
-                    claims.append([corrected(*tables, design) <= LEVEL, *(effect.p <= LEVEL for effect in effects)])
+                    effects = [paired(*tables, CLASSES, score, design.drawn) for score in ("roc_auc", "balanced_accuracy")]
+                    claims.append([effect.p <= LEVEL for effect in effects])
+                    if design.drawn is None:
+                        by_runs.append(corrected(*tables, design) <= LEVEL)
                     detectable.append(effects[0].detectable())
                 shares = " | ".join(f"{100 * share:.1f}" for share in np.mean(claims, axis=0))
-                yield f"| {people[0]} / {people[1]} | {regime} | {null} | {shares} | {100 * np.median(detectable):.1f} |"
+                first = f"{100 * np.mean(by_runs):.1f}" if by_runs else "–"
+                yield f"| {people[0]} / {people[1]} | {regime} | {null} | {first} | {shares} | {100 * np.median(detectable):.1f} |"
 
 
 def powers(studies: int) -> Iterator[str]:

@@ -22,7 +22,7 @@ from ..engine.launch import HERE, NOWHERE_ELSE, HowToRun
 from ..engine.results_file import EFFECTS, RESULTS, TABLE, told_written
 from ..engine.runs import Study
 from ..engine.study_config import Where, settled
-from ..engine.study_folder import is_study, require_claimable
+from ..engine.study_folder import has_runs, is_study, require_claimable
 from ..engine.study_images import TEST, Prepared, columns_of, describe, stratum
 from .cell import require_weights, run_cell
 from .config import AugmentationConfig, Grid
@@ -206,6 +206,16 @@ def _going_on(request: EvaluationRequest, folder: Path) -> AugmentationConfig:
     return config if request.primary or request.against else replace(config, primary=began.primary)
 
 
+def _begun(config: AugmentationConfig, folder: Path) -> AugmentationConfig:
+    """With what was planned before there was a result in the folder: what was left out since would else count no more."""
+    if not has_runs(folder):
+        return replace(config, began=config.grid)
+    with suppress(DataError):  # that it is another study is told later
+        first = AugmentationConfig.load(folder)
+        return replace(config, began=first.began or first.grid)
+    return config
+
+
 def _own(networks: Sequence[str]) -> list[str]:
     """Those that are a user's own code."""
     return [network for network in networks if network.removesuffix(BEGUN) not in NETWORKS]
@@ -222,7 +232,7 @@ def evaluate(study: EvaluationRequest | AugmentationConfig, out: Path, how: HowT
         Folder of the study.
     how : HowToRun
     """
-    config = _going_on(study, out) if isinstance(study, EvaluationRequest) else study
+    config = _begun(_going_on(study, out) if isinstance(study, EvaluationRequest) else study, out)
     cells = cells_of(config.grid)
     if config.primary is not None:
         console.say(f"The comparison that counts, named before anything is computed: {config.primary}.")
@@ -248,7 +258,7 @@ def show_plan(request: EvaluationRequest, out: Path, spread: str = "") -> None:
     spread : str
         As ``Spread.parse`` reads it.
     """
-    config = _going_on(request, out)
+    config = _begun(_going_on(request, out), out)
     require_claimable(out, config)
     told, table = planned(config, out, Spread.parse(spread) if spread else None)
     rows = [[str(cell) for cell in row] for row in table.to_numpy()]

@@ -82,6 +82,8 @@ class AugmentationConfig(StudyConfig):
         SHA-256 of the file that networks begin with; ``where`` says its place.
     primary : Primary, optional
         The comparison that counts; none of studies from before there was one, and where there is nothing to compare.
+    began : Grid, optional
+        The cells that were planned before there was a result, for which verdicts are corrected; of studies from before it was kept, none.
     """
 
     TABLES = ("data", "where", "protocols", "fit", "classifier", "grid")
@@ -92,6 +94,7 @@ class AugmentationConfig(StudyConfig):
     generators: GivenGenerators | None = None
     weights: str | None = None
     primary: Primary | None = None
+    began: Grid | None = None
 
     def __post_init__(self) -> None:
         require_consistent(
@@ -117,6 +120,7 @@ class AugmentationConfig(StudyConfig):
             grid=Grid.of(content["grid"]),
             weights=content.get("weights"),
             primary=Primary.of(content["primary"]) if "primary" in content else None,
+            began=Grid.of(content["began"]) if "began" in content else None,
         )
 
     def content(self) -> dict[str, Any]:
@@ -129,4 +133,5 @@ class AugmentationConfig(StudyConfig):
             grid=self.grid.content(),
             weights=self.weights,
             primary=None if self.primary is None else self.primary.content(),
+            began=None if self.began is None else self.began.content(),
         )

@@ -21,12 +21,13 @@ from ..engine.study_images import EXTERNAL, TEST
 from ..engine.wording import points, sentence, title
 from .arm import Arm
 from .config import AugmentationConfig
-from .grid import REFERENCES, arms_of, cells_of
+from .grid import REFERENCES, arms_of, cells_of, grids_of
 from .protocols import ALL, people_of_size
 
 SCORES = ("roc_auc", "balanced_accuracy")
 PRIMARY_SCORE = SCORES[0]
 PEOPLE_AND_RUNS, RUNS = "people and runs", "runs"  # what a test knows
+LEARNT = "n_train_"  # before a class: its people who were learnt from
 TESTED = "n_tested_"  # before a class: its people who were tested in some run
 AXES = ("size", "network")  # of the grid, in studies that have them
 NUMBERS = ("n", "unpaired", "difference", "se", "df")
@@ -60,10 +61,14 @@ def reference_of(config: AugmentationConfig) -> Arm | None:
     return next((arms[name] for name in REFERENCES if name in arms), None)
 
 
-def effects_of_predictions(predictions: pd.DataFrame, config: AugmentationConfig) -> pd.DataFrame:
+def effects_of_predictions(
+    predictions: pd.DataFrame, config: AugmentationConfig, drawn: Mapping[str | None, float] | None = None
+) -> pd.DataFrame:
     """The differences of all arms to the reference, from the rows of ``predictions.csv`` and of its strata; ``judged`` takes them.
 
-    Nothing where all runs share a split: they differ by the classifiers' seeds alone, which says nothing of other people.
+    Nothing where all runs share a split: they differ by the classifiers' seeds alone, which says nothing of other people. ``drawn`` is
+    the share of the cohort that a run of each size, if there are sizes, learns from (``shares_drawn``); without it there is no verdict on
+    people of another cohort.
     """
     reference, rows = reference_of(config), []
     if reference is None or config.protocols.protocol == "paper":
@@ -74,14 +79,22 @@ def effects_of_predictions(predictions: pd.DataFrame, config: AugmentationConfig
         if reference not in of_arms:
             continue
         theirs = of_arms.pop(reference)
+        share = (drawn or {}).get(place.get("size"), 1.0) if place["test_set"].startswith(EXTERNAL) else None
         for arm in of_arms:
             for score in SCORES:
-                effect = paired(of_arms[arm], theirs, config.data.classes, score)  # type: ignore[arg-type]
+                effect = paired(of_arms[arm], theirs, config.data.classes, score, share)  # type: ignore[arg-type]
                 counted = {"n": effect.n_runs, "unpaired": effect.unpaired}
                 counted |= {f"{TESTED}{label}": n for label, n in effect.n_people.items()}
                 numbers = {"difference": effect.estimate, "se": effect.se, "df": effect.df, "why": effect.why_untested}
                 rows.append({**place, **_named(arm, reference), "score": score, "test": PEOPLE_AND_RUNS, **counted, **numbers})
     return pd.DataFrame(rows)
+
+
+def shares_drawn(results: pd.DataFrame, n_people: int) -> dict[str | None, float]:
+    """The share of the cohort's people that a run learns from, by size, from ``results.csv``; none of runs that did not count them."""
+    counted = results.filter(regex=f"^{LEARNT}").sum(axis=1, min_count=1).dropna() / n_people
+    sizes = results.loc[counted.index, "size"].astype(str).to_list() if "size" in results else [None] * len(counted)
+    return {size: max(share for of, share in zip(sizes, counted, strict=True) if of == size) for size in dict.fromkeys(sizes)}
 
 
 def effects_of_results(results: pd.DataFrame, config: AugmentationConfig) -> pd.DataFrame:
@@ -112,7 +125,7 @@ def judged(effects: pd.DataFrame, config: AugmentationConfig) -> pd.DataFrame:
     which claims nothing while it is ``interim``: of fewer runs than were planned.
 
     The primary comparison is corrected for the sizes and networks that it is made at; the secondary ones, place by place and score by
-    score, for one another. So is what is ``seen``.
+    score, for one another. So is what is ``seen``. What the study began with counts, though it was left out since.
     """
     if effects.empty:
         return effects
@@ -122,10 +135,23 @@ def judged(effects: pd.DataFrame, config: AugmentationConfig) -> pd.DataFrame:
     found["p"] = 2 * stats.t.sf((found["difference"] / found["se"]).abs(), found["df"])
     found["p_holm"] = found["p"]
     for _, family in found.groupby(_families(found), sort=False):
-        found.loc[family.index, "p_holm"] = holm(family["p"])
+        n = max(len(family), n_primary(config) if family["primary"].all() else _n_secondary(family, _main_test(found), config))
+        found.loc[family.index, "p_holm"] = holm(family["p"], n)
         # What is corrected sees less: at the level of Holm's first step.
-        found.loc[family.index, "seen"] = [_seen(se, df, LEVEL / len(family)) for se, df in zip(family["se"], family["df"], strict=True)]
+        found.loc[family.index, "seen"] = [_seen(se, df, LEVEL / n) for se, df in zip(family["se"], family["df"], strict=True)]
     return found.assign(verdict=[_verdict(row) for row in found.to_dict("records")])
+
+
+def n_primary(config: AugmentationConfig) -> int:
+    """At how many sizes and networks the primary comparison is made, or was planned to be when the study began."""
+    return len({(size, network) for grid in grids_of(config) for size in grid.sizes or ("",) for network in grid.networks or ("",)})
+
+
+def _n_secondary(family: pd.DataFrame, main_test: str, config: AugmentationConfig) -> int:
+    """How many other comparisons were planned at the place of some of them, and of their score."""
+    arms = {arm for grid in grids_of(config) for arm in arms_of(grid)} - {reference_of(config)}
+    beside_primary = (family["score"] == PRIMARY_SCORE).all() and (family["test_set"] == main_test).all()
+    return len(arms - {config.primary.arm} if config.primary is not None and beside_primary else arms)
 
 
 def headlines(found: pd.DataFrame, config: AugmentationConfig) -> list[str]:

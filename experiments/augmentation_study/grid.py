@@ -7,7 +7,7 @@ from typing import Any
 
 from ...datasets.common.errors import UsageError
 from .arm import Arm, Primary
-from .config import Grid
+from .config import AugmentationConfig, Grid
 from .methods import BASELINE, method_of
 from .mode import REAL
 
@@ -28,6 +28,11 @@ def cells_of(grid: Grid) -> list[dict[str, Any]]:
     networks = [{"network": network} for network in grid.networks] or [{}]
     axes = itertools.product(range(grid.runs), sizes, arms_of(grid), networks)
     return [{"run": run, **size, **vars(arm), **network} for run, size, arm, network in axes]
+
+
+def grids_of(config: AugmentationConfig) -> list[Grid]:
+    """What is computed, and what the study began with, if that is known."""
+    return [config.grid] if config.began is None else [config.grid, config.began]
 
 
 def arms_of(grid: Grid) -> list[Arm]:

@@ -17,7 +17,7 @@ from ..engine.study_folder import all_runs, is_study, planned_runs
 from ..engine.study_images import TEST, Prepared
 from .cell import count_people, split_of_run
 from .config import AugmentationConfig
-from .effects import AXES, LEVEL, PRIMARY_SCORE, at, of_arm
+from .effects import AXES, LEVEL, PRIMARY_SCORE, at, n_primary, of_arm
 from .grid import cells_of
 from .predictions import tidy_predictions
 
@@ -93,7 +93,7 @@ def planned(config: AugmentationConfig, folder: Path, spread: Spread | None) -> 
         if not found:
             told = f"from stated spreads ({spread or Spread()})"
             found = [(place, _stated(config, data, place, spread or Spread())) for place in _places(config)]
-    level = LEVEL / len(_places(config))  # as ``judged`` corrects the comparison that counts
+    level = LEVEL / n_primary(config)  # as ``judged`` corrects the comparison that counts
     tables = []
     for place, components in found:
         as_planned = replace(components, n_runs=config.grid.runs)

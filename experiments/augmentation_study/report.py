@@ -23,7 +23,16 @@ from ..engine.study_images import Prepared
 from ..engine.systems import System
 from .cell import split_of_run
 from .config import AugmentationConfig
-from .effects import effects_of_predictions, effects_of_results, headlines, how_tested, judged, read_effects, told_effects
+from .effects import (
+    effects_of_predictions,
+    effects_of_results,
+    headlines,
+    how_tested,
+    judged,
+    read_effects,
+    shares_drawn,
+    told_effects,
+)
 from .figures import differences, learning_curve, losses
 from .generators import given_generator, place_of_fitted
 from .grid import cells_of
@@ -98,7 +107,8 @@ def effects_table(
     """``effects.csv``: the differences of the arms to their reference, by people and runs where there are predictions, and by runs."""
     effects = effects_of_results(results, config)
     if predictions is not None and data is not None:
-        by_people = effects_of_predictions(of_strata(predictions, data, config.protocols.stratum), config)
+        drawn = shares_drawn(results, data.cohort.table["participant_id"].nunique())
+        by_people = effects_of_predictions(of_strata(predictions, data, config.protocols.stratum), config, drawn)
         effects = pd.concat([by_people, effects], ignore_index=True) if len(by_people) else effects
     return effects.assign(configuration=results["configuration"].iloc[0]) if len(effects) else effects
 

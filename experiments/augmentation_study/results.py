@@ -146,8 +146,30 @@ def reservations(results: pd.DataFrame, config: AugmentationConfig) -> list[str]
     if primary := config.primary:
         lacking = [str(arm) for arm in (primary.arm, primary.against) if arm not in arms_of(config.grid)]
         told += [f"The comparison that counts, {primary}, is not there: {lacking[0]} is no longer part of the study."] if lacking else []
+    told += _changes(config)
     scored = results.groupby("test_set", sort=False)[MAIN].count()
     return told + [f"No balanced accuracy on {name}: a class is missing there in every run." for name in scored.index[scored == 0]]
+
+
+def _changes(config: AugmentationConfig) -> list[str]:
+    """What was changed once there were results, in a sentence; none where nothing was."""
+    if config.began is None:
+        return []
+    pairs = [
+        (name.replace("_", " "), _listed(first), _listed(now))
+        for (name, first), now in zip(vars(config.began).items(), vars(config.grid).values(), strict=True)
+    ]
+    changed = [f"{name} were {first}, are {now}" for name, first, now in pairs if first != now]
+    if not changed:
+        return []
+    return [
+        f"Changed when there were results: {'; '.join(changed)}. Verdicts are corrected for what the study began with too; who changes the "
+        "number of runs after a look at them errs more often than a verdict says."
+    ]
+
+
+def _listed(value: Any) -> str:
+    return (", ".join(value) or "none named") if isinstance(value, tuple) else str(value)
 
 
 def sections_of(results: pd.DataFrame, effects: pd.DataFrame, config: AugmentationConfig) -> list[Section]:

@@ -5,6 +5,8 @@ Runs and people are crossed, as readers and cases are in studies of diagnosis (O
 over runs of the difference in the run. Its variance is clustered both ways (Cameron, Gelbach and Miller 2011, Journal of Business &
 Economic Statistics 29), on the values that make up each score (``influence``): what people vary, plus what runs vary, minus what both do.
 That is the variance given the cohort's training sides; people teach as well as they are tested, for which ``components.taught`` stands.
+People of another cohort teach nobody. What their runs share is who is learnt from: of training sets that hold a share s of a cohort, two
+have about s in common, so that a run's variance, of which runs show 1 - s, is in their mean s / (1 - s) times what they show.
 Corrected resampled t-tests (``statistics``) know the runs' scores alone, and see little where more people are tested than trained on.
 """
 
@@ -70,7 +72,9 @@ class Effect:
         return math.nan if self.why_untested else detectable_difference(self.se, self.df, level=level, power=power)
 
 
-def paired(method: pd.DataFrame, reference: pd.DataFrame, classes: Sequence[str], score: Score = "roc_auc") -> Effect:
+def paired(
+    method: pd.DataFrame, reference: pd.DataFrame, classes: Sequence[str], score: Score = "roc_auc", drawn: float | None = None
+) -> Effect:
     """Compare two methods.
 
     Parameters
@@ -81,6 +85,8 @@ def paired(method: pd.DataFrame, reference: pd.DataFrame, classes: Sequence[str]
     classes : sequence of str
         Of two, the order does not matter.
     score : {"roc_auc", "balanced_accuracy"}
+    drawn : float, optional
+        The share of a cohort that each run learns from, in (0, 1], where people of another cohort are tested.
 
     Returns
     -------
@@ -118,7 +124,7 @@ def paired(method: pd.DataFrame, reference: pd.DataFrame, classes: Sequence[str]
     n_people = {label: int((tested & (class_of == place)).sum()) for place, label in enumerate(classes)}
     if not scored.any():
         return Effect(math.nan, math.nan, math.nan, None, 0, unpaired, n_people, "no run has a score of both")
-    return _effect(differences[scored], values[scored][:, tested], class_of[tested], n_people, unpaired)
+    return _effect(differences[scored], values[scored][:, tested], class_of[tested], n_people, unpaired, drawn)
 
 
 def _check(ours: pd.DataFrame, theirs: pd.DataFrame) -> None:
@@ -136,7 +142,12 @@ def _forecasts(table: pd.DataFrame, classes: Sequence[str]) -> tuple[NDArray[np.
 
 
 def _effect(
-    differences: NDArray[np.float64], values: NDArray[np.float64], class_of: NDArray[np.intp], n_people: dict[str, int], unpaired: int
+    differences: NDArray[np.float64],
+    values: NDArray[np.float64],
+    class_of: NDArray[np.intp],
+    n_people: dict[str, int],
+    unpaired: int,
+    drawn: float | None,
 ) -> Effect:
     """From each run's difference and each person's values (runs, people), NaN where not tested."""
     n_runs, estimate = len(differences), float(differences.mean())
@@ -144,13 +155,16 @@ def _effect(
     of_people, of_both = (sum(part[place] for part in sums.values()) for place in (0, 1))
     of_runs = float(differences.var(ddof=1)) / n_runs if n_runs > 1 else of_both
     components = _components(sums, n_people, of_runs - of_both, n_runs)
-    why = _why_untested(n_runs, n_people) or _why_no_spread(of_people, estimate)
+    why = _why_untested(n_runs, n_people, drawn) or _why_no_spread(of_people, estimate)
     if why:
         return Effect(estimate, math.nan, math.nan, components, n_runs, unpaired, n_people, why)
-    share = sum(part[2] for part in sums.values()) / sum(n_people.values())
-    # Of what all runs have in common of a person, single values have one part in n_runs.
-    common = max(0.0, of_people - of_both) / (1 - 1 / n_runs)
-    of_people += taught(share) * common
+    if drawn is None:
+        share = sum(part[2] for part in sums.values()) / sum(n_people.values())
+        # Of what all runs have in common of a person, single values have one part in n_runs.
+        common = max(0.0, of_people - of_both) / (1 - 1 / n_runs)
+        of_people += taught(share) * common
+    else:
+        of_runs *= 1 + n_runs * drawn / (1 - drawn)
     variance, df = summed(of_people, of_runs, of_both, n_smallest=min(n_people.values()), n_runs=n_runs)
     return Effect(estimate, math.sqrt(variance), df, components, n_runs, unpaired, n_people)
 
@@ -174,11 +188,13 @@ def _components(sums: dict[str, tuple[float, float, float]], n_people: dict[str,
     return Components(people, both, runs, n_people, {label: part[2] for label, part in sums.items()}, n_runs)
 
 
-def _why_untested(n_runs: int, n_people: dict[str, int]) -> str:
+def _why_untested(n_runs: int, n_people: dict[str, int], drawn: float | None) -> str:
     few = [f"{n} {label}" for label, n in n_people.items() if n < LEAST_PEOPLE]
     if n_runs < LEAST_RUNS:
         return f"it takes {LEAST_RUNS} runs with a score of both, and there {'is 1' if n_runs == 1 else f'are {n_runs}'}"
-    return f"it takes {LEAST_PEOPLE} tested people of each class, and there are {' and '.join(few)}" if few else ""
+    if few:
+        return f"it takes {LEAST_PEOPLE} tested people of each class, and there are {' and '.join(few)}"
+    return "the runs do not draw who is learnt from" if drawn is not None and drawn >= 1 else ""
 
 
 def _why_no_spread(of_people: float, estimate: float) -> str:

@@ -102,13 +102,15 @@ def detectable_difference(se: float, df: float, *, level: float = 0.05, power: f
     return se * float(optimize.root_scalar(missing, bracket=(0, 3 * (critical + stats.t.ppf(power, df)) + 1)).root)
 
 
-def holm(p: ArrayLike) -> NDArray[np.float64]:
+def holm(p: ArrayLike, among: int = 0) -> NDArray[np.float64]:
     """Holm's (1979) step-down correction of p-values.
 
     Parameters
     ----------
     p : array (m,)
         A NaN, a test that could not be made, stays one; it counts among the m, which were fixed before the data were seen.
+    among : int
+        How many tests were fixed before, if it is more than m: those that are not here claim nothing.
 
     Returns
     -------
@@ -117,7 +119,8 @@ def holm(p: ArrayLike) -> NDArray[np.float64]:
     """
     p = np.asarray(p, dtype=float)
     order = np.argsort(p)  # NaN comes last
-    stepped = np.maximum.accumulate(p[order] * np.arange(len(p), 0, -1))
+    n = max(len(p), among)
+    stepped = np.maximum.accumulate(p[order] * np.arange(n, n - len(p), -1))
     corrected = np.empty_like(p)
     corrected[order] = np.minimum(stepped, 1)
     return corrected

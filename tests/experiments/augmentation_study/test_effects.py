@@ -1,6 +1,7 @@
 """What arms are worth against their reference: sentences, families of comparisons, and what a file of them gives back."""
 
 import math
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -19,6 +20,7 @@ from tinycohort.experiments.augmentation_study.effects import (
     headlines,
     judged,
     read_effects,
+    shares_drawn,
     told_effects,
 )
 from tinycohort.experiments.augmentation_study.grid import primary_of
@@ -34,7 +36,7 @@ ARMS = ("resampled", "weighted", "morph", "vae:auto")
 def config_of(grid: Grid | None = None, protocol: str = "resampled") -> Any:
     grid = grid or Grid(ARMS, ("synthetic-only",), 6)
     data = SimpleNamespace(classes=("AD", "CN"))
-    return SimpleNamespace(protocols=Protocols(protocol=protocol), grid=grid, data=data, primary=primary_of(grid))  # type: ignore[arg-type]
+    return SimpleNamespace(protocols=Protocols(protocol=protocol), grid=grid, data=data, primary=primary_of(grid), began=None)  # type: ignore[arg-type]
 
 
 def results_of(scores: dict[str, Any], **places: str) -> pd.DataFrame:
@@ -104,6 +106,17 @@ def test_a_primary_comparison_at_several_sizes_is_corrected_for_them():
     assert list(primary["size"]) == ["10", "20"]
     assert set(primary["method"]) == {"vae:auto"}
     assert min(primary["p_holm"]) == pytest.approx(2 * min(primary["p"]))
+    # Who leaves out a size after a look is corrected for it all the same; and so is who adds one.
+    began = replace(grid, sizes=("10", "20"), methods=(*ARMS, "ae:normal"))
+    for now, then in ((("20",), ("10", "20")), (("20", "10"), ("20",)), (("20",), ("10",))):
+        changed = config_of(replace(grid, sizes=now))
+        changed.began = replace(began, sizes=then)
+        fewer = judged(effects_of_results(parts[1], changed), changed)
+        row = fewer[fewer["primary"]].iloc[0]
+        assert row["p_holm"] == pytest.approx(2 * row["p"])
+        assert row["seen"] == found[found["primary"] & (found["size"] == "20")]["seen"].iloc[0]
+        least = fewer[~fewer["primary"] & (fewer["score"] == "roc_auc")].sort_values("p").iloc[0]
+        assert least["p_holm"] == pytest.approx(min(1, 3 * least["p"]))  # morph, weighted, and what was left out
     first, second = headlines(found, config)
     assert first.startswith("10 of the smallest class, vae:auto synthetic-only: ")
     assert second.startswith("20 of the smallest class, vae:auto synthetic-only: ")
@@ -136,12 +149,30 @@ def test_of_predictions_it_is_the_paired_test_of_people_and_runs():
     assert (row["low"], row["high"]) == pytest.approx(expected.interval())
     assert row["p"] == pytest.approx(expected.p)
     assert row["seen"] == pytest.approx(expected.detectable())
-    # What is corrected for its number sees less: as much as Holm's first step would.
+    # What is corrected for its number sees less: as much as Holm's first step would, of the three that are planned.
     other = found[(found["method"] == "weighted") & (found["score"] == "balanced_accuracy")].iloc[0]
     theirs, ours = (predictions[predictions["method"] == method] for method in ("resampled", "weighted"))
-    assert other["seen"] == pytest.approx(paired(ours, theirs, ("AD", "CN"), "balanced_accuracy").detectable(0.025))
+    assert other["seen"] == pytest.approx(paired(ours, theirs, ("AD", "CN"), "balanced_accuracy").detectable(0.05 / 3))
     assert row["verdict"].startswith("helps: ")
     assert effects_of_predictions(predictions, config_of(protocol="paper")).empty
+
+
+def test_people_of_another_cohort_are_told_by_the_share_that_runs_learn_from():
+    config = config_of()
+    predictions = predictions_of({"resampled": 0.5, "vae:auto": 3.0}).assign(test_set="external: other")
+    counts = {"n_train_AD": [8, 8, 8], "n_train_CN": [16, 17, 16]}
+    drawn = shares_drawn(pd.DataFrame({"run": range(3), **counts}), 50)
+    assert drawn == {None: 0.5}
+    found = judged(effects_of_predictions(predictions, config, drawn), config)
+    row = found[found["primary"]].iloc[0]
+    ours, theirs = (predictions[predictions["method"] == method] for method in ("vae:auto", "resampled"))
+    assert row["se"] == paired(ours, theirs, ("AD", "CN"), drawn=0.5).se
+    # Of runs that did not count whom they learn from, and of those that all learn from everybody, nothing is told.
+    for unknown in (shares_drawn(pd.DataFrame({"run": [0, 1]}), 50), {None: 1.0}):
+        found = judged(effects_of_predictions(predictions, config, unknown), config)
+        assert found["verdict"].eq("no verdict: the runs do not draw who is learnt from").all()
+    sizes = shares_drawn(pd.DataFrame({"run": range(3), "size": ["10", "20", "20"], **counts}), 50)
+    assert sizes == {"10": 0.48, "20": 0.5}
 
 
 def test_too_few_people_give_no_verdict():
