@@ -287,7 +287,35 @@ def test_ids_stay_text_and_covariates_become_numbers(fakes, tmp_path):
     assert table["site_id"].tolist() == ["1", "2"]
     assert table["code"].tolist() == ["01", "2"]
     assert table["mmse"].dropna().tolist() == [29]
-    assert table["age"].tolist() == ["70,5", "71"]
+    assert table["age"].tolist() == [70.5, 71]
+
+
+def test_beside_semicolons_a_comma_is_the_decimal_sign_of_whole_columns(fakes, tmp_path):
+    for number, person in enumerate(("1,5", "2")):
+        fakes.picture(tmp_path / f"{person}.png", number)
+    text = "id;grade;dx;age;mmse;code;scan_id;note\n1,5;0,5;1,5;67,5;n/a;01,5;3,5;2,5\n2;1;2;-6e1;29,5;2;4;none, 3\n"
+    (tmp_path / "people.csv").write_text(text, encoding="utf-8")
+    table = read_cohort(Source(str(tmp_path), label="Grade")).table
+    assert table["participant_id"].tolist() == ["1,5", "2"]
+    assert table["label"].tolist() == ["0,5", "1"]
+    assert table["scan_id"].tolist() == ["3,5", "4"]
+    assert table["code"].tolist() == ["01,5", "2"]
+    assert table["note"].tolist() == ["2,5", "none, 3"]
+    assert table["dx"].tolist() == [1.5, 2]
+    assert table["age"].tolist() == [67.5, -60]
+    assert table["mmse"].dropna().tolist() == [29.5]
+    assert read_cohort(tmp_path).table["label"].tolist() == ["1,5", "2"]
+    (tmp_path / "people.csv").write_text(text.replace(",", ".").replace(";", ",").replace("67.5", '"67,5"').replace("none. 3", "none"))
+    (tmp_path / "1,5.png").rename(tmp_path / "1.5.png")
+    assert read_cohort(tmp_path).table["age"].tolist() == ["67,5", "-6e1"]
+
+
+def test_oasis_with_decimal_commas(fakes, tmp_path):
+    path = fakes.oasis(tmp_path) / "oasis_cross-sectional.csv"
+    usual = read_cohort(tmp_path)
+    path.write_text(path.read_text().replace(",", ";").replace(".", ","))
+    assert rows(read_cohort(tmp_path)) == rows(usual)
+    assert read_cohort(tmp_path).table["nwbv"].tolist() == usual.table["nwbv"].tolist()
 
 
 def test_label_by_name(fakes, tmp_path):
