@@ -17,6 +17,7 @@ from ...datasets.common.errors import DataError, UsageError
 from ...datasets.identity import participant_of
 from ...datasets.readers import Source, read_cohort
 from ...datasets.splits import Split
+from ...datasets.together import joined
 from ...datasets.transforms import Preparation, prepare
 from ..fidelity.command import ranged, sized
 from .material import AuditedClass, People
@@ -69,14 +70,16 @@ def read_foreign(
 
 def _class(label: str, made: Cohort, real: Cohort, in_training: NDArray[np.bool_], preparation: Preparation) -> AuditedClass:
     of_class = (real.table["label"] == label).to_numpy()
-    training, held_out = (real.where(of_class & side) for side in (in_training, ~in_training))
+    # Who may be one person with somebody trained on is nobody to compare with.
+    known = real.table["participant_id"].isin(joined(real.table["participant_id"][in_training], real.alike)).to_numpy()
+    training, held_out = (real.where(of_class & side) for side in (in_training, ~known))
     people = training.table["participant_id"].nunique()
     if people < FEWEST_PEOPLE:
         raise DataError(f"{people} real people of {label} may have been trained on; an audit takes {FEWEST_PEOPLE} or more.")
     synthetic = _people(made.of_class(label), ranged(preparation, made))
-    known = _people(training, preparation)
-    nobody = People(known.images[np.zeros(0, dtype=int)], ())
-    return AuditedClass(label, None, synthetic, known, _people(held_out, preparation) if len(held_out) else nobody)
+    trained_on = _people(training, preparation)
+    nobody = People(trained_on.images[np.zeros(0, dtype=int)], ())
+    return AuditedClass(label, None, synthetic, trained_on, _people(held_out, preparation) if len(held_out) else nobody)
 
 
 def _people(cohort: Cohort, preparation: Preparation) -> People:

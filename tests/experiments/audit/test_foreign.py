@@ -70,7 +70,8 @@ def test_who_would_be_called_a_copy_by_mistake_is_told_by_name(augment, cohorts,
     content = dict(np.load(real))
     names = np.array([f"h{number // 2:02d}" for number in range(PEOPLE)] + [f"t{number // 2:02d}" for number in range(PEOPLE)])
     pixels = images(2 * PEOPLE, 0)
-    pixels[21] = ndimage.gaussian_filter(pixels[PEOPLE + 4], 1)  # the second image of h10 shows t02
+    # The second image of h10 shows t02, turned so far that nobody takes the two for one person, who would not be held out.
+    pixels[21] = ndimage.rotate(pixels[PEOPLE + 4], 8, reshape=False, mode="nearest")
     order = np.random.default_rng(3).permutation(2 * PEOPLE)
     np.savez(real, images=pixels[order], labels=np.repeat("AD", 2 * PEOPLE), participants=names[order])
     assert content.keys() == {"images", "labels", "participants"}
@@ -104,6 +105,18 @@ def test_ids_are_taken_however_they_are_spelled(augment, cohorts, tmp_path):
     answer = run(augment, made, real, "--trained-on", tmp_path / "who.txt", "--gate", "membership=1", "--reason", "few people")
     assert answer.code == 0, answer.err
     assert "AD: compared with 20 real people, and 10 others are held out" in answer.words
+
+
+def test_who_may_be_one_person_with_somebody_trained_on_is_not_held_out(augment, cohorts, tmp_path):
+    made, real = cohorts([])
+    content = dict(np.load(real))
+    names = content["participants"].tolist()
+    names[3], names[PEOPLE] = "R01", "R02"  # one of either class, and not on the list
+    np.savez(real, **(content | {"participants": np.array(names)}))
+    (tmp_path / "who.txt").write_text("".join(f"r{i:02d}\n" for i in range(2 * PEOPLE) if i % 3))
+    answer = run(augment, made, real, "--trained-on", tmp_path / "who.txt", "--gate", "membership=1", "--reason", "few people")
+    assert answer.code == 0, answer.err
+    assert "AD: compared with 20 real people, and 9 others are held out" in answer.words
 
 
 @pytest.mark.parametrize("form", ["list", "table", "split"])
