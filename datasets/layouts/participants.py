@@ -118,6 +118,20 @@ def read_table(path: Path, label: str | None = None) -> Columns:
     return {name: values if name.lower() in texts or _is_id(name) else _with_points(values) for name, values in table.items()}
 
 
+def read_ids(path: Path) -> list[str]:
+    """Read the ids of a table, as it writes them, or of a list without a header, whose first column they are.
+
+    Raises
+    ------
+    DataError
+        If the file is not there, is no text and no spreadsheet, or is a table that ``read_table`` refuses.
+    """
+    rows, _ = lines_of(path)
+    column = column_of({name.strip(): [] for name in rows[0][1]} if rows else {}, ID_COLUMNS)
+    ids = [row[0].strip() for _, row in rows] if column is None else read_table(path)[column]
+    return [name for name in ids if name is not None and name not in _MISSING]
+
+
 def understand(table: Columns, path: Path, label: str | None) -> Subjects:
     """Find the ids, the labels and the covariates of a table; ``path`` is for errors."""
     columns_as_written = list(table)

@@ -18,6 +18,7 @@ from tinycohort.datasets.common.errors import DataError, UsageError
 from tinycohort.datasets.identity import differing_in_form, participant_of, scan_of
 from tinycohort.datasets.images import read_image
 from tinycohort.datasets.layouts.oasis import fetch_vbm
+from tinycohort.datasets.layouts.participants import read_ids
 from tinycohort.datasets.readers import Source, read_cohort
 from tinycohort.datasets.splits import people_by_label
 
@@ -609,6 +610,15 @@ def test_quoted_fields_and_codes(fakes, tmp_path):
     table = read_cohort(tmp_path / "people.csv").table
     assert table["note"].tolist() == ["moved, twice", 'a "word"']
     assert table["site"].tolist() == ["1_2", "3_4"]
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["\ufeffID\n007\n8\n", "age;subject\n70,5;007\n71;8\n71;\n", 'participant_id,dx\n"007",AD\n"8",CN\n', "007\n\n8", '"007"\tx\n8\ty\n'],
+)
+def test_ids_of_a_table_or_of_a_list(tmp_path, text):
+    (tmp_path / "who.txt").write_text(text, encoding="utf-8")
+    assert read_ids(tmp_path / "who.txt") == ["007", "8"]
 
 
 def medmnist(folder, fakes):

@@ -126,7 +126,7 @@ def test_who_was_trained_on_is_taken_as_a_list_a_table_or_a_split(augment, cohor
     chosen = [name for name in names if int(name[1:]) % 3]
     text = {
         "list": "\n".join(chosen),
-        "table": "\n".join(["participant_id\tage", *(f"{name}\t70" for name in chosen)]),
+        "table": "\n".join(["\ufeffage;Subject", *(f'70;"{name}"' for name in chosen)]),  # as Excel saves it
         "split": json.dumps({"sides": {"train": chosen, "test": [name for name in names if name not in chosen]}}),
     }[form]
     given = tmp_path / f"who.{'json' if form == 'split' else 'tsv'}"
@@ -149,6 +149,9 @@ def test_misuse_is_refused(augment, cohorts, tmp_path):
     assert "such as 'nobody'" in answer.words
     answer = run(augment, made, real, "--trained-on", tmp_path / "none.json")
     assert answer.code == 3
+    answer = run(augment, made, real, "--trained-on", tmp_path / "none.txt")
+    assert answer.code == 3
+    assert "give --trained-on a split.json, or a table or a list of participants" in answer.words
     answer = run(augment, made, real, "--trained-on", tmp_path / "who.txt", "--model", tmp_path)
     assert answer.code == 2
     assert "Models know who they were trained on" in answer.words
