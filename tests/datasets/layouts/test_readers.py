@@ -442,6 +442,33 @@ def test_medmnist_colours_become_grey(tmp_path):
     assert cohort.arrays.shape == (1, 28, 28)
 
 
+@pytest.mark.parametrize("shape", [(2, 1, 12, 10), (2, 12, 10, 1)])
+def test_arrays_with_an_axis_of_one_channel_are_pictures(fakes, tmp_path, shape):
+    pictures = fakes.voxels(1, (2, 12, 10))
+    np.savez(tmp_path / "a.npz", images=pictures.reshape(shape), labels=["AD", "CN"])
+    cohort = read_cohort(tmp_path / "a.npz")
+    assert np.array_equal(cohort.arrays, pictures)
+    assert examine(cohort, minimum=1).pictures
+    axes = np.array(["R", "A", "S"])
+    np.savez(tmp_path / "a.npz", images=pictures.reshape(shape), labels=["AD", "CN"], axes=axes)
+    assert read_cohort(tmp_path / "a.npz").arrays.shape == shape
+
+
+def test_arrays_in_colours_are_read_as_grey_and_told(fakes, tmp_path):
+    colours = np.repeat(fakes.voxels(1, (2, 12, 10)).astype(np.uint8)[..., None], 3, axis=-1)
+    np.savez(tmp_path / "a.npz", images=colours, labels=["AD", "CN"])
+    cohort = read_cohort(tmp_path / "a.npz")
+    assert np.array_equal(cohort.arrays, colours[..., 0])
+    assert cohort.arrays.dtype == np.uint8
+    assert [remark.what for remark in examine(cohort, minimum=1).remarks] == ["all images are stored in colours"]
+    np.savez(tmp_path / "a.npz", images=colours, labels=["AD", "CN"], axes=np.array(["R", "A", "S"]))
+    assert read_cohort(tmp_path / "a.npz").arrays.shape == colours.shape
+    for images in (colours / 255, np.moveaxis(colours, -1, 1)):
+        np.savez(tmp_path / "a.npz", images=images, labels=["AD", "CN"])
+        with pytest.raises(DataError, match="in which 3 may be colours or slices; write colours as uint8"):
+            read_cohort(tmp_path / "a.npz")
+
+
 def hostile_npz() -> bytes:
     """An archive whose array claims 8 TB."""
     header = io.BytesIO()
