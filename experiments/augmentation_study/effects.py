@@ -301,13 +301,17 @@ def _named(arm: Arm, reference: Arm) -> dict[str, str]:
 
 
 def _overlap(results: pd.DataFrame, place: Place, config: AugmentationConfig) -> float | None:
-    """n_test / n_train, by which the runs' splits overlap: for a stratum too it is that of the whole test side.
+    """n_test / n_train in participants, by which the runs' splits overlap: for a stratum too it is that of the whole test side.
 
     ``None`` where runs do not draw who is tested.
     """
     if config.protocols.protocol == "paper" or place["test_set"].startswith(EXTERNAL):
         return None
     sides = at(results, {**place, "test_set": TEST})
+    tested, learnt = ([f"n_{side}_{label}" for label in config.data.classes] for side in ("test", "train"))
+    if tested and {*tested, *learnt} <= set(sides) and bool(sides[[*tested, *learnt]].notna().all(axis=None)):
+        return float((sides[tested].sum(axis=1) / sides[learnt].sum(axis=1)).mean())
+    # Runs from before people were counted know their images alone.
     return float((sides["n_test"] / sides["n_fitted_on"]).mean())
 
 

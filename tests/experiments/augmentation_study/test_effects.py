@@ -24,6 +24,7 @@ from tinycohort.experiments.augmentation_study.effects import (
     told_effects,
 )
 from tinycohort.experiments.augmentation_study.grid import primary_of
+from tinycohort.experiments.augmentation_study.predictions import of_whole_test_sets, tidy_predictions
 from tinycohort.experiments.augmentation_study.protocols import Protocols
 from tinycohort.experiments.augmentation_study.report import effects_table
 from tinycohort.experiments.engine.pairs import paired
@@ -83,6 +84,35 @@ def test_what_gives_no_verdict_has_no_interval_either(scores: Any, told: str):
     assert (found["verdict"] == f"no verdict: {told}").all()
     assert found[["se", "low", "high", "p", "p_holm", "seen"]].isna().all(axis=None)
     assert told in told_effects(found)["verdict"].iloc[0]
+
+
+def test_runs_overlap_by_people_and_not_by_their_images():
+    results, config = results_of({"resampled": BASE, "vae:auto": BASE + 10 * NOISE}), config_of()
+    by_images = effects_of_results(results, config)
+    # Everybody has one image, or those who are tested have several.
+    people = {"n_train_AD": 30, "n_train_CN": 50, "n_test_AD": 8, "n_test_CN": 12}
+    assert effects_of_results(results.assign(**people), config).equals(by_images)
+    assert effects_of_results(results.assign(**people, n_test=60), config).equals(by_images)
+
+
+def test_of_several_visits_those_in_the_stratum_alone_are_averaged(tmp_path):
+    table = pd.DataFrame(
+        [("a1", "a", "AD", 58), ("a2", "a", "AD", 61), ("b1", "b", "CN", 50), ("c1", "c", "CN", 70), ("c2", "c", "CN", 71)],
+        columns=["image_id", "participant_id", "label", "age"],
+    )
+    said = {"a1": [0.1, 0.9], "a2": [0.8, 0.2], "b1": [0.3, 0.7], "c1": [0.2, 0.8], "c2": [0.4, 0.6]}
+    runs = [{"key": {"run": 0, "method": "original", "mode": "real"}, "result": {"predictions": {"test": said}}}]
+    data: Any = SimpleNamespace(cohort=SimpleNamespace(table=table), external={}, classes=("AD", "CN"))
+    found = tidy_predictions(runs, tmp_path, data, "age>=60")
+    whole, inside = (found[found["test_set"] == name] for name in ("test", "test, age>=60"))
+    assert whole[["participant_id", "n_images", "p_AD"]].to_numpy().tolist() == [
+        ["a", 2, 0.45],
+        ["b", 1, 0.3],
+        ["c", 2, pytest.approx(0.3)],
+    ]
+    assert inside[["participant_id", "n_images", "p_AD"]].to_numpy().tolist() == [["a", 1, 0.8], ["c", 2, pytest.approx(0.3)]]
+    assert of_whole_test_sets(found, data).equals(whole)
+    assert tidy_predictions(runs, tmp_path, data).equals(whole)
 
 
 def test_no_interval_reaches_beyond_what_scores_can_differ_by():
