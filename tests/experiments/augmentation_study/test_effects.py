@@ -86,6 +86,26 @@ def test_what_gives_no_verdict_has_no_interval_either(scores: Any, told: str):
     assert told in told_effects(found)["verdict"].iloc[0]
 
 
+def test_a_finished_study_is_not_interim_where_a_run_has_no_score():
+    scores = {"resampled": BASE, "vae:auto": BASE + 0.05 + NOISE, "morph": BASE + 0.05 + NOISE}
+    results, config = results_of(scores), config_of()
+    results.loc[(results["run"] == 2) & (results["method"] != "morph"), ["roc_auc", "balanced_accuracy"]] = math.nan
+    told = verdicts_of(results, config)
+    assert told["vae:auto"].startswith("helps: +5.0 points")
+    assert "(5 runs, 1 more without a score)" in told["vae:auto"]
+    unfinished = results[(results["run"] != 5) | (results["method"] != "morph")]
+    assert verdicts_of(unfinished, config)["morph"].startswith("no verdict: it takes 5 runs")
+    unfinished = results_of(scores)[lambda rows: (rows["run"] != 5) | (rows["method"] != "morph")]
+    assert verdicts_of(unfinished, config)["morph"].startswith("interim, no verdict yet: ")
+    # Nor where nobody of the stratum is tested in a run, of whom there are no predictions.
+    predictions = predictions_of({"resampled": 0.5, "vae:auto": 3.0})
+    some = predictions.assign(test_set="test, age>=60")[predictions["run"] != 2]
+    found = judged(effects_of_predictions(pd.concat([predictions, some]), config), config)
+    assert found[["n", "finished"]].to_numpy().tolist() == [[6, 6], [6, 6], [5, 6], [5, 6]]
+    assert not found["interim"].any()
+    assert found["verdict"].str.contains("5 runs, 1 more without a score, 20 AD and 20 CN tested").tolist() == [False, False, True, True]
+
+
 def test_runs_overlap_by_people_and_not_by_their_images():
     results, config = results_of({"resampled": BASE, "vae:auto": BASE + 10 * NOISE}), config_of()
     by_images = effects_of_results(results, config)
@@ -248,7 +268,7 @@ def test_effects_of_another_study_are_told(tmp_path: Path):
         read_effects(tmp_path, results, config)
 
 
-@pytest.mark.parametrize(("old", "new"), [("difference", "diff"), ("vae:auto", ""), ("0.05", "five")])
+@pytest.mark.parametrize(("old", "new"), [("difference", "diff"), ("vae:auto", ""), ("0.05", "five"), (",0,6,", ",0,,")])
 def test_a_damaged_file_of_effects_is_told(tmp_path: Path, old: str, new: str):
     config, results = config_of(), results_of({"resampled": BASE, "vae:auto": BASE + 0.05 + NOISE})
     effects_of_results(results, config).to_csv(tmp_path / "effects.csv", index=False)
