@@ -46,11 +46,11 @@ class CovariateClassifier:
         Raises
         ------
         DataError
-            If the table has neither column.
+            If the table has no age that is a number, and no sex.
         """
         columns = available(table)
         if not columns:
-            raise DataError(f"The cohort has no column {' or '.join(NUMERIC + CATEGORICAL)}, so there is no classifier of covariates.")
+            raise DataError("Nobody to be trained on has an age that is a number, or a sex; leave out the method covariates.")
         parts = [
             (make_pipeline(SimpleImputer(strategy="median"), StandardScaler()), [name for name in columns if name in NUMERIC]),
             (OneHotEncoder(handle_unknown="ignore"), [name for name in columns if name in CATEGORICAL]),
@@ -68,12 +68,17 @@ class CovariateClassifier:
 
 
 def available(table: pd.DataFrame) -> tuple[str, ...]:
-    """Which of age and sex the table has."""
-    return tuple(name for name in NUMERIC + CATEGORICAL if name in table.columns and table[name].notna().any())
+    """Which of age and sex the table has, of at least one row; an age that is no number is none."""
+    return tuple(name for name in NUMERIC + CATEGORICAL if name in table.columns and _values(table, name).notna().any())
 
 
 def _frame(table: pd.DataFrame, columns: Sequence[str]) -> pd.DataFrame:
     frame = pd.DataFrame(index=table.index)
     for name in columns:
-        frame[name] = pd.to_numeric(table[name], errors="coerce") if name in NUMERIC else table[name].astype(str)
+        values = _values(table, name)
+        frame[name] = values if name in NUMERIC else values.astype(str)
     return frame
+
+
+def _values(table: pd.DataFrame, name: str) -> pd.Series:
+    return pd.to_numeric(table[name], errors="coerce") if name in NUMERIC else table[name]

@@ -127,6 +127,7 @@ def examine(
     _faults_of_rows(report, looks, unreadable, classes)
     _odd_ones_out(report, looks, sized=sized)
     report.remarks += differences(cohort, looks, sized=sized)
+    report.remarks += _ages_that_are_no_numbers(cohort)
     two_names = find_two_names(cohort, looks, array_of)
     report.remarks += two_names.remarks
     _repeats(report, looks, two_names.contents)
@@ -279,6 +280,16 @@ def _two_spellings(report: _Report) -> None:
         for label, n in others:
             what = f"'{label}' ({n}) beside '{usual}' ({n_usual}): one class in two spellings"
             report.problems.append(Problem(f"class {usual}", report.source, what, f"write '{usual}' throughout, or rename one class"))
+
+
+def _ages_that_are_no_numbers(cohort: Cohort) -> list[Problem]:
+    """A remark if strata and covariates, which take ages as numbers, would miss some that are written otherwise."""
+    written = cohort.table["age"].dropna() if "age" in cohort.table else pd.Series(dtype=float)
+    others = written[pd.to_numeric(written, errors="coerce").isna()]
+    if others.empty:
+        return []
+    what = f"the age of {len(others)} of {len(cohort)} images is no number, as '{others.iloc[0]}'"
+    return [Problem(cohort.name, cohort.source, what, "write it as a number of years: strata and covariates take it as missing")]
 
 
 def _small_classes(report: _Report, classes: Sequence[str] | None, minimum: int) -> None:

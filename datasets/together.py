@@ -19,6 +19,18 @@ def groups_of(pairs: Pairs) -> list[set[str]]:
     return groups
 
 
+def joined(people: Iterable[str], pairs: Pairs) -> set[str]:
+    """The participants, and whoever may be one person with one of them."""
+    known = set(people)
+    return known.union(*(group for group in groups_of(pairs) if group & known))
+
+
+def one_name_each(participants: Iterable[str], pairs: Pairs) -> list[str]:
+    """The participants, where those who may be one person have the first of their names."""
+    first = {who: min(group) for group in groups_of(pairs) for who in group}
+    return [first.get(who, who) for who in participants]
+
+
 def kept_together(sides: Mapping[str, str], labels: Mapping[str, str], pairs: Pairs) -> dict[str, str]:
     """The sides with each group on one: its members change places with others of their class, so that all sides stay as large as drawn.
 

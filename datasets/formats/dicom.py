@@ -72,13 +72,15 @@ def read(path: Path) -> tuple[np.ndarray, np.ndarray | None]:
     """
     with _strict(path):
         slices = _slices(path)
+        inverted = slices[0].PhotometricInterpretation == "MONOCHROME1"
         if len(slices) == 1 and not _is_placed(slices[0]):
-            return _pixels(path, slices[0]), None
+            pixels = _pixels(path, slices[0])
+            return _turned_white(pixels) if inverted else pixels, None
         slices, affine = _placed(path, slices)
         volume = np.empty((int(slices[0].Columns), int(slices[0].Rows), len(slices)), dtype=np.float32)
         for place, one in enumerate(slices):
             volume[:, :, place] = _pixels(path, one).T
-        return volume, from_lps(affine)
+        return _turned_white(volume) if inverted else volume, from_lps(affine)
 
 
 def memory(path: Path) -> int:
@@ -184,6 +186,8 @@ def _slices(path: Path) -> list[Any]:
             _told(next(one for one in slices if str(one.get("SeriesInstanceUID", "")) == uid), n) for uid, n in series.items()
         )
         raise ImageError(path, f"{len(series)} series in one folder: {told}", "keep one of them, or give each a folder")
+    if len({one.PhotometricInterpretation for one in slices}) > 1:
+        raise ImageError(path, "slices of MONOCHROME1 and of MONOCHROME2, whose intensities are of two scales", "keep those of one kind")
     sizes = Counter((int(one.Columns), int(one.Rows)) for one in slices)
     if len(sizes) > 1:
         raise ImageError(path, f"slices of different sizes: {', '.join(f'{n} of {times(size)}' for size, n in sizes.items())}", CONVERT)
@@ -210,7 +214,7 @@ def _require_grey(path: Path, file: Path, one: Any) -> None:
 
 
 def _pixels(path: Path, one: Any) -> np.ndarray:
-    """A slice ``(rows, columns)`` in the units of the modality, white where the standard shows white."""
+    """A slice ``(rows, columns)`` in the units of the modality."""
     if "ModalityLUTSequence" in one:
         raise ImageError(path, "intensities by a table (Modality LUT)", CONVERT)
     syntax = one.file_meta.get("TransferSyntaxUID")
@@ -229,8 +233,12 @@ def _pixels(path: Path, one: Any) -> np.ndarray:
     if stored.shape != (int(one.Rows), int(one.Columns)):
         raise ImageError(path, f"pixels of {times(stored.shape)}, where the header says {one.Rows} x {one.Columns}")
     with np.errstate(all="ignore"):
-        pixels = stored.astype(np.float32) * np.float32(slope) + np.float32(intercept)
-    return pixels.max() + pixels.min() - pixels if one.PhotometricInterpretation == "MONOCHROME1" else pixels
+        return stored.astype(np.float32) * np.float32(slope) + np.float32(intercept)
+
+
+def _turned_white(image: np.ndarray) -> np.ndarray:
+    """A MONOCHROME1 image as white as the standard shows it: by the extremes of all slices, whose intensities stay those of one scale."""
+    return np.subtract(image.max() + image.min(), image, out=image)
 
 
 def _is_placed(one: Any) -> bool:

@@ -2,7 +2,8 @@
 
 Ours has the keys ``images`` (n, X, Y) or (n, X, Y, Z), ``labels`` (n,) and, unless every image is another participant's,
 ``participants`` (n,); ``axes`` and ``affine`` say how they stand (``spaces.in_ras``), or else ``(n, X, Y)`` are pictures, and
-``(n, X, Y, Z)`` volumes in RAS. MedMNIST's has ``train_images``, ``train_labels`` and the same for ``val`` and ``test``.
+``(n, X, Y, Z)`` volumes in RAS, but for pictures with an axis of channels (``_pictures``). MedMNIST's has ``train_images``,
+``train_labels`` and the same for ``val`` and ``test``.
 """
 
 import hashlib
@@ -60,7 +61,7 @@ def read(path: Path, *, table: Path | None, label: str | None) -> Cohort:
     if table is None and file.name == _OURS and beside.is_file():
         table = beside
     subjects = None if table is None else read_subjects(table, label)
-    content, space = _load(file), None
+    content, space, coloured = _load(file), None, False
     if "train_images" in content:
         if label is not None and subjects is None:
             raise DataError(
@@ -69,6 +70,7 @@ def read(path: Path, *, table: Path | None, label: str | None) -> Cohort:
         images, rows = _medmnist(content, file)
     else:
         images, rows = _ours(content, file, "labels" if label is None or subjects else label)
+        coloured = "axes" not in content and _in_colours(images)
         images, space = _as_told(_in_unit_range(images, content), content, file)
     if subjects is None:
         rows = [_told_apart(row, images[row["image"]]) if row.pop("made_up") else row for row in rows]
@@ -87,6 +89,7 @@ def read(path: Path, *, table: Path | None, label: str | None) -> Cohort:
         skull_stripped=told.skull_stripped,
         synthetic=told.synthetic or _is_marked(content) or (subjects is not None and subjects.synthetic),
         problems=(*(subjects.problems if subjects else ()), *problems),
+        remarks=(Problem(told.name, str(path), "all images are stored in colours", "nothing: they are read as grey"),) if coloured else (),
     )
 
 
@@ -143,7 +146,7 @@ def _in_unit_range(images: np.ndarray, content: dict[str, np.ndarray]) -> np.nda
 def _as_told(images: np.ndarray, content: dict[str, np.ndarray], file: Path) -> tuple[np.ndarray, ImageSpace | None]:
     """The images in RAS, and their space, where the file says where their axes lead."""
     if "axes" not in content:
-        return images, None
+        return _pictures(images, file), None
     try:
         return in_ras(images, [str(letter) for letter in np.atleast_1d(content["axes"])], content.get("affine"))
     except ValueError as error:
@@ -151,6 +154,25 @@ def _as_told(images: np.ndarray, content: dict[str, np.ndarray], file: Path) -> 
             f"{file} does not tell how its images stand: {error}; take out 'axes' and 'affine', or write them as "
             'axes ["R", "A", "S"] and a 4 x 4 matrix from indices to mm.'
         ) from error
+
+
+def _pictures(images: np.ndarray, file: Path) -> np.ndarray:
+    """Images without the axis of channels that pictures may have, before their own two or behind them; volumes as they are."""
+    if _in_colours(images):
+        return as_grey(images)
+    if images.ndim != 4:
+        return images
+    before, behind = images.shape[1], images.shape[-1]
+    if 3 in (before, behind):
+        raise DataError(
+            f"'images' in {file} has the shape {images.shape}, in which 3 may be colours or slices; write colours as uint8 (n, rows, "
+            "columns, 3), or say with axes, as in ['R', 'A', 'S'], that these are volumes."
+        )
+    return images.squeeze(-1) if behind == 1 else images.squeeze(1) if before == 1 else images
+
+
+def _in_colours(images: np.ndarray) -> bool:
+    return images.ndim == 4 and images.shape[-1] == 3 and images.dtype == np.uint8
 
 
 def _medmnist(content: dict[str, np.ndarray], file: Path) -> tuple[np.ndarray, list[dict[str, Any]]]:

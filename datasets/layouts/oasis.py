@@ -45,7 +45,7 @@ def read(path: Path, *, table: Path | None, label: str | None) -> Cohort:
             what = f"several images ({', '.join(image.name for image in images)})"
             problems.append(Problem(participant_of(session.name), str(session), what, "keep one"))
         found += [Found(str(image.absolute()), session.name, session.name) for image in images[:1]]
-    return _cohort("OASIS-1", str(path), found, _subjects(read_table(table), table, label), problems)
+    return _cohort("OASIS-1", str(path), found, _subjects(read_table(table, label), table, label), problems)
 
 
 def fetch_vbm(*, label: str | None = None, fetch: Callable[..., Any] | None = None) -> Cohort:

@@ -20,6 +20,7 @@ _SAME_COVARIATE = {"age": "age", "sex": "sex", "gender": "sex", "m/f": "sex", "m
 _MISSING = ["", "n/a", "N/A", "NA", "nan", "NaN"]
 # A number with a leading zero, or with an underscore in it, is a code, so its column stays text.
 _CODE = re.compile(r"0\d|.*_")
+_WITH_COMMA = re.compile(r"[+-]?(\d+|\d*,\d+)(e[+-]?\d+)?", re.IGNORECASE)
 
 # A table as text: from each column's name to its values.
 Columns = dict[str, list[str | None]]
@@ -79,18 +80,20 @@ def read_subjects(path: Path, label: str | None) -> Subjects:
     DataError
         If it is no table, or has no column of ids or of labels.
     """
-    return understand(read_table(path), path, label)
+    return understand(read_table(path, label), path, label)
 
 
-def read_table(path: Path) -> Columns:
-    """Read a CSV, TSV or spreadsheet as text, with ``None`` for 'n/a' or an empty field.
+def read_table(path: Path, label: str | None = None) -> Columns:
+    """Read a CSV, TSV or spreadsheet as text, with ``None`` for 'n/a' or an empty field, and points in place of decimal commas.
+
+    Where semicolons separate fields the comma is the decimal sign. Of ids and labels, in ``label`` or a column of a usual name, it stays.
 
     Raises
     ------
     DataError
         If the file is not there, is no text table, has no rows, or a row with too few or too many fields.
     """
-    rows = lines_of(path)
+    rows, separator = lines_of(path)
     if len(rows) < 2:
         raise DataError(f"The table {path} has no rows; it needs a header, and one row per participant.")
     spread = next((line - "".join(row).count("\n") for line, row in rows if "\n" in "".join(row)), None)
@@ -108,7 +111,25 @@ def read_table(path: Path) -> Columns:
         for place, first in repeated:
             if row[place] != row[first]:
                 raise DataError(f"The table {path} has two columns {header[place]} that differ in line {line}; keep one of them.")
-    return {name: [None if row[place] in _MISSING else row[place] for _, row in rows] for place, name in enumerate(header) if name}
+    table = {name: [None if row[place] in _MISSING else row[place] for _, row in rows] for place, name in enumerate(header) if name}
+    if separator != ";":
+        return table
+    texts = {name.lower() for name in (*ID_COLUMNS, *(LABEL_COLUMNS if label is None else [label]))}
+    return {name: values if name.lower() in texts or _is_id(name) else _with_points(values) for name, values in table.items()}
+
+
+def read_ids(path: Path) -> list[str]:
+    """Read the ids of a table, as it writes them, or of a list without a header, whose first column they are.
+
+    Raises
+    ------
+    DataError
+        If the file is not there, is no text and no spreadsheet, or is a table that ``read_table`` refuses.
+    """
+    rows, _ = lines_of(path)
+    column = column_of({name.strip(): [] for name in rows[0][1]} if rows else {}, ID_COLUMNS)
+    ids = [row[0].strip() for _, row in rows] if column is None else read_table(path)[column]
+    return [name for name in ids if name is not None and name not in _MISSING]
 
 
 def understand(table: Columns, path: Path, label: str | None) -> Subjects:
@@ -177,10 +198,25 @@ def _numbers(name: str, texts: list[str | None]) -> list[Any]:
     """The values of a covariate, as numbers if it holds nothing else; ids and codes stay text."""
     if name.lower() == "synthetic":
         return [text is not None and text.lower() in ("true", "1") for text in texts]
-    if not name.lower().endswith("id") and not any(text is not None and _CODE.match(text) for text in texts):
+    if not _is_id(name) and not _has_codes(texts):
         for number in (int, float):
             try:
                 return [None if text is None else number(text) for text in texts]
             except ValueError:
                 continue
     return texts
+
+
+def _is_id(name: str) -> bool:
+    return name.lower().endswith("id")
+
+
+def _has_codes(texts: list[str | None]) -> bool:
+    return any(text is not None and _CODE.match(text) for text in texts)
+
+
+def _with_points(texts: list[str | None]) -> list[str | None]:
+    """Numbers with a decimal comma as Python writes them; a column that holds anything else stays as it is."""
+    if _has_codes(texts) or not all(text is None or _WITH_COMMA.fullmatch(text) for text in texts):
+        return texts
+    return [None if text is None else text.replace(",", ".") for text in texts]

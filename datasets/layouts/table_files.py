@@ -20,8 +20,8 @@ _MOST_ROWS = 2**20  # of a spreadsheet
 Lines = list[tuple[int, list[str]]]
 
 
-def lines_of(path: Path) -> Lines:
-    """Read the lines of a table that hold something, the header first.
+def lines_of(path: Path) -> tuple[Lines, str]:
+    """Read the lines of a table that hold something, the header first, and what separates their fields: of a spreadsheet nothing.
 
     Raises
     ------
@@ -34,11 +34,11 @@ def lines_of(path: Path) -> Lines:
     if kind in _TEXTS:
         return _lines_of_text(path)
     if kind in TABLES:
-        return _lines_of_spreadsheet(path)
+        return _lines_of_spreadsheet(path), ""
     raise DataError(f"The table {path} is neither .csv, .tsv nor .xlsx; save it as one of them.")
 
 
-def _lines_of_text(path: Path) -> Lines:
+def _lines_of_text(path: Path) -> tuple[Lines, str]:
     try:
         text = read_text(path, encoding="utf-8-sig")
         # Spreadsheets write semicolons where the comma is the decimal sign.
@@ -47,7 +47,7 @@ def _lines_of_text(path: Path) -> Lines:
         # Strict: a quotation mark that is no field's would take the lines up to the next one into its own.
         text = re.sub(rf'" +(?={separator}|\r?\n|$)', '"', text)
         reader = csv.reader(io.StringIO(text), delimiter=separator, strict=True)
-        return [(reader.line_num, row) for row in reader if any(row)]
+        return [(reader.line_num, row) for row in reader if any(row)], separator
     except (OSError, ValueError, csv.Error) as error:
         raise DataError(
             f"The table {path} cannot be read ({error}); save it as UTF-8 text, one row per participant, with quotation marks around whole "

@@ -1,6 +1,5 @@
 """What an audit compares where no model is known: a cohort that something else has made, and the real people whom it may show."""
 
-import re
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -15,8 +14,10 @@ from ...augment.release.synthetic_cohort import source_of
 from ...datasets.cohort import Cohort, CohortError
 from ...datasets.common.errors import DataError, UsageError
 from ...datasets.identity import participant_of
+from ...datasets.layouts.participants import read_ids
 from ...datasets.readers import Source, read_cohort
 from ...datasets.splits import Split
+from ...datasets.together import joined
 from ...datasets.transforms import Preparation, prepare
 from ..fidelity.command import ranged, sized
 from .material import AuditedClass, People
@@ -36,7 +37,7 @@ def read_foreign(
     preparation : Preparation
         With a size, or the synthetic images' own is taken.
     trained_on : Path, optional
-        Who the generator was trained on: a ``split.json``, or a table or list whose first column has their ids. By default everybody.
+        Who the generator was trained on: a ``split.json``, a table of participants, or a list of their ids. By default everybody.
 
     Raises
     ------
@@ -69,14 +70,16 @@ def read_foreign(
 
 def _class(label: str, made: Cohort, real: Cohort, in_training: NDArray[np.bool_], preparation: Preparation) -> AuditedClass:
     of_class = (real.table["label"] == label).to_numpy()
-    training, held_out = (real.where(of_class & side) for side in (in_training, ~in_training))
+    # Who may be one person with somebody trained on is nobody to compare with.
+    known = real.table["participant_id"].isin(joined(real.table["participant_id"][in_training], real.alike)).to_numpy()
+    training, held_out = (real.where(of_class & side) for side in (in_training, ~known))
     people = training.table["participant_id"].nunique()
     if people < FEWEST_PEOPLE:
         raise DataError(f"{people} real people of {label} may have been trained on; an audit takes {FEWEST_PEOPLE} or more.")
     synthetic = _people(made.of_class(label), ranged(preparation, made))
-    known = _people(training, preparation)
-    nobody = People(known.images[np.zeros(0, dtype=int)], ())
-    return AuditedClass(label, None, synthetic, known, _people(held_out, preparation) if len(held_out) else nobody)
+    trained_on = _people(training, preparation)
+    nobody = People(trained_on.images[np.zeros(0, dtype=int)], ())
+    return AuditedClass(label, None, synthetic, trained_on, _people(held_out, preparation) if len(held_out) else nobody)
 
 
 def _people(cohort: Cohort, preparation: Preparation) -> People:
@@ -90,13 +93,9 @@ def _in_training(real: Cohort, trained_on: Path | None) -> NDArray[np.bool_]:
     if trained_on.suffix == ".json":
         split = Split.load(trained_on, real)
         return ids.isin(split.side(real, "train").table["participant_id"]).to_numpy()
-    try:
-        lines = trained_on.read_text(encoding="utf-8").splitlines()
-    except (OSError, ValueError) as error:
-        told = " ".join(str(error).split())
-        raise DataError(f"--trained-on {trained_on} is no split.json and no list of participants ({told}).") from error
-    spelled = {re.split(r"[\t,;]", line)[0].strip() for line in lines if line.strip()} - {"participant_id"}
-    named = {participant_of(name): name for name in sorted(spelled)}
+    if not trained_on.is_file():
+        raise DataError(f"There is no file {trained_on}; give --trained-on a split.json, or a table or a list of participants.")
+    named = {participant_of(name): name for name in sorted(set(read_ids(trained_on)))}
     if unknown := [name for person, name in named.items() if person not in set(ids)]:
         raise DataError(f"{trained_on} names {len(unknown)} who are not in {real.name}, such as '{unknown[0]}'; give its own ids.")
     return ids.isin(list(named)).to_numpy()

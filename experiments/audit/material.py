@@ -15,7 +15,7 @@ from ...augment.release.synthetic_cohort import SyntheticCohort, is_synthetic
 from ...datasets.cohort import Cohort, CohortError
 from ...datasets.common.errors import DataError, UsageError
 from ...datasets.readers import Source, read_cohort
-from ...datasets.together import groups_of
+from ...datasets.together import joined
 from ...datasets.transforms import Images, prepare
 
 
@@ -86,8 +86,7 @@ def read_real(source: Source, models: Mapping[str, FittedModel]) -> tuple[Cohort
                 f"({trained_on.sum()} of its {data['n_train']} training images are there); give --data that cohort, read as it was then."
             )
         # Who may be one person with somebody trained on is nobody to compare with.
-        known = set(members.table["participant_id"][trained_on])
-        known |= {who for group in groups_of(cohort.alike) if group & known for who in group}
+        known = joined(members.table["participant_id"][trained_on], cohort.alike)
         parts = [members.where(trained_on), members.where(~members.table["participant_id"].isin(known).to_numpy())]
         if len(parts[1]) == 0 or parts[0].table["participant_id"].nunique() < FEWEST_PEOPLE:
             raise DataError(

@@ -36,10 +36,10 @@ def require_covariates(cohort: Cohort, tests: Sequence[Cohort]) -> None:
     """Raise a ``DataError`` if there is neither age nor sex, or a test cohort lacks what there is."""
     there = available(cohort.table)
     if not there:
-        raise DataError(f"{cohort.source} has neither age nor sex; leave out the method covariates.")
+        raise DataError(f"{cohort.source} has neither age, in numbers, nor sex; leave out the method covariates.")
     for tested in tests:
-        if not set(there) <= set(tested.table.columns):
-            raise DataError(f"{tested.source} lacks {' or '.join(there)}; leave out the method covariates.")
+        if lacking := [name for name in there if name not in available(tested.table)]:
+            raise DataError(f"{tested.source} lacks {' and '.join(lacking)}; leave out the method covariates.")
 
 
 def balanced_rows(labels: np.ndarray, rng: np.random.Generator) -> np.ndarray:

@@ -33,7 +33,7 @@ from .config import AugmentationConfig
 from .generators import split_of_given
 from .method import Drawn, Run, TrainingSet
 from .methods import method_of
-from .predictions import keep_predictions
+from .predictions import in_stratum, keep_predictions
 from .protocols import split_of
 
 
@@ -137,7 +137,7 @@ def _scored(
     for name, part in tests.items():
         kept = {name: np.ones(len(part.table), dtype=bool)}
         if condition:
-            kept[f"{name}, {condition}"] = stratum(part.table, condition)
+            kept[in_stratum(name, condition)] = stratum(part.table, condition)
         for title, rows in kept.items():
             said, truth = probabilities[name][rows], part.labels.numpy()[rows]
             found["scores"][title] = scores(said, truth, classes, threshold=threshold) if rows.any() else {}

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from pandas.api.types import is_numeric_dtype
+from pandas.api.types import is_integer_dtype, is_numeric_dtype
 from scipy import stats
 
 from ...datasets.common.errors import DataError
@@ -29,6 +29,7 @@ PRIMARY_SCORE = SCORES[0]
 PEOPLE_AND_RUNS, RUNS = "people and runs", "runs"  # what a test knows
 LEARNT = "n_train_"  # before a class: its people who were learnt from
 TESTED = "n_tested_"  # before a class: its people who were tested in some run
+FINISHED = "finished"  # runs whose cells of both arms are there, with a score or without; files from before it was told lack it
 AXES = ("size", "network")  # of the grid, in studies that have them
 NUMBERS = ("n", "unpaired", "difference", "se", "df")
 LEVEL, POWER = 0.05, 0.8
@@ -83,7 +84,7 @@ def effects_of_predictions(
         for arm in of_arms:
             for score in SCORES:
                 effect = paired(of_arms[arm], theirs, config.data.classes, score, share)  # type: ignore[arg-type]
-                counted = {"n": effect.n_runs, "unpaired": effect.unpaired}
+                counted = {"n": effect.n_runs, "unpaired": effect.unpaired, FINISHED: _finished(predictions, place, arm, reference)}
                 counted |= {f"{TESTED}{label}": n for label, n in effect.n_people.items()}
                 numbers = {"difference": effect.estimate, "se": effect.se, "df": effect.df, "why": effect.why_untested}
                 rows.append({**place, **_named(arm, reference), "score": score, "test": PEOPLE_AND_RUNS, **counted, **numbers})
@@ -113,7 +114,7 @@ def effects_of_results(results: pd.DataFrame, config: AugmentationConfig) -> pd.
             for arm in (arm for arm in arms_of(config.grid) if str(arm) in differences):
                 found = corrected_t_test(differences[str(arm)], ratio)
                 why = _why_not(found, ratio)
-                counted = {"n": found.n, "unpaired": len(differences) - found.n}
+                counted = {"n": found.n, "unpaired": len(differences) - found.n, FINISHED: _finished(results, place, arm, reference)}
                 se = math.nan if why else found.se
                 numbers = {"difference": found.mean, "se": se, "df": float(found.n - 1), "why": why}
                 rows.append({**place, **_named(arm, reference), "score": score, "test": RUNS, **counted, **numbers})
@@ -122,14 +123,14 @@ def effects_of_results(results: pd.DataFrame, config: AugmentationConfig) -> pd.
 
 def judged(effects: pd.DataFrame, config: AugmentationConfig) -> pd.DataFrame:
     """With the interval ``low`` to ``high``, ``p``, ``p_holm``, the difference ``seen`` with 80 % power, ``primary``, and a ``verdict``,
-    which claims nothing while it is ``interim``: of fewer runs than were planned.
+    which claims nothing while it is ``interim``: of fewer finished runs than were planned.
 
     The primary comparison is corrected for the sizes and networks that it is made at; the secondary ones, place by place and score by
     score, for one another. So is what is ``seen``. What the study began with counts, though it was left out since.
     """
     if effects.empty:
         return effects
-    found = effects.assign(primary=_is_primary(effects, config), interim=effects["n"] < config.grid.runs)
+    found = effects.assign(primary=_is_primary(effects, config), interim=effects.get(FINISHED, effects["n"]) < config.grid.runs)
     reach = found["se"] * stats.t.isf(LEVEL / 2, found["df"])
     found["low"], found["high"] = (found["difference"] - reach).clip(-1, 1), (found["difference"] + reach).clip(-1, 1)
     found["p"] = 2 * stats.t.sf((found["difference"] / found["se"]).abs(), found["df"])
@@ -237,6 +238,7 @@ def read_effects(folder: Path, results: pd.DataFrame, config: AugmentationConfig
         tested = found[found["why"] == ""]
         wrong += [name for name in ("se", "df") if name not in wrong and not (tested[name] > 0).all()]
         wrong += [name for name in map(str, found) if name.startswith(TESTED) and not is_numeric_dtype(found[name])]
+        wrong += [FINISHED] if FINISHED in found and not is_integer_dtype(found[FINISHED]) else []
     except (OSError, ValueError, KeyError) as error:
         raise DataError(f"{path} cannot be read ({error}); restore it.") from error
     if wrong:
@@ -282,12 +284,18 @@ def _verdict(row: Mapping[Any, Any]) -> str:
         detectable=row["seen"],
         score=row["score"],
         against=str(Arm(row["against"], row["against_mode"])),
-        n=", ".join([f"{row['n']} runs", *_tested(row)]),
+        n=", ".join([f"{row['n']} runs", *_without_score(row), *_tested(row)]),
         level=LEVEL,
         power=POWER,
     )
     # Who looks until there is a difference finds one.
     return f"interim, no verdict yet: {told.partition(': ')[2]}" if row["interim"] else told
+
+
+def _without_score(row: Mapping[Any, Any]) -> list[str]:
+    """How many finished runs have no score of one of the two, as where nobody of a class is tested."""
+    more = row.get(FINISHED, row["n"]) - row["n"]
+    return [f"{more} more without a score"] if more else []
 
 
 def _tested(row: Mapping[Any, Any]) -> list[str]:
@@ -296,18 +304,29 @@ def _tested(row: Mapping[Any, Any]) -> list[str]:
     return [f"{' and '.join(f'{n:.0f} {label}' for label, n in counts.items())} tested"] if counts else []
 
 
+def _finished(table: pd.DataFrame, place: Place, arm: Arm, reference: Arm) -> int:
+    """How many runs have both arms on any test set: in a stratum of which nobody is tested a run has no rows."""
+    for name in AXES:
+        table = table[table[name] == place[name]] if name in place else table
+    return len(set(of_arm(table, arm)["run"]) & set(of_arm(table, reference)["run"]))
+
+
 def _named(arm: Arm, reference: Arm) -> dict[str, str]:
     return {**vars(arm), "against": reference.method, "against_mode": reference.mode}
 
 
 def _overlap(results: pd.DataFrame, place: Place, config: AugmentationConfig) -> float | None:
-    """n_test / n_train, by which the runs' splits overlap: for a stratum too it is that of the whole test side.
+    """n_test / n_train in participants, by which the runs' splits overlap: for a stratum too it is that of the whole test side.
 
     ``None`` where runs do not draw who is tested.
     """
     if config.protocols.protocol == "paper" or place["test_set"].startswith(EXTERNAL):
         return None
     sides = at(results, {**place, "test_set": TEST})
+    tested, learnt = ([f"n_{side}_{label}" for label in config.data.classes] for side in ("test", "train"))
+    if tested and {*tested, *learnt} <= set(sides) and bool(sides[[*tested, *learnt]].notna().all(axis=None)):
+        return float((sides[tested].sum(axis=1) / sides[learnt].sum(axis=1)).mean())
+    # Runs from before people were counted know their images alone.
     return float((sides["n_test"] / sides["n_fitted_on"]).mean())
 
 

@@ -78,17 +78,25 @@ def require_own_file(folder: Path, run: Mapping[str, Any]) -> bytes:
     return content
 
 
-def tidy_predictions(runs: Sequence[Mapping[str, Any]], folder: Path, data: Prepared) -> pd.DataFrame:
+def tidy_predictions(runs: Sequence[Mapping[str, Any]], folder: Path, data: Prepared, condition: str = "") -> pd.DataFrame:
     """One row a run, test set and participant: the run's key, ``test_set``, ``participant_id``, the true ``label``, ``n_images``, and
-    the mean over these of each class's probability, ``p_<class>``. Runs know images alone, and whose they are is the cohort's to say."""
+    the mean over these of each class's probability, ``p_<class>``. Runs know images alone, and whose they are is the cohort's to say.
+
+    With a condition there are the strata of the test sets too, as test sets of their own: who has an image that fulfils it, by such images.
+    """
     tables = {TEST: data.cohort.table, **{name: part.table for name, part in data.external.items()}}
-    people = [table.assign(participant_id=people_of(table), test_set=name) for name, table in tables.items()]
-    whose = pd.concat(people, ignore_index=True)[["test_set", "image_id", "participant_id", "label"]]
+    people = [
+        table.assign(participant_id=people_of(table), test_set=name, inside=stratum(table, condition) if condition else False)
+        for name, table in tables.items()
+    ]
+    whose = pd.concat(people, ignore_index=True)[["test_set", "image_id", "participant_id", "label", "inside"]]
     columns = _columns(data.classes)
     parts = []
     for run in runs:
         images = read_predictions(folder, run, data.classes).merge(whose, on=["test_set", "image_id"], how="left")
-        for test_set, part in images.groupby("test_set", sort=False):
+        inside = images[images["inside"].eq(True)]
+        strata = inside.assign(test_set=[in_stratum(name, condition) for name in inside["test_set"]])
+        for test_set, part in pd.concat([images, strata], ignore_index=True).groupby("test_set", sort=False):
             means = part.groupby(["participant_id", "label"], as_index=False).agg(
                 n_images=(columns[0], "size"), **{column: (column, "mean") for column in columns}
             )
@@ -97,17 +105,14 @@ def tidy_predictions(runs: Sequence[Mapping[str, Any]], folder: Path, data: Prep
     return found[[*runs[0]["key"], "test_set", "participant_id", "label", "n_images", *columns]]
 
 
-def of_strata(predictions: pd.DataFrame, data: Prepared, condition: str) -> pd.DataFrame:
-    """The rows of ``tidy_predictions``, and once more those of the stratum of each test set, if there is a condition."""
-    if not condition:
-        return predictions
-    tables = {TEST: data.cohort.table, **{name: part.table for name, part in data.external.items()}}
-    inside = {name: set(np.asarray(people_of(table))[stratum(table, condition)]) for name, table in tables.items()}
-    parts = [
-        rows[rows["participant_id"].isin(inside[str(name)])].assign(test_set=f"{name}, {condition}")
-        for name, rows in predictions.groupby("test_set", sort=False)
-    ]
-    return pd.concat([predictions, *parts], ignore_index=True)
+def of_whole_test_sets(predictions: pd.DataFrame, data: Prepared) -> pd.DataFrame:
+    """The rows of ``tidy_predictions`` that are of no stratum."""
+    return predictions[predictions["test_set"].isin([TEST, *data.external])]
+
+
+def in_stratum(test_set: str, condition: str) -> str:
+    """What the stratum of a test set is called."""
+    return f"{test_set}, {condition}"
 
 
 def _columns(classes: Sequence[str]) -> list[str]:

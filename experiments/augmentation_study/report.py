@@ -37,7 +37,7 @@ from .figures import differences, learning_curve, losses
 from .generators import given_generator, place_of_fitted
 from .grid import cells_of
 from .methods import systems_of
-from .predictions import of_strata, tidy_predictions
+from .predictions import of_whole_test_sets, tidy_predictions
 from .protocols import people_of_size
 from .results import POOR_FIT, Section, explained, read_tidy_results, reservations, sections_of, tidy_results
 from .synthetic import seed_of_samples
@@ -63,7 +63,7 @@ def write_report(folder: Path) -> pd.DataFrame:
     cells = cells_of(config.grid)
     runs, left_out = planned_runs(all_runs(folder), cells)
     results, data = results_table(folder, runs, config), _prepared(folder, config)
-    predictions = _predictions(runs, folder, data)
+    predictions = _predictions(runs, folder, data, config)
     effects = effects_table(results, predictions, data, config)
     failures = [str(failure) for failure in collect_failures(folder, cells)]
     found, reserved = judged(effects, config), _reserved(results, config, left_out)
@@ -75,7 +75,9 @@ def write_report(folder: Path) -> pd.DataFrame:
         "report.html": _html(found, sections, reserved, runs, folder, config, failures, data),
     }
     _save_overview(sections, folder)
-    write_texts(folder, texts | ({} if predictions is None else {"predictions.csv": predictions.to_csv(index=False)}))
+    if predictions is not None and data is not None:
+        texts["predictions.csv"] = of_whole_test_sets(predictions, data).to_csv(index=False)
+    write_texts(folder, texts)
     return results
 
 
@@ -98,7 +100,7 @@ def tables_of(folder: Path, runs: Sequence[dict[str, Any]], config: Augmentation
     """``results.csv`` and ``effects.csv``; a ``DataError`` if there is no run of the grid yet."""
     results, data = results_table(folder, runs, config), _prepared(folder, config)
     planned, _ = planned_runs(runs, cells_of(config.grid))
-    return results, effects_table(results, _predictions(planned, folder, data), data, config)
+    return results, effects_table(results, _predictions(planned, folder, data, config), data, config)
 
 
 def effects_table(
@@ -108,7 +110,7 @@ def effects_table(
     effects = effects_of_results(results, config)
     if predictions is not None and data is not None:
         drawn = shares_drawn(results, data.cohort.table["participant_id"].nunique())
-        by_people = effects_of_predictions(of_strata(predictions, data, config.protocols.stratum), config, drawn)
+        by_people = effects_of_predictions(predictions, config, drawn)
         effects = pd.concat([by_people, effects], ignore_index=True) if len(by_people) else effects
     return effects.assign(configuration=results["configuration"].iloc[0]) if len(effects) else effects
 
@@ -141,12 +143,12 @@ def _reserved(results: pd.DataFrame, config: AugmentationConfig, left_out: Seque
     return [*left_out, *several_versions(results), *reservations(results, config)]
 
 
-def _predictions(runs: Sequence[Mapping[str, Any]], folder: Path, data: Prepared | None) -> pd.DataFrame | None:
-    """``predictions.csv``; nothing, with a warning, where the images or the predictions of a run are not there."""
+def _predictions(runs: Sequence[Mapping[str, Any]], folder: Path, data: Prepared | None, config: AugmentationConfig) -> pd.DataFrame | None:
+    """Of test sets and strata; nothing, with a warning, where the images or the predictions of a run are not there."""
     if data is None:
         return None
     try:
-        return tidy_predictions(runs, folder, data)
+        return tidy_predictions(runs, folder, data, config.protocols.stratum)
     except DataError as error:
         warn(f"predictions.csv is not written: {error}")
         return None

@@ -22,6 +22,7 @@ from ...datasets.common.seeds import derived_seed
 from ...datasets.output import output
 from ...datasets.readers import Source, read_cohort
 from ...datasets.splits import Split, official_sides, split_cohort
+from ...datasets.together import one_name_each
 from ...datasets.transforms import Preparation, prepare, space_of
 from .features import Extractor, Gathered, cohort_extractor, cohort_settings, custom_extractor, inception_of_name, sliced
 from .scores import FEWEST, MEASURES, Estimate, Sample, Score, ranking, score
@@ -293,7 +294,7 @@ def _sample(cohort: Cohort, labels: Sequence[str], preparation: Preparation, ext
         features.array(),
         extractor.passport,
         table["label"].to_numpy(),
-        table["participant_id"].to_numpy(),
+        np.array(one_name_each(table["participant_id"], cohort.alike)),
         torch.cat(kept) if with_images else None,
     )
 

@@ -423,6 +423,21 @@ def test_copies_in_a_benchmark_with_official_sides(fakes, tmp_path, copies, prob
         assert sorted(set(read_cohort(path).table["image_id"]) - set(dropped.table["image_id"]))[0].startswith("train")
 
 
+@pytest.mark.parametrize(
+    ("ages", "told"),
+    [
+        ([70, 71, "n/a", 73, 74, 75.5], []),
+        (["90+", 71, "n/a", "73 y", 74, 75], ["the age of 2 of 6 images is no number, as '90+'"]),
+    ],
+)
+def test_ages_that_are_no_numbers_are_remarked_on(fakes, tmp_path, ages, told):
+    fakes.pictures(tmp_path)
+    fakes.participants(tmp_path / "participants.tsv", Age=ages)
+    found = examine(read_cohort(tmp_path))
+    assert found.sound
+    assert [remark.what for remark in found.remarks] == told
+
+
 def test_copies_of_patients_are_never_dropped(fakes, tmp_path):
     with pytest.raises(UsageError, match="--drop-copies is for benchmarks with official sides"):
         read_cohort(Source(str(fakes.bids(tmp_path)), drop_copies=True))

@@ -63,6 +63,16 @@ def test_intensities_are_rescaled_and_white_is_white(fakes, tmp_path):
     assert np.array_equal(read_image(tmp_path / "b")[0], array.max() + array.min() - array)
 
 
+def test_all_slices_are_turned_white_by_one_offset(fakes, tmp_path):
+    voxels = fakes.voxels(1) + 100 * np.arange(10, dtype=np.int16)  # every slice has extremes of its own
+    fakes.series(tmp_path / "series", voxels, PhotometricInterpretation="MONOCHROME1", RescaleSlope="2", RescaleIntercept="-1024")
+    array = voxels * np.float32(2) - 1024
+    assert np.array_equal(read_image(tmp_path / "series")[0], array.max() + array.min() - array)
+    fakes.series(tmp_path / "picture", voxels[..., :1], PhotometricInterpretation="MONOCHROME1", ImagePositionPatient=None)
+    picture = voxels[..., 0].T.astype(np.float32)
+    assert np.array_equal(read_image(tmp_path / "picture/000.dcm")[0], picture.max() + picture.min() - picture)
+
+
 def test_one_file_is_a_slice_or_a_picture(fakes, tmp_path):
     fakes.series(tmp_path / "slice", fakes.voxels(1)[..., :1], AXIAL, SpacingBetweenSlices="4")
     array, affine = read_image(tmp_path / "slice/000.dcm")
@@ -137,6 +147,7 @@ BROKEN = {
     "another size": (changed("Rows", 3), "slices of different sizes"),
     "no position": (changed("ImagePositionPatient", None), "do not say where they lie"),
     "colours": (changed("PhotometricInterpretation", "RGB"), r"000.dcm is in colours \(RGB\)"),
+    "two kinds of grey": (changed("PhotometricInterpretation", "MONOCHROME1"), "slices of MONOCHROME1 and of MONOCHROME2"),
     "frames": (changed("NumberOfFrames", 12), "12 frames in one file .*dcm2niix"),
     "no intensities": (changed("RescaleSlope", "0"), "nobody knows its intensities"),
     "pixels that are cut": (cut, r"unreadable pixels|unreadable as DICOM"),

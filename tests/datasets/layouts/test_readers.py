@@ -18,6 +18,7 @@ from tinycohort.datasets.common.errors import DataError, UsageError
 from tinycohort.datasets.identity import differing_in_form, participant_of, scan_of
 from tinycohort.datasets.images import read_image
 from tinycohort.datasets.layouts.oasis import fetch_vbm
+from tinycohort.datasets.layouts.participants import read_ids
 from tinycohort.datasets.readers import Source, read_cohort
 from tinycohort.datasets.splits import people_by_label
 
@@ -287,7 +288,35 @@ def test_ids_stay_text_and_covariates_become_numbers(fakes, tmp_path):
     assert table["site_id"].tolist() == ["1", "2"]
     assert table["code"].tolist() == ["01", "2"]
     assert table["mmse"].dropna().tolist() == [29]
-    assert table["age"].tolist() == ["70,5", "71"]
+    assert table["age"].tolist() == [70.5, 71]
+
+
+def test_beside_semicolons_a_comma_is_the_decimal_sign_of_whole_columns(fakes, tmp_path):
+    for number, person in enumerate(("1,5", "2")):
+        fakes.picture(tmp_path / f"{person}.png", number)
+    text = "id;grade;dx;age;mmse;code;scan_id;note\n1,5;0,5;1,5;67,5;n/a;01,5;3,5;2,5\n2;1;2;-6e1;29,5;2;4;none, 3\n"
+    (tmp_path / "people.csv").write_text(text, encoding="utf-8")
+    table = read_cohort(Source(str(tmp_path), label="Grade")).table
+    assert table["participant_id"].tolist() == ["1,5", "2"]
+    assert table["label"].tolist() == ["0,5", "1"]
+    assert table["scan_id"].tolist() == ["3,5", "4"]
+    assert table["code"].tolist() == ["01,5", "2"]
+    assert table["note"].tolist() == ["2,5", "none, 3"]
+    assert table["dx"].tolist() == [1.5, 2]
+    assert table["age"].tolist() == [67.5, -60]
+    assert table["mmse"].dropna().tolist() == [29.5]
+    assert read_cohort(tmp_path).table["label"].tolist() == ["1,5", "2"]
+    (tmp_path / "people.csv").write_text(text.replace(",", ".").replace(";", ",").replace("67.5", '"67,5"').replace("none. 3", "none"))
+    (tmp_path / "1,5.png").rename(tmp_path / "1.5.png")
+    assert read_cohort(tmp_path).table["age"].tolist() == ["67,5", "-6e1"]
+
+
+def test_oasis_with_decimal_commas(fakes, tmp_path):
+    path = fakes.oasis(tmp_path) / "oasis_cross-sectional.csv"
+    usual = read_cohort(tmp_path)
+    path.write_text(path.read_text().replace(",", ";").replace(".", ","))
+    assert rows(read_cohort(tmp_path)) == rows(usual)
+    assert read_cohort(tmp_path).table["nwbv"].tolist() == usual.table["nwbv"].tolist()
 
 
 def test_label_by_name(fakes, tmp_path):
@@ -411,6 +440,33 @@ def test_medmnist_colours_become_grey(tmp_path):
     assert cohort.arrays is not None
     assert np.unique(cohort.arrays).tolist() == [59]
     assert cohort.arrays.shape == (1, 28, 28)
+
+
+@pytest.mark.parametrize("shape", [(2, 1, 12, 10), (2, 12, 10, 1)])
+def test_arrays_with_an_axis_of_one_channel_are_pictures(fakes, tmp_path, shape):
+    pictures = fakes.voxels(1, (2, 12, 10))
+    np.savez(tmp_path / "a.npz", images=pictures.reshape(shape), labels=["AD", "CN"])
+    cohort = read_cohort(tmp_path / "a.npz")
+    assert np.array_equal(cohort.arrays, pictures)
+    assert examine(cohort, minimum=1).pictures
+    axes = np.array(["R", "A", "S"])
+    np.savez(tmp_path / "a.npz", images=pictures.reshape(shape), labels=["AD", "CN"], axes=axes)
+    assert read_cohort(tmp_path / "a.npz").arrays.shape == shape
+
+
+def test_arrays_in_colours_are_read_as_grey_and_told(fakes, tmp_path):
+    colours = np.repeat(fakes.voxels(1, (2, 12, 10)).astype(np.uint8)[..., None], 3, axis=-1)
+    np.savez(tmp_path / "a.npz", images=colours, labels=["AD", "CN"])
+    cohort = read_cohort(tmp_path / "a.npz")
+    assert np.array_equal(cohort.arrays, colours[..., 0])
+    assert cohort.arrays.dtype == np.uint8
+    assert [remark.what for remark in examine(cohort, minimum=1).remarks] == ["all images are stored in colours"]
+    np.savez(tmp_path / "a.npz", images=colours, labels=["AD", "CN"], axes=np.array(["R", "A", "S"]))
+    assert read_cohort(tmp_path / "a.npz").arrays.shape == colours.shape
+    for images in (colours / 255, np.moveaxis(colours, -1, 1)):
+        np.savez(tmp_path / "a.npz", images=images, labels=["AD", "CN"])
+        with pytest.raises(DataError, match="in which 3 may be colours or slices; write colours as uint8"):
+            read_cohort(tmp_path / "a.npz")
 
 
 def hostile_npz() -> bytes:
@@ -581,6 +637,15 @@ def test_quoted_fields_and_codes(fakes, tmp_path):
     table = read_cohort(tmp_path / "people.csv").table
     assert table["note"].tolist() == ["moved, twice", 'a "word"']
     assert table["site"].tolist() == ["1_2", "3_4"]
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["\ufeffID\n007\n8\n", "age;subject\n70,5;007\n71;8\n71;\n", 'participant_id,dx\n"007",AD\n"8",CN\n', "007\n\n8", '"007"\tx\n8\ty\n'],
+)
+def test_ids_of_a_table_or_of_a_list(tmp_path, text):
+    (tmp_path / "who.txt").write_text(text, encoding="utf-8")
+    assert read_ids(tmp_path / "who.txt") == ["007", "8"]
 
 
 def medmnist(folder, fakes):

@@ -8,7 +8,7 @@ import pytest
 
 from tinycohort.datasets.check import examine
 from tinycohort.datasets.common.errors import DataError
-from tinycohort.datasets.layouts.participants import read_table
+from tinycohort.datasets.layouts.participants import read_ids, read_table
 from tinycohort.datasets.readers import Source, read_cohort
 
 openpyxl = pytest.importorskip("openpyxl", reason="the extra xlsx is not installed")
@@ -39,6 +39,12 @@ def test_a_spreadsheet_is_a_table(fakes, tmp_path):
     assert cohort.table["age"].tolist() == [70] * 6
     write(tmp_path.parent / "elsewhere.xlsx", people(fakes))
     assert len(read_cohort(Source(str(tmp_path), table=str(tmp_path.parent / "elsewhere.xlsx")))) == 6
+
+
+def test_a_spreadsheet_is_a_list_of_ids(tmp_path):
+    for number, header in enumerate(([["age", "ID"]], [])):
+        rows = [[70, 7.0], [71, "008"]] if header else [[7.0], ["008"]]
+        assert read_ids(write(tmp_path / f"{number}.xlsx", [*header, *rows])) == ["7", "008"]
 
 
 def test_images_are_named_relative_to_a_spreadsheet(fakes, tmp_path):

@@ -70,7 +70,8 @@ def test_who_would_be_called_a_copy_by_mistake_is_told_by_name(augment, cohorts,
     content = dict(np.load(real))
     names = np.array([f"h{number // 2:02d}" for number in range(PEOPLE)] + [f"t{number // 2:02d}" for number in range(PEOPLE)])
     pixels = images(2 * PEOPLE, 0)
-    pixels[21] = ndimage.gaussian_filter(pixels[PEOPLE + 4], 1)  # the second image of h10 shows t02
+    # The second image of h10 shows t02, turned so far that nobody takes the two for one person, who would not be held out.
+    pixels[21] = ndimage.rotate(pixels[PEOPLE + 4], 8, reshape=False, mode="nearest")
     order = np.random.default_rng(3).permutation(2 * PEOPLE)
     np.savez(real, images=pixels[order], labels=np.repeat("AD", 2 * PEOPLE), participants=names[order])
     assert content.keys() == {"images", "labels", "participants"}
@@ -106,6 +107,18 @@ def test_ids_are_taken_however_they_are_spelled(augment, cohorts, tmp_path):
     assert "AD: compared with 20 real people, and 10 others are held out" in answer.words
 
 
+def test_who_may_be_one_person_with_somebody_trained_on_is_not_held_out(augment, cohorts, tmp_path):
+    made, real = cohorts([])
+    content = dict(np.load(real))
+    names = content["participants"].tolist()
+    names[3], names[PEOPLE] = "R01", "R02"  # one of either class, and not on the list
+    np.savez(real, **(content | {"participants": np.array(names)}))
+    (tmp_path / "who.txt").write_text("".join(f"r{i:02d}\n" for i in range(2 * PEOPLE) if i % 3))
+    answer = run(augment, made, real, "--trained-on", tmp_path / "who.txt", "--gate", "membership=1", "--reason", "few people")
+    assert answer.code == 0, answer.err
+    assert "AD: compared with 20 real people, and 9 others are held out" in answer.words
+
+
 @pytest.mark.parametrize("form", ["list", "table", "split"])
 def test_who_was_trained_on_is_taken_as_a_list_a_table_or_a_split(augment, cohorts, tmp_path, form):
     made, real = cohorts([])
@@ -113,7 +126,7 @@ def test_who_was_trained_on_is_taken_as_a_list_a_table_or_a_split(augment, cohor
     chosen = [name for name in names if int(name[1:]) % 3]
     text = {
         "list": "\n".join(chosen),
-        "table": "\n".join(["participant_id\tage", *(f"{name}\t70" for name in chosen)]),
+        "table": "\n".join(["\ufeffage;Subject", *(f'70;"{name}"' for name in chosen)]),  # as Excel saves it
         "split": json.dumps({"sides": {"train": chosen, "test": [name for name in names if name not in chosen]}}),
     }[form]
     given = tmp_path / f"who.{'json' if form == 'split' else 'tsv'}"
@@ -136,6 +149,9 @@ def test_misuse_is_refused(augment, cohorts, tmp_path):
     assert "such as 'nobody'" in answer.words
     answer = run(augment, made, real, "--trained-on", tmp_path / "none.json")
     assert answer.code == 3
+    answer = run(augment, made, real, "--trained-on", tmp_path / "none.txt")
+    assert answer.code == 3
+    assert "give --trained-on a split.json, or a table or a list of participants" in answer.words
     answer = run(augment, made, real, "--trained-on", tmp_path / "who.txt", "--model", tmp_path)
     assert answer.code == 2
     assert "Models know who they were trained on" in answer.words

@@ -24,6 +24,7 @@ from tinycohort.experiments.augmentation_study.effects import (
     told_effects,
 )
 from tinycohort.experiments.augmentation_study.grid import primary_of
+from tinycohort.experiments.augmentation_study.predictions import of_whole_test_sets, tidy_predictions
 from tinycohort.experiments.augmentation_study.protocols import Protocols
 from tinycohort.experiments.augmentation_study.report import effects_table
 from tinycohort.experiments.engine.pairs import paired
@@ -83,6 +84,55 @@ def test_what_gives_no_verdict_has_no_interval_either(scores: Any, told: str):
     assert (found["verdict"] == f"no verdict: {told}").all()
     assert found[["se", "low", "high", "p", "p_holm", "seen"]].isna().all(axis=None)
     assert told in told_effects(found)["verdict"].iloc[0]
+
+
+def test_a_finished_study_is_not_interim_where_a_run_has_no_score():
+    scores = {"resampled": BASE, "vae:auto": BASE + 0.05 + NOISE, "morph": BASE + 0.05 + NOISE}
+    results, config = results_of(scores), config_of()
+    results.loc[(results["run"] == 2) & (results["method"] != "morph"), ["roc_auc", "balanced_accuracy"]] = math.nan
+    told = verdicts_of(results, config)
+    assert told["vae:auto"].startswith("helps: +5.0 points")
+    assert "(5 runs, 1 more without a score)" in told["vae:auto"]
+    unfinished = results[(results["run"] != 5) | (results["method"] != "morph")]
+    assert verdicts_of(unfinished, config)["morph"].startswith("no verdict: it takes 5 runs")
+    unfinished = results_of(scores)[lambda rows: (rows["run"] != 5) | (rows["method"] != "morph")]
+    assert verdicts_of(unfinished, config)["morph"].startswith("interim, no verdict yet: ")
+    # Nor where nobody of the stratum is tested in a run, of whom there are no predictions.
+    predictions = predictions_of({"resampled": 0.5, "vae:auto": 3.0})
+    some = predictions.assign(test_set="test, age>=60")[predictions["run"] != 2]
+    found = judged(effects_of_predictions(pd.concat([predictions, some]), config), config)
+    assert found[["n", "finished"]].to_numpy().tolist() == [[6, 6], [6, 6], [5, 6], [5, 6]]
+    assert not found["interim"].any()
+    assert found["verdict"].str.contains("5 runs, 1 more without a score, 20 AD and 20 CN tested").tolist() == [False, False, True, True]
+
+
+def test_runs_overlap_by_people_and_not_by_their_images():
+    results, config = results_of({"resampled": BASE, "vae:auto": BASE + 10 * NOISE}), config_of()
+    by_images = effects_of_results(results, config)
+    # Everybody has one image, or those who are tested have several.
+    people = {"n_train_AD": 30, "n_train_CN": 50, "n_test_AD": 8, "n_test_CN": 12}
+    assert effects_of_results(results.assign(**people), config).equals(by_images)
+    assert effects_of_results(results.assign(**people, n_test=60), config).equals(by_images)
+
+
+def test_of_several_visits_those_in_the_stratum_alone_are_averaged(tmp_path):
+    table = pd.DataFrame(
+        [("a1", "a", "AD", 58), ("a2", "a", "AD", 61), ("b1", "b", "CN", 50), ("c1", "c", "CN", 70), ("c2", "c", "CN", 71)],
+        columns=["image_id", "participant_id", "label", "age"],
+    )
+    said = {"a1": [0.1, 0.9], "a2": [0.8, 0.2], "b1": [0.3, 0.7], "c1": [0.2, 0.8], "c2": [0.4, 0.6]}
+    runs = [{"key": {"run": 0, "method": "original", "mode": "real"}, "result": {"predictions": {"test": said}}}]
+    data: Any = SimpleNamespace(cohort=SimpleNamespace(table=table), external={}, classes=("AD", "CN"))
+    found = tidy_predictions(runs, tmp_path, data, "age>=60")
+    whole, inside = (found[found["test_set"] == name] for name in ("test", "test, age>=60"))
+    assert whole[["participant_id", "n_images", "p_AD"]].to_numpy().tolist() == [
+        ["a", 2, 0.45],
+        ["b", 1, 0.3],
+        ["c", 2, pytest.approx(0.3)],
+    ]
+    assert inside[["participant_id", "n_images", "p_AD"]].to_numpy().tolist() == [["a", 1, 0.8], ["c", 2, pytest.approx(0.3)]]
+    assert of_whole_test_sets(found, data).equals(whole)
+    assert tidy_predictions(runs, tmp_path, data).equals(whole)
 
 
 def test_no_interval_reaches_beyond_what_scores_can_differ_by():
@@ -218,7 +268,7 @@ def test_effects_of_another_study_are_told(tmp_path: Path):
         read_effects(tmp_path, results, config)
 
 
-@pytest.mark.parametrize(("old", "new"), [("difference", "diff"), ("vae:auto", ""), ("0.05", "five")])
+@pytest.mark.parametrize(("old", "new"), [("difference", "diff"), ("vae:auto", ""), ("0.05", "five"), (",0,6,", ",0,,")])
 def test_a_damaged_file_of_effects_is_told(tmp_path: Path, old: str, new: str):
     config, results = config_of(), results_of({"resampled": BASE, "vae:auto": BASE + 0.05 + NOISE})
     effects_of_results(results, config).to_csv(tmp_path / "effects.csv", index=False)

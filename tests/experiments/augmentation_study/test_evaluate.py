@@ -730,6 +730,15 @@ def test_covariates_learn_age_and_survive_missing_values():
         CovariateClassifier.fit(table[["label"]], ("AD", "CN"))
 
 
+def test_covariates_pass_over_ages_that_are_no_numbers():
+    table = pd.DataFrame({"age": ["90+", "old"] * 20, "sex": ["F", "M"] * 20, "label": ["AD", "CN"] * 20})
+    found = CovariateClassifier.fit(table, ("AD", "CN"))
+    assert found.columns == ("sex",)
+    assert (found.predict(table).argmax(axis=1) == [0, 1] * 20).all()
+    with pytest.raises(DataError, match="Nobody to be trained on has an age that is a number, or a sex"):
+        CovariateClassifier.fit(table[["age", "label"]], ("AD", "CN"))
+
+
 def test_a_grid_that_has_become_smaller_leaves_the_other_runs_out(study: Path, tmp_path: Path):
     copy = shutil.copytree(study, tmp_path / "copy", ignore=shutil.ignore_patterns("cache", "generators"))
     config = evaluate.read_configuration(copy / "config.toml", ())

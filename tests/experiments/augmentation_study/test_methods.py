@@ -133,10 +133,14 @@ def test_methods_ask_for_what_they_need(fakes, tmp_path: Path):
     with_age = replace(cohort, table=cohort.table.assign(age=50.0))
     assert "covariates" not in default_methods(cohort)
     assert default_methods(with_age)[-1] == "covariates"
-    with pytest.raises(DataError, match="has neither age nor sex; leave out the method covariates"):
+    in_words = replace(cohort, table=cohort.table.assign(age="fifty"))
+    assert "covariates" not in default_methods(in_words)
+    with pytest.raises(DataError, match="has neither age, in numbers, nor sex; leave out the method covariates"):
         require_methods(["original", "covariates"], cohort, [])
     with pytest.raises(DataError, match="lacks age; leave out the method covariates"):
         require_methods(["covariates"], with_age, [with_age, cohort])
+    with pytest.raises(DataError, match="lacks age; leave out the method covariates"):
+        require_methods(["covariates"], with_age, [in_words])
     require_methods(["original", SYNTHETIC], cohort, [cohort])
 
 

@@ -37,6 +37,7 @@ from tinycohort.experiments.fidelity.features import (
     sliced,
 )
 from tinycohort.experiments.fidelity.inception import BLOCKS, InceptionV3, fold_norms, load_inception, resize_as_tensorflow
+from tinycohort.experiments.fidelity.scores import _second_half
 
 REAL_WEIGHTS = ROOT.parent / "shared/data/inception/inception-2015-12-05-to-mixed6e.safetensors"
 TOY = Passport("toy", "Fréchet distance", "none", "none")
@@ -418,6 +419,20 @@ def test_a_comparison_per_class_and_together(fakes, tmp_path, corners):
     assert content["scores"][0]["score"]["value"] == found["AD"][0].estimate.value
     with pytest.raises(UsageError, match="exists already"):
         compare(request(real, first, extractor=corners), out)
+
+
+def test_who_may_be_one_person_is_in_one_half_of_the_real_people(fakes, tmp_path, corners, monkeypatch):
+    real = study(tmp_path / "real.npz", fakes, 1, {"AD": 40})
+    with np.load(real) as content:
+        arrays = {**content, "participants": np.array([f"{letter}{number}" for letter in "pP" for number in range(20)])}
+    np.savez(real, **arrays)
+    samples = []
+    monkeypatch.setattr("tinycohort.experiments.fidelity.command.score", lambda real, *_, **options: samples.append(real) or [])
+    compare(request(real, study(tmp_path / "made.npz", fakes, 2, {"AD": 25}, synthetic=True), extractor=corners))
+    for seed in range(10):
+        second = _second_half(samples[0], samples[0].labels, np.random.default_rng(seed))
+        assert (second[:20] == second[20:]).all()
+        assert second.sum() == 20
 
 
 def test_the_classifier_sees_no_image_that_is_compared(fakes, tmp_path, monkeypatch):
