@@ -24,7 +24,7 @@ from .description import DESCRIPTION, ClassRecord, Description, is_ours
 from .form import Form, Format, default_format
 from .gate import AuditRecord, ScreeningRecord
 from .generation import Generated
-from .image_files import NamedImages, unmarked_images, write_images
+from .image_files import NamedImages, require_plain_ids, unmarked_images, write_images
 from .origin import Origin
 from .participants_table import DIGITS_OF_MODEL, NO_MODEL, PARTICIPANTS, load_table, nearest_table, participant_ids, write_table
 from .quarantine import quarantine_of, set_aside
@@ -69,7 +69,7 @@ class SyntheticCohort:
         Raises
         ------
         DataError
-            If its description or its table is not as we write it.
+            If its description or its table is not as we write it, or an id is no name of a file.
         """
         description = Description.read(folder)
         try:
@@ -80,6 +80,7 @@ class SyntheticCohort:
             raise DataError(
                 f"{folder / PARTICIPANTS} is not what `augment generate` writes ({told}); restore it, or generate the cohort anew."
             ) from error
+        require_plain_ids(table["participant_id"])
         return cls(folder, table, description)
 
     def is_drawn_from(self, model: FittedModel) -> bool:
