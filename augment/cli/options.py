@@ -118,11 +118,15 @@ class PreparationOptions:
         """What ``reading.changed`` does to a ``Preparation``; raise a ``UsageError`` if the size is none."""
         return {"size": parse_size(self.size), "plane": plane, "position": self.position, "resize": self.resize, "scaling": self.scaling}
 
+    def given(self, plane: str | None) -> dict[str, Any]:
+        """Those of ``changes`` that there are."""
+        return {name: value for name, value in self.changes(plane).items() if value is not None}
+
     def preparation(self, plane: str | None) -> "Preparation":
         """These options, and what is usual where there are none."""
         from ...datasets.transforms import Preparation
 
-        return Preparation(**{name: value for name, value in self.changes(plane).items() if value is not None})
+        return Preparation(**self.given(plane))
 
 
 @dataclass(frozen=True)
