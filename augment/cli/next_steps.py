@@ -53,9 +53,12 @@ def _option(spelling: str, value: Any) -> str:
     return f" {spelling}" if value is True else f" {spelling} {shlex.quote(str(value))}"
 
 
-def _without(flag: str) -> str:
-    """The same command without a flag."""
-    return shlex.join(["augment", *(word for word in sys.argv[1:] if word != flag)])
+def _without(flag: str, *valued: str) -> str:
+    """The same command without a flag, and without the options, each with a value, that go with it."""
+    words = sys.argv[1:]
+    pairs = zip(["", *words], words, strict=False)
+    kept = (word for before, word in pairs if word.partition("=")[0] not in (flag, *valued) and before not in valued)
+    return shlex.join(["augment", *kept])
 
 
 def _after_fit(typed: Typed) -> str:
@@ -97,7 +100,7 @@ def _after_prepare(typed: Typed) -> str:
 
 def _after_evaluate(typed: Typed) -> str | None:
     if typed.values["plan"]:
-        return _without("--plan")
+        return _without("--plan", "--spread")
     return _after_study(typed)
 
 
