@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from .reading import WHERE_THINGS_ARE, changed, data_of, given_options, lasting, parse_size, parts_of
+from .reading import WHERE_THINGS_ARE, changed, counted, data_of, given_options, lasting, parse_size, parts_of
 
 if TYPE_CHECKING:
     from ...datasets.readers import Source
@@ -252,9 +252,10 @@ class HowToRunOptions:
             raise UsageError("--jobs auto counts the processors of this machine, and --slurm runs on others: give their number.")
         if self.jobs == "auto":
             return max(1, available_processors() // self.threads)
-        if not self.jobs.isdigit() or int(self.jobs) < 1:
+        jobs = counted(self.jobs)
+        if jobs is None:
             raise UsageError(f"--jobs is a number, 1 or more, or auto, not '{self.jobs}'.")
-        return int(self.jobs)
+        return jobs
 
     def require_nothing_else(self, context: typer.Context) -> None:
         """Raise a ``UsageError`` if beside ``--config`` there are options that say what the study is."""
