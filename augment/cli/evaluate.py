@@ -8,7 +8,7 @@ import typer
 
 from .groups import takes_groups
 from .options import DataOptions, GeneratorOptions, HowToRunOptions, PreparationOptions, ReadingOptions, Seed
-from .reading import changed, command_line, given_options, given_places, parts_of, preset_settings, require_places
+from .reading import changed, command_line, counted, given_options, given_places, parts_of, preset_settings, require_places
 
 if TYPE_CHECKING:
     from ...classifiers.training import ClassifierSettings
@@ -312,8 +312,9 @@ def _parse_limits(texts: list[str]) -> dict[str, int]:
 
     limits = {}
     for text in texts:
-        label, _, number = text.partition("=")
-        if not label or not number.isdigit():
-            raise UsageError(f"--limit is written as AD=22, not '{text}'.")
-        limits[label] = int(number)
+        label, _, spelled = text.partition("=")
+        number = counted(spelled)
+        if not label or number is None:
+            raise UsageError(f"--limit is written as AD=22, with a number of 1 or more, not '{text}'.")
+        limits[label] = number
     return limits

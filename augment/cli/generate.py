@@ -179,9 +179,7 @@ def _require_fitting(context: typer.Context, *, morphs: bool) -> None:
 class EndOptions:
     """What the curves join."""
 
-    start: Annotated[str | None, typer.Option("--from", help="Participant or image to start from. \\[default: random training images]")] = (
-        None
-    )
+    start: Annotated[str | None, typer.Option("--from", help="Participant or image to start from. \\[default: random people]")] = None
     end: Annotated[str | None, typer.Option("--to", help="And to go to.")] = None
     pairs: Annotated[int, typer.Option("--pairs", help="Random pairs, without --from and --to.")] = 3
     data: Annotated[str | None, typer.Option("--data", help="The cohort of --from and --to. \\[default: what the model learnt from]")] = (

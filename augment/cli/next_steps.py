@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 READING = ("table", "label", "plane", "suffix", "root", "drop_copies", "kept")  # how a cohort is read: the next command reads it alike
+PREPARING = ("position", "resize", "scaling")  # and how its images are prepared, but for their size
 
 
 @dataclass(frozen=True)
@@ -31,6 +32,10 @@ class Typed:
         """The options by which the cohort was read."""
         return "".join(_option(self.given[name], self.values[name]) for name in READING if name in self.given)
 
+    def preparing(self) -> str:
+        """The options by which its images were prepared."""
+        return "".join(self.option(name, f"--{name}") for name in PREPARING)
+
     def option(self, name: str, spelling: str) -> str:
         """A parameter as an option of the next command, or nothing where it was left at its default."""
         return _option(spelling, self.values[name]) if name in self.given else ""
@@ -48,9 +53,12 @@ def _option(spelling: str, value: Any) -> str:
     return f" {spelling}" if value is True else f" {spelling} {shlex.quote(str(value))}"
 
 
-def _without(flag: str) -> str:
-    """The same command without a flag."""
-    return shlex.join(["augment", *(word for word in sys.argv[1:] if word != flag)])
+def _without(flag: str, *valued: str) -> str:
+    """The same command without a flag, and without the options, each with a value, that go with it."""
+    words = sys.argv[1:]
+    pairs = zip(["", *words], words, strict=False)
+    kept = (word for before, word in pairs if word.partition("=")[0] not in (flag, *valued) and before not in valued)
+    return shlex.join(["augment", *kept])
 
 
 def _after_fit(typed: Typed) -> str:
@@ -62,13 +70,18 @@ def _after_fit(typed: Typed) -> str:
 def _after_generate(typed: Typed) -> str:
     # Models know where their people lie, but where it was said anew.
     people = f" --data {typed.data}{typed.reading()}" if {"data", "place"} & typed.given.keys() else ""
-    made_of = people if typed.values["sampler"] == "morph" else f" --model {typed['models']}{people}"
+    if typed.values["sampler"] == "morph":
+        made_of = f"{people}{typed.preparing()}{typed.option('split', '--trained-on')}"
+    else:
+        made_of = f" --model {typed['models']}{people}"
     return f"augment audit {typed['out']}{made_of}  # before anybody else gets it; augment show {typed['out']} draws it"
 
 
 def _after_audit(typed: Typed) -> str:
     if typed.values.get("data") is not None and "model" not in typed.given:
-        return f"augment fidelity {typed.data} {typed['synthetic']}{typed.reading()}  # how good they are"
+        split = typed.option("trained_on", "--split") if str(typed.values["trained_on"]).endswith(".json") else ""
+        asked = f"{typed.reading()}{typed.preparing()}{split}"
+        return f"augment fidelity {typed.data} {typed['synthetic']}{asked}  # how good they are"
     # A cohort says itself what it is like, and its models where the real people are.
     like = typed["model"] if "model" in typed.given else "models"
     return f"augment prepare --like {like} --out real-prepared  # the real images, for the pipeline that loads these"
@@ -87,7 +100,7 @@ def _after_prepare(typed: Typed) -> str:
 
 def _after_evaluate(typed: Typed) -> str | None:
     if typed.values["plan"]:
-        return _without("--plan")
+        return _without("--plan", "--spread")
     return _after_study(typed)
 
 
@@ -111,7 +124,7 @@ STEPS: dict[str, Callable[[Typed], str | None]] = {
     "show": lambda typed: f"look at {typed['out']}",
     "interpolate": lambda typed: f"look at {shlex.quote(str(Path(typed.values['out'], 'paths.png')))}",
     "audit": _after_audit,
-    "fidelity": lambda typed: f"augment evaluate {typed['real']}{typed.reading()}  # whether they help a classifier",
+    "fidelity": lambda typed: f"augment evaluate {typed['real']}{typed.reading()}{typed.preparing()}  # whether they help a classifier",
     "evaluate": _after_evaluate,
     "study": _after_study,
     "report": _after_report,

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from .reading import WHERE_THINGS_ARE, changed, data_of, given_options, lasting, parse_size, parts_of
+from .reading import WHERE_THINGS_ARE, changed, counted, data_of, given_options, lasting, parse_size, parts_of
 
 if TYPE_CHECKING:
     from ...datasets.readers import Source
@@ -118,11 +118,15 @@ class PreparationOptions:
         """What ``reading.changed`` does to a ``Preparation``; raise a ``UsageError`` if the size is none."""
         return {"size": parse_size(self.size), "plane": plane, "position": self.position, "resize": self.resize, "scaling": self.scaling}
 
+    def given(self, plane: str | None) -> dict[str, Any]:
+        """Those of ``changes`` that there are."""
+        return {name: value for name, value in self.changes(plane).items() if value is not None}
+
     def preparation(self, plane: str | None) -> "Preparation":
         """These options, and what is usual where there are none."""
         from ...datasets.transforms import Preparation
 
-        return Preparation(**{name: value for name, value in self.changes(plane).items() if value is not None})
+        return Preparation(**self.given(plane))
 
 
 @dataclass(frozen=True)
@@ -248,9 +252,10 @@ class HowToRunOptions:
             raise UsageError("--jobs auto counts the processors of this machine, and --slurm runs on others: give their number.")
         if self.jobs == "auto":
             return max(1, available_processors() // self.threads)
-        if not self.jobs.isdigit() or int(self.jobs) < 1:
+        jobs = counted(self.jobs)
+        if jobs is None:
             raise UsageError(f"--jobs is a number, 1 or more, or auto, not '{self.jobs}'.")
-        return int(self.jobs)
+        return jobs
 
     def require_nothing_else(self, context: typer.Context) -> None:
         """Raise a ``UsageError`` if beside ``--config`` there are options that say what the study is."""

@@ -120,6 +120,11 @@ def parse_size(text: str | None) -> tuple[int, ...] | None:
     return AsSeen(sides) if len(sides) == 2 else sides
 
 
+def counted(text: str) -> int | None:
+    """The number that a text spells, if it is a whole one of 1 or more."""
+    return int(text) if text.isascii() and text.isdecimal() and int(text) > 0 else None
+
+
 def parts_of(texts: list[str] | None) -> tuple[str, ...]:
     """What was given again, or with commas."""
     return tuple(" ".join(part.split()) for text in texts or [] for part in text.split(","))

@@ -8,7 +8,7 @@ import typer
 
 from .groups import takes_groups
 from .options import Data, HowToRunOptions, PreparationOptions, ReadingOptions, Seed, TrainingOptions, Weights
-from .reading import changed, command_line, given_places, parts_of, preset_settings, require_places
+from .reading import changed, command_line, counted, given_places, parts_of, preset_settings, require_places
 
 if TYPE_CHECKING:
     from ...experiments.fidelity_study.config import Scoring
@@ -133,6 +133,7 @@ def studies_command() -> None:
 def _parse_training_size(text: str) -> int:
     from ...datasets.common.errors import UsageError
 
-    if text != "all" and not text.isdigit():
-        raise UsageError(f"--sizes are numbers of training images, or all, not '{text}'.")
-    return 0 if text == "all" else int(text)
+    size = 0 if text == "all" else counted(text)
+    if size is None:
+        raise UsageError(f"--sizes are numbers of training images, 1 or more, or all, not '{text}'.")
+    return size

@@ -8,6 +8,7 @@ from ...datasets.common.errors import UsageError
 from ...datasets.spaces import ImageSpace
 from .. import console
 from ..fitting.training_images import TrainingImages
+from ..release.copying import FEWEST_PEOPLE
 from ..release.form import Format, default_format
 from ..release.gate import IMAGES, LATENTS, NOTHING, Gate, ScreeningRecord
 from ..release.generation import Generated, top_up
@@ -121,9 +122,15 @@ def tell_written(out: Path, parts: Sequence[Generated], screens: Mapping[str, Sc
         found = f"refused and drawn again: {', '.join(refused)}" if refused else "none refused"
         console.say(f"{part.label}: drawn images were compared with {COMPARED_WITH[screens[part.label].compared]}; {found}.")
         console.say(f"{part.label}: {told(part)}")
-    if unseen := [label for label, screen in screens.items() if screen.compared != IMAGES]:
+    unseen = [part for part in parts if screens[part.label].compared != IMAGES]
+    if few := [part.label for part in unseen if part.nearest is not None]:
         console.warn(
-            f"{', '.join(unseen)}: no pixels were compared with anybody's, because the training images could not be read: the cohort has "
+            f"{', '.join(few)}: of fewer than {FEWEST_PEOPLE} people nobody can tell whether an image copies one, so none was refused: the "
+            "cohort has passed nothing. Have more people of the class."
+        )
+    if unread := [part.label for part in unseen if part.nearest is None]:
+        console.warn(
+            f"{', '.join(unread)}: no pixels were compared with anybody's, because the training images could not be read: the cohort has "
             "passed nothing. Give --data, or audit it where they are (augment audit)."
         )
     console.say(f"Wrote {sum(len(part.images) for part in parts)} synthetic images to {out}.")

@@ -130,10 +130,10 @@ def _fit(
             console.say(f"{label}: fitted already, in {out / folder_name(label)}.")
             for message in poor_fit_warnings(done.config.diagnostics):
                 console.warn(f"{label}: {message}")
-        elif not resume:
-            shutil.rmtree(_unfinished(out, label), ignore_errors=True)
             if request.keep_detail and not (out / folder_name(label) / DETAIL).is_file():
                 console.warn(f"{label}: the model was fitted without --keep-detail, and keeps none; fit it anew with --force.")
+        elif not resume:
+            shutil.rmtree(_unfinished(out, label), ignore_errors=True)
         fitted[label] = done or _fit_one(plan, out, force=force, request=request)
     return fitted
 

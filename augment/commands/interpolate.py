@@ -24,6 +24,7 @@ from ...datasets.readers import read_cohort
 from ...datasets.transforms import Images, prepare
 from .. import console
 from ..autoencoders import AUTOENCODERS, GaussianAutoencoder
+from ..detail.people import draw_images
 from ..fitting.assessment import posterior_of
 from ..fitting.figures import PathRow, save_paths
 from ..fitting.model import FittedModel, decode
@@ -46,7 +47,7 @@ class Ends:
 
 
 def training_ends(model: FittedModel, n_pairs: int, seed: int) -> Ends:
-    """Pairs of training images, drawn at random, none of which is drawn twice.
+    """Pairs of people of the training images, drawn at random, nobody twice, and of each one image.
 
     Raises
     ------
@@ -54,9 +55,13 @@ def training_ends(model: FittedModel, n_pairs: int, seed: int) -> Ends:
         If there are not so many.
     """
     means = _means(model)
-    if not 1 <= n_pairs <= len(means) // 2:
-        raise UsageError(f"Of {len(means)} training images from 1 to {len(means) // 2} pairs can be drawn, not {n_pairs}; change --pairs.")
-    rows = torch.randperm(len(means), generator=seeded_generator(seed, model.config.label, "pairs"))[: 2 * n_pairs].reshape(2, -1)
+    person = torch.arange(len(means)) if model.person is None else model.person
+    n_people = len(person.unique())
+    if not 1 <= n_pairs <= n_people // 2:
+        raise UsageError(f"Of {n_people} people trained on from 1 to {n_people // 2} pairs can be drawn, not {n_pairs}; change --pairs.")
+    generator = seeded_generator(seed, model.config.label, "pairs")
+    chosen = torch.randperm(n_people, generator=generator)[: 2 * n_pairs].reshape(2, -1)
+    rows = draw_images(person, chosen, generator)
     names = [(f"training image {start + 1}", f"training image {end + 1}") for start, end in rows.T.tolist()]
     return Ends(means[rows[0]], means[rows[1]], names)
 
@@ -103,7 +108,7 @@ def interpolate_class(
     out : Path
         The folder.
     named : tuple of str, optional
-        Participants or images to go from and to; else ``n_pairs`` pairs of training images are drawn by ``seed``.
+        Participants or images to go from and to; else ``n_pairs`` pairs of people trained on are drawn by ``seed``.
     n_steps : int
         Images on a curve, evenly spaced, ends included.
     kinds : sequence of str

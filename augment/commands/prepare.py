@@ -13,6 +13,7 @@ from ...datasets.output import output
 from ...datasets.readers import Source, read_cohort
 from ...datasets.sizes import sides_told
 from ...datasets.spaces import ImageSpace
+from ...datasets.together import groups_of
 from ...datasets.transforms import Images, prepare
 from .. import console
 from ..fitting.model import FittedModel
@@ -65,15 +66,17 @@ class _Like:
     models: tuple[FittedModel, ...] = ()
 
     def seen(self, cohort: Cohort) -> dict[str, str] | None:
-        """From participant to what they were to the models; ``None`` where there are none to ask."""
+        """From participant to what they, or whoever may be one person with them, were to the models; ``None`` without models to ask."""
         if not self.models:
             return None
         known = [model.config.participants for model in self.models]
+        groups = {who: group for group in groups_of(cohort.alike) for who in group}
 
         def told(person: str) -> str:
-            if any(one.trained_on(person) for one in known):
+            names = groups.get(person, {person})
+            if any(one.trained_on(name) for one in known for name in names):
                 return TRAINED_ON
-            return SELECTED_BY if any(one.seen(person) for one in known) else UNSEEN
+            return SELECTED_BY if any(one.seen(name) for one in known for name in names) else UNSEEN
 
         return {person: told(person) for person in set(cohort.table["participant_id"])}
 

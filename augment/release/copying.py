@@ -20,6 +20,7 @@ from ..posterior import Posterior
 from .gate import Gate
 
 FEWEST_PEOPLE = 3  # with fewer, nobody has two others to compare
+FEWEST_POSTERIORS = 2  # a latent shows one of them where it could not be another's
 EXAMPLES = 1000  # people whose ratios among all others tell what is usual; of more, as many spread evenly over them
 REACH = {2: 2, 3: 1}  # voxels along each axis of slices, of volumes: as far as a shifted copy is looked for
 CHUNK = 256  # images, or people, that are compared with all others at a time
@@ -116,7 +117,7 @@ def screen_latents(z: Tensor, posterior: Posterior, gate: Gate, *, looks: int) -
     such draws any is called a reconstruction with probability ``gate.level`` at most: every patient is looked at. Where the latent may as
     well be a draw of another patient's posterior, as all may once the posterior has collapsed, it shows neither.
     """
-    if len(posterior) < 2:
+    if len(posterior) < FEWEST_POSTERIORS:
         return {}
     chunks = z.split(max(1, CHUNK * EXAMPLES // len(posterior)))
     squares = torch.cat(

@@ -105,7 +105,7 @@ class ScreeningRecord:
     compared : mapping
         Whether the images of each class were compared with the training images: ``images``, ``latents only`` or ``nothing``.
     in_pieces : tuple of str
-        The classes of whose images pieces were compared too.
+        The classes of whose images pieces were compared too, where there was a place to do so.
     drawn : mapping
         Number of images drawn of each class, the refused among them.
     refused : mapping
@@ -121,7 +121,7 @@ class ScreeningRecord:
 
     @property
     def passed(self) -> bool | None:
-        """True, or None where nobody can tell, because the training images were not there."""
+        """True, or None where nobody can tell, because the training images were not there, or of too few people."""
         return True if set(self.compared.values()) == {IMAGES} else None
 
     def as_json(self) -> dict[str, Any]:

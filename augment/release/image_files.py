@@ -4,7 +4,7 @@ import json
 import shutil
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PureWindowsPath
 from typing import Any
 from zipfile import BadZipFile
 
@@ -14,6 +14,7 @@ import torch
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
+from ...datasets.common.custody import is_inside
 from ...datasets.common.errors import DataError, UsageError
 from ...datasets.formats.nifti import AS_PICTURE, MARK, REAL
 from ...datasets.formats.pictures import PNG_AFFINE, PNG_AXES
@@ -127,13 +128,30 @@ def move_images(cohort: Path, quarantine: Path, people: Collection[str]) -> None
     Raises
     ------
     DataError
-        If somebody has none.
+        If somebody has none, or an id or a link leads out of the folders; nothing is moved then.
     """
+    require_plain_ids(people)
     if (cohort / ARRAYS).is_file():
+        _require_inside([(cohort / ARRAYS, cohort), (quarantine / ARRAYS, quarantine)])
         _move_arrays(cohort / ARRAYS, quarantine / ARRAYS, {participant_of(who) for who in people})
         return
-    for who in people:
-        _move_files(cohort, quarantine, who)
+    paths = [path for who in people for path in _files_of(cohort, who)]
+    moves = [(path, quarantine / path.relative_to(cohort)) for path in paths]
+    _require_inside([place for path, target in moves for place in ((path, cohort), (target, quarantine))])
+    for path, target in moves:
+        # An earlier gate that was killed between its two folders has left it in both.
+        shutil.rmtree(target, ignore_errors=True)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        path.replace(target)
+
+
+def require_plain_ids(ids: Iterable[str]) -> None:
+    """Raise a ``DataError`` for an id that is no single name of a file: a path made of it would lead elsewhere."""
+    for spelled in ids:
+        # By the rules of Windows, which has every separator and the drives.
+        if spelled in ("", "..") or PureWindowsPath(spelled).name != spelled or "\0" in spelled:
+            told = f"The cohort's table has the id {spelled!r}, which is no name of a file"
+            raise DataError(f"{told}; restore it, or generate the cohort anew.")
 
 
 def unmarked_images(folder: Path, images: Iterable[Path]) -> list[str]:
@@ -164,17 +182,18 @@ def _write_arrays(file: Path, parts: Sequence[NamedImages], values: Values, synt
     )
 
 
-def _move_files(cohort: Path, quarantine: Path, spelled: str) -> None:
-    """Move a participant's folder of NIfTI, or the picture."""
+def _files_of(cohort: Path, spelled: str) -> list[Path]:
+    """A participant's folder of NIfTI, or the picture."""
     found = [path for path in (cohort / spelled, cohort / "images" / f"{spelled}.png") if path.exists()]
     if not found:
         raise DataError(f"The cohort has neither {spelled}/ nor images/{spelled}.png, so it cannot be set aside; generate the cohort anew.")
-    for path in found:
-        target = quarantine / path.relative_to(cohort)
-        # An earlier gate that was killed between its two folders has left it in both.
-        shutil.rmtree(target, ignore_errors=True)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        path.replace(target)
+    return found
+
+
+def _require_inside(places: Iterable[tuple[Path, Path]]) -> None:
+    for path, folder in places:
+        if not is_inside(path, folder):
+            raise DataError(f"{path.relative_to(folder)} is, or lies in, a link out of its folder; remove the link.")
 
 
 def _move_arrays(source: Path, target: Path, people: Collection[str]) -> None:

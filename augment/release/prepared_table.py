@@ -21,8 +21,8 @@ MEANINGS = {
     "synthetic": {"Description": "false: the image is of a real person"},
     SOURCE_ID: {"Description": "The person, or the scan, as the source spells it"},
     SEEN: {
-        "Description": "What the person was to the models that synthetic images are drawn from: trained on, selected by, or neither, so "
-        "that whoever is tested on beside synthetic images is one whom they do not know"
+        "Description": "What the person was to the models that synthetic images are drawn from: trained on, selected by, or neither, as "
+        "whoever may be one person with them was, so that whoever is tested on beside synthetic images is one whom they do not know"
     },
 }
 _SESSION = re.compile(r"_ses-([A-Za-z0-9]+)")

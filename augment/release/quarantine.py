@@ -45,8 +45,11 @@ def set_aside(cohort: Path, quarantine: Path, reasons: Mapping[str, str]) -> Non
     Raises
     ------
     DataError
-        If a participant has no row, or no image of its own.
+        If a participant has no row, or no image of its own, or what is moved or written would lie outside of the two folders.
     """
+    # Ours has none, and what is written to a link's name goes to where it leads.
+    if links := sorted(path.relative_to(quarantine).as_posix() for path in quarantine.rglob("*") if path.is_symlink()):
+        raise DataError(f"The quarantine of the cohort has the link {links[0]}, which we did not write; remove the link.")
     table, reasons = load_table(cohort), {participant_of(who): why for who, why in reasons.items()}
     rows = {participant_of(spelled): row for row, spelled in enumerate(table["participant_id"])}
     unknown = [who for who in reasons if who not in rows]

@@ -19,12 +19,13 @@ from ...datasets.common.files import MANIFEST, expanded, refuse_existing, whole_
 from ...datasets.layouts.benchmarks import PUBLICATIONS
 from ...datasets.output import held, output
 from ...datasets.readers import NAMES, Source, read_cohort
+from ...datasets.transforms import Preparation
 from ..fitting.model import FittedModel
-from .description import DESCRIPTION, ClassRecord, Description, is_ours
+from .description import DESCRIPTION, FORM, ClassRecord, Description, is_ours
 from .form import Form, Format, default_format
 from .gate import AuditRecord, ScreeningRecord
 from .generation import Generated
-from .image_files import NamedImages, unmarked_images, write_images
+from .image_files import NamedImages, require_plain_ids, unmarked_images, write_images
 from .origin import Origin
 from .participants_table import DIGITS_OF_MODEL, NO_MODEL, PARTICIPANTS, load_table, nearest_table, participant_ids, write_table
 from .quarantine import quarantine_of, set_aside
@@ -69,7 +70,7 @@ class SyntheticCohort:
         Raises
         ------
         DataError
-            If its description or its table is not as we write it.
+            If its description or its table is not as we write it, or an id is no name of a file.
         """
         description = Description.read(folder)
         try:
@@ -80,6 +81,7 @@ class SyntheticCohort:
             raise DataError(
                 f"{folder / PARTICIPANTS} is not what `augment generate` writes ({told}); restore it, or generate the cohort anew."
             ) from error
+        require_plain_ids(table["participant_id"])
         return cls(folder, table, description)
 
     def is_drawn_from(self, model: FittedModel) -> bool:
@@ -250,6 +252,16 @@ def drawn_from(path: str) -> list[ClassRecord]:
     folder = _folder_of(path)
     records = Description.read(folder).classes.values() if is_ours(folder) else ()
     return [record for record in records if record.participants and record.split and record.data]
+
+
+def prepared_as(path: str) -> Preparation | None:
+    """How the images were prepared that a synthetic cohort of ours was made of; ``None`` where it does not tell, as any other cohort.
+
+    Raise a ``DataError`` if it is one of ours whose description is damaged.
+    """
+    folder = _folder_of(path)
+    description = Description.read(folder) if is_ours(folder) else None
+    return description.form(folder).preparation if description is not None and FORM in description.content else None
 
 
 def _folder_of(path: str) -> Path:

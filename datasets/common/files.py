@@ -60,6 +60,8 @@ def whole_folder(path: str | os.PathLike[str], *, force: bool = False) -> Iterat
         yield temporary
         # Some writers make files for their owner alone, as mkdtemp does folders; a result has the rights that any new file would have.
         for path in (temporary, *temporary.rglob("*")):
+            if path.is_symlink():  # rights would go to what it leads to
+                continue
             _give_rights(path, 0o777 if path.is_dir() else 0o666)
         # Another process may have written it since.
         refuse_existing(final, force=force)

@@ -23,6 +23,7 @@ from ...datasets.common.files import named, refuse_existing, whole_folder
 from ...datasets.output import output
 from ...datasets.readers import NAMES, Source
 from ...datasets.transforms import Preparation
+from ..fidelity.alike import prepared_alike
 from ..fidelity.features import Extractor
 from .audit import audit_class
 from .foreign import read_foreign
@@ -54,7 +55,9 @@ class AuditRequest:
     trained_on : Path, optional
         Without models: who of the real cohort the images were made of, as ``foreign.read_foreign`` takes it.
     preparation : Preparation
-        Without models: how images are prepared.
+        Without models: how images are prepared. What a cohort of ours records of its own is as for ``alike.prepared_alike``.
+    asked : tuple of str
+        The fields of the preparation that were named.
     extractor : str
         As for ``augment fidelity``, or ``none``.
     weights : Path, optional
@@ -74,6 +77,7 @@ class AuditRequest:
     moved: Mapping[str, Any] = field(default_factory=dict)
     trained_on: Path | None = None
     preparation: Preparation = field(default_factory=Preparation)
+    asked: tuple[str, ...] = ()
     extractor: str = "cohort"
     weights: Path | None = None
     reidentification: bool = True
@@ -169,8 +173,9 @@ def _read_foreign(request: AuditRequest) -> _Told:
             f"{', '.join(map(str, request.synthetic))}: say with --data which real people the images may show, and with --trained-on "
             "which of them they were made of; or with --model the models that they were drawn from."
         )
-    source = Source(**request.moved)
-    real, preparation, classes = read_foreign(request.synthetic, source, request.preparation, request.trained_on)
+    preparation = prepared_alike(request.preparation, request.asked, list(map(str, request.synthetic)))
+    source = Source(**{"plane": preparation.plane, **request.moved})
+    real, preparation, classes = read_foreign(request.synthetic, source, preparation, request.trained_on)
     for audited in (audited for part in classes for audited in part):
         held_out, label = len(set(audited.held_out.participants)), audited.label
         others = f"{held_out} others are held out" if held_out else "--trained-on names nobody else, so membership is not asked"

@@ -24,6 +24,7 @@ from ...datasets.readers import Source, read_cohort
 from ...datasets.splits import Split, official_sides, split_cohort
 from ...datasets.together import one_name_each
 from ...datasets.transforms import Preparation, prepare, space_of
+from .alike import prepared_alike
 from .features import Extractor, Gathered, cohort_extractor, cohort_settings, custom_extractor, inception_of_name, sliced
 from .scores import FEWEST, MEASURES, Estimate, Sample, Score, ranking, score
 
@@ -52,7 +53,10 @@ class ComparisonRequest:
     synthetic : tuple of Source
         One or more; with more they are ranked too.
     preparation : Preparation
-        Preparation of all images; synthetic ones keep their range.
+        Preparation of all images; synthetic ones keep their range. What a cohort of ours records of its own is as for
+        ``alike.prepared_alike``.
+    asked : tuple of str
+        The fields of the preparation that were named.
     extractor : str
         ``cohort``, ``inception-64``, ``inception-192``, ``inception-768``, ``inception-2048``, the last three also with ``-bf16`` after it,
         or a function's import path.
@@ -75,6 +79,7 @@ class ComparisonRequest:
     real: Source
     synthetic: tuple[Source, ...]
     preparation: Preparation
+    asked: tuple[str, ...] = ()
     extractor: str = "cohort"
     weights: Path | None = None
     measures: tuple[str, ...] = tuple(MEASURES)
@@ -107,13 +112,14 @@ def _compare(request: ComparisonRequest, out: Path | None) -> dict[str, list[Sco
     names = [source.data for source in request.synthetic]
     if len(set(names)) < len(names):
         raise UsageError("A synthetic cohort is given twice; give each once.")
-    real = read_cohort(request.real)
+    preparation = prepared_alike(request.preparation, request.asked, names)
+    real = read_cohort(replace(request.real, plane=request.real.plane or preparation.plane))
     if real.synthetic:
         raise UsageError(f"{request.real.data} is synthetic; the first cohort is the real one that the others are compared with.")
     real, checked = require_sound_cohort(real, sized=True, minimum=1)
     cohorts = {source.data: _readable(read_cohort(source)) for source in request.synthetic}
     labels = _shared_labels(real, cohorts, request.labels)
-    preparation = sized(request.preparation, real, cohorts)
+    preparation = sized(preparation, real, cohorts)
     split = None if request.split is None else Split.load(request.split, real)
     if split is not None:
         warn_of_people_apart(real, split)

@@ -415,10 +415,19 @@ def test_jobs_fill_the_processors(monkeypatch, asked: str, threads: int, jobs: i
     assert HowToRunOptions(jobs=asked, threads=threads, device="cpu").how().jobs == jobs
 
 
-@pytest.mark.parametrize("asked", ["0", "-1", "many", "1.5", ""])
+@pytest.mark.parametrize("asked", ["0", "-1", "many", "1.5", "", "²"])
 def test_jobs_are_a_number_or_auto(asked: str):
     with pytest.raises(UsageError, match="--jobs is a number, 1 or more, or auto"):
         HowToRunOptions(jobs=asked).how()
+
+
+@pytest.mark.parametrize("asked", ["0", "-1", "many", "1.5", "", "²"])
+def test_numbers_of_images_and_people_are_one_or_more(augment, tmp_path: Path, asked: str):
+    answer = augment("study", "--data", "rings-and-discs", "--sizes", f"all,{asked}", "--out", tmp_path / "study")
+    assert answer.code == 2
+    assert f"--sizes are numbers of training images, 1 or more, or all, not '{asked}'" in answer.words
+    with pytest.raises(UsageError, match=f"--limit is written as AD=22, with a number of 1 or more, not 'AD={asked}'"):
+        ProtocolOptions(limit=[f"AD={asked}"]).protocols(MethodOptions(), 0)
 
 
 def test_a_curve_over_sizes_is_a_mode_each():

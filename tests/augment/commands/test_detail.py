@@ -158,6 +158,7 @@ def test_kept_detail_needs_no_data(augment, draw, studies, tmp_path):
     fit = ("fit", "--data", data, "--latent-dim", 2, "--channels", 2, "--epochs", 2, "--keep-detail", "--out", tmp_path / "kept")
     answer = augment(*fit)
     assert answer.code == 0, answer.err
+    assert "keeps none" not in answer.words
     card = (tmp_path / "kept/AD/README.md").read_text()
     assert "`detail.safetensors` holds the training images (--keep-detail)" in card
     with_data, first = draw("--format", "npz", models=tmp_path / "kept", name="with")
@@ -173,6 +174,18 @@ def test_kept_detail_needs_no_data(augment, draw, studies, tmp_path):
     assert augment("verify", tmp_path / "kept/AD").code == 0
     (tmp_path / "kept/AD/detail.safetensors").write_bytes(b"0" * 100)
     assert augment("generate", "--models", tmp_path / "kept", "--out", tmp_path / "no").code == 3
+
+
+def test_a_finished_model_that_keeps_no_detail_says_so(augment, studies, tmp_path):
+    fit = ("fit", "--data", studies["pictures"].data, "--latent-dim", 2, "--channels", 2, "--epochs", 2, "--class", "AD")
+    assert augment(*fit, "--out", tmp_path / "models").code == 0
+    answer = augment(*fit, "--keep-detail", "--resume", "--out", tmp_path / "models")
+    assert answer.code == 0, answer.err
+    assert "AD: the model was fitted without --keep-detail, and keeps none; fit it anew with --force" in answer.words
+    again = augment(*fit, "--keep-detail", "--force", "--out", tmp_path / "models")
+    assert again.code == 0, again.err
+    assert "keeps none" not in again.words
+    assert "keeps none" not in augment(*fit, "--keep-detail", "--resume", "--out", tmp_path / "models").words
 
 
 def test_a_model_says_nothing_of_detail_that_it_does_not_keep(studies):

@@ -1,6 +1,7 @@
 """Real images in the form of synthetic ones: on the same grid, in the same files and columns, and marked as real."""
 
 import json
+from dataclasses import replace
 
 import nibabel as nib
 import numpy as np
@@ -9,6 +10,7 @@ import pytest
 import torch
 from PIL import Image
 
+from tinycohort.augment.commands.check import require_sound_cohort
 from tinycohort.augment.commands.generate import GenerationRequest, generate_cohort
 from tinycohort.augment.commands.prepare import PrepareRequest, prepare_cohort
 from tinycohort.augment.release.prepared_table import image_names
@@ -103,6 +105,24 @@ def test_the_table_has_all_that_the_source_tells_and_whom_the_models_know(studie
     assert description["Synthetic"] is False
     assert description["License"] == "CC0"
     assert description["GeneratedBy"][0]["Command"] == "augment prepare"
+
+
+def test_who_may_be_one_person_with_somebody_known_is_known(studies, tmp_path, monkeypatch):
+    sides = Split.load(studies["volumes"].models / "split.json").sides
+    train, validation, test = ([who for who, side in sides.items() if side == name] for name in ("train", "validation", "test"))
+    # Through one who is in another class, which is not prepared, too.
+    pairs = ((test[-1], train[0]), (validation[-1], train[0]), (test[-2], validation[-2]))
+
+    def examined(cohort, **options):
+        cohort, found = require_sound_cohort(cohort, **options)
+        return replace(cohort, alike=pairs), found
+
+    monkeypatch.setattr("tinycohort.augment.commands.prepare.require_sound_cohort", examined)
+    prepare_cohort(PrepareRequest(studies["volumes"].models, labels=["CN"]), tmp_path / "real")
+    table = pd.read_csv(tmp_path / "real/participants.tsv", sep="\t", dtype=str).set_index("source_id")
+    assert train[0] not in table.index
+    assert table["seen_by_models"][[test[-1], validation[-1], test[-2]]].tolist() == ["train", "train", "validation"]
+    assert set(table["seen_by_models"][[who for who in test[:-2] if who in table.index]]) == {"no"}
 
 
 def named(*spelled, files=None):

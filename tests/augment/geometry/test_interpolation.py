@@ -1,6 +1,7 @@
 """Curves between the codes of a fitted model, and the folder of what they decode to."""
 
 import json
+from dataclasses import replace
 from types import SimpleNamespace
 
 import nibabel as nib
@@ -149,6 +150,20 @@ def test_pairs_are_drawn_without_drawing_anyone_twice(studies):
     assert training_ends(model, n, seed=1).names == ends.names != training_ends(model, n, seed=2).names
     with pytest.raises(UsageError, match=f"from 1 to {n} pairs"):
         training_ends(model, n + 1, seed=0)
+
+
+def test_a_pair_is_of_two_people_however_many_images_there_are_of_one(studies):
+    model = model_of(studies, "pictures", "CN")
+    n = len(model.codes)
+    each = replace(model, person=torch.arange(n))
+    assert training_ends(each, 2, seed=3).names == training_ends(model, 2, seed=3).names, "as where each is somebody else's"
+    several = replace(model, person=torch.arange(n) // 2)
+    n_people = len(several.person.unique())
+    for seed in range(5):
+        rows = [int(name.split()[-1]) - 1 for pair in training_ends(several, n_people // 2, seed=seed).names for name in pair]
+        assert len(set(several.person[rows].tolist())) == len(rows)
+    with pytest.raises(UsageError, match=f"Of {n_people} people trained on from 1 to {n_people // 2} pairs"):
+        training_ends(several, n_people // 2 + 1, seed=0)
 
 
 def test_codes_of_a_flow_s_base_are_transported():

@@ -65,9 +65,62 @@ def test_what_a_link_leads_to_is_not_taken_into_the_cohort(models, tmp_path):
     """What is hidden is no part of a cohort, so a stranger's may have anything there, and passes as it was written."""
     folder = written(tmp_path / "syn", models, "png")
     (tmp_path / "private").write_text("mine")
+    (tmp_path / "private").chmod(0o600)
     (folder / ".hidden").symlink_to(tmp_path / "private")
     SyntheticCohort.open(folder).record(AUDIT, REASONS)
     assert (folder / ".hidden").is_symlink()
+    assert (tmp_path / "private").stat().st_mode & 0o777 == 0o600, "nor is it opened to others"
+
+
+LEADING_OUT = ["../victim", "..", ".", "images/../../victim", "..\\victim", "{parent}/victim", "sub-/../../victim", "C:victim", "a\0b"]
+
+
+@pytest.mark.parametrize("file_format", ["nifti", "png"])
+@pytest.mark.parametrize("spelled", LEADING_OUT)
+def test_an_id_that_is_a_path_moves_and_removes_nothing(models, tmp_path, file_format, spelled):
+    folder, spelled = written(tmp_path / "syn", models, file_format), spelled.format(parent=tmp_path)
+    opened = SyntheticCohort.open(folder)
+    for victim in (tmp_path / "victim/T1w.nii.gz", tmp_path / "victim.png"):
+        victim.parent.mkdir(exist_ok=True)
+        victim.write_text("mine")
+    table = folder / "participants.tsv"
+    table.write_text(table.read_text().replace("sub-synAD0002", spelled))
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    with pytest.raises(DataError, match=r"has the id '.+', which is no name of a file; restore it"):
+        SyntheticCohort.open(folder)
+    with pytest.raises(DataError, match=r"has the id '.+', which is no name of a file; restore it"):
+        opened.record(AUDIT, {spelled: "a copy of 007", "synCN0001": "a copy of 011"})
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="links need a right there")
+@pytest.mark.parametrize(
+    ("link", "file_format"),
+    [
+        ("syn/images", "png"),
+        ("syn/sub-synAD0002", "nifti"),
+        ("syn/images.npz", "npz"),
+        ("syn.quarantine/images", "png"),
+        ("syn.quarantine/participants.tsv", "png"),
+        ("syn.quarantine/README", "npz"),
+    ],
+)
+def test_nothing_is_moved_or_written_to_where_a_link_leads(models, tmp_path, link, file_format):
+    folder, link = written(tmp_path / "syn", models, file_format), tmp_path / link
+    quarantine_of(folder).mkdir()
+    elsewhere = tmp_path / "elsewhere"
+    if link.exists():
+        link.rename(elsewhere)
+    elif link.name == "images":
+        elsewhere.mkdir()
+        (elsewhere / "sub-synAD0002.png").write_text("mine")
+    else:
+        elsewhere.write_text("mine")
+    link.symlink_to(elsewhere)
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    with pytest.raises(DataError, match="link"):
+        SyntheticCohort.open(folder).record(AUDIT, REASONS)
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
 
 
 @each_format

@@ -19,11 +19,11 @@ from tinycohort.augment.detail.mosaic import Mosaic
 from tinycohort.augment.fitting.model_folders import load_models
 from tinycohort.augment.fitting.training_images import TrainingImages
 from tinycohort.augment.release import generation
-from tinycohort.augment.release.gate import AuditRecord, Gate
+from tinycohort.augment.release.gate import AuditRecord, Gate, ScreeningRecord
 from tinycohort.augment.release.generation import build_sampler, generate_class
 from tinycohort.augment.release.quarantine import quarantine_of
 from tinycohort.augment.release.redrawing import replace_refused, what_to_change
-from tinycohort.augment.release.screening import COPY, PIECE, screen_of
+from tinycohort.augment.release.screening import COPY, PIECE, screen_of, screen_of_people
 from tinycohort.augment.release.synthetic_cohort import SyntheticCohort
 from tinycohort.augment.samplers.plain import Normal
 from tinycohort.datasets.common.errors import GateError
@@ -175,6 +175,45 @@ def test_a_piece_of_somebody_is_refused_where_images_are_made_of_several(models)
     in_pieces = screen_of(models["AD"], known, Gate(), n=12, in_pieces=True)
     assert in_pieces(images, z) == {7: "with a piece of a training image", 9: COPY}
     assert in_pieces(images[6:8], z[:2]) == {1: "with a piece of a training image"}
+
+
+def test_of_two_people_nobody_can_tell_and_nothing_is_said_to_have_been_compared(models):
+    """Whatever the number of their images, and whether the model has posteriors."""
+    patients = torch.rand((8, 1, 16, 16), generator=torch.Generator().manual_seed(0))
+    for people, compared in ((("a", "b") * 4, "nothing"), (("a", "b", "c", "d") * 2, "images")):
+        known = TrainingImages(Images(patients, models["AD"].config.space), people)
+        for screen in (screen_of(models["AD"], known, Gate(), n=8, in_pieces=True), screen_of_people(known, Gate(), n=8)):
+            assert screen.compared == compared
+            record = ScreeningRecord({"AD": screen.compared}, (), {"AD": 8}, {"AD": {}})
+            assert record.passed is (True if compared == "images" else None)
+
+
+@pytest.mark.parametrize(("shape", "searched"), [((40, 48), True), ((6, 6), False)])
+def test_pieces_are_said_to_have_been_compared_where_there_is_a_place(models, shape, searched):
+    patients = torch.rand((8, 1, *shape), generator=torch.Generator().manual_seed(0))
+    known = TrainingImages(Images(patients, ImageSpace(shape)), tuple("abcdefgh"))
+    assert screen_of(models["AD"], known, Gate(), n=8, in_pieces=True).in_pieces is searched
+    assert not screen_of(models["AD"], known, Gate(), n=8).in_pieces
+
+
+def test_a_cohort_of_two_people_has_passed_nothing_and_says_so(augment, fakes, tmp_path):
+    """Of many images of each, which is enough to fit a model on."""
+    data = fakes.study(tmp_path / "study.npz", counts={"AD": 24, "CN": 24})
+    content = dict(np.load(data))
+    content["participants"] = np.array([f"p{row // 24}{(row % 24) // 8}" for row in range(48)])
+    content["participants"][24:] = [f"q{row}" for row in range(24)]
+    np.savez(data, **content)
+    fit = ("fit", "--data", data, "--out", tmp_path / "models", "--epochs", 2, "--channels", 2, "--latent-dim", 2)
+    answer = augment(*fit)
+    assert answer.code == 0, answer.err
+    answer = augment("generate", "--models", tmp_path / "models", "-n", 4, "--sampler", "normal", "--out", tmp_path / "syn")
+    assert answer.code == 0, answer.err
+    (entry,) = gates(tmp_path / "syn")
+    assert entry["Compared"] == {"AD": "nothing", "CN": "images"}
+    assert entry["Passed"] is None
+    assert "AD: drawn images were compared with nothing; none refused." in answer.words
+    assert "AD: of fewer than 3 people nobody can tell whether an image copies one" in answer.words
+    assert "could not be read" not in answer.words
 
 
 def training_images(studies, model):

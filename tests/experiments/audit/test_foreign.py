@@ -1,12 +1,16 @@
 """Anybody's cohort: images that something else has made, beside the people whom they may show."""
 
 import json
+import re
+import shlex
 
 import numpy as np
 import pandas as pd
 import pytest
 from folders import tree
 from scipy import ndimage
+
+from tinycohort.datasets.splits import Split
 
 pytestmark = pytest.mark.usefixtures("quick")
 SHAPE, PEOPLE = (24, 20), 30
@@ -135,6 +139,55 @@ def test_who_was_trained_on_is_taken_as_a_list_a_table_or_a_split(augment, cohor
     assert answer.code == 0, answer.err
     assert "AD: compared with 20 real people, and 10 others are held out" in answer.words
     assert "who holds the images tells who was trained on with an area under the curve of at most" in answer.words
+
+
+@pytest.fixture
+def morphs(augment, fakes, tmp_path, monkeypatch):
+    """Morphs of slices at a fifth of volumes whose slices tell nothing of each other, and the line that the draw ends with."""
+    monkeypatch.chdir(tmp_path)
+    rng = np.random.default_rng(0)
+    names = [f"sub-9{i:03d}" for i in range(24)]
+    for name in names:
+        field = ndimage.gaussian_filter(rng.normal(size=(*SHAPE, 10)), sigma=(1.5, 1.5, 0))
+        fakes.volume(tmp_path / "my data" / name / "anat" / f"{name}_T1w.nii.gz", (field - field.min()).astype(np.float32))
+    fakes.table(tmp_path / "my data/participants.tsv", {"participant_id": names, "diagnosis": ["AD"] * 24})
+    people = {name.removeprefix("sub-"): "train" if i < 20 else "test" for i, name in enumerate(names)}
+    Split(people, {"train": 0.8, "test": 0.2}).save(tmp_path / "split.json")
+    cut = ("--plane", "axial", "--position", "0.2", "--scaling", "minmax")
+    gate = ("--gate", "level=0", "--reason", "of a test")
+    answer = augment("generate", "my data", "--sampler", "morph", *cut, "--split", "split.json", "-n", "10", *gate)
+    assert answer.code == 0, answer.err
+    (line,) = re.findall(r"^Next: augment (.+?)  #", answer.err, flags=re.MULTILINE)
+    return line
+
+
+def test_morphs_are_compared_with_the_slices_that_they_are_of(augment, morphs):
+    """By the line that their draw ends with, and by one that does not name these; another one is refused."""
+    assert morphs == "audit synthetic --data 'my data' --plane axial --position 0.2 --scaling minmax --trained-on split.json"
+    quick = ("--extractor", "none", "--no-re-identification", "--force", "--out", "found")
+    for words in (shlex.split(morphs), ("audit", "synthetic", "--data", "my data", "--trained-on", "split.json")):
+        answer = augment(*words, *quick)
+        assert answer.code == 5, answer.words
+        assert "images of AD copy a patient" in answer.words
+    told = "All images are prepared as synthetic says of its own: --plane axial --position 0.2 --resize stretch --scaling minmax"
+    assert told in answer.words
+    others = ((("--position", "0.5"), "--position 0.2, not 0.5"), (("--scaling", "percentile"), "--scaling minmax, not percentile"))
+    for option, told in others:
+        for words in (("audit", "synthetic", "--data", "my data", "--trained-on", "split.json"), ("fidelity", "my data", "synthetic")):
+            answer = augment(*words, *option)
+            assert answer.code == 2
+            assert f"The images of synthetic were made with {told}; leave out {option[0]}." in answer.words
+
+
+def test_fidelity_compares_with_the_slices_that_images_are_of(augment, morphs, tmp_path):
+    (tmp_path / "all_voxels.py").write_text("def features(images):\n    return images.flatten(1)\n")
+    for words in ((), ("--plane", "axial", "--position", "0.20")):
+        answer = augment(
+            "fidelity", "my data", "synthetic", "--extractor", "all_voxels:features", "--out", "scores.json", "--force", *words
+        )
+        assert answer.code == 0, answer.err
+        found = json.loads((tmp_path / "scores.json").read_text())["preparation"]
+        assert (found["plane"], found["position"], found["scaling"]) == ("axial", "0.2", "minmax")
 
 
 def test_misuse_is_refused(augment, cohorts, tmp_path):

@@ -1,6 +1,7 @@
 """Learning curves: few people are learnt from, everybody else is tested, and the report and a plan tell of every size."""
 
 import re
+import shlex
 from dataclasses import replace
 from pathlib import Path
 
@@ -168,8 +169,11 @@ def test_what_a_request_leaves_open_is_what_the_study_began_with(curve: Path, co
 
 def test_a_plan_at_the_command_line_trains_nothing(augment, curve: Path, cohort: Path, tmp_path: Path):
     words = ("evaluate", "--data", cohort, "--methods", "resampled,morph", "--out", tmp_path / "none")
-    answer = augment(*words, "--plan", "--spread", "people=0.1 runs=0.01")
-    assert answer.code == 0, answer.err
+    for spread in (("--spread", "people=0.1 runs=0.01"), ("--spread=people=0.1 runs=0.01",)):
+        answer = augment(*words[:1], *spread, "--plan", *words[1:])
+        assert answer.code == 0, answer.err
+        # What is next is the study itself, with which no spread goes.
+        assert f"Next: {shlex.join(['augment', *map(str, words)])}" in answer.err.splitlines()
     assert "5.0 points" in answer.words
     assert "stated spreads (people=0.1 runs=0.01 both=0.15)" in answer.words
     assert not (tmp_path / "none/runs").exists()
