@@ -52,8 +52,9 @@ class Design:
 
     @property
     def drawn(self) -> float | None:
-        """The share of the cohort that a run learns from, where others are tested."""
-        return sum(self.n_train) / sum(self.people) if self.regime.endswith("external") else None
+        """The share of a class that a run learns from, of that of which it is largest, where others are tested."""
+        shares = [learnt / n for learnt, n in zip(self.n_train, self.people, strict=True)]
+        return max(shares) if self.regime.endswith("external") else None
 
     @property
     def n_test(self) -> tuple[int, ...]:

@@ -25,7 +25,7 @@ from ...datasets.transforms import Images
 from .form import FileFormat, Format
 from .values import Values
 
-ARRAYS = "images.npz"
+ARRAYS, PICTURES = "images.npz", "images"  # a file, and a folder, of a cohort
 PER_IMAGE = ("images", "labels", "participants")  # the arrays of an .npz that have a row an image
 SKULL_UNKNOWN = "SkullStripped is false because no voxel was set to zero here; whether the source's images were stripped is not known"
 
@@ -116,7 +116,7 @@ def write_images(
     for part in parts:
         for name, pixels in zip(part.names, part.images.pixels, strict=True):
             # The name of a session follows that of its participant, as BIDS has it, and is a folder in that one's.
-            stem = folder.joinpath(*name.split("_"), "anat", f"{name}_T1w") if file_format == "nifti" else folder / "images" / name
+            stem = folder.joinpath(*name.split("_"), "anat", f"{name}_T1w") if file_format == "nifti" else folder / PICTURES / name
             stem.parent.mkdir(parents=True, exist_ok=True)
             array, space = pixels[0].numpy(), part.images.space
             write_image(stem, array, space, file_format, skull_stripped=part.skull_stripped, values=values, synthetic=synthetic)
@@ -146,11 +146,11 @@ def move_images(cohort: Path, quarantine: Path, people: Collection[str]) -> None
 
 
 def require_plain_ids(ids: Iterable[str]) -> None:
-    """Raise a ``DataError`` for an id that is no single name of a file: a path made of it would lead elsewhere."""
+    """Raise a ``DataError`` for an id that is no single name of a file, or that of a folder of ours: a path made of it leads elsewhere."""
     for spelled in ids:
         # By the rules of Windows, which has every separator and the drives.
-        if spelled in ("", "..") or PureWindowsPath(spelled).name != spelled or "\0" in spelled:
-            told = f"The cohort's table has the id {spelled!r}, which is no name of a file"
+        if spelled in ("", "..", PICTURES) or PureWindowsPath(spelled).name != spelled or "\0" in spelled:
+            told = f"The cohort's table has the id {spelled!r}, which is no name of a participant's file"
             raise DataError(f"{told}; restore it, or generate the cohort anew.")
 
 
@@ -184,7 +184,7 @@ def _write_arrays(file: Path, parts: Sequence[NamedImages], values: Values, synt
 
 def _files_of(cohort: Path, spelled: str) -> list[Path]:
     """A participant's folder of NIfTI, or the picture."""
-    found = [path for path in (cohort / spelled, cohort / "images" / f"{spelled}.png") if path.exists()]
+    found = [path for path in (cohort / spelled, cohort / PICTURES / f"{spelled}.png") if path.exists()]
     if not found:
         raise DataError(f"The cohort has neither {spelled}/ nor images/{spelled}.png, so it cannot be set aside; generate the cohort anew.")
     return found

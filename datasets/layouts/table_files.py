@@ -35,7 +35,7 @@ def lines_of(path: Path) -> tuple[Lines, str]:
         return _lines_of_text(path)
     if kind in TABLES:
         return _lines_of_spreadsheet(path), ""
-    raise DataError(f"The table {path} is neither .csv, .tsv nor .xlsx; save it as one of them.")
+    raise DataError(f"The table {path} is neither .csv, .tsv, .txt nor .xlsx; save it as one of them.")
 
 
 def _lines_of_text(path: Path) -> tuple[Lines, str]:

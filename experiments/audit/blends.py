@@ -66,12 +66,14 @@ def remainders(
     barred |= whose[nearest][:, None] == whose
     distances = np.full(barred.shape, np.inf)
     for number, way in enumerate(way for ways in shifts for way in ways):
-        rows = np.flatnonzero(pose == number)
-        if not len(rows):
+        in_pose = np.flatnonzero(pose == number)
+        if not len(in_pose):
             continue
-        some = standardised(way.of_one(fixed[torch.from_numpy(rows).to(place)]))
-        left = _left(some, standardised(way.of_others(moving)), torch.from_numpy(nearest[rows]).to(place))
-        distances[rows] = np.where(barred[rows], np.inf, left.cpu().numpy())
+        others = standardised(way.of_others(moving))
+        for rows in np.split(in_pose, range(CHUNK, len(in_pose), CHUNK)):
+            some = standardised(way.of_one(fixed[torch.from_numpy(rows).to(place)]))
+            left = _left(some, others, torch.from_numpy(nearest[rows]).to(place))
+            distances[rows] = np.where(barred[rows], np.inf, left.cpu().numpy())
     to_people, names = per_person(distances, whose)
     return Remainders(whose[nearest], np.array(names), to_people.astype(np.float64))
 

@@ -206,13 +206,13 @@ def _going_on(request: EvaluationRequest, folder: Path) -> AugmentationConfig:
     return config if request.primary or request.against else replace(config, primary=began.primary)
 
 
-def _begun(config: AugmentationConfig, folder: Path) -> AugmentationConfig:
-    """With what was planned before there was a result in the folder: what was left out since would else count no more."""
+def _with_plans(config: AugmentationConfig, folder: Path) -> AugmentationConfig:
+    """With what was planned before there was a result in the folder, and since: what was left out would else count no more."""
     if not has_runs(folder):
-        return replace(config, began=config.grid)
+        return replace(config, planned=(config.grid,))
     with suppress(DataError):  # that it is another study is told later
-        first = AugmentationConfig.load(folder)
-        return replace(config, began=first.began or first.grid)
+        last = AugmentationConfig.load(folder)
+        return replace(config, planned=tuple(dict.fromkeys([*last.planned, last.grid])))
     return config
 
 
@@ -232,7 +232,7 @@ def evaluate(study: EvaluationRequest | AugmentationConfig, out: Path, how: HowT
         Folder of the study.
     how : HowToRun
     """
-    config = _begun(_going_on(study, out) if isinstance(study, EvaluationRequest) else study, out)
+    config = _with_plans(_going_on(study, out) if isinstance(study, EvaluationRequest) else study, out)
     cells = cells_of(config.grid)
     if config.primary is not None:
         console.say(f"The comparison that counts, named before anything is computed: {config.primary}.")
@@ -258,7 +258,7 @@ def show_plan(request: EvaluationRequest, out: Path, spread: str = "") -> None:
     spread : str
         As ``Spread.parse`` reads it.
     """
-    config = _begun(_going_on(request, out), out)
+    config = _with_plans(_going_on(request, out), out)
     require_claimable(out, config)
     told, table = planned(config, out, Spread.parse(spread) if spread else None)
     rows = [[str(cell) for cell in row] for row in table.to_numpy()]

@@ -82,8 +82,9 @@ class AugmentationConfig(StudyConfig):
         SHA-256 of the file that networks begin with; ``where`` says its place.
     primary : Primary, optional
         The comparison that counts; none of studies from before there was one, and where there is nothing to compare.
-    began : Grid, optional
-        The cells that were planned before there was a result, for which verdicts are corrected; of studies from before it was kept, none.
+    planned : tuple of Grid
+        What was planned before there was a result, and at later starts, for which verdicts are corrected too; of studies from before it was
+        kept, nothing.
     """
 
     TABLES = ("data", "where", "protocols", "fit", "classifier", "grid")
@@ -94,7 +95,7 @@ class AugmentationConfig(StudyConfig):
     generators: GivenGenerators | None = None
     weights: str | None = None
     primary: Primary | None = None
-    began: Grid | None = None
+    planned: tuple[Grid, ...] = ()
 
     def __post_init__(self) -> None:
         require_consistent(
@@ -120,7 +121,7 @@ class AugmentationConfig(StudyConfig):
             grid=Grid.of(content["grid"]),
             weights=content.get("weights"),
             primary=Primary.of(content["primary"]) if "primary" in content else None,
-            began=Grid.of(content["began"]) if "began" in content else None,
+            planned=tuple(Grid.of(grid) for grid in content.get("planned", ())),
         )
 
     def content(self) -> dict[str, Any]:
@@ -133,5 +134,5 @@ class AugmentationConfig(StudyConfig):
             grid=self.grid.content(),
             weights=self.weights,
             primary=None if self.primary is None else self.primary.content(),
-            began=None if self.began is None else self.began.content(),
+            planned=[grid.content() for grid in self.planned] or None,
         )

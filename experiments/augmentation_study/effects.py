@@ -68,7 +68,7 @@ def effects_of_predictions(
     """The differences of all arms to the reference, from the rows of ``predictions.csv`` and of its strata; ``judged`` takes them.
 
     Nothing where all runs share a split: they differ by the classifiers' seeds alone, which says nothing of other people. ``drawn`` is
-    the share of the cohort that a run of each size, if there are sizes, learns from (``shares_drawn``); without it there is no verdict on
+    the share of a class that a run of each size, if there are sizes, learns from (``shares_drawn``); without it there is no verdict on
     people of another cohort.
     """
     reference, rows = reference_of(config), []
@@ -80,7 +80,7 @@ def effects_of_predictions(
         if reference not in of_arms:
             continue
         theirs = of_arms.pop(reference)
-        share = (drawn or {}).get(place.get("size"), 1.0) if place["test_set"].startswith(EXTERNAL) else None
+        share = (drawn or {}).get(place.get("size"), math.nan) if place["test_set"].startswith(EXTERNAL) else None
         for arm in of_arms:
             for score in SCORES:
                 effect = paired(of_arms[arm], theirs, config.data.classes, score, share)  # type: ignore[arg-type]
@@ -91,11 +91,15 @@ def effects_of_predictions(
     return pd.DataFrame(rows)
 
 
-def shares_drawn(results: pd.DataFrame, n_people: int) -> dict[str | None, float]:
-    """The share of the cohort's people that a run learns from, by size, from ``results.csv``; none of runs that did not count them."""
-    counted = results.filter(regex=f"^{LEARNT}").sum(axis=1, min_count=1).dropna() / n_people
-    sizes = results.loc[counted.index, "size"].astype(str).to_list() if "size" in results else [None] * len(counted)
-    return {size: max(share for of, share in zip(sizes, counted, strict=True) if of == size) for size in dict.fromkeys(sizes)}
+def shares_drawn(results: pd.DataFrame, n_people: Mapping[str, int]) -> dict[str | None, float]:
+    """The share of a class that a run learns from, by size, of ``results.csv`` and who can be drawn; none of runs that counted nobody.
+
+    It is that of the class of which it is largest: as much as the people of any class does who is drawn of it part two runs.
+    """
+    columns = {f"{LEARNT}{label}": n for label, n in n_people.items() if f"{LEARNT}{label}" in results}
+    shares = (results[list(columns)] / pd.Series(columns)).max(axis=1).dropna()
+    sizes = results.loc[shares.index, "size"].astype(str).to_list() if "size" in results else [None] * len(shares)
+    return {size: max(share for of, share in zip(sizes, shares, strict=True) if of == size) for size in dict.fromkeys(sizes)}
 
 
 def effects_of_results(results: pd.DataFrame, config: AugmentationConfig) -> pd.DataFrame:
@@ -126,7 +130,7 @@ def judged(effects: pd.DataFrame, config: AugmentationConfig) -> pd.DataFrame:
     which claims nothing while it is ``interim``: of fewer finished runs than were planned.
 
     The primary comparison is corrected for the sizes and networks that it is made at; the secondary ones, place by place and score by
-    score, for one another. So is what is ``seen``. What the study began with counts, though it was left out since.
+    score, for one another. So is what is ``seen``. What was planned at an earlier start counts, though it was left out since.
     """
     if effects.empty:
         return effects
@@ -144,7 +148,7 @@ def judged(effects: pd.DataFrame, config: AugmentationConfig) -> pd.DataFrame:
 
 
 def n_primary(config: AugmentationConfig) -> int:
-    """At how many sizes and networks the primary comparison is made, or was planned to be when the study began."""
+    """At how many sizes and networks the primary comparison is made, or was planned to be at an earlier start."""
     return len({(size, network) for grid in grids_of(config) for size in grid.sizes or ("",) for network in grid.networks or ("",)})
 
 

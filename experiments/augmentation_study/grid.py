@@ -31,8 +31,8 @@ def cells_of(grid: Grid) -> list[dict[str, Any]]:
 
 
 def grids_of(config: AugmentationConfig) -> list[Grid]:
-    """What is computed, and what the study began with, if that is known."""
-    return [config.grid] if config.began is None else [config.grid, config.began]
+    """What is computed, and what was planned at earlier starts."""
+    return [config.grid, *config.planned]
 
 
 def arms_of(grid: Grid) -> list[Arm]:

@@ -152,24 +152,20 @@ def reservations(results: pd.DataFrame, config: AugmentationConfig) -> list[str]
 
 
 def _changes(config: AugmentationConfig) -> list[str]:
-    """What was changed once there were results, in a sentence; none where nothing was."""
-    if config.began is None:
-        return []
-    pairs = [
-        (name.replace("_", " "), _listed(first), _listed(now))
-        for (name, first), now in zip(vars(config.began).items(), vars(config.grid).values(), strict=True)
-    ]
-    changed = [f"{name} were {first}, are {now}" for name, first, now in pairs if first != now]
+    """What was left out once there were results, and another number of runs, in a sentence; none where nothing was."""
+    now, changed = config.grid, []
+    for name in ("methods", "modes", "sizes", "networks"):
+        ever = dict.fromkeys(value for grid in config.planned for value in getattr(grid, name))
+        if gone := [value for value in ever if value not in getattr(now, name)]:
+            changed.append(f"{name} left out: {', '.join(gone)}")
+    if config.planned and config.planned[0].runs != now.runs:
+        changed.append(f"runs: {config.planned[0].runs} were planned, {now.runs} are now")
     if not changed:
         return []
     return [
-        f"Changed when there were results: {'; '.join(changed)}. Verdicts are corrected for what the study began with too; who changes the "
+        f"Changed when there were results ({'; '.join(changed)}). Verdicts are corrected for all that was ever planned; who changes the "
         "number of runs after a look at them errs more often than a verdict says."
     ]
-
-
-def _listed(value: Any) -> str:
-    return (", ".join(value) or "none named") if isinstance(value, tuple) else str(value)
 
 
 def sections_of(results: pd.DataFrame, effects: pd.DataFrame, config: AugmentationConfig) -> list[Section]:

@@ -86,7 +86,8 @@ def paired(
         Of two, the order does not matter.
     score : {"roc_auc", "balanced_accuracy"}
     drawn : float, optional
-        The share of a cohort that each run learns from, in (0, 1], where people of another cohort are tested.
+        The share of a cohort's class that each run learns from, in (0, 1], of the class of which it is largest, where people of another
+        cohort are tested; NaN if it is not known.
 
     Returns
     -------
@@ -194,7 +195,9 @@ def _why_untested(n_runs: int, n_people: dict[str, int], drawn: float | None) ->
         return f"it takes {LEAST_RUNS} runs with a score of both, and there {'is 1' if n_runs == 1 else f'are {n_runs}'}"
     if few:
         return f"it takes {LEAST_PEOPLE} tested people of each class, and there are {' and '.join(few)}"
-    return "the runs do not draw who is learnt from" if drawn is not None and drawn >= 1 else ""
+    if drawn is None or drawn < 1:
+        return ""
+    return "its runs did not count whom they learn from" if math.isnan(drawn) else "the runs do not draw who is learnt from"
 
 
 def _why_no_spread(of_people: float, estimate: float) -> str:

@@ -25,9 +25,9 @@ from .workers import Key
 CONFIG = "config.toml"
 # How many files or settings an error lists before it counts the rest.
 _NAMED = 10
-# Tables of a configuration that may differ from start to start: which cells there are, by now and when the study began, and where the
-# data (known by its digest) lies.
-UNBOUND = ("grid", "began", "where")
+# Tables of a configuration that may differ from start to start: which cells there are, by now and at earlier starts, and where the data
+# (known by its digest) lies.
+UNBOUND = ("grid", "planned", "where")
 _SIGNED = ("configuration", "key", "seed", "result")
 
 
@@ -41,7 +41,7 @@ class Configuration(Protocol):
 
     def content(self) -> dict[str, Any]:
         """All that a score depends on, as TOML holds it (``as_toml``); in its table ``grid``, if it has one, which cells there are, in
-        ``began`` which there were at first, and in ``where`` where its data lie: these may differ from start to start."""
+        ``planned`` which there were at earlier starts, and in ``where`` where its data lie: these may differ from start to start."""
         ...
 
 

@@ -72,7 +72,18 @@ def test_what_a_link_leads_to_is_not_taken_into_the_cohort(models, tmp_path):
     assert (tmp_path / "private").stat().st_mode & 0o777 == 0o600, "nor is it opened to others"
 
 
-LEADING_OUT = ["../victim", "..", ".", "images/../../victim", "..\\victim", "{parent}/victim", "sub-/../../victim", "C:victim", "a\0b"]
+LEADING_OUT = [
+    "../victim",
+    "..",
+    ".",
+    "images/../../victim",
+    "..\\victim",
+    "{parent}/victim",
+    "sub-/../../victim",
+    "C:victim",
+    "a\0b",
+    "images",
+]
 
 
 @pytest.mark.parametrize("file_format", ["nifti", "png"])
@@ -86,9 +97,9 @@ def test_an_id_that_is_a_path_moves_and_removes_nothing(models, tmp_path, file_f
     table = folder / "participants.tsv"
     table.write_text(table.read_text().replace("sub-synAD0002", spelled))
     before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
-    with pytest.raises(DataError, match=r"has the id '.+', which is no name of a file; restore it"):
+    with pytest.raises(DataError, match=r"has the id '.+', which is no name of a participant's file; restore it"):
         SyntheticCohort.open(folder)
-    with pytest.raises(DataError, match=r"has the id '.+', which is no name of a file; restore it"):
+    with pytest.raises(DataError, match=r"has the id '.+', which is no name of a participant's file; restore it"):
         opened.record(AUDIT, {spelled: "a copy of 007", "synCN0001": "a copy of 011"})
     assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
 

@@ -86,7 +86,7 @@ def test_a_file_that_is_none_is_told(tmp_path):
     with pytest.raises(DataError, match=r"cannot be read as .xlsx"):
         read_table(tmp_path / "a.xlsx")
     (tmp_path / "a.ods").write_bytes(b"no")
-    with pytest.raises(DataError, match=r"neither .csv, .tsv nor .xlsx"):
+    with pytest.raises(DataError, match=r"neither .csv, .tsv, .txt nor .xlsx"):
         read_table(tmp_path / "a.ods")
 
 

@@ -115,25 +115,30 @@ def test_the_report_stands_by_itself(study: Path):
     assert "vae:riemannian real+synthetic: no verdict: it takes 5 runs with a score of both, and there are 2." in table
 
 
-def test_what_a_study_began_with_counts_though_it_is_changed_after_a_look(study: Path, tmp_path: Path, monkeypatch):
+def test_what_was_ever_planned_counts_though_it_is_left_out_after_a_look(study: Path, tmp_path: Path, monkeypatch):
     copy = shutil.copytree(study, tmp_path / "copy", ignore=shutil.ignore_patterns("cache", "*.html"))
-    began = AugmentationConfig.load(copy)
-    now = replace(began, grid=replace(began.grid, runs=1, methods=began.grid.methods[:-1]))
+    first = AugmentationConfig.load(copy)
     monkeypatch.setattr(evaluate.launch, "start", lambda study, *args, **how: claim(study.folder, study.config))
-    evaluate.evaluate(now, tmp_path / "new")
-    assert AugmentationConfig.load(tmp_path / "new").began == now.grid
-    for _ in range(2):
+    evaluate.evaluate(first, tmp_path / "new")
+    assert AugmentationConfig.load(tmp_path / "new").planned == (first.grid,)
+    more = replace(first, grid=replace(first.grid, runs=3, methods=(*first.grid.methods[::-1], "morph")))
+    less = replace(first, grid=replace(first.grid, methods=first.grid.methods[:-1]))
+    for now, planned in ((more, [first]), (more, [first, more]), (less, [first, more]), (less, [first, more, less])):
         evaluate.evaluate(now, copy)
-        assert AugmentationConfig.load(copy).began == began.grid
-        assert AugmentationConfig.load(copy).grid == now.grid
+        kept = AugmentationConfig.load(copy)
+        assert kept.grid == now.grid
+        assert kept.planned == tuple(each.grid for each in planned)
     write_report(copy)
     lines = (copy / "table.md").read_text(encoding="utf-8").splitlines()
-    (told,) = (line for line in lines if line.startswith("Changed when there were results: "))
-    methods = ", ".join(began.grid.methods)
-    assert f"methods were {methods}, are {', '.join(now.grid.methods)}; runs were 2, are 1. Verdicts are corrected for" in told
-    evaluate.evaluate(began, copy)
+    (told,) = (line for line in lines if line.startswith("Changed when there were results"))
+    gone = first.grid.methods[-1]
+    assert told.startswith(
+        f"Changed when there were results (methods left out: {gone}, morph). Verdicts are corrected for all that was ever"
+    )
+    evaluate.evaluate(more, copy)
     write_report(copy)
-    assert "Changed when" not in (copy / "table.md").read_text(encoding="utf-8")
+    told = (copy / "table.md").read_text(encoding="utf-8")
+    assert "Changed when there were results (runs: 2 were planned, 3 are now). Verdicts" in told
 
 
 def test_a_study_of_a_method_that_draws_without_a_model(cohort: Path, tmp_path: Path):
@@ -524,7 +529,7 @@ def told(cells: list[dict] = CELLS, external_only: bool = False, **changes) -> t
         result = {"scores": {name: {"balanced_accuracy": score, "roc_auc": score / 2} for name in n_test}, "n_test": n_test}
         runs.append({"key": key, "configuration": "", "record": {}, "result": result | {"n_fitted_on": 200, "notes": {}, "history": []}})
     protocols = Protocols(external_only=external_only or None, **changes)
-    config: Any = SimpleNamespace(protocols=protocols, grid=GRID, data=SimpleNamespace(classes=()), primary=primary_of(GRID), began=None)
+    config: Any = SimpleNamespace(protocols=protocols, grid=GRID, data=SimpleNamespace(classes=()), primary=primary_of(GRID), planned=())
     results = tidy_results(runs)
     effects = judged(effects_of_results(results, config), config)
     return reservations(results, config), {section.title: section for section in sections_of(results, effects, config)}

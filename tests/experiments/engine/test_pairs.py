@@ -165,14 +165,14 @@ def simulated(rng: np.random.Generator, regime: str, null: str) -> tuple[pd.Data
     return pd.concat(tables[0]), pd.concat(tables[1])
 
 
-def of_another_cohort(rng: np.random.Generator, learnt: int, cohort: int, tested: int) -> tuple[pd.DataFrame, pd.DataFrame]:
+def of_another_cohort(rng: np.random.Generator, learnt: int, cohort: tuple[int, int], tested: int) -> tuple[pd.DataFrame, pd.DataFrame]:
     """As ``simulated``, on features of their own: every run learns from so many of a class of a cohort, and tests people of another."""
     features, tables = 6, ([], [])
-    labels = np.repeat([0, 1, 0, 1], [cohort, cohort, tested, tested])
+    labels = np.repeat([0, 1, 0, 1], [*cohort, tested, tested])
     blocks = rng.normal(size=(2, len(labels), features)) + 0.4 * labels[:, None]
-    test = np.arange(2 * cohort, len(labels))
+    test = np.arange(sum(cohort), len(labels))
     for run in range(10):
-        train = np.concatenate([place * cohort + rng.permutation(cohort)[:learnt] for place in (0, 1)])
+        train = np.concatenate([rng.permutation(cohort[0])[:learnt], cohort[0] + rng.permutation(cohort[1])[:learnt]])
         for block, found in zip(blocks, tables, strict=True):
             weights = block[train][labels[train] == 1].mean(axis=0) - block[train][labels[train] == 0].mean(axis=0)
             second = 1 / (1 + np.exp(-block[test] @ weights))
@@ -181,21 +181,21 @@ def of_another_cohort(rng: np.random.Generator, learnt: int, cohort: int, tested
     return pd.concat(tables[0]), pd.concat(tables[1])
 
 
-@pytest.mark.parametrize(("learnt", "cohort"), [(16, 20), (12, 40)])
+@pytest.mark.parametrize(("learnt", "cohort"), [(16, (20, 20)), (12, (40, 40)), (14, (20, 600))])
 def test_many_people_of_another_cohort_do_not_hide_that_all_runs_learn_from_a_small_one(learnt, cohort):
     rng, trials = np.random.default_rng(4), 100
     claims = []
     for _ in range(trials):
         tables = of_another_cohort(rng, learnt, cohort, tested=500)
-        claims.append([paired(*tables, CLASSES, drawn=drawn).p <= 0.05 for drawn in (learnt / cohort, None)])
+        claims.append([paired(*tables, CLASSES, drawn=drawn).p <= 0.05 for drawn in (learnt / min(cohort), None)])
     known, unknown = np.sum(claims, axis=0)
     assert known <= stats.binom.isf(0.001, trials, 0.05)
-    if learnt == 16:
+    if cohort == (20, 20):
         assert unknown > 0.1 * trials  # what taking them for people who teach claims
 
 
 def test_runs_that_all_learn_from_the_same_people_give_no_verdict_on_others():
-    tables = of_another_cohort(np.random.default_rng(0), 20, 20, tested=30)
+    tables = of_another_cohort(np.random.default_rng(0), 20, (20, 20), tested=30)
     effect = paired(*tables, CLASSES, drawn=1.0)
     assert effect.why_untested == "the runs do not draw who is learnt from"
     assert np.isnan(effect.p)
