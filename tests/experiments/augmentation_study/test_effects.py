@@ -26,7 +26,7 @@ from tinycohort.experiments.augmentation_study.effects import (
 from tinycohort.experiments.augmentation_study.grid import primary_of
 from tinycohort.experiments.augmentation_study.predictions import of_whole_test_sets, tidy_predictions
 from tinycohort.experiments.augmentation_study.protocols import Protocols
-from tinycohort.experiments.augmentation_study.report import effects_table
+from tinycohort.experiments.augmentation_study.report import _drawable, effects_table
 from tinycohort.experiments.engine.pairs import paired
 
 BASE = np.array([0.70, 0.72, 0.68, 0.71, 0.69, 0.70])
@@ -228,6 +228,16 @@ def test_people_of_another_cohort_are_told_by_the_share_that_runs_learn_from():
         assert found["verdict"].eq(f"no verdict: {why}").all()
     sizes = shares_drawn(pd.DataFrame({"run": range(3), "size": ["10", "20", "20"], **counts}), people)
     assert sizes == {"10": 0.4, "20": 0.5}
+
+
+def test_who_is_officially_tested_is_not_drawn_to_learn_from():
+    who = [f"p{number // 2}" for number in range(16)]  # each with two images
+    table = pd.DataFrame({"participant_id": who, "label": ["AD"] * 6 + ["CN"] * 10})
+    cohort: Any = SimpleNamespace(table=table, name="mine")
+    assert _drawable(cohort, tested_too=False) == {"AD": 3, "CN": 5}
+    cohort.table = table.assign(split=["test"] * 2 + ["train"] * 6 + ["test"] * 2 + ["train"] * 4 + ["validation"] * 2)
+    assert _drawable(cohort, tested_too=False) == {"AD": 2, "CN": 4}
+    assert _drawable(cohort, tested_too=True) == {"AD": 3, "CN": 5}
 
 
 def test_too_few_people_give_no_verdict():
