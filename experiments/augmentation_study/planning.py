@@ -3,12 +3,14 @@
 import math
 from dataclasses import dataclass, replace
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import pandas as pd
 
 from ...augment.settings import read_settings, settings_of
+from ...datasets.check import require_sound
+from ...datasets.cohort import Cohort
 from ...datasets.common.errors import UsageError
+from ...datasets.readers import read_cohort
 from ...datasets.training_sizes import LEFT_OUT
 from ..engine.components import Components, plan
 from ..engine.pairs import paired
@@ -85,14 +87,14 @@ def planned(config: AugmentationConfig, folder: Path, spread: Spread | None) -> 
         )
     if config.grid.runs < LEAST_RUNS:
         raise UsageError(f"A verdict takes {LEAST_RUNS} runs: plan --runs {LEAST_RUNS} or more, not {config.grid.runs}.")
-    with TemporaryDirectory(ignore_cleanup_errors=True) as nowhere:
-        # What is planned may never be begun: a folder that holds no study is left as it is.
-        data = Prepared.load(folder if is_study(folder) else Path(nowhere), config.data)
-        found = _of_pilot(config, folder, data) if spread is None and is_study(folder) else []
-        told = f"from the runs in {folder}"
-        if not found:
-            told = f"from stated spreads ({spread or Spread()})"
-            found = [(place, _stated(config, data, place, spread or Spread())) for place in _places(config)]
+    found = _of_pilot(config, folder) if spread is None and is_study(folder) else []
+    told = f"from the runs in {folder}"
+    if not found:
+        told = f"from stated spreads ({spread or Spread()})"
+        # What is planned may never be begun: nobody's images are prepared, and the folder is left as it is.
+        cohort = read_cohort(config.data.cohort.source)
+        cohort = require_sound(cohort, sized=True, minimum=1).bound(cohort)
+        found = [(place, _stated(config, cohort, place, spread or Spread())) for place in _places(config)]
     level = LEVEL / n_primary(config)  # as ``judged`` corrects the comparison that counts
     tables = []
     for place, components in found:
@@ -114,11 +116,12 @@ def _places(config: AugmentationConfig) -> list[dict[str, str]]:
     return [key for place, key in enumerate(keys) if key not in keys[:place]]
 
 
-def _of_pilot(config: AugmentationConfig, folder: Path, data: Prepared) -> list[tuple[dict[str, str], Components]]:
+def _of_pilot(config: AugmentationConfig, folder: Path) -> list[tuple[dict[str, str], Components]]:
     assert config.primary is not None
     runs, _ = planned_runs(all_runs(folder), cells_of(config.grid))
     if not runs:
         return []
+    data = Prepared.load(folder, config.data)
     predictions, found = tidy_predictions(runs, folder, data), []
     for place in _places(config):
         here = at(predictions, {**place, "test_set": TEST})
@@ -130,8 +133,8 @@ def _of_pilot(config: AugmentationConfig, folder: Path, data: Prepared) -> list[
     return found
 
 
-def _stated(config: AugmentationConfig, data: Prepared, place: dict[str, str], spread: Spread) -> Components:
-    split = split_of_run(data.cohort, config, 0, place.get("size"))
-    members = data.cohort.of_participants([who for who, side in split.sides.items() if side != LEFT_OUT])
-    tested, people = (count_people(cohort.table, data.classes) for cohort in (split.side(data.cohort, TEST), members))
+def _stated(config: AugmentationConfig, cohort: Cohort, place: dict[str, str], spread: Spread) -> Components:
+    split = split_of_run(cohort, config, 0, place.get("size"))
+    members = cohort.of_participants([who for who, side in split.sides.items() if side != LEFT_OUT])
+    tested, people = (count_people(part.table, config.data.classes) for part in (split.side(cohort, TEST), members))
     return Components.stated(**vars(spread), n_people=people, n_tested=tested, n_runs=config.grid.runs)
