@@ -131,6 +131,10 @@ def claim(folder: Path, config: Configuration) -> str:
     """
     require_claimable(folder, config)
     content = config.content()
+    if has_runs(folder) and is_study(folder):
+        # Another start may have had results since this one read what was planned.
+        plans = [*read_config(folder).get("planned", ()), *content.get("planned", ())]
+        content |= {"planned": [plan for place, plan in enumerate(plans) if plan not in plans[:place]]} if plans else {}
     if not is_study(folder) or canonical(read_config(folder)) != canonical(content):
         with whole_file(_config_path(folder)) as temporary:
             temporary.write_text(tomli_w.dumps(content), encoding="utf-8")

@@ -135,6 +135,10 @@ def test_what_was_ever_planned_counts_though_it_is_left_out_after_a_look(study: 
     assert told.startswith(
         f"Changed when there were results (methods left out: {gone}, morph). Verdicts are corrected for all that was ever"
     )
+    # One that began to prepare its images before there was a result, and claims the folder now.
+    claim(copy, replace(more, planned=(more.grid, replace(more.grid, runs=7))))
+    kept = AugmentationConfig.load(copy)
+    assert [grid.runs for grid in kept.planned] == [2, 3, 2, 7]
     evaluate.evaluate(more, copy)
     write_report(copy)
     told = (copy / "table.md").read_text(encoding="utf-8")
