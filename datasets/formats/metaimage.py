@@ -71,7 +71,8 @@ def _affine(path: Path, fields: dict[str, str]) -> np.ndarray:
     origin = _numbers(next((fields[name] for name in ("Offset", "Position", "Origin") if name in fields), "0 0 0"))
     matrix = next((fields[name] for name in ("TransformMatrix", "Rotation", "Orientation") if name in fields), "1 0 0 0 1 0 0 0 1")
     affine = np.eye(4)
-    affine[:3, :3] = _numbers(matrix).reshape(3, 3).T * steps
+    with np.errstate(all="ignore"):  # that they are no numbers is told below
+        affine[:3, :3] = _numbers(matrix).reshape(3, 3).T * steps
     affine[:3, 3] = origin
     if not is_placement(affine):
         raise ImageError(path, "directions that place no voxels (its header is damaged)", "convert the image again")

@@ -101,7 +101,8 @@ def _affine(path: Path, fields: dict[str, str]) -> np.ndarray:
         affine[:3, :3] = np.diag([float(step) for step in fields["spacings"].split()])
     if "space origin" in fields:
         affine[:3, 3] = _vector(fields["space origin"])
-    placed = _SPACES[space] @ affine
+    with np.errstate(all="ignore"):  # that they are no numbers is told below
+        placed = _SPACES[space] @ affine
     if not is_placement(placed):
         raise ImageError(path, "directions that place no voxels (its header is damaged)", "convert the image again")
     return placed

@@ -13,6 +13,7 @@ from .compressed import inflate
 from .damage import LARGEST_HEADER, TIGHTEST_DEFLATE, ImageError, too_large, truncated
 
 _LONGEST_HEADER = 2**20  # bytes of a header of text
+LONGEST_NAME = 255  # bytes of a file's, of which no file system has more
 
 
 @dataclass(frozen=True)
@@ -105,7 +106,11 @@ def text_before(path: Path, ends: Iterable[bytes]) -> tuple[str, int]:
 
 
 def beside(path: Path, name: str) -> Path:
-    """The file that a detached header names; raise an ``ImageError`` if it lies in another folder."""
+    """The file that a detached header names; raise an ``ImageError`` if it lies in another folder, or can be no file's name."""
+    if len(name.encode(errors="surrogatepass")) > LONGEST_NAME:
+        raise ImageError(
+            path, f"its voxels lie in a file with a name of {len(name)} characters (its header is damaged)", "convert it again"
+        )
     if Path(name).name != name or name in ("", ".", "..") or "\\" in name or "\0" in name:
         raise ImageError(path, f"its voxels lie in '{name}'", "put that file beside the header, and its bare name into it")
     return path.with_name(name)

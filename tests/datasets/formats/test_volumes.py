@@ -157,6 +157,10 @@ BROKEN = {
     "text.nrrd": (lambda f: nrrd(f, encoding="raw", lines={"encoding: raw": "encoding: ascii"}), "the encoding 'ascii'; write it anew"),
     "out.nhdr": (lambda f: nrrd(f, lines={"encoding: raw": "encoding: raw\ndata file: ../a.raw"}), "its voxels lie in '../a.raw'"),
     "out.mhd": (lambda f: mha(f, data="/etc/passwd"), "its voxels lie in '/etc/passwd'"),
+    "long.mhd": (lambda f: mha(f, data="9" * 300), "in a file with a name of 300 characters"),
+    "long.nhdr": (lambda f: nrrd(f, lines={"encoding: raw": f"encoding: raw\ndata file: {'9' * 300}"}), "with a name of 300 characters"),
+    "beyond.mha": (lambda f: mha(f, lines={"1 0 0 0 1 0": f"1{'0' * 400} 0 0 0 1 0"}), "place no voxels"),
+    "beyond.nrrd": (lambda f: nrrd(f, lines={"(1,0,0)": f"(1{'0' * 400},0,0)"}), "place no voxels"),
     "list.mhd": (lambda f: mha(f, data="LIST"), "LIST, the other file of the image, is missing"),
     "colours.mha": (lambda f: mha(f, lines={"ElementType": "ElementNumberOfChannels = 3\nElementType"}), "with 3 channels"),
     "colours.nrrd": (lambda f: nrrd(f, lines={"(1,0,0)": "none"}), "an axis without a direction"),
@@ -174,6 +178,7 @@ def test_what_is_damaged_or_not_read_is_told(fakes, tmp_path, name):
     with pytest.raises(ImageError, match=says) as told:
         read_image(tmp_path / name)
     assert "\n" not in str(told.value)
+    assert memory_to_read(tmp_path / name) >= 0  # 0 of what its header tells already
 
 
 @pytest.mark.parametrize(
