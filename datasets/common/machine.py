@@ -42,7 +42,10 @@ def is_too_much(n_bytes: float, *, part: float = KEPT) -> bool:
 def is_out_of_memory(error: Exception) -> bool:
     """Whether memory has run out: torch has an exception of its own for GPUs alone, and this module does not import it."""
     told = ("allocate memory", "not enough memory", "out of memory")
-    return isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and any(words in str(error) for words in told))
+    # oneDNN, of what it found no memory for; of what it cannot compute it says a primitive descriptor.
+    said = str(error).removesuffix(".")
+    by_kernels = said in ("could not create a primitive", "could not create a memory object")
+    return isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and (by_kernels or any(words in said for words in told)))
 
 
 def bytes_of(n: int, shape: Sequence[int]) -> int:

@@ -515,6 +515,7 @@ def fails_above(rows: int, error: Exception):
 OUT_OF_MEMORY = [
     MemoryError(),
     torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB."),
+    RuntimeError("could not create a primitive"),  # of oneDNN
     RuntimeError("[enforce fail at alloc_cpu.cpp:124] . DefaultCPUAllocator: can't allocate memory: you tried to allocate 1 bytes."),
 ]
 
@@ -573,7 +574,7 @@ def test_memory_that_really_runs_out(shell, fakes, tmp_path):
     data, models, out = fakes.study(tmp_path / "study.npz", (384, 384)), tmp_path / "models", tmp_path / "syn"
     words = ("fit", "--data", data, "--class", "CN", "--size", "384x384", "--epochs", "1", "--channels", "32", "--latent-dim", "2")
     words = (*words, "--precision", "fp32", "--device", "cpu", "--jitter", "0", "--out", models)
-    code, said = shell.run(*words, "--batch-size", "10", memory=400 * 2**20)
+    code, said = shell.run(*words, "--batch-size", "10", memory=600 * 2**20)
     assert code == 2, said
     assert "There is no memory to train on batches of 10 images; lower --batch-size, --channels or --size." in said
     assert shell.run(*words, "--batch-size", "1")[0] == 0
