@@ -15,6 +15,7 @@ from tinycohort.experiments.augmentation_study import command as evaluate
 from tinycohort.experiments.augmentation_study.cell import run_cell
 from tinycohort.experiments.augmentation_study.config import AugmentationConfig
 from tinycohort.experiments.augmentation_study.grid import cells_of
+from tinycohort.experiments.augmentation_study.predictions import read_predictions
 from tinycohort.experiments.augmentation_study.protocols import Protocols
 from tinycohort.experiments.engine.study_folder import claim, seed_of, write_run
 
@@ -63,3 +64,9 @@ def compute(folder: Path, config: AugmentationConfig) -> None:
         seed = seed_of(config.seed, key)
         result = json.loads(json.dumps(run_cell(key, seed, folder)).replace("NaN", "null"))
         write_run(folder, configuration, key, seed, {"result": result, "record": {"seconds": 1.0}})
+
+
+def those_predicted(folder: Path, run: dict) -> set[str]:
+    """The images of its own test side that a run has predicted."""
+    predicted = read_predictions(folder, run, ["AD", "CN"])
+    return set(predicted.loc[predicted["test_set"] == "test", "image_id"])
