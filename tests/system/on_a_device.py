@@ -39,6 +39,7 @@ from tinycohort.datasets.splits import split_cohort
 from tinycohort.datasets.transforms import Images
 from tinycohort.experiments.audit import membership, reidentification
 from tinycohort.experiments.audit.alignment import align
+from tinycohort.experiments.audit.blends import remainders
 from tinycohort.experiments.audit.poses import posed_distances
 from tinycohort.experiments.fidelity.features import cohort_extractor, cohort_settings
 
@@ -207,8 +208,8 @@ def test_a_fit_is_the_same_on_the_device(device, cohort, name):
     assert here.history.equals(there.history)
 
 
-@pytest.mark.parametrize("sampler", ["auto", "normal", "riemannian-paper"])
-def test_images_are_drawn_on_the_device(device, cohort, sampler):
+@pytest.mark.parametrize(("sampler", "few"), [("auto", {}), ("normal", {}), ("riemannian-paper", {"n_iterations": 8})])
+def test_images_are_drawn_on_the_device(device, cohort, sampler, few):
     settings = FitSettings(latent_dim=2, channels=2, training=TrainingSettings(epochs=2, batch_size=5, precision="fp32", device="cpu"))
     plan = FitPlan(*cohort, "CN", settings)
     model = fit_class(plan)
@@ -226,13 +227,13 @@ def test_images_are_drawn_on_the_device(device, cohort, sampler):
         refuses_first.clear()
         with computed_on(place, "convolution", "grid_sampler_2d"):
             detail = Detail(Mosaic(pieces=3), Donors.of(model, training, place))
-            drawn.append(generate_class(model, 6, sampler=sampler, seed=1, device=place, screen=screen, detail=detail))
+            drawn.append(generate_class(model, 6, sampler=sampler, seed=1, device=place, screen=screen, detail=detail, **few))
         assert next(model.autoencoder.parameters()).device == CPU
     here, there = drawn
     assert torch.equal(here.images.pixels, there.images.pixels)
     assert torch.equal(here.latents, there.latents)
     assert here.diagnostics == there.diagnostics
-    latents = [draw_latents(model, 6, sampler=sampler, seed=1, device=place)[0] for place in (CPU, device)]
+    latents = [draw_latents(model, 6, sampler=sampler, seed=1, device=place, **few)[0] for place in (CPU, device)]
     assert torch.equal(*latents)
 
 
@@ -285,7 +286,8 @@ def test_features_of_the_cohort_are_computed_on_the_device(device):
     assert found[0][1] == found[1][1]
 
 
-@pytest.mark.parametrize("shape", [(24, 20), (10, 12, 10)])
+# As small as images can be that have patches in several places: on this device an operation takes as long as a thousand.
+@pytest.mark.parametrize("shape", [(16, 12), (8, 8, 8)])
 def test_images_and_their_patches_are_compared_on_the_device(device, shape):
     known, people = blobs(8, shape), [f"p{i}" for i in range(8)]
     images = torch.cat([known[:2] + 0.01 * torch.rand((2, 1, *shape), generator=seeded(1)), blobs(6, shape).roll(3, 2)])
@@ -306,6 +308,21 @@ def test_images_and_their_patches_are_compared_on_the_device(device, shape):
         np.testing.assert_allclose(one.closeness.distance, other.closeness.distance, atol=1e-5)
         np.testing.assert_allclose(one.closeness.ratio, other.closeness.ratio, atol=1e-3)
         np.testing.assert_allclose(one.p, other.p, atol=1e-2)
+
+
+@pytest.mark.parametrize("shape", [(16, 12), (8, 8, 8)])
+def test_what_the_nearest_person_leaves_is_compared_on_the_device(device, shape):
+    known, people = torch.rand((8, 1, *shape), generator=seeded(0)), [f"p{i}" for i in range(8)]
+    mirrored = (0.7 * known[:1] + 0.3 * known[1:2]).flip(2)  # a blend in another pose than the others
+    images = torch.cat([mirrored, 0.6 * known[2:3] + 0.4 * known[5:6], torch.rand((4, 1, *shape), generator=seeded(1))])[:, 0].numpy()
+    here = remainders(images, known[:, 0].numpy(), people)
+    with computed_on(device, "mm"):
+        there = remainders(images, known[:, 0].numpy(), people, device=device)
+    assert here.names.tolist() == there.names.tolist() == people
+    assert here.nearest[:2].tolist() == ["p0", "p2"]
+    assert here.names[here.distances[:2].argmin(axis=1)].tolist() == ["p1", "p5"]
+    assert here.nearest.tolist() == there.nearest.tolist()
+    np.testing.assert_allclose(there.distances, here.distances, atol=1e-5)
 
 
 @pytest.mark.parametrize("shape", [(24, 20), (10, 12, 10)])
