@@ -134,7 +134,7 @@ def test_what_shows_nothing_is_no_evidence():
 def test_new_people_are_let_pass_at_the_level_whatever_the_limit_of_the_ratio():
     gate, cohorts, called, p = Gate(level=0.2, ratio=1), 40, 0, []
     for seed in range(cohorts):
-        found = search(fields(30, [seed, 0], (20, 24)), fields(40, [seed, 1], (20, 24)), names(40))
+        found = search(fields(30, [seed, 0], (12, 16)), fields(40, [seed, 1], (12, 16)), names(40))
         called += bool(found.copies(gate, looks=30))
         p.append(found.places[len(found.places) // 2].p)
     assert stats.binomtest(called, cohorts, gate.level, alternative="greater").pvalue > 0.001
