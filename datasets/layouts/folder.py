@@ -164,8 +164,12 @@ def _choose(files: Sequence[Path], scan: str, folder: Path, plane: str | None) -
     if plane is not None:
         return [file for file in files if plane.lower() in _words(file.relative_to(folder))]
     # Word by word, because scan_of leaves out what follows an OASIS id.
-    exact = [file for file in files if "".join(_WORD.findall(stem(file.name).removeprefix("sub-"))) == "".join(_WORD.findall(scan))]
+    exact = [file for file in files if _bare_words(stem(file.name)) == _bare_words(scan)]
     return exact if len(exact) == 1 else files
+
+
+def _bare_words(name: str) -> str:
+    return "".join(_WORD.findall(name.removeprefix("sub-")))
 
 
 def _words(path: Path) -> set[str]:

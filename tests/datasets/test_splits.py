@@ -115,6 +115,7 @@ def test_a_split_by_hand_in_any_spelling(tmp_path):
         (["sub-A"], ["A"], r"A \(train as sub-A, test\)"),
         (["OAS1_9001_MR1"], ["sub-OAS19001MR1"], r"OAS1_9001 \(train as OAS1_9001_MR1, test as sub-OAS19001MR1\)"),
         (["OAS1_9061_MR1"], ["OAS1_9061_MR2"], "OAS1_9061"),
+        (["sub-X001"], ["sub-X001_T1w"], r"X001 \(train as sub-X001, test as sub-X001_T1w\)"),
         ([f"P{number}" for number in range(12)], [f"P{number}" for number in range(12)], "and 2 more"),
     ],
 )

@@ -2,6 +2,7 @@
 
 import pytest
 
+from tinycohort.augment.release.prepared_table import image_names
 from tinycohort.datasets.check import examine
 from tinycohort.datasets.common.errors import DataError
 from tinycohort.datasets.readers import Source, read_cohort
@@ -18,6 +19,14 @@ def test_images_lie_in_the_folder_of_their_class(fakes, tmp_path):
     assert people(cohort) == {"01": "AD", "02": "AD", "03": "CN", "OAS1_9001": "CN"}
     assert examine(cohort).sound
     assert [remark.what for remark in cohort.remarks] == ["1 participants have several images, as OAS1_9001: OAS1_9001_MR1, OAS1_9001_MR2"]
+
+
+def test_runs_and_kinds_of_image_are_of_one_person(fakes, tmp_path):
+    for number, name in enumerate(("AD/sub-01_run-1_T1w.png", "AD/sub-01_run-2_T1w.png", "CN/sub-02_T1w.png", "CN/sub-02_FLAIR.png")):
+        fakes.picture(tmp_path / name, number)
+    cohort = read_cohort(tmp_path)
+    assert people(cohort) == {"01": "AD", "02": "CN"}
+    assert image_names(cohort) == ["sub-01_ses-1", "sub-01_ses-2", "sub-02_ses-1", "sub-02_ses-2"]
 
 
 def test_folders_in_a_class_are_participants(fakes, tmp_path):

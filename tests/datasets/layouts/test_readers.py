@@ -54,6 +54,11 @@ def problems(cohort: Cohort) -> list[str]:
         ("sub-ADNI902S9295_ses-M06", "902_S_9295", "902_S_9295_ses-M06"),
         ("sub-01_ses-2", "01", "01_ses-2"),
         ("sub-01_ses-2_run-1_T1w", "01", "01_ses-2_run-1_T1w"),
+        ("sub-01_run-1_T1w", "01", "sub-01_run-1_T1w"),
+        ("sub-01_T1w", "01", "sub-01_T1w"),
+        ("sub-01_T1w_brain", "01", "sub-01_T1w_brain"),
+        ("sub-902S9295_acq-mprage_T1w", "902_S_9295", "sub-902_S_9295_acq-mprage_T1w"),
+        ("sub-OAS19001MR2_T1w", "OAS1_9001", "OAS1_9001"),
         ("M\u0075\u0308ller", "M\u00fcller", "M\u00fcller"),
         ("sub-", "sub-", "sub-"),
     ],
@@ -81,6 +86,10 @@ def test_spellings(spelled, participant, scan):
         ("902_S_9295", "903_S_9295"),
         ("902_S_9295", "902_S_92951"),
         ("902_S_9295", "902_S_9295_B"),
+        ("sub-902_S_9295_2", "sub-902_S_9296_2"),
+        ("sub-AD_01", "sub-AD_02"),  # no suffix of BIDS, which begins with a letter
+        ("01_T1w", "02_T1w"),
+        ("P1_T1w", "P1_T2w"),  # no name of BIDS, which begins with sub-
         ("AD902S9295", "902_S_9295"),
         ("P01", "p01"),  # told, and never on two sides, but not for certain one person
     ],
