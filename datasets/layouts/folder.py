@@ -16,7 +16,7 @@ from .table_files import TABLES
 from .walk import conversion_below, images_below
 
 _WORD = re.compile(r"[^\W_]+")
-_USUAL_PLANES = ("axial", "coronal", "sagittal")
+USUAL_PLANES = ("axial", "coronal", "sagittal")
 
 
 def recognises(path: Path) -> bool:
@@ -63,6 +63,11 @@ def read(path: Path, *, table: Path | None, label: str | None, plane: str | None
     )
 
 
+def holds(path: Path, plane: str) -> bool:
+    """Whether a word of a path, of its folders or its name, is the plane."""
+    return plane.lower() in _words(path)
+
+
 def tables_in(folder: Path) -> list[Path]:
     """The tables at the top of a folder; spreadsheets have a file ``~$`` beside one that is open."""
     return sorted(file for file in folder.iterdir() if file.suffix.lower() in TABLES and not file.name.startswith((".", "~$")))
@@ -105,7 +110,7 @@ def _searched(subjects: Subjects, folder: Path, plane: str | None) -> tuple[list
             f"{folder} holds no image ({', '.join(IMAGES)}, or a DICOM series), and {subjects.path.name} has no column image; add one"
             f"{conversion_below(folder)}."
         )
-    if plane is not None and not any(plane.lower() in _words(file.relative_to(folder)) for file in files):
+    if plane is not None and not any(holds(file.relative_to(folder), plane) for file in files):
         # No name holds it: it is a plane to cut out of volumes, not one to choose files by.
         plane = None
     choices = _by_id(files, folder, {scan for scan, _ in index})
@@ -162,7 +167,7 @@ def _runs_of_words(text: str) -> Iterable[str]:
 def _choose(files: Sequence[Path], scan: str, folder: Path, plane: str | None) -> Sequence[Path]:
     """The files of the plane; of several, the one that is named by the id alone."""
     if plane is not None:
-        return [file for file in files if plane.lower() in _words(file.relative_to(folder))]
+        return [file for file in files if holds(file.relative_to(folder), plane)]
     # Word by word, because scan_of leaves out what follows an OASIS id.
     exact = [file for file in files if _bare_words(stem(file.name)) == _bare_words(scan)]
     return exact if len(exact) == 1 else files
@@ -182,5 +187,5 @@ def _planes(several: Iterable[Sequence[Path]], folder: Path) -> list[str]:
     for files in several:
         words = [_words(file.relative_to(folder)) for file in files]
         telling |= set.union(*words) - set.intersection(*words)
-    usual = [plane for plane in _USUAL_PLANES if plane in telling]
+    usual = [plane for plane in USUAL_PLANES if plane in telling]
     return usual or sorted(telling)[:6]

@@ -61,6 +61,27 @@ def test_numbers_that_begin_anew_in_each_class_are_told(fakes, tmp_path):
     assert "if they are two people, rename one" in problem.mend
 
 
+@pytest.mark.parametrize("name", ["{}_{}.png", "{1}-{0}.png", "{}/{}.png", "{1}/{0}.png", "{}/T1_{}.png"])
+def test_a_plane_chooses_among_the_images_of_a_person(fakes, tmp_path, name):
+    for number, (label, person) in enumerate((("AD", "P1"), ("AD", "P2"), ("CN", "P3"), ("CN", "P4"))):
+        for plane, shift in {"axial": 0, "Coronal": 100}.items():
+            fakes.picture(tmp_path / label / name.format(person, plane), number + shift)
+    with pytest.raises(DataError, match=r"that differ by their plane alone, as .*; choose with --plane \(axial, coronal\)"):
+        read_cohort(tmp_path)
+    cohort = read_cohort(Source(str(tmp_path), plane="coronal"))
+    assert people(cohort) == {"P1": "AD", "P2": "AD", "P3": "CN", "P4": "CN"}
+    assert all("Coronal" in image for image in cohort.table["image"])
+    assert cohort.remarks == ()
+
+
+def test_who_has_no_image_of_the_plane_is_told(fakes, tmp_path):
+    for number, name in enumerate(("AD/P1_axial.png", "AD/P2_coronal.png", "CN/P3_axial.png", "CN/P3_coronal.png")):
+        fakes.picture(tmp_path / name, number)
+    cohort = read_cohort(Source(str(tmp_path), plane="axial"))
+    assert people(cohort) == {"P1": "AD", "P3": "CN"}
+    assert [remark.what for remark in cohort.remarks] == ["1 participants have no image of the plane axial, as P2"]
+
+
 def test_a_table_says_more_than_folders(fakes, tmp_path):
     for number, person in enumerate(fakes.people):
         fakes.picture(tmp_path / f"{'left' if number % 2 else 'right'}/{person}.png", number)
