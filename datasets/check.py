@@ -128,6 +128,7 @@ def examine(
     _odd_ones_out(report, looks, sized=sized)
     report.remarks += differences(cohort, looks, sized=sized)
     report.remarks += _ages_that_are_no_numbers(cohort)
+    report.remarks += _sides_that_are_none(cohort)
     two_names = find_two_names(cohort, looks, array_of)
     report.remarks += two_names.remarks
     _repeats(report, looks, two_names.contents)
@@ -290,6 +291,15 @@ def _ages_that_are_no_numbers(cohort: Cohort) -> list[Problem]:
         return []
     what = f"the age of {len(others)} of {len(cohort)} images is no number, as '{others.iloc[0]}'"
     return [Problem(cohort.name, cohort.source, what, "write it as a number of years: strata and covariates take it as missing")]
+
+
+def _sides_that_are_none(cohort: Cohort) -> list[Problem]:
+    """A remark if a column ``split`` names no sides, so that a split is drawn."""
+    written = cohort.table["split"].dropna() if "split" in cohort.table else pd.Series(dtype=object)
+    if written.empty or sides_of_rows(cohort) is not None:
+        return []
+    what = f"the column split names no sides, but {', '.join(map(str, written.unique()[:3]))}: a split is drawn"
+    return [Problem(cohort.name, cohort.source, what, "if it has the official sides, write train, validation and test")]
 
 
 def _small_classes(report: _Report, classes: Sequence[str] | None, minimum: int) -> None:

@@ -9,16 +9,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from ..cohort import SPELLED, Cohort, Problem
+from ..cohort import SIDE_OF, SPELLED, Cohort, Problem
 from ..common.errors import DataError
 from ..identity import participant_of
 from ..images import stem
 from . import folder
 from .table import cohort_table, read_description
 from .walk import images_below
-
-# What benchmarks call their sides, and what our splits do.
-_SIDES = {"train": "train", "training": "train", "val": "validation", "valid": "validation", "validation": "validation", "test": "test"}
 
 # A folder of a class, the side that it lies on, and the images in it.
 _Class = tuple[Path, str | None, list[Path]]
@@ -85,7 +82,7 @@ def _filled(path: Path) -> dict[Path, list[Path]]:
 def _classes(path: Path) -> list[_Class]:
     """The folders of the classes, each with its official side and its images."""
     filled = _filled(path)
-    sides = [place for place in filled if place.name.lower() in _SIDES]
+    sides = [place for place in filled if place.name.lower() in SIDE_OF]
     if not sides:
         return [(place, None, images) for place, images in filled.items()]
     if len(sides) < len(filled):
@@ -93,7 +90,7 @@ def _classes(path: Path) -> list[_Class]:
         raise DataError(
             f"{path} has the side {sides[0].name} beside {beside.name}; move one of them, so that all are sides, or all classes."
         )
-    return [(place, _SIDES[side.name.lower()], images) for side in sides for place, images in _filled(side).items()]
+    return [(place, SIDE_OF[side.name.lower()], images) for side in sides for place, images in _filled(side).items()]
 
 
 def _rows(images_of_class: _Class, words: Sequence[str]) -> list[dict[str, Any]]:

@@ -16,7 +16,10 @@ ID_COLUMNS = ("participant_id", "participant", "subject_id", "subject", "id")
 IMAGE_COLUMNS = ("image", "path", "filename")
 SESSION_COLUMNS = ("session_id", "session")
 
-_SAME_COVARIATE = {"age": "age", "sex": "sex", "gender": "sex", "m/f": "sex", "mf": "sex"}
+_SAME_COVARIATE = {
+    **{"age": "age", "sex": "sex", "gender": "sex", "m/f": "sex", "mf": "sex"},
+    **{"split": "split", "synthetic": "synthetic"},  # what we read ourselves, however it is written
+}
 _MISSING = ["", "n/a", "N/A", "NA", "nan", "NaN"]
 # A number with a leading zero, or with an underscore in it, is a code, so its column stays text.
 _CODE = re.compile(r"0\d|.*_")
@@ -176,7 +179,7 @@ def column_of(table: Columns, names: Iterable[str]) -> str | None:
 
 
 def _one_name_each(table: Columns) -> Columns:
-    """Rename Age, M/F and gender; a second column for the same thing keeps its name."""
+    """Rename Age, M/F, gender and Split; a second column for the same thing keeps its name."""
     renamed: Columns = {}
     for column, values in table.items():
         name = _SAME_COVARIATE.get(column.lower(), column)

@@ -219,6 +219,6 @@ def test_a_participant_on_two_official_sides_is_leakage():
         split_cohort(cohort, seed=0)
 
 
-def test_sides_in_capitals_are_sides():
-    cohort = with_sides(people(3, 3), ["Train", "TRAIN", " train", "Val", "Test", "test"])
+def test_sides_in_capitals_and_in_other_words_are_sides():
+    cohort = with_sides(people(3, 3), ["Train", "TRAINING", " train", "Valid", "Testing", "test"])
     assert list(split_cohort(cohort, seed=0).sides.values()) == ["train"] * 3 + ["validation"] + ["test"] * 2

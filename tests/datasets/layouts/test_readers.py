@@ -20,7 +20,7 @@ from tinycohort.datasets.images import read_image
 from tinycohort.datasets.layouts.oasis import fetch_vbm
 from tinycohort.datasets.layouts.participants import read_ids
 from tinycohort.datasets.readers import Source, read_cohort
-from tinycohort.datasets.splits import people_by_label
+from tinycohort.datasets.splits import people_by_label, sides_of_rows
 
 
 def rows(cohort: Cohort) -> list[tuple[str, str, str]]:
@@ -700,6 +700,25 @@ def test_real_and_synthetic_images_are_no_one_cohort(fakes, tmp_path):
     cohort = read_cohort(tmp_path)
     assert cohort.synthetic
     assert ["1 of 6 rows are said to be synthetic" in problem.what for problem in cohort.problems] == [True]
+
+
+@pytest.mark.parametrize("capitals", [str.lower, str.capitalize, str.upper])
+def test_columns_that_are_ours_are_read_in_any_case(fakes, tmp_path, capitals):
+    fakes.pictures(tmp_path)
+    fakes.participants(
+        tmp_path / "participants.tsv", **{capitals("split"): ["Train"] * 3 + ["Test"] * 3, capitals("synthetic"): [True] * 6}
+    )
+    cohort = read_cohort(tmp_path)
+    assert cohort.synthetic
+    assert sides_of_rows(cohort) == ["train"] * 3 + ["test"] * 3
+
+
+def test_a_column_split_that_is_not_understood_is_told(fakes, tmp_path):
+    fakes.pictures(tmp_path)
+    fakes.participants(tmp_path / "participants.tsv", split=[1, 2, 3, 1, 2, 3])
+    assert [remark.what for remark in examine(read_cohort(tmp_path)).remarks] == [
+        "the column split names no sides, but 1, 2, 3: a split is drawn"
+    ]
 
 
 def test_a_path_is_expanded_before_it_is_read(fakes, tmp_path, monkeypatch):
