@@ -37,6 +37,22 @@ def test_folders_in_a_class_are_participants(fakes, tmp_path):
     assert examine(cohort).sound
 
 
+def test_participants_whose_folder_is_a_link(fakes, tmp_path):
+    cohort = tmp_path / "cohort"
+    for number, name in enumerate(("AD/01", "CN/02", ".store/03", "../elsewhere/04")):
+        fakes.volume(cohort / name / "T1.nii.gz", fakes.voxels(number))
+    (cohort / "AD/03").symlink_to(cohort / ".store/03")
+    (cohort / "CN/04").symlink_to(tmp_path / "elsewhere/04")
+    (tmp_path / "notes").mkdir()
+    (cohort / "CN/01/notes").parent.mkdir()
+    (cohort / "CN/01/notes").symlink_to(tmp_path / "notes")  # no images
+    for circle, place in (("AD/01/again", "AD"), ("AD/00", "AD/01"), ("CN/all", ".")):
+        (cohort / circle).symlink_to(cohort / place)
+    found = read_cohort(cohort)
+    assert people(found) == {"01": "AD", "02": "CN", "03": "AD", "04": "CN"}
+    assert [(problem.participant, problem.what) for problem in found.problems] == [("04", "an image outside of the folder")]
+
+
 def test_official_sides_are_no_classes(fakes, tmp_path):
     for number, name in enumerate(("Train/AD/1.png", "Train/CN/2.png", "val/AD/3.png", "test/CN/4.png")):
         fakes.picture(tmp_path / name, number)
