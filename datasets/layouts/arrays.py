@@ -21,7 +21,7 @@ from ..common.machine import is_too_much
 from ..formats.damage import TIGHTEST_DEFLATE
 from ..identity import participant_of
 from ..spaces import ImageSpace, in_ras
-from .participants import Subjects, read_subjects
+from .participants import Subjects, is_missing, read_subjects
 from .table import Description, Found, cohort_table, join, read_description
 from .table_files import TABLES
 
@@ -30,7 +30,6 @@ _KEYS = "images (n, X, Y) or (n, X, Y, Z), labels (n,) and, optionally, particip
 # The names of the sides as our splits call them, by those of MedMNIST.
 _MEDMNIST_SIDES = {"train": "train", "val": "validation", "test": "test"}
 _ENCRYPTED = 1  # of the flags of a member of a zip archive
-_MISSING_LABELS = ("", "nan", "None", "n/a")
 
 
 def recognises(path: Path) -> bool:
@@ -289,4 +288,5 @@ def _texts(values: np.ndarray, n: int, file: Path, key: str) -> list[str | None]
         texts = ["nan" if np.isnan(value) else str(int(value)) for value in values]
     else:
         texts = [str(value).strip() for value in values]
-    return [None if text in _MISSING_LABELS else text for text in texts]
+    # numpy writes Python's None as "None" among texts.
+    return [None if text == "None" or is_missing(text) else text for text in texts]

@@ -20,7 +20,8 @@ _SAME_COVARIATE = {
     **{"age": "age", "sex": "sex", "gender": "sex", "m/f": "sex", "mf": "sex"},
     **{"split": "split", "synthetic": "synthetic"},  # what we read ourselves, however it is written
 }
-_MISSING = ["", "n/a", "N/A", "NA", "nan", "NaN"]
+# In small letters, of tables and arrays alike. ``none`` is no such word in a table: as a diagnosis it may say that somebody is healthy.
+_MISSING = {"", "n/a", "na", "nan", "null", "#n/a", "<na>", "."}
 # A number with a leading zero, or with an underscore in it, is a code, so its column stays text.
 _CODE = re.compile(r"0\d|.*_")
 _WITH_COMMA = re.compile(r"[+-]?(\d+|\d*,\d+)(e[+-]?\d+)?", re.IGNORECASE)
@@ -87,7 +88,7 @@ def read_subjects(path: Path, label: str | None) -> Subjects:
 
 
 def read_table(path: Path, label: str | None = None) -> Columns:
-    """Read a CSV, TSV or spreadsheet as text, with ``None`` for 'n/a' or an empty field, and points in place of decimal commas.
+    """Read a CSV, TSV or spreadsheet as text, with ``None`` for what ``is_missing``, and points in place of decimal commas.
 
     Where semicolons separate fields the comma is the decimal sign. Of ids and labels, in ``label`` or a column of a usual name, it stays.
 
@@ -114,7 +115,7 @@ def read_table(path: Path, label: str | None = None) -> Columns:
         for place, first in repeated:
             if row[place] != row[first]:
                 raise DataError(f"The table {path} has two columns {header[place]} that differ in line {line}; keep one of them.")
-    table = {name: [None if row[place] in _MISSING else row[place] for _, row in rows] for place, name in enumerate(header) if name}
+    table = {name: [None if is_missing(row[place]) else row[place] for _, row in rows] for place, name in enumerate(header) if name}
     if separator != ";":
         return table
     texts = {name.lower() for name in (*ID_COLUMNS, *(LABEL_COLUMNS if label is None else [label]))}
@@ -132,7 +133,7 @@ def read_ids(path: Path) -> list[str]:
     rows, _ = lines_of(path)
     column = column_of({name.strip(): [] for name in rows[0][1]} if rows else {}, ID_COLUMNS)
     ids = [row[0].strip() for _, row in rows] if column is None else read_table(path)[column]
-    return [name for name in ids if name is not None and name not in _MISSING]
+    return [name for name in ids if name is not None and not is_missing(name)]
 
 
 def understand(table: Columns, path: Path, label: str | None) -> Subjects:
@@ -170,6 +171,11 @@ def understand(table: Columns, path: Path, label: str | None) -> Subjects:
     renamed = (name for name in columns_as_written if _SAME_COVARIATE.get(name.lower()) == label_column)
     written = label_column if label_column in columns_as_written else next(renamed)
     return Subjects(path, tuple(rows), tuple(problems), written)
+
+
+def is_missing(text: str) -> bool:
+    """Whether a text says that there is nothing: ``n/a`` of BIDS, ``NA``, ``NaN`` and ``null`` of programs, ``#N/A`` of spreadsheets."""
+    return text.casefold() in _MISSING
 
 
 def column_of(table: Columns, names: Iterable[str]) -> str | None:

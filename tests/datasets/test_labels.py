@@ -14,6 +14,7 @@ from tinycohort.datasets.readers import Source, read_cohort
 
 def test_a_class_is_one_whatever_its_case_and_blanks():
     assert class_of(" Mild  AD ") == class_of("mild ad") != class_of("MildAD")
+    assert class_of("De\u0301mence") == class_of("D\u00e9mence")
     assert spellings(["AD", "ad ", "AD", "CN"]) == [[("AD", 2), ("ad ", 1)]]
 
 
@@ -57,6 +58,16 @@ def test_an_unlabelled_image_is_no_class_that_is_left_out(fakes, tmp_path):
     fakes.participants(tmp_path / "participants.tsv", diagnosis=["AD", "AD", "n/a", "CN", "CN", "CN"])
     told = examine(read_cohort(Source(str(tmp_path), kept=("AD", "CN")))).problems
     assert [problem.what for problem in told] == ["no label"]
+
+
+@pytest.mark.parametrize("nothing", ["n/a", "NA", "na", "NaN", "null", "NULL", "#N/A", "<NA>", "."])
+def test_words_for_nothing_are_no_class(fakes, tmp_path, nothing):
+    fakes.pictures(tmp_path / "table")
+    labels = ["AD", "AD", nothing, "CN", "CN", "none"]
+    fakes.participants(tmp_path / "table/participants.tsv", diagnosis=labels)
+    assert read_cohort(tmp_path / "table").table["label"].tolist() == ["AD", "AD", None, "CN", "CN", "none"]
+    np.savez(tmp_path / "a.npz", images=fakes.voxels(0, (6, 8, 9)), labels=np.array(labels))
+    assert read_cohort(tmp_path / "a.npz").table["label"].tolist() == ["AD", "AD", None, "CN", "CN", "none"]
 
 
 def test_classes_of_arrays(fakes, tmp_path):
