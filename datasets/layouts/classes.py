@@ -3,7 +3,6 @@
 Folders ``train``, ``validation`` and ``test`` with the classes in them are the official sides.
 """
 
-import re
 from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
@@ -99,7 +98,7 @@ def _rows(images_of_class: _Class, words: Sequence[str]) -> list[dict[str, Any]]
     rows = []
     for image in images:
         names = _names(image, place)
-        spelled = next((bare for name in names if (bare := _without(name, words))), names[0])
+        spelled = next((bare for name in names if (bare := folder.without(name, words))), names[0])
         row = {"image_id": stem(image.name), "participant_id": participant_of(spelled), "image": str(image.absolute()), "label": place.name}
         rows.append(row | {SPELLED: spelled} | ({} if side is None else {"split": side}))
     return rows
@@ -110,14 +109,6 @@ def _names(image: Path, place: Path) -> list[str]:
     return [*image.relative_to(place).parts[:-1], image.name if image.is_dir() else stem(image.name)]
 
 
-def _without(name: str, words: Sequence[str]) -> str:
-    """A name without whole words of it, each with what parts it from the one before."""
-    for word in words:
-        name, n_found = re.subn(rf"(?:^|[\W_]){re.escape(word)}(?![^\W_])", "", name, flags=re.IGNORECASE)
-        name = re.sub(r"^[\W_]+", "", name) if n_found else name
-    return name
-
-
 def _refuse_planes(path: Path, classes: Sequence[_Class]) -> None:
     """Raise a ``DataError`` if images differ by their plane alone: they would be taken for one kind, and their people for several."""
     alike: defaultdict[tuple[Path, ...], dict[str, Path]] = defaultdict(dict)
@@ -125,7 +116,7 @@ def _refuse_planes(path: Path, classes: Sequence[_Class]) -> None:
         for image in images:
             shown = next((plane for plane in folder.USUAL_PLANES if folder.holds(image.relative_to(place), plane)), None)
             if shown is not None:
-                bare = (_without(name, folder.USUAL_PLANES) for name in _names(image, place))
+                bare = (folder.without(name, folder.USUAL_PLANES) for name in _names(image, place))
                 alike[place, *map(Path, bare)].setdefault(shown, image.relative_to(path))
     several = [shown for shown in alike.values() if len(shown) > 1]
     if several:

@@ -10,7 +10,7 @@ from ..cohort import Cohort, Problem
 from ..common.errors import DataError
 from ..identity import scan_of
 from ..images import IMAGES, stem
-from .participants import Subjects, read_subjects
+from .participants import Subject, Subjects, read_subjects
 from .table import cohort_table, no_image, read_description, row_of
 from .table_files import TABLES
 from .walk import conversion_below, images_below
@@ -68,6 +68,14 @@ def holds(path: Path, plane: str) -> bool:
     return plane.lower() in _words(path)
 
 
+def without(name: str, words: Iterable[str]) -> str:
+    """Return a name without each of some words, where it first stands in it, and without what parts it from the one before."""
+    for word in words:
+        kept = re.sub(_word(word), "", name, count=1, flags=re.IGNORECASE)
+        name = re.sub(r"^[\W_]+", "", kept) if kept != name else name
+    return name
+
+
 def tables_in(folder: Path) -> list[Path]:
     """The tables at the top of a folder; spreadsheets have a file ``~$`` beside one that is open."""
     return sorted(file for file in folder.iterdir() if file.suffix.lower() in TABLES and not file.name.startswith((".", "~$")))
@@ -116,8 +124,12 @@ def _searched(subjects: Subjects, folder: Path, plane: str | None) -> tuple[list
     choices = _by_id(files, folder, {scan for scan, _ in index})
     several: dict[str, Sequence[Path]] = {}
     rows = []
-    for (scan, _), subject in index.items():
-        chosen = _choose(choices[scan], scan, folder, plane)
+    sessions: defaultdict[str, list[str]] = defaultdict(list)
+    for scan, session in index:
+        sessions[scan] += [] if session is None else [session]
+    for (scan, session), subject in index.items():
+        own = _of_session(choices[scan], subject, session, sessions[scan], folder)
+        chosen = _choose(own, scan, folder, plane)
         if len(chosen) == 1:
             # Not resolved: a folder of links to a store keeps the names that its owner gave.
             rows.append(row_of(subject, str(chosen[0].absolute()), subject.spelled))
@@ -162,6 +174,27 @@ def _runs_of_words(text: str) -> Iterable[str]:
         for end in words[first:]:
             yield text[start.start() : end.end()]
     yield text
+
+
+def _word(text: str) -> str:
+    """A regular expression of a text as whole words, and of what parts it from the word before."""
+    return rf"(?:^|[\W_]){re.escape(text)}(?![^\W_])"
+
+
+def _of_session(files: Sequence[Path], subject: Subject, session: str | None, sessions: Iterable[str], folder: Path) -> Sequence[Path]:
+    """Of the files of somebody, whose rows are of these sessions, those of one of them; all where no name tells a session."""
+    held: dict[Path, set[str]] = {}
+    for file in files:
+        bare = [stem(file.name), *reversed(file.relative_to(folder).parts[:-1])]
+        for place, part in enumerate(bare):
+            # A session may be spelled as the person is, who is taken off where ``_by_id`` finds them.
+            bare[place] = without(part, {subject.spelled, scan_of(subject.spelled), subject.participant_id})
+            if bare[place] != part:
+                break
+        held[file] = {name for name in sessions if any(re.search(_word(name), part, re.IGNORECASE) for part in bare)}
+    if not any(held.values()):
+        return files
+    return [file for file in files if (session in held[file] if session else not held[file])]
 
 
 def _choose(files: Sequence[Path], scan: str, folder: Path, plane: str | None) -> Sequence[Path]:

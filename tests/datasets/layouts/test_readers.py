@@ -172,6 +172,39 @@ def test_bids_table_with_a_row_per_session(fakes, tmp_path):
     assert cohort.problems == ()
 
 
+def test_bids_table_with_sessions_beside_folders_without(fakes, tmp_path):
+    fakes.bids(tmp_path)
+    fakes.participants(tmp_path / "participants.tsv", session_id=[f"ses-{number}" for number in range(6)])
+    assert read_cohort(tmp_path).problems == ()
+    columns = {
+        "participant_id": ["01", "01", *list(fakes.people)[1:]],
+        "diagnosis": ["AD"] * 7,
+        "session_id": ["ses-1", "ses-2", *["3"] * 5],
+    }
+    fakes.table(tmp_path / "participants.tsv", columns)
+    fakes.volume(tmp_path / "sub-02/ses-4/anat/sub-02_ses-4_T1w.nii.gz", fakes.voxels(20))
+    told = [problem.what for problem in read_cohort(tmp_path).problems if "no row" in problem.what]
+    assert told == [
+        "no row in participants.tsv of an image without a session: it has 1, 2",
+        "no row in participants.tsv of its session 4: it has 3",
+    ]
+
+
+@pytest.mark.parametrize("name", ["{}_{}.png", "{}_ses-{}.png", "ses-{1}/{0}.png", "{}/{}_T1.png"])
+@pytest.mark.parametrize("person", ["P1", "1"])
+def test_sessions_of_a_table_choose_among_the_images_of_a_person(fakes, tmp_path, name, person):
+    for session in (1, 2):
+        fakes.picture(tmp_path / name.format(person, session), session)
+    fakes.picture(tmp_path / "P2.png", 3)
+    rows = {"participant_id": [person, person, "P2"], "session_id": ["2", "ses-1", "1"], "diagnosis": ["AD", "AD", "CN"]}
+    fakes.table(tmp_path / "people.csv", rows)
+    cohort = read_cohort(tmp_path)
+    assert cohort.problems == ()
+    assert cohort.table["image"].tolist() == [str(tmp_path / path) for path in (name.format(person, 2), name.format(person, 1), "P2.png")]
+    (tmp_path / name.format(person, 2)).unlink()
+    assert [problem.what for problem in read_cohort(tmp_path).problems] == [f"no image found for '{person}'"]
+
+
 def test_bids_suffix_and_modality(fakes, tmp_path):
     fakes.volume(tmp_path / "sub-01/pet/sub-01_pet.nii.gz", fakes.voxels(1))
     fakes.table(tmp_path / "participants.tsv", {"participant_id": ["01"], "dx": ["AD"]})
