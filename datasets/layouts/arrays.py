@@ -29,6 +29,7 @@ _OURS = "images.npz"
 _KEYS = "images (n, X, Y) or (n, X, Y, Z), labels (n,) and, optionally, participants (n,)"
 # The names of the sides as our splits call them, by those of MedMNIST.
 _MEDMNIST_SIDES = {"train": "train", "val": "validation", "test": "test"}
+_AT_ONCE = 2**20  # numbers of images in colours that are made grey
 _ENCRYPTED = 1  # of the flags of a member of a zip archive
 
 
@@ -93,8 +94,13 @@ def read(path: Path, *, table: Path | None, label: str | None) -> Cohort:
 
 
 def as_grey(colours: np.ndarray) -> np.ndarray:
-    """Images ``(..., 3)`` in red, green and blue as grey ``(...)`` of the same type, by the weights of Pillow's (ITU-R 601-2)."""
-    return np.round(colours @ np.array([0.299, 0.587, 0.114])).astype(colours.dtype)
+    """Images ``(n, ..., 3)`` in red, green and blue as grey ``(n, ...)`` of the same type, by the weights of Pillow's (ITU-R 601-2)."""
+    grey = np.empty(colours.shape[:-1], colours.dtype)
+    # In double precision all at once would take many times what was read.
+    step = max(1, _AT_ONCE // math.prod(colours.shape[1:]))
+    for start in range(0, len(colours), step):
+        grey[start : start + step] = np.round(colours[start : start + step] @ np.array([0.299, 0.587, 0.114]))
+    return grey
 
 
 def _file(path: Path) -> Path | None:

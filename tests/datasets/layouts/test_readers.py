@@ -3,6 +3,7 @@
 import io
 import json
 import pickle
+import tracemalloc
 import zipfile
 from pathlib import Path
 from types import SimpleNamespace
@@ -17,6 +18,7 @@ from tinycohort.datasets.cohort import Cohort
 from tinycohort.datasets.common.errors import DataError, UsageError
 from tinycohort.datasets.identity import differing_in_form, participant_of, scan_of
 from tinycohort.datasets.images import read_image
+from tinycohort.datasets.layouts.arrays import as_grey
 from tinycohort.datasets.layouts.oasis import fetch_vbm
 from tinycohort.datasets.layouts.participants import read_ids
 from tinycohort.datasets.readers import Source, read_cohort
@@ -509,6 +511,18 @@ def test_arrays_in_colours_are_read_as_grey_and_told(fakes, tmp_path):
         np.savez(tmp_path / "a.npz", images=images, labels=["AD", "CN"])
         with pytest.raises(DataError, match="in which 3 may be colours or slices; write colours as uint8"):
             read_cohort(tmp_path / "a.npz")
+
+
+def test_colours_are_made_grey_some_at_a_time():
+    colours = np.random.default_rng(0).integers(0, 256, (400, 32, 32, 3), dtype=np.uint8)
+    tracemalloc.start()
+    grey = as_grey(colours)
+    taken = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert taken < 20e6  # of doubles, all at once, 29e6
+    assert np.array_equal(grey[[0, 399]], np.round(colours[[0, 399]] @ [0.299, 0.587, 0.114]))
+    assert grey.dtype == np.uint8
+    assert as_grey(colours[:0]).shape == (0, 32, 32)
 
 
 def hostile_npz() -> bytes:
