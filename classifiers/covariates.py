@@ -76,7 +76,8 @@ def _frame(table: pd.DataFrame, columns: Sequence[str]) -> pd.DataFrame:
     frame = pd.DataFrame(index=table.index)
     for name in columns:
         values = _values(table, name)
-        frame[name] = values if name in NUMERIC else values.astype(str)
+        # 1, where a missing sex beside it has made it 1.0: another cohort's table may be complete.
+        frame[name] = values if name in NUMERIC else values.convert_dtypes().astype(str).where(values.notna(), "missing")
     return frame
 
 

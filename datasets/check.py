@@ -1,6 +1,7 @@
 """Checking a cohort as a whole, before anything is trained: every problem in one report."""
 
 import hashlib
+import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -128,6 +129,7 @@ def examine(
     _odd_ones_out(report, looks, sized=sized)
     report.remarks += differences(cohort, looks, sized=sized)
     report.remarks += _ages_that_are_no_numbers(cohort)
+    report.remarks += _sides_that_are_none(cohort)
     two_names = find_two_names(cohort, looks, array_of)
     report.remarks += two_names.remarks
     _repeats(report, looks, two_names.contents)
@@ -278,7 +280,9 @@ def _two_labels(report: _Report) -> None:
 def _two_spellings(report: _Report) -> None:
     for (usual, n_usual), *others in spellings(label for label in report.labels if label is not None):
         for label, n in others:
-            what = f"'{label}' ({n}) beside '{usual}' ({n_usual}): one class in two spellings"
+            # Which look alike, so that is said.
+            alike = unicodedata.normalize("NFC", label) == unicodedata.normalize("NFC", usual)
+            what = f"'{label}' ({n}) beside '{usual}' ({n_usual}): one class in two {'Unicode forms' if alike else 'spellings'}"
             report.problems.append(Problem(f"class {usual}", report.source, what, f"write '{usual}' throughout, or rename one class"))
 
 
@@ -290,6 +294,15 @@ def _ages_that_are_no_numbers(cohort: Cohort) -> list[Problem]:
         return []
     what = f"the age of {len(others)} of {len(cohort)} images is no number, as '{others.iloc[0]}'"
     return [Problem(cohort.name, cohort.source, what, "write it as a number of years: strata and covariates take it as missing")]
+
+
+def _sides_that_are_none(cohort: Cohort) -> list[Problem]:
+    """A remark if a column ``split`` names no sides, so that a split is drawn."""
+    written = cohort.table["split"].dropna() if "split" in cohort.table else pd.Series(dtype=object)
+    if written.empty or sides_of_rows(cohort) is not None:
+        return []
+    what = f"the column split names no sides, but {', '.join(map(str, written.unique()[:3]))}: a split is drawn"
+    return [Problem(cohort.name, cohort.source, what, "if it has the official sides, write train, validation and test")]
 
 
 def _small_classes(report: _Report, classes: Sequence[str] | None, minimum: int) -> None:

@@ -13,6 +13,11 @@ from .common.errors import DataError, UsageError
 from .spaces import ImageSpace
 
 REQUIRED_COLUMNS = ("image_id", "participant_id", "image", "label")
+# What tables and folders call official sides, in small letters, and what our splits do.
+SIDE_OF = {
+    **{"train": "train", "training": "train", "test": "test", "testing": "test"},
+    **dict.fromkeys(("val", "valid", "validation"), "validation"),
+}
 SPELLED = "spelled_id"  # the column of participants' ids as the source spells them, where a reader has kept it
 
 

@@ -1,7 +1,8 @@
 """Who a participant is, whatever the spelling of an id: the one rule by which people are counted and kept on one side.
 
-Only what a published naming scheme says is a visit is taken off an id: BIDS's ``ses-``, and the schemes of OASIS-1 to 3 and ADNI. Anything
-else stays as it is: ``P1`` and ``P01`` are two people, and so are ``X_MR1`` and ``X_MR2`` of a study that nobody knows here.
+Only what a published naming scheme says is a visit is taken off an id: BIDS's ``ses-``, what BIDS writes behind a ``sub-...``, and the
+schemes of OASIS-1 to 3 and ADNI. Anything else stays as it is: ``P1`` and ``P01`` are two people, and so are ``X_MR1`` and ``X_MR2`` of a
+study that nobody knows here.
 """
 
 import re
@@ -18,25 +19,30 @@ _OASIS = re.compile(r"(?P<study>OAS[12])[_-]?(?P<person>\d{4})(?!\d)(?:[_-]?MR(?
 _OASIS_3 = re.compile(r"OAS3(?P<person>\d{4})(?!\d)(?:[_-]?(?P<what>[A-Za-z0-9]+?)[_-]?(?P<day>d\d{4}))?", re.IGNORECASE)
 # Site and roster number: 902_S_9295 in the tables, sub-ADNI902S9295 or sub-902S9295 in BIDS.
 _ADNI = re.compile(r"(?:ADNI[_-]?)?(?P<site>\d{3})[_-]?S[_-]?(?P<roster>\d{4,5})", re.IGNORECASE)
+# Behind ``sub-`` a person of BIDS ends at the first underscore, be it of an entity (_run-1) or a suffix (_T1w), which begins with a letter:
+# of sub-AD_01 the digits are neither. An id of ADNI has underscores of its own, even there.
+_BIDS_FILE = re.compile(rf"(?P<person>(?>{_ADNI.pattern}(?=_)|[^_]+))(?P<visit>_(?:[a-z0-9]+-[a-z0-9]|[a-z]).*)", re.IGNORECASE | re.DOTALL)
 
 
 class _Scan(NamedTuple):
     person: str
     visit: str  # as it follows the person in ``scan_of``; empty where none is told
+    sign: str = ""  # what stands before the person there, where the visit would not be read as one without
 
 
 def participant_of(spelled: str) -> str:
     """Return the participant that an id, as a file or a table spells it, belongs to.
 
-    The id loses its ``sub-`` and ``_ses-...``, and is put into Unicode's composed form (NFC); ids of OASIS-1 to 3 and of ADNI come into one
-    spelling, without a visit.
+    The id loses its ``sub-``, with all that BIDS writes behind the person, and ``_ses-...``, and is put into Unicode's composed form (NFC);
+    ids of OASIS-1 to 3 and of ADNI come into one spelling, without a visit.
     """
     return _parsed(spelled).person
 
 
 def scan_of(spelled: str) -> str:
     """Return the id in one spelling with the visit kept, on which a file and a row of a table are joined."""
-    return "".join(_parsed(spelled))
+    scan = _parsed(spelled)
+    return scan.sign + scan.person + scan.visit
 
 
 def form_of(name: str) -> str:
@@ -60,7 +66,11 @@ def _parsed(spelled: str) -> _Scan:
     prefix = _BIDS_SUBJECT.match(bare)
     bare = bare[prefix.end() :] if prefix else bare
     session = _BIDS_SESSION.fullmatch(bare)
-    return _Scan(_of_a_study(session["person"]).person, session["visit"]) if session else _of_a_study(bare)
+    if session:
+        return _Scan(_of_a_study(session["person"]).person, session["visit"])
+    scan = _of_a_study(bare)
+    file = _BIDS_FILE.fullmatch(bare) if prefix and scan.person == bare else None
+    return _Scan(_of_a_study(file["person"]).person, file["visit"], sign="sub-") if file else scan
 
 
 def _of_a_study(bare: str) -> _Scan:

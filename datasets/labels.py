@@ -1,5 +1,6 @@
 """Labels as they are spelled: classes are kept or left out whatever their case, and one class in two spellings is told."""
 
+import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
@@ -12,8 +13,8 @@ from .common.errors import UsageError
 
 
 def class_of(label: str) -> str:
-    """Return what spellings of a class have in common that differ by case or blanks only, as ``AD`` and ``ad ``."""
-    return " ".join(label.split()).casefold()
+    """Return what spellings of a class have in common that differ by case, blanks or Unicode form only, as ``AD`` and ``ad ``."""
+    return " ".join(unicodedata.normalize("NFC", label).split()).casefold()
 
 
 def spellings(labels: Iterable[str]) -> list[list[tuple[str, int]]]:

@@ -9,7 +9,7 @@ from typing import Any
 from .cohort import Cohort, Problem
 from .common.custody import is_inside, outside_of, require_intact
 from .common.errors import DataError, UsageError
-from .common.files import expanded
+from .common.files import absolute, expanded
 from .common.untrusted import require_text
 from .duplicates import without_copies
 from .images import files_of, sidecar_of
@@ -112,9 +112,12 @@ class Source:
         return source
 
     def resolved(self) -> "Source":
-        """The same source from whatever folder it is read: its paths are absolute; raise a ``UsageError`` if one cannot be recorded."""
+        """The same source from whatever folder it is read: its paths are absolute; raise a ``UsageError`` if one cannot be recorded.
+
+        Links are not followed: a table that is one into a store, as DataLad makes them, names images beside the link.
+        """
         places = {"data": None if self.data in NAMES else self.data, "table": self.table, "root": self.root}
-        found = {name: str(expanded(place).resolve()) for name, place in places.items() if place is not None}
+        found = {name: str(absolute(expanded(place))) for name, place in places.items() if place is not None}
         for place in found.values():
             require_text(place)
         return replace(self, **found)

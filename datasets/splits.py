@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from .cohort import Cohort
+from .cohort import SIDE_OF, Cohort
 from .common.errors import DataError, LeakageError, UsageError
 from .common.files import write_json
 from .common.untrusted import read_json
@@ -20,8 +20,6 @@ from .together import kept_together
 
 FRACTIONS: Mapping[str, float] = {"train": 0.7, "validation": 0.1, "test": 0.2}
 SIDES = tuple(FRACTIONS)
-# MedMNIST's word, and that of many tables.
-_SAME_SIDE = {"val": "validation"}
 # How many names an error lists before it counts the rest.
 _NAMED = 10
 
@@ -173,7 +171,7 @@ def split_cohort(cohort: Cohort, *, fractions: Mapping[str, float] = FRACTIONS, 
 
 
 def sides_of_rows(cohort: Cohort) -> list[str] | None:
-    """The official side of each row, from a column ``split`` that holds train, validation (or val) and test, in any capitals.
+    """The official side of each row, from a column ``split`` that holds train, validation and test, by any word of ``cohort.SIDE_OF``.
 
     ``None`` if there is no such column, or it holds something else altogether.
 
@@ -185,12 +183,11 @@ def sides_of_rows(cohort: Cohort) -> list[str] | None:
     if "split" not in cohort.table:
         return None
     spelled = [None if pd.isna(value) else str(value).strip().casefold() for value in cohort.table["split"]]
-    values = [_SAME_SIDE.get(value or "", value) for value in spelled]
-    sides = [value for value in values if value in SIDES]
+    sides = [SIDE_OF[value] for value in spelled if value in SIDE_OF]
     if not sides:
         return None
-    if len(sides) < len(values):
-        other = sorted({str(value) for value in values if value not in SIDES})
+    if len(sides) < len(spelled):
+        other = sorted({str(value) for value in spelled if value not in SIDE_OF})
         raise DataError(
             f"The column split of {cohort.name} has {_names(other)} beside {', '.join(SIDES)}; fill it in, or rename the column."
         )

@@ -1,8 +1,9 @@
 """Participants who may be one person are kept on one side of a split, and told where they are not."""
 
 import hashlib
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
+from heapq import heappop, heappush
 
 from .common.errors import DataError
 
@@ -11,12 +12,21 @@ _NAMED = 10  # pairs that a sentence names before it counts the rest
 
 
 def groups_of(pairs: Pairs) -> list[set[str]]:
-    """The participants that pairs join, directly or through others."""
-    groups: list[set[str]] = []
-    for pair in pairs:
-        joined = [group for group in groups if group & set(pair)]
-        groups = [group for group in groups if group not in joined] + [set(pair).union(*joined)]
-    return groups
+    """The participants that pairs join, directly or through others, in the order of the last pair of each group."""
+    pairs, above = list(pairs), {}
+
+    def first_of(who: str) -> str:
+        while above.setdefault(who, who) != who:
+            above[who] = above[above[who]]  # half the way next time
+            who = above[who]
+        return who
+
+    for one, other in pairs:
+        above[first_of(one)] = first_of(other)
+    groups: defaultdict[str, set[str]] = defaultdict(set)
+    for pair in reversed(pairs):
+        groups[first_of(pair[0])] |= set(pair)
+    return list(groups.values())[::-1]
 
 
 def joined(people: Iterable[str], pairs: Pairs) -> set[str]:
@@ -50,7 +60,13 @@ def kept_together(sides: Mapping[str, str], labels: Mapping[str, str], pairs: Pa
         If a side would have nobody left of a class.
     """
     settled, sizes = dict(sides), Counter(sides.values())
-    groups = [[who for who in sides if who in group] for group in groups_of(pairs)]
+    places = {who: place for place, who in enumerate(sides)}
+    everybody = list(sides)
+    groups = [sorted(group & places.keys(), key=places.__getitem__) for group in groups_of(pairs)]
+    # Who may make room on a side, of a class, the first of ``sides`` on top; who has left it since is passed over.
+    free: defaultdict[tuple[str, str], list[int]] = defaultdict(list)
+    for who, place in places.items():
+        free[sides[who], labels[who]].append(place)
     done: set[str] = set()
     for group in groups:
         there = max((settled[who] for who in group), key=sizes.__getitem__, default="")
@@ -58,10 +74,13 @@ def kept_together(sides: Mapping[str, str], labels: Mapping[str, str], pairs: Pa
         for who in group:
             if settled[who] == there:
                 continue
-            free = (one for one in sides if settled[one] == there and labels[one] == labels[who] and one not in done)
-            other = next(free, None)
-            if other is not None:
-                settled[other] = settled[who]
+            waiting = free[there, labels[who]]
+            while waiting and (settled[everybody[waiting[0]]] != there or everybody[waiting[0]] in done):
+                heappop(waiting)
+            if waiting:
+                place = heappop(waiting)
+                settled[everybody[place]] = settled[who]
+                heappush(free[settled[who], labels[who]], place)
             settled[who] = there
     _require_people(sides, settled, labels, groups)
     return settled

@@ -9,7 +9,7 @@ import pandas as pd
 from ...datasets.cohort import REQUIRED_COLUMNS, SPELLED, Cohort
 from ...datasets.common.files import write_json
 from ...datasets.identity import participant_of, scan_of
-from ...datasets.layouts.participants import SESSION_COLUMNS
+from ...datasets.layouts.participants import ID_COLUMNS, IMAGE_COLUMNS, LABEL_COLUMNS, SESSION_COLUMNS
 from .participants_table import COLUMNS, OF_CLASS, bids_words, class_columns, save_table
 
 SESSION, SOURCE_ID, SEEN = "session_id", "source_id", "seen_by_models"
@@ -25,6 +25,7 @@ MEANINGS = {
         "whoever may be one person with them was, so that whoever is tested on beside synthetic images is one whom they do not know"
     },
 }
+_READ = (*LABEL_COLUMNS, *ID_COLUMNS, *IMAGE_COLUMNS, *SESSION_COLUMNS)  # by readers, in any capitals
 _SESSION = re.compile(r"_ses-([A-Za-z0-9]+)")
 
 
@@ -97,13 +98,25 @@ def write_prepared_table(
     if seen is not None:
         table[SEEN] = [seen[person] for person in source["participant_id"]]
     ours = {*REQUIRED_COLUMNS, *SESSION_COLUMNS, SPELLED, *table.columns}
-    covariates = [column for column in source if column not in ours]
-    for column in covariates:
-        table[column] = list(source[column].convert_dtypes())  # 70, where a missing age beside it has made it 70.0
+    covariates = _names_in({*ours, *map(str, source)}, [str(column) for column in source if column not in ours])
+    for column, name in covariates.items():
+        table[name] = list(source[column].convert_dtypes())  # 70, where a missing age beside it has made it 70.0
     if several:
         once = table.drop(columns=SESSION).drop_duplicates()
         if once["participant_id"].is_unique:
             table = once
     save_table(folder, table.astype(object).where(table.notna(), "n/a"))
-    own = dict.fromkeys(of_class[1:], OF_CLASS) | {column: {"Description": "As in the source"} for column in covariates}
+    told = {name: {"Description": "As in the source" + (f", as {column}" if name != column else "")} for column, name in covariates.items()}
+    own = dict.fromkeys(of_class[1:], OF_CLASS) | told
     write_json(folder / COLUMNS, {column: (MEANINGS | own)[column] for column in table})
+
+
+def _names_in(taken: set[str], covariates: Sequence[str]) -> dict[str, str]:
+    """What covariates are called here: others than the columns that readers take classes, people and images from, which ours say."""
+    names = {}
+    for column in covariates:
+        name = column
+        while name.lower() in _READ or (name != column and name in taken):
+            name = f"source_{name}"
+        names[column] = name
+    return names

@@ -171,6 +171,15 @@ def expanded(path: str | os.PathLike[str]) -> Path:
     return Path(os.path.expandvars(path)).expanduser()
 
 
+def absolute(path: Path) -> Path:
+    """``path`` from the root on, without ``..``, before which alone links are followed, as the system does: a name says what is beside."""
+    parts = path.absolute().parts
+    if ".." not in parts:
+        return Path(*parts)
+    last = len(parts) - parts[::-1].index("..")
+    return Path(*parts[:last]).resolve().joinpath(*parts[last:])
+
+
 def digest_of(path: Path) -> str:
     """SHA-256 of a file's content."""
     with path.open("rb") as content:

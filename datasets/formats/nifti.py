@@ -81,7 +81,10 @@ def is_marked(header: Any, mark: str = MARK) -> bool:
 
 def files_of(path: Path) -> list[Path]:
     """The files of a volume: two of a pair, its header first, and else the one."""
-    return [path.with_suffix(".hdr"), path.with_suffix(".img")] if path.suffix.lower() in (".hdr", ".img") else [path]
+    if path.suffix.lower() not in (".hdr", ".img"):
+        return [path]
+    # The names of both are in small letters, or in capitals.
+    return [path.with_suffix(kind.upper() if path.suffix.isupper() else kind) for kind in (".hdr", ".img")]
 
 
 def _memory_of_volume(header: Any, n_voxels: int) -> int:

@@ -5,7 +5,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
+from PIL import ExifTags, Image, ImageFile
 
 from ..common.machine import is_too_much
 from ..spaces import PLANES, ImageSpace, as_seen, is_placement, picture_axes
@@ -14,17 +14,30 @@ from .damage import TIGHTEST_DEFLATE, ImageError, times, told_as_image_errors, t
 EXTENSIONS = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp")
 PNG_AXES, PNG_AFFINE = "tinycohort:axes", "tinycohort:affine"  # texts of a PNG that shows a slice: where these lead, and 16 numbers
 _FORMATS = ("PNG", "JPEG", "TIFF", "BMP")
+# From how a camera says that it was held (EXIF) to what turns its picture upright.
+_TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
 _JPEG_SCAN, _JPEG_END = b"\xff\xda", b"\xff\xd9"
 _GREY_MODES = ("L", "I", "F", "I;16", "I;16B", "I;16L", "I;16N")
 
 
 def read(path: Path) -> tuple[np.ndarray, np.ndarray | None]:
-    """Read a picture as (rows, columns), colours as grey; one that says which slice it shows is a volume of one plane."""
+    """Read a picture as viewers show it, (rows, columns), colours as grey; one that says which slice it shows is a volume of one plane."""
     with _intact_picture(path) as picture:
         grey = picture if picture.mode in _GREY_MODES else picture.convert("L")
-        array = np.asarray(grey, dtype=np.float32)
         axes = picture.info.get(PNG_AXES)
-        return (array, None) if axes is None else _slice_shown(array, axes, str(picture.info.get(PNG_AFFINE, "")))
+        if axes is None:
+            turn = _turn(picture)
+            return np.asarray(grey if turn is None else grey.transpose(turn), dtype=np.float32), None
+        array = np.asarray(grey, dtype=np.float32)
+        return _slice_shown(array, axes, str(picture.info.get(PNG_AFFINE, "")))
 
 
 def memory(path: Path) -> int:
@@ -33,7 +46,7 @@ def memory(path: Path) -> int:
         return _memory_of_picture(picture)
 
 
-def opened(path: Path) -> Image.Image:
+def opened(path: Path) -> ImageFile.ImageFile:
     """The picture, of which nothing but the header is read."""
     return Image.open(path, formats=_FORMATS)
 
@@ -80,6 +93,15 @@ def read_colours(path: Path, *, size: tuple[int, int], crop: int, side: int) -> 
         return np.asarray(square.resize((side, side), Image.Resampling.BILINEAR)).transpose(2, 0, 1)
 
 
+def _turn(picture: Image.Image) -> Image.Transpose | None:
+    """What brings a picture to stand as viewers show it, once it is decoded: of TIFF, decoding has done so."""
+    picture.load()
+    try:
+        return _TURNS.get(picture.getexif().get(ExifTags.Base.Orientation, 1))
+    except Exception:  # of a stranger's bytes in a library, anything: what tells nothing of a camera is a picture nevertheless
+        return None
+
+
 def _slice_shown(array: np.ndarray, axes: str, affine: str) -> tuple[np.ndarray, np.ndarray]:
     """The volume of one plane, in RAS, that a picture shows, and its affine, from the texts that the picture has of them."""
     plane = next((plane for plane in PLANES if picture_axes(plane) == axes), None)
@@ -112,4 +134,6 @@ def _intact_picture(path: Path) -> Iterator[Image.Image]:
         if content.rfind(_JPEG_END) < content.rfind(_JPEG_SCAN):
             raise ImageError(path, "truncated: the JPEG has no end")
     with opened(path) as picture:
+        if kind == "TIFF":
+            picture.filename = ""  # of a name Pillow maps the file, and rows of a picture that is turned to columns are cut wrongly there
         yield picture

@@ -21,7 +21,7 @@ from ..common.machine import is_too_much
 from ..formats.damage import TIGHTEST_DEFLATE
 from ..identity import participant_of
 from ..spaces import ImageSpace, in_ras
-from .participants import Subjects, read_subjects
+from .participants import Subjects, is_missing, read_subjects
 from .table import Description, Found, cohort_table, join, read_description
 from .table_files import TABLES
 
@@ -29,8 +29,8 @@ _OURS = "images.npz"
 _KEYS = "images (n, X, Y) or (n, X, Y, Z), labels (n,) and, optionally, participants (n,)"
 # The names of the sides as our splits call them, by those of MedMNIST.
 _MEDMNIST_SIDES = {"train": "train", "val": "validation", "test": "test"}
+_AT_ONCE = 2**20  # numbers of images in colours that are made grey
 _ENCRYPTED = 1  # of the flags of a member of a zip archive
-_MISSING_LABELS = ("", "nan", "None", "n/a")
 
 
 def recognises(path: Path) -> bool:
@@ -94,8 +94,13 @@ def read(path: Path, *, table: Path | None, label: str | None) -> Cohort:
 
 
 def as_grey(colours: np.ndarray) -> np.ndarray:
-    """Images ``(..., 3)`` in red, green and blue as grey ``(...)`` of the same type, by the weights of Pillow's (ITU-R 601-2)."""
-    return np.round(colours @ np.array([0.299, 0.587, 0.114])).astype(colours.dtype)
+    """Images ``(n, ..., 3)`` in red, green and blue as grey ``(n, ...)`` of the same type, by the weights of Pillow's (ITU-R 601-2)."""
+    grey = np.empty(colours.shape[:-1], colours.dtype)
+    # In double precision all at once would take many times what was read.
+    step = max(1, _AT_ONCE // math.prod(colours.shape[1:]))
+    for start in range(0, len(colours), step):
+        grey[start : start + step] = np.round(colours[start : start + step] @ np.array([0.299, 0.587, 0.114]))
+    return grey
 
 
 def _file(path: Path) -> Path | None:
@@ -289,4 +294,5 @@ def _texts(values: np.ndarray, n: int, file: Path, key: str) -> list[str | None]
         texts = ["nan" if np.isnan(value) else str(int(value)) for value in values]
     else:
         texts = [str(value).strip() for value in values]
-    return [None if text in _MISSING_LABELS else text for text in texts]
+    # numpy writes Python's None as "None" among texts.
+    return [None if text == "None" or is_missing(text) else text for text in texts]

@@ -10,13 +10,13 @@ from ..cohort import Cohort, Problem
 from ..common.errors import DataError
 from ..identity import scan_of
 from ..images import IMAGES, stem
-from .participants import Subjects, read_subjects
+from .participants import Subject, Subjects, read_subjects
 from .table import cohort_table, no_image, read_description, row_of
 from .table_files import TABLES
 from .walk import conversion_below, images_below
 
 _WORD = re.compile(r"[^\W_]+")
-_USUAL_PLANES = ("axial", "coronal", "sagittal")
+USUAL_PLANES = ("axial", "coronal", "sagittal")
 
 
 def recognises(path: Path) -> bool:
@@ -63,6 +63,19 @@ def read(path: Path, *, table: Path | None, label: str | None, plane: str | None
     )
 
 
+def holds(path: Path, plane: str) -> bool:
+    """Whether a word of a path, of its folders or its name, is the plane."""
+    return plane.lower() in _words(path)
+
+
+def without(name: str, words: Iterable[str]) -> str:
+    """Return a name without each of some words, where it first stands in it, and without what parts it from the one before."""
+    for word in words:
+        kept = re.sub(_word(word), "", name, count=1, flags=re.IGNORECASE)
+        name = re.sub(r"^[\W_]+", "", kept) if kept != name else name
+    return name
+
+
 def tables_in(folder: Path) -> list[Path]:
     """The tables at the top of a folder; spreadsheets have a file ``~$`` beside one that is open."""
     return sorted(file for file in folder.iterdir() if file.suffix.lower() in TABLES and not file.name.startswith((".", "~$")))
@@ -105,14 +118,18 @@ def _searched(subjects: Subjects, folder: Path, plane: str | None) -> tuple[list
             f"{folder} holds no image ({', '.join(IMAGES)}, or a DICOM series), and {subjects.path.name} has no column image; add one"
             f"{conversion_below(folder)}."
         )
-    if plane is not None and not any(plane.lower() in _words(file.relative_to(folder)) for file in files):
+    if plane is not None and not any(holds(file.relative_to(folder), plane) for file in files):
         # No name holds it: it is a plane to cut out of volumes, not one to choose files by.
         plane = None
     choices = _by_id(files, folder, {scan for scan, _ in index})
     several: dict[str, Sequence[Path]] = {}
     rows = []
-    for (scan, _), subject in index.items():
-        chosen = _choose(choices[scan], scan, folder, plane)
+    sessions: defaultdict[str, list[str]] = defaultdict(list)
+    for scan, session in index:
+        sessions[scan] += [] if session is None else [session]
+    for (scan, session), subject in index.items():
+        own = _of_session(choices[scan], subject, session, sessions[scan], folder)
+        chosen = _choose(own, scan, folder, plane)
         if len(chosen) == 1:
             # Not resolved: a folder of links to a store keeps the names that its owner gave.
             rows.append(row_of(subject, str(chosen[0].absolute()), subject.spelled))
@@ -159,13 +176,38 @@ def _runs_of_words(text: str) -> Iterable[str]:
     yield text
 
 
+def _word(text: str) -> str:
+    """A regular expression of a text as whole words, and of what parts it from the word before."""
+    return rf"(?:^|[\W_]){re.escape(text)}(?![^\W_])"
+
+
+def _of_session(files: Sequence[Path], subject: Subject, session: str | None, sessions: Iterable[str], folder: Path) -> Sequence[Path]:
+    """Of the files of somebody, whose rows are of these sessions, those of one of them; all where no name tells a session."""
+    held: dict[Path, set[str]] = {}
+    for file in files:
+        bare = [stem(file.name), *reversed(file.relative_to(folder).parts[:-1])]
+        for place, part in enumerate(bare):
+            # A session may be spelled as the person is, who is taken off where ``_by_id`` finds them.
+            bare[place] = without(part, {subject.spelled, scan_of(subject.spelled), subject.participant_id})
+            if bare[place] != part:
+                break
+        held[file] = {name for name in sessions if any(re.search(_word(name), part, re.IGNORECASE) for part in bare)}
+    if not any(held.values()):
+        return files
+    return [file for file in files if (session in held[file] if session else not held[file])]
+
+
 def _choose(files: Sequence[Path], scan: str, folder: Path, plane: str | None) -> Sequence[Path]:
     """The files of the plane; of several, the one that is named by the id alone."""
     if plane is not None:
-        return [file for file in files if plane.lower() in _words(file.relative_to(folder))]
+        return [file for file in files if holds(file.relative_to(folder), plane)]
     # Word by word, because scan_of leaves out what follows an OASIS id.
-    exact = [file for file in files if "".join(_WORD.findall(stem(file.name).removeprefix("sub-"))) == "".join(_WORD.findall(scan))]
+    exact = [file for file in files if _bare_words(stem(file.name)) == _bare_words(scan)]
     return exact if len(exact) == 1 else files
+
+
+def _bare_words(name: str) -> str:
+    return "".join(_WORD.findall(name.removeprefix("sub-")))
 
 
 def _words(path: Path) -> set[str]:
@@ -178,5 +220,5 @@ def _planes(several: Iterable[Sequence[Path]], folder: Path) -> list[str]:
     for files in several:
         words = [_words(file.relative_to(folder)) for file in files]
         telling |= set.union(*words) - set.intersection(*words)
-    usual = [plane for plane in _USUAL_PLANES if plane in telling]
+    usual = [plane for plane in USUAL_PLANES if plane in telling]
     return usual or sorted(telling)[:6]

@@ -16,8 +16,12 @@ ID_COLUMNS = ("participant_id", "participant", "subject_id", "subject", "id")
 IMAGE_COLUMNS = ("image", "path", "filename")
 SESSION_COLUMNS = ("session_id", "session")
 
-_SAME_COVARIATE = {"age": "age", "sex": "sex", "gender": "sex", "m/f": "sex", "mf": "sex"}
-_MISSING = ["", "n/a", "N/A", "NA", "nan", "NaN"]
+_SAME_COVARIATE = {
+    **{"age": "age", "sex": "sex", "gender": "sex", "m/f": "sex", "mf": "sex"},
+    **{"split": "split", "synthetic": "synthetic"},  # what we read ourselves, however it is written
+}
+# In small letters, of tables and arrays alike. ``none`` is no such word in a table: as a diagnosis it may say that somebody is healthy.
+_MISSING = {"", "n/a", "na", "nan", "null", "#n/a", "<na>", "."}
 # A number with a leading zero, or with an underscore in it, is a code, so its column stays text.
 _CODE = re.compile(r"0\d|.*_")
 _WITH_COMMA = re.compile(r"[+-]?(\d+|\d*,\d+)(e[+-]?\d+)?", re.IGNORECASE)
@@ -84,7 +88,7 @@ def read_subjects(path: Path, label: str | None) -> Subjects:
 
 
 def read_table(path: Path, label: str | None = None) -> Columns:
-    """Read a CSV, TSV or spreadsheet as text, with ``None`` for 'n/a' or an empty field, and points in place of decimal commas.
+    """Read a CSV, TSV or spreadsheet as text, with ``None`` for what ``is_missing``, and points in place of decimal commas.
 
     Where semicolons separate fields the comma is the decimal sign. Of ids and labels, in ``label`` or a column of a usual name, it stays.
 
@@ -111,7 +115,7 @@ def read_table(path: Path, label: str | None = None) -> Columns:
         for place, first in repeated:
             if row[place] != row[first]:
                 raise DataError(f"The table {path} has two columns {header[place]} that differ in line {line}; keep one of them.")
-    table = {name: [None if row[place] in _MISSING else row[place] for _, row in rows] for place, name in enumerate(header) if name}
+    table = {name: [None if is_missing(row[place]) else row[place] for _, row in rows] for place, name in enumerate(header) if name}
     if separator != ";":
         return table
     texts = {name.lower() for name in (*ID_COLUMNS, *(LABEL_COLUMNS if label is None else [label]))}
@@ -129,7 +133,7 @@ def read_ids(path: Path) -> list[str]:
     rows, _ = lines_of(path)
     column = column_of({name.strip(): [] for name in rows[0][1]} if rows else {}, ID_COLUMNS)
     ids = [row[0].strip() for _, row in rows] if column is None else read_table(path)[column]
-    return [name for name in ids if name is not None and name not in _MISSING]
+    return [name for name in ids if name is not None and not is_missing(name)]
 
 
 def understand(table: Columns, path: Path, label: str | None) -> Subjects:
@@ -169,6 +173,11 @@ def understand(table: Columns, path: Path, label: str | None) -> Subjects:
     return Subjects(path, tuple(rows), tuple(problems), written)
 
 
+def is_missing(text: str) -> bool:
+    """Whether a text says that there is nothing: ``n/a`` of BIDS, ``NA``, ``NaN`` and ``null`` of programs, ``#N/A`` of spreadsheets."""
+    return text.casefold() in _MISSING
+
+
 def column_of(table: Columns, names: Iterable[str]) -> str | None:
     """Return the table's column that is the first of ``names``, whatever its case."""
     lower = {column.lower(): column for column in reversed(table)}
@@ -176,7 +185,7 @@ def column_of(table: Columns, names: Iterable[str]) -> str | None:
 
 
 def _one_name_each(table: Columns) -> Columns:
-    """Rename Age, M/F and gender; a second column for the same thing keeps its name."""
+    """Rename Age, M/F, gender and Split; a second column for the same thing keeps its name."""
     renamed: Columns = {}
     for column, values in table.items():
         name = _SAME_COVARIATE.get(column.lower(), column)

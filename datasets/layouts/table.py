@@ -1,5 +1,6 @@
 """From images and the rows of a participants table to the table of a cohort."""
 
+from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -34,6 +35,9 @@ def join(found: Sequence[Found], subjects: Subjects) -> tuple[list[dict[str, Any
     problems : list of Problem
     """
     index, problems = subjects.index()
+    rows_of: defaultdict[str, list[tuple[str, str | None]]] = defaultdict(list)
+    for key, subject in index.items():
+        rows_of[subject.participant_id].append(key)
     used = set()
     rows = []
     for image in found:
@@ -41,11 +45,14 @@ def join(found: Sequence[Found], subjects: Subjects) -> tuple[list[dict[str, Any
         visit = f"{image.spelled}_ses-{image.session}" if image.session else image.spelled
         people = dict.fromkeys((scan_of(visit), scan_of(image.spelled), participant_of(image.spelled)))
         keys = [(person, session) for person in people for session in (image.session, None)]
+        participant = participant_of(image.spelled)
         key = next((key for key in keys if key in index), None)
+        if key is None and image.session is None and scan_of(image.spelled) == participant and len(rows_of[participant]) == 1:
+            # Where a person was once, an image need not say when.
+            (key,) = rows_of[participant]
         if key is None:
-            participant = participant_of(image.spelled)
-            mend = f"add '{image.spelled}' to it, or remove the image"
-            problems.append(Problem(participant, place_of(image.image), f"no row in {subjects.path.name}", mend))
+            sessions = [session for _, session in rows_of[participant] if session is not None]
+            problems.append(_without_row(image, participant, subjects.path.name, sessions))
             row = {"image_id": image.image_id, "participant_id": participant, "image": image.image, "label": None, SPELLED: image.spelled}
             rows.append(row)
         else:
@@ -56,6 +63,15 @@ def join(found: Sequence[Found], subjects: Subjects) -> tuple[list[dict[str, Any
             problems.append(no_image(subject, subjects.path))
             rows.append(row_of(subject, None, subject.spelled))
     return rows, problems
+
+
+def _without_row(image: Found, participant: str, table: str, sessions: Sequence[str]) -> Problem:
+    """The problem of an image that no row is of, though there may be some of other ``sessions`` of the participant."""
+    what, mend = f"no row in {table}", f"add '{image.spelled}' to it, or remove the image"
+    if sessions:
+        what += f" of {'its session ' + image.session if image.session else 'an image without a session'}: it has {', '.join(sessions)}"
+        mend = "add a row of that session, or remove the image" if image.session else "put it into the folder ses-... of one of them"
+    return Problem(participant, place_of(image.image), what, mend)
 
 
 def row_of(subject: Subject, image: str | int | None, image_id: str) -> dict[str, Any]:

@@ -113,7 +113,7 @@ def _of_one_length(lines: Lines) -> Lines:
 
 def _text_of(value: Any) -> str:
     """What a person reads in a cell: 7 and not 7.0, a day without its midnight."""
-    if value is None or value == "#N/A":
+    if value is None:
         return ""
     if isinstance(value, bool):
         return str(value).lower()

@@ -14,6 +14,7 @@ from tinycohort.datasets.readers import Source, read_cohort
 
 def test_a_class_is_one_whatever_its_case_and_blanks():
     assert class_of(" Mild  AD ") == class_of("mild ad") != class_of("MildAD")
+    assert class_of("De\u0301mence") == class_of("D\u00e9mence")
     assert spellings(["AD", "ad ", "AD", "CN"]) == [[("AD", 2), ("ad ", 1)]]
 
 
@@ -23,6 +24,13 @@ def test_two_spellings_are_told_as_one_class(fakes, tmp_path):
     (problem,) = examine(read_cohort(tmp_path), minimum=3).problems
     assert (problem.participant, problem.what) == ("class AD", "'ad' (1) beside 'AD' (2): one class in two spellings")
     assert problem.mend == "write 'AD' throughout, or rename one class"
+
+
+def test_two_unicode_forms_of_a_class_are_told_as_such(fakes, tmp_path):
+    fakes.pictures(tmp_path)
+    fakes.participants(tmp_path / "participants.tsv", diagnosis=["De\u0301mence", "D\u00e9mence", "D\u00e9mence", "CN", "CN", "CN"])
+    (problem,) = examine(read_cohort(tmp_path)).problems
+    assert problem.what.endswith("one class in two Unicode forms")
 
 
 def test_one_person_in_two_spellings_has_one_label(fakes, tmp_path):
@@ -57,6 +65,16 @@ def test_an_unlabelled_image_is_no_class_that_is_left_out(fakes, tmp_path):
     fakes.participants(tmp_path / "participants.tsv", diagnosis=["AD", "AD", "n/a", "CN", "CN", "CN"])
     told = examine(read_cohort(Source(str(tmp_path), kept=("AD", "CN")))).problems
     assert [problem.what for problem in told] == ["no label"]
+
+
+@pytest.mark.parametrize("nothing", ["n/a", "NA", "na", "NaN", "null", "NULL", "#N/A", "<NA>", "."])
+def test_words_for_nothing_are_no_class(fakes, tmp_path, nothing):
+    fakes.pictures(tmp_path / "table")
+    labels = ["AD", "AD", nothing, "CN", "CN", "none"]
+    fakes.participants(tmp_path / "table/participants.tsv", diagnosis=labels)
+    assert read_cohort(tmp_path / "table").table["label"].tolist() == ["AD", "AD", None, "CN", "CN", "none"]
+    np.savez(tmp_path / "a.npz", images=fakes.voxels(0, (6, 8, 9)), labels=np.array(labels))
+    assert read_cohort(tmp_path / "a.npz").table["label"].tolist() == ["AD", "AD", None, "CN", "CN", "none"]
 
 
 def test_classes_of_arrays(fakes, tmp_path):

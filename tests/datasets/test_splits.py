@@ -115,6 +115,7 @@ def test_a_split_by_hand_in_any_spelling(tmp_path):
         (["sub-A"], ["A"], r"A \(train as sub-A, test\)"),
         (["OAS1_9001_MR1"], ["sub-OAS19001MR1"], r"OAS1_9001 \(train as OAS1_9001_MR1, test as sub-OAS19001MR1\)"),
         (["OAS1_9061_MR1"], ["OAS1_9061_MR2"], "OAS1_9061"),
+        (["sub-X001"], ["sub-X001_T1w"], r"X001 \(train as sub-X001, test as sub-X001_T1w\)"),
         ([f"P{number}" for number in range(12)], [f"P{number}" for number in range(12)], "and 2 more"),
     ],
 )
@@ -218,6 +219,6 @@ def test_a_participant_on_two_official_sides_is_leakage():
         split_cohort(cohort, seed=0)
 
 
-def test_sides_in_capitals_are_sides():
-    cohort = with_sides(people(3, 3), ["Train", "TRAIN", " train", "Val", "Test", "test"])
+def test_sides_in_capitals_and_in_other_words_are_sides():
+    cohort = with_sides(people(3, 3), ["Train", "TRAINING", " train", "Valid", "Testing", "test"])
     assert list(split_cohort(cohort, seed=0).sides.values()) == ["train"] * 3 + ["validation"] + ["test"] * 2

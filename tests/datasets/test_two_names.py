@@ -251,6 +251,17 @@ def test_a_class_that_is_too_small_to_keep_both_on_one_side():
         kept_together(sides, labels, [("a", "b")])
 
 
+@pytest.mark.parametrize("seed", range(20))
+def test_groups_are_what_pairs_join(seed):
+    draws = np.random.default_rng(seed)
+    pairs = [(f"P{one}", f"P{other}") for one, other in draws.integers(0, 30, (draws.integers(0, 30), 2))]
+    groups: list[set[str]] = []
+    for pair in pairs:
+        met = [group for group in groups if group & set(pair)]
+        groups = [group for group in groups if group not in met] + [set(pair).union(*met)]
+    assert groups_of(pairs) == groups
+
+
 def test_where_everybody_has_two_names_pairs_stay_together_and_the_sides_nearly_as_large():
     people = [f"p{number:02d}_{visit}" for number in range(20) for visit in "ab"]
     labels = {who: "AD" if int(who[1:3]) % 2 else "CN" for who in people}

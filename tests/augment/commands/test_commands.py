@@ -112,6 +112,22 @@ def test_a_source_is_the_same_from_every_folder(fakes, tmp_path, monkeypatch):
     assert Source("demo").resolved() == Source("demo")
 
 
+def test_a_source_that_is_a_link_is_read_where_the_link_lies(fakes, tmp_path, monkeypatch):
+    store, study = tmp_path / "store", tmp_path / "study"
+    columns = {"participant_id": ["P1"], "diagnosis": ["AD"], "image": ["images/P1.png"]}
+    fakes.table(store / "objects/x.csv", columns)
+    fakes.picture(study / "images/P1.png", 1)
+    (study / "people.csv").symlink_to("../store/objects/x.csv")
+    (tmp_path / "linked").symlink_to("store/objects")
+    monkeypatch.chdir(study)
+    for spelled in ("people.csv", "./people.csv", "../study/people.csv", str(study / "people.csv")):
+        source = Source(spelled).resolved()
+        assert source.data == str(study / "people.csv")
+        assert read_cohort(source).table["image"].tolist() == [str(study / "images/P1.png")]
+    # What is before a .. is what the system makes of it.
+    assert Source("../linked/../objects/x.csv").resolved().data == str(store / "objects/x.csv")
+
+
 def test_a_path_may_name_an_environment_variable(fakes, tmp_path, monkeypatch):
     fakes.bids(tmp_path / "real")
     monkeypatch.setenv("STUDY_FOLDER", str(tmp_path))

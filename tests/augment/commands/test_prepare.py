@@ -13,12 +13,14 @@ from PIL import Image
 from tinycohort.augment.commands.check import require_sound_cohort
 from tinycohort.augment.commands.generate import GenerationRequest, generate_cohort
 from tinycohort.augment.commands.prepare import PrepareRequest, prepare_cohort
+from tinycohort.augment.release.form import Form
+from tinycohort.augment.release.prepared_cohort import write_prepared
 from tinycohort.augment.release.prepared_table import image_names
 from tinycohort.augment.release.values import Values
 from tinycohort.datasets.cohort import Cohort
 from tinycohort.datasets.common.errors import DataError, UsageError
 from tinycohort.datasets.identity import participant_of
-from tinycohort.datasets.readers import read_cohort
+from tinycohort.datasets.readers import Source, read_cohort
 from tinycohort.datasets.splits import Split
 from tinycohort.datasets.synthetic_mark import is_marked
 from tinycohort.datasets.transforms import Preparation, prepare
@@ -105,6 +107,26 @@ def test_the_table_has_all_that_the_source_tells_and_whom_the_models_know(studie
     assert description["Synthetic"] is False
     assert description["License"] == "CC0"
     assert description["GeneratedBy"][0]["Command"] == "augment prepare"
+
+
+@pytest.mark.parametrize("file_format", ["nifti", "png", "npz"])
+def test_second_columns_of_classes_people_and_images_are_not_read(fakes, tmp_path, file_format):
+    data = fakes.bids(tmp_path / "data")
+    second = {"Group": list("xyyyyx"), "id": list("abcdef"), "image": ["none.png"] * 6, "Filename": ["none.nii"] * 6}
+    fakes.participants(data / "participants.tsv", **second)
+    cohort = read_cohort(Source(str(data), label="group"))
+    prepared = prepare(cohort, Preparation(plane="axial"))
+    write_prepared(
+        tmp_path / "out", cohort, prepared, Form(Preparation(plane="axial"), prepared.space, file_format, Values.asked(file_format))
+    )
+    back = read_cohort(tmp_path / "out")
+    assert back.problems == ()
+    assert back.counts() == cohort.counts() == {"x": 2, "y": 4}
+    assert back.label_column == "label"
+    table = back.table.sort_values("participant_id")
+    assert table["source_diagnosis"].tolist() == ["AD"] * 3 + ["CN"] * 3
+    assert table["source_source_id"].tolist() == list("abcdef")
+    assert set(json.loads((tmp_path / "out/participants.json").read_text())) >= {"Group", "source_diagnosis", "source_Filename"}
 
 
 def test_who_may_be_one_person_with_somebody_known_is_known(studies, tmp_path, monkeypatch):

@@ -1,8 +1,10 @@
 """TIFF and BMP beside PNG and JPEG: the same pixels, colours told, pages refused, damage told."""
 
+import io
+
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import ExifTags, Image, ImageOps
 
 from tinycohort.datasets.check import examine
 from tinycohort.datasets.formats.damage import ImageError
@@ -38,6 +40,31 @@ def test_a_picture_that_is_cut_is_told(fakes, tmp_path, extension):
     path.write_bytes(path.read_bytes()[:300])
     with pytest.raises(ImageError, match=r"unreadable|truncated"):
         read_image(path)
+
+
+@pytest.mark.parametrize("extension", [".jpg", ".png", ".tif"])
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("mode", ["L", "RGB", "I;16"])
+def test_photographs_stand_as_viewers_show_them(tmp_path, extension, orientation, mode):
+    if (mode, extension) == ("I;16", ".jpg"):
+        pytest.skip("JPEG has 8 bits")
+    corners = np.full((32, 48), 100, np.uint16 if mode == "I;16" else np.uint8)
+    corners[:16, :24], corners[:16, 24:] = 0, 200
+    picture = Image.fromarray(corners).convert(mode) if mode == "RGB" else Image.fromarray(corners)
+    held = Image.Exif()
+    held[ExifTags.Base.Orientation] = orientation
+    path = tmp_path / f"a{extension}"
+    picture.save(path, **({"tiffinfo": {274: orientation}} if extension == ".tif" else {"exif": held}))
+    with Image.open(io.BytesIO(path.read_bytes())) as stored:  # Pillow maps a file that has a name, and cuts its rows wrongly
+        upright = np.asarray(ImageOps.exif_transpose(stored).convert("I" if mode == "I;16" else "L"), dtype=np.float32)
+    assert upright.shape == ((48, 32) if orientation > 4 else (32, 48))
+    assert np.array_equal(read_image(path)[0], upright)
+
+
+@pytest.mark.filterwarnings("ignore:Corrupt EXIF data")
+def test_a_damaged_word_of_a_camera_turns_nothing(fakes, tmp_path):
+    Image.fromarray(fakes.voxels(1, (12, 10)).astype(np.uint8)).save(tmp_path / "a.png", exif=b"Exif\0\0MM\0*\0\0\xff\xff\x01")
+    assert read_image(tmp_path / "a.png")[0].shape == (12, 10)
 
 
 def test_colours_are_told(fakes, tmp_path):

@@ -214,3 +214,14 @@ def test_a_mixture_is_told_with_counts(fakes, tmp_path):
         "2 voxel sizes: 5 of 1 x 1 x 1 mm, 1 of 1 x 1 x 2.5 mm",
         "2 orientations: 5 stored as RAS, 1 stored as LAS",
     ]
+
+
+def test_a_pair_in_capitals_is_a_pair(fakes, tmp_path):
+    fakes.volume(tmp_path / "a.img", fakes.voxels(1))
+    for kind in (".hdr", ".img"):
+        (tmp_path / f"a{kind}").rename(tmp_path / f"A{kind.upper()}")
+    for kind in (".HDR", ".IMG"):
+        assert np.array_equal(read_image(tmp_path / f"A{kind}")[0], fakes.voxels(1))
+    (tmp_path / "A.IMG").unlink()
+    with pytest.raises(ImageError, match=r"A\.IMG, the other file of the pair, is missing"):
+        read_image(tmp_path / "A.HDR")

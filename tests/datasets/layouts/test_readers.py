@@ -3,6 +3,7 @@
 import io
 import json
 import pickle
+import tracemalloc
 import zipfile
 from pathlib import Path
 from types import SimpleNamespace
@@ -17,10 +18,11 @@ from tinycohort.datasets.cohort import Cohort
 from tinycohort.datasets.common.errors import DataError, UsageError
 from tinycohort.datasets.identity import differing_in_form, participant_of, scan_of
 from tinycohort.datasets.images import read_image
+from tinycohort.datasets.layouts.arrays import as_grey
 from tinycohort.datasets.layouts.oasis import fetch_vbm
 from tinycohort.datasets.layouts.participants import read_ids
 from tinycohort.datasets.readers import Source, read_cohort
-from tinycohort.datasets.splits import people_by_label
+from tinycohort.datasets.splits import people_by_label, sides_of_rows
 
 
 def rows(cohort: Cohort) -> list[tuple[str, str, str]]:
@@ -54,6 +56,11 @@ def problems(cohort: Cohort) -> list[str]:
         ("sub-ADNI902S9295_ses-M06", "902_S_9295", "902_S_9295_ses-M06"),
         ("sub-01_ses-2", "01", "01_ses-2"),
         ("sub-01_ses-2_run-1_T1w", "01", "01_ses-2_run-1_T1w"),
+        ("sub-01_run-1_T1w", "01", "sub-01_run-1_T1w"),
+        ("sub-01_T1w", "01", "sub-01_T1w"),
+        ("sub-01_T1w_brain", "01", "sub-01_T1w_brain"),
+        ("sub-902S9295_acq-mprage_T1w", "902_S_9295", "sub-902_S_9295_acq-mprage_T1w"),
+        ("sub-OAS19001MR2_T1w", "OAS1_9001", "OAS1_9001"),
         ("M\u0075\u0308ller", "M\u00fcller", "M\u00fcller"),
         ("sub-", "sub-", "sub-"),
     ],
@@ -81,6 +88,10 @@ def test_spellings(spelled, participant, scan):
         ("902_S_9295", "903_S_9295"),
         ("902_S_9295", "902_S_92951"),
         ("902_S_9295", "902_S_9295_B"),
+        ("sub-902_S_9295_2", "sub-902_S_9296_2"),
+        ("sub-AD_01", "sub-AD_02"),  # no suffix of BIDS, which begins with a letter
+        ("01_T1w", "02_T1w"),
+        ("P1_T1w", "P1_T2w"),  # no name of BIDS, which begins with sub-
         ("AD902S9295", "902_S_9295"),
         ("P01", "p01"),  # told, and never on two sides, but not for certain one person
     ],
@@ -161,6 +172,39 @@ def test_bids_table_with_a_row_per_session(fakes, tmp_path):
     assert cohort.table["label"].tolist() == ["CN", "AD"]
     assert cohort.table["age"].tolist() == [70, 72]
     assert cohort.problems == ()
+
+
+def test_bids_table_with_sessions_beside_folders_without(fakes, tmp_path):
+    fakes.bids(tmp_path)
+    fakes.participants(tmp_path / "participants.tsv", session_id=[f"ses-{number}" for number in range(6)])
+    assert read_cohort(tmp_path).problems == ()
+    columns = {
+        "participant_id": ["01", "01", *list(fakes.people)[1:]],
+        "diagnosis": ["AD"] * 7,
+        "session_id": ["ses-1", "ses-2", *["3"] * 5],
+    }
+    fakes.table(tmp_path / "participants.tsv", columns)
+    fakes.volume(tmp_path / "sub-02/ses-4/anat/sub-02_ses-4_T1w.nii.gz", fakes.voxels(20))
+    told = [problem.what for problem in read_cohort(tmp_path).problems if "no row" in problem.what]
+    assert told == [
+        "no row in participants.tsv of an image without a session: it has 1, 2",
+        "no row in participants.tsv of its session 4: it has 3",
+    ]
+
+
+@pytest.mark.parametrize("name", ["{}_{}.png", "{}_ses-{}.png", "ses-{1}/{0}.png", "{}/{}_T1.png"])
+@pytest.mark.parametrize("person", ["P1", "1"])
+def test_sessions_of_a_table_choose_among_the_images_of_a_person(fakes, tmp_path, name, person):
+    for session in (1, 2):
+        fakes.picture(tmp_path / name.format(person, session), session)
+    fakes.picture(tmp_path / "P2.png", 3)
+    rows = {"participant_id": [person, person, "P2"], "session_id": ["2", "ses-1", "1"], "diagnosis": ["AD", "AD", "CN"]}
+    fakes.table(tmp_path / "people.csv", rows)
+    cohort = read_cohort(tmp_path)
+    assert cohort.problems == ()
+    assert cohort.table["image"].tolist() == [str(tmp_path / path) for path in (name.format(person, 2), name.format(person, 1), "P2.png")]
+    (tmp_path / name.format(person, 2)).unlink()
+    assert [problem.what for problem in read_cohort(tmp_path).problems] == [f"no image found for '{person}'"]
 
 
 def test_bids_suffix_and_modality(fakes, tmp_path):
@@ -469,6 +513,18 @@ def test_arrays_in_colours_are_read_as_grey_and_told(fakes, tmp_path):
             read_cohort(tmp_path / "a.npz")
 
 
+def test_colours_are_made_grey_some_at_a_time():
+    colours = np.random.default_rng(0).integers(0, 256, (400, 32, 32, 3), dtype=np.uint8)
+    tracemalloc.start()
+    grey = as_grey(colours)
+    taken = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert taken < 20e6  # of doubles, all at once, 29e6
+    assert np.array_equal(grey[[0, 399]], np.round(colours[[0, 399]] @ [0.299, 0.587, 0.114]))
+    assert grey.dtype == np.uint8
+    assert as_grey(colours[:0]).shape == (0, 32, 32)
+
+
 def hostile_npz() -> bytes:
     """An archive whose array claims 8 TB."""
     header = io.BytesIO()
@@ -691,6 +747,25 @@ def test_real_and_synthetic_images_are_no_one_cohort(fakes, tmp_path):
     cohort = read_cohort(tmp_path)
     assert cohort.synthetic
     assert ["1 of 6 rows are said to be synthetic" in problem.what for problem in cohort.problems] == [True]
+
+
+@pytest.mark.parametrize("capitals", [str.lower, str.capitalize, str.upper])
+def test_columns_that_are_ours_are_read_in_any_case(fakes, tmp_path, capitals):
+    fakes.pictures(tmp_path)
+    fakes.participants(
+        tmp_path / "participants.tsv", **{capitals("split"): ["Train"] * 3 + ["Test"] * 3, capitals("synthetic"): [True] * 6}
+    )
+    cohort = read_cohort(tmp_path)
+    assert cohort.synthetic
+    assert sides_of_rows(cohort) == ["train"] * 3 + ["test"] * 3
+
+
+def test_a_column_split_that_is_not_understood_is_told(fakes, tmp_path):
+    fakes.pictures(tmp_path)
+    fakes.participants(tmp_path / "participants.tsv", split=[1, 2, 3, 1, 2, 3])
+    assert [remark.what for remark in examine(read_cohort(tmp_path)).remarks] == [
+        "the column split names no sides, but 1, 2, 3: a split is drawn"
+    ]
 
 
 def test_a_path_is_expanded_before_it_is_read(fakes, tmp_path, monkeypatch):

@@ -304,6 +304,16 @@ def test_covariates_learn_age_and_survive_missing_values():
         CovariateClassifier.fit(table[["label"]], ("AD", "CN"))
 
 
+def test_a_sex_in_numbers_is_the_same_beside_a_missing_one():
+    table = pd.DataFrame({"label": ["AD", "CN"] * 10, "sex": [1, 2] * 10})
+    found = CovariateClassifier.fit(table, ("AD", "CN")).predict(pd.DataFrame({"sex": [1, 2, None]}))
+    assert found[0, 0] > 0.8
+    assert found[1, 1] > 0.8
+    assert np.allclose(found[2], 0.5, atol=0.01)
+    learnt = CovariateClassifier.fit(pd.concat([table, table.assign(sex=None)]).infer_objects(), ("AD", "CN"))
+    assert learnt.predict(table)[0, 0] > 0.8
+
+
 def test_covariates_pass_over_ages_that_are_no_numbers():
     table = pd.DataFrame({"age": ["90+", "old"] * 20, "sex": ["F", "M"] * 20, "label": ["AD", "CN"] * 20})
     found = CovariateClassifier.fit(table, ("AD", "CN"))
