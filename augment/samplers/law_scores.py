@@ -113,7 +113,7 @@ class LawScores:
         """What was chosen, and by how much."""
         law, others = self.best, [law for law in self.laws if law.left_out is not None and law.sampler != self.chosen]
         if law.left_out is None:
-            return f"{law.sampler}, because there are too few images to tell laws apart"
+            return f"{law.sampler}, because there are too few people to tell laws apart"
         told = f"{law.sampler}, {law.left_out:.1f} nats for a person left out"
         if not others:
             return told

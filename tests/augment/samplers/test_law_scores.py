@@ -181,6 +181,20 @@ def test_scores_come_back_from_json(scored):
         assert scores.chosen in scores.sentence
 
 
+@pytest.mark.parametrize(("n_people", "each"), [(1, 2100), (2, 1100), (5, 1100), (40, 60)])
+def test_people_with_more_images_than_are_scored_have_finite_scores(n_people, each):
+    person = torch.arange(n_people).repeat_interleave(each)
+    codes = gaussian_codes(n_people, 2)[person] + 0.3 * torch.randn((len(person), 2), generator=seeded(1))
+    latents = latents_of(gaussian_codes(12, 2))
+    posterior = Posterior(codes, torch.full_like(codes, -5.0))
+    latents = replace(latents, codes=codes, posterior=posterior, person=person)
+    scores = score_laws(latents)
+    assert LawScores.from_json(json.loads(json.dumps(scores.as_json(), allow_nan=False))) == scores
+    assert (scores.best.left_out is None) == (n_people < 4)
+    assert bool(scores.promise) == (n_people == 40)
+    assert fit_sampler(scores.chosen, replace(latents, chosen=scores.settings)).sample(5, seeded(0))[0].isfinite().all()
+
+
 def test_a_person_s_other_scan_makes_no_law_look_good():
     """With each scan for a person, kernels a tenth as wide as people differ are the best, and copy everybody."""
     person = torch.arange(40).repeat_interleave(2)
@@ -237,7 +251,7 @@ def test_too_few_codes_are_said_to_be(n, model, chosen):
     assert scores.chosen == chosen
     assert {law.note for law in scores.laws} == {"too few people to leave some out"}
     assert scores.promise == ""
-    assert "too few images" in scores.sentence
+    assert "too few people" in scores.sentence
 
 
 def test_a_model_without_posteriors_has_laws_of_codes():
