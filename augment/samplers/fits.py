@@ -135,7 +135,7 @@ def vamp(latents: Latents, seed: int) -> Vamp:
 
 def two_stage(latents: Latents, seed: int, *, n_training_steps: int = 1000) -> TwoStage:
     """A second VAE on the codes."""
-    return TwoStage.fit(latents.codes, latents.posterior_of_codes, n_training_steps=n_training_steps, seed=seed)
+    return TwoStage.fit(latents.codes, latents.posterior_of_codes, person=latents.person, n_training_steps=n_training_steps, seed=seed)
 
 
 def own_metric(
