@@ -64,7 +64,8 @@ class FitPlan:
             raise DataError(
                 f"The class {self.label} of {self.cohort.name} has {len(members)} images; a model needs {FEWEST_IMAGES} or more."
             )
-        sides = {name: self.split.side(members, name) for name in ("train", "validation")}
+        # In an order of their own: the digest of the data, by which a fit is the same fit, does not know that of the table.
+        sides = {name: self.split.side(members, name).in_order() for name in ("train", "validation")}
         empty = [name for name, side in sides.items() if len(side) == 0]
         if empty:
             raise DataError(
@@ -80,7 +81,7 @@ class FitPlan:
     @cached_property
     def space(self) -> ImageSpace:
         """The grid of the prepared images: one for all classes, whichever of them are fitted."""
-        return space_of(self.cohort, self.settings.preparation)
+        return space_of(self.cohort.in_order(), self.settings.preparation)
 
     @property
     def architecture(self) -> Architecture:

@@ -7,6 +7,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from ...datasets.transforms import Images
+from .model import FittedModel
 from .nearest import nearest_images
 
 
@@ -25,6 +26,14 @@ class TrainingImages:
     images: Images
     people: tuple[str, ...]
     age: tuple[float, ...] | None = None
+
+    def in_order_of(self, model: FittedModel) -> "TrainingImages":
+        """The same in the order in which the model knows them; raise a ``DataError`` if they are not those that it was trained on."""
+        rows = model.order_of_training(self.images.pixels).tolist()
+        if rows == sorted(rows):
+            return self  # and no copy of all images
+        age = None if self.age is None else tuple(self.age[row] for row in rows)
+        return TrainingImages(self.images[rows], tuple(self.people[row] for row in rows), age)
 
     def nearest(self, images: Images) -> Nearest:
         """The nearest of these to each of ``images``."""

@@ -23,6 +23,7 @@ from tinycohort.augment.fitting.model import FittedModel
 from tinycohort.augment.fitting.plan import FitPlan
 from tinycohort.augment.fitting.settings import PRESETS, FitSettings
 from tinycohort.augment.fitting.training import Schedule, TrainingSettings, default_steps, train
+from tinycohort.augment.fitting.training_images import TrainingImages
 from tinycohort.augment.networks import Architecture
 from tinycohort.datasets.check import examine
 from tinycohort.datasets.common.batches import batches_of_rows, n_batches
@@ -32,6 +33,7 @@ from tinycohort.datasets.common.graphs import Replayed
 from tinycohort.datasets.common.seeds import derived_seed, seeded_generator
 from tinycohort.datasets.readers import read_cohort
 from tinycohort.datasets.splits import Split, split_cohort
+from tinycohort.datasets.transforms import prepare
 
 SETTINGS = TrainingSettings(epochs=6, learning_rate=1e-2, batch_size=5, patience=3, precision="fp32", device="cpu")
 AVERAGING = replace(SETTINGS, average=0.8, even=True)
@@ -431,6 +433,39 @@ def test_a_fit_knows_whose_images_are_whose(study, tmp_path):
     assert torch.equal(model.latents.person, model.person)
     model.save(tmp_path)
     assert torch.equal(FittedModel.load(tmp_path).person, model.person)
+
+
+def test_a_table_that_is_sorted_otherwise_is_the_same_fit(study):
+    """By the digest it is: what it takes up, where it is resumed, is of the same images in the same order."""
+    cohort, split = study
+    order = np.random.default_rng(0).permutation(len(cohort))
+    mixed = replace(cohort, table=cohort.table.iloc[order].reset_index(drop=True))
+    plans = [FitPlan(some, split, "AD", SMALL, examine(some).digest) for some in (cohort, mixed)]
+    assert plans[0].digest == plans[1].digest
+    one, other = map(fit_class, plans)
+    assert_same(one.autoencoder, other.autoencoder)
+    assert torch.equal(one.codes, other.codes)
+    assert list(plans[0].sides["train"].table["image_id"]) == list(split.side(cohort.of_class("AD"), "train").table["image_id"])
+
+
+def test_images_are_put_into_the_order_that_the_model_knows(study):
+    cohort, split = study
+    plan = FitPlan(cohort, split, "CN", SMALL)
+    model, side = fit_class(plan), plan.sides["train"]
+    images = prepare(side, SMALL.preparation)
+    people, age = tuple(side.people), tuple(range(len(side)))
+    order = np.random.default_rng(0).permutation(len(side))
+    mixed = TrainingImages(images[order], tuple(people[row] for row in order), tuple(float(age[row]) for row in order))
+    found = mixed.in_order_of(model)
+    assert torch.equal(found.images.pixels, images.pixels)
+    assert (found.people, found.age) == (people, age)
+    # Copies are told apart as little as they can be.
+    twice = replace(model, codes=model.codes[[0, 0, *range(2, len(side))]])
+    alike = images[[0, 0, *range(2, len(side))]][order]
+    assert torch.equal(alike.pixels[twice.order_of_training(alike.pixels)], images.pixels[[0, 0, *range(2, len(side))]])
+    # With one image twice and another not at all they are others.
+    with pytest.raises(DataError, match="not the images that the model of CN was trained on"):
+        model.order_of_training(alike.pixels)
 
 
 def test_seed_and_class_decide(study):
