@@ -76,7 +76,7 @@ def fit_class(plan: FitPlan, *, resume_folder: Path | None = None, command: str 
 
     place = choose_device(settings.training.device)
     with placed(autoencoder, place):
-        found, held_out = (_latents_of(autoencoder, images[side].pixels) for side in ("train", "validation"))
+        found, held_out = (_latents_of(autoencoder, images[side].pixels, _whose(sides[side])) for side in ("train", "validation"))
         diagnostics = assess(autoencoder, images["train"], images["validation"], found.posterior) | {"best_epoch": result.best_epoch}
     metric = None
     if found.posterior is not None:
@@ -114,7 +114,7 @@ def fit_class(plan: FitPlan, *, resume_folder: Path | None = None, command: str 
         command=command,
         threads=torch.get_num_threads(),
     )
-    model = FittedModel(config, autoencoder, found.codes, found.posterior, metric, result.history, _whose(sides["train"]))
+    model = FittedModel(config, autoencoder, found.codes, found.posterior, metric, result.history, found.person)
     with placed(autoencoder, place):
         return model.scored(held_out)
 
@@ -125,10 +125,10 @@ def _whose(cohort: Cohort) -> Tensor | None:
     return torch.from_numpy(pd.factorize(people)[0].astype("int64")) if people.duplicated().any() else None
 
 
-def _latents_of(autoencoder: Autoencoder, images: Tensor) -> Latents:
-    """Codes of images, and their posteriors where there are some."""
+def _latents_of(autoencoder: Autoencoder, images: Tensor, person: Tensor | None) -> Latents:
+    """Codes of images, whose they are, and their posteriors where there are some."""
     posterior = posterior_of(autoencoder, images) if isinstance(autoencoder, GaussianAutoencoder) else None
-    return Latents(encode(autoencoder, images), autoencoder, posterior)
+    return Latents(encode(autoencoder, images), autoencoder, posterior, person=person)
 
 
 def _prepare_together(plan: FitPlan, hooks: Hooks) -> dict[str, Images]:

@@ -107,6 +107,12 @@ class People:
         """Each person's mean of ``(c, s)``, which are for one of ``rows`` each: ``(c, p)``."""
         return np.add.reduceat(scores, self.first, axis=1) / [len(rows) for rows in self.scored]
 
+    def mean(self, values: Tensor) -> float:
+        """Mean over people of each one's mean of ``values`` ``(n,)``, one for each code."""
+        rows = torch.as_tensor(self.of_codes)
+        sums = torch.zeros(len(self), dtype=torch.float64).index_add_(0, rows, values.double().cpu())
+        return float((sums / rows.bincount()).mean())
+
     def scores(self, score: Score, *, n_folds: int | None = None, most: int | None = None) -> Array:
         """Log densities ``(candidates, s)`` of ``rows``, each under laws fitted without their person, or without their fold.
 

@@ -421,16 +421,19 @@ def test_a_fit_leaves_global_randomness_alone_and_does_not_depend_on_it(study):
 
 def test_a_fit_knows_whose_images_are_whose(study, tmp_path):
     cohort, split = study
-    assert fit_class(FitPlan(cohort, split, "AD", SMALL)).person is None
+    assert fit_class(FitPlan(cohort, split, "CN", SMALL)).person is None
     table = cohort.table
     twice = table.groupby("label").cumcount() // 2
     cohort = replace(cohort, table=table.assign(participant_id=table["label"] + twice.astype(str)))
     split = split_cohort(cohort, seed=0)
-    model = fit_class(FitPlan(cohort, split, "AD", SMALL))
-    people = split.side(cohort.of_class("AD"), "train").table["participant_id"].to_numpy()
+    model = fit_class(FitPlan(cohort, split, "CN", SMALL))
+    people = split.side(cohort.of_class("CN"), "train").table["participant_id"].to_numpy()
     assert ((model.person[:, None] == model.person).numpy() == (people[:, None] == people)).all()
     assert model.person.unique().numel() < len(people)
     assert torch.equal(model.latents.person, model.person)
+    held_out = split.side(cohort.of_class("CN"), "validation").table["participant_id"]
+    assert {law.n_held_out for law in model.law_scores.laws if law.left_out is not None} == {held_out.nunique()}
+    assert held_out.nunique() < len(held_out)
     model.save(tmp_path)
     assert torch.equal(FittedModel.load(tmp_path).person, model.person)
 

@@ -109,6 +109,23 @@ def test_people_held_out_are_scored_by_the_laws_of_all(scored):
     assert all(law.held_out is None and law.n_held_out == 0 for law in score_laws(latents).laws)
 
 
+def test_people_held_out_count_as_people_however_many_images_they_have(scored):
+    """Nine with one image, and one far off with 51: of ten people nine can lie on the manifold."""
+    latents, scores = scored
+    far = 9 + 0.05 * torch.randn((51, 4), generator=seeded(2))
+    codes, person = torch.cat([gaussian_codes(9, 4, seed=9), far]), torch.cat([torch.arange(9), torch.full((51,), 9)]) + 5
+    law = by_name(score_laws(latents, replace(latents_of(codes), person=person)))["riemannian"]
+    manifold = fit_sampler("riemannian", replace(latents, chosen=scores.settings))
+    densities = manifold.log_whole(codes)
+    assert law.n_held_out == 10
+    assert law.held_out == pytest.approx(float(torch.cat([densities[:9], densities[9:].mean()[None]]).mean()), abs=1e-6)
+    assert law.inside == pytest.approx(float(manifold.inside(codes[:9]).double().sum()) / 10)
+    # With one image each it does not matter who is told to have it, to the digit.
+    one = [by_name(score_laws(latents, replace(latents_of(codes), person=who)))["gaussian"] for who in (None, torch.arange(60) + 3)]
+    assert one[0] == one[1]
+    assert one[0].held_out == float(fit_sampler("gaussian", latents).log_density(codes).double().mean())
+
+
 def test_what_was_chosen_is_drawn_without_another_look(scored, monkeypatch):
     latents, scores = scored
     expected = fit_sampler("riemannian", latents).sample(5, seeded(0))[0]
