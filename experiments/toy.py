@@ -25,6 +25,7 @@ from ..augment.geometry.shortest_paths import distance_maps
 from ..datasets.cohort import Cohort
 from ..datasets.common.errors import UsageError
 from ..datasets.common.files import whole_file, whole_folder
+from ..datasets.image_checks import content_digest
 from ..datasets.layouts.rings import rings_and_discs
 from ..datasets.layouts.table import cohort_table
 from ..datasets.output import output
@@ -64,7 +65,7 @@ def _run(out: Path, steps: int, seed: int, force: bool) -> None:
     cohort = toy_cohort(seed)
     split = split_cohort(cohort, seed=seed)
     model = _fitted(cohort, split, toy_settings(steps, seed), out, force)
-    kinds = split.side(cohort, "train").table["kind"].to_numpy()
+    kinds = split.side(cohort, "train").in_order().table["kind"].to_numpy()  # as the model's codes
     assert model.posterior is not None
     assert model.metric is not None
     codes = model.posterior.mean.double()
@@ -150,7 +151,8 @@ def pullback_agreements(model: FittedModel) -> dict[str, Agreement]:
 def _fitted(cohort: Cohort, split: Split, settings: FitSettings, out: Path, force: bool) -> FittedModel:
     """The model in ``out``, or a new one."""
     folder, unfinished = out / "model", out / ".fitting"
-    plan = FitPlan(cohort, split, BOTH, settings)
+    assert cohort.arrays is not None
+    plan = FitPlan(cohort, split, BOTH, settings, content_digest(cohort.arrays))
     if (folder / "config.json").is_file():
         model = FittedModel.load(folder)
         if model.config.plan == plan.digest:

@@ -38,7 +38,7 @@ class FitPlan:
     settings : FitSettings
         How.
     data_digest : str
-        Digest of the cohort's content (``check.Examination.digest``).
+        Digest of the cohort's content (``check.Examination.digest``); a fit that is to go on where it was stopped needs it.
     read_as : dict, optional
         Arguments with which the cohort can be read again, recorded in the model.
 

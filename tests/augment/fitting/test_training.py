@@ -568,13 +568,20 @@ def test_a_fit_is_the_same_on_another_device(study):
 
 def test_a_resume_point_of_another_plan_is_refused(study, tmp_path):
     folder = tmp_path / "resume"
-    fit_class(FitPlan(*study, "AD", SMALL), resume_folder=folder)
-    fit_class(FitPlan(*study, "AD", SMALL), resume_folder=folder)
-    for other, digest in ((FitSettings(**(vars(SMALL) | {"seed": 1})), ""), (SMALL, "other data")):
+    fit_class(FitPlan(*study, "AD", SMALL, "data"), resume_folder=folder)
+    fit_class(FitPlan(*study, "AD", SMALL, "data"), resume_folder=folder)
+    for other, digest in ((FitSettings(**(vars(SMALL) | {"seed": 1})), "data"), (SMALL, "other data")):
         with pytest.raises(UsageError, match="unfinished fit with other settings, data, split or version"):
             fit_class(FitPlan(*study, "AD", other, digest), resume_folder=folder)
     with pytest.raises(UsageError, match="unfinished fit"):
-        fit_class(FitPlan(*study, "CN", SMALL), resume_folder=folder)
+        fit_class(FitPlan(*study, "CN", SMALL, "data"), resume_folder=folder)
+
+
+def test_a_plan_that_does_not_say_of_which_images_it_is_is_not_resumed(study, tmp_path):
+    """With the same ids other images would be the same plan."""
+    with pytest.raises(UsageError, match=r"give FitPlan the data_digest that require_sound.cohort..digest is"):
+        fit_class(FitPlan(*study, "AD", SMALL), resume_folder=tmp_path / "resume")
+    assert not (tmp_path / "resume").exists()
 
 
 # Steps as a GPU would replay them.
