@@ -129,7 +129,7 @@ def farthest_pair(codes: Tensor, rows: np.ndarray) -> tuple[int, int]:
 
 
 def path_rows(model: FittedModel, found: Interpolation, pair: int) -> list[PathRow]:
-    """Decoded images along every curve of a pair, framed where they lie off the manifold."""
+    """Decoded images along every curve of a pair, framed where they lie outside of the metric's support."""
     rows = []
     for kind, latents in found.steps(N_STEPS).items():
         steps = latents[pair]
@@ -200,9 +200,9 @@ TABLES = """\
 ## Curves
 
 Between the two discs, and the two rings, whose codes lie farthest apart. length, energy: of Eq. 4, the energy at constant Euclidean
-speed; eq12: the integral of Eq. 12, in units of the straight line's; off_manifold: share of the curve off the manifold; residual: slope
-that is left, 0 at a minimum; length_by_graph: the same distance by Dijkstra's algorithm on a grid, good to some percent, which is a check
-that begins from no curve.
+speed; eq12: the integral of Eq. 12, in units of the straight line's; off_manifold: share of the curve outside of the metric's support;
+residual: slope that is left, 0 at a minimum; length_by_graph: the same distance by Dijkstra's algorithm on a grid, good to some percent,
+which is a check that begins from no curve.
 
 {}
 
