@@ -44,6 +44,6 @@ def kept_images(model: FittedModel, folder: Path) -> TrainingImages | None:
             raise ValueError(f"{FILE} does not say whose its images are")
         people = tuple(f"training person {number + 1}" for number in person.tolist())
         training = TrainingImages(Images(images, model.config.space), people, None if age is None else tuple(age.tolist()))
-        return training.in_order_of(model)
+        return training.in_order(model.order_of_training(images).tolist())
     except (*DAMAGES, SafetensorError) as error:
         raise damaged(folder, error) from error

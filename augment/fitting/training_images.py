@@ -1,5 +1,6 @@
 """The images that a model was trained on, read again: what its draws are held against."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -7,7 +8,6 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from ...datasets.transforms import Images
-from .model import FittedModel
 from .nearest import nearest_images
 
 
@@ -27,9 +27,9 @@ class TrainingImages:
     people: tuple[str, ...]
     age: tuple[float, ...] | None = None
 
-    def in_order_of(self, model: FittedModel) -> "TrainingImages":
-        """The same in the order in which the model knows them; raise a ``DataError`` if they are not those that it was trained on."""
-        rows = model.order_of_training(self.images.pixels).tolist()
+    def in_order(self, rows: Sequence[int]) -> "TrainingImages":
+        """The same in another order, ``m`` rows."""
+        rows = list(rows)
         if rows == sorted(rows):
             return self  # and no copy of all images
         age = None if self.age is None else tuple(self.age[row] for row in rows)

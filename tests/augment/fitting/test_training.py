@@ -459,7 +459,7 @@ def test_images_are_put_into_the_order_that_the_model_knows(study):
     people, age = tuple(side.people), tuple(range(len(side)))
     order = np.random.default_rng(0).permutation(len(side))
     mixed = TrainingImages(images[order], tuple(people[row] for row in order), tuple(float(age[row]) for row in order))
-    found = mixed.in_order_of(model)
+    found = mixed.in_order(model.order_of_training(mixed.images.pixels).tolist())
     assert torch.equal(found.images.pixels, images.pixels)
     assert (found.people, found.age) == (people, age)
     # Copies are told apart as little as they can be.
