@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from .common.errors import DataError, UsageError
+from .identity import place_of_id
 from .spaces import ImageSpace
 
 REQUIRED_COLUMNS = ("image_id", "participant_id", "image", "label")
@@ -132,6 +133,15 @@ class Cohort:
         if label not in self.labels:
             raise UsageError(f"No image of {self.name} has the label '{label}'; its labels are: {', '.join(self.labels)}.")
         return self.where(self.table["label"] == label)
+
+    def in_order(self) -> "Cohort":
+        """The same images by participant and ``image_id``: in one order, however the source has sorted them."""
+        places = [
+            (place_of_id(str(person)), place_of_id(str(image)))
+            for person, image in zip(self.table["participant_id"], self.table["image_id"], strict=True)
+        ]
+        rows = sorted(range(len(places)), key=places.__getitem__)
+        return replace(self, table=self.table.iloc[rows].reset_index(drop=True))
 
     def of_participants(self, participants: Sequence[str]) -> "Cohort":
         """The images of ``participants``."""

@@ -45,6 +45,13 @@ def scan_of(spelled: str) -> str:
     return scan.sign + scan.person + scan.visit
 
 
+def place_of_id(name: str) -> tuple[tuple[str, int, str], ...]:
+    """What ids are sorted by, their numbers as numbers: ``P9`` is before ``P10``, as files and published arrays have them."""
+    parts = re.findall(r"(\D*)0*(\d*)", name)
+    # By length and digits, because Python makes no numbers of thousands of digits.
+    return (*((text, len(digits), digits) for text, digits in parts), (name, 0, ""))
+
+
 def form_of(name: str) -> str:
     """Return what an id has in common with those that differ from it by case or Unicode form only, such as ``P01`` and ``p01``.
 

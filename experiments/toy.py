@@ -25,6 +25,7 @@ from ..augment.geometry.shortest_paths import distance_maps
 from ..datasets.cohort import Cohort
 from ..datasets.common.errors import UsageError
 from ..datasets.common.files import whole_file, whole_folder
+from ..datasets.image_checks import content_digest
 from ..datasets.layouts.rings import rings_and_discs
 from ..datasets.layouts.table import cohort_table
 from ..datasets.output import output
@@ -64,7 +65,7 @@ def _run(out: Path, steps: int, seed: int, force: bool) -> None:
     cohort = toy_cohort(seed)
     split = split_cohort(cohort, seed=seed)
     model = _fitted(cohort, split, toy_settings(steps, seed), out, force)
-    kinds = split.side(cohort, "train").table["kind"].to_numpy()
+    kinds = split.side(cohort, "train").in_order().table["kind"].to_numpy()  # as the model's codes
     assert model.posterior is not None
     assert model.metric is not None
     codes = model.posterior.mean.double()
@@ -128,7 +129,7 @@ def farthest_pair(codes: Tensor, rows: np.ndarray) -> tuple[int, int]:
 
 
 def path_rows(model: FittedModel, found: Interpolation, pair: int) -> list[PathRow]:
-    """Decoded images along every curve of a pair, framed where they lie off the manifold."""
+    """Decoded images along every curve of a pair, framed where they lie outside of the metric's support."""
     rows = []
     for kind, latents in found.steps(N_STEPS).items():
         steps = latents[pair]
@@ -150,7 +151,8 @@ def pullback_agreements(model: FittedModel) -> dict[str, Agreement]:
 def _fitted(cohort: Cohort, split: Split, settings: FitSettings, out: Path, force: bool) -> FittedModel:
     """The model in ``out``, or a new one."""
     folder, unfinished = out / "model", out / ".fitting"
-    plan = FitPlan(cohort, split, BOTH, settings)
+    assert cohort.arrays is not None
+    plan = FitPlan(cohort, split, BOTH, settings, content_digest(cohort.arrays))
     if (folder / "config.json").is_file():
         model = FittedModel.load(folder)
         if model.config.plan == plan.digest:
@@ -198,9 +200,9 @@ TABLES = """\
 ## Curves
 
 Between the two discs, and the two rings, whose codes lie farthest apart. length, energy: of Eq. 4, the energy at constant Euclidean
-speed; eq12: the integral of Eq. 12, in units of the straight line's; off_manifold: share of the curve off the manifold; residual: slope
-that is left, 0 at a minimum; length_by_graph: the same distance by Dijkstra's algorithm on a grid, good to some percent, which is a check
-that begins from no curve.
+speed; eq12: the integral of Eq. 12, in units of the straight line's; off_manifold: share of the curve outside of the metric's support;
+residual: slope that is left, 0 at a minimum; length_by_graph: the same distance by Dijkstra's algorithm on a grid, good to some percent,
+which is a check that begins from no curve.
 
 {}
 

@@ -20,7 +20,7 @@ from ...datasets.transforms import in_array_order, prepare
 from .. import console
 from ..fitting.assessment import fit_warnings
 from ..fitting.figures import save_loss_curve
-from ..fitting.fit import Hooks, fit_class
+from ..fitting.fit import Hooks, fit_class, require_same_fit
 from ..fitting.kept_images import FILE as DETAIL
 from ..fitting.kept_images import keep_images
 from ..fitting.loggers import logged, require_loggers
@@ -117,6 +117,8 @@ def _fit(
     for label in labels:
         if finished.get(label) is None:
             refuse_existing(out / folder_name(label), force=force, ours=is_model)
+            if resume:
+                require_same_fit(_unfinished(out, label), plans[label])
         if any((_unfinished(out, label) / name).exists() for name in (RESUME_POINT, FORMER_RESUME_POINT)) and not (resume or force):
             raise UsageError(f"{out} holds an unfinished fit of {label}; give --resume to go on with it, or --force to start anew.")
     if dry_run:

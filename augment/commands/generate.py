@@ -229,8 +229,8 @@ def _read_again(model: FittedModel, moved: Mapping[str, Any]) -> TrainingImages:
     if len(members) != model.config.data["n_train"]:
         raise DataError(f"{len(members)} of the {model.config.data['n_train']} images are there")
     images = prepare(members, model.config.preparation)
-    model.require_trained_on(images.pixels)
-    return TrainingImages(images, tuple(members.people), ages_of(members.table))
+    training = TrainingImages(images, tuple(members.people), ages_of(members.table))
+    return training.in_order(model.order_of_training(images.pixels).tolist())
 
 
 def _show_sampling(generated: Sequence[Generated], models: Mapping[str, FittedModel]) -> None:

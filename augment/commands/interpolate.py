@@ -5,6 +5,7 @@ The first and last image of a curve are what the model makes of real people: the
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -29,7 +30,7 @@ from ..fitting.assessment import posterior_of
 from ..fitting.figures import PathRow, save_paths
 from ..fitting.model import FittedModel, decode
 from ..fitting.model_config import poor_fit_warnings
-from ..geometry.interpolation import COLOURS, KINDS, NOT_FOUND, TITLES, Cost, Interpolation, interpolate, outside_support
+from ..geometry.interpolation import COLOURS, KINDS, NOT_FOUND, TITLES, Cost, Interpolation, interpolate
 from ..release.description import DESCRIPTION
 from ..release.form import FileFormat, default_format
 from ..release.image_files import write_image
@@ -146,8 +147,9 @@ def interpolate_class(
         found = interpolate(model.metric, ends.starts, ends.ends, kinds, seed=seed, on_curve=console.say)
         latents = found.steps(n_steps)
         images = {kind: decode_codes(model, steps.flatten(0, 1)) for kind, steps in latents.items()}
-        outside = {kind: outside_support(found.metric, steps) for kind, steps in latents.items()}
-        costs, shown = found.costs(), _shown(latents)
+        off_manifold = partial(_off_manifold, model)
+        outside = {kind: off_manifold(steps) for kind, steps in latents.items()}
+        costs, shown = found.costs(off_manifold), _shown(latents)
         rows = []
         for cost in costs:
             if cost.kind in shown[cost.pair]:
@@ -188,11 +190,12 @@ README = """\
 # Images along curves between codes of the class {label}
 
 `images/pair1-affine-01` is the first of {n_steps} images on the straight line of the first pair, and so on; `curves.csv` says from whom to
-whom a curve leads, how long it is, and which share of it lies off the manifold.
+whom a curve leads, how long it is, and which share of it (`off_manifold`) lies off the manifold that holds people left out, on which
+`augment generate --sampler riemannian` draws: where hardly anybody would be.
 
 The first and the last image of a curve are what the model makes of two real people: reconstructions, to be handled as these people's
-images are. The others are synthetic: they are of nobody, but one on the manifold is near the code of some training image. This folder is
-no synthetic cohort.
+images are. The others are synthetic: they are of nobody, but the nearer to an end, the more like the person there. This folder is no
+synthetic cohort.
 """
 
 
@@ -205,6 +208,12 @@ def _means(model: FittedModel) -> Tensor:
             f"fit one that has, with --model {able}."
         )
     return model.posterior.mean
+
+
+def _off_manifold(model: FittedModel, z: Tensor) -> Tensor:
+    """Whether latents ``(..., D)`` lie off the manifold that holds people left out: bool, ``(...)``."""
+    assert model.latents.manifold is not None
+    return ~model.latents.manifold.inside(z.flatten(0, -2)).reshape(z.shape[:-1])
 
 
 def _row_of(members: Cohort, name: str) -> int:
@@ -261,7 +270,7 @@ def _tell(costs: Sequence[Cost], ends: Ends) -> None:
     console.show_table("curves", "Curves", header, rows)
     console.say(
         "length, energy: of Eq. 4, the energy at constant Euclidean speed; Eq. 12: its integral, in units of the straight line's; "
-        "off: share of the curve off the manifold."
+        "off: share of the curve off the manifold that holds people left out."
     )
     for cost in costs:
         if cost.residual > NOT_FOUND:

@@ -23,6 +23,8 @@ from .model_config import ModelConfig, Participants, installed_versions
 from .plan import FitPlan
 from .training import Record, train
 
+_MARKER = "plan.json"  # in the folder of a resume point
+
 
 @dataclass(frozen=True)
 class Hooks:
@@ -50,7 +52,8 @@ def fit_class(plan: FitPlan, *, resume_folder: Path | None = None, command: str 
     Raises
     ------
     UsageError
-        If ``resume_folder`` holds the state of another plan, or this machine has no memory for the images or the model.
+        If ``resume_folder`` holds the state of another plan, or the plan does not say of which images it is (``data_digest``), or this
+        machine has no memory for the images or the model.
     DataError
         If images cannot be prepared alike.
     GateError
@@ -60,7 +63,8 @@ def fit_class(plan: FitPlan, *, resume_folder: Path | None = None, command: str 
     settings, label, cohort, split, sides = plan.settings, plan.label, plan.cohort, plan.split, plan.sides
     plan.require_memory()
     if resume_folder is not None:
-        _claim(resume_folder, plan.digest)
+        require_same_fit(resume_folder, plan)
+        write_json(resume_folder / _MARKER, {"plan": plan.digest})
 
     images = _prepare_together(plan, hooks)
     autoencoder = _initialise(plan)
@@ -76,7 +80,7 @@ def fit_class(plan: FitPlan, *, resume_folder: Path | None = None, command: str 
 
     place = choose_device(settings.training.device)
     with placed(autoencoder, place):
-        found, held_out = (_latents_of(autoencoder, images[side].pixels) for side in ("train", "validation"))
+        found, held_out = (_latents_of(autoencoder, images[side].pixels, _whose(sides[side])) for side in ("train", "validation"))
         diagnostics = assess(autoencoder, images["train"], images["validation"], found.posterior) | {"best_epoch": result.best_epoch}
     metric = None
     if found.posterior is not None:
@@ -114,9 +118,24 @@ def fit_class(plan: FitPlan, *, resume_folder: Path | None = None, command: str 
         command=command,
         threads=torch.get_num_threads(),
     )
-    model = FittedModel(config, autoencoder, found.codes, found.posterior, metric, result.history, _whose(sides["train"]))
+    model = FittedModel(config, autoencoder, found.codes, found.posterior, metric, result.history, found.person)
     with placed(autoencoder, place):
         return model.scored(held_out)
+
+
+def require_same_fit(resume_folder: Path, plan: FitPlan) -> None:
+    """Raise a ``UsageError`` if a folder holds the state of another fit than this one, or nobody can tell whether it does."""
+    if not plan.data_digest:
+        raise UsageError(
+            "A fit can go on from a resume_folder only where its plan says of which images it is; give FitPlan the data_digest that "
+            "require_sound(cohort).digest is."
+        )
+    marker = resume_folder / _MARKER
+    if marker.exists() and json.loads(marker.read_text(encoding="utf-8")).get("plan") != plan.digest:
+        raise UsageError(
+            f"{resume_folder} holds an unfinished fit with other settings, data, split or version of tinycohort; "
+            "repeat those settings, or leave out --resume to start anew."
+        )
 
 
 def _whose(cohort: Cohort) -> Tensor | None:
@@ -125,10 +144,10 @@ def _whose(cohort: Cohort) -> Tensor | None:
     return torch.from_numpy(pd.factorize(people)[0].astype("int64")) if people.duplicated().any() else None
 
 
-def _latents_of(autoencoder: Autoencoder, images: Tensor) -> Latents:
-    """Codes of images, and their posteriors where there are some."""
+def _latents_of(autoencoder: Autoencoder, images: Tensor, person: Tensor | None) -> Latents:
+    """Codes of images, whose they are, and their posteriors where there are some."""
     posterior = posterior_of(autoencoder, images) if isinstance(autoencoder, GaussianAutoencoder) else None
-    return Latents(encode(autoencoder, images), autoencoder, posterior)
+    return Latents(encode(autoencoder, images), autoencoder, posterior, person=person)
 
 
 def _prepare_together(plan: FitPlan, hooks: Hooks) -> dict[str, Images]:
@@ -145,16 +164,3 @@ def _initialise(plan: FitPlan) -> Autoencoder:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(derived_seed(plan.settings.seed, plan.label, "weights"))
         return build_autoencoder(plan.settings.model, plan.architecture, **plan.settings.model_settings)
-
-
-def _claim(resume_folder: Path, plan: str) -> None:
-    """Make the folder of the resume point, or see that what it holds is of this very plan."""
-    marker = resume_folder / "plan.json"
-    if marker.exists():
-        if json.loads(marker.read_text(encoding="utf-8")).get("plan") != plan:
-            raise UsageError(
-                f"{resume_folder} holds an unfinished fit with other settings, data, split or version of tinycohort; "
-                "repeat those settings, or leave out --resume to start anew."
-            )
-        return
-    write_json(marker, {"plan": plan})

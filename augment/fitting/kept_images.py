@@ -42,8 +42,8 @@ def kept_images(model: FittedModel, folder: Path) -> TrainingImages | None:
         images, person, age = kept["images"], kept["person"], kept.get("age")
         if person.shape != images.shape[:1] or (age is not None and age.shape != person.shape):
             raise ValueError(f"{FILE} does not say whose its images are")
-        model.require_trained_on(images)
         people = tuple(f"training person {number + 1}" for number in person.tolist())
-        return TrainingImages(Images(images, model.config.space), people, None if age is None else tuple(age.tolist()))
+        training = TrainingImages(Images(images, model.config.space), people, None if age is None else tuple(age.tolist()))
+        return training.in_order(model.order_of_training(images).tolist())
     except (*DAMAGES, SafetensorError) as error:
         raise damaged(folder, error) from error

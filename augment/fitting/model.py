@@ -103,14 +103,28 @@ class FittedModel:
             digest.update(name.encode() + value.contiguous().numpy().tobytes())
         return digest.hexdigest()
 
-    def require_trained_on(self, images: Tensor) -> None:
-        """Raise a ``DataError`` if images ``(n, channels, ...)`` are not those that the model was trained on: it knows their codes."""
+    def order_of_training(self, images: Tensor) -> Tensor:
+        """Which of the images ``(n, channels, ...)`` each code is of, ``(n,)``: a table may have been sorted since.
+
+        Raises
+        ------
+        DataError
+            If they are not those that the model was trained on: it knows their codes.
+        """
         shape = (self.config.architecture.image_channels, *self.config.architecture.shape)
         if images.shape == (len(self.codes), *shape) and images.isfinite().all():
-            apart = (encode(self.autoencoder, images) - self.codes).abs()
+            found = encode(self.autoencoder, images)
             # Another processor rounds otherwise.
-            if (apart <= 0.02 * (self.codes.std(0, correction=0) + self.codes.abs())).all():
-                return
+            tolerance = 0.02 * (self.codes.std(0, correction=0) + self.codes.abs())
+
+            def fits(order: Tensor) -> bool:
+                return bool(((found[order] - self.codes).abs() <= tolerance).all())
+
+            if fits(order := torch.arange(len(found))):
+                return order
+            nearest = torch.cat([torch.cdist(codes, found).argmin(1) for codes in self.codes.split(1024)])
+            if fits(nearest) and fits(order := _each_once(nearest, self.codes, found)):
+                return order
         raise DataError(f"these are not the images that the model of {self.config.label} was trained on")
 
     def with_metric(self, settings: MetricSettings, draw: int | None = None) -> "FittedModel":
@@ -230,6 +244,16 @@ def decode(autoencoder: Autoencoder, z: Tensor, batch_size: int = 64) -> Tensor:
 def place_of(autoencoder: Autoencoder) -> torch.device:
     """Where the weights are."""
     return next(autoencoder.parameters()).device
+
+
+def _each_once(nearest: Tensor, codes: Tensor, found: Tensor) -> Tensor:
+    """For each of ``codes`` its ``nearest`` of those that were found, or where that is taken already the nearest that is not."""
+    order, taken = nearest.clone(), torch.zeros(len(found), dtype=torch.bool)
+    for row, place in enumerate(nearest.tolist()):
+        if taken[place]:
+            order[row] = (found - codes[row]).norm(dim=1).masked_fill(taken, torch.inf).argmin()
+        taken[order[row]] = True
+    return order
 
 
 def _require_room(config: ModelConfig, folder: Path) -> None:

@@ -6,6 +6,8 @@ from sklearn import config_context
 from sklearn.metrics import pairwise_distances_argmin_min
 from torch import Tensor
 
+AT_ONCE = 2**22  # voxels whose differences are in memory
+
 
 def nearest_images(images: Tensor, references: Tensor) -> tuple[np.ndarray, np.ndarray]:
     """Root-mean-square difference over voxels to the nearest reference ``(n,)``, and which reference that is ``(n,)``.
@@ -26,9 +28,13 @@ def explained_variance(images: Tensor, reconstructions: Tensor, mean_image: Tens
 
     1 for perfect reconstructions, 0 for the mean image itself, negative for worse than that.
     """
-    residual = (images - reconstructions).double().square().sum()
-    total = (images - mean_image).double().square().sum()
-    return float(1 - residual / total)
+    return 1 - _squared_distance(images, reconstructions) / _squared_distance(images, mean_image.expand_as(images))
+
+
+def _squared_distance(images: Tensor, others: Tensor) -> float:
+    """Summed in float64, of some images at a time: at once it would take several times the images' memory."""
+    rows = max(1, AT_ONCE // images[0].numel())
+    return float(sum((a - b).double().square().sum() for a, b in zip(images.split(rows), others.split(rows), strict=True)))
 
 
 def _rows(images: Tensor) -> np.ndarray:

@@ -38,7 +38,7 @@ class FitPlan:
     settings : FitSettings
         How.
     data_digest : str
-        Digest of the cohort's content (``check.Examination.digest``).
+        Digest of the cohort's content (``check.Examination.digest``); a fit that is to go on where it was stopped needs it.
     read_as : dict, optional
         Arguments with which the cohort can be read again, recorded in the model.
 
@@ -64,7 +64,8 @@ class FitPlan:
             raise DataError(
                 f"The class {self.label} of {self.cohort.name} has {len(members)} images; a model needs {FEWEST_IMAGES} or more."
             )
-        sides = {name: self.split.side(members, name) for name in ("train", "validation")}
+        # In an order of their own: the digest of the data, by which a fit is the same fit, does not know that of the table.
+        sides = {name: self.split.side(members, name).in_order() for name in ("train", "validation")}
         empty = [name for name, side in sides.items() if len(side) == 0]
         if empty:
             raise DataError(
@@ -80,7 +81,7 @@ class FitPlan:
     @cached_property
     def space(self) -> ImageSpace:
         """The grid of the prepared images: one for all classes, whichever of them are fitted."""
-        return space_of(self.cohort, self.settings.preparation)
+        return space_of(self.cohort.in_order(), self.settings.preparation)
 
     @property
     def architecture(self) -> Architecture:

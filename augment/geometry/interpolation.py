@@ -50,7 +50,7 @@ class Cost:
     eq12 : float
         Integral of Eq. 12, in units of the straight line's.
     off_manifold : float
-        Share of the curve outside of the manifold's support.
+        Share of the curve off the manifold, as whoever asks for the costs says where that is.
     residual : float
         Slope that is left of the log of what was minimised.
     """
@@ -87,8 +87,14 @@ class Interpolation:
         """``n`` latents on each curve, ends included and evenly spaced, by kind: ``(p, n, D)``."""
         return {kind: resample(flat, curves, n - 1) for kind, curves in self.points.items()}
 
-    def costs(self) -> list[Cost]:
-        """Costs of every curve, pair by pair."""
+    def costs(self, off_manifold: Callable[[Tensor], Tensor] | None = None) -> list[Cost]:
+        """Costs of every curve, pair by pair.
+
+        Parameters
+        ----------
+        off_manifold : callable, optional
+            Which of latents ``(..., D)`` lie off the manifold, bool ``(...)``; by default those outside of the metric's support.
+        """
         some = next(iter(self.points.values()))
         straight = affine(some[:, 0], some[:, -1], some.shape[1] - 1)
         by_potential = _potential(self.metric, straight)
@@ -99,7 +105,7 @@ class Interpolation:
                 curve_energy(self.metric.tensor, curves),
                 curve_length(flat, curves),
                 curve_length(by_potential, curves) / curve_length(by_potential, straight),
-                outside_support(self.metric, curves).double().mean(1),
+                (outside_support(self.metric, curves) if off_manifold is None else off_manifold(curves)).double().mean(1),
                 self.residual[kind],
             )
             found += [Cost(pair, kind, *map(float, numbers)) for pair, numbers in enumerate(zip(*columns, strict=True))]
@@ -152,7 +158,7 @@ def interpolate(
 
 
 def outside_support(metric: RiemannianMetric, z: Tensor) -> Tensor:
-    """Whether latents ``(..., D)`` lie outside of the support that the sampler ``riemannian`` draws on: bool, ``(...)``."""
+    """Whether latents ``(..., D)`` lie outside of the metric's support, that ``riemannian`` with a reach draws on: bool, ``(...)``."""
     return (metric.log_proximity(z.flatten(0, -2)) < default_log_threshold(metric.dim)).reshape(z.shape[:-1])
 
 

@@ -10,7 +10,7 @@ from ..geometry.metric import LEAST_GIVEN, MOST_GIVEN
 from ..settings import Between
 from .latents import Latents, manifold_of
 from .laws import Gaussian, Kernels, Mixture
-from .left_out import People, choose_kernels, choose_manifold, choose_mixture
+from .left_out import FEWEST, People, choose_kernels, choose_manifold, choose_mixture
 from .manifold import HOLDS, Manifold
 from .own_metric import OwnMetric
 from .plain import AggregatedPosterior, GaussianMixture, Normal, Vamp
@@ -45,6 +45,11 @@ def riemannian(
         target_acceptance=target_acceptance,
         log_threshold=log_threshold,
     )
+    if reach is None and holds is not None and latents.reach is not None:
+        raise UsageError(
+            "The model was fitted with a reach of its own (--rho or --rho-scale), at which riemannian draws, and there is no share that it "
+            "holds; give reach=auto beside holds."
+        )
     if reach is None:
         reach = latents.reach or (1.0 if chain else "auto")
     if reach != "auto":
@@ -56,14 +61,27 @@ def riemannian(
         return Riemannian(replace(latents.metric, rho=latents.metric.rho * reach / (latents.reach or 1.0)), **chain)
     if chain:
         raise UsageError(f"At the reach auto there is no chain to set {', '.join(chain)} of; give a number as reach.")
-    if holds is None or holds == HOLDS:
-        assert latents.manifold is not None
+    assert latents.manifold is not None
+    if holds is None or (holds == HOLDS and latents.manifold.log_threshold > -math.inf):
         return latents.manifold
-    settings = choose_manifold(latents.posterior.mean, latents.metric.centroids, latents.person, holds=holds).settings
-    if settings["log_threshold"] is None:
-        n = len(People.of(latents.codes, latents.person))
-        raise UsageError(f"{n} training people cannot tell what holds {holds:.1%}; ask for at most {math.floor(1000 * n / (n + 1)) / 10}%.")
-    return manifold_of(latents.posterior, latents.metric, settings)
+    choice = choose_manifold(latents.posterior.mean, latents.metric.centroids, latents.person, holds=holds)
+    if choice.settings["log_threshold"] is None:
+        raise UsageError(_why_it_cannot_tell(latents, len(choice.scores), holds))
+    return manifold_of(latents.posterior, latents.metric, choice.settings)
+
+
+def _why_it_cannot_tell(latents: Latents, n_left_out: int, holds: float) -> str:
+    """Why nobody knows what holds a share of people, of whom so many were left out."""
+    if n_left_out:
+        most = math.floor(1000 * n_left_out / (n_left_out + 1)) / 10
+        return f"{n_left_out} training people cannot tell what holds {holds:.1%}; ask for at most {most}%."
+    if (n := len(People.of(latents.codes, latents.person))) < FEWEST:
+        return f"{n} training people cannot tell what a manifold holds; leave out holds."
+    assert latents.metric is not None
+    return (
+        f"A manifold of {len(latents.metric.centroids)} centroids cannot tell what it holds: with some people left out there is none of "
+        "them; fit with more --centroids, or leave out holds."
+    )
 
 
 def gaussian(latents: Latents, seed: int) -> Gaussian:
@@ -135,7 +153,7 @@ def vamp(latents: Latents, seed: int) -> Vamp:
 
 def two_stage(latents: Latents, seed: int, *, n_training_steps: int = 1000) -> TwoStage:
     """A second VAE on the codes."""
-    return TwoStage.fit(latents.codes, latents.posterior_of_codes, n_training_steps=n_training_steps, seed=seed)
+    return TwoStage.fit(latents.codes, latents.posterior_of_codes, person=latents.person, n_training_steps=n_training_steps, seed=seed)
 
 
 def own_metric(

@@ -57,7 +57,7 @@ class LawScore:
     behind, behind_error : float, optional
         Nats behind the best law, code by code, and the standard error of that.
     held_out : float, optional
-        Mean log density of the validation people.
+        Mean log density of the validation people, each the mean of their images.
     inside : float, optional
         For a manifold, the share of the validation people that lie on it.
     kept : float, optional
@@ -113,7 +113,7 @@ class LawScores:
         """What was chosen, and by how much."""
         law, others = self.best, [law for law in self.laws if law.left_out is not None and law.sampler != self.chosen]
         if law.left_out is None:
-            return f"{law.sampler}, because there are too few images to tell laws apart"
+            return f"{law.sampler}, because there are too few people to tell laws apart"
         told = f"{law.sampler}, {law.left_out:.1f} nats for a person left out"
         if not others:
             return told
@@ -229,7 +229,7 @@ def score_laws(latents: Latents, validation: Latents | None = None, *, seed: int
     latents : Latents
         Latents of its training images.
     validation : Latents, optional
-        Codes, and posteriors if it has some, of people who were not trained on.
+        Codes, whose they are, and posteriors if it has some, of people who were not trained on.
     seed : int
         Seed of laws that are fitted at random.
     """
@@ -318,24 +318,25 @@ def _why_not(choice: Choice) -> str:
 
 
 def _of_people(name: str, latents: Latents, people: Latents, seed: int) -> dict[str, Any]:
-    """Mean log density of people's codes, of the manifold before it is cut, as it is scored; and how many of them it holds."""
-    codes, lost = people.codes, 0.0
+    """Mean log density of people's codes, person by person, of the manifold before it is cut, as it is scored; and how much of them it
+    holds."""
+    codes, lost, whose = people.codes, 0.0, People.of(people.codes, people.person)
     if SAMPLERS[name].in_base_space:
         assert people.posterior is not None
         assert isinstance(people.autoencoder, GaussianAutoencoder)
         codes = people.posterior.mean
         with torch.no_grad():
-            lost = float(people.autoencoder.log_det(codes).double().mean())
+            lost = whose.mean(people.autoencoder.log_det(codes))
     try:
         law: Any = fit_sampler(name, latents, seed=seed)
     except ValueError:  # as of a fold
         return {}
     is_manifold = isinstance(law, Manifold)
-    held_out = float((law.log_whole if is_manifold else law.log_density)(codes).double().mean()) - lost
+    held_out = whose.mean((law.log_whole if is_manifold else law.log_density)(codes)) - lost
     if not math.isfinite(held_out):
         return {}
-    told = {"held_out": held_out, "n_held_out": len(codes)}
-    return told | {"inside": float(law.inside(codes).double().mean()), "kept": math.exp(law.log_kept)} if is_manifold else told
+    told = {"held_out": held_out, "n_held_out": len(whose)}
+    return told | {"inside": whose.mean(law.inside(codes)), "kept": math.exp(law.log_kept)} if is_manifold else told
 
 
 def _number(value: float | None, error: float | None = None) -> str:

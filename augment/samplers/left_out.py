@@ -22,7 +22,7 @@ from .manifold import HOLDS
 FEWEST = 4  # people of whom some can be left out
 ONE_BY_ONE = 200  # people; of more, folds
 FOLDS, FEW_FOLDS = 20, 5  # the few of laws that are fitted by EM
-MOST_SCORED = 2000  # codes are left out, of however many
+MOST_SCORED = 2000  # codes, of however many; of everybody who is left out as many
 MOST_FITTED = 4000  # codes that EM sees while settings are chosen
 SELECTION_PROPOSALS = 1000  # a fold
 WIDTHS = (0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
@@ -32,7 +32,7 @@ FEWEST_OF_A_COMPONENT = 12  # people
 Array = NDArray[np.float64]
 Rows = NDArray[np.int64]
 Settings = dict[str, Any]
-# From rows that are kept and rows that are left out, log densities (candidates, out) of these under laws that are fitted on those.
+# From rows that are kept and rows that are scored, log densities (candidates, scored) of these under laws that are fitted on those.
 Score = Callable[[Rows, Rows], Array]
 
 
@@ -79,25 +79,39 @@ class People:
 
     @cached_property
     def left_out(self) -> list[Rows]:
-        """The codes of each who is left out: of everybody, or of many a sample that is the same for every law."""
-        order = np.random.default_rng(0).permutation(len(self))
+        """All codes of each who is left out: of everybody, or of many people a sample that is the same for every law."""
+        order = np.random.default_rng(0).permutation(len(self))[:MOST_SCORED]
         by_person = np.split(np.argsort(self.of_codes, kind="stable"), np.cumsum(np.bincount(self.of_codes))[:-1])
-        some = [by_person[number] for number in order]
-        return some[: max(1, int((np.cumsum([len(rows) for rows in some]) <= MOST_SCORED).sum()))]
+        return [by_person[number] for number in order]
+
+    @cached_property
+    def scored(self) -> list[Rows]:
+        """Those codes of each who is left out that are scored: all, or of many codes a sample that is the same for every law."""
+        if len(self.of_codes) <= MOST_SCORED:
+            return self.left_out
+        # Fewer of each, and not fewer people: the threshold and the errors are by people.
+        generator, most = np.random.default_rng(1), MOST_SCORED // len(self.left_out)
+        return [np.sort(generator.permutation(rows)[:most]) for rows in self.left_out]
 
     @property
     def rows(self) -> Rows:
-        """The codes that are left out, person by person."""
-        return np.concatenate(self.left_out)
+        """The codes that are scored, person by person."""
+        return np.concatenate(self.scored)
 
     @property
     def first(self) -> Rows:
         """Where in ``rows`` each person begins."""
-        return np.cumsum([0, *(len(rows) for rows in self.left_out[:-1])])
+        return np.cumsum([0, *(len(rows) for rows in self.scored[:-1])])
 
     def means(self, scores: Array) -> Array:
         """Each person's mean of ``(c, s)``, which are for one of ``rows`` each: ``(c, p)``."""
-        return np.add.reduceat(scores, self.first, axis=1) / [len(rows) for rows in self.left_out]
+        return np.add.reduceat(scores, self.first, axis=1) / [len(rows) for rows in self.scored]
+
+    def mean(self, values: Tensor) -> float:
+        """Mean over people of each one's mean of ``values`` ``(n,)``, one for each code."""
+        rows = torch.as_tensor(self.of_codes)
+        sums = torch.zeros(len(self), dtype=torch.float64).index_add_(0, rows, values.double().cpu())
+        return float((sums / rows.bincount()).mean())
 
     def scores(self, score: Score, *, n_folds: int | None = None, most: int | None = None) -> Array:
         """Log densities ``(candidates, s)`` of ``rows``, each under laws fitted without their person, or without their fold.
@@ -105,18 +119,19 @@ class People:
         Parameters
         ----------
         score : callable
-            From the rows that are kept, at most ``most`` of them, and those that are left out.
+            From the rows that are kept, at most ``most`` of them, and those that are scored.
         n_folds : int, optional
             At most so many fits; by default one for each person, and ``FOLDS`` where there are more than ``ONE_BY_ONE``.
         """
         return np.concatenate([score(_thinned(kept, most), out) for kept, out in self.folds(n_folds)], axis=1)
 
     def folds(self, n_folds: int | None = None) -> list[tuple[Rows, Rows]]:
-        """Rows that are kept and rows that are left out, of each fold."""
+        """Rows that are kept, which are of other people, and rows that are scored, of each fold."""
         n_folds = n_folds or (len(self) if len(self) <= ONE_BY_ONE else FOLDS)
         parts = np.array_split(np.arange(len(self.left_out)), min(n_folds, len(self.left_out)))
-        outs = [np.concatenate([self.left_out[number] for number in part]) for part in parts]
-        return [(np.delete(np.arange(len(self.of_codes)), out), out) for out in outs]
+        everybody = np.arange(len(self.of_codes))
+        kept = [np.delete(everybody, np.concatenate([self.left_out[number] for number in part])) for part in parts]
+        return [(rows, np.concatenate([self.scored[number] for number in part])) for rows, part in zip(kept, parts, strict=True)]
 
 
 def chosen_by_others(scores: Array) -> tuple[int, Array]:
@@ -174,8 +189,8 @@ def choose_manifold(codes: Tensor, centroids: Tensor, person: Tensor | None = No
     people, dim = People.of(codes, person), codes.shape[1]
     folds = people.folds(len(people) if len(people) <= ONE_BY_ONE / 4 else FOLDS) if len(people) else []
     owners = rows_of(centroids, codes)
-    own = [torch.as_tensor(~np.isin(owners, out), device=centroids.device) for _, out in folds]
-    if len(people) < FEWEST or not all(bool(kept.any()) for kept in own):
+    own = [torch.as_tensor((owners < 0) | np.isin(owners, kept), device=centroids.device) for kept, _ in folds]
+    if len(people) < FEWEST or not all(bool(some.any()) for some in own):
         return Choice({"crowding": 2, "width": 1.0, "log_threshold": None, "holds": 1.0}, np.empty(0))
     # At a square of 1 the law of Gaussian codes has their own variance; the least are for modes that lie far apart, in few dimensions.
     squares = {2: (0.1, 0.25, 0.6, 0.8, 1.0, 1.3), 4: (0.85, 1.0), max(5, round(dim / 2)): (1.0, 1.15)}

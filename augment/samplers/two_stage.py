@@ -15,12 +15,13 @@ from ...datasets.common.errors import UsageError
 from ..draws import normal, random_rows
 from ..posterior import Posterior
 from .diagnostics import Diagnostics, Tick
+from .left_out import People
 
 WIDTH = 128  # of the hidden layers; the paper's 1,024 are for 50,000 codes and more
 BATCH = 256
 LEARNING_RATE = 1e-3
 LEAST_STD = 0.05  # of the likelihood, in standard deviations of the codes: a decoder that knows its codes by heart would go to 0
-HELD_OUT = 5  # one of so many codes chooses when to stop
+HELD_OUT = 5  # one of so many people chooses when to stop
 STEPS_BETWEEN_CHECKS = 50
 
 
@@ -77,11 +78,13 @@ class TwoStage:
 
     @classmethod
     @torch.enable_grad()
-    def fit(cls, codes: Tensor, posterior: Posterior | None, *, n_training_steps: int = 1000, seed: int = 0) -> "TwoStage":
+    def fit(
+        cls, codes: Tensor, posterior: Posterior | None, *, person: Tensor | None = None, n_training_steps: int = 1000, seed: int = 0
+    ) -> "TwoStage":
         """Train on codes ``(n, D)``, in their dtype, by Adam with a learning rate that falls to 0.
 
         It takes as many steps whatever the number of codes, each of at most 256: seconds. The weights kept are those with the best ELBO on
-        a fifth of the codes, held out: 50 codes are soon learnt by heart. Torch's global generator stays as it was.
+        the codes of a fifth of the people, held out: 50 codes are soon learnt by heart. Torch's global generator stays as it was.
 
         Parameters
         ----------
@@ -89,6 +92,8 @@ class TwoStage:
             Codes of the training images.
         posterior : Posterior, optional
             q(z|x) around these codes: then each step draws from it, as the paper does.
+        person : torch.Tensor, optional
+            ``(n,)`` whole numbers: codes with the same one are of the same person. By default each is somebody else's.
         n_training_steps : int
             At least 1.
         seed : int
@@ -101,8 +106,10 @@ class TwoStage:
             variance = variance + posterior.std.square().mean(dim=0)
         std = torch.where(variance > 0, variance, 1.0).sqrt()
         generator, noise = torch.Generator(), torch.Generator()
-        order = torch.randperm(len(codes), generator=generator.manual_seed(seed)).to(codes.device)
-        held_out, kept = order[: len(order) // HELD_OUT], order[len(order) // HELD_OUT :]
+        people = People.of(codes, person)
+        order = torch.randperm(len(people), generator=generator.manual_seed(seed))
+        places = order.argsort()[torch.as_tensor(people.of_codes)]  # of each code's person
+        held_out, kept = places.argsort(stable=True).to(codes.device).tensor_split([int((places < len(people) // HELD_OUT).sum())])
 
         def draws(some: Tensor, generator: torch.Generator) -> Tensor:
             return ((codes[some] if posterior is None else posterior[some].sample(generator)) - mean) / std

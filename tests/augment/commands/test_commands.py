@@ -82,6 +82,16 @@ def test_an_unfinished_fit_is_not_thrown_away_unasked(studies, tmp_path):
     assert state.read_bytes() == b"hours of work"
 
 
+def test_an_unfinished_fit_of_another_plan_is_refused_before_another_class_is_fitted(studies, tmp_path):
+    marker = tmp_path / ".fitting-CN" / "plan.json"
+    marker.parent.mkdir()
+    marker.write_text('{"plan": "another"}')
+    with pytest.raises(UsageError, match=r"\.fitting-CN holds an unfinished fit with other settings"):
+        fit_models(FitRequest(Source(str(studies["pictures"].data)), [], QUICK), tmp_path, resume=True)
+    assert [path.name for path in tmp_path.iterdir() if path.is_dir()] == [".fitting-CN"]
+    assert marker.read_text() == '{"plan": "another"}'
+
+
 def test_classes_that_would_share_a_folder_are_refused_before_training(fakes, tmp_path):
     path = fakes.study(tmp_path / "study.npz")
     with np.load(path) as kept:

@@ -107,6 +107,17 @@ def test_images_that_the_model_was_not_trained_on_give_no_detail(draw, studies, 
     assert asked.code == 2
 
 
+def test_images_are_known_where_their_table_was_sorted_since(draw, studies, tmp_path):
+    arrays = {name: value[::-1] for name, value in np.load(studies["pictures"].data).items()}
+    np.savez(tmp_path / "sorted.npz", **arrays)
+    (answer, folder), (again, other) = draw("--format", "npz"), draw("--format", "npz", "--data", tmp_path / "sorted.npz", name="sorted")
+    assert (answer.code, again.code) == (0, 0)
+    assert "cannot be read again" not in again.words
+    assert torch.equal(pixels(folder), pixels(other))
+    told = [pd.read_csv(path.with_name(f"{path.name}.audit.csv")) for path in (folder, other)]
+    assert told[0]["donors"].tolist() == told[1]["donors"].tolist()
+
+
 def test_a_model_that_decodes_no_numbers_is_told(draw, studies, tmp_path):
     shutil.copytree(studies["pictures"].models, tmp_path / "models")
     for folder in (tmp_path / "models/AD", tmp_path / "models/CN"):

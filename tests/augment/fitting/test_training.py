@@ -23,6 +23,7 @@ from tinycohort.augment.fitting.model import FittedModel
 from tinycohort.augment.fitting.plan import FitPlan
 from tinycohort.augment.fitting.settings import PRESETS, FitSettings
 from tinycohort.augment.fitting.training import Schedule, TrainingSettings, default_steps, train
+from tinycohort.augment.fitting.training_images import TrainingImages
 from tinycohort.augment.networks import Architecture
 from tinycohort.datasets.check import examine
 from tinycohort.datasets.common.batches import batches_of_rows, n_batches
@@ -32,6 +33,7 @@ from tinycohort.datasets.common.graphs import Replayed
 from tinycohort.datasets.common.seeds import derived_seed, seeded_generator
 from tinycohort.datasets.readers import read_cohort
 from tinycohort.datasets.splits import Split, split_cohort
+from tinycohort.datasets.transforms import prepare
 
 SETTINGS = TrainingSettings(epochs=6, learning_rate=1e-2, batch_size=5, patience=3, precision="fp32", device="cpu")
 AVERAGING = replace(SETTINGS, average=0.8, even=True)
@@ -419,18 +421,54 @@ def test_a_fit_leaves_global_randomness_alone_and_does_not_depend_on_it(study):
 
 def test_a_fit_knows_whose_images_are_whose(study, tmp_path):
     cohort, split = study
-    assert fit_class(FitPlan(cohort, split, "AD", SMALL)).person is None
+    assert fit_class(FitPlan(cohort, split, "CN", SMALL)).person is None
     table = cohort.table
     twice = table.groupby("label").cumcount() // 2
     cohort = replace(cohort, table=table.assign(participant_id=table["label"] + twice.astype(str)))
     split = split_cohort(cohort, seed=0)
-    model = fit_class(FitPlan(cohort, split, "AD", SMALL))
-    people = split.side(cohort.of_class("AD"), "train").table["participant_id"].to_numpy()
+    model = fit_class(FitPlan(cohort, split, "CN", SMALL))
+    people = split.side(cohort.of_class("CN"), "train").table["participant_id"].to_numpy()
     assert ((model.person[:, None] == model.person).numpy() == (people[:, None] == people)).all()
     assert model.person.unique().numel() < len(people)
     assert torch.equal(model.latents.person, model.person)
+    held_out = split.side(cohort.of_class("CN"), "validation").table["participant_id"]
+    assert {law.n_held_out for law in model.law_scores.laws if law.left_out is not None} == {held_out.nunique()}
+    assert held_out.nunique() < len(held_out)
     model.save(tmp_path)
     assert torch.equal(FittedModel.load(tmp_path).person, model.person)
+
+
+def test_a_table_that_is_sorted_otherwise_is_the_same_fit(study):
+    """By the digest it is: what it takes up, where it is resumed, is of the same images in the same order."""
+    cohort, split = study
+    order = np.random.default_rng(0).permutation(len(cohort))
+    mixed = replace(cohort, table=cohort.table.iloc[order].reset_index(drop=True))
+    plans = [FitPlan(some, split, "AD", SMALL, examine(some).digest) for some in (cohort, mixed)]
+    assert plans[0].digest == plans[1].digest
+    one, other = map(fit_class, plans)
+    assert_same(one.autoencoder, other.autoencoder)
+    assert torch.equal(one.codes, other.codes)
+    assert list(plans[0].sides["train"].table["image_id"]) == list(split.side(cohort.of_class("AD"), "train").table["image_id"])
+
+
+def test_images_are_put_into_the_order_that_the_model_knows(study):
+    cohort, split = study
+    plan = FitPlan(cohort, split, "CN", SMALL)
+    model, side = fit_class(plan), plan.sides["train"]
+    images = prepare(side, SMALL.preparation)
+    people, age = tuple(side.people), tuple(range(len(side)))
+    order = np.random.default_rng(0).permutation(len(side))
+    mixed = TrainingImages(images[order], tuple(people[row] for row in order), tuple(float(age[row]) for row in order))
+    found = mixed.in_order(model.order_of_training(mixed.images.pixels).tolist())
+    assert torch.equal(found.images.pixels, images.pixels)
+    assert (found.people, found.age) == (people, age)
+    # Copies are told apart as little as they can be.
+    twice = replace(model, codes=model.codes[[0, 0, *range(2, len(side))]])
+    alike = images[[0, 0, *range(2, len(side))]][order]
+    assert torch.equal(alike.pixels[twice.order_of_training(alike.pixels)], images.pixels[[0, 0, *range(2, len(side))]])
+    # With one image twice and another not at all they are others.
+    with pytest.raises(DataError, match="not the images that the model of CN was trained on"):
+        model.order_of_training(alike.pixels)
 
 
 def test_seed_and_class_decide(study):
@@ -530,13 +568,20 @@ def test_a_fit_is_the_same_on_another_device(study):
 
 def test_a_resume_point_of_another_plan_is_refused(study, tmp_path):
     folder = tmp_path / "resume"
-    fit_class(FitPlan(*study, "AD", SMALL), resume_folder=folder)
-    fit_class(FitPlan(*study, "AD", SMALL), resume_folder=folder)
-    for other, digest in ((FitSettings(**(vars(SMALL) | {"seed": 1})), ""), (SMALL, "other data")):
+    fit_class(FitPlan(*study, "AD", SMALL, "data"), resume_folder=folder)
+    fit_class(FitPlan(*study, "AD", SMALL, "data"), resume_folder=folder)
+    for other, digest in ((FitSettings(**(vars(SMALL) | {"seed": 1})), "data"), (SMALL, "other data")):
         with pytest.raises(UsageError, match="unfinished fit with other settings, data, split or version"):
             fit_class(FitPlan(*study, "AD", other, digest), resume_folder=folder)
     with pytest.raises(UsageError, match="unfinished fit"):
-        fit_class(FitPlan(*study, "CN", SMALL), resume_folder=folder)
+        fit_class(FitPlan(*study, "CN", SMALL, "data"), resume_folder=folder)
+
+
+def test_a_plan_that_does_not_say_of_which_images_it_is_is_not_resumed(study, tmp_path):
+    """With the same ids other images would be the same plan."""
+    with pytest.raises(UsageError, match=r"give FitPlan the data_digest that require_sound.cohort..digest is"):
+        fit_class(FitPlan(*study, "AD", SMALL), resume_folder=tmp_path / "resume")
+    assert not (tmp_path / "resume").exists()
 
 
 # Steps as a GPU would replay them.

@@ -16,12 +16,15 @@ from tinycohort.augment.commands import interpolate as decoded_paths
 from tinycohort.augment.commands.interpolate import decode_codes, interpolate_class, named_ends, training_ends
 from tinycohort.augment.fitting.assessment import posterior_of
 from tinycohort.augment.fitting.figures import PathRow, save_paths
+from tinycohort.augment.fitting.model_config import MetricSettings
 from tinycohort.augment.fitting.model_folders import load_models
 from tinycohort.augment.geometry.geodesics import curve_length, flat
-from tinycohort.augment.geometry.interpolation import KINDS, interpolate, outside_support
+from tinycohort.augment.geometry.interpolation import KINDS, Interpolation, interpolate, outside_support
 from tinycohort.augment.geometry.metric import RiemannianMetric
 from tinycohort.augment.geometry.support import off_manifold
 from tinycohort.augment.networks import Architecture
+from tinycohort.augment.posterior import Posterior
+from tinycohort.augment.release.generation import build_sampler
 from tinycohort.datasets.common.errors import UsageError
 from tinycohort.datasets.formats.nifti import MARK
 from tinycohort.datasets.readers import read_cohort
@@ -188,6 +191,25 @@ def test_force_replaces_what_this_command_makes_and_nothing_else(studies, tmp_pa
     assert len(list((out / "images").iterdir())) == 4
     with pytest.raises(UsageError, match="nothing that this command makes"):
         interpolate_class(model, studies["volumes"].data, force=True)
+
+
+def test_what_is_framed_is_what_the_sampler_does_not_draw(studies, tmp_path, monkeypatch):
+    """Nothing that `riemannian` draws, though the support of the metric does not hold all of it; and far away everything."""
+    means, framed = torch.randn((20, 2), generator=torch.Generator().manual_seed(0)), []
+    model = model_of(studies, "pictures", "CN")
+    model = replace(model, codes=means, posterior=Posterior(means, torch.full((20, 2), -4.0)), config=replace(model.config, laws={}))
+    model = model.with_metric(MetricSettings())
+    z = build_sampler(model, "riemannian", seed=0).sample(40, torch.Generator().manual_seed(0))[0]
+    assert outside_support(model.metric, z).any()
+    near, far = z[None].double(), 100 + z[None].double()
+    monkeypatch.setattr(decoded_paths, "save_paths", lambda path, rows, title: framed.extend(row.framed for row in rows) or path.touch())
+    for points, share in ((near, 0), (far, 1)):
+        found = Interpolation(model.metric.to(torch.float64), {"affine": points}, {"affine": torch.zeros(1)})
+        monkeypatch.setattr(decoded_paths, "interpolate", lambda *args, found=found, **options: found)
+        monkeypatch.setattr(Interpolation, "steps", lambda self, n: self.points)
+        interpolate_class(model, tmp_path / f"paths{share}", n_pairs=1, n_steps=40, kinds=["affine"])
+        assert pd.read_csv(tmp_path / f"paths{share}" / "curves.csv")["off_manifold"].tolist() == [share]
+        assert framed.pop() == [bool(share)] * 40
 
 
 def test_a_curve_that_hardly_differs_shares_a_row():

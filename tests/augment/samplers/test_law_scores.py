@@ -109,6 +109,23 @@ def test_people_held_out_are_scored_by_the_laws_of_all(scored):
     assert all(law.held_out is None and law.n_held_out == 0 for law in score_laws(latents).laws)
 
 
+def test_people_held_out_count_as_people_however_many_images_they_have(scored):
+    """Nine with one image, and one far off with 51: of ten people nine can lie on the manifold."""
+    latents, scores = scored
+    far = 9 + 0.05 * torch.randn((51, 4), generator=seeded(2))
+    codes, person = torch.cat([gaussian_codes(9, 4, seed=9), far]), torch.cat([torch.arange(9), torch.full((51,), 9)]) + 5
+    law = by_name(score_laws(latents, replace(latents_of(codes), person=person)))["riemannian"]
+    manifold = fit_sampler("riemannian", replace(latents, chosen=scores.settings))
+    densities = manifold.log_whole(codes)
+    assert law.n_held_out == 10
+    assert law.held_out == pytest.approx(float(torch.cat([densities[:9], densities[9:].mean()[None]]).mean()), abs=1e-6)
+    assert law.inside == pytest.approx(float(manifold.inside(codes[:9]).double().sum()) / 10)
+    # With one image each it does not matter who is told to have it, to the digit.
+    one = [by_name(score_laws(latents, replace(latents_of(codes), person=who)))["gaussian"] for who in (None, torch.arange(60) + 3)]
+    assert one[0] == one[1]
+    assert one[0].held_out == float(fit_sampler("gaussian", latents).log_density(codes).double().mean())
+
+
 def test_what_was_chosen_is_drawn_without_another_look(scored, monkeypatch):
     latents, scores = scored
     expected = fit_sampler("riemannian", latents).sample(5, seeded(0))[0]
@@ -181,6 +198,20 @@ def test_scores_come_back_from_json(scored):
         assert scores.chosen in scores.sentence
 
 
+@pytest.mark.parametrize(("n_people", "each"), [(1, 2100), (2, 1100), (5, 1100), (40, 60)])
+def test_people_with_more_images_than_are_scored_have_finite_scores(n_people, each):
+    person = torch.arange(n_people).repeat_interleave(each)
+    codes = gaussian_codes(n_people, 2)[person] + 0.3 * torch.randn((len(person), 2), generator=seeded(1))
+    latents = latents_of(gaussian_codes(12, 2))
+    posterior = Posterior(codes, torch.full_like(codes, -5.0))
+    latents = replace(latents, codes=codes, posterior=posterior, person=person)
+    scores = score_laws(latents)
+    assert LawScores.from_json(json.loads(json.dumps(scores.as_json(), allow_nan=False))) == scores
+    assert (scores.best.left_out is None) == (n_people < 4)
+    assert bool(scores.promise) == (n_people == 40)
+    assert fit_sampler(scores.chosen, replace(latents, chosen=scores.settings)).sample(5, seeded(0))[0].isfinite().all()
+
+
 def test_a_person_s_other_scan_makes_no_law_look_good():
     """With each scan for a person, kernels a tenth as wide as people differ are the best, and copy everybody."""
     person = torch.arange(40).repeat_interleave(2)
@@ -237,7 +268,7 @@ def test_too_few_codes_are_said_to_be(n, model, chosen):
     assert scores.chosen == chosen
     assert {law.note for law in scores.laws} == {"too few people to leave some out"}
     assert scores.promise == ""
-    assert "too few images" in scores.sentence
+    assert "too few people" in scores.sentence
 
 
 def test_a_model_without_posteriors_has_laws_of_codes():

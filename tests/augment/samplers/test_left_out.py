@@ -9,6 +9,7 @@ import torch
 from grids import numpy_state, seeded
 from scipy.stats import binom
 
+from tinycohort.augment.samplers import left_out
 from tinycohort.augment.samplers.laws import Kernels, Mixture, Whitening
 from tinycohort.augment.samplers.left_out import (
     FEW_FOLDS,
@@ -74,10 +75,40 @@ def test_a_person_is_left_out_with_all_of_their_codes():
     assert np.array_equal(people.rows[people.first], [rows[0] for rows in people.left_out])
 
 
-def test_of_many_people_some_are_left_out_each_with_all_codes():
-    people = People.of(torch.zeros(9000, 1), torch.arange(3000).repeat_interleave(3))
-    assert len(people.rows) <= MOST_SCORED < len(people.rows) + 3
-    assert all(len(rows) == 3 for rows in people.left_out)
+@pytest.mark.parametrize(("n_people", "each", "n_out", "n_scored"), [(5, 1100, 5, 400), (100, 300, 100, 20), (3000, 3, MOST_SCORED, 1)])
+def test_of_many_codes_some_are_scored_and_their_people_are_left_out_with_all(n_people, each, n_out, n_scored):
+    whose = np.arange(n_people).repeat(each)
+    people, again = (People.of(torch.zeros(len(whose), 1), torch.as_tensor(whose)) for _ in range(2))
+    assert [len(rows) for rows in people.scored] == [n_scored] * n_out
+    assert len(people.rows) <= MOST_SCORED
+    assert np.array_equal(people.rows, again.rows)
+    assert all(set(some) <= set(rows) for some, rows in zip(people.scored, people.left_out, strict=True))
+    for kept, out in people.folds():
+        assert not set(whose[kept]) & set(whose[out])
+        assert len(kept) == len(whose) - each * len(set(whose[out]))
+    assert np.array_equal(people.means(whose[people.rows][None].astype(float))[0], whose[people.rows[people.first]])
+
+
+def test_a_law_of_few_people_with_many_images_each_is_that_of_these_people():
+    """Of 30 people the manifold is calibrated by 30, though one person has more images than are scored."""
+    person = torch.cat([torch.arange(29).repeat_interleave(2), torch.full((2400,), 29)])
+    codes = torch.randn((30, 2), generator=seeded(0))[person] + 0.1 * torch.randn((len(person), 2), generator=seeded(1))
+    choice = choose_manifold(codes, codes[:58], person)
+    assert len(choice.scores) == 30
+    assert choice.settings["holds"] == 0.9
+    assert choice.settings["log_threshold"] is not None
+
+
+def test_a_centroid_is_left_out_with_its_person_where_its_code_is_not_scored(monkeypatch):
+    """Each person has two codes, one of which is scored: a centroid that stayed would give it a density of hundreds of nats more."""
+    codes = torch.randn((12, 3), generator=seeded(0)).repeat_interleave(2, dim=0)
+    codes[1::2] += 1e-3
+    person = torch.arange(12).repeat_interleave(2)
+    whole = choose_manifold(codes, codes, person)
+    monkeypatch.setattr(left_out, "MOST_SCORED", 12)
+    part = choose_manifold(codes, codes, person)
+    assert len(part.scores) == len(whole.scores) == 12
+    assert np.allclose(part.scores, whole.scores, atol=0.1)
 
 
 def test_repeated_scans_do_not_make_narrow_laws_look_good():

@@ -11,6 +11,7 @@ from tinycohort.augment.fitting.model import FittedModel
 from tinycohort.augment.fitting.model_config import MetricSettings
 from tinycohort.augment.posterior import Posterior
 from tinycohort.augment.release.generation import build_sampler, draw_latents
+from tinycohort.augment.samplers import left_out
 from tinycohort.augment.samplers.fits import N_ITERATIONS
 from tinycohort.augment.samplers.manifold import HOLDS, Manifold
 from tinycohort.augment.samplers.registry import AUTO, SAMPLERS
@@ -113,6 +114,49 @@ def test_more_than_people_can_tell_is_refused(model):
         UsageError, match=f"{n} training people cannot tell what holds 99.9%; ask for at most {math.floor(1000 * n / (n + 1)) / 10}%"
     ):
         build_sampler(model, "riemannian", seed=0, holds=0.999)
+
+
+def of_people(model, n: int, **metric) -> FittedModel:
+    """A model of ``n`` people in two dimensions, whose laws were not looked at."""
+    means = torch.randn((n, 2), generator=torch.Generator().manual_seed(0))
+    model = replace(model, codes=means, posterior=Posterior(means, torch.full((n, 2), -4.0)), config=replace(model.config, laws={}))
+    return model.with_metric(MetricSettings(**metric))
+
+
+@pytest.mark.parametrize(
+    ("n", "holds", "metric", "told"),
+    [
+        (8, HOLDS, {}, "8 training people cannot tell what holds 90.0%; ask for at most 88.8%"),
+        (3, 0.5, {}, "3 training people cannot tell what a manifold holds; leave out holds"),
+        (
+            12,
+            HOLDS,
+            {"n_centroids": 1, "rho": 3.0},
+            r"A manifold of 1 centroids cannot tell what it holds: .* fit with more --centroids, or leave out holds",
+        ),
+        (12, 0.5, {"n_centroids": 1, "rho": 3.0}, "A manifold of 1 centroids cannot tell"),
+    ],
+)
+def test_a_share_that_is_asked_for_by_name_is_held_or_refused(model, n, holds, metric, told):
+    some = of_people(model, n, **metric)
+    assert build_sampler(some, "riemannian", seed=0, reach=AUTO).log_threshold == -math.inf
+    for again in (some, replace(some, config=replace(some.config, laws=some.law_scores.as_json()))):
+        with pytest.raises(UsageError, match=told):
+            build_sampler(again, "riemannian", seed=0, reach=AUTO, holds=holds)
+
+
+def test_of_many_people_those_who_are_left_out_tell_what_is_held(model, monkeypatch):
+    monkeypatch.setattr(left_out, "MOST_SCORED", 12)
+    with pytest.raises(UsageError, match=r"12 training people cannot tell what holds 95.0%; ask for at most 92.3%"):
+        build_sampler(of_people(model, 30), "riemannian", seed=0, holds=0.95)
+
+
+@pytest.mark.parametrize("metric", [{"rho_scale": 2.0}, {"rho": 0.7}])
+def test_a_share_of_a_model_with_a_reach_of_its_own_takes_the_reach_auto(model, metric):
+    some = of_people(model, 40, **metric)
+    with pytest.raises(UsageError, match=r"was fitted with a reach of its own \(--rho or --rho-scale\).* give reach=auto beside holds"):
+        build_sampler(some, "riemannian", seed=0, holds=0.8)
+    assert build_sampler(some, "riemannian", seed=0, holds=0.8, reach=AUTO).log_threshold > -math.inf
 
 
 @pytest.mark.parametrize("holds", [0.0, 1.0, -0.1, 1.5, math.nan])

@@ -78,6 +78,27 @@ def test_it_is_not_left_where_it_knows_few_codes_by_heart(monkeypatch):
     assert held < 1.5 * 0.5 * 8  # N(0, I) itself: 4 nats in this unit
 
 
+def test_who_chooses_when_to_stop_is_nobody_it_learns_from(monkeypatch):
+    """Of 10 people with 5 codes each that lie by their own corner, two people are held out, with all codes and no other; of 50 with one, as
+    many codes as ever, and the same."""
+    person, seen = torch.arange(10).repeat_interleave(5)[torch.randperm(50, generator=seeded(2))], []
+    codes = person[:, None] + 0.01 * torch.randn((50, 2), generator=seeded(1))
+    loss = SecondStage.loss
+    monkeypatch.setattr(SecondStage, "loss", lambda self, z, generator: seen.append(z) or loss(self, z, generator))
+
+    def held_out_and_kept(person: Tensor | None) -> tuple[Tensor, Tensor]:
+        fitted = TwoStage.fit(codes, None, person=person, n_training_steps=1)
+        return tuple((z * fitted.std + fitted.mean)[:, 0].round().long() for z in (seen.pop(), seen.pop()))
+
+    held, kept = held_out_and_kept(person)
+    assert (len(held), len(set(held.tolist()))) == (10, 2)
+    assert not set(held.tolist()) & set(kept.tolist())
+    order = torch.randperm(50, generator=seeded(0))
+    alone = held_out_and_kept(None)
+    assert torch.equal(torch.cat(alone), person[order])
+    assert all(torch.equal(*some) for some in zip(alone, held_out_and_kept(torch.arange(50) + 7), strict=True))
+
+
 def test_it_draws_from_the_posteriors_where_there_are_some():
     """All means at one place: what varies are the posteriors."""
     means, log_var = torch.full((200, 2), 3.0), torch.tensor([0.0, math.log(4.0)]).expand(200, 2)
