@@ -98,7 +98,7 @@ def write_prepared_table(
     if seen is not None:
         table[SEEN] = [seen[person] for person in source["participant_id"]]
     ours = {*REQUIRED_COLUMNS, *SESSION_COLUMNS, SPELLED, *table.columns}
-    covariates = _names_in({*ours, *source.columns}, [column for column in source if column not in ours])
+    covariates = _names_in({*ours, *map(str, source)}, [str(column) for column in source if column not in ours])
     for column, name in covariates.items():
         table[name] = list(source[column].convert_dtypes())  # 70, where a missing age beside it has made it 70.0
     if several:
@@ -108,7 +108,7 @@ def write_prepared_table(
     save_table(folder, table.astype(object).where(table.notna(), "n/a"))
     told = {name: {"Description": "As in the source" + (f", as {column}" if name != column else "")} for column, name in covariates.items()}
     own = dict.fromkeys(of_class[1:], OF_CLASS) | told
-    write_json(folder / COLUMNS, {column: (MEANINGS | own)[column] for column in table})
+    write_json(folder / COLUMNS, {column: (MEANINGS | own)[column] for column in map(str, table)})
 
 
 def _names_in(taken: set[str], covariates: Sequence[str]) -> dict[str, str]:
