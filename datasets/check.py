@@ -1,6 +1,7 @@
 """Checking a cohort as a whole, before anything is trained: every problem in one report."""
 
 import hashlib
+import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -279,7 +280,9 @@ def _two_labels(report: _Report) -> None:
 def _two_spellings(report: _Report) -> None:
     for (usual, n_usual), *others in spellings(label for label in report.labels if label is not None):
         for label, n in others:
-            what = f"'{label}' ({n}) beside '{usual}' ({n_usual}): one class in two spellings"
+            # Which look alike, so that is said.
+            alike = unicodedata.normalize("NFC", label) == unicodedata.normalize("NFC", usual)
+            what = f"'{label}' ({n}) beside '{usual}' ({n_usual}): one class in two {'Unicode forms' if alike else 'spellings'}"
             report.problems.append(Problem(f"class {usual}", report.source, what, f"write '{usual}' throughout, or rename one class"))
 
 

@@ -26,6 +26,13 @@ def test_two_spellings_are_told_as_one_class(fakes, tmp_path):
     assert problem.mend == "write 'AD' throughout, or rename one class"
 
 
+def test_two_unicode_forms_of_a_class_are_told_as_such(fakes, tmp_path):
+    fakes.pictures(tmp_path)
+    fakes.participants(tmp_path / "participants.tsv", diagnosis=["De\u0301mence", "D\u00e9mence", "D\u00e9mence", "CN", "CN", "CN"])
+    (problem,) = examine(read_cohort(tmp_path)).problems
+    assert problem.what.endswith("one class in two Unicode forms")
+
+
 def test_one_person_in_two_spellings_has_one_label(fakes, tmp_path):
     fakes.pictures(tmp_path)
     ids = ["01", "01_ses-2", "03", "04", "05", "06"]
