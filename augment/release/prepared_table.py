@@ -108,7 +108,7 @@ def write_prepared_table(
     save_table(folder, table.astype(object).where(table.notna(), "n/a"))
     told = {name: {"Description": "As in the source" + (f", as {column}" if name != column else "")} for column, name in covariates.items()}
     own = dict.fromkeys(of_class[1:], OF_CLASS) | told
-    write_json(folder / COLUMNS, {column: (MEANINGS | own)[column] for column in table})
+    write_json(folder / COLUMNS, {column: (MEANINGS | own)[column] for column in map(str, table)})
 
 
 def _names_in(taken: set[str], covariates: Sequence[str]) -> dict[str, str]:
