@@ -31,7 +31,7 @@ from ..fitting.model_folders import is_model, model_folders
 from ..fitting.plan import FEWEST_IMAGES, FitPlan
 from ..fitting.settings import FitSettings
 from ..fitting.training import FORMER_RESUME_POINT, RESUME_POINT, Record
-from ..fitting.training_images import TrainingImages, ages_of
+from ..fitting.training_images import TrainingImages
 from .check import require_sound_cohort, shapes_told, warn_of_people_apart
 from .show import show_laws
 
@@ -176,7 +176,7 @@ def _fit_one(plan: FitPlan, out: Path, *, force: bool, request: FitRequest) -> F
 
 def _training_images(plan: FitPlan) -> TrainingImages:
     training = plan.sides["train"]
-    return TrainingImages(prepare(training, plan.settings.preparation, like=plan.space), tuple(training.people), ages_of(training.table))
+    return TrainingImages.of(prepare(training, plan.settings.preparation, like=plan.space), training)
 
 
 def _unfinished(out: Path, label: str) -> Path:

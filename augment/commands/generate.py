@@ -1,7 +1,7 @@
 """``augment generate``: a synthetic cohort, screened as it is drawn."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 import torch
 
+from ...datasets.check import examine
+from ...datasets.cohort import Cohort
 from ...datasets.common.compute import choose_device
 from ...datasets.common.errors import DataError, GateError, TinycohortError, UsageError
 from ...datasets.common.files import named
@@ -24,7 +26,7 @@ from ..fitting.kept_images import kept_images
 from ..fitting.model import FittedModel, placed
 from ..fitting.model_config import ModelConfig, poor_fit_warnings
 from ..fitting.model_folders import load_models, model_folders
-from ..fitting.training_images import TrainingImages, ages_of
+from ..fitting.training_images import TrainingImages
 from ..release.generation import Generated, generate_class
 from ..release.origin import Origin
 from ..release.screening import Screen, screen_of
@@ -224,13 +226,25 @@ def _generate_one(
 def _read_again(model: FittedModel, moved: Mapping[str, Any]) -> TrainingImages:
     """The images that a model was trained on; raise a ``TinycohortError``, ``OSError`` or ``TypeError`` if they cannot be had."""
     cohort = read_cohort(model.config.source(moved))
+    if "alike" not in model.config.data:  # when it was fitted nobody had looked, or it did not know
+        cohort = examine(cohort, progress=console.tracked("looking for people under two names")).bound(cohort)
     members = cohort.of_class(model.config.label)
     members = members.of_participants([p for p in members.table["participant_id"] if model.config.participants.trained_on(p)])
     if len(members) != model.config.data["n_train"]:
         raise DataError(f"{len(members)} of the {model.config.data['n_train']} images are there")
     images = prepare(members, model.config.preparation)
     model.require_trained_on(images.pixels)
-    return TrainingImages(images, tuple(members.people), ages_of(members.table))
+    return TrainingImages.of(images, _with_its_people(members, model.person))
+
+
+def _with_its_people(members: Cohort, person: torch.Tensor | None) -> Cohort:
+    """Training images, in the order of their model, with what it knows of who may be one person."""
+    if person is None:
+        return members
+    first: dict[int, str] = {}
+    named = zip(person.tolist(), members.table["participant_id"], strict=True)
+    pairs = tuple((name, who) for number, who in named if (name := first.setdefault(number, who)) != who)
+    return replace(members, alike=(*members.alike, *pairs))
 
 
 def _show_sampling(generated: Sequence[Generated], models: Mapping[str, FittedModel]) -> None:

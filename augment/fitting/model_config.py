@@ -38,7 +38,7 @@ READ_LATER: dict[str, dict[str, type]] = {
     },
 }
 READ_IF_THERE: dict[str, dict[str, type]] = {
-    "data": {"licence": str, "digest": str, "label_column": str, "skull_stripped": bool},
+    "data": {"licence": str, "digest": str, "alike": str, "label_column": str, "skull_stripped": bool},
     "split": {"digest": str},
 }
 REPORTED_VERSIONS = ("tinycohort", "torch", "monai", "numpy", "nibabel", "scikit-learn")
@@ -128,7 +128,8 @@ class ModelConfig:
     seed : int
         Seed of everything random in the fit.
     data : dict
-        ``name``, ``source``, ``licence``, ``synthetic``, the options it was read with, and ``counts``: training images per class.
+        ``name``, ``source``, ``licence``, ``synthetic``, the options it was read with, ``counts``: training images per class, and
+        ``alike``: the digest of who may be one person, if anybody has looked.
     split : dict
         ``digest`` and ``seed`` of the split.
     plan : str
