@@ -1,6 +1,7 @@
 """Real images in the form of synthetic ones: on the same grid, in the same files and columns, and marked as real."""
 
 import json
+import shutil
 from dataclasses import replace
 
 import nibabel as nib
@@ -123,6 +124,19 @@ def test_who_may_be_one_person_with_somebody_known_is_known(studies, tmp_path, m
     assert train[0] not in table.index
     assert table["seen_by_models"][[test[-1], validation[-1], test[-2]]].tolist() == ["train", "train", "validation"]
     assert set(table["seen_by_models"][[who for who in test[:-2] if who in table.index]]) == {"no"}
+
+
+def test_one_model_does_not_call_unseen_whom_the_models_beside_it_know(studies, tmp_path):
+    """Of one that is by itself, nobody of another class is called so."""
+    whole, alone = studies["volumes"].models, tmp_path / "alone/AD"
+    shutil.copytree(whole / "AD", alone)
+    sides = {who: {"test": "no"}.get(side, side) for who, side in Split.load(whole / "split.json").sides.items()}
+    for name, model, others in (("beside", whole / "AD", True), ("by itself", alone, False)):
+        prepare_cohort(PrepareRequest(model), tmp_path / name)
+        told = pd.read_csv(tmp_path / name / "participants.tsv", sep="\t", dtype=str, keep_default_na=False)
+        expected = [sides[who] if others or label == "AD" else "n/a" for who, label in zip(told["source_id"], told["label"], strict=True)]
+        assert set(told["label"]) == {"AD", "CN"}
+        assert told["seen_by_models"].tolist() == expected
 
 
 def named(*spelled, files=None):
