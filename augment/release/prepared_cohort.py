@@ -94,7 +94,7 @@ def write_prepared(
 
 
 def _require_readable(folder: Path, cohort: Cohort) -> None:
-    """Raise a ``DataError`` if a pipeline would read other images or classes than were written: a column may be taken otherwise than here."""
+    """Raise a ``DataError`` if a pipeline would read other images or classes than were written: a column may be taken otherwise."""
     try:
         back = read_cohort(folder)
         told = back.problems[0].what if back.problems else f"images a class: {back.counts()}, of {cohort.counts()}"

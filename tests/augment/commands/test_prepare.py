@@ -148,7 +148,7 @@ def test_what_would_be_read_otherwise_is_not_written(studies, tmp_path, monkeypa
         table.iloc[:-1].to_csv(folder / "participants.tsv", sep="\t", index=False)
 
     monkeypatch.setattr("tinycohort.augment.release.prepared_cohort.write_prepared_table", written)
-    with pytest.raises(DataError, match="Study cannot be written so that it is read alike .*; rename the column of its table") as told:
+    with pytest.raises(DataError, match=r"Study cannot be written so that it is read alike .*; rename the column of its table") as told:
         prepare_cohort(PrepareRequest(studies["volumes"].models), tmp_path / "real")
     assert ".writing" not in str(told.value)
     assert not list(tmp_path.iterdir())
