@@ -1,7 +1,7 @@
 """``augment generate``: a synthetic cohort, screened as it is drawn."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 import torch
 
+from ...datasets.check import examine
+from ...datasets.cohort import Cohort
 from ...datasets.common.compute import choose_device
 from ...datasets.common.errors import DataError, GateError, TinycohortError, UsageError
-from ...datasets.common.files import named
 from ...datasets.common.machine import require_memory
 from ...datasets.readers import read_cohort
 from ...datasets.transforms import prepare
@@ -23,12 +24,12 @@ from ..detail.mosaic import Detail, Mosaic
 from ..fitting.kept_images import kept_images
 from ..fitting.model import FittedModel, placed
 from ..fitting.model_config import ModelConfig, poor_fit_warnings
-from ..fitting.model_folders import load_models, model_folders
-from ..fitting.training_images import TrainingImages, ages_of
+from ..fitting.model_folders import load_models, model_folders, require_alike
+from ..fitting.training_images import TrainingImages
 from ..release.generation import Generated, generate_class
 from ..release.origin import Origin
 from ..release.screening import Screen, screen_of
-from ..release.synthetic_cohort import cohort_output
+from ..release.synthetic_cohort import cohort_output, cohort_place
 from ..samplers.manifold import HOLDS
 from ..samplers.registry import DEFAULT_SAMPLER, SAMPLERS
 from .drawn import CohortRequest, measured, tell_written, write_screened
@@ -80,22 +81,19 @@ def generate_cohort(request: GenerationRequest, out: Path, *, force: bool = Fals
     GateError
         If the copies are too many; nothing is written then, and what was there stays.
     """
-    out = named(out)
-    with cohort_output(out, console.say, force=force):
+    out = cohort_place(out)
+    data = [place for folder in model_folders(request.models) for place in ModelConfig.read(folder).places(request.moved)]
+    with cohort_output(out, console.say, force=force, data=data):
         return _generate(request, out, force=force)
 
 
 def _generate(request: GenerationRequest, out: Path, *, force: bool) -> list[Generated]:
     models = load_models(request.models, request.labels)
-    first, *others = (model.config.space for model in models.values())
-    if not all(first.is_like(other) for other in others):
-        raise DataError(
-            f"The models in {request.models} make images of different sizes or places, which gives their class away; fit them alike."
-        )
+    require_alike((model.config for model in models.values()), request.models)
     place = choose_device(request.device)
     request.values(model.config.space for model in models.values())  # what cannot be written is refused before it is drawn
     wanted = request.wanted(models, {label: count for model in models.values() for label, count in model.config.data["counts"].items()})
-    require_memory(sum(wanted.values()), first.shape, "give a smaller -n")
+    require_memory(sum(wanted.values()), next(iter(models.values())).config.space.shape, "give a smaller -n")
     training = _training_images(request, {label: models[label] for label in wanted}, place)
 
     def draw(details: Mapping[str, Detail]) -> tuple[dict[str, Screen], list[Generated]]:
@@ -224,13 +222,25 @@ def _generate_one(
 def _read_again(model: FittedModel, moved: Mapping[str, Any]) -> TrainingImages:
     """The images that a model was trained on; raise a ``TinycohortError``, ``OSError`` or ``TypeError`` if they cannot be had."""
     cohort = read_cohort(model.config.source(moved))
+    if "alike" not in model.config.data:  # when it was fitted nobody had looked, or it did not know
+        cohort = examine(cohort, progress=console.tracked("looking for people under two names")).bound(cohort)
     members = cohort.of_class(model.config.label)
     members = members.of_participants([p for p in members.table["participant_id"] if model.config.participants.trained_on(p)])
     if len(members) != model.config.data["n_train"]:
         raise DataError(f"{len(members)} of the {model.config.data['n_train']} images are there")
     images = prepare(members, model.config.preparation)
-    training = TrainingImages(images, tuple(members.people), ages_of(members.table))
-    return training.in_order(model.order_of_training(images.pixels).tolist())
+    rows = model.order_of_training(images.pixels).tolist()
+    return TrainingImages.of(images, _with_its_people(members, rows, model.person)).in_order(rows)
+
+
+def _with_its_people(members: Cohort, rows: Sequence[int], person: torch.Tensor | None) -> Cohort:
+    """Training images with what their model, which knows them in the order of ``rows``, knows of who may be one person."""
+    if person is None:
+        return members
+    first: dict[int, str] = {}
+    named = zip(person.tolist(), members.table["participant_id"].iloc[list(rows)], strict=True)
+    pairs = tuple((name, who) for number, who in named if (name := first.setdefault(number, who)) != who)
+    return replace(members, alike=(*members.alike, *pairs))
 
 
 def _show_sampling(generated: Sequence[Generated], models: Mapping[str, FittedModel]) -> None:

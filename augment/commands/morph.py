@@ -10,20 +10,19 @@ import numpy as np
 from ...datasets.cohort import Cohort
 from ...datasets.common.compute import choose_device
 from ...datasets.common.errors import DataError
-from ...datasets.common.files import named
 from ...datasets.common.machine import require_memory
 from ...datasets.readers import Source, read_cohort
 from ...datasets.splits import Split, official_sides, split_cohort
 from ...datasets.transforms import Preparation, prepare, space_of
 from .. import console
 from ..detail.morph import Morph
-from ..fitting.training_images import TrainingImages, ages_of
+from ..fitting.training_images import TrainingImages, people_in
 from ..release.copying import FEWEST_PEOPLE
 from ..release.generation import Generated
 from ..release.morphing import generate_morphs
 from ..release.origin import Origin
 from ..release.screening import screen_of_people
-from ..release.synthetic_cohort import cohort_output
+from ..release.synthetic_cohort import cohort_output, cohort_place
 from .check import require_sound_cohort, warn_of_people_apart
 from .drawn import CohortRequest, measured, tell_written, write_screened
 
@@ -65,7 +64,7 @@ def generate_morph_cohort(request: MorphRequest, out: Path, *, force: bool = Fal
     GateError
         If too many morphs copy somebody; nothing is written then, and what was there stays.
     """
-    out = named(out)
+    out = cohort_place(out)
     with cohort_output(out, console.say, force=force, data=[request.source.data]):
         return _generate(request, out, force=force)
 
@@ -122,19 +121,18 @@ def _split(cohort: Cohort, file: Path | None) -> Split:
 def _prepared(cohort: Cohort, side: Cohort, request: MorphRequest, wanted: Mapping[str, int]) -> dict[str, TrainingImages]:
     """The images of the training side by class, all on one grid."""
     space = space_of(cohort, request.preparation)
-    few = [label for label in wanted if side.table.loc[side.table["label"] == label, "participant_id"].nunique() < FEWEST_PEOPLE]
+    members = {label: side.where(side.table["label"] == label) for label in wanted}
+    few = [label for label, part in members.items() if len(set(people_in(part))) < FEWEST_PEOPLE]
     if few:
         raise DataError(
             f"{', '.join(few)}: fewer than {FEWEST_PEOPLE} people on the training side of {cohort.name}, so nobody can tell whether a "
             "morph copies one of them; add people of this class, or leave it out with --class."
         )
     require_memory(sum(wanted.values()), space.shape, "give a smaller -n")
-    members = {label: side.of_class(label) for label in wanted}
     require_memory(sum(map(len, members.values())), space.shape)
     warn = console.warn
     return {
-        label: TrainingImages(prepare(part, request.preparation, like=space, on_warning=warn), tuple(part.people), ages_of(part.table))
-        for label, part in members.items()
+        label: TrainingImages.of(prepare(part, request.preparation, like=space, on_warning=warn), part) for label, part in members.items()
     }
 
 

@@ -1,6 +1,7 @@
 """``augment prepare``: real images in the form of synthetic ones, so that one pipeline loads both."""
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -16,8 +17,8 @@ from ...datasets.spaces import ImageSpace
 from ...datasets.together import groups_of
 from ...datasets.transforms import Images, prepare
 from .. import console
-from ..fitting.model import FittedModel
-from ..fitting.model_folders import load_models, model_folders
+from ..fitting.model_config import ModelConfig
+from ..fitting.model_folders import is_model, load_models, model_folders, require_alike
 from ..release.description import Description
 from ..release.form import Form, Format, default_format
 from ..release.prepared_cohort import is_prepared, write_prepared
@@ -25,6 +26,8 @@ from ..release.prepared_table import SELECTED_BY, TRAINED_ON, UNSEEN
 from ..release.synthetic_cohort import is_synthetic
 from ..release.values import Values
 from .check import require_sound_cohort
+
+NOT_ASKED = "n/a"
 
 
 @dataclass(frozen=True)
@@ -59,26 +62,32 @@ class PrepareRequest:
 
 @dataclass(frozen=True)
 class _Like:
-    """What real images are made like: the form, how its real images were read, and the models, where these are at hand."""
+    """What real images are made like: the form, how its real images were read, and who knows people, where models are at hand."""
 
     form: Form
     source: Source | None = None
-    models: tuple[FittedModel, ...] = ()
+    models: tuple[ModelConfig, ...] = ()
 
     def seen(self, cohort: Cohort) -> dict[str, str] | None:
-        """From participant to what they, or whoever may be one person with them, were to the models; ``None`` without models to ask."""
+        """From participant to what they, or whoever may be one person with them, were to the models; ``None`` without models to ask.
+
+        Of a class without a model somebody else's model may know people: of them nothing is said.
+        """
         if not self.models:
             return None
-        known = [model.config.participants for model in self.models]
+        known, asked = [model.participants for model in self.models], {model.label for model in self.models}
+        label_of = dict(zip(cohort.table["participant_id"], cohort.table["label"], strict=True))
         groups = {who: group for group in groups_of(cohort.alike) for who in group}
 
         def told(person: str) -> str:
             names = groups.get(person, {person})
             if any(one.trained_on(name) for one in known for name in names):
                 return TRAINED_ON
-            return SELECTED_BY if any(one.seen(name) for one in known for name in names) else UNSEEN
+            if any(one.seen(name) for one in known for name in names):
+                return SELECTED_BY
+            return UNSEEN if label_of[person] in asked else NOT_ASKED
 
-        return {person: told(person) for person in set(cohort.table["participant_id"])}
+        return {person: told(person) for person in label_of}
 
 
 def prepare_cohort(request: PrepareRequest, out: Path, *, force: bool = False) -> Cohort:
@@ -121,11 +130,10 @@ def _like(request: PrepareRequest) -> _Like:
     if path.is_dir() and model_folders(path):
         models = load_models(path)
         first, *others = (model.config for model in models.values())
-        if not all(first.space.is_like(other.space) and first.preparation == other.preparation for other in others):
-            raise DataError(f"The models in {path} are of images that were prepared differently; give one of them.")
+        require_alike((first, *others), path)
         file_format = request.file_format or default_format(first.space)
         form = Form(first.preparation, first.space, file_format, Values.asked(file_format, request.dtype, request.white))
-        return _Like(form, first.source(request.given), tuple(models.values()))
+        return _Like(form, first.source(request.given), (first, *others, *_beside(path)))
     if is_synthetic(path):
         require_intact(path)
         form = Description.read(path).form(path)
@@ -133,6 +141,18 @@ def _like(request: PrepareRequest) -> _Like:
         kept = form.values if (file_format, request.dtype, request.white) == (form.file_format, None, None) else None
         return _Like(replace(form, file_format=file_format, values=kept or Values.asked(file_format, request.dtype, request.white)))
     raise UsageError(f"{path} is neither a folder of models nor a synthetic cohort; give --like one of these.")
+
+
+def _beside(path: Path) -> list[ModelConfig]:
+    """The models beside a single one that are of the same split: whom it does not know they may."""
+    if not is_model(path):
+        return []
+    split, found = ModelConfig.read(path).split.get("digest"), []
+    with suppress(DataError):  # one that is damaged or lost answers nothing
+        for folder in model_folders(path.resolve().parent):
+            with suppress(DataError):
+                found.append(ModelConfig.read(folder))
+    return [config for config in found if split and config.split.get("digest") == split]
 
 
 def _source(request: PrepareRequest, like: _Like) -> Source:

@@ -14,6 +14,7 @@ from ...datasets.common.compute import choose_device
 from ...datasets.common.errors import UsageError
 from ...datasets.common.files import write_json
 from ...datasets.common.seeds import derived_seed
+from ...datasets.together import digest_of
 from ...datasets.transforms import Images, prepare
 from ..autoencoders import Autoencoder, GaussianAutoencoder, build_autoencoder
 from ..samplers.latents import Latents
@@ -22,6 +23,7 @@ from .model import FittedModel, build_metric, encode, placed
 from .model_config import ModelConfig, Participants, installed_versions
 from .plan import FitPlan
 from .training import Record, train
+from .training_images import people_in
 
 _MARKER = "plan.json"  # in the folder of a resume point
 
@@ -107,6 +109,7 @@ def fit_class(plan: FitPlan, *, resume_folder: Path | None = None, command: str 
             **({} if cohort.skull_stripped is None else {"skull_stripped": cohort.skull_stripped}),
             "synthetic": cohort.synthetic,
             "digest": plan.data_digest,
+            **({"alike": digest_of(cohort.alike)} if plan.data_digest else {}),
             "counts": split.side(cohort, "train").counts(),
             "n_train": len(sides["train"]),
             "n_validation": len(sides["validation"]),
@@ -140,7 +143,7 @@ def require_same_fit(resume_folder: Path, plan: FitPlan) -> None:
 
 def _whose(cohort: Cohort) -> Tensor | None:
     """A number for the person of each image ``(n,)``, where somebody has several."""
-    people = cohort.table["participant_id"]
+    people = pd.Series(people_in(cohort))
     return torch.from_numpy(pd.factorize(people)[0].astype("int64")) if people.duplicated().any() else None
 
 

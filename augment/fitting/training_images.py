@@ -7,6 +7,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from ...datasets.cohort import Cohort
+from ...datasets.together import one_name_each
 from ...datasets.transforms import Images
 from .nearest import nearest_images
 
@@ -35,10 +37,27 @@ class TrainingImages:
         age = None if self.age is None else tuple(self.age[row] for row in rows)
         return TrainingImages(self.images[rows], tuple(self.people[row] for row in rows), age)
 
+    @classmethod
+    def of(cls, images: Images, cohort: Cohort) -> "TrainingImages":
+        """Those of a cohort, as they were prepared, and whose they are: ``people_in``."""
+        return cls(images, people_in(cohort), ages_of(cohort.table))
+
     def nearest(self, images: Images) -> Nearest:
         """The nearest of these to each of ``images``."""
         distances, rows = nearest_images(images.pixels, self.images.pixels)
         return Nearest(distances, tuple(self.people[row] for row in rows))
+
+
+def people_in(cohort: Cohort) -> tuple[str, ...]:
+    """Whose each image of a cohort is, as the source spells it: who may be one (``Cohort.alike``) has the first name that is there.
+
+    Under two names nobody would see a copy of them, which is as near to the one as to the other.
+    """
+    people = one_name_each(cohort.table["participant_id"], cohort.alike)
+    names: dict[str, str] = {}
+    for person, name in zip(people, cohort.people, strict=True):
+        names.setdefault(person, name)
+    return tuple(names[person] for person in people)
 
 
 def ages_of(table: pd.DataFrame) -> tuple[float, ...] | None:

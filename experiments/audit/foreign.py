@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from ...augment import console
 from ...augment.commands.check import require_sound_cohort
+from ...augment.fitting.training_images import people_in
 from ...augment.release.copying import FEWEST_PEOPLE
 from ...augment.release.synthetic_cohort import source_of
 from ...datasets.cohort import Cohort, CohortError
@@ -73,7 +74,7 @@ def _class(label: str, made: Cohort, real: Cohort, in_training: NDArray[np.bool_
     # Who may be one person with somebody trained on is nobody to compare with.
     known = real.table["participant_id"].isin(joined(real.table["participant_id"][in_training], real.alike)).to_numpy()
     training, held_out = (real.where(of_class & side) for side in (in_training, ~known))
-    people = training.table["participant_id"].nunique()
+    people = len(set(people_in(training)))
     if people < FEWEST_PEOPLE:
         raise DataError(f"{people} real people of {label} may have been trained on; an audit takes {FEWEST_PEOPLE} or more.")
     synthetic = _people(made.of_class(label), ranged(preparation, made))
@@ -83,7 +84,7 @@ def _class(label: str, made: Cohort, real: Cohort, in_training: NDArray[np.bool_
 
 
 def _people(cohort: Cohort, preparation: Preparation) -> People:
-    return People(prepare(cohort, preparation), tuple(cohort.people))
+    return People(prepare(cohort, preparation), people_in(cohort))
 
 
 def _in_training(real: Cohort, trained_on: Path | None) -> NDArray[np.bool_]:

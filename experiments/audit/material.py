@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from ...augment.commands.check import require_sound_cohort
 from ...augment.fitting.model import FittedModel
 from ...augment.fitting.model_config import poor_fit_warnings
+from ...augment.fitting.training_images import people_in
 from ...augment.release.copying import FEWEST_PEOPLE
 from ...augment.release.synthetic_cohort import SyntheticCohort, is_synthetic
 from ...datasets.cohort import Cohort, CohortError
@@ -24,7 +25,7 @@ class People:
     """Images ``(m, 1, ...)``, and whose each is."""
 
     images: Images
-    participants: tuple[str, ...]  # as the source spells them, which one spelling a person is enough to tell apart
+    participants: tuple[str, ...]  # as the source spells them, one spelling a person, and one of those who may be one person
 
 
 @dataclass(frozen=True, eq=False)
@@ -88,12 +89,13 @@ def read_real(source: Source, models: Mapping[str, FittedModel]) -> tuple[Cohort
         # Who may be one person with somebody trained on is nobody to compare with.
         known = joined(members.table["participant_id"][trained_on], cohort.alike)
         parts = [members.where(trained_on), members.where(~members.table["participant_id"].isin(known).to_numpy())]
-        if len(parts[1]) == 0 or parts[0].table["participant_id"].nunique() < FEWEST_PEOPLE:
+        n_training, n_held_out = (len(set(people_in(part))) for part in parts)
+        if n_held_out == 0 or n_training < FEWEST_PEOPLE:
             raise DataError(
-                f"{source.data} has {parts[0].table['participant_id'].nunique()} training and {parts[1].table['participant_id'].nunique()} "
-                f"held-out participants of {label}; an audit takes {FEWEST_PEOPLE} and 1 or more."
+                f"{source.data} has {n_training} training and {n_held_out} held-out participants of {label}; an audit takes "
+                f"{FEWEST_PEOPLE} and 1 or more."
             )
-        training, held_out = (People(prepare(part, model.config.preparation), tuple(part.people)) for part in parts)
+        training, held_out = (People(prepare(part, model.config.preparation), people_in(part)) for part in parts)
         sides[label] = (training, held_out)
     return cohort, sides
 

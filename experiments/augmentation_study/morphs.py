@@ -13,8 +13,7 @@ def morphs(run: Run) -> TrainingSet:
 
 
 def _draw(run: Run, label: str, n: int) -> Generated:
-    own = run.train.labels == run.data.classes.index(label)
     generator = seeded_generator(run.context.config.seed, run.number, label, "morph")
-    people = run.train.table["participant_id"][own.numpy()].tolist()
-    images = run.train.images[own].to(choose_device(run.context.device))
-    return draw_morphs(images, people, n, generator).pixels.cpu(), {}
+    training = run.train.of_class(run.data.classes.index(label), run.data.space)
+    images = training.images.pixels.to(choose_device(run.context.device))
+    return draw_morphs(images, training.people, n, generator).pixels.cpu(), {}

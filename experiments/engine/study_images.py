@@ -21,7 +21,7 @@ from ...datasets.common.untrusted import read_json
 from ...datasets.readers import Source, read_cohort
 from ...datasets.spaces import ImageSpace
 from ...datasets.splits import Split, check_disjoint, sides_of_rows
-from ...datasets.together import digest_of, told
+from ...datasets.together import digest_of, one_name_each, told
 from ...datasets.transforms import Images, Preparation, in_array_order, prepare, space_of
 from ...datasets.two_names import people_of_both
 from .data_config import DataConfig, KnownCohort
@@ -35,17 +35,18 @@ _CLAUSE = re.compile(r"\s*(\w+)\s*(>=|<=|==|!=|>|<)\s*([^\s&]+)\s*")
 
 @dataclass(frozen=True, eq=False)
 class Part:
-    """Some rows of a cohort: images ``(n, 1, ...)``, labels ``(n,)`` as indices of the classes, and the table's rows."""
+    """Some rows of a cohort: images ``(n, 1, ...)``, labels ``(n,)`` as indices of the classes, the table's rows, and who is alike."""
 
     images: Tensor
     labels: Tensor
     table: pd.DataFrame
+    alike: tuple[tuple[str, str], ...] = ()
 
     def of_class(self, index: int, space: ImageSpace) -> TrainingImages:
-        """The images of a class, on this grid, and whose they are."""
+        """The images of a class, on this grid, and whose they are; who may be one person has one name."""
         rows = self.labels == index
         table = self.table[rows.numpy()]
-        return TrainingImages(Images(self.images[rows], space), tuple(table["participant_id"]), ages_of(table))
+        return TrainingImages(Images(self.images[rows], space), tuple(one_name_each(table["participant_id"], self.alike)), ages_of(table))
 
 
 _COMPARE: dict[str, Callable[[Any, Any], np.ndarray]] = {
@@ -288,7 +289,7 @@ def _part(cohort: Cohort, classes: tuple[str, ...]) -> Part:
     assert cohort.arrays is not None
     images = torch.from_numpy(np.array(cohort.arrays[cohort.table["image"].to_numpy(dtype=int)]))[:, None]
     labels = torch.tensor([classes.index(label) for label in cohort.table["label"]])
-    return Part(images, labels, cohort.table)
+    return Part(images, labels, cohort.table, cohort.alike)
 
 
 def _number(text: str) -> float:

@@ -15,7 +15,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from ...augment.fitting.training_images import TrainingImages, ages_of
+from ...augment.fitting.training_images import TrainingImages
 from ...classifiers.network import CNN
 from ...datasets.cohort import Cohort
 from ...datasets.common.errors import DataError, UsageError
@@ -86,9 +86,8 @@ class StudyData:
 
     def training_images(self, split: Split, label: str) -> TrainingImages:
         """The images that a generator is fitted on, and whose they are."""
-        table = split.side(self.cohort.of_class(label), "train").table
         images = Images(self._images(split, "train", label), self.prepared.space)
-        return TrainingImages(images, tuple(table["participant_id"]), ages_of(table))
+        return TrainingImages.of(images, split.side(self.cohort.of_class(label), "train"))
 
     def _images(self, split: Split, side: str, label: str) -> Tensor:
         assert self.cohort.arrays is not None

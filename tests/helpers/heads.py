@@ -1,5 +1,7 @@
 """Made-up people, as different and as alike as scans of heads are, and what a second scan of one of them may look like."""
 
+from pathlib import Path
+
 import numpy as np
 from scipy import ndimage
 
@@ -23,3 +25,12 @@ def noisy(image: np.ndarray, seed: int = 0) -> np.ndarray:
 
 def revisit(image: np.ndarray) -> np.ndarray:
     return noisy(moved(image, 0.4))
+
+
+def twins(path: Path) -> Path:
+    """A cohort of 20 people a class, AD and CN, of whom a03 is there once more, as a19, and noisily: likeness tells it."""
+    images = heads(40, 0)
+    images[19] = noisy(images[3])
+    people = [f"{label}{row:02d}" for label in "ac" for row in range(20)]
+    np.savez(path, images=images, labels=np.repeat(["AD", "CN"], 20), participants=np.array(people))
+    return path

@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from heads import twins
 from safetensors.torch import load_file, save_file
 
 from tinycohort.augment.commands import generate
@@ -14,6 +15,7 @@ from tinycohort.augment.detail.mosaic import Mosaic
 from tinycohort.datasets.common.custody import seal
 from tinycohort.datasets.common.errors import GateError
 from tinycohort.datasets.readers import read_cohort
+from tinycohort.datasets.splits import Split
 from tinycohort.datasets.transforms import Preparation, prepare
 
 AS_DECODED = "images are as the model decodes them, without detail"
@@ -80,6 +82,33 @@ def test_whose_detail_it_is_stands_beside_the_cohort_and_not_in_it(draw, studies
         assert sum(map(float, shares)) == pytest.approx(1, abs=0.01)
     table = pd.read_csv(folder / "participants.tsv", sep="\t", dtype=str)
     assert not spelled & set(table.to_numpy().ravel())
+
+
+@pytest.mark.parametrize("fitted", ["knowing who is alike", "before anybody looked"])
+def test_a_person_under_two_names_gives_detail_as_one(augment, tmp_path, monkeypatch, fitted):
+    data = twins(tmp_path / "twins.npz")
+    people = read_cohort(data).people
+    everybody = Split(dict.fromkeys(people, "train") | dict.fromkeys(["a00", "a01"], "validation"), {"train": 0.9, "validation": 0.1})
+    everybody.save(tmp_path / "split.json")
+    with monkeypatch.context() as patched:
+        if fitted == "before anybody looked":
+            patched.setattr("tinycohort.augment.fitting.fit.people_in", lambda cohort: cohort.people)
+            patched.setattr("tinycohort.augment.fitting.fit.digest_of", lambda pairs: None)
+        fit = ("fit", data, "--class", "AD", "--split", tmp_path / "split.json", "--epochs", 2)
+        assert augment(*fit, "--latent-dim", 2, "--channels", 2, "--out", tmp_path / "models").code == 0
+    if fitted == "before anybody looked":
+        path = tmp_path / "models/AD/config.json"
+        content = json.loads(path.read_text())
+        del content["data"]["alike"]
+        path.write_text(json.dumps(content))
+        seal(path.parent)
+    lenient = ("--gate", "level=0", "--reason", "a test")
+    answer = augment("generate", "--models", tmp_path / "models", "-n", 24, "--sampler", "normal", *lenient, "--out", tmp_path / "syn")
+    assert answer.code == 0, answer.err
+    told = pd.read_csv(tmp_path / "syn.audit.csv")["donors"]
+    donors = [{part.split()[0] for part in text.split("; ")} for text in told]
+    assert {len(one) for one in donors} == {4}
+    assert set.union(*donors) == {f"a{row:02d}" for row in range(2, 19)}
 
 
 def test_none_is_as_decoded(draw, studies):

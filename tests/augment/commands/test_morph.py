@@ -5,6 +5,8 @@ import json
 import numpy as np
 import pandas as pd
 import pytest
+import torch
+from heads import twins
 
 from tinycohort.augment.commands.generate import GenerationRequest
 from tinycohort.augment.commands.morph import MorphRequest, generate_morph_cohort
@@ -15,6 +17,7 @@ from tinycohort.augment.release.description import Description
 from tinycohort.augment.release.gate import Gate
 from tinycohort.augment.release.morphing import generate_morphs
 from tinycohort.augment.release.origin import Origin
+from tinycohort.augment.release.screening import screen_of_people
 from tinycohort.augment.release.synthetic_cohort import SyntheticCohort, drawn_from
 from tinycohort.datasets.check import examine
 from tinycohort.datasets.common.errors import DataError, GateError, UsageError
@@ -160,6 +163,22 @@ def test_a_gate_that_refuses_most_says_what_to_change(studies):
     training = training_of(studies["pictures"], "AD")
     with pytest.raises(GateError, match=r"images of AD that morph drew were refused .*share=0\.75.*goes down to 0\.5.*another --sampler"):
         generate_morphs("AD", training, 200, morph=Morph(), screen=lambda pixels, _: dict.fromkeys(range(len(pixels)), "odd"))
+
+
+def test_a_person_under_two_names_is_one(tmp_path):
+    source = Source(str(twins(tmp_path / "twins.npz")))
+    generate_morph_cohort(MorphRequest(source, ["AD"], n=40, gate=LENIENT), tmp_path / "syn")
+    pairs = [set(pair) for pair in donors(tmp_path / "syn")]
+    assert {len(pair) for pair in pairs} == {2}
+    assert set.union(*pairs) == {f"a{row:02d}" for row in range(19)}
+
+
+def test_a_copy_of_a_person_under_two_names_is_refused(tmp_path):
+    cohort = read_cohort(twins(tmp_path / "twins.npz"))
+    members = examine(cohort).bound(cohort).of_class("AD")
+    training = TrainingImages.of(prepare(members, Preparation()), members)
+    copies = training.images.pixels[[3, 19, 5]] + 0.01 * torch.randn((3, 1, 40, 48), generator=torch.Generator().manual_seed(0))
+    assert set(screen_of_people(training, Gate(), n=100)(copies, torch.empty(3, 0))) == {0, 1, 2}
 
 
 def test_too_few_people_are_told(studies, fakes, tmp_path):

@@ -1,6 +1,7 @@
 """Real images in the form of synthetic ones: on the same grid, in the same files and columns, and marked as real."""
 
 import json
+import shutil
 from dataclasses import replace
 
 import nibabel as nib
@@ -13,9 +14,10 @@ from PIL import Image
 from tinycohort.augment.commands.check import require_sound_cohort
 from tinycohort.augment.commands.generate import GenerationRequest, generate_cohort
 from tinycohort.augment.commands.prepare import PrepareRequest, prepare_cohort
+from tinycohort.augment.commands.show import show_cohorts
 from tinycohort.augment.release.form import Form
 from tinycohort.augment.release.prepared_cohort import write_prepared
-from tinycohort.augment.release.prepared_table import image_names
+from tinycohort.augment.release.prepared_table import image_names, write_prepared_table
 from tinycohort.augment.release.values import Values
 from tinycohort.datasets.cohort import Cohort
 from tinycohort.datasets.common.errors import DataError, UsageError
@@ -147,6 +149,34 @@ def test_who_may_be_one_person_with_somebody_known_is_known(studies, tmp_path, m
     assert set(table["seen_by_models"][[who for who in test[:-2] if who in table.index]]) == {"no"}
 
 
+def test_one_model_does_not_call_unseen_whom_the_models_beside_it_know(studies, tmp_path):
+    """Of one that is by itself, nobody of another class is called so."""
+    whole, alone = studies["volumes"].models, tmp_path / "alone/AD"
+    shutil.copytree(whole / "AD", alone)
+    sides = {who: {"test": "no"}.get(side, side) for who, side in Split.load(whole / "split.json").sides.items()}
+    for name, model, others in (("beside", whole / "AD", True), ("by itself", alone, False)):
+        prepare_cohort(PrepareRequest(model), tmp_path / name)
+        told = pd.read_csv(tmp_path / name / "participants.tsv", sep="\t", dtype=str, keep_default_na=False)
+        expected = [sides[who] if others or label == "AD" else "n/a" for who, label in zip(told["source_id"], told["label"], strict=True)]
+        assert set(told["label"]) == {"AD", "CN"}
+        assert told["seen_by_models"].tolist() == expected
+
+
+@pytest.mark.parametrize("column", ["label", "participant_id"])
+def test_what_would_be_read_otherwise_is_not_written(studies, tmp_path, monkeypatch, column):
+    def written(folder, *args, **options):
+        write_prepared_table(folder, *args, **options)
+        table = pd.read_csv(folder / "participants.tsv", sep="\t", dtype=str)
+        table[column] = table[column].to_numpy()[::-1]
+        table.iloc[:-1].to_csv(folder / "participants.tsv", sep="\t", index=False)
+
+    monkeypatch.setattr("tinycohort.augment.release.prepared_cohort.write_prepared_table", written)
+    with pytest.raises(DataError, match=r"Study cannot be written so that it is read alike .*; rename the column of its table") as told:
+        prepare_cohort(PrepareRequest(studies["volumes"].models), tmp_path / "real")
+    assert ".writing" not in str(told.value)
+    assert not list(tmp_path.iterdir())
+
+
 def named(*spelled, files=None):
     """The names of images of people who are spelled so."""
     people = [participant_of(one) for one in spelled]
@@ -207,6 +237,23 @@ def test_types_and_ranges(studies, tmp_path, file_format, dtype, white, found):
     back = prepare(read_cohort(out), Preparation(scaling="none"))
     drawn = torch.cat([part.images.pixels for part in parts])
     assert float((back.pixels - drawn).abs().max()) <= (1e-6 if dtype == "float32" else 0.5 / found + 1e-6)
+
+
+@pytest.mark.parametrize(
+    ("name", "file_format", "dtype", "white"),
+    [(name, file_format, None, None) for name, file_format in CASES]
+    + [("pictures", "nifti", "int16", None), ("slices", "npz", "float32", 7), ("volumes", "nifti", "uint8", 200)],
+)
+def test_a_sheet_shows_prepared_images_as_they_are(studies, tmp_path, monkeypatch, name, file_format, dtype, white):
+    found = prepare_cohort(PrepareRequest(studies[name].models, {}, ["CN"], file_format, dtype, white), tmp_path / "real")
+    rows = []
+    monkeypatch.setattr("tinycohort.augment.commands.show.save_contact_sheet", lambda out, given, **_: rows.extend(given))
+    show_cohorts([str(tmp_path / "real")], Source(""), Preparation(), tmp_path / "a.png", columns=3, labels=[])
+    plane = "coronal" if name == "slices" else None
+    seen = prepare(read_cohort(studies[name].data).of_class("CN"), Preparation(plane=plane))
+    rounding = {"png": 0.5 / 255, "int16": 0.5 / 4095, "uint8": 0.5 / 200}.get(dtype or file_format, 0)
+    assert found.counts() == {"CN": 14}
+    assert float((rows[0].images.pixels - seen.pixels[:3]).abs().max()) <= rounding + 1e-6
 
 
 def test_nothing_stays_nothing():

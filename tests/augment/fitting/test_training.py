@@ -471,6 +471,15 @@ def test_images_are_put_into_the_order_that_the_model_knows(study):
         model.order_of_training(alike.pixels)
 
 
+def test_a_person_under_two_names_is_one_to_a_fit(study):
+    cohort, split = study
+    train = split.side(cohort.of_class("AD"), "train").table["participant_id"].tolist()
+    other = next(who for who in cohort.table["participant_id"] if who not in train)
+    # Through one who is not trained on, too.
+    model = fit_class(FitPlan(replace(cohort, alike=((train[1], other), (train[4], other))), split, "AD", SMALL))
+    assert model.person.tolist() == [row - (row > 4) if row != 4 else 1 for row in range(len(train))]
+
+
 def test_seed_and_class_decide(study):
     first = fit_class(FitPlan(*study, "AD", SMALL))
     by_seed = fit_class(FitPlan(*study, "AD", FitSettings(**(vars(SMALL) | {"seed": 1}))))

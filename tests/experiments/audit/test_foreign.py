@@ -8,9 +8,13 @@ import numpy as np
 import pandas as pd
 import pytest
 from folders import tree
+from heads import twins
 from scipy import ndimage
 
+from tinycohort.datasets.readers import Source
 from tinycohort.datasets.splits import Split
+from tinycohort.datasets.transforms import Preparation
+from tinycohort.experiments.audit.foreign import read_foreign
 
 pytestmark = pytest.mark.usefixtures("quick")
 SHAPE, PEOPLE = (24, 20), 30
@@ -121,6 +125,14 @@ def test_who_may_be_one_person_with_somebody_trained_on_is_not_held_out(augment,
     answer = run(augment, made, real, "--trained-on", tmp_path / "who.txt", "--gate", "membership=1", "--reason", "few people")
     assert answer.code == 0, answer.err
     assert "AD: compared with 20 real people, and 9 others are held out" in answer.words
+
+
+def test_a_person_under_two_names_is_one_whom_images_may_copy(fakes, tmp_path):
+    made = fakes.study(tmp_path / "made.npz", (40, 48))
+    _, _, [(ad, cn)] = read_foreign([made], Source(str(twins(tmp_path / "twins.npz"))), Preparation(), None)
+    assert set(ad.training.participants) == {f"a{row:02d}" for row in range(19)}
+    assert ad.training.participants.count("a03") == 2
+    assert len(set(cn.training.participants)) == len(cn.training.participants) == 20
 
 
 @pytest.mark.parametrize("form", ["list", "table", "split"])
