@@ -11,7 +11,6 @@ from ...datasets.check import require_sound
 from ...datasets.cohort import Cohort
 from ...datasets.common.errors import UsageError
 from ...datasets.readers import read_cohort
-from ...datasets.training_sizes import LEFT_OUT
 from ..engine.components import Components, plan
 from ..engine.pairs import paired
 from ..engine.statistics import LEAST_RUNS
@@ -22,6 +21,7 @@ from .config import AugmentationConfig
 from .effects import AXES, LEVEL, PRIMARY_SCORE, at, n_primary, of_arm
 from .grid import cells_of
 from .predictions import tidy_predictions
+from .protocols import people_drawn
 
 DIFFERENCES = (0.02, 0.05, 0.1)
 
@@ -127,14 +127,14 @@ def _of_pilot(config: AugmentationConfig, folder: Path) -> list[tuple[dict[str, 
         here = at(predictions, {**place, "test_set": TEST})
         ours, theirs = (of_arm(here, arm) for arm in (config.primary.arm, config.primary.against))
         components = paired(ours, theirs, config.data.classes, PRIMARY_SCORE).components if len(ours) and len(theirs) else None
-        # Two that say the same of everybody tell nothing of how much others would differ.
-        if components is not None and components.n_runs > 1 and components.variance_is_known:
-            found.append((place, components))
+        # Two that say the same of everybody tell nothing of how much others would differ; nor does one person of a class.
+        if components is None or components.n_runs < 2 or min(components.n_people.values()) < 2 or not components.variance_is_known:
+            continue
+        found.append((place, components.of_cohort(people_drawn(data.cohort))))
     return found
 
 
 def _stated(config: AugmentationConfig, cohort: Cohort, place: dict[str, str], spread: Spread) -> Components:
     split = split_of_run(cohort, config, 0, place.get("size"))
-    members = cohort.of_participants([who for who, side in split.sides.items() if side != LEFT_OUT])
-    tested, people = (count_people(part.table, config.data.classes) for part in (split.side(cohort, TEST), members))
-    return Components.stated(**vars(spread), n_people=people, n_tested=tested, n_runs=config.grid.runs)
+    tested = count_people(split.side(cohort, TEST).table, config.data.classes)
+    return Components.stated(**vars(spread), n_people=people_drawn(cohort), n_tested=tested, n_runs=config.grid.runs)

@@ -14,14 +14,12 @@ from ...augment.console import warn
 from ...augment.fitting.figures import SheetRow, contact_sheet, save_figure
 from ...augment.fitting.model import FittedModel
 from ...augment.fitting.nearest import nearest_images
-from ...datasets.cohort import Cohort
 from ...datasets.common.errors import DataError, TinycohortError
-from ...datasets.splits import official_sides
 from ...datasets.transforms import Images
 from ..engine.page import as_data, markdown_table, poor_fits, render, several_versions, with_what
 from ..engine.results_file import EFFECTS, FIGURE, RESULTS, TABLE, is_published, write_texts
 from ..engine.study_folder import all_runs, collect_failures, planned_runs
-from ..engine.study_images import TEST, Prepared
+from ..engine.study_images import Prepared
 from ..engine.systems import System
 from .cell import split_of_run
 from .config import AugmentationConfig
@@ -40,7 +38,7 @@ from .generators import given_generator, place_of_fitted
 from .grid import cells_of
 from .methods import systems_of
 from .predictions import of_whole_test_sets, tidy_predictions
-from .protocols import people_of_size
+from .protocols import people_drawn, people_of_size
 from .results import POOR_FIT, Section, explained, read_tidy_results, reservations, sections_of, tidy_results
 from .synthetic import seed_of_samples
 
@@ -111,17 +109,10 @@ def effects_table(
     """``effects.csv``: the differences of the arms to their reference, by people and runs where there are predictions, and by runs."""
     effects = effects_of_results(results, config)
     if predictions is not None and data is not None:
-        drawn = shares_drawn(results, _drawable(data.cohort, tested_too=config.protocols.external_only is True))
+        drawn = shares_drawn(results, people_drawn(data.cohort, tested_too=config.protocols.external_only is True))
         by_people = effects_of_predictions(predictions, config, drawn)
         effects = pd.concat([by_people, effects], ignore_index=True) if len(by_people) else effects
     return effects.assign(configuration=results["configuration"].iloc[0]) if len(effects) else effects
-
-
-def _drawable(cohort: Cohort, *, tested_too: bool) -> dict[str, int]:
-    """Of each class how many people runs can draw to learn from: with official sides not those who are tested, unless they are taught."""
-    sides = {} if tested_too else official_sides(cohort) or {}
-    table = cohort.table[[sides.get(who) != TEST for who in cohort.table["participant_id"]]]
-    return {str(label): int(n) for label, n in table.groupby("label")["participant_id"].nunique().items()}
 
 
 def table_of(

@@ -98,6 +98,19 @@ def test_a_plan_tells_what_pilot_runs_promise(curve: Path):
     assert list(table.loc[table["size"] == "5", "difference"])[1:] == ["2.0 points", "5.0 points", "10.0 points"]
 
 
+def test_a_plan_is_for_the_people_of_the_cohort_and_not_for_those_of_its_pilot(cohort: Path, tmp_path: Path):
+    """Two runs test a fifth of them each."""
+    asked = of_sizes(cohort, sizes=(), networks=(), methods=("resampled", "morph"), runs=2)
+    config = evaluate.configuration_of(asked)
+    compute(tmp_path / "study", config)
+    for limit in ({}, {"AD": 4}):
+        five = replace(config, grid=replace(config.grid, runs=5), protocols=replace(config.protocols, limit=limit))
+        for spread, told in ((None, "from the runs in"), (Spread(), "from stated spreads")):
+            found, table = planned(five, tmp_path / "study", spread)
+            assert found.startswith(told)
+            assert table.iloc[0][["runs", "people AD", "people CN"]].tolist() == ["5", "14", "30"]
+
+
 def test_a_plan_needs_no_run(cohort: Path, tmp_path: Path):
     config = evaluate.configuration_of(of_sizes(cohort, sizes=(), networks=()))
     told, narrow = planned(config, tmp_path / "study", Spread(people=0.05, runs=0.0, both=0.05))
