@@ -1,6 +1,8 @@
 """Studies that are begun again: with fewer runs, other data, another device; and their configuration as a file."""
 
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -91,20 +93,36 @@ def test_a_study_goes_on_where_its_data_lie_elsewhere(cohort: Path, tmp_path: Pa
         claim(tmp_path / "study", other)
 
 
-def test_a_report_is_redrawn_where_the_images_are_not(study: Path, tmp_path: Path):
-    copy = tmp_path / "copy"
-    shutil.copytree(study, copy, ignore=shutil.ignore_patterns("cache", "*.html", "table.md"))
-    text = (copy / "config.toml").read_text(encoding="utf-8")
-    config = evaluate.read_configuration(copy / "config.toml", ())
-    hidden = Path(config.data.cohort.source.data)
+@contextmanager
+def without_data(study: Path) -> Iterator[None]:
+    hidden = Path(AugmentationConfig.load(study).data.cohort.source.data)
     away = hidden.with_name("away")
     hidden.rename(away)
     try:
-        write_report(copy)
+        yield
     finally:
         away.rename(hidden)
+
+
+def test_a_report_is_redrawn_where_the_images_are_not(study: Path, tmp_path: Path, capsys: pytest.CaptureFixture):
+    copy = tmp_path / "copy"
+    shutil.copytree(study, copy, ignore=shutil.ignore_patterns("cache", "*.html", "table.md"))
+    before = {name: (copy / name).read_bytes() for name in ("config.toml", "effects.csv", "predictions.csv")}
+    with without_data(copy):
+        write_report(copy)
     assert "Against `weighted`" in (copy / "table.md").read_text(encoding="utf-8")
-    assert text == (copy / "config.toml").read_text(encoding="utf-8")
+    assert (copy / "table.md").read_bytes() == (study / "table.md").read_bytes()
+    assert before == {name: (copy / name).read_bytes() for name in before}
+    assert "Its verdicts over people are those of the effects.csv that is there." in " ".join(capsys.readouterr().err.split())
+
+
+def test_effects_of_fewer_runs_are_not_kept(study: Path, tmp_path: Path, capsys: pytest.CaptureFixture):
+    copy = shutil.copytree(study, tmp_path / "copy", ignore=shutil.ignore_patterns("cache", "*.html"))
+    next((copy / "runs").glob("*method=vae*")).unlink()
+    with without_data(copy):
+        write_report(copy)
+    assert set(pd.read_csv(copy / "effects.csv")["test"]) == {"runs"}
+    assert "Its verdicts are over runs alone, which see less." in " ".join(capsys.readouterr().err.split())
 
 
 def test_a_configuration_file_runs_no_code(study: Path, tmp_path: Path):

@@ -2,6 +2,7 @@
 
 import re
 import shlex
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -22,6 +23,7 @@ from tinycohort.experiments.augmentation_study.protocols import Protocols
 from tinycohort.experiments.augmentation_study.report import write_report
 from tinycohort.experiments.augmentation_study.results import reservations
 from tinycohort.experiments.engine.study_folder import all_runs
+from tinycohort.experiments.publish import publish
 
 N = {"AD": 14, "CN": 30}
 RUNS = 5
@@ -86,6 +88,24 @@ def test_the_report_has_a_curve_and_a_headline_a_size(curve: Path):
     assert "<details>" in page
     results = pd.read_csv(curve / "results.csv")
     assert {"brier", "balanced_accuracy_tuned", "n_train_AD", "n_test_CN"} <= set(results.columns)
+
+
+def test_a_curve_is_not_published_without_what_its_verdicts_are_made_of(curve: Path, cohort: Path, tmp_path: Path):
+    publish(curve, tmp_path / "published")
+    assert (tmp_path / "published/effects.csv").read_bytes() == (curve / "effects.csv").read_bytes()
+    lost = shutil.copytree(curve, tmp_path / "lost")
+    shutil.rmtree(lost / "predictions")
+    with pytest.raises(
+        DataError, match=r"The verdicts of .*lost are over people, .*predictions.*; publish it where its data and predictions"
+    ):
+        publish(lost, tmp_path / "again")
+    cohort.rename(cohort.with_name("away"))
+    try:
+        with pytest.raises(DataError, match=r"are over people, .*no file or folder"):
+            publish(curve, tmp_path / "again")
+    finally:
+        cohort.with_name("away").rename(cohort)
+    assert not (tmp_path / "again").exists()
 
 
 def test_a_plan_tells_what_pilot_runs_promise(curve: Path):
