@@ -23,7 +23,7 @@ from ..engine.results_file import EFFECTS, RESULTS, TABLE, told_written
 from ..engine.runs import Study
 from ..engine.study_config import Where, settled
 from ..engine.study_folder import has_runs, is_study, require_claimable
-from ..engine.study_images import TEST, Prepared, columns_of, describe, stratum
+from ..engine.study_images import TEST, Prepared, columns_of, describe, require_classes, stratum
 from .cell import require_weights, run_cell
 from .config import AugmentationConfig, Grid
 from .generators import check_no_leakage, describe_given
@@ -97,6 +97,7 @@ def configuration_of(request: EvaluationRequest) -> AugmentationConfig:
     if weights is not None and not any(network.endswith(BEGUN) for network in request.networks):
         raise UsageError(f"--weights goes with --network NAME{BEGUN}, what begins with them.")
     cohort = read_cohort(request.source)
+    require_classes(cohort, "classifiers", "give --label-column, or the images of another class")
     require_splits(cohort, protocols, request.sizes)
     require_methods(request.methods, cohort, ())
     grid = replace(grid, methods=request.methods or default_methods(cohort))

@@ -135,6 +135,12 @@ class Prepared:
         return internal | self.external
 
 
+def require_classes(cohort: Cohort, whose: str, mend: str) -> None:
+    """Raise a ``UsageError`` if a cohort has no two classes, which something learns to tell apart."""
+    if len(cohort.labels) < 2:
+        raise UsageError(f"{cohort.name} has one class, and {whose} learn to tell classes apart; {mend}.")
+
+
 def describe(
     source: Source,
     preparation: Preparation,
