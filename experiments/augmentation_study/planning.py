@@ -18,8 +18,8 @@ from ..engine.study_folder import all_runs, is_study, planned_runs
 from ..engine.study_images import TEST, Prepared
 from .cell import count_people, split_of_run
 from .config import AugmentationConfig
-from .effects import AXES, LEVEL, PRIMARY_SCORE, at, n_primary, of_arm
-from .grid import cells_of
+from .effects import LEVEL, PRIMARY_SCORE, at, n_primary, of_arm
+from .grid import AXES, axes_of, cells_of, told_cells, told_table
 from .predictions import tidy_predictions
 from .protocols import people_drawn
 
@@ -111,8 +111,7 @@ def planned(config: AugmentationConfig, folder: Path, spread: Spread | None) -> 
 
 
 def _places(config: AugmentationConfig) -> list[dict[str, str]]:
-    axes = [name for name in AXES if name in cells_of(config.grid)[0]]
-    keys = [{name: key[name] for name in axes} for key in cells_of(config.grid)]
+    keys = [{name: key[name] for name in axes_of(config.grid)} for key in told_cells(config.grid)]
     return [key for place, key in enumerate(keys) if key not in keys[:place]]
 
 
@@ -122,7 +121,7 @@ def _of_pilot(config: AugmentationConfig, folder: Path) -> list[tuple[dict[str, 
     if not runs:
         return []
     data = Prepared.load(folder, config.data)
-    predictions, found = tidy_predictions(runs, folder, data), []
+    predictions, found = told_table(tidy_predictions(runs, folder, data), config.grid), []
     for place in _places(config):
         here = at(predictions, {**place, "test_set": TEST})
         ours, theirs = (of_arm(here, arm) for arm in (config.primary.arm, config.primary.against))

@@ -37,7 +37,7 @@ from .effects import (
 )
 from .figures import differences, learning_curve, losses
 from .generators import given_generator, place_of_fitted
-from .grid import cells_of
+from .grid import cells_of, told_table
 from .methods import systems_of
 from .predictions import of_whole_test_sets, tidy_predictions
 from .protocols import people_drawn, people_of_size
@@ -101,7 +101,7 @@ def results_table(folder: Path, runs: Sequence[dict[str, Any]], config: Augmenta
     planned, _ = planned_runs(runs, cells_of(config.grid))
     if not planned:
         raise DataError(f"{folder} has no finished run yet; start it with `augment evaluate --out {folder}`.")
-    return tidy_results(planned)
+    return told_table(tidy_results(planned), config.grid)
 
 
 def tables_of(folder: Path, runs: Sequence[dict[str, Any]], config: AugmentationConfig) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -173,7 +173,7 @@ def _people(
     except (TinycohortError, OSError) as error:
         return None, None, f"The report has no contact sheets, and predictions.csv is not written: {error}"
     try:
-        return data, tidy_predictions(runs, folder, data, config.protocols.stratum), ""
+        return data, told_table(tidy_predictions(runs, folder, data, config.protocols.stratum), config.grid), ""
     except DataError as error:
         return data, None, f"predictions.csv is not written: {error}"
 

@@ -210,7 +210,11 @@ def test_protocols_that_cannot_be(wrong: dict):
         ({"protocols": Protocols(stratum="aeg>=60")}, UsageError, "names no column"),
         ({"protocols": Protocols(stratum="age>=200")}, UsageError, "holds for nobody"),
         ({"source": Source("/nowhere")}, DataError, "no file or folder /nowhere"),
-        ({"source": Source("its own", kept=("CN",))}, UsageError, "cohort has one class, and classifiers learn to tell classes apart; give --label-column"),
+        (
+            {"source": Source("its own", kept=("CN",))},
+            UsageError,
+            "cohort has one class, and classifiers learn to tell classes apart; give --label-column",
+        ),
     ],
 )
 def test_what_cannot_be_is_refused_before_a_run(cohort: Path, changes: dict, error: type[Exception], says: str):

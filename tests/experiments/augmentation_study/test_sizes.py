@@ -182,7 +182,7 @@ def test_the_comparison_that_counts_is_the_first_model_against_the_strongest_bas
 
 
 def test_what_a_request_leaves_open_is_what_the_study_began_with(curve: Path, cohort: Path):
-    """Its methods, and the comparison that counts, whatever the defaults would be today."""
+    """Its methods, modes, sizes and networks, and the comparison that counts, whatever the defaults would be today."""
     began = AugmentationConfig.load(curve)
     asked = []
 
@@ -191,7 +191,7 @@ def test_what_a_request_leaves_open_is_what_the_study_began_with(curve: Path, co
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(evaluate.launch, "start", start)
-        evaluate.evaluate(of_sizes(cohort, methods=()), curve)
+        evaluate.evaluate(of_sizes(cohort, methods=(), modes=(), sizes=(), networks=()), curve)
         evaluate.evaluate(of_sizes(cohort, methods=("original", "weighted", "resampled+classical", "morph+classical", "morph")), curve)
         evaluate.evaluate(of_sizes(cohort, primary="morph+classical", against="original"), curve)
     assert asked[0] == replace(began, planned=(began.grid,))
