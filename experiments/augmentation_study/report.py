@@ -20,7 +20,7 @@ from ..engine.page import as_data, markdown_table, poor_fits, render, several_ve
 from ..engine.results_file import EFFECTS, FIGURE, RESULTS, TABLE, is_published, write_texts
 from ..engine.statistics import LEAST_RUNS
 from ..engine.study_folder import all_runs, collect_failures, planned_runs
-from ..engine.study_images import Prepared
+from ..engine.study_images import CACHE, Prepared
 from ..engine.systems import System
 from .cell import split_of_run
 from .config import AugmentationConfig
@@ -72,7 +72,8 @@ def write_report(folder: Path) -> pd.DataFrame:
     kept = _kept_effects(folder, results, effects, config) if why else None
     if why:
         effects = effects if kept is None else kept
-        warn(f"{why} {_which_verdicts(effects, config)}".rstrip())
+        lacking = "The report has no contact sheets, and predictions.csv" if data is None else "predictions.csv"
+        warn(f"{lacking} is not written: {why} {_which_verdicts(effects, config)}".rstrip())
     failures = [str(failure) for failure in collect_failures(folder, cells)]
     found, reserved = judged(effects, config), _reserved(results, config, left_out)
     sections = sections_of(results, found, config)
@@ -124,6 +125,24 @@ def tables_of(folder: Path, runs: Sequence[dict[str, Any]], config: Augmentation
     return results, effects
 
 
+def effects_again(folder: Path, runs: Sequence[dict[str, Any]], config: AugmentationConfig) -> tuple[pd.DataFrame, str]:
+    """``effects.csv`` as finished runs give it, and why it has none over people: no image is prepared for it."""
+    results = results_table(folder, runs, config)
+    planned, _ = planned_runs(runs, cells_of(config.grid))
+    data, predictions, why = None, None, "the study has no prepared images"
+    if (folder / CACHE).is_dir():
+        data, predictions, why = _people(planned, folder, config)
+    return effects_table(results, predictions, data, config), why
+
+
+def table_again(folder: Path, runs: Sequence[dict[str, Any]], config: AugmentationConfig) -> str:
+    """``table.md`` as finished runs and the ``effects.csv`` beside them give it."""
+    cells, results = cells_of(config.grid), results_table(folder, runs, config)
+    _, left_out = planned_runs(runs, cells)
+    failures = [str(failure) for failure in collect_failures(folder, cells)]
+    return table_of(results, read_effects(folder, results, config), config, left_out, failures)
+
+
 def effects_table(
     results: pd.DataFrame, predictions: pd.DataFrame | None, data: Prepared | None, config: AugmentationConfig
 ) -> pd.DataFrame:
@@ -171,11 +190,11 @@ def _people(
     try:
         data = Prepared.load(folder, config.data)
     except (TinycohortError, OSError) as error:
-        return None, None, f"The report has no contact sheets, and predictions.csv is not written: {error}"
+        return None, None, str(error)
     try:
         return data, told_table(tidy_predictions(runs, folder, data, config.protocols.stratum), config.grid), ""
     except DataError as error:
-        return data, None, f"predictions.csv is not written: {error}"
+        return data, None, str(error)
 
 
 def _kept_effects(folder: Path, results: pd.DataFrame, by_runs: pd.DataFrame, config: AugmentationConfig) -> pd.DataFrame | None:

@@ -24,6 +24,7 @@ from tinycohort.experiments.augmentation_study.report import write_report
 from tinycohort.experiments.augmentation_study.results import reservations
 from tinycohort.experiments.engine.study_folder import all_runs
 from tinycohort.experiments.publish import publish
+from tinycohort.experiments.verify import findings_of
 
 N = {"AD": 14, "CN": 30}
 RUNS = 5
@@ -106,6 +107,25 @@ def test_a_curve_is_not_published_without_what_its_verdicts_are_made_of(curve: P
     finally:
         cohort.with_name("away").rename(cohort)
     assert not (tmp_path / "again").exists()
+
+
+def test_verdicts_over_people_are_verified(curve: Path, tmp_path: Path):
+    copy = shutil.copytree(curve, tmp_path / "copy")
+    effects = pd.read_csv(copy / "effects.csv", dtype=str, keep_default_na=False)
+
+    def found(**changes: str) -> dict[str, bool | None]:
+        for test, value in changes.items():
+            effects.loc[effects["test"] == test.replace("_", " "), "difference"] = value
+        effects.to_csv(copy / "effects.csv", index=False)
+        return {finding.what: finding.matches for finding in findings_of(copy) if finding.what in ("effects.csv", "table.md")}
+
+    assert found() == {"effects.csv": True, "table.md": True}
+    assert found(people_and_runs="0.3") == {"effects.csv": False, "table.md": False}
+    # Without its images, which verifying prepares not, people are not compared.
+    shutil.rmtree(copy / "cache")
+    assert found() == {"effects.csv": None, "table.md": False}
+    assert found(runs="0.3") == {"effects.csv": False, "table.md": False}
+    assert not (copy / "cache").exists()
 
 
 def test_a_plan_tells_what_pilot_runs_promise(curve: Path):
