@@ -17,7 +17,9 @@ from tinycohort.datasets.common.errors import DataError, UsageError
 from tinycohort.datasets.common.files import digest_of
 from tinycohort.experiments.augmentation_study import command as evaluate
 from tinycohort.experiments.augmentation_study.cell import require_weights
-from tinycohort.experiments.augmentation_study.config import AugmentationConfig
+from tinycohort.experiments.augmentation_study.config import AugmentationConfig, Grid
+from tinycohort.experiments.augmentation_study.grid import primary_of
+from tinycohort.experiments.augmentation_study.mode import Mode
 from tinycohort.experiments.augmentation_study.planning import Spread, planned
 from tinycohort.experiments.augmentation_study.protocols import Protocols
 from tinycohort.experiments.augmentation_study.report import write_report
@@ -199,6 +201,17 @@ def test_the_comparison_that_counts_is_the_first_model_against_the_strongest_bas
     assert evaluate.configuration_of(of_sizes(cohort, methods=("original", "resampled"))).primary is None
     named = replace(asked, primary="morph synthetic-only", against="original")
     assert str(evaluate.configuration_of(named).primary) == "'morph synthetic-only' against 'original'"
+
+
+@pytest.mark.parametrize(
+    "text", ["synthetic-only choose=supported n=300", "synthetic-only  n=300 choose=supported", "real+synthetic enlarge=4.0"]
+)
+def test_the_comparison_that_counts_takes_a_mode_as_mode_does(text: str):
+    modes = [str(Mode.parse(each)) for each in (text, "real+synthetic enlarge=2")]
+    for written in (modes, [text, "real+synthetic enlarge=2"]):
+        grid = Grid(("resampled", "vae:auto"), tuple(written), 5)
+        assert primary_of(grid, f"vae:auto {text}") == primary_of(grid)
+        assert primary_of(grid, f"vae:auto {modes[0]}") == primary_of(grid)
 
 
 def test_what_a_request_leaves_open_is_what_the_study_began_with(curve: Path, cohort: Path):
