@@ -8,7 +8,8 @@ from typing import Any
 import pandas as pd
 
 from ...augment.fitting.model_config import EXPLAINS_LITTLE
-from ..engine.results_file import provenance, read_results
+from ...datasets.common.errors import DataError
+from ..engine.results_file import RESULTS, provenance, read_results
 from .arm import Arm
 from .config import AugmentationConfig
 from .effects import Place, arms_in_order, at, places_of
@@ -104,7 +105,12 @@ def read_tidy_results(folder: Path, config: AugmentationConfig) -> pd.DataFrame:
     """``tidy_results`` of a published study, from its ``results.csv``; a ``DataError`` if it is not that."""
     scores = [MAIN, VALIDATION, "roc_auc", *(f"{name}_{label}" for label in config.data.classes for name in PER_CLASS)]
     numbers = ("run", "n_test", "n_fitted_on", *scores)
-    return read_results(folder, texts=("method", "mode", "test_set", *axes_of(config.grid)), numbers=numbers, measured=EXPLAINED)
+    texts = ("method", "mode", "test_set", *axes_of(config.grid))
+    results = read_results(folder, texts=texts, numbers=numbers, measured=EXPLAINED)
+    twice = results[results.duplicated(["run", *texts])]
+    for run, method, mode, test_set in twice[["run", "method", "mode", "test_set"]].itertuples(index=False, name=None):
+        raise DataError(f"{folder / RESULTS} has run {run} of {Arm(method, mode)} twice on {test_set}; restore it.")
+    return results
 
 
 def explained(results: pd.DataFrame, methods: Collection[str]) -> dict[str, set[float]]:
