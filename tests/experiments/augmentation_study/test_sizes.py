@@ -228,6 +228,8 @@ def test_what_a_request_leaves_open_is_what_the_study_began_with(curve: Path, co
         evaluate.evaluate(of_sizes(cohort, methods=("original", "weighted", "resampled+classical", "morph+classical", "morph")), curve)
         evaluate.evaluate(of_sizes(cohort, primary="morph+classical", against="original"), curve)
     assert asked[0] == replace(began, planned=(began.grid,))
+    assert evaluate.learns_from_few(curve)  # by which the classifier's defaults are chosen
+    assert not evaluate.learns_from_few(curve / "nowhere")
     assert asked[1].primary == began.primary
     assert asked[1].grid.methods[1] == "weighted"
     assert str(asked[2].primary) == "'morph+classical synthetic-only n=6' against 'original'"
