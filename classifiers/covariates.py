@@ -72,6 +72,11 @@ def available(table: pd.DataFrame) -> tuple[str, ...]:
     return tuple(name for name in NUMERIC + CATEGORICAL if name in table.columns and _values(table, name).notna().any())
 
 
+def categories(table: pd.DataFrame, name: str) -> list[str]:
+    """The values of a column of categories that the table knows, as the classifier takes them, in order."""
+    return sorted(set(_frame(table, [name]).loc[table[name].notna(), name]))
+
+
 def _frame(table: pd.DataFrame, columns: Sequence[str]) -> pd.DataFrame:
     frame = pd.DataFrame(index=table.index)
     for name in columns:

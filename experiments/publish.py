@@ -28,7 +28,7 @@ def publish(folder: Path, out: Path, *, force: bool = False) -> None:
     Raises
     ------
     DataError
-        If the study has no finished run, or is published already.
+        If the study has no finished run, is published already, or has verdicts over people whose data or predictions are not there.
     UsageError
         If ``out`` exists.
     """

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
 import pandas as pd
 
 from ..augment import console
@@ -28,10 +29,10 @@ from ..datasets.splits import Split
 from ..datasets.synthetic_mark import is_marked
 from .augmentation_study import report as augmentation_report
 from .augmentation_study.config import AugmentationConfig
-from .augmentation_study.effects import read_effects
+from .augmentation_study.effects import RUNS, read_effects
 from .augmentation_study.predictions import has_own_file, predictions_path, require_own_file
 from .augmentation_study.results import read_tidy_results
-from .engine.results_file import RESULTS, TABLE, is_bound, is_published
+from .engine.results_file import EFFECTS, RESULTS, TABLE, is_bound, is_published
 from .engine.study_folder import all_runs, is_study
 from .fidelity_study import report as fidelity_report
 from .fidelity_study.config import FidelityConfig
@@ -263,7 +264,7 @@ def _of_study(folder: Path, data: str | None) -> Iterator[Finding]:
     if is_published(folder):
         yield from _of_published(folder, config)
     else:
-        yield from _of_runs(folder)
+        yield from _of_runs(folder, config)
     # The generators of a study of fidelity, and those of an augmentation study.
     for place_of_models in (folder / "models", *sorted(folder.glob("generators/*"))):
         for model in model_folders(place_of_models):
@@ -271,7 +272,7 @@ def _of_study(folder: Path, data: str | None) -> Iterator[Finding]:
     yield _of_data(place, vars(config.data.cohort.source), config.data.cohort.digest, data)
 
 
-def _of_runs(folder: Path) -> Iterator[Finding]:
+def _of_runs(folder: Path, config: AugmentationConfig | FidelityConfig) -> Iterator[Finding]:
     place = folder.name
     try:
         runs = all_runs(folder)
@@ -282,6 +283,10 @@ def _of_runs(folder: Path) -> Iterator[Finding]:
     yield from _of_predictions(folder, [run for run in runs if has_own_file(run)])
     if runs and (folder / RESULTS).is_file():
         yield _of_results(folder, runs)
+    if runs and (folder / EFFECTS).is_file() and isinstance(config, AugmentationConfig):
+        yield _of_effects(folder, runs, config)
+    if runs and (folder / TABLE).is_file():
+        yield _of_tables(folder, runs, config)
 
 
 def _of_predictions(folder: Path, runs: Sequence[dict[str, Any]]) -> Iterator[Finding]:
@@ -331,3 +336,42 @@ def _of_results(folder: Path, runs: Sequence[dict[str, Any]]) -> Finding:
     same = set(kept) <= set(again) and kept.equals(again[list(kept)])
     found = "as the runs give it" if same else "not what the runs give; draw it anew with `augment report`"
     return Finding(folder.name, RESULTS, found, same)
+
+
+def _of_effects(folder: Path, runs: Sequence[dict[str, Any]], config: AugmentationConfig) -> Finding:
+    """The effects of a study, against what its runs and predictions give."""
+    try:
+        computed, why = augmentation_report.effects_again(folder, runs, config)
+        kept = pd.read_csv(folder / EFFECTS, dtype=str, keep_default_na=False)
+        again = pd.read_csv(io.StringIO(computed.to_csv(index=False)), dtype=str, keep_default_na=False)
+        over_people = (kept["test"] != RUNS).any()
+        kept = kept[kept["test"] == RUNS] if why else kept
+        same = len(kept) == len(again) and all(_alike(kept[name], again[name]) for name in kept if name in again or not why)
+    except (TinycohortError, OSError, AttributeError, LookupError, TypeError, ValueError) as error:
+        return Finding(folder.name, EFFECTS, f"it, or what the runs give, cannot be read ({error})", False)
+    if not same:
+        return Finding(folder.name, EFFECTS, "not what the runs give; draw it anew with `augment report`", False)
+    if why and over_people:
+        return Finding(folder.name, EFFECTS, f"as the runs give it; those over people were not compared ({why})", None)
+    return Finding(folder.name, EFFECTS, "as the runs give it", True)
+
+
+def _alike(kept: pd.Series, again: pd.Series) -> bool:
+    """Whether two columns say the same: another processor may have rounded the last digits otherwise."""
+    numbers = [pd.to_numeric(column, errors="coerce").to_numpy(float) for column in (kept, again)]
+    return bool((np.isclose(*numbers, rtol=1e-6, atol=1e-12) | (kept.to_numpy() == again.to_numpy())).all())
+
+
+def _of_tables(folder: Path, runs: Sequence[dict[str, Any]], config: AugmentationConfig | FidelityConfig) -> Finding:
+    """The table of a study for people, against what its runs give."""
+    try:
+        if isinstance(config, FidelityConfig):
+            again = fidelity_report.table_again(folder, runs, config)
+        else:
+            again = augmentation_report.table_again(folder, runs, config)
+        same = again == (folder / TABLE).read_text(encoding="utf-8")
+    except (TinycohortError, OSError, AttributeError, LookupError, TypeError, ValueError) as error:
+        return Finding(folder.name, TABLE, f"it, or what it is made of, cannot be read ({error})", False)
+    return Finding(
+        folder.name, TABLE, "as the runs give it" if same else "not what the runs give; draw it anew with `augment report`", same
+    )

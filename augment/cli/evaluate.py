@@ -85,11 +85,13 @@ class MethodOptions:
             raise UsageError(f"--enlarge is one number or several with commas, not '{', '.join(self.enlarge or [])}'.") from None
 
     def all_modes(self) -> tuple[str, ...]:
-        """The modes, each that has real images in every size that is asked for."""
+        """The modes, each that has real images in every size that is asked for; none where nothing is asked for."""
         from ...experiments.augmentation_study.mode import DEFAULT_MODE, Mode
 
         modes = [Mode.parse(text) for text in parts_of(self.modes) or (DEFAULT_MODE,)]
         several = self.enlarged() if len(self.enlarged()) > 1 else (None,)
+        if not parts_of(self.modes) and several == (None,):
+            return ()
         curve = {
             str(
                 replace(mode, enlarge=size) if size is not None and mode.mixing != "synthetic-only" and mode.enlarge is None else mode
@@ -242,7 +244,7 @@ def evaluate_command(
     models.require_nothing_else(context)
     if named == "demo":
         reading, preparation, models, classifier = _for_the_demo(context, reading, preparation, models, classifier)
-    settings = classifier.settings(few=protocol.sizes is not None)
+    settings = classifier.settings(few=protocol.sizes is not None or evaluate.learns_from_few(out))
     unused = [option for name, option in given_options(context).items() if name in ("epochs", "least_steps")]
     if settings.steps is not None and unused:
         raise UsageError(f"Every classifier has {settings.steps} steps: leave out {', '.join(unused)}, or give other --fixed-steps.")

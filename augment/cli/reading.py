@@ -94,16 +94,8 @@ def changed(settings: "FitSettings", **changes: Any) -> "FitSettings":
 
 
 def lasting(settings: "FitSettings", epochs: int | None, steps: int | None) -> "FitSettings":
-    """The settings with the length that was asked for, be it in the other unit; raise a ``UsageError`` if it was in both."""
-    from ...datasets.common.errors import UsageError
-
-    if epochs is not None and steps is not None:
-        raise UsageError("A fit is as long as --epochs or as --steps say; give one of them.")
-    if epochs is None and steps is None:
-        return settings
-    # Where there are epochs, they count.
-    length = {"epochs": epochs} if steps is None else {"epochs": None, "steps": steps}
-    return replace(settings, training=replace(settings.training, **length))
+    """The settings with the length that was asked for (``TrainingSettings.lasting``)."""
+    return replace(settings, training=settings.training.lasting(epochs, steps))
 
 
 def parse_size(text: str | None) -> tuple[int, ...] | None:

@@ -10,7 +10,7 @@ import json
 import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -106,6 +106,15 @@ class TrainingSettings:
             raise UsageError(f"--precision is auto, bf16 or fp32, not '{self.precision}'.")
         if self.device not in ("auto", "cpu", "gpu"):
             raise UsageError(f"--device is auto, cpu or gpu, not '{self.device}'.")
+
+    def lasting(self, epochs: int | None, steps: int | None) -> "TrainingSettings":
+        """The settings with a length that is asked for, be it in the other unit; raise a ``UsageError`` if it is in both."""
+        if epochs is not None and steps is not None:
+            raise UsageError("A fit is as long as its epochs or as its steps say; give one of them.")
+        if epochs is None and steps is None:
+            return self
+        # Where there are epochs, they count.
+        return replace(self, epochs=epochs) if steps is None else replace(self, epochs=None, steps=steps)
 
     def schedule(self, n_images: int, shape: tuple[int, ...]) -> "Schedule":
         """What the settings mean for ``n_images`` of a ``shape``, channels left out."""

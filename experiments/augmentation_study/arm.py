@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ...datasets.common.errors import UsageError
-from .mode import MIXINGS, REAL
+from .mode import MIXINGS, REAL, Mode
 
 
 @dataclass(frozen=True)
@@ -39,13 +39,17 @@ class Arm:
         """
         words = text.split()
         place = next((place for place, word in enumerate(words) if word in MIXINGS), len(words))
-        method, mode = " ".join(words[:place]), " ".join(words[place:])
-        found = [arm for arm in arms if arm.method == method and mode in ("", arm.mode)]
+        method, mode = " ".join(words[:place]), Mode.parse(" ".join(words[place:])) if words[place:] else None
+        found = [arm for arm in arms if arm.method == method and (mode is None or arm._is_in(mode))]
         if len(found) == 1:
             return found[0]
         if found:
             raise UsageError(f"{option} '{text}' has several modes in this study: name {' or '.join(arm.mode for arm in found)} behind it.")
         raise UsageError(f"{option} '{text}' is not part of this study; add it to --methods and --mode, or choose of {_listed(arms)}.")
+
+    def _is_in(self, mode: Mode) -> bool:
+        """Whether this is its mode, however either is written."""
+        return self.mode != REAL and Mode.parse(self.mode) == mode
 
     def __str__(self) -> str:
         return self.method if self.mode == REAL else f"{self.method} {self.mode}"

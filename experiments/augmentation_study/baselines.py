@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from ...classifiers.covariates import CovariateClassifier, available
+from ...classifiers.covariates import CATEGORICAL, CovariateClassifier, available, categories
 from ...classifiers.training import balancing_weights
 from ...datasets.cohort import Cohort
 from ...datasets.common.errors import DataError
@@ -33,13 +33,21 @@ def covariates(run: Run) -> CovariateClassifier:
 
 
 def require_covariates(cohort: Cohort, tests: Sequence[Cohort]) -> None:
-    """Raise a ``DataError`` if there is neither age nor sex, or a test cohort lacks what there is."""
+    """Raise a ``DataError`` if there is neither age nor sex, or a test cohort lacks what there is or spells it otherwise."""
     there = available(cohort.table)
     if not there:
         raise DataError(f"{cohort.source} has neither age, in numbers, nor sex; leave out the method covariates.")
     for tested in tests:
         if lacking := [name for name in there if name not in available(tested.table)]:
             raise DataError(f"{tested.source} lacks {' and '.join(lacking)}; leave out the method covariates.")
+        for name in (name for name in there if name in CATEGORICAL):
+            ours, theirs = (categories(of.table, name) for of in (cohort, tested))
+            # A value that nobody was trained on says nothing: were all so, the classifier would toss a coin.
+            if not set(theirs) <= set(ours):
+                raise DataError(
+                    f"{tested.source} has {', '.join(theirs)} as {name}, and {cohort.source} has {', '.join(ours)}: write them alike, or "
+                    "leave out the method covariates."
+                )
 
 
 def balanced_rows(labels: np.ndarray, rng: np.random.Generator) -> np.ndarray:

@@ -9,7 +9,7 @@ from ...augment import console
 from ...augment.fitting.model_folders import load_models
 from ...augment.fitting.settings import FitSettings
 from ...classifiers.covariates import CATEGORICAL, NUMERIC
-from ...classifiers.networks import BEGUN, NETWORKS, network_of
+from ...classifiers.networks import BEGUN, DEFAULT_NETWORK, NETWORKS, network_of
 from ...classifiers.training import ClassifierSettings
 from ...datasets.cohort import Cohort
 from ...datasets.common.errors import DataError, UsageError
@@ -22,12 +22,12 @@ from ..engine.launch import HERE, NOWHERE_ELSE, HowToRun
 from ..engine.results_file import EFFECTS, RESULTS, TABLE, told_written
 from ..engine.runs import Study
 from ..engine.study_config import Where, settled
-from ..engine.study_folder import has_runs, is_study, require_claimable
-from ..engine.study_images import TEST, Prepared, columns_of, describe, stratum
+from ..engine.study_folder import CONFIG, has_runs, is_study, require_claimable
+from ..engine.study_images import TEST, Prepared, columns_of, describe, require_classes, stratum
 from .cell import require_weights, run_cell
 from .config import AugmentationConfig, Grid
 from .generators import check_no_leakage, describe_given
-from .grid import cells_of, primary_of, staggered
+from .grid import cells_of, grids_of, networks_of, primary_of, staggered
 from .methods import CHANGED, SHORT, SOURCES, default_methods, require_methods, systems_of
 from .mode import DEFAULT_MODE
 from .planning import Spread, planned
@@ -47,7 +47,7 @@ class EvaluationRequest:
     test_source : Source, optional
         Another cohort to test on.
     methods, modes : tuple of str
-        What is compared (``methods.method_of``), by default all that the cohort has what it needs for.
+        What is compared (``methods.method_of``), by default all that the cohort has what it needs for, in ``DEFAULT_MODE``.
     runs : int
         Repetitions.
     protocols, fit, classifier
@@ -70,7 +70,7 @@ class EvaluationRequest:
     source: Source
     test_source: Source | None = None
     methods: tuple[str, ...] = ()
-    modes: tuple[str, ...] = (DEFAULT_MODE,)
+    modes: tuple[str, ...] = ()
     runs: int = 20
     protocols: Protocols = field(default_factory=Protocols)
     fit: FitSettings = field(default_factory=FitSettings)
@@ -87,7 +87,8 @@ class EvaluationRequest:
 
 def configuration_of(request: EvaluationRequest) -> AugmentationConfig:
     """Check everything that can be checked before a run, and return the resolved configuration."""
-    grid, protocols = Grid(request.methods, request.modes, request.runs, request.sizes, request.networks), request.protocols
+    modes = request.modes or (DEFAULT_MODE,)
+    grid, protocols = Grid(request.methods, modes, request.runs, request.sizes, request.networks), request.protocols
     cells_of(grid)
     external, given = request.test_source is not None, request.generators is not None
     require_consistent(protocols, external=external, generators=given, sizes=bool(request.sizes))
@@ -97,6 +98,7 @@ def configuration_of(request: EvaluationRequest) -> AugmentationConfig:
     if weights is not None and not any(network.endswith(BEGUN) for network in request.networks):
         raise UsageError(f"--weights goes with --network NAME{BEGUN}, what begins with them.")
     cohort = read_cohort(request.source)
+    require_classes(cohort, "classifiers", "give --label-column, or the images of another class")
     require_splits(cohort, protocols, request.sizes)
     require_methods(request.methods, cohort, ())
     grid = replace(grid, methods=request.methods or default_methods(cohort))
@@ -184,26 +186,54 @@ def read_configuration(path: Path, networks: Sequence[str], here: Mapping[str, s
     """
     config = AugmentationConfig.read(path, here)
     cells_of(config.grid)
-    unnamed = [network for network in _own(config.grid.networks) if network not in networks]
-    if unnamed:
-        raise UsageError(f"{path} uses the network {unnamed[0]}: give it as --network too, for a file runs no code by itself.")
-    foreign = [network for network in networks if network not in config.grid.networks]
+    _require_named(path, config.grid, networks)
+    foreign = [network for network in networks if network not in networks_of(config.grid)]
     if foreign:
         raise UsageError(f"{path} does not use the network {foreign[0]}: with --config the study is what the file says; leave it out.")
     return config
 
 
-def _going_on(request: EvaluationRequest, folder: Path) -> AugmentationConfig:
-    """The resolved configuration, in which what a request leaves to the defaults is what the study in the folder, if any, began with."""
-    began = None
+def _require_named(path: Path, grid: Grid, networks: Sequence[str]) -> None:
+    unnamed = [network for network in _own(networks_of(grid)) if network not in networks]
+    if unnamed:
+        raise UsageError(f"{path} uses the network {unnamed[0]}: give it as --network too, for a file runs no code by itself.")
+
+
+def learns_from_few(folder: Path) -> bool:
+    """Whether a study was begun in the folder, with sizes."""
+    began = _began(folder)
+    return began is not None and bool(began.grid.sizes)
+
+
+def _began(folder: Path) -> AugmentationConfig | None:
+    """What the study in the folder, if any, began with."""
     if is_study(folder):
         with suppress(DataError):  # that it is another study is told later
-            began = AugmentationConfig.load(folder)
+            return AugmentationConfig.load(folder)
+    return None
+
+
+def _going_on(request: EvaluationRequest, folder: Path) -> AugmentationConfig:
+    """The resolved configuration, in which what a request leaves to the defaults is what the study in the folder, if any, began with."""
+    began = _began(folder)
     if began is None:
         return configuration_of(request)
-    config = configuration_of(replace(request, methods=request.methods or began.grid.methods))
-    config = replace(config, data=config.data.like(began.data))
+    if not request.networks:
+        _require_named(folder / CONFIG, began.grid, ())
+    left_open = {name: getattr(began.grid, name) for name in ("methods", "modes", "sizes") if not getattr(request, name)}
+    # A study of the default network alone needs no name for it.
+    networks = request.networks or (networks_of(began.grid) if any(began.grid.networks) else ())
+    config = configuration_of(replace(request, **left_open, networks=networks))
+    config = replace(config, data=config.data.like(began.data), grid=replace(config.grid, networks=_keyed(networks, began)))
     return config if request.primary or request.against else replace(config, primary=began.primary)
+
+
+def _keyed(networks: Sequence[str], began: AugmentationConfig) -> tuple[str, ...]:
+    """Networks as the cells of a study know them: the default one has no name there if it had none when it was begun."""
+    known = (network for grid in grids_of(began) for network in grid.networks or ("",))
+    key = next((network for network in known if network in ("", DEFAULT_NETWORK)), DEFAULT_NETWORK)
+    keyed = tuple(key if network == DEFAULT_NETWORK else network for network in networks)
+    return keyed if any(keyed) else ()
 
 
 def _with_plans(config: AugmentationConfig, folder: Path) -> AugmentationConfig:
@@ -239,7 +269,7 @@ def evaluate(study: EvaluationRequest | AugmentationConfig, out: Path, how: HowT
     launch.start(
         Study(out, run_cell, staggered(cells) if config.protocols.protocol == "paper" else cells, config, {"device": how.device}),
         how,
-        command=["augment", "evaluate", *(word for network in _own(config.grid.networks) for word in ("--network", network))],
+        command=["augment", "evaluate", *(word for network in _own(networks_of(config.grid)) for word in ("--network", network))],
         report=report,
         # Data that are not there, or not those of the study, are told once, and not by every run.
         prepare=lambda: (require_weights(config.where.weights, config.weights), Prepared.load(out, config.data)),

@@ -30,7 +30,8 @@ class Grid:
     sizes : tuple of str
         How many people of the smallest class are learnt from, or ``all``; none of a study of the whole training side.
     networks : tuple of str
-        Of ``networks.NETWORKS``, or a user's own; none of a study of Table 5's alone.
+        Of ``networks.NETWORKS``, or a user's own; none of a study of Table 5's alone, and ``""`` for that one where others came later: its
+        cells name no network.
     """
 
     methods: tuple[str, ...]

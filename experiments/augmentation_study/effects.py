@@ -21,7 +21,7 @@ from ..engine.study_images import EXTERNAL, TEST
 from ..engine.wording import points, sentence, title
 from .arm import Arm
 from .config import AugmentationConfig
-from .grid import REFERENCES, arms_of, cells_of, grids_of
+from .grid import AXES, REFERENCES, arms_of, axes_of, grids_of, networks_of
 from .protocols import ALL, people_of_size
 
 SCORES = ("roc_auc", "balanced_accuracy")
@@ -30,7 +30,6 @@ PEOPLE_AND_RUNS, RUNS = "people and runs", "runs"  # what a test knows
 LEARNT = "n_train_"  # before a class: its people who were learnt from
 TESTED = "n_tested_"  # before a class: its people who were tested in some run
 FINISHED = "finished"  # runs whose cells of both arms are there, with a score or without; files from before it was told lack it
-AXES = ("size", "network")  # of the grid, in studies that have them
 NUMBERS = ("n", "unpaired", "difference", "se", "df")
 LEVEL, POWER = 0.05, 0.8
 Place = dict[str, str]  # a value of each axis, and a test set
@@ -41,7 +40,7 @@ def places_of(table: pd.DataFrame, config: AugmentationConfig) -> list[Place]:
     columns = [*(name for name in AXES if name in table), "test_set"]
     found = [dict(zip(columns, map(str, row), strict=True)) for row in table[columns].drop_duplicates().itertuples(index=False)]
     sizes = sorted(config.grid.sizes, key=people_of_size)
-    planned = {"size": sizes, "network": config.grid.networks, "test_set": tuple(dict.fromkeys(table["test_set"]))}
+    planned = {"size": sizes, "network": networks_of(config.grid), "test_set": tuple(dict.fromkeys(table["test_set"]))}
 
     def order(place: Place) -> list[int]:
         return [planned[name].index(value) if value in planned[name] else len(planned[name]) for name, value in place.items()]
@@ -149,7 +148,7 @@ def judged(effects: pd.DataFrame, config: AugmentationConfig) -> pd.DataFrame:
 
 def n_primary(config: AugmentationConfig) -> int:
     """At how many sizes and networks the primary comparison is made, or was planned to be at an earlier start."""
-    return len({(size, network) for grid in grids_of(config) for size in grid.sizes or ("",) for network in grid.networks or ("",)})
+    return len({(size, network) for grid in grids_of(config) for size in grid.sizes or ("",) for network in networks_of(grid)})
 
 
 def _n_secondary(family: pd.DataFrame, main_test: str, config: AugmentationConfig) -> int:
@@ -231,7 +230,7 @@ def read_effects(folder: Path, results: pd.DataFrame, config: AugmentationConfig
     path = folder / EFFECTS
     if not path.is_file():
         return effects_of_results(results, config)
-    columns = [*(name for name in AXES if name in cells_of(config.grid)[0]), "test_set", "method", "mode", "against", "against_mode"]
+    columns = [*axes_of(config.grid), "test_set", "method", "mode", "against", "against_mode"]
     try:
         found = pd.read_csv(
             path, dtype=dict.fromkeys([*columns, "score", "test", "why", "configuration"], str), keep_default_na=False, na_values=[""]

@@ -5,12 +5,16 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import pandas as pd
+
+from ...classifiers.networks import DEFAULT_NETWORK
 from ...datasets.common.errors import UsageError
 from .arm import Arm, Primary
 from .config import AugmentationConfig, Grid
 from .methods import BASELINE, method_of
 from .mode import REAL
 
+AXES = ("size", "network")  # of the grid, in studies that have them
 REFERENCES = (BASELINE, "classical", "resampled", "weighted", "original")  # from the strongest on
 
 
@@ -25,9 +29,32 @@ def cells_of(grid: Grid) -> list[dict[str, Any]]:
         If there is no such method.
     """
     sizes = [{"size": size} for size in grid.sizes] or [{}]
-    networks = [{"network": network} for network in grid.networks] or [{}]
+    networks = [{"network": network} if network else {} for network in grid.networks] or [{}]
     axes = itertools.product(range(grid.runs), sizes, arms_of(grid), networks)
     return [{"run": run, **size, **vars(arm), **network} for run, size, arm, network in axes]
+
+
+def networks_of(grid: Grid) -> tuple[str, ...]:
+    """The networks by name, of which one that is not named is the default one."""
+    return tuple(network or DEFAULT_NETWORK for network in grid.networks or ("",))
+
+
+def axes_of(grid: Grid) -> list[str]:
+    """Which of size and network tables tell."""
+    return [name for name, told in zip(AXES, (grid.sizes, any(grid.networks)), strict=True) if told]
+
+
+def told_cells(grid: Grid) -> list[dict[str, Any]]:
+    """``cells_of`` as tables tell them: where some name a network, those that name none are of the default one."""
+    more = {"network": DEFAULT_NETWORK} if "network" in axes_of(grid) else {}
+    return [key | {name: key.get(name, value) for name, value in more.items()} for key in cells_of(grid)]
+
+
+def told_table(table: pd.DataFrame, grid: Grid) -> pd.DataFrame:
+    """A table of runs, a row's network told as ``told_cells`` does."""
+    if "network" not in axes_of(grid):
+        return table
+    return table.assign(network=table["network"].fillna(DEFAULT_NETWORK) if "network" in table else DEFAULT_NETWORK)
 
 
 def grids_of(config: AugmentationConfig) -> list[Grid]:

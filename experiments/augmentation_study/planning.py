@@ -11,7 +11,6 @@ from ...datasets.check import require_sound
 from ...datasets.cohort import Cohort
 from ...datasets.common.errors import UsageError
 from ...datasets.readers import read_cohort
-from ...datasets.training_sizes import LEFT_OUT
 from ..engine.components import Components, plan
 from ..engine.pairs import paired
 from ..engine.statistics import LEAST_RUNS
@@ -19,9 +18,10 @@ from ..engine.study_folder import all_runs, is_study, planned_runs
 from ..engine.study_images import TEST, Prepared
 from .cell import count_people, split_of_run
 from .config import AugmentationConfig
-from .effects import AXES, LEVEL, PRIMARY_SCORE, at, n_primary, of_arm
-from .grid import cells_of
+from .effects import LEVEL, PRIMARY_SCORE, at, n_primary, of_arm
+from .grid import AXES, axes_of, cells_of, told_cells, told_table
 from .predictions import tidy_predictions
+from .protocols import people_drawn
 
 DIFFERENCES = (0.02, 0.05, 0.1)
 
@@ -111,8 +111,7 @@ def planned(config: AugmentationConfig, folder: Path, spread: Spread | None) -> 
 
 
 def _places(config: AugmentationConfig) -> list[dict[str, str]]:
-    axes = [name for name in AXES if name in cells_of(config.grid)[0]]
-    keys = [{name: key[name] for name in axes} for key in cells_of(config.grid)]
+    keys = [{name: key[name] for name in axes_of(config.grid)} for key in told_cells(config.grid)]
     return [key for place, key in enumerate(keys) if key not in keys[:place]]
 
 
@@ -122,19 +121,19 @@ def _of_pilot(config: AugmentationConfig, folder: Path) -> list[tuple[dict[str, 
     if not runs:
         return []
     data = Prepared.load(folder, config.data)
-    predictions, found = tidy_predictions(runs, folder, data), []
+    predictions, found = told_table(tidy_predictions(runs, folder, data), config.grid), []
     for place in _places(config):
         here = at(predictions, {**place, "test_set": TEST})
         ours, theirs = (of_arm(here, arm) for arm in (config.primary.arm, config.primary.against))
         components = paired(ours, theirs, config.data.classes, PRIMARY_SCORE).components if len(ours) and len(theirs) else None
-        # Two that say the same of everybody tell nothing of how much others would differ.
-        if components is not None and components.n_runs > 1 and components.variance_is_known:
-            found.append((place, components))
+        # Two that say the same of everybody tell nothing of how much others would differ; nor does one person of a class.
+        if components is None or components.n_runs < 2 or min(components.n_people.values()) < 2 or not components.variance_is_known:
+            continue
+        found.append((place, components.of_cohort(people_drawn(data.cohort))))
     return found
 
 
 def _stated(config: AugmentationConfig, cohort: Cohort, place: dict[str, str], spread: Spread) -> Components:
     split = split_of_run(cohort, config, 0, place.get("size"))
-    members = cohort.of_participants([who for who, side in split.sides.items() if side != LEFT_OUT])
-    tested, people = (count_people(part.table, config.data.classes) for part in (split.side(cohort, TEST), members))
-    return Components.stated(**vars(spread), n_people=people, n_tested=tested, n_runs=config.grid.runs)
+    tested = count_people(split.side(cohort, TEST).table, config.data.classes)
+    return Components.stated(**vars(spread), n_people=people_drawn(cohort), n_tested=tested, n_runs=config.grid.runs)

@@ -102,7 +102,8 @@ def tidy_predictions(runs: Sequence[Mapping[str, Any]], folder: Path, data: Prep
             )
             parts.append(means.assign(**run["key"], test_set=test_set))
     found = pd.concat(parts, ignore_index=True)
-    return found[[*runs[0]["key"], "test_set", "participant_id", "label", "n_images", *columns]]
+    keys = dict.fromkeys(name for run in runs for name in run["key"])  # those of one may be more than another's
+    return found[[*keys, "test_set", "participant_id", "label", "n_images", *columns]]
 
 
 def of_whole_test_sets(predictions: pd.DataFrame, data: Prepared) -> pd.DataFrame:

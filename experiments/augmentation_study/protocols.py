@@ -10,7 +10,7 @@ import numpy as np
 
 from ...datasets.cohort import Cohort
 from ...datasets.common.errors import UsageError
-from ...datasets.splits import Split, sides_of_rows, split_cohort
+from ...datasets.splits import Split, official_sides, sides_of_rows, split_cohort
 from ...datasets.training_sizes import LEFT_OUT, of_class_size
 from ..engine.study_images import TEST
 
@@ -104,6 +104,16 @@ def require_splits(cohort: Cohort, protocols: Protocols, sizes: Sequence[str] = 
         elif protocols.protocol == "resampled" and sides_of_rows(cohort) is not None:
             leave = f"leave out --sizes {ALL}" if sizes else "give --protocol paper (no verdict), or --sizes"
             raise UsageError(f"{cohort.name} has official sides, so no run may have a split of its own; {leave}.")
+
+
+def people_drawn(cohort: Cohort, *, tested_too: bool = False) -> dict[str, int]:
+    """Of each class how many people runs draw to learn from or to test: with official sides not those of the test side.
+
+    ``tested_too`` is where these are taught, because people of another cohort alone are tested.
+    """
+    sides = {} if tested_too else official_sides(cohort) or {}
+    table = cohort.table[[sides.get(who) != TEST for who in cohort.table["participant_id"]]]
+    return {str(label): int(n) for label, n in table.groupby("label")["participant_id"].nunique().items()}
 
 
 def split_of(cohort: Cohort, protocols: Protocols, seed: int, given: Split | None = None, size: str | None = None) -> Split:

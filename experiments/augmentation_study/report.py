@@ -14,18 +14,18 @@ from ...augment.console import warn
 from ...augment.fitting.figures import SheetRow, contact_sheet, save_figure
 from ...augment.fitting.model import FittedModel
 from ...augment.fitting.nearest import nearest_images
-from ...datasets.cohort import Cohort
 from ...datasets.common.errors import DataError, TinycohortError
-from ...datasets.splits import official_sides
 from ...datasets.transforms import Images
 from ..engine.page import as_data, markdown_table, poor_fits, render, several_versions, with_what
 from ..engine.results_file import EFFECTS, FIGURE, RESULTS, TABLE, is_published, write_texts
+from ..engine.statistics import LEAST_RUNS
 from ..engine.study_folder import all_runs, collect_failures, planned_runs
-from ..engine.study_images import TEST, Prepared
+from ..engine.study_images import CACHE, Prepared
 from ..engine.systems import System
 from .cell import split_of_run
 from .config import AugmentationConfig
 from .effects import (
+    RUNS,
     effects_of_predictions,
     effects_of_results,
     headlines,
@@ -37,16 +37,18 @@ from .effects import (
 )
 from .figures import differences, learning_curve, losses
 from .generators import given_generator, place_of_fitted
-from .grid import cells_of
+from .grid import cells_of, told_table
 from .methods import systems_of
 from .predictions import of_whole_test_sets, tidy_predictions
-from .protocols import people_of_size
+from .protocols import people_drawn, people_of_size
 from .results import POOR_FIT, Section, explained, read_tidy_results, reservations, sections_of, tidy_results
 from .synthetic import seed_of_samples
 
 
 def write_report(folder: Path) -> pd.DataFrame:
-    """Write the six files into a study's folder, from the runs that are finished; without its images no ``predictions.csv``.
+    """Write the six files into a study's folder, from the runs that are finished.
+
+    Without its images there is no ``predictions.csv``, and an ``effects.csv`` of the same runs is kept: it would know runs alone.
 
     Of a published study, which has no runs, ``table.md`` and ``figure.png`` alone.
 
@@ -64,15 +66,20 @@ def write_report(folder: Path) -> pd.DataFrame:
         return results
     cells = cells_of(config.grid)
     runs, left_out = planned_runs(all_runs(folder), cells)
-    results, data = results_table(folder, runs, config), _prepared(folder, config)
-    predictions = _predictions(runs, folder, data, config)
+    results = results_table(folder, runs, config)
+    data, predictions, why = _people(runs, folder, config)
     effects = effects_table(results, predictions, data, config)
+    kept = _kept_effects(folder, results, effects, config) if why else None
+    if why:
+        effects = effects if kept is None else kept
+        lacking = "The report has no contact sheets, and predictions.csv" if data is None else "predictions.csv"
+        warn(f"{lacking} is not written: {why} {_which_verdicts(effects, config)}".rstrip())
     failures = [str(failure) for failure in collect_failures(folder, cells)]
     found, reserved = judged(effects, config), _reserved(results, config, left_out)
     sections = sections_of(results, found, config)
     texts = {
         RESULTS: results.to_csv(index=False),
-        **({EFFECTS: effects.to_csv(index=False)} if len(effects) else {}),
+        **({EFFECTS: effects.to_csv(index=False)} if len(effects) and kept is None else {}),
         TABLE: table_of(results, effects, config, left_out, failures),
         "report.html": _html(found, sections, reserved, runs, folder, config, failures, data),
     }
@@ -95,14 +102,45 @@ def results_table(folder: Path, runs: Sequence[dict[str, Any]], config: Augmenta
     planned, _ = planned_runs(runs, cells_of(config.grid))
     if not planned:
         raise DataError(f"{folder} has no finished run yet; start it with `augment evaluate --out {folder}`.")
-    return tidy_results(planned)
+    return told_table(tidy_results(planned), config.grid)
 
 
 def tables_of(folder: Path, runs: Sequence[dict[str, Any]], config: AugmentationConfig) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """``results.csv`` and ``effects.csv``; a ``DataError`` if there is no run of the grid yet."""
-    results, data = results_table(folder, runs, config), _prepared(folder, config)
+    """``results.csv`` and ``effects.csv``.
+
+    Raises
+    ------
+    DataError
+        If there is no run of the grid yet, or there are verdicts over people and not what they are made of.
+    """
+    results = results_table(folder, runs, config)
     planned, _ = planned_runs(runs, cells_of(config.grid))
-    return results, effects_table(results, _predictions(planned, folder, data, config), data, config)
+    data, predictions, why = _people(planned, folder, config)
+    effects = effects_table(results, predictions, data, config)
+    # Fewer runs give no verdict, be it over people or over runs alone.
+    if why and config.protocols.protocol != "paper" and len(effects) and (effects["n"] >= LEAST_RUNS).any():
+        raise DataError(
+            f"The verdicts of {folder} are over people, and cannot be made ({why}); publish it where its data and predictions are."
+        )
+    return results, effects
+
+
+def effects_again(folder: Path, runs: Sequence[dict[str, Any]], config: AugmentationConfig) -> tuple[pd.DataFrame, str]:
+    """``effects.csv`` as finished runs give it, and why it has none over people: no image is prepared for it."""
+    results = results_table(folder, runs, config)
+    planned, _ = planned_runs(runs, cells_of(config.grid))
+    data, predictions, why = None, None, "the study has no prepared images"
+    if (folder / CACHE).is_dir():
+        data, predictions, why = _people(planned, folder, config)
+    return effects_table(results, predictions, data, config), why
+
+
+def table_again(folder: Path, runs: Sequence[dict[str, Any]], config: AugmentationConfig) -> str:
+    """``table.md`` as finished runs and the ``effects.csv`` beside them give it."""
+    cells, results = cells_of(config.grid), results_table(folder, runs, config)
+    _, left_out = planned_runs(runs, cells)
+    failures = [str(failure) for failure in collect_failures(folder, cells)]
+    return table_of(results, read_effects(folder, results, config), config, left_out, failures)
 
 
 def effects_table(
@@ -111,17 +149,10 @@ def effects_table(
     """``effects.csv``: the differences of the arms to their reference, by people and runs where there are predictions, and by runs."""
     effects = effects_of_results(results, config)
     if predictions is not None and data is not None:
-        drawn = shares_drawn(results, _drawable(data.cohort, tested_too=config.protocols.external_only is True))
+        drawn = shares_drawn(results, people_drawn(data.cohort, tested_too=config.protocols.external_only is True))
         by_people = effects_of_predictions(predictions, config, drawn)
         effects = pd.concat([by_people, effects], ignore_index=True) if len(by_people) else effects
     return effects.assign(configuration=results["configuration"].iloc[0]) if len(effects) else effects
-
-
-def _drawable(cohort: Cohort, *, tested_too: bool) -> dict[str, int]:
-    """Of each class how many people runs can draw to learn from: with official sides not those who are tested, unless they are taught."""
-    sides = {} if tested_too else official_sides(cohort) or {}
-    table = cohort.table[[sides.get(who) != TEST for who in cohort.table["participant_id"]]]
-    return {str(label): int(n) for label, n in table.groupby("label")["participant_id"].nunique().items()}
 
 
 def table_of(
@@ -152,24 +183,42 @@ def _reserved(results: pd.DataFrame, config: AugmentationConfig, left_out: Seque
     return [*left_out, *several_versions(results), *reservations(results, config)]
 
 
-def _predictions(runs: Sequence[Mapping[str, Any]], folder: Path, data: Prepared | None, config: AugmentationConfig) -> pd.DataFrame | None:
-    """Of test sets and strata; nothing, with a warning, where the images or the predictions of a run are not there."""
-    if data is None:
-        return None
+def _people(
+    runs: Sequence[Mapping[str, Any]], folder: Path, config: AugmentationConfig
+) -> tuple[Prepared | None, pd.DataFrame | None, str]:
+    """The study's images, what is predicted of people, and why one of them is not there: a finished study can be read without them."""
     try:
-        return tidy_predictions(runs, folder, data, config.protocols.stratum)
-    except DataError as error:
-        warn(f"predictions.csv is not written: {error}")
-        return None
-
-
-def _prepared(folder: Path, config: AugmentationConfig) -> Prepared | None:
-    """The study's images; ``None``, with a warning, where they are not: a finished study can be read without them."""
-    try:
-        return Prepared.load(folder, config.data)
+        data = Prepared.load(folder, config.data)
     except (TinycohortError, OSError) as error:
-        warn(f"The report has no contact sheets, and predictions.csv is not written: {error}")
+        return None, None, str(error)
+    try:
+        return data, told_table(tidy_predictions(runs, folder, data, config.protocols.stratum), config.grid), ""
+    except DataError as error:
+        return data, None, str(error)
+
+
+def _kept_effects(folder: Path, results: pd.DataFrame, by_runs: pd.DataFrame, config: AugmentationConfig) -> pd.DataFrame | None:
+    """The effects over people of an earlier report, if they are of the runs that are finished; ``by_runs`` are those of now."""
+    try:
+        kept = read_effects(folder, results, config)
+    except DataError:
         return None
+    if kept.empty or (kept["test"] == RUNS).all():
+        return None
+    before = kept[kept["test"] == RUNS]
+    counted = [name for name in by_runs if name not in ("difference", "se", "df", "why")]
+    if not set(counted) <= set(kept) or before[counted].to_numpy().tolist() != by_runs[counted].to_numpy().tolist():
+        return None
+    return kept if np.allclose(before["difference"], by_runs["difference"], equal_nan=True) else None
+
+
+def _which_verdicts(effects: pd.DataFrame, config: AugmentationConfig) -> str:
+    """What the verdicts of a report without predictions know, in a sentence; empty where there are none."""
+    if effects.empty or config.protocols.protocol == "paper":
+        return ""
+    if (effects["test"] == RUNS).all():
+        return "Its verdicts are over runs alone, which see less."
+    return f"Its verdicts over people are those of the {EFFECTS} that is there."
 
 
 def _poor_fits(section: Section) -> list[str]:

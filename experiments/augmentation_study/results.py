@@ -8,11 +8,12 @@ from typing import Any
 import pandas as pd
 
 from ...augment.fitting.model_config import EXPLAINS_LITTLE
-from ..engine.results_file import provenance, read_results
+from ...datasets.common.errors import DataError
+from ..engine.results_file import RESULTS, provenance, read_results
 from .arm import Arm
 from .config import AugmentationConfig
-from .effects import AXES, Place, arms_in_order, at, places_of
-from .grid import arms_of, cells_of
+from .effects import Place, arms_in_order, at, places_of
+from .grid import arms_of, axes_of, networks_of, told_cells
 from .protocols import ALL
 
 MAIN = "balanced_accuracy"
@@ -103,8 +104,13 @@ def _on_validation(result: Mapping[str, Any]) -> float | None:
 def read_tidy_results(folder: Path, config: AugmentationConfig) -> pd.DataFrame:
     """``tidy_results`` of a published study, from its ``results.csv``; a ``DataError`` if it is not that."""
     scores = [MAIN, VALIDATION, "roc_auc", *(f"{name}_{label}" for label in config.data.classes for name in PER_CLASS)]
-    numbers, axes = ("run", "n_test", "n_fitted_on", *scores), [name for name in AXES if name in cells_of(config.grid)[0]]
-    return read_results(folder, texts=("method", "mode", "test_set", *axes), numbers=numbers, measured=EXPLAINED)
+    numbers = ("run", "n_test", "n_fitted_on", *scores)
+    texts = ("method", "mode", "test_set", *axes_of(config.grid))
+    results = read_results(folder, texts=texts, numbers=numbers, measured=EXPLAINED)
+    twice = results[results.duplicated(["run", *texts])]
+    for run, method, mode, test_set in twice[["run", "method", "mode", "test_set"]].itertuples(index=False, name=None):
+        raise DataError(f"{folder / RESULTS} has run {run} of {Arm(method, mode)} twice on {test_set}; restore it.")
+    return results
 
 
 def explained(results: pd.DataFrame, methods: Collection[str]) -> dict[str, set[float]]:
@@ -128,7 +134,7 @@ def poorly_fitted(results: pd.DataFrame) -> set[str]:
 
 def reservations(results: pd.DataFrame, config: AugmentationConfig) -> list[str]:
     """What a reader must know before the tables, a sentence each: what is missing, and which verdicts and scores there cannot be."""
-    protocols, planned = config.protocols, cells_of(config.grid)
+    protocols, planned = config.protocols, told_cells(config.grid)
     names = list(planned[0])
     there = set(results[names].itertuples(index=False, name=None))
     finished = sum(tuple(key.values()) in there for key in planned)
@@ -155,8 +161,10 @@ def _changes(config: AugmentationConfig) -> list[str]:
     """What was left out once there were results, and another number of runs, in a sentence; none where nothing was."""
     now, changed = config.grid, []
     for name in ("methods", "modes", "sizes", "networks"):
-        ever = dict.fromkeys(value for grid in config.planned for value in getattr(grid, name))
-        if gone := [value for value in ever if value not in getattr(now, name)]:
+        ever, kept = (
+            [networks_of(grid) if name == "networks" else getattr(grid, name) for grid in grids] for grids in (config.planned, [now])
+        )
+        if gone := [value for value in dict.fromkeys(value for values in ever for value in values) if value not in kept[0]]:
             changed.append(f"{name} left out: {', '.join(gone)}")
     if config.planned and config.planned[0].runs != now.runs:
         changed.append(f"runs: {config.planned[0].runs} were planned, {now.runs} are now")

@@ -88,6 +88,23 @@ class Components:
         variance, df = self.variance()
         return detectable_difference(math.sqrt(variance), df, level=level, power=power)
 
+    def of_cohort(self, n_people: Mapping[str, int]) -> "Components":
+        """The same of a whole cohort of so many people, of whom the few runs of a pilot tested a part.
+
+        What runs see of people's variance is what one person's values have in common in two runs. By chance those share ``n_tested`` times
+        ``n_tested`` / ``n_people`` of a cohort's people: an estimate that takes the people tested in some run for all of them, as that of
+        ``pairs.paired`` does, is too small by as much as they are fewer.
+
+        Parameters
+        ----------
+        n_people : mapping from class to int
+            Of whom each run draws at random whom it tests.
+        """
+        people = {label: variance * n_people[label] / self.n_people[label] for label, variance in self.people.items()}
+        # Single values vary as much as they did: what is of people is not of single runs.
+        both = {label: max(0.0, self.both[label] + self.people[label] - of_people) for label, of_people in people.items()}
+        return replace(self, people=people, both=both, n_people=n_people)
+
     def enlarged(self, factor: float) -> "Components":
         """With so many times the people, trained on as before."""
         return replace(
@@ -109,7 +126,8 @@ def summed(of_people: float, of_runs: float, of_both: float, *, n_smallest: floa
     n_runs : int
     """
     variance = of_people + max(0.0, of_runs - of_both)
-    return variance, variance**2 / (of_people**2 / (n_smallest - 1) + of_runs**2 / (n_runs - 1))
+    # One person tells of no spread: with the degrees of freedom of two, what can be seen is large, and finite.
+    return variance, variance**2 / (of_people**2 / max(n_smallest - 1, 1) + of_runs**2 / (n_runs - 1))
 
 
 def plan(

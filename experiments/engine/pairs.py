@@ -183,6 +183,8 @@ def _components(sums: dict[str, tuple[float, float, float]], n_people: dict[str,
     """What ``Components.variance`` turns back into the variances, where all people are tested equally often."""
     people, both = {}, {}
     for label, (of_people, of_both, tested) in sums.items():
+        # Values about their own mean vary by the mean's variance less; what few runs tell of people is of that size.
+        of_both += of_people / (n_runs * tested)
         people[label] = max(0.0, of_people - of_both) * n_people[label] / max(1 - 1 / n_runs, 1 / n_runs)
         both[label] = max(0.0, n_runs * tested * of_both - people[label])
     runs = max(0.0, n_runs * beyond + sum(people[label] / n_people[label] for label in people))

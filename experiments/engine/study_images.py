@@ -28,6 +28,7 @@ from .data_config import DataConfig, KnownCohort
 from .study_folder import digest
 
 TEST, EXTERNAL = "test", "external: "  # names of test sets: a side of the split, and what a cohort's name follows
+CACHE = "cache"  # of a study's folder: its images as they are prepared
 FEWEST_IMAGES = 10  # of a class: 7 to train on, 1 to select by, 2 to test on
 _TRIES = 5  # to read a cache that is deleted meanwhile
 _CLAUSE = re.compile(r"\s*(\w+)\s*(>=|<=|==|!=|>|<)\s*([^\s&]+)\s*")
@@ -136,6 +137,12 @@ class Prepared:
         return internal | self.external
 
 
+def require_classes(cohort: Cohort, whose: str, mend: str) -> None:
+    """Raise a ``UsageError`` if a cohort has no two classes, which something learns to tell apart."""
+    if len(cohort.labels) < 2:
+        raise UsageError(f"{cohort.name} has one class, and {whose} learn to tell classes apart; {mend}.")
+
+
 def describe(
     source: Source,
     preparation: Preparation,
@@ -241,7 +248,7 @@ def _in_memory(folder: Path, known: KnownCohort, preparation: Preparation) -> tu
     Which image is whose is kept beside them: the table may have been sorted, or changed, since.
     """
     cohort = read_cohort(known.source)
-    place = folder / "cache" / digest({"cohort": known.digest, "preparation": preparation.content()})[:16]
+    place = folder / CACHE / digest({"cohort": known.digest, "preparation": preparation.content()})[:16]
 
     def write(temporary: Path) -> None:
         found = require_sound(cohort, sized=preparation.size is not None, minimum=1)

@@ -90,7 +90,7 @@ class System:
             part = next(part for part, names in known.items() if setting.partition("=")[0] in names)
             found[part] |= read_settings(known[part], [setting], whose)
         MetricSettings(**{name: value for name, value in found["metric"].items() if name != DRAW})
-        TrainingSettings(**found["training"])
+        TrainingSettings(**found["training"]).lasting(*_length(found["training"]))
         of_mosaic = found["detail"]
         detailed = of_mosaic.pop(DETAIL, None) is not None
         if of_mosaic and not detailed:
@@ -118,7 +118,7 @@ class System:
     def fit_settings(self, settings: FitSettings) -> FitSettings:
         """A study's settings, changed as this system asks; of the study's model settings those that this model has too."""
         shared = {name: value for name, value in settings.model_settings.items() if name in settings_of_model(self.model)}
-        training = replace(settings.training, **self.training)
+        training = replace(settings.training.lasting(*_length(self.training)), **self.training)
         return replace(settings, model=self.model, model_settings={**shared, **self.model_settings}, training=training, **self.networks)
 
     def require_networks(self, settings: FitSettings, shape: tuple[int, ...]) -> None:
@@ -150,6 +150,11 @@ class System:
         asked = dict(self.metric_settings)
         draw = asked.pop(DRAW, None)
         return model.with_metric(replace(model.config.metric, **asked), draw=draw)
+
+
+def _length(training: Mapping[str, Any]) -> tuple[int | None, int | None]:
+    """The epochs and the steps that are asked for."""
+    return training.get("epochs"), training.get("steps")
 
 
 def _told(mosaic: Mosaic | None) -> dict[str, Any]:

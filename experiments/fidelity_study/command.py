@@ -18,7 +18,7 @@ from ..engine.results_file import FIGURE, RESULTS, TABLE, told_written
 from ..engine.runs import Study
 from ..engine.study_config import RunContext, Where, settled
 from ..engine.study_folder import seed_of
-from ..engine.study_images import describe
+from ..engine.study_images import describe, require_classes
 from ..engine.systems import RECONSTRUCTION, System
 from .cell import cells_of, run_cell
 from .config import FEWEST_SAMPLES, FidelityConfig, Grid, Scoring
@@ -72,10 +72,8 @@ def configuration_of(request: StudyRequest) -> FidelityConfig:
         if name != "cohort":
             scoring = replace(scoring, weights=inception(name, weights).passport.weights)
     cohort = read_cohort(request.source)
-    if len(cohort.labels) < 2 and "cohort" in scoring.features:
-        raise UsageError(
-            f"{cohort.name} has one class, and the features 'cohort' learn to tell classes apart; give --features inception-2048."
-        )
+    if "cohort" in scoring.features:
+        require_classes(cohort, "the features 'cohort'", "give --features inception-2048")
     data = describe(request.source.resolved(), request.fit.preparation, None, progress=console.tracked("checking"), on_warning=console.warn)
     split = split_cohort(cohort, seed=seed_of(request.seed, {"of": "split"}))
     fit, size = settled(request.fit, data.preparation), data.preparation.size

@@ -68,6 +68,14 @@ def results_table(folder: Path, runs: Sequence[dict[str, Any]], config: Fidelity
     return tidy_scores(_results(folder, planned_runs(runs, cells_of(config.grid))[0], config))
 
 
+def table_again(folder: Path, runs: Sequence[dict[str, Any]], config: FidelityConfig) -> str:
+    """``table.md`` as finished runs give it."""
+    cells = cells_of(config.grid)
+    planned, left_out = planned_runs(runs, cells)
+    failures = [str(failure) for failure in collect_failures(folder, cells)]
+    return table_of(_results(folder, planned, config), config, left_out, failures)
+
+
 def _results(folder: Path, runs: Sequence[Mapping[str, Any]], config: FidelityConfig) -> Results:
     results = results_of(runs, config.grid.rows)
     if results.scores.empty:

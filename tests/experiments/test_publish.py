@@ -111,6 +111,19 @@ def test_a_share_of_variance_that_is_no_number_is_damage(augment, published: Pat
     assert column in answer.err
 
 
+@pytest.mark.parametrize("with_effects", [True, False])
+def test_a_row_that_is_there_twice_is_damage(augment, published: Path, with_effects: bool):
+    path = published / "results.csv"
+    lines = path.read_text(encoding="utf-8").splitlines()
+    path.write_text("\n".join([*lines, lines[-1]]) + "\n", encoding="utf-8")
+    if not with_effects:
+        (published / "effects.csv").unlink()
+    answer = augment("report", published)
+    assert answer.code == 3
+    assert "has run 2 of vae:gmm synthetic-only twice" in answer.words
+    assert found(published)["results.csv"] is False
+
+
 def test_a_published_study_is_not_taken_up_again(augment, published: Path, study: Path, tmp_path: Path):
     before = tree(published)
     answer = augment("evaluate", "--config", published / "config.toml", "--out", published)

@@ -25,8 +25,8 @@ from tinycohort.experiments.augmentation_study.effects import (
 )
 from tinycohort.experiments.augmentation_study.grid import primary_of
 from tinycohort.experiments.augmentation_study.predictions import of_whole_test_sets, tidy_predictions
-from tinycohort.experiments.augmentation_study.protocols import Protocols
-from tinycohort.experiments.augmentation_study.report import _drawable, effects_table
+from tinycohort.experiments.augmentation_study.protocols import Protocols, people_drawn
+from tinycohort.experiments.augmentation_study.report import effects_table
 from tinycohort.experiments.engine.pairs import paired
 
 BASE = np.array([0.70, 0.72, 0.68, 0.71, 0.69, 0.70])
@@ -234,10 +234,10 @@ def test_who_is_officially_tested_is_not_drawn_to_learn_from():
     who = [f"p{number // 2}" for number in range(16)]  # each with two images
     table = pd.DataFrame({"participant_id": who, "label": ["AD"] * 6 + ["CN"] * 10})
     cohort: Any = SimpleNamespace(table=table, name="mine")
-    assert _drawable(cohort, tested_too=False) == {"AD": 3, "CN": 5}
+    assert people_drawn(cohort) == {"AD": 3, "CN": 5}
     cohort.table = table.assign(split=["test"] * 2 + ["train"] * 6 + ["test"] * 2 + ["train"] * 4 + ["validation"] * 2)
-    assert _drawable(cohort, tested_too=False) == {"AD": 2, "CN": 4}
-    assert _drawable(cohort, tested_too=True) == {"AD": 3, "CN": 5}
+    assert people_drawn(cohort) == {"AD": 2, "CN": 4}
+    assert people_drawn(cohort, tested_too=True) == {"AD": 3, "CN": 5}
 
 
 def test_too_few_people_give_no_verdict():

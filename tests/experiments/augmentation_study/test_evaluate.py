@@ -210,11 +210,18 @@ def test_protocols_that_cannot_be(wrong: dict):
         ({"protocols": Protocols(stratum="aeg>=60")}, UsageError, "names no column"),
         ({"protocols": Protocols(stratum="age>=200")}, UsageError, "holds for nobody"),
         ({"source": Source("/nowhere")}, DataError, "no file or folder /nowhere"),
+        (
+            {"source": Source("its own", kept=("CN",))},
+            UsageError,
+            "cohort has one class, and classifiers learn to tell classes apart; give --label-column",
+        ),
     ],
 )
 def test_what_cannot_be_is_refused_before_a_run(cohort: Path, changes: dict, error: type[Exception], says: str):
+    asked = request(cohort, **changes)
+    asked = replace(asked, source=replace(asked.source, data=asked.source.data.replace("its own", str(cohort))))
     with pytest.raises(error, match=says):
-        evaluate.configuration_of(request(cohort, **changes))
+        evaluate.configuration_of(asked)
 
 
 def test_official_sides_have_one_split_and_no_verdict(tmp_path: Path):

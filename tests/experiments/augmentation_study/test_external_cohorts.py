@@ -63,3 +63,19 @@ def test_a_synthetic_cohort_is_no_test_data(cohort: Path, tmp_path: Path):
         np.savez(other / "images.npz", **kept, synthetic=np.array(True))
     with pytest.raises(DataError, match="synthetic"):
         evaluate.configuration_of(request(cohort, test_source=Source(str(other))))
+
+
+@pytest.mark.parametrize(
+    ("written", "refused"), [(["F", "M"], False), (["female", "male"], True), (["M", None], False), (["F", "f"], True)]
+)
+def test_covariates_of_another_cohort_are_spelled_alike(cohort: Path, tmp_path: Path, written: list[str], refused: bool):
+    other = write_cohort(tmp_path / "other", {"AD": 10, "CN": 12}, seed=9)
+    table = pd.read_csv(other / "participants.tsv", sep="\t").assign(sex=written * 11)
+    table.to_csv(other / "participants.tsv", sep="\t", index=False)
+    asked = request(cohort, methods=("original", "covariates"), test_source=Source(str(other)))
+    if refused:
+        with pytest.raises(DataError, match=f"other has {', '.join(written)} as sex, and .*cohort has F, M: write them alike"):
+            evaluate.configuration_of(asked)
+    else:
+        assert evaluate.configuration_of(asked).data.tests is not None
+    assert evaluate.configuration_of(replace(asked, methods=("original",))).data.tests is not None

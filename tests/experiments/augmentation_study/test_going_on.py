@@ -1,6 +1,9 @@
 """Studies that are begun again: with fewer runs, other data, another device; and their configuration as a file."""
 
+import json
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,11 +14,14 @@ from tiny_studies import request, write_cohort
 
 from tinycohort.datasets.common.errors import DataError, UsageError
 from tinycohort.experiments.augmentation_study import command as evaluate
+from tinycohort.experiments.augmentation_study.cell import run_cell
 from tinycohort.experiments.augmentation_study.config import AugmentationConfig
+from tinycohort.experiments.augmentation_study.effects import n_primary
+from tinycohort.experiments.augmentation_study.grid import cells_of, networks_of
 from tinycohort.experiments.augmentation_study.report import write_report
 from tinycohort.experiments.engine.launch import HowToRun
 from tinycohort.experiments.engine.runs import Outcome
-from tinycohort.experiments.engine.study_folder import claim
+from tinycohort.experiments.engine.study_folder import claim, configuration_digest, run_path, seed_of, write_run
 from tinycohort.experiments.engine.study_images import Prepared
 
 
@@ -47,6 +53,46 @@ def test_what_was_ever_planned_counts_though_it_is_left_out_after_a_look(study: 
     write_report(copy)
     told = (copy / "table.md").read_text(encoding="utf-8")
     assert "Changed when there were results (runs: 2 were planned, 3 are now). Verdicts" in told
+
+
+def test_a_study_of_the_default_network_alone_keeps_its_cells_when_others_come(study: Path, cohort: Path, tmp_path: Path, monkeypatch):
+    copy = shutil.copytree(study, tmp_path / "copy", ignore=shutil.ignore_patterns("cache", "generators", "*.html"))
+    began, started = AugmentationConfig.load(copy), []
+    monkeypatch.setattr(evaluate.launch, "start", lambda study, *args, **how: started.append(study) or claim(study.folder, study.config))
+    asked = request(cohort, modes=())
+    for networks in ((), ("cnn",)):
+        evaluate.evaluate(replace(asked, networks=networks), copy)
+        assert started.pop().config == replace(began, planned=(began.grid,))
+    evaluate.evaluate(replace(asked, networks=("resnet",)), copy)
+    assert not any(run_path(copy, key).exists() for key in started.pop().cells)
+    both = replace(asked, networks=("cnn", "resnet"))
+    evaluate.evaluate(both, copy)
+    cells, config = started.pop().cells, AugmentationConfig.load(copy)
+    assert [key for key in cells if run_path(copy, key).exists()] == cells_of(began.grid)
+    assert (len(cells), n_primary(config), networks_of(config.grid)) == (2 * len(cells_of(began.grid)), 2, ("cnn", "resnet"))
+    key = next(key for key in cells if key.get("network") == "resnet")
+    seed = seed_of(config.seed, key)
+    answer = json.loads(json.dumps(run_cell(key, seed, copy)).replace("NaN", "null"))
+    write_run(copy, configuration_digest(config.content()), key, seed, {"result": answer, "record": {"seconds": 1.0}})
+    write_report(copy)
+    assert pd.read_csv(copy / "results.csv")["network"].value_counts().to_dict() == {"cnn": 20, "resnet": 2}
+    assert set(pd.read_csv(copy / "predictions.csv")["network"]) == {"cnn", "resnet"}
+    table = (copy / "table.md").read_text(encoding="utf-8")
+    assert "Unfinished: 11 of 20 cells" in table
+    assert table.index("## cnn, test\n") < table.index("## resnet, test\n")
+    assert "left out" not in table
+    evaluate.read_configuration(copy / "config.toml", ("cnn", "resnet"))
+    # What is left open then is both.
+    evaluate.evaluate(asked, copy)
+    assert started.pop().cells == cells
+
+
+def test_going_on_runs_no_code_of_a_file_either(study: Path, cohort: Path, tmp_path: Path):
+    copy = shutil.copytree(study, tmp_path / "copy", ignore=shutil.ignore_patterns("cache", "generators", "*.html"))
+    config = AugmentationConfig.load(copy)
+    claim(copy, replace(config, grid=replace(config.grid, networks=("os:system",))))
+    with pytest.raises(UsageError, match=r"uses the network os:system: give it as --network too"):
+        evaluate.evaluate(request(cohort), copy)
 
 
 def test_the_report_tells_the_command_and_is_no_other_study_for_it(study: Path, tmp_path: Path):
@@ -91,20 +137,36 @@ def test_a_study_goes_on_where_its_data_lie_elsewhere(cohort: Path, tmp_path: Pa
         claim(tmp_path / "study", other)
 
 
-def test_a_report_is_redrawn_where_the_images_are_not(study: Path, tmp_path: Path):
-    copy = tmp_path / "copy"
-    shutil.copytree(study, copy, ignore=shutil.ignore_patterns("cache", "*.html", "table.md"))
-    text = (copy / "config.toml").read_text(encoding="utf-8")
-    config = evaluate.read_configuration(copy / "config.toml", ())
-    hidden = Path(config.data.cohort.source.data)
+@contextmanager
+def without_data(study: Path) -> Iterator[None]:
+    hidden = Path(AugmentationConfig.load(study).data.cohort.source.data)
     away = hidden.with_name("away")
     hidden.rename(away)
     try:
-        write_report(copy)
+        yield
     finally:
         away.rename(hidden)
+
+
+def test_a_report_is_redrawn_where_the_images_are_not(study: Path, tmp_path: Path, capsys: pytest.CaptureFixture):
+    copy = tmp_path / "copy"
+    shutil.copytree(study, copy, ignore=shutil.ignore_patterns("cache", "*.html", "table.md"))
+    before = {name: (copy / name).read_bytes() for name in ("config.toml", "effects.csv", "predictions.csv")}
+    with without_data(copy):
+        write_report(copy)
     assert "Against `weighted`" in (copy / "table.md").read_text(encoding="utf-8")
-    assert text == (copy / "config.toml").read_text(encoding="utf-8")
+    assert (copy / "table.md").read_bytes() == (study / "table.md").read_bytes()
+    assert before == {name: (copy / name).read_bytes() for name in before}
+    assert "Its verdicts over people are those of the effects.csv that is there." in " ".join(capsys.readouterr().err.split())
+
+
+def test_effects_of_fewer_runs_are_not_kept(study: Path, tmp_path: Path, capsys: pytest.CaptureFixture):
+    copy = shutil.copytree(study, tmp_path / "copy", ignore=shutil.ignore_patterns("cache", "*.html"))
+    next((copy / "runs").glob("*method=vae*")).unlink()
+    with without_data(copy):
+        write_report(copy)
+    assert set(pd.read_csv(copy / "effects.csv")["test"]) == {"runs"}
+    assert "Its verdicts are over runs alone, which see less." in " ".join(capsys.readouterr().err.split())
 
 
 def test_a_configuration_file_runs_no_code(study: Path, tmp_path: Path):

@@ -2,6 +2,7 @@
 
 import re
 import shlex
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,12 +17,16 @@ from tinycohort.datasets.common.errors import DataError, UsageError
 from tinycohort.datasets.common.files import digest_of
 from tinycohort.experiments.augmentation_study import command as evaluate
 from tinycohort.experiments.augmentation_study.cell import require_weights
-from tinycohort.experiments.augmentation_study.config import AugmentationConfig
+from tinycohort.experiments.augmentation_study.config import AugmentationConfig, Grid
+from tinycohort.experiments.augmentation_study.grid import primary_of
+from tinycohort.experiments.augmentation_study.mode import Mode
 from tinycohort.experiments.augmentation_study.planning import Spread, planned
 from tinycohort.experiments.augmentation_study.protocols import Protocols
 from tinycohort.experiments.augmentation_study.report import write_report
 from tinycohort.experiments.augmentation_study.results import reservations
 from tinycohort.experiments.engine.study_folder import all_runs
+from tinycohort.experiments.publish import publish
+from tinycohort.experiments.verify import findings_of
 
 N = {"AD": 14, "CN": 30}
 RUNS = 5
@@ -88,6 +93,43 @@ def test_the_report_has_a_curve_and_a_headline_a_size(curve: Path):
     assert {"brier", "balanced_accuracy_tuned", "n_train_AD", "n_test_CN"} <= set(results.columns)
 
 
+def test_a_curve_is_not_published_without_what_its_verdicts_are_made_of(curve: Path, cohort: Path, tmp_path: Path):
+    publish(curve, tmp_path / "published")
+    assert (tmp_path / "published/effects.csv").read_bytes() == (curve / "effects.csv").read_bytes()
+    lost = shutil.copytree(curve, tmp_path / "lost")
+    shutil.rmtree(lost / "predictions")
+    with pytest.raises(
+        DataError, match=r"The verdicts of .*lost are over people, .*predictions.*; publish it where its data and predictions"
+    ):
+        publish(lost, tmp_path / "again")
+    cohort.rename(cohort.with_name("away"))
+    try:
+        with pytest.raises(DataError, match=r"are over people, .*no file or folder"):
+            publish(curve, tmp_path / "again")
+    finally:
+        cohort.with_name("away").rename(cohort)
+    assert not (tmp_path / "again").exists()
+
+
+def test_verdicts_over_people_are_verified(curve: Path, tmp_path: Path):
+    copy = shutil.copytree(curve, tmp_path / "copy")
+    effects = pd.read_csv(copy / "effects.csv", dtype=str, keep_default_na=False)
+
+    def found(**changes: str) -> dict[str, bool | None]:
+        for test, value in changes.items():
+            effects.loc[effects["test"] == test.replace("_", " "), "difference"] = value
+        effects.to_csv(copy / "effects.csv", index=False)
+        return {finding.what: finding.matches for finding in findings_of(copy) if finding.what in ("effects.csv", "table.md")}
+
+    assert found() == {"effects.csv": True, "table.md": True}
+    assert found(people_and_runs="0.3") == {"effects.csv": False, "table.md": False}
+    # Without its images, which verifying prepares not, people are not compared.
+    shutil.rmtree(copy / "cache")
+    assert found() == {"effects.csv": None, "table.md": False}
+    assert found(runs="0.3") == {"effects.csv": False, "table.md": False}
+    assert not (copy / "cache").exists()
+
+
 def test_a_plan_tells_what_pilot_runs_promise(curve: Path):
     config = AugmentationConfig.load(curve)
     told, table = planned(config, curve, None)
@@ -96,6 +138,19 @@ def test_a_plan_tells_what_pilot_runs_promise(curve: Path):
     as_it_is = table[table["runs"] == str(RUNS)]
     assert len(as_it_is) == 2
     assert list(table.loc[table["size"] == "5", "difference"])[1:] == ["2.0 points", "5.0 points", "10.0 points"]
+
+
+def test_a_plan_is_for_the_people_of_the_cohort_and_not_for_those_of_its_pilot(cohort: Path, tmp_path: Path):
+    """Two runs test a fifth of them each."""
+    asked = of_sizes(cohort, sizes=(), networks=(), methods=("resampled", "morph"), runs=2)
+    config = evaluate.configuration_of(asked)
+    compute(tmp_path / "study", config)
+    for limit in ({}, {"AD": 4}):
+        five = replace(config, grid=replace(config.grid, runs=5), protocols=replace(config.protocols, limit=limit))
+        for spread, told in ((None, "from the runs in"), (Spread(), "from stated spreads")):
+            found, table = planned(five, tmp_path / "study", spread)
+            assert found.startswith(told)
+            assert table.iloc[0][["runs", "people AD", "people CN"]].tolist() == ["5", "14", "30"]
 
 
 def test_a_plan_needs_no_run(cohort: Path, tmp_path: Path):
@@ -148,8 +203,19 @@ def test_the_comparison_that_counts_is_the_first_model_against_the_strongest_bas
     assert str(evaluate.configuration_of(named).primary) == "'morph synthetic-only' against 'original'"
 
 
+@pytest.mark.parametrize(
+    "text", ["synthetic-only choose=supported n=300", "synthetic-only  n=300 choose=supported", "real+synthetic enlarge=4.0"]
+)
+def test_the_comparison_that_counts_takes_a_mode_as_mode_does(text: str):
+    modes = [str(Mode.parse(each)) for each in (text, "real+synthetic enlarge=2")]
+    for written in (modes, [text, "real+synthetic enlarge=2"]):
+        grid = Grid(("resampled", "vae:auto"), tuple(written), 5)
+        assert primary_of(grid, f"vae:auto {text}") == primary_of(grid)
+        assert primary_of(grid, f"vae:auto {modes[0]}") == primary_of(grid)
+
+
 def test_what_a_request_leaves_open_is_what_the_study_began_with(curve: Path, cohort: Path):
-    """Its methods, and the comparison that counts, whatever the defaults would be today."""
+    """Its methods, modes, sizes and networks, and the comparison that counts, whatever the defaults would be today."""
     began = AugmentationConfig.load(curve)
     asked = []
 
@@ -158,10 +224,12 @@ def test_what_a_request_leaves_open_is_what_the_study_began_with(curve: Path, co
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(evaluate.launch, "start", start)
-        evaluate.evaluate(of_sizes(cohort, methods=()), curve)
+        evaluate.evaluate(of_sizes(cohort, methods=(), modes=(), sizes=(), networks=()), curve)
         evaluate.evaluate(of_sizes(cohort, methods=("original", "weighted", "resampled+classical", "morph+classical", "morph")), curve)
         evaluate.evaluate(of_sizes(cohort, primary="morph+classical", against="original"), curve)
     assert asked[0] == replace(began, planned=(began.grid,))
+    assert evaluate.learns_from_few(curve)  # by which the classifier's defaults are chosen
+    assert not evaluate.learns_from_few(curve / "nowhere")
     assert asked[1].primary == began.primary
     assert asked[1].grid.methods[1] == "weighted"
     assert str(asked[2].primary) == "'morph+classical synthetic-only n=6' against 'original'"

@@ -13,12 +13,14 @@ from tinycohort.experiments.engine.pairs import paired
 DESIGN = {"n_people": {"AD": 70, "CN": 239}, "n_tested": {"AD": 50, "CN": 179}}
 
 
-def drawn(rng: np.random.Generator, runs: int, people: int, effect: float, *, share: float = 0.5) -> tuple[pd.DataFrame, pd.DataFrame]:
+def drawn(
+    rng: np.random.Generator, runs: int, people: int, effect: float, *, share: float = 0.5, gain: float = 0.15
+) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Balanced accuracy of some people in each run; each person has a chance of his own to be told rightly by the
     reference, a gain of his own by the other method, ``effect`` in the mean, and a run has a good or a bad day."""
     labels = np.array(["AD", "CN"])[np.arange(people) % 2]
     chances = rng.uniform(0.5, 0.8, people)
-    gains = effect + rng.choice([-0.15, 0.15], people)
+    gains = effect + rng.choice([-gain, gain], people)
     tables: tuple[list[pd.DataFrame], list[pd.DataFrame]] = ([], [])
     for run in range(runs):
         tested = np.concatenate([rng.permutation(np.flatnonzero(labels == label))[: round(share * people / 2)] for label in ("AD", "CN")])
@@ -52,6 +54,30 @@ def test_an_effect_of_the_planned_size_is_found_as_often_as_planned():
     assert np.mean([one.estimate for one in found]) == pytest.approx(effect, rel=0.1)
     # The spread of chances shrinks a little as the effect grows.
     assert np.mean([one.p <= 0.05 for one in found]) == pytest.approx(0.8, abs=0.12)
+
+
+def test_few_pilot_runs_promise_what_many_do():
+    """Few runs test a part of the cohort; plans are for all of it."""
+    people, promised = {"AD": 100, "CN": 100}, {}
+    for runs, seeds in ((3, 25), (100, 2)):
+        designs = []
+        for seed in range(seeds):
+            tables = drawn(np.random.default_rng(seed), runs, 200, 0.0, share=0.3, gain=0.5)
+            pilot = paired(*tables, ("AD", "CN"), "balanced_accuracy").components
+            assert pilot is not None
+            assert (pilot.n_people == people) == (runs == 100)
+            designs.append(replace(pilot.of_cohort(people), n_runs=20))
+        plans = [plan(design, [0.1])["people AD"].astype(float).fillna(math.inf).iloc[0] for design in designs]
+        variances = [sum(design.people.values()) for design in designs]
+        promised[runs] = [np.median([design.detectable() for design in designs]), np.median(plans), np.mean(variances)]
+    assert promised[3] == pytest.approx(promised[100], rel=0.25)
+
+
+def test_a_pilot_that_tested_one_person_of_a_class_promises_something_finite():
+    one = Components.stated(people=0.1, runs=0.05, both=0.3, n_people={"AD": 1, "CN": 40}, n_tested={"AD": 1, "CN": 20})
+    assert 1 < one.detectable() < math.inf
+    assert plan(one, [0.1])["runs"].isna().all()
+    assert one.of_cohort({"AD": 30, "CN": 100}).detectable() < one.detectable()
 
 
 def test_plans_promise_what_they_plan():

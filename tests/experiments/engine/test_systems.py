@@ -1,5 +1,7 @@
 """What a study compares is one text: a model, how it is trained, and how it is sampled."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -7,7 +9,7 @@ from tinycohort.augment.autoencoders import AUTOENCODERS, settings_of_model
 from tinycohort.augment.detail.mosaic import Mosaic
 from tinycohort.augment.fitting.model import FittedModel
 from tinycohort.augment.fitting.model_config import MetricSettings
-from tinycohort.augment.fitting.settings import FitSettings
+from tinycohort.augment.fitting.settings import PRESETS, FitSettings
 from tinycohort.augment.fitting.training import TrainingSettings
 from tinycohort.augment.fitting.training_images import TrainingImages
 from tinycohort.augment.samplers.registry import SAMPLERS, samplers_for
@@ -61,6 +63,7 @@ def test_every_setting_is_of_one_part(model):
         ("vae:riemannian beta", "The setting beta"),
         ("vae:riemannian steps=1.5", "is a whole number.*, not '1.5'"),
         ("vae:normal steps=0", "at least 1"),
+        ("vae:normal steps=10 epochs=2", "as long as its epochs or as its steps say; give one of them"),
     ],
 )
 def test_a_system_that_cannot_be_is_told(text, says):
@@ -80,6 +83,15 @@ def test_training_settings_are_part_of_what_is_trained(studies):
         for more in (" rho_scale=4", "")
     )
     assert not torch.equal(wide.latents, plain.latents)
+
+
+def test_steps_of_a_system_count_where_the_preset_has_epochs():
+    plain = System.parse("vae:normal").fit_settings(PRESETS["paper-mnist"]).training
+    asked = System.parse("vae:normal steps=500").fit_settings(PRESETS["paper-mnist"]).training
+    assert (plain.epochs is None, asked.epochs, asked.steps) == (False, None, 500)
+    assert asked.schedule(1000, (28, 28)) != plain.schedule(1000, (28, 28))
+    epochs = System.parse("vae:normal epochs=3").fit_settings(replace(PRESETS["paper-mnist"], training=asked)).training
+    assert epochs.schedule(1000, (28, 28)).epochs == 3
 
 
 def training_of(studies, model):

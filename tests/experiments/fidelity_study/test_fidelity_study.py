@@ -203,8 +203,8 @@ def test_the_report_tells_ranks_the_floor_and_what_is_missing(study: Path, tmp_p
 def test_a_study_is_verified_with_its_generators(study: Path, tmp_path):
     again = shutil.copytree(study, tmp_path / "study")
     findings = list(findings_of(again))
-    assert [finding.what for finding in findings] == ["runs", "results.csv", *["files"] * 8, "data"]
-    assert [finding.matches for finding in findings] == [True] * 10 + [None]
+    assert [finding.what for finding in findings] == ["runs", "results.csv", "table.md", *["files"] * 8, "data"]
+    assert [finding.matches for finding in findings] == [True] * 11 + [None]
     weights = sorted((again / "models").glob("[!.]*/model.safetensors"))[0]
     weights.write_bytes(weights.read_bytes()[:-1] + b"x")
     table = again / "results.csv"
