@@ -6,8 +6,10 @@ from pathlib import Path
 
 from ...datasets.cohort import Cohort
 from ...datasets.common.custody import is_sealed, seal
+from ...datasets.common.errors import DataError
 from ...datasets.common.files import MANIFEST, whole_folder, write_json
 from ...datasets.common.untrusted import read_json
+from ...datasets.readers import read_cohort
 from ...datasets.transforms import Images
 from .description import DESCRIPTION, FORM, US
 from .form import Form
@@ -53,6 +55,8 @@ def write_prepared(
     ------
     UsageError
         If the images do not go into the format, or something is there already.
+    DataError
+        If what would be written is read back otherwise.
     """
     names, labels = image_names(cohort), cohort.table["label"]
     stripped = cohort.skull_stripped if skull_stripped is None else skull_stripped
@@ -86,6 +90,21 @@ def write_prepared(
         # BIDS knows no such file, and its validator is told to pass it over.
         (folder / ".bidsignore").write_text(f"{MANIFEST}\n", encoding="utf-8")
         seal(folder)
+        _require_readable(folder, cohort)
+
+
+def _require_readable(folder: Path, cohort: Cohort) -> None:
+    """Raise a ``DataError`` if a pipeline would read other images or classes than were written: a column may be taken otherwise."""
+    try:
+        back = read_cohort(folder)
+        told = back.problems[0].what if back.problems else f"images a class: {back.counts()}, of {cohort.counts()}"
+    except DataError as error:
+        back, told = None, str(error)
+    if back is None or back.problems or back.counts() != cohort.counts():
+        raise DataError(
+            f"{cohort.name} cannot be written so that it is read alike ({told.replace(str(folder), 'the new folder')}); rename the column "
+            "of its table that this comes from, or leave it out."
+        )
 
 
 def is_prepared(folder: Path) -> bool:

@@ -14,7 +14,7 @@ from PIL import Image
 from tinycohort.augment.commands.check import require_sound_cohort
 from tinycohort.augment.commands.generate import GenerationRequest, generate_cohort
 from tinycohort.augment.commands.prepare import PrepareRequest, prepare_cohort
-from tinycohort.augment.release.prepared_table import image_names
+from tinycohort.augment.release.prepared_table import image_names, write_prepared_table
 from tinycohort.augment.release.values import Values
 from tinycohort.datasets.cohort import Cohort
 from tinycohort.datasets.common.errors import DataError, UsageError
@@ -137,6 +137,21 @@ def test_one_model_does_not_call_unseen_whom_the_models_beside_it_know(studies, 
         expected = [sides[who] if others or label == "AD" else "n/a" for who, label in zip(told["source_id"], told["label"], strict=True)]
         assert set(told["label"]) == {"AD", "CN"}
         assert told["seen_by_models"].tolist() == expected
+
+
+@pytest.mark.parametrize("column", ["label", "participant_id"])
+def test_what_would_be_read_otherwise_is_not_written(studies, tmp_path, monkeypatch, column):
+    def written(folder, *args, **options):
+        write_prepared_table(folder, *args, **options)
+        table = pd.read_csv(folder / "participants.tsv", sep="\t", dtype=str)
+        table[column] = table[column].to_numpy()[::-1]
+        table.iloc[:-1].to_csv(folder / "participants.tsv", sep="\t", index=False)
+
+    monkeypatch.setattr("tinycohort.augment.release.prepared_cohort.write_prepared_table", written)
+    with pytest.raises(DataError, match=r"Study cannot be written so that it is read alike .*; rename the column of its table") as told:
+        prepare_cohort(PrepareRequest(studies["volumes"].models), tmp_path / "real")
+    assert ".writing" not in str(told.value)
+    assert not list(tmp_path.iterdir())
 
 
 def named(*spelled, files=None):
