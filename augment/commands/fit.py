@@ -27,7 +27,7 @@ from ..fitting.loggers import logged, require_loggers
 from ..fitting.model import FittedModel
 from ..fitting.model_card import model_card
 from ..fitting.model_config import ModelConfig, poor_fit_warnings
-from ..fitting.model_folders import is_model, model_folders
+from ..fitting.model_folders import is_model, model_folders, prepared_alike
 from ..fitting.plan import FEWEST_IMAGES, FitPlan
 from ..fitting.settings import FitSettings
 from ..fitting.training import FORMER_RESUME_POINT, RESUME_POINT, Record
@@ -81,7 +81,7 @@ def fit_models(
     cohort = read_cohort(request.source)
     if request.skull_stripped is not None:
         cohort = replace(cohort, skull_stripped=request.skull_stripped)
-    labels = list(request.labels) or cohort.labels
+    labels = list(dict.fromkeys(request.labels)) or cohort.labels
     for label in labels:
         cohort.of_class(label)
     spelt_alike = [label for label in labels if sum(folder_name(label).casefold() == folder_name(other).casefold() for other in labels) > 1]
@@ -119,6 +119,7 @@ def _fit(
             refuse_existing(out / folder_name(label), force=force, ours=is_model)
         if any((_unfinished(out, label) / name).exists() for name in (RESUME_POINT, FORMER_RESUME_POINT)) and not (resume or force):
             raise UsageError(f"{out} holds an unfinished fit of {label}; give --resume to go on with it, or --force to start anew.")
+    _warn_of_others(out, first, labels)
     if dry_run:
         _show_plans(plans, found, out, n_parameters)
         return {}
@@ -206,6 +207,17 @@ def _split(cohort: Cohort, out: Path, split_file: Path | None, seed: int | None)
                 told = f"{file} is not the split" if shared else f"There is no {file}, and the one asked for is not that"
                 raise UsageError(f"{told} that {folder} was fitted on; restore it, or choose another --out.")
     return split
+
+
+def _warn_of_others(out: Path, plan: FitPlan, labels: Sequence[str]) -> None:
+    """Tell of models in ``out`` that stay, and are of images that were prepared otherwise: they may be next to be fitted anew."""
+    for folder in model_folders(out):
+        with suppress(DataError):
+            other = ModelConfig.read(folder)
+            if other.label not in labels and not prepared_alike(plan.settings.preparation, plan.space, other.preparation, other.space):
+                console.warn(
+                    f"{folder} is of images that were prepared otherwise: no cohort is made of both until it is fitted anew, alike."
+                )
 
 
 def _share(split: Split, out: Path) -> None:

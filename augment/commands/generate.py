@@ -25,7 +25,7 @@ from ..detail.mosaic import Detail, Mosaic
 from ..fitting.kept_images import kept_images
 from ..fitting.model import FittedModel, placed
 from ..fitting.model_config import ModelConfig, poor_fit_warnings
-from ..fitting.model_folders import load_models, model_folders
+from ..fitting.model_folders import load_models, model_folders, require_alike
 from ..fitting.training_images import TrainingImages
 from ..release.generation import Generated, generate_class
 from ..release.origin import Origin
@@ -89,15 +89,11 @@ def generate_cohort(request: GenerationRequest, out: Path, *, force: bool = Fals
 
 def _generate(request: GenerationRequest, out: Path, *, force: bool) -> list[Generated]:
     models = load_models(request.models, request.labels)
-    first, *others = (model.config.space for model in models.values())
-    if not all(first.is_like(other) for other in others):
-        raise DataError(
-            f"The models in {request.models} make images of different sizes or places, which gives their class away; fit them alike."
-        )
+    require_alike((model.config for model in models.values()), request.models)
     place = choose_device(request.device)
     request.values(model.config.space for model in models.values())  # what cannot be written is refused before it is drawn
     wanted = request.wanted(models, {label: count for model in models.values() for label, count in model.config.data["counts"].items()})
-    require_memory(sum(wanted.values()), first.shape, "give a smaller -n")
+    require_memory(sum(wanted.values()), next(iter(models.values())).config.space.shape, "give a smaller -n")
     training = _training_images(request, {label: models[label] for label in wanted}, place)
 
     def draw(details: Mapping[str, Detail]) -> tuple[dict[str, Screen], list[Generated]]:

@@ -18,7 +18,7 @@ from ...datasets.together import groups_of
 from ...datasets.transforms import Images, prepare
 from .. import console
 from ..fitting.model_config import ModelConfig
-from ..fitting.model_folders import is_model, load_models, model_folders
+from ..fitting.model_folders import is_model, load_models, model_folders, require_alike
 from ..release.description import Description
 from ..release.form import Form, Format, default_format
 from ..release.prepared_cohort import is_prepared, write_prepared
@@ -130,8 +130,7 @@ def _like(request: PrepareRequest) -> _Like:
     if path.is_dir() and model_folders(path):
         models = load_models(path)
         first, *others = (model.config for model in models.values())
-        if not all(first.space.is_like(other.space) and first.preparation == other.preparation for other in others):
-            raise DataError(f"The models in {path} are of images that were prepared differently; fit them alike.")
+        require_alike((first, *others), path)
         file_format = request.file_format or default_format(first.space)
         form = Form(first.preparation, first.space, file_format, Values.asked(file_format, request.dtype, request.white))
         return _Like(form, first.source(request.given), (first, *others, *_beside(path)))

@@ -1,11 +1,15 @@
 """Fitted models in folders: which folders hold one, and all of a folder by class."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from ...datasets.common.errors import DataError
 from ...datasets.common.files import hidden_by_a_kill, hidden_within
+from ...datasets.spaces import ImageSpace
+from ...datasets.transforms import Preparation
 from .model import FittedModel
+from .model_config import ModelConfig
 
 
 def is_model(folder: Path) -> bool:
@@ -51,3 +55,17 @@ def load_models(folder: Path, labels: Sequence[str] = ()) -> dict[str, FittedMod
             f"{folder} has no model of class {', '.join(missing)}, only of {', '.join(models)}; fit it with `augment fit --class`."
         )
     return {label: models[label] for label in (labels or models)}
+
+
+def require_alike(models: Iterable[ModelConfig], folder: Path) -> None:
+    """Raise a ``DataError`` if the images of the models in a folder were not all prepared alike: together they would tell their class."""
+    (preparation, space), *others = ((model.preparation, model.space) for model in models)
+    if not all(prepared_alike(preparation, space, *other) for other in others):
+        raise DataError(
+            f"The models in {folder} are of images of different sizes, places or scaling, which gives their class away; fit them alike."
+        )
+
+
+def prepared_alike(preparation: Preparation, space: ImageSpace, other: Preparation, its_space: ImageSpace) -> bool:
+    """Whether images were prepared alike; their size is that of their space, if they were asked for one or not."""
+    return space.is_like(its_space) and replace(preparation, size=None) == replace(other, size=None)

@@ -103,6 +103,21 @@ def test_models_of_different_sizes_make_no_cohort(studies, tmp_path):
     assert not (tmp_path / "out").exists()
 
 
+def test_models_of_images_that_were_scaled_differently_make_no_cohort(augment, studies, tmp_path):
+    words = ("fit", studies["volumes"].data, "--epochs", 1, "--channels", 2, "--latent-dim", 2, "--out", tmp_path / "models")
+    first = augment(*words, "--class", "CN", "--class", "CN")
+    assert first.code == 0, first.words
+    assert "prepared otherwise" not in first.words
+    other = augment(*words, "--class", "AD", "--scaling", "minmax")
+    assert other.code == 0, other.words
+    assert f"{tmp_path / 'models/CN'} is of images that were prepared otherwise" in other.words
+    for command in (("generate", "--models"), ("prepare", "--like")):
+        answer = augment(*command, tmp_path / "models", "--out", tmp_path / "out")
+        assert answer.code == 3
+        assert "are of images of different sizes, places or scaling" in answer.words
+    assert not (tmp_path / "out").exists()
+
+
 def test_a_source_is_the_same_from_every_folder(fakes, tmp_path, monkeypatch):
     fakes.bids(tmp_path / "real")
     monkeypatch.chdir(tmp_path)
