@@ -13,7 +13,6 @@ from ...datasets.check import examine
 from ...datasets.cohort import Cohort
 from ...datasets.common.compute import choose_device
 from ...datasets.common.errors import DataError, GateError, TinycohortError, UsageError
-from ...datasets.common.files import named
 from ...datasets.common.machine import require_memory
 from ...datasets.readers import read_cohort
 from ...datasets.transforms import prepare
@@ -30,7 +29,7 @@ from ..fitting.training_images import TrainingImages
 from ..release.generation import Generated, generate_class
 from ..release.origin import Origin
 from ..release.screening import Screen, screen_of
-from ..release.synthetic_cohort import cohort_output
+from ..release.synthetic_cohort import cohort_output, cohort_place
 from ..samplers.manifold import HOLDS
 from ..samplers.registry import DEFAULT_SAMPLER, SAMPLERS
 from .drawn import CohortRequest, measured, tell_written, write_screened
@@ -82,7 +81,7 @@ def generate_cohort(request: GenerationRequest, out: Path, *, force: bool = Fals
     GateError
         If the copies are too many; nothing is written then, and what was there stays.
     """
-    out = named(out)
+    out = cohort_place(out)
     with cohort_output(out, console.say, force=force):
         return _generate(request, out, force=force)
 

@@ -10,7 +10,6 @@ import numpy as np
 from ...datasets.cohort import Cohort
 from ...datasets.common.compute import choose_device
 from ...datasets.common.errors import DataError
-from ...datasets.common.files import named
 from ...datasets.common.machine import require_memory
 from ...datasets.readers import Source, read_cohort
 from ...datasets.splits import Split, official_sides, split_cohort
@@ -23,7 +22,7 @@ from ..release.generation import Generated
 from ..release.morphing import generate_morphs
 from ..release.origin import Origin
 from ..release.screening import screen_of_people
-from ..release.synthetic_cohort import cohort_output
+from ..release.synthetic_cohort import cohort_output, cohort_place
 from .check import require_sound_cohort, warn_of_people_apart
 from .drawn import CohortRequest, measured, tell_written, write_screened
 
@@ -65,7 +64,7 @@ def generate_morph_cohort(request: MorphRequest, out: Path, *, force: bool = Fal
     GateError
         If too many morphs copy somebody; nothing is written then, and what was there stays.
     """
-    out = named(out)
+    out = cohort_place(out)
     with cohort_output(out, console.say, force=force, data=[request.source.data]):
         return _generate(request, out, force=force)
 

@@ -15,7 +15,7 @@ import pandas as pd
 
 from ...datasets.common.custody import is_sealed, seal
 from ...datasets.common.errors import DataError, UsageError
-from ...datasets.common.files import MANIFEST, expanded, refuse_existing, whole_file, whole_folder
+from ...datasets.common.files import MANIFEST, expanded, named, refuse_existing, whole_file, whole_folder
 from ...datasets.layouts.benchmarks import PUBLICATIONS
 from ...datasets.output import held, output
 from ...datasets.readers import NAMES, Source, read_cohort
@@ -82,7 +82,7 @@ class SyntheticCohort:
                 f"{folder / PARTICIPANTS} is not what `augment generate` writes ({told}); restore it, or generate the cohort anew."
             ) from error
         require_plain_ids(table["participant_id"])
-        return cls(folder, table, description)
+        return cls(cohort_place(folder), table, description)
 
     def is_drawn_from(self, model: FittedModel) -> bool:
         """Whether all images of the model's class are said to be drawn from it."""
@@ -174,19 +174,20 @@ def write_cohort(
     UsageError
         If the images do not go into the format, or something is there already.
     """
+    out = cohort_place(out)
     used = {part.label: origins[part.label] for part in parts}
     space = parts[0].images.space
     file_format = file_format or default_format(space)
     values = values or Values.asked(file_format)
     ids = participant_ids(parts)
-    named = [
+    written = [
         NamedImages(part.label, ids[part.label], part.images, used[part.label].skull_stripped if skull_stripped is None else skull_stripped)
         for part in parts
     ]
     prepared = used[parts[0].label].preparation
     form = None if prepared is None else Form(replace(prepared, size=space.shape), space, file_format, values)
     with whole_folder(out, force=force) as folder:
-        write_images(folder, named, file_format, values)
+        write_images(folder, written, file_format, values)
         write_table(folder, parts, list(used.values()), ids)
         Description.of(parts, origins, command, [] if screening is None else [screening], form).write(folder)
         (folder / "README").write_text(_readme(parts, origins[parts[0].label].name), encoding="utf-8")
@@ -205,6 +206,7 @@ def write_cohort(
 @contextmanager
 def cohort_output(out: Path, tell: Callable[[str], object], *, force: bool, data: Sequence[str] = ()) -> Iterator[None]:
     """Have ``out``, and what lies beside it, for a new cohort (``output``); raise a ``UsageError`` for what is there."""
+    out = cohort_place(out)
     with output(out, tell, *_beside(out), data=data):
         refuse_existing(out, force=force, ours=is_synthetic)
         refuse_existing(nearest_file_of(out), force=force)
@@ -214,7 +216,17 @@ def cohort_output(out: Path, tell: Callable[[str], object], *, force: bool, data
 
 def held_cohort(cohort: Path, tell: Callable[[str], object]) -> AbstractContextManager[None]:
     """Have a cohort that is there, and what lies beside it, for oneself: see ``held``."""
+    cohort = cohort_place(cohort)
     return held(cohort, tell, *_beside(cohort))
+
+
+def cohort_place(path: Path) -> Path:
+    """Where a cohort lies that is named by a path, or by a link to it.
+
+    What is beside it, and what replaces it, is beside the cohort: beside a link the cohort would stay as it was, copies and all.
+    """
+    path = named(path)
+    return path.resolve() if path.is_symlink() else path
 
 
 def _beside(cohort: Path) -> tuple[Path, Path]:

@@ -15,11 +15,11 @@ from ...augment.fitting.model_config import poor_fit_warnings
 from ...augment.fitting.model_folders import load_models
 from ...augment.release.gate import AuditRecord, Gate
 from ...augment.release.quarantine import quarantine_of
-from ...augment.release.synthetic_cohort import SyntheticCohort, held_cohort, is_synthetic
+from ...augment.release.synthetic_cohort import SyntheticCohort, cohort_place, held_cohort, is_synthetic
 from ...datasets.cohort import Cohort
 from ...datasets.common.compute import choose_device, exactly
 from ...datasets.common.errors import DataError, GateError, UsageError
-from ...datasets.common.files import named, refuse_existing, whole_folder
+from ...datasets.common.files import refuse_existing, whole_folder
 from ...datasets.output import output
 from ...datasets.readers import NAMES, Source
 from ...datasets.transforms import Preparation
@@ -95,7 +95,7 @@ def audit(request: AuditRequest, out: Path | None = None, *, force: bool = False
     GateError
         If any of the cohorts is refused; the report is written all the same.
     """
-    request = replace(request, synthetic=tuple(map(named, request.synthetic)))
+    request = replace(request, synthetic=tuple(map(cohort_place, request.synthetic)))
     if len({folder.name for folder in request.synthetic}) < len(request.synthetic):
         raise UsageError("Two synthetic cohorts have one name, by which the report would tell them apart; give each once, or rename one.")
     if out is None:

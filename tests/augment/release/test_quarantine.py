@@ -14,7 +14,7 @@ from tinycohort.augment.release.gate import AuditRecord
 from tinycohort.augment.release.generation import Generated
 from tinycohort.augment.release.origin import Origin
 from tinycohort.augment.release.quarantine import quarantine_of
-from tinycohort.augment.release.synthetic_cohort import SyntheticCohort, write_cohort
+from tinycohort.augment.release.synthetic_cohort import SyntheticCohort, cohort_output, held_cohort, write_cohort
 from tinycohort.augment.samplers.diagnostics import Diagnostics
 from tinycohort.datasets.common.errors import DataError, UsageError
 from tinycohort.datasets.readers import read_cohort
@@ -132,6 +132,25 @@ def test_nothing_is_moved_or_written_to_where_a_link_leads(models, tmp_path, lin
     with pytest.raises(DataError, match="link"):
         SyntheticCohort.open(folder).record(AUDIT, REASONS)
     assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="links need a right there")
+def test_images_leave_a_cohort_that_is_named_by_a_link(models, tmp_path):
+    (tmp_path / "store").mkdir()
+    folder, link = written(tmp_path / "store/v1", models, "png"), tmp_path / "latest"
+    link.symlink_to(folder)
+    SyntheticCohort.open(link).record(AUDIT, REASONS)
+    assert link.is_symlink()
+    assert set(pixels(folder)) & set(REASONS) == set()
+    assert set(pixels(quarantine_of(folder))) == set(REASONS)
+    with held_cohort(link, pytest.fail), pytest.raises(UsageError, match="Another command"), held_cohort(folder, pytest.fail):
+        pass
+    with cohort_output(link, pytest.fail, force=True):
+        write_cohort(link, invented(models), {label: Origin.of(model) for label, model in models.items()}, force=True)
+    assert link.is_symlink()
+    assert set(REASONS) <= set(pixels(folder))
+    assert not quarantine_of(folder).exists()
+    assert [path.name for path in tmp_path.iterdir() if not path.name.endswith(".lock")] in (["latest", "store"], ["store", "latest"])
 
 
 @each_format
