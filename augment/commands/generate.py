@@ -82,7 +82,8 @@ def generate_cohort(request: GenerationRequest, out: Path, *, force: bool = Fals
         If the copies are too many; nothing is written then, and what was there stays.
     """
     out = cohort_place(out)
-    with cohort_output(out, console.say, force=force):
+    data = [place for folder in model_folders(request.models) for place in ModelConfig.read(folder).places(request.moved)]
+    with cohort_output(out, console.say, force=force, data=data):
         return _generate(request, out, force=force)
 
 

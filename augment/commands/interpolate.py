@@ -125,7 +125,7 @@ def interpolate_class(
     UsageError
         If the model has no metric, an image is not there, or a setting cannot be.
     """
-    with output(out, console.say):
+    with output(out, console.say, data=model.config.places(moved or {})):
         refuse_existing(out, force=force, ours=is_interpolation)
         _means(model)
         if n_steps < 2:

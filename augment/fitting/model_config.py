@@ -1,6 +1,7 @@
 """Everything about a fitted model but its numbers: what it is, how and on whom it was fitted; its ``config.json``."""
 
 import hashlib
+import os
 import platform
 import secrets
 from collections.abc import Iterable, Mapping
@@ -12,7 +13,7 @@ from typing import Any
 
 from ...datasets.common.custody import is_sealed
 from ...datasets.common.errors import DataError, TinycohortError, UsageError
-from ...datasets.common.files import MANIFEST
+from ...datasets.common.files import MANIFEST, expanded
 from ...datasets.common.untrusted import read_json
 from ...datasets.readers import Source
 from ...datasets.spaces import ImageSpace
@@ -166,6 +167,11 @@ class ModelConfig:
     def source(self, moved: Mapping[str, Any]) -> Source:
         """How the images are read again that the model was fitted on; ``moved`` as for ``Source.moved``."""
         return Source(**self.data["read_as"]).moved(moved)
+
+    def places(self, moved: Mapping[str, Any]) -> list[str]:
+        """Where the images are that the model was fitted on, as far as they are there: nothing is written into them."""
+        told = (self.data["read_as"].get("data"), moved.get("data"))
+        return [place for place in told if isinstance(place, str) and os.path.lexists(expanded(place))]
 
     @classmethod
     def read(cls, folder: Path) -> "ModelConfig":

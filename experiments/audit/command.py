@@ -11,8 +11,8 @@ import torch
 
 from ...augment import console
 from ...augment.fitting.model import FittedModel, placed
-from ...augment.fitting.model_config import poor_fit_warnings
-from ...augment.fitting.model_folders import load_models
+from ...augment.fitting.model_config import ModelConfig, poor_fit_warnings
+from ...augment.fitting.model_folders import load_models, model_folders
 from ...augment.release.gate import AuditRecord, Gate
 from ...augment.release.quarantine import quarantine_of
 from ...augment.release.synthetic_cohort import SyntheticCohort, cohort_place, held_cohort, is_synthetic
@@ -103,8 +103,11 @@ def audit(request: AuditRequest, out: Path | None = None, *, force: bool = False
         if others:
             raise UsageError("Of several cohorts there is one report; say where with --out.")
         out = first.with_name(f"{first.name}.audit")
+    data = [request.moved["data"]] if "data" in request.moved else []
+    for model in [] if request.models is None else model_folders(request.models):
+        data += ModelConfig.read(model).places({})
     with ExitStack() as alone:
-        alone.enter_context(output(out, console.say, data=[request.moved["data"]] if "data" in request.moved else []))
+        alone.enter_context(output(out, console.say, data=data))
         for folder in request.synthetic:
             # One that is not there may be what a kill has hidden; what something else has made is only read.
             if is_synthetic(folder) or not folder.exists():

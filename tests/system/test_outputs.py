@@ -1,5 +1,6 @@
 """What every command that writes does with a place that is not free: another command is at work on it, or it is a real cohort's."""
 
+import json
 import shutil
 import sys
 
@@ -7,6 +8,7 @@ import pytest
 from folders import tree
 
 from tinycohort.datasets.common import locks
+from tinycohort.datasets.common.custody import seal
 from tinycohort.datasets.output import output, shared_output
 
 QUICK = ("--epochs", "1", "--channels", "2", "--latent-dim", "2", "--batch-size", "5", "--precision", "fp32", "--device", "cpu")
@@ -80,13 +82,20 @@ def test_a_study_is_shared_and_says_so(augment, places, tmp_path, name):
     assert (out / "config.toml").is_file()
 
 
-@pytest.mark.parametrize("name", ["fit", "morph", "fidelity", "show"])
+@pytest.mark.parametrize("name", ["fit", "generate", "interpolate", "morph", "audit", "fidelity", "show"])
 def test_a_cohort_that_has_no_mark_but_that_it_is_read_is_not_written_into(augment, places, fakes, tmp_path, name):
     table = fakes.pictures(tmp_path / "pictures") / "participants.tsv"
     table.with_name("labels.csv").write_text(table.read_text().replace("\t", ","))
     table.unlink()
+    shutil.copytree(places["models"], tmp_path / "models")
+    for path in (tmp_path / "models").glob("*/config.json"):
+        content = json.loads(path.read_text())
+        content["data"]["read_as"]["data"] = str(tmp_path / "pictures")
+        path.write_text(json.dumps(content))
+        seal(path.parent)
+    places = places | {"data": tmp_path / "pictures", "models": tmp_path / "models"}
     before = tree(tmp_path)
-    answer = augment(*words_of(name, places | {"data": tmp_path / "pictures"}, tmp_path / "pictures/out"))
+    answer = augment(*words_of(name, places, tmp_path / "pictures/out"))
     assert answer.code == 2, answer.words
     assert "a cohort of real people's images, nothing that this command makes; choose another --out" in answer.words
     assert tree(tmp_path) == before
