@@ -19,7 +19,8 @@ from ..detail.morph import Morph
 from ..fitting.figures import SheetRow, save_contact_sheet, save_latent_map, save_loss_curve
 from ..fitting.model import FittedModel
 from ..fitting.model_folders import load_models
-from ..release.synthetic_cohort import source_of
+from ..release.prepared_cohort import as_prepared, is_prepared
+from ..release.synthetic_cohort import folder_of, source_of
 from ..samplers.law_scores import COLUMNS
 from ..samplers.registry import SAMPLERS, samplers_for
 from ..settings import Settings, settings_of
@@ -42,14 +43,21 @@ def show_cohorts(
                 save_latent_map(out, model)
                 console.say(f"Wrote the latent map of {paths[0]} to {out}.")
             return
-        rows = []
+        cohorts = {}
         for path in paths:
             models = sorted(config.parent for config in Path(path).glob("*/config.json"))
             if (Path(path) / "config.json").is_file():
                 raise UsageError(f"{path} is a model; show it by itself.")
             if models:
                 raise UsageError(f"{path} is a folder of models; show one of them, as {models[0]}.")
-            cohort = read_cohort(source_of(path, source))
+            cohorts[path] = read_cohort(source_of(path, source))
+        everywhere = sorted({label for cohort in cohorts.values() for label in cohort.labels})
+        if unknown := [label for label in labels if label not in everywhere]:
+            raise UsageError(
+                f"{', '.join(paths)}: there is no image of class {', '.join(unknown)}; the classes are: {', '.join(everywhere)}."
+            )
+        rows = []
+        for path, cohort in cohorts.items():
             present = [label for label in cohort.labels if not labels or label in labels]
             if not present:
                 raise UsageError(f"{path} has no image of class {', '.join(labels)}; it has: {', '.join(cohort.labels)}.")
@@ -58,8 +66,10 @@ def show_cohorts(
                 shown = members.where(np.arange(len(members)) < columns)
                 sampler = f"\n{members.table['sampler'][0]}" if "sampler" in members.table else ""
                 title = f"{label}{', synthetic' if cohort.synthetic else ''}{sampler}"
-                # A synthetic image has its range already; scaling it anew would show another image.
-                wanted = replace(preparation, scaling="none") if cohort.synthetic else preparation
+                # A synthetic image has its range already, and so has a prepared one; scaling it anew would show another image.
+                prepared = is_prepared(folder_of(path))
+                wanted = replace(preparation, scaling="none") if cohort.synthetic or prepared else preparation
+                shown = as_prepared(shown, folder_of(path)) if prepared else shown
                 images = prepare(shown, wanted, on_warning=console.warn)
                 rows.append(SheetRow(title, images))
         save_contact_sheet(out, rows, columns=columns)

@@ -1,12 +1,16 @@
 """A prepared cohort on disk: real images in the form of a synthetic cohort, so that one pipeline loads both, and marked as real."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 
+import numpy as np
+
+from ...datasets.check import array_of
 from ...datasets.cohort import Cohort
 from ...datasets.common.custody import is_sealed, seal
-from ...datasets.common.errors import DataError
+from ...datasets.common.errors import DataError, UsageError
 from ...datasets.common.files import MANIFEST, whole_folder, write_json
 from ...datasets.common.untrusted import read_json
 from ...datasets.readers import read_cohort
@@ -105,6 +109,25 @@ def _require_readable(folder: Path, cohort: Cohort) -> None:
             f"{cohort.name} cannot be written so that it is read alike ({told.replace(str(folder), 'the new folder')}); rename the column "
             "of its table that this comes from, or leave it out."
         )
+
+
+def as_prepared(cohort: Cohort, folder: Path) -> Cohort:
+    """Images of the prepared cohort in a folder, in [0, 1] as they were before they were written: scaled anew they would be others.
+
+    Raises
+    ------
+    DataError
+        If the description does not tell the form of the images, or they have another.
+    """
+    try:
+        form = Form.from_json(read_json(folder / DESCRIPTION, within=folder)[FORM])
+        if form.file_format == "png":  # whose 8 bit say what is white
+            return cohort
+        arrays = [array_of(cohort, image)[0].reshape(form.space.shape) for image in cohort.table["image"]]
+    except (LookupError, TypeError, AttributeError, ValueError, UsageError) as error:
+        raise DataError(f"{folder / DESCRIPTION} does not tell the form of its images ({error}); prepare the cohort anew.") from error
+    arrays = np.stack(arrays).astype(np.float32) / np.float32(form.values.white)
+    return replace(cohort, arrays=arrays, space=form.space, table=cohort.table.assign(image=range(len(cohort))))
 
 
 def is_prepared(folder: Path) -> bool:

@@ -250,7 +250,7 @@ def may_be_synthetic(folder: Path) -> bool:
 
 def source_of(path: str, like: Source) -> Source:
     """How a cohort beside another is read: alike, but for one of ours, which has our columns and names whatever the other has."""
-    if path not in NAMES and is_ours(_folder_of(path)):
+    if path not in NAMES and is_ours(folder_of(path)):
         return Source(path)
     # A root is of the benchmark among them.
     return replace(like, data=path, root=like.root if path in PUBLICATIONS else None)
@@ -261,7 +261,7 @@ def drawn_from(path: str) -> list[ClassRecord]:
 
     Raise a ``DataError`` if it is one of ours whose description is damaged.
     """
-    folder = _folder_of(path)
+    folder = folder_of(path)
     records = Description.read(folder).classes.values() if is_ours(folder) else ()
     return [record for record in records if record.participants and record.split and record.data]
 
@@ -271,12 +271,12 @@ def prepared_as(path: str) -> Preparation | None:
 
     Raise a ``DataError`` if it is one of ours whose description is damaged.
     """
-    folder = _folder_of(path)
+    folder = folder_of(path)
     description = Description.read(folder) if is_ours(folder) else None
     return description.form(folder).preparation if description is not None and FORM in description.content else None
 
 
-def _folder_of(path: str) -> Path:
+def folder_of(path: str) -> Path:
     """The folder of a cohort that is named by itself or by a file in it."""
     place = expanded(path)
     return place if place.is_dir() else place.parent

@@ -250,7 +250,12 @@ REFUSED = {
     "show of a class that is not there": (
         ("show", "{study.npz}", "--class", "MCI", "--out", "{sheet.png}"),
         2,
-        "no image of class MCI; it has: AD, CN",
+        "no image of class MCI; the classes are: AD, CN",
+    ),
+    "show of a class that is not there beside one that is": (
+        ("show", "{study.npz}", "--class", "AD", "--class", "MCI", "--out", "{sheet.png}"),
+        2,
+        "no image of class MCI; the classes are: AD, CN",
     ),
     "show of no images": (("show", "{study.npz}", "-n", "0", "--out", "{sheet.png}"), 2, "-n"),
     "show of a folder of models": (

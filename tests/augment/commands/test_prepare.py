@@ -14,12 +14,13 @@ from PIL import Image
 from tinycohort.augment.commands.check import require_sound_cohort
 from tinycohort.augment.commands.generate import GenerationRequest, generate_cohort
 from tinycohort.augment.commands.prepare import PrepareRequest, prepare_cohort
+from tinycohort.augment.commands.show import show_cohorts
 from tinycohort.augment.release.prepared_table import image_names, write_prepared_table
 from tinycohort.augment.release.values import Values
 from tinycohort.datasets.cohort import Cohort
 from tinycohort.datasets.common.errors import DataError, UsageError
 from tinycohort.datasets.identity import participant_of
-from tinycohort.datasets.readers import read_cohort
+from tinycohort.datasets.readers import Source, read_cohort
 from tinycohort.datasets.splits import Split
 from tinycohort.datasets.synthetic_mark import is_marked
 from tinycohort.datasets.transforms import Preparation, prepare
@@ -214,6 +215,23 @@ def test_types_and_ranges(studies, tmp_path, file_format, dtype, white, found):
     back = prepare(read_cohort(out), Preparation(scaling="none"))
     drawn = torch.cat([part.images.pixels for part in parts])
     assert float((back.pixels - drawn).abs().max()) <= (1e-6 if dtype == "float32" else 0.5 / found + 1e-6)
+
+
+@pytest.mark.parametrize(
+    ("name", "file_format", "dtype", "white"),
+    [(name, file_format, None, None) for name, file_format in CASES]
+    + [("pictures", "nifti", "int16", None), ("slices", "npz", "float32", 7), ("volumes", "nifti", "uint8", 200)],
+)
+def test_a_sheet_shows_prepared_images_as_they_are(studies, tmp_path, monkeypatch, name, file_format, dtype, white):
+    found = prepare_cohort(PrepareRequest(studies[name].models, {}, ["CN"], file_format, dtype, white), tmp_path / "real")
+    rows = []
+    monkeypatch.setattr("tinycohort.augment.commands.show.save_contact_sheet", lambda out, given, **_: rows.extend(given))
+    show_cohorts([str(tmp_path / "real")], Source(""), Preparation(), tmp_path / "a.png", columns=3, labels=[])
+    plane = "coronal" if name == "slices" else None
+    seen = prepare(read_cohort(studies[name].data).of_class("CN"), Preparation(plane=plane))
+    rounding = {"png": 0.5 / 255, "int16": 0.5 / 4095, "uint8": 0.5 / 200}.get(dtype or file_format, 0)
+    assert found.counts() == {"CN": 14}
+    assert float((rows[0].images.pixels - seen.pixels[:3]).abs().max()) <= rounding + 1e-6
 
 
 def test_nothing_stays_nothing():
