@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 READING = ("table", "label", "plane", "suffix", "root", "drop_copies", "kept")  # how a cohort is read: the next command reads it alike
+FORM = {"file_format": "--format", "dtype": "--dtype", "white": "--white"}  # in which images are written: the next are written alike
 PREPARING = ("position", "resize", "scaling")  # and how its images are prepared, but for their size
 
 
@@ -84,7 +85,8 @@ def _after_audit(typed: Typed) -> str:
         return f"augment fidelity {typed.data} {typed['synthetic']}{asked}  # how good they are"
     # A cohort says itself what it is like, and its models where the real people are.
     like = typed["model"] if "model" in typed.given else "models"
-    return f"augment prepare --like {like} --out real-prepared  # the real images, for the pipeline that loads these"
+    people = f" {typed.data}{typed.reading()}" if typed.values.get("data") is not None else ""
+    return f"augment prepare{people} --like {like} --out real-prepared  # the real images, for the pipeline that loads these"
 
 
 def _after_prepare(typed: Typed) -> str:
@@ -95,7 +97,9 @@ def _after_prepare(typed: Typed) -> str:
     drawn = Path("synthetic")  # where a draw goes that nothing else was said of
     if is_synthetic(drawn):
         return f"augment show {typed['out']} {drawn}  # both alike; docs/guide/pipeline.md loads both with MONAI"
-    return f"augment generate --models {typed['like']} --out {drawn}  # in the same form"
+    people = f" --data {typed.data}{typed.reading()}" if typed.values["data"] is not None else ""
+    form = "".join(typed.option(name, spelling) for name, spelling in FORM.items())
+    return f"augment generate --models {typed['like']}{people}{form} --out {drawn}  # in the same form"
 
 
 def _after_evaluate(typed: Typed) -> str | None:
@@ -129,7 +133,9 @@ STEPS: dict[str, Callable[[Typed], str | None]] = {
     "study": _after_study,
     "report": _after_report,
     "publish": lambda typed: f"augment verify {typed['out']}",
-    "models": lambda typed: "augment fit --model NAME --set SETTING=VALUE" if typed.values["folder"] is None else "augment generate",
+    "models": lambda typed: (
+        "augment fit --model NAME --set SETTING=VALUE" if typed.values["folder"] is None else f"augment generate --models {typed['folder']}"
+    ),
     "methods": lambda typed: "augment evaluate my-study --methods NAME,NAME",
     "studies": lambda typed: "augment study NAME",
     "doctor": lambda typed: "augment check my-study, or without data: augment demo",

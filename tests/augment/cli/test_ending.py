@@ -3,6 +3,7 @@
 import json
 import re
 import shlex
+import shutil
 from importlib.metadata import version
 
 import pytest
@@ -10,7 +11,7 @@ from typer.main import get_command
 
 from tinycohort.augment import cli
 from tinycohort.augment.cli.ending import WITH_TABLES
-from tinycohort.augment.cli.next_steps import STEPS
+from tinycohort.augment.cli.next_steps import STEPS, Typed, next_step
 from tinycohort.augment.commands import doctor
 
 QUICK = ("--epochs", "2", "--channels", "2", "--latent-dim", "2", "--batch-size", "5", "--precision", "fp32", "--device", "cpu")
@@ -62,9 +63,30 @@ def test_what_is_next_can_be_typed_as_it_stands(augment, fakes, tmp_path, monkey
     assert prepared.startswith("augment show real-prepared synthetic  #")
     (tmp_path / "synthetic").rename("drawn")
     assert "augment generate --models 'my models' --out synthetic" in next_of(augment("prepare", "--like", "my models", "--force"))
+    of_one = next_of(augment("models", "my models/CN"))
+    assert of_one == "augment generate --models 'my models/CN'"
+    (tmp_path / "my study").rename("moved")
+    (tmp_path / "synthetic.audit.csv").unlink()
+    moved = ("moved", "--plane", "coronal", "--like", "my models", "--format", "npz", "--dtype", "int16", "--white", 1000, "--force")
+    line = next_of(augment("prepare", *moved))
+    assert line.startswith(
+        "augment generate --models 'my models' --data moved --plane coronal --format npz --dtype int16 --white 1000.0 --out"
+    )
+    answer = augment(*shlex.split(line, comments=True)[1:], "-n", 2, "--sampler", "normal", "--detail", "none")
+    assert answer.code == 0, answer.words
+    assert "the training images cannot be read" not in answer.words
+    shutil.rmtree("synthetic")
+    (tmp_path / "moved").rename("my study")
     shown = next_of(augment("prepare", "my study", "--like", "drawn", "--force"))
     assert shown.startswith("augment show real-prepared drawn  #")
     assert next_of(augment(*shlex.split(shown, comments=True)[1:])) == "look at sheet.png"
+
+
+def test_after_an_audit_the_people_are_where_they_were_said_to_be():
+    values = {"synthetic": ["syn"], "data": "my study", "model": "m/CN", "trained_on": None, "plane": "coronal"}
+    given = {"data": "--data", "model": "--model", "plane": "--plane"}
+    line = next_step("audit", Typed(values, given))
+    assert line.startswith("augment prepare 'my study' --plane coronal --like m/CN --out real-prepared")
 
 
 def test_a_dry_run_is_followed_by_the_fit_itself(augment, fakes, tmp_path):
