@@ -15,8 +15,8 @@ from ...augment.release.synthetic_cohort import SyntheticCohort, is_synthetic
 from ...datasets.cohort import Cohort, CohortError
 from ...datasets.common.errors import DataError, UsageError
 from ...datasets.readers import Source, read_cohort
-from ...datasets.together import joined
-from ...datasets.transforms import Images, prepare
+from ...datasets.together import joined, one_name_each
+from ...datasets.transforms import Images, Preparation, prepare
 
 
 @dataclass(frozen=True, eq=False)
@@ -25,6 +25,23 @@ class People:
 
     images: Images
     participants: tuple[str, ...]  # as the source spells them, which one spelling a person is enough to tell apart
+
+    @classmethod
+    def of(cls, cohort: Cohort, preparation: Preparation) -> "People":
+        """The images of a cohort, prepared, and ``names_of`` its people."""
+        return cls(prepare(cohort, preparation), tuple(names_of(cohort)))
+
+
+def names_of(cohort: Cohort) -> list[str]:
+    """Whose each image of a cohort is, as the source spells it; who may be one person has the first of their names in this cohort.
+
+    An image would else be as near to a person's other name as to the first, which is what tells that it is no copy.
+    """
+    together = one_name_each(cohort.table["participant_id"], cohort.alike)
+    names: dict[str, str] = {}
+    for who, spelled in zip(together, cohort.people, strict=True):
+        names.setdefault(who, spelled)
+    return [names[who] for who in together]
 
 
 @dataclass(frozen=True, eq=False)
@@ -88,12 +105,13 @@ def read_real(source: Source, models: Mapping[str, FittedModel]) -> tuple[Cohort
         # Who may be one person with somebody trained on is nobody to compare with.
         known = joined(members.table["participant_id"][trained_on], cohort.alike)
         parts = [members.where(trained_on), members.where(~members.table["participant_id"].isin(known).to_numpy())]
-        if len(parts[1]) == 0 or parts[0].table["participant_id"].nunique() < FEWEST_PEOPLE:
+        numbers = [len(set(names_of(part))) for part in parts]
+        if numbers[0] < FEWEST_PEOPLE or numbers[1] == 0:
             raise DataError(
-                f"{source.data} has {parts[0].table['participant_id'].nunique()} training and {parts[1].table['participant_id'].nunique()} "
-                f"held-out participants of {label}; an audit takes {FEWEST_PEOPLE} and 1 or more."
+                f"{source.data} has {numbers[0]} training and {numbers[1]} held-out participants of {label}; an audit takes "
+                f"{FEWEST_PEOPLE} and 1 or more."
             )
-        training, held_out = (People(prepare(part, model.config.preparation), tuple(part.people)) for part in parts)
+        training, held_out = (People.of(part, model.config.preparation) for part in parts)
         sides[label] = (training, held_out)
     return cohort, sides
 
