@@ -1,6 +1,7 @@
 """Studies of fidelity on the toy at tiny size: what is trained on, what is scored against what, what is chosen, and what is told."""
 
 import copy
+import itertools
 import json
 import re
 import shutil
@@ -527,6 +528,25 @@ def test_reconstructions_of_fewer_images_are_told_by_size():
     ((title, table),) = _tables(results_of(runs, ROWS), Grid("low-data", (40, 80), 1, ROWS), 700)
     assert "the fewer the images, the higher" in title
     assert list(table.columns)[:3] == ["system", "40 (32 images)", "80 (64 images)"]
+
+
+@pytest.mark.parametrize("sizes", [(40,), (40, 80)])
+def test_each_run_may_have_another_number_of_reconstructions(sizes):
+    """People have several images, and each run draws others."""
+    runs = []
+    for run, n, name in itertools.product((0, 1), sizes, ("normal", "gmm")):
+        made = cell("vae", name, run, test=1.0 if name == "normal" else 2.0)
+        made["key"]["n"] = n
+        made["result"]["scores"]["x"] = {RECONSTRUCTIONS: made["result"]["scores"]["x"]["test"]}
+        made["result"]["sizes"] = {RECONSTRUCTIONS: {"all": (18, 11)[run]}}
+        runs.append(made)
+    rows = {"one": ["vae:normal"], "other": ["vae:gmm"]}
+    ((title, table),) = _tables(results_of(runs, rows), Grid("low-data", sizes, 2, rows), 700)
+    assert ": 11 to 18 images each; the fewer the images, the higher these distances are" in title
+    for column in table.columns[1:]:
+        assert [text[-3:] for text in table[column]] == ["(1)", "(2)"]
+    if len(sizes) > 1:
+        assert list(table.columns)[1:] == ["40 (11 to 18 images)", "80 (11 to 18 images)"]
 
 
 def test_versions_that_differ_are_told(study: Path, tmp_path):
