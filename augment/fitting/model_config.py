@@ -39,7 +39,7 @@ READ_LATER: dict[str, dict[str, type]] = {
 }
 READ_IF_THERE: dict[str, dict[str, type]] = {
     "data": {"licence": str, "digest": str, "label_column": str, "skull_stripped": bool},
-    "split": {"digest": str},
+    "split": {"digest": str, "tested": str},
 }
 REPORTED_VERSIONS = ("tinycohort", "torch", "monai", "numpy", "nibabel", "scikit-learn")
 EXPLAINS_LITTLE = 0.1  # of the variance of images that a model was not fitted on
@@ -130,7 +130,7 @@ class ModelConfig:
     data : dict
         ``name``, ``source``, ``licence``, ``synthetic``, the options it was read with, and ``counts``: training images per class.
     split : dict
-        ``digest`` and ``seed`` of the split.
+        ``digest`` and ``seed`` of the split, and ``tested``, the digest of who is on its test side and who is not.
     plan : str
         Digest of what makes two fits the same fit (``plan.FitPlan.digest``).
     participants : Participants
