@@ -25,13 +25,16 @@ from tinycohort.augment.samplers.diagnostics import Diagnostics
 from tinycohort.datasets.common.errors import DataError, GateError, UsageError
 from tinycohort.datasets.common.files import MANIFEST
 from tinycohort.datasets.readers import Source, read_cohort
+from tinycohort.datasets.spaces import ImageSpace
 from tinycohort.datasets.splits import split_cohort
 from tinycohort.datasets.transforms import Images, Preparation, prepare
 from tinycohort.experiments.audit import command
 from tinycohort.experiments.audit.audit import Power
+from tinycohort.experiments.audit.material import People
 from tinycohort.experiments.audit.membership import Attack
 from tinycohort.experiments.audit.poses import posed_distances
-from tinycohort.experiments.audit.spaces import audit_extractor
+from tinycohort.experiments.audit.report import pairs
+from tinycohort.experiments.audit.spaces import audit_extractor, image_spaces
 from tinycohort.experiments.audit.verdict import judge
 
 pytestmark = pytest.mark.usefixtures("quick")
@@ -305,6 +308,28 @@ def test_a_class_of_which_nobody_is_held_out_is_said_not_to_have_been_asked():
     assert sentence(asked) == f"{told}{area}."
     assert sentence(asked, *not_asked).endswith(f"{area}; of AD, MCI it was not asked.")
     assert sentence(not_asked[0]) == f"{told}who was trained on was not asked."
+
+
+@pytest.mark.parametrize(("nearest", "shown"), [(1, 1), (0, 0), (4, 2)])
+def test_beside_a_copy_the_image_is_shown_that_it_is_of(monkeypatch, nearest, shown):
+    """Of several of the person, the one nearest to it, also where the nearest of all is somebody else's."""
+    sheets = []
+    monkeypatch.setattr("tinycohort.experiments.audit.report.contact_sheet", lambda rows, columns: sheets.append(rows))
+    training = torch.rand((5, 1, 12, 10), generator=torch.Generator().manual_seed(0))
+    made = 0.7 * training[shown] + 0.3 * training[4] if nearest == 4 else training[shown]
+
+    def people(pixels, *names):
+        return People(Images(pixels, ImageSpace((12, 10))), names)
+
+    finding = SimpleNamespace(
+        views=[SimpleNamespace(space=image_spaces()[0], closeness=SimpleNamespace(ratio=np.zeros(1)), nearest_image=np.array([nearest]))],
+        audited=SimpleNamespace(training=people(training, *"pppqr"), synthetic=people(made[None], "s")),
+        repeated=np.zeros(1),
+        copies={0: "a copy of p"},
+        copied={0: "p"},
+    )
+    pairs(finding)
+    assert torch.equal(sheets[0][1].images.pixels[0], training[shown])
 
 
 def test_one_image_again_and_again_is_refused(study, synthetic):
