@@ -149,6 +149,16 @@ def test_features_are_gathered_in_one_block():
     np.testing.assert_array_equal(features_of(toy, several.split(50)), several.flatten(1)[:, 5:7].numpy())
 
 
+@pytest.mark.parametrize(("dimension", "told"), [(64, "64"), (192, "64 or 192")])
+def test_features_are_recommended_that_the_file_can_give(whole, tmp_path, dimension, told):
+    path, there = tmp_path / "part.safetensors", InceptionV3(dimension).blocks.state_dict()
+    save_file({name: whole[name] for name in there if name in whole}, path)
+    with pytest.raises(UsageError, match=f"or features of {told} dimensions"):
+        load_inception(path, 2048)
+    for named in told.split(" or "):
+        load_inception(path, int(named))
+
+
 def test_float32_is_no_tf32(file, monkeypatch):
     """Only a GPU can tell by its results, so here by what it would be told."""
     seen = []
