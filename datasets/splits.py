@@ -48,8 +48,12 @@ class Split:
     @property
     def digest(self) -> str:
         """SHA-256 of who is on which side, whatever drew it."""
-        lines = sorted(f"{participant}\t{side}" for participant, side in self.sides.items())
-        return hashlib.sha256("\n".join(lines).encode()).hexdigest()
+        return _digest_of(self.sides)
+
+    @property
+    def tested(self) -> str:
+        """SHA-256 of who is on the test side and who is on another, wherever validation was drawn."""
+        return _digest_of({participant: side if side == "test" else "" for participant, side in self.sides.items()})
 
     def side(self, cohort: Cohort, name: str) -> Cohort:
         """Return the images of the participants on one side.
@@ -114,6 +118,11 @@ class Split:
         if cohort is not None:
             split.require_all(cohort)
         return split
+
+
+def _digest_of(sides: Mapping[str, str]) -> str:
+    lines = sorted(f"{participant}\t{side}" for participant, side in sides.items())
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
 
 def split_cohort(cohort: Cohort, *, fractions: Mapping[str, float] = FRACTIONS, seed: int) -> Split:

@@ -251,6 +251,7 @@ def _of_origin(place: str, classes: Mapping[str, ClassRecord], models: Path | No
             "model": model.digest,
             "participants": config.participants.digest,
             "split": config.split.get("digest", ""),
+            "tested": config.split.get("tested", ""),
             "data": config.data.get("digest", ""),
         }
         # An earlier version did not record them all.

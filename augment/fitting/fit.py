@@ -114,7 +114,7 @@ def fit_class(plan: FitPlan, *, resume_folder: Path | None = None, command: str 
             "n_train": len(sides["train"]),
             "n_validation": len(sides["validation"]),
         },
-        split={"digest": split.digest, "seed": split.seed},
+        split={"digest": split.digest, "tested": split.tested, "seed": split.seed},
         plan=plan.digest,
         diagnostics=diagnostics,
         versions=installed_versions(),

@@ -40,7 +40,7 @@ READ_LATER: dict[str, dict[str, type]] = {
 }
 READ_IF_THERE: dict[str, dict[str, type]] = {
     "data": {"licence": str, "digest": str, "alike": str, "label_column": str, "skull_stripped": bool},
-    "split": {"digest": str},
+    "split": {"digest": str, "tested": str},
 }
 REPORTED_VERSIONS = ("tinycohort", "torch", "monai", "numpy", "nibabel", "scikit-learn")
 EXPLAINS_LITTLE = 0.1  # of the variance of images that a model was not fitted on
@@ -132,7 +132,7 @@ class ModelConfig:
         ``name``, ``source``, ``licence``, ``synthetic``, the options it was read with, ``counts``: training images per class, and
         ``alike``: the digest of who may be one person, if anybody has looked.
     split : dict
-        ``digest`` and ``seed`` of the split.
+        ``digest`` and ``seed`` of the split, and ``tested``, the digest of who is on its test side and who is not.
     plan : str
         Digest of what makes two fits the same fit (``plan.FitPlan.digest``).
     participants : Participants

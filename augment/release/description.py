@@ -38,8 +38,9 @@ class ClassRecord:
         SHA-256 of the model's weights; empty where there is no model.
     trained_on : int
         Number of the images that it was fitted on or, without a model, that the images were made of.
-    participants, split, data : str
-        Digests of these people, of their split and of their data; empty where they are not known.
+    participants, split, tested, data : str
+        Digests of these people, of their split, of who is on its test side and who is not, and of their data; empty where they are not
+        known.
     model_seed, model_versions
         Seed and versions of the fit.
     sampling : dict
@@ -56,6 +57,7 @@ class ClassRecord:
     trained_on: int = 0
     participants: str = ""
     split: str = ""
+    tested: str = ""
     data: str = ""
     model_seed: int = 0
     model_versions: dict[str, Any] = field(default_factory=dict)
@@ -73,6 +75,7 @@ class ClassRecord:
             trained_on=origin.n_train,
             participants=origin.participants,
             split=origin.split,
+            tested=origin.tested,
             data=origin.data,
             model_seed=origin.seed,
             model_versions=dict(origin.versions),

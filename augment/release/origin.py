@@ -25,8 +25,8 @@ class Origin:
         The source's own name of the column of classes.
     skull_stripped : bool, optional
         Whether the images are; ``None`` where nobody knows.
-    participants, split, data : str
-        Digests of the people, of their split and of the data; empty where they are not known.
+    participants, split, tested, data : str
+        Digests of the people, of their split, of who is on its test side and who is not, and of the data; empty where they are not known.
     seed : int
         Seed of the fit.
     versions : mapping
@@ -44,6 +44,7 @@ class Origin:
     skull_stripped: bool | None = None
     participants: str = ""
     split: str = ""
+    tested: str = ""
     data: str = ""
     seed: int = 0
     versions: Mapping[str, str] = field(default_factory=dict)
@@ -62,6 +63,7 @@ class Origin:
             skull_stripped=config.data.get("skull_stripped"),
             participants=config.participants.digest,
             split=config.split.get("digest", ""),
+            tested=config.split.get("tested", ""),
             data=config.data.get("digest", ""),
             seed=config.seed,
             versions=config.versions,
@@ -81,6 +83,7 @@ class Origin:
             skull_stripped=training.skull_stripped,
             participants=hashlib.sha256("\n".join(people).encode()).hexdigest(),
             split=split.digest,
+            tested=split.tested,
             data=data,
             preparation=preparation,
         )

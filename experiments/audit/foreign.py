@@ -19,7 +19,7 @@ from ...datasets.layouts.participants import read_ids
 from ...datasets.readers import Source, read_cohort
 from ...datasets.splits import Split
 from ...datasets.together import joined
-from ...datasets.transforms import Preparation, prepare
+from ...datasets.transforms import Preparation
 from ..fidelity.command import ranged, sized
 from .material import AuditedClass, People
 
@@ -77,14 +77,10 @@ def _class(label: str, made: Cohort, real: Cohort, in_training: NDArray[np.bool_
     people = len(set(people_in(training)))
     if people < FEWEST_PEOPLE:
         raise DataError(f"{people} real people of {label} may have been trained on; an audit takes {FEWEST_PEOPLE} or more.")
-    synthetic = _people(made.of_class(label), ranged(preparation, made))
-    trained_on = _people(training, preparation)
+    synthetic = People.of(made.of_class(label), ranged(preparation, made))
+    trained_on = People.of(training, preparation)
     nobody = People(trained_on.images[np.zeros(0, dtype=int)], ())
-    return AuditedClass(label, None, synthetic, trained_on, _people(held_out, preparation) if len(held_out) else nobody)
-
-
-def _people(cohort: Cohort, preparation: Preparation) -> People:
-    return People(prepare(cohort, preparation), people_in(cohort))
+    return AuditedClass(label, None, synthetic, trained_on, People.of(held_out, preparation) if len(held_out) else nobody)
 
 
 def _in_training(real: Cohort, trained_on: Path | None) -> NDArray[np.bool_]:

@@ -17,7 +17,7 @@ from ...datasets.cohort import Cohort, CohortError
 from ...datasets.common.errors import DataError, UsageError
 from ...datasets.readers import Source, read_cohort
 from ...datasets.together import joined
-from ...datasets.transforms import Images, prepare
+from ...datasets.transforms import Images, Preparation, prepare
 
 
 @dataclass(frozen=True, eq=False)
@@ -26,6 +26,11 @@ class People:
 
     images: Images
     participants: tuple[str, ...]  # as the source spells them, one spelling a person, and one of those who may be one person
+
+    @classmethod
+    def of(cls, cohort: Cohort, preparation: Preparation) -> "People":
+        """The images of a cohort, prepared, and whose they are: ``people_in``."""
+        return cls(prepare(cohort, preparation), people_in(cohort))
 
 
 @dataclass(frozen=True, eq=False)
@@ -95,7 +100,7 @@ def read_real(source: Source, models: Mapping[str, FittedModel]) -> tuple[Cohort
                 f"{source.data} has {n_training} training and {n_held_out} held-out participants of {label}; an audit takes "
                 f"{FEWEST_PEOPLE} and 1 or more."
             )
-        training, held_out = (People(prepare(part, model.config.preparation), people_in(part)) for part in parts)
+        training, held_out = (People.of(part, model.config.preparation) for part in parts)
         sides[label] = (training, held_out)
     return cohort, sides
 

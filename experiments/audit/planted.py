@@ -23,8 +23,9 @@ from ...datasets.likeness import aligned_distances, standardised
 from .scales import smoothed
 
 MOST = 24  # of a kind
-# Noise puts a copy so far from its patient, by what the nearest other patient is away in the median: of images that are much alike, what
-# the eye hardly sees would else hide all that tells them apart.
+# Noise puts a copy so far from its patient, by what the nearest other one of those who are copied is away in the median: of images that are
+# much alike, what the eye hardly sees would else hide all that tells them apart. In a class of more than ``MOST`` people the nearest of all
+# is nearer than that, and the noise is stronger than this share of the way to them.
 NOISE = 1 / 4
 GAIN, OFFSET = 0.7, 0.1
 # Of every side: a patch, which holds a tenth of the image and more, and the way over which it fades into the rest.

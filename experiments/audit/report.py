@@ -89,16 +89,27 @@ def power_table(finding: Finding) -> pd.DataFrame:
 def pairs(finding: Finding) -> tuple[Figure, list[float]]:
     """The synthetic images that are closest to one patient, that patient below, and the difference; and their ratios.
 
-    Those that are set aside come first, beside the patient whom they copy.
+    Those that are set aside come first, beside the patient whom they copy: of several images of theirs, the nearest.
     """
     image, training = finding.views[0], finding.audited.training
     order = sorted(range(len(finding.repeated)), key=lambda row: (row not in finding.copies, image.closeness.ratio[row]))[:PAIRS]
     synthetic = finding.audited.synthetic.images[order]
-    rows_of = [training.participants.index(finding.copied[row]) if row in finding.copied else image.nearest_image[row] for row in order]
-    real = training.images[np.array(rows_of)]
+    copied = finding.copied
+    real = training.images[np.array([_image_of(copied.get(row), row, finding) for row in order])]
     difference = Images(((synthetic.pixels - real.pixels) / 2 + 0.5).clip(0, 1), synthetic.space)
     rows = [SheetRow("synthetic", synthetic), SheetRow("nearest\npatient", real), SheetRow("difference", difference)]
     return contact_sheet(rows, columns=len(order)), image.closeness.ratio[order].tolist()
+
+
+def _image_of(patient: str | None, row: int, finding: Finding) -> int:
+    """The training image that is nearest to a synthetic one, of a patient or, if none is named, of all."""
+    image, training = finding.views[0], finding.audited.training
+    nearest = int(image.nearest_image[row])
+    if patient in (None, training.participants[nearest]):
+        return nearest
+    theirs = np.flatnonzero(np.array(training.participants) == patient)
+    made, real = (image.space.embed(part.pixels) for part in (finding.audited.synthetic.images[[row]], training.images[theirs]))
+    return int(theirs[image.space.between(made, real)[0].argmin()])
 
 
 def histograms(finding: Finding) -> Figure:

@@ -106,4 +106,6 @@ def _praise(cohort: str, findings: Sequence[Finding], gate: Gate, already: int) 
     given_away = f"who holds the images tells who was trained on with an area under the curve of at most {area:.2f}"
     if (ways := len({name for finding in findings for name in finding.attacks})) > 1:
         given_away += f", and no other of {ways} attacks is seen to tell more"
+    if not_asked := [finding.audited.label for finding in findings if finding.deciding is None]:
+        given_away += f"; of {', '.join(not_asked)} it was not asked"
     return f"{cohort} passes: {copied}; {seen}; " + (f"and {given_away}." if attacks else "who was trained on was not asked.")

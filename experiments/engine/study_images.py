@@ -163,17 +163,10 @@ def describe(
     LeakageError
         If the external test cohort shares a participant, or an image up to a scale and an offset, with the cohort.
     """
-    cohort, found = _sound(source, preparation, FEWEST_IMAGES, progress)
-    if found.alike:
-        kept = "splits keep them on one side" if sides_of_rows(cohort) is None else "official sides are kept as they are"
-        on_warning(f"{cohort.name} may have one person under two names: {told(found.alike)}. `augment check` says why; {kept}.")
-    preparation = in_array_order(preparation, cohort)
-    if preparation.size is None:
-        preparation = replace(preparation, size=space_of(cohort, preparation).shape)
-    data = DataConfig(_known(source, cohort, found, columns), preparation, tuple(cohort.labels))
+    data, cohort, found = examined(source, preparation, columns=columns, progress=progress, on_warning=on_warning)
     if test_source is None:
         return data
-    tests, its = _sound(test_source, preparation, 1, progress)
+    tests, its = _sound(test_source, data.preparation, 1, progress)
     check_disjoint({"the cohort": cohort, "the test cohort": tests}, where=f"{source.data} and {test_source.data}")
     shared = set(found.contents) & set(its.contents)
     if shared:
@@ -185,6 +178,25 @@ def describe(
         raise DataError(f"{test_source.data} has classes that {source.data} has not: {', '.join(sorted(unknown))}; give --label-column.")
     # Who is alike among those who are tested alone is on no split.
     return replace(data, tests=replace(_known(test_source, tests, its, columns), alike=None))
+
+
+def examined(
+    source: Source,
+    preparation: Preparation,
+    *,
+    columns: Sequence[str] = ("split",),
+    progress: Callable[[Sequence[Any]], Any] = iter,
+    on_warning: Callable[[str], None] = lambda text: None,
+) -> tuple[DataConfig, Cohort, Examination]:
+    """``describe`` a study without a test cohort of its own; with the cohort, bound to what was found, by which it is split."""
+    cohort, found = _sound(source, preparation, FEWEST_IMAGES, progress)
+    if found.alike:
+        kept = "splits keep them on one side" if sides_of_rows(cohort) is None else "official sides are kept as they are"
+        on_warning(f"{cohort.name} may have one person under two names: {told(found.alike)}. `augment check` says why; {kept}.")
+    preparation = in_array_order(preparation, cohort)
+    if preparation.size is None:
+        preparation = replace(preparation, size=space_of(cohort, preparation).shape)
+    return DataConfig(_known(source, cohort, found, columns), preparation, tuple(cohort.labels)), found.bound(cohort), found
 
 
 def _require_nobody_in_both(one: tuple[Cohort, Examination], other: tuple[Cohort, Examination], on_warning: Callable[[str], None]) -> None:

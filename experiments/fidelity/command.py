@@ -37,8 +37,8 @@ KNOWN = (
     "split.json that lies beside the models, to compare with the test side alone."
 )
 UNCLEAR = (
-    "The generators of {} were fitted on other data, or on these as they were then: whether they know these people cannot be told. Give "
-    "--models, the folder that they lie in."
+    "The generators of {} were fitted on other data, on these as they were then, or by a version that did not say whom it left out: "
+    "whether they know these people cannot be told. Give --models, the folder that they lie in."
 )
 
 
@@ -159,7 +159,8 @@ def _known_to_generators(
 ) -> tuple[list[str], list[str]]:
     """The synthetic cohorts whose generators have seen people whom they are compared with, and those of which that cannot be told.
 
-    The models tell it for sure. Without them, the description of a cohort of ours tells the data and the split that they were fitted on.
+    The models tell it for sure. Without them, the description of a cohort of ours tells the data and the split that they were fitted on,
+    and who was on its test side.
 
     Raises
     ------
@@ -177,9 +178,13 @@ def _known_to_generators(
     people = _people_of(request.models, {origin.participants for found in origins.values() for origin in found})
     known, unclear = [], []
     for name, found in origins.items():
-        untold = [one for one in found if one.participants not in people and (used is None or one.split != used.digest)]
         told = [people[one.participants] for one in found if one.participants in people]
-        if any(one.seen(who) for one in told for who in compared) or any(one.data == digest for one in untold):
+        # Of official sides without validation a fit draws it in other shares: another split, which tests the same people.
+        apart = [one for one in found if used is not None and (one.split == used.digest or one.tested == used.tested)]
+        untold = [one for one in found if one.participants not in people and one not in apart]
+        # Whom a fit tested, earlier versions did not record.
+        fitted_on_these = any(one.data == digest and (one.tested or not official) for one in untold)
+        if fitted_on_these or any(one.seen(who) for one in told for who in compared):
             known.append(name)
         elif untold:
             unclear.append(name)

@@ -232,7 +232,8 @@ def load_inception(path: Path, dimension: int) -> tuple[InceptionV3, str]:
             continue
         block = name.split(".")[0]
         if name not in weights:
-            known = [tap for tap, part in BLOCKS.items() if tap < dimension and block not in part]
+            end = next(tap for tap, part in BLOCKS.items() if block in part)
+            known = [tap for tap in BLOCKS if tap < end]
             raise UsageError(
                 f"{path.name} lacks the block {block} ({name}), which features of {dimension} dimensions need; take the whole weights from "
                 f"{PORT_URL}, or features of {' or '.join(map(str, known)) or 'no'} dimensions."

@@ -295,7 +295,8 @@ def ranking(*runs: Sequence[Score], level: float = 0.05) -> pd.DataFrame:
     Parameters
     ----------
     *runs : sequence of Score
-        Scores of different samples, by the same measure, with the same floor. A sample that a run lacks is compared in the others.
+        Scores of different samples, by the same measure, with the same floor, and in one run of as many images. A sample that a run lacks
+        is compared in the others.
     level : float
         The probability that any two samples of the same law are told apart.
 
@@ -307,14 +308,16 @@ def ranking(*runs: Sequence[Score], level: float = 0.05) -> pd.DataFrame:
     Raises
     ------
     UsageError
-        If they are of different measures, sizes, passports or real images, or the measure has no best.
+        If they are of different measures, passports or real images, those of a run of different sizes, or the measure has no best.
     """
     scores = [item for run in runs for item in run]
-    kinds = {(item.measure, item.n, item.floor) for item in scores}
     for item in scores[1:]:
         require_same_passport(scores[0].passport, item.passport)
-    if len(kinds) != 1:
-        raise UsageError("A ranking compares samples by one measure, at one size, on the same real images: take the scores of one call.")
+    # A p-value pairs samples of one run, so that runs may be of other sizes.
+    if len({(item.measure, item.floor) for item in scores}) != 1 or any(len({item.n for item in run}) > 1 for run in runs):
+        raise UsageError(
+            "A ranking compares samples by one measure, in each run at one size, on the same real images: take the scores of one call."
+        )
     if not scores[0].better:
         raise UsageError(f"{scores[0].measure} says how alike images are, of which neither more nor less is better: it ranks nothing.")
     sign, floor = 1 if scores[0].better == "low" else -1, scores[0].floor.value

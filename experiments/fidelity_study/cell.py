@@ -24,7 +24,6 @@ from ...datasets.common.files import whole_file
 from ...datasets.common.seeds import seeded_generator
 from ...datasets.spaces import ImageSpace
 from ...datasets.splits import Split
-from ...datasets.training_sizes import of_training_size
 from ..engine.generators import fitted_once
 from ..engine.study_config import RunContext
 from ..engine.study_folder import seed_of, slug
@@ -33,7 +32,7 @@ from ..fidelity.command import TOGETHER
 from ..fidelity.features import Extractor, Gathered
 from ..fidelity.scores import MEASURES, Sample, score_against, title_of
 from .config import FidelityConfig, Grid
-from .data import CHUNK, HELD_OUT, REFERENCE, StudyData, load_extractor, real_sample
+from .data import CHUNK, HELD_OUT, REFERENCE, StudyData, load_extractor, real_sample, split_of_run
 from .plans import RECONSTRUCTIONS
 
 REAL = "real"  # the "model" of the floor
@@ -129,11 +128,8 @@ class _Samples:
 
 
 def split_of(key: Mapping[str, Any], data: StudyData) -> Split:
-    """Who is trained on in a cell: with a limited size part of the training side, more of it the larger, and nobody of another side."""
-    if key["n"] == 0:
-        return data.split
-    seed = seed_of(data.context.config.seed, {"run": key["run"], "of": "subset"})
-    return of_training_size(data.split, data.prepared.cohort, key["n"], seed)
+    """Who is trained on in a cell."""
+    return split_of_run(data.split, data.prepared.cohort, key["n"], key["run"], data.context.config.seed)
 
 
 def fitted_model(system: System, label: str, split: Split, key: Mapping[str, Any], data: StudyData) -> FittedModel:

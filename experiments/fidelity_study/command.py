@@ -10,19 +10,27 @@ from ...datasets.cohort import Cohort
 from ...datasets.common.errors import UsageError
 from ...datasets.common.files import expanded
 from ...datasets.readers import Source, read_cohort
-from ...datasets.splits import split_cohort
-from ...datasets.training_sizes import of_training_size
 from ..engine import launch
 from ..engine.launch import HERE, NOWHERE_ELSE, HowToRun
 from ..engine.results_file import FIGURE, RESULTS, TABLE, told_written
 from ..engine.runs import Study
 from ..engine.study_config import RunContext, Where, settled
-from ..engine.study_folder import seed_of
-from ..engine.study_images import describe, require_classes
+from ..engine.study_images import examined, require_classes
 from ..engine.systems import RECONSTRUCTION, System
 from .cell import cells_of, run_cell
 from .config import FEWEST_SAMPLES, FidelityConfig, Grid, Scoring
-from .data import HELD_OUT, REFERENCE, StudyData, in_one_class, inception, load_extractor, real_sample, sizes_of
+from .data import (
+    HELD_OUT,
+    REFERENCE,
+    StudyData,
+    in_one_class,
+    inception,
+    load_extractor,
+    real_sample,
+    sizes_of,
+    split_of_run,
+    split_of_study,
+)
 from .plans import ALL, PLANS, VALIDATION, Plan, plan_of, systems_of
 from .report import write_report
 
@@ -74,19 +82,21 @@ def configuration_of(request: StudyRequest) -> FidelityConfig:
     cohort = read_cohort(request.source)
     if "cohort" in scoring.features:
         require_classes(cohort, "the features 'cohort'", "give --features inception-2048")
-    data = describe(request.source.resolved(), request.fit.preparation, None, progress=console.tracked("checking"), on_warning=console.warn)
-    split = split_cohort(cohort, seed=seed_of(request.seed, {"of": "split"}))
+    data, cohort, _ = examined(
+        request.source.resolved(), request.fit.preparation, progress=console.tracked("checking"), on_warning=console.warn
+    )
+    split = split_of_study(cohort, request.seed)
     fit, size = settled(request.fit, data.preparation), data.preparation.size
     assert size is not None
     for system in systems:
         System.parse(system).require_networks(fit, size)
     n_train = sum(side == "train" for side in split.sides.values())
     sizes = request.sizes or tuple(size for size in plan.sizes if size < n_train)
-    splits = [split if size == ALL else of_training_size(split, cohort, size, request.seed) for size in sizes]
+    splits = [split_of_run(split, cohort, size, run, request.seed) for run in range(runs) for size in sizes]
     scored = cohort if scoring.per_class else in_one_class(cohort)
     drawn = sizes_of(scored, split, scoring.n_samples)
     if any(System.parse(system).sampler == RECONSTRUCTION for system in systems):
-        _require_reconstructions(drawn, [of_size.side(scored, "train") for of_size in splits])
+        _require_reconstructions(drawn, [of_run.side(scored, "train") for of_run in splits])
     return FidelityConfig(
         seed=request.seed,
         data=replace(data, n_train=n_train),

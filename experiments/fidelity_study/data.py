@@ -22,6 +22,7 @@ from ...datasets.common.errors import DataError, UsageError
 from ...datasets.common.files import expanded
 from ...datasets.common.seeds import derived_seed
 from ...datasets.splits import Split, split_cohort
+from ...datasets.training_sizes import of_training_size
 from ...datasets.transforms import Images
 from ..engine.study_config import RunContext
 from ..engine.study_folder import configuration_digest, digest, seed_of
@@ -38,7 +39,7 @@ from ..fidelity.features import (
 )
 from ..fidelity.scores import FEWEST, Sample
 from .config import FidelityConfig
-from .plans import TEST, VALIDATION
+from .plans import ALL, TEST, VALIDATION
 
 EVERYTHING = "all"  # the one class of a cohort whose classes are generated together
 REFERENCE, HELD_OUT = TEST, VALIDATION
@@ -99,9 +100,19 @@ class StudyData:
 def _load(context: RunContext[FidelityConfig]) -> StudyData:
     config = context.config
     prepared = Prepared.load(context.folder, config.data)
-    split = split_cohort(prepared.cohort, seed=seed_of(config.seed, {"of": "split"}))
+    split = split_of_study(prepared.cohort, config.seed)
     cohort = prepared.cohort if config.scoring.per_class else in_one_class(prepared.cohort)
     return StudyData(context, prepared, cohort, split, sizes_of(cohort, split, config.scoring.n_samples))
+
+
+def split_of_study(cohort: Cohort, seed: int) -> Split:
+    """The official sides of a cohort that knows who is alike, or those that a study of this seed draws."""
+    return split_cohort(cohort, seed=seed_of(seed, {"of": "split"}))
+
+
+def split_of_run(split: Split, cohort: Cohort, n: int, run: int, seed: int) -> Split:
+    """Who of a study's split is trained on in a run: with a limited size part of the training side, and nobody of another side."""
+    return split if n == ALL else of_training_size(split, cohort, n, seed_of(seed, {"run": run, "of": "subset"}))
 
 
 def in_one_class(cohort: Cohort) -> Cohort:

@@ -121,7 +121,7 @@ def _tables(results: Results, grid: Grid, n_train: int) -> list[tuple[str, pd.Da
         heading += "" if side == TEST else f", against {side} of training images"
         # Fewer, where there are fewer to compare with: of training images, reconstructed.
         alike = part["images"].nunique() == 1
-        heading += f": {part['images'].iloc[0]:,} images each" if alike else "; the fewer the images, the higher these distances are"
+        heading += f": {_images(part)} images each" + ("" if alike else "; the fewer the images, the higher these distances are")
         parts = [
             (str(measure), scores, None if floor is None else floor[floor["measure"] == measure])
             for measure, scores in part.groupby("measure", sort=False)
@@ -132,11 +132,15 @@ def _tables(results: Results, grid: Grid, n_train: int) -> list[tuple[str, pd.Da
             continue
         for measure, scores, real in parts:
             by_size = [(size_title(n, n_train), scores[scores["n"] == n]) for n in sizes]
-            columns = [
-                (title if alike or own.empty else f"{title} ({own['images'].iloc[0]:,} images)", own, real) for title, own in by_size
-            ]
+            columns = [(title if alike or own.empty else f"{title} ({_images(own)} images)", own, real) for title, own in by_size]
             found.append((f"{measure}, {heading}", _table(columns, grid.rows, results.passports[passport])))
     return found
+
+
+def _images(scores: pd.DataFrame) -> str:
+    """How many images each score is of, for people: runs draw other people, who may have more images or fewer."""
+    least, most = scores["images"].min(), scores["images"].max()
+    return f"{least:,}" if least == most else f"{least:,} to {most:,}"
 
 
 def _table(

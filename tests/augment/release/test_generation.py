@@ -116,7 +116,8 @@ def test_everything_says_that_it_is_synthetic(studies, tmp_path, name, file_form
         told, config = description["Classes"][label], model.config
         assert told["sampling"]["sampler"] == model.law_scores.chosen
         assert told["sampling"]["auto"] == model.law_scores.sentence
-        assert (told["split"], told["data"]) == (config.split["digest"], config.data["digest"])
+        assert (told["split"], told["tested"]) == (config.split["digest"], config.split["tested"])
+        assert told["data"] == config.data["digest"]
         assert told["participants"] == config.participants.digest
         assert (told["seed"], told["model_seed"], told["model_versions"]) == (5, config.seed, config.versions)
         # Neither a participant nor a hash by which one can be looked up.

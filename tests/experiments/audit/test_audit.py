@@ -5,6 +5,7 @@ import re
 import shutil
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -24,12 +25,16 @@ from tinycohort.augment.samplers.diagnostics import Diagnostics
 from tinycohort.datasets.common.errors import DataError, GateError, UsageError
 from tinycohort.datasets.common.files import MANIFEST
 from tinycohort.datasets.readers import Source, read_cohort
+from tinycohort.datasets.spaces import ImageSpace
 from tinycohort.datasets.splits import split_cohort
 from tinycohort.datasets.transforms import Images, Preparation, prepare
 from tinycohort.experiments.audit import command
+from tinycohort.experiments.audit.audit import Power
+from tinycohort.experiments.audit.material import People
 from tinycohort.experiments.audit.membership import Attack
 from tinycohort.experiments.audit.poses import posed_distances
-from tinycohort.experiments.audit.spaces import audit_extractor
+from tinycohort.experiments.audit.report import pairs
+from tinycohort.experiments.audit.spaces import audit_extractor, image_spaces
 from tinycohort.experiments.audit.verdict import judge
 
 pytestmark = pytest.mark.usefixtures("quick")
@@ -279,6 +284,52 @@ def test_a_stronger_attack_decides_once_it_is_seen_and_what_the_model_tells_refu
         "Keep the models where the patients' images are kept: who holds them tells who was trained on, of AD with an area under the curve "
         "0.90 [0.80, 1.00]."
     )
+
+
+def test_a_class_of_which_nobody_is_held_out_is_said_not_to_have_been_asked():
+    def finding(label, attack):
+        return SimpleNamespace(
+            audited=SimpleNamespace(label=label, synthetic=SimpleNamespace(participants=["s"] * 40)),
+            copies={},
+            repeated=np.zeros(40),
+            power=(Power("exact", 8, 8, 8, searched=True),),
+            deciding=attack and ("image", attack),
+            attacks={"image": attack} if attack else {},
+            on_model={},
+        )
+
+    asked, not_asked = finding("CN", Attack(0.52, 0.4, 0.64, 0.4, 0.6)), [finding(label, None) for label in ("AD", "MCI")]
+    told = "syn passes: none of 40 images copies a patient; of 1 kinds of planted copies the audit finds 90% or more; "
+    area = "and who holds the images tells who was trained on with an area under the curve of at most 0.64"
+
+    def sentence(*findings):
+        return judge("syn", findings, Gate(), [0] * len(findings)).sentence
+
+    assert sentence(asked) == f"{told}{area}."
+    assert sentence(asked, *not_asked).endswith(f"{area}; of AD, MCI it was not asked.")
+    assert sentence(not_asked[0]) == f"{told}who was trained on was not asked."
+
+
+@pytest.mark.parametrize(("nearest", "shown"), [(1, 1), (0, 0), (4, 2)])
+def test_beside_a_copy_the_image_is_shown_that_it_is_of(monkeypatch, nearest, shown):
+    """Of several of the person, the one nearest to it, also where the nearest of all is somebody else's."""
+    sheets = []
+    monkeypatch.setattr("tinycohort.experiments.audit.report.contact_sheet", lambda rows, columns: sheets.append(rows))
+    training = torch.rand((5, 1, 12, 10), generator=torch.Generator().manual_seed(0))
+    made = 0.7 * training[shown] + 0.3 * training[4] if nearest == 4 else training[shown]
+
+    def people(pixels, *names):
+        return People(Images(pixels, ImageSpace((12, 10))), names)
+
+    finding = SimpleNamespace(
+        views=[SimpleNamespace(space=image_spaces()[0], closeness=SimpleNamespace(ratio=np.zeros(1)), nearest_image=np.array([nearest]))],
+        audited=SimpleNamespace(training=people(training, *"pppqr"), synthetic=people(made[None], "s")),
+        repeated=np.zeros(1),
+        copies={0: "a copy of p"},
+        copied={0: "p"},
+    )
+    pairs(finding)
+    assert torch.equal(sheets[0][1].images.pixels[0], training[shown])
 
 
 def test_one_image_again_and_again_is_refused(study, synthetic):

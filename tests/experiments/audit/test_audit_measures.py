@@ -240,7 +240,7 @@ def test_copies_of_kinds_that_are_not_searched_are_what_they_are_called(shape):
     assert ((patch > 0.02) & (patch <= 0.17)).all()
 
 
-def test_noise_is_a_quarter_of_the_way_to_the_nearest_other_patient():
+def test_noise_is_a_quarter_of_the_way_to_the_nearest_other_of_those_who_are_copied():
     originals = torch.rand((6, 1, 60, 50), generator=torch.Generator().manual_seed(0)) ** 3
     copied = planted.noisy(originals, np.random.default_rng(0))
     distances = posed_distances(copied[:, 0].numpy(), originals[:, 0].numpy())

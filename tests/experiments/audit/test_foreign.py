@@ -3,6 +3,7 @@
 import json
 import re
 import shlex
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -15,6 +16,7 @@ from tinycohort.datasets.readers import Source
 from tinycohort.datasets.splits import Split
 from tinycohort.datasets.transforms import Preparation
 from tinycohort.experiments.audit.foreign import read_foreign
+from tinycohort.experiments.audit.material import read_real
 
 pytestmark = pytest.mark.usefixtures("quick")
 SHAPE, PEOPLE = (24, 20), 30
@@ -30,8 +32,11 @@ def images(n, seed):
 def cohorts(tmp_path):
     """Real people, and images of whom some are copies, as the output of another program."""
 
-    def write(copies, name="r{:02d}"):
+    def write(copies, name="r{:02d}", twice=()):
         real = images(2 * PEOPLE, 0)
+        for person in twice:  # who comes after them is they at another visit
+            visit = real[person] + 0.03 * np.random.default_rng(person).normal(size=SHAPE)
+            real[person + 1] = visit.clip(0, 1)
         names = np.array([name.format(i) for i in range(2 * PEOPLE)])
         labels = np.repeat(["AD", "CN"], PEOPLE)
         made = images(40, 1)
@@ -133,6 +138,38 @@ def test_a_person_under_two_names_is_one_whom_images_may_copy(fakes, tmp_path):
     assert set(ad.training.participants) == {f"a{row:02d}" for row in range(19)}
     assert ad.training.participants.count("a03") == 2
     assert len(set(cn.training.participants)) == len(cn.training.participants) == 20
+
+
+def test_who_is_there_under_two_names_is_copied_as_one_and_blinds_nobody(augment, cohorts, tmp_path):
+    """An image that is as near to both names is a copy, and so are noisy ones that are planted among such people."""
+    made, real = cohorts([0], name="sub-r{:02d}", twice=(0, 2, 4, 6))
+    answer = run(augment, made, real)
+    assert answer.code == 0, answer.err
+    assert "AD: compared with 26 real people" in answer.words
+    table = pd.read_csv(tmp_path / "audit/images.csv")
+    assert table["set aside"].dropna().index.tolist() == [0]
+    assert table["set aside"][0].startswith("a copy of sub-r00 (")
+    (content,) = json.loads((tmp_path / "audit/audit.json").read_text())["Cohorts"][0]["Classes"]
+    assert content["TrainingParticipants"] == 26
+    (noisy,) = (power for power in content["Power"] if power["kind"] == "noisy")
+    assert noisy["found"] == noisy["planted"]
+
+
+def test_who_is_told_is_somebody_who_was_trained_on(cohorts, tmp_path):
+    made, real = cohorts([], twice=(2,))
+    (tmp_path / "who.txt").write_text("".join(f"r{i:02d}\n" for i in range(2 * PEOPLE) if i != 2))
+    cohort, _, (found,) = read_foreign([made], Source(str(real)), Preparation(), tmp_path / "who.txt")
+    assert cohort.alike == (("r02", "r03"),)
+    assert set(found[0].training.participants) == {f"r{i:02d}" for i in range(PEOPLE) if i != 2}
+
+
+def test_people_behind_models_have_one_name_each_too(cohorts):
+    _, real = cohorts([], twice=(0, 20))
+    known = SimpleNamespace(trained_on=lambda who: int(who[1:]) < 20)
+    model = SimpleNamespace(config=SimpleNamespace(data={"n_train": 20}, participants=known, preparation=Preparation()))
+    _, sides = read_real(Source(str(real)), {"AD": model})
+    names = [list(people.participants) for people in sides["AD"]]
+    assert names == [["r00", "r00", *(f"r{i:02d}" for i in range(2, 20))], ["r20", "r20", *(f"r{i:02d}" for i in range(22, PEOPLE))]]
 
 
 @pytest.mark.parametrize("form", ["list", "table", "split"])

@@ -16,10 +16,12 @@ from tinycohort.augment.commands.fit import FitRequest, fit_models
 from tinycohort.augment.commands.generate import GenerationRequest, generate_cohort
 from tinycohort.augment.fitting.settings import FitSettings
 from tinycohort.augment.fitting.training import TrainingSettings
+from tinycohort.augment.release.synthetic_cohort import drawn_from
 from tinycohort.classifiers.network import CNN
 from tinycohort.classifiers.training import ClassifierSettings
 from tinycohort.datasets.common.errors import DataError, LeakageError, UsageError
 from tinycohort.datasets.readers import Source, read_cohort
+from tinycohort.datasets.splits import FRACTIONS as SIDES
 from tinycohort.datasets.splits import split_cohort
 from tinycohort.datasets.transforms import Preparation
 from tinycohort.experiments.fidelity import features, inception
@@ -145,6 +147,16 @@ def test_features_are_gathered_in_one_block():
     toy = Extractor(replace(TOY, dimension=2), lambda some: some.flatten(1)[:, 5:7])
     several = images(70, 4, 4)  # more than the extractor looks at in one go
     np.testing.assert_array_equal(features_of(toy, several.split(50)), several.flatten(1)[:, 5:7].numpy())
+
+
+@pytest.mark.parametrize(("dimension", "told"), [(64, "64"), (192, "64 or 192")])
+def test_features_are_recommended_that_the_file_can_give(whole, tmp_path, dimension, told):
+    path, there = tmp_path / "part.safetensors", InceptionV3(dimension).blocks.state_dict()
+    save_file({name: whole[name] for name in there if name in whole}, path)
+    with pytest.raises(UsageError, match=f"or features of {told} dimensions"):
+        load_inception(path, 2048)
+    for named in told.split(" or "):
+        load_inception(path, int(named))
 
 
 def test_float32_is_no_tf32(file, monkeypatch):
@@ -586,6 +598,40 @@ def test_whom_the_generators_of_other_data_know_their_models_tell(fitted, studie
     said.clear()
     compare(replace(asked, real=Source(str(tmp_path / "others.npz")), models=(fitted / "models",)))
     assert said == []
+
+
+def test_wherever_validation_was_drawn_nobody_of_an_official_test_side_is_known(fakes, tmp_path, monkeypatch):
+    """A fit and a comparison draw other people of the official training side to select by, and test the same."""
+    images = np.load(study(tmp_path / "all.npz", fakes, 1, {"a": 80}))["images"]
+    labels = np.array(["a"] * 40)
+    np.savez(tmp_path / "real.npz", train_images=images[:40], train_labels=labels, test_images=images[40:], test_labels=labels)
+    source = Source(str(tmp_path / "real.npz"))
+    real = read_cohort(source)
+    official, compared = (split_cohort(real, fractions=fractions, seed=0) for fractions in (SIDES, FRACTIONS))
+    assert official.digest != compared.digest
+    compared.save(tmp_path / "compared.json")
+    one, other = (next(who for who, side in official.sides.items() if side == name) for name in ("train", "test"))
+    replace(official, sides={**official.sides, one: "test", other: "train"}).save(tmp_path / "crossed.json")
+    monkeypatch.setattr(
+        "tinycohort.experiments.fidelity.command.cohort_extractor", lambda *_, **options: Extractor(TOY, lambda x: x.flatten(1)[:, :4])
+    )
+    said, training = [], TrainingSettings(epochs=1, precision="fp32", device="cpu")
+    monkeypatch.setattr("tinycohort.augment.console.warn", said.append)
+    for name, split in (("official", None), ("crossed", tmp_path / "crossed.json")):
+        models = tmp_path / f"models-{name}"
+        fit_models(FitRequest(source, [], FitSettings(latent_dim=2, channels=2, training=training), split_file=split), models)
+        generate_cohort(GenerationRequest(models, [], n=12, sampler="normal", detail="none"), tmp_path / name)
+        said.clear()
+        compare(request(tmp_path / "real.npz", tmp_path / name))
+        assert [text for text in said if "know real people of this comparison" in text] == (said if split else [])
+    compare(request(tmp_path / "real.npz", tmp_path / "official", split=tmp_path / "compared.json"))
+    with pytest.raises(LeakageError, match="fitted on another split"):
+        compare(request(tmp_path / "real.npz", tmp_path / "crossed", split=tmp_path / "compared.json"))
+    # Earlier versions did not record who was tested.
+    monkeypatch.setattr("tinycohort.experiments.fidelity.command.drawn_from", lambda path: [replace(drawn_from(path)[0], tested="")])
+    said.clear()
+    compare(request(tmp_path / "real.npz", tmp_path / "official"))
+    assert ["cannot be told. Give --models" in text for text in said] == [True]
 
 
 def test_the_real_cohort_s_options_are_not_those_of_a_synthetic_one(augment, fitted, fakes, tmp_path, corners):

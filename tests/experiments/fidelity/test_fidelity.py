@@ -1,6 +1,7 @@
 """Measures of fidelity against closed forms and slow, independent versions in float64."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -388,3 +389,20 @@ def test_two_samples_differ_if_they_do_in_every_run():
     table = ranking(first, second, turned)
     assert list(table["rank"]) == [1, 1, 3], "one run says the opposite"
     assert table["value"][2] == pytest.approx(np.mean([first[2].estimate.value, turned[2].estimate.value]))
+
+
+def test_runs_may_have_other_numbers_of_images_and_a_run_has_one():
+    found = Estimate(1.0, math.nan, math.nan, False, (0.9, 1.0, 1.1, 0.95, 1.05))
+    better = replace(found, value=0.5, blocks=(0.4, 0.51, 0.61, 0.44, 0.56))
+
+    def run(n: int, measure: str = "kid", floor: Estimate = found) -> list[Score]:
+        return [Score(name, measure, value, floor, n, "low", PASSPORT) for name, value in (("a", found), ("b", better))]
+
+    table = ranking(run(18), run(11))
+    assert table["synthetic"].tolist() == ["b", "a"]
+    assert table["rank"].tolist() == [1, 2]
+    for runs in ([run(18)[:1] + run(11)[1:]], [run(18), run(18, "recall")], [run(18), run(18, floor=better)]):
+        with pytest.raises(
+            UsageError, match="by one measure, in each run at one size, on the same real images: take the scores of one call"
+        ):
+            ranking(*runs)

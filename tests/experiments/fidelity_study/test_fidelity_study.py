@@ -1,9 +1,11 @@
 """Studies of fidelity on the toy at tiny size: what is trained on, what is scored against what, what is chosen, and what is told."""
 
 import copy
+import itertools
 import json
 import re
 import shutil
+from contextlib import suppress
 from dataclasses import asdict, replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -14,6 +16,7 @@ import pytest
 import torch
 from folders import tree
 from matplotlib.text import Text
+from scipy.ndimage import gaussian_filter
 
 from tinycohort.augment.fitting.model import FittedModel
 from tinycohort.augment.fitting.settings import FitSettings
@@ -278,6 +281,30 @@ def test_more_reconstructions_than_there_are_training_images_are_refused():
         command.configuration_of(request(systems=("vae:reconstruction",), sizes=(20, 80)))
 
 
+def test_what_is_accepted_has_training_images_enough_to_reconstruct_in_every_run(tmp_path):
+    """Of people with one image to three, of whom each run draws others, and who may be one person."""
+    rng = np.random.default_rng(0)
+    owner = np.repeat(np.arange(120), rng.integers(1, 4, 120))
+    fields = gaussian_filter(rng.normal(size=(len(owner), 16, 16)), sigma=(0, 1.5, 1.5))
+    fields = (fields - fields.min((1, 2), keepdims=True)) / np.ptp(fields, axis=(1, 2), keepdims=True)
+    for who in (0, 4, 8):
+        own = owner == who + 2
+        fields[own] = (fields[owner == who][0] + 0.03 * rng.normal(size=fields[own].shape)).clip(0, 1)
+    names, labels = np.array([f"p{who:03d}" for who in owner]), np.array(["AD", "CN"])[owner % 2]
+    np.savez(tmp_path / "x.npz", images=fields.astype(np.float32), labels=labels, participants=names)
+    asked = request(source=Source(str(tmp_path / "x.npz")), systems=("vae:reconstruction",), sizes=(12,), scoring=Scoring(n_samples=20))
+    accepted = []
+    for seed in (1, 2):
+        with suppress(UsageError):
+            accepted.append(command.configuration_of(replace(asked, seed=seed)))
+    assert [config.seed for config in accepted] == [2]
+    for config in accepted:
+        study = StudyData.load(RunContext(tmp_path / str(config.seed), config))
+        assert study.prepared.cohort.alike
+        splits = [split_of(key, study) for key in cells_of(config.grid) if key != FLOOR_KEY]
+        assert all(len(study.training_images(split, "all").images) >= study.sizes["all"] for split in splits)
+
+
 def test_a_cell_that_fails_is_told_and_stops_no_other(tmp_path):
     config = command.configuration_of(request(systems=("ae:gmm n_components=1000", "ae:normal"), sizes=(40,), runs=1))
     with pytest.raises(GateError, match="1 runs failed"):
@@ -527,6 +554,25 @@ def test_reconstructions_of_fewer_images_are_told_by_size():
     ((title, table),) = _tables(results_of(runs, ROWS), Grid("low-data", (40, 80), 1, ROWS), 700)
     assert "the fewer the images, the higher" in title
     assert list(table.columns)[:3] == ["system", "40 (32 images)", "80 (64 images)"]
+
+
+@pytest.mark.parametrize("sizes", [(40,), (40, 80)])
+def test_each_run_may_have_another_number_of_reconstructions(sizes):
+    """People have several images, and each run draws others."""
+    runs = []
+    for run, n, name in itertools.product((0, 1), sizes, ("normal", "gmm")):
+        made = cell("vae", name, run, test=1.0 if name == "normal" else 2.0)
+        made["key"]["n"] = n
+        made["result"]["scores"]["x"] = {RECONSTRUCTIONS: made["result"]["scores"]["x"]["test"]}
+        made["result"]["sizes"] = {RECONSTRUCTIONS: {"all": (18, 11)[run]}}
+        runs.append(made)
+    rows = {"one": ["vae:normal"], "other": ["vae:gmm"]}
+    ((title, table),) = _tables(results_of(runs, rows), Grid("low-data", sizes, 2, rows), 700)
+    assert ": 11 to 18 images each; the fewer the images, the higher these distances are" in title
+    for column in table.columns[1:]:
+        assert [text[-3:] for text in table[column]] == ["(1)", "(2)"]
+    if len(sizes) > 1:
+        assert list(table.columns)[1:] == ["40 (11 to 18 images)", "80 (11 to 18 images)"]
 
 
 def test_versions_that_differ_are_told(study: Path, tmp_path):
