@@ -22,7 +22,8 @@ MEANINGS = {
     SOURCE_ID: {"Description": "The person, or the scan, as the source spells it"},
     SEEN: {
         "Description": "What the person was to the models that synthetic images are drawn from: trained on, selected by, or neither, as "
-        "whoever may be one person with them was, so that whoever is tested on beside synthetic images is one whom they do not know"
+        "whoever may be one person with them was, so that whoever is tested on beside synthetic images is one whom they do not know; n/a "
+        "of a class that no model was asked about"
     },
 }
 _READ = (*LABEL_COLUMNS, *ID_COLUMNS, *IMAGE_COLUMNS, *SESSION_COLUMNS)  # by readers, in any capitals
