@@ -19,9 +19,12 @@ _OASIS = re.compile(r"(?P<study>OAS[12])[_-]?(?P<person>\d{4})(?!\d)(?:[_-]?MR(?
 _OASIS_3 = re.compile(r"OAS3(?P<person>\d{4})(?!\d)(?:[_-]?(?P<what>[A-Za-z0-9]+?)[_-]?(?P<day>d\d{4}))?", re.IGNORECASE)
 # Site and roster number: 902_S_9295 in the tables, sub-ADNI902S9295 or sub-902S9295 in BIDS.
 _ADNI = re.compile(r"(?:ADNI[_-]?)?(?P<site>\d{3})[_-]?S[_-]?(?P<roster>\d{4,5})", re.IGNORECASE)
-# Behind ``sub-`` a person of BIDS ends at the first underscore, be it of an entity (_run-1) or a suffix (_T1w), which begins with a letter:
-# of sub-AD_01 the digits are neither. An id of ADNI has underscores of its own, even there.
-_BIDS_FILE = re.compile(rf"(?P<person>(?>{_ADNI.pattern}(?=_)|[^_]+))(?P<visit>_(?:[a-z0-9]+-[a-z0-9]|[a-z]).*)", re.IGNORECASE | re.DOTALL)
+# Behind ``sub-`` a person of BIDS ends at the first underscore, be it of an entity (_run-1) or a suffix (_pet). Of suffixes those of MRI
+# alone have digits: in sub-AD_01 and sub-AD_X01, which are no BIDS, these are the person's. An id of ADNI has underscores of its own.
+_SUFFIX = r"(?:[a-z]+|(?:inplane)?[TR][12](?:w|rho|star|starw|map|starmap)?|PDT2)(?![^_])"
+_BIDS_FILE = re.compile(
+    rf"(?P<person>(?>{_ADNI.pattern}(?=_)|[^_]+))(?P<visit>_(?:[a-z0-9]+-[a-z0-9]|{_SUFFIX}).*)", re.IGNORECASE | re.DOTALL
+)
 
 
 class _Scan(NamedTuple):
