@@ -36,7 +36,7 @@ from tinycohort.augment.detail.mosaic import Detail, Mosaic, add_detail
 from tinycohort.augment.fitting.model import FittedModel
 from tinycohort.augment.fitting.model_folders import load_models
 from tinycohort.augment.fitting.nearest import nearest_images
-from tinycohort.augment.fitting.training_images import TrainingImages, ages_of
+from tinycohort.augment.fitting.training_images import TrainingImages
 from tinycohort.augment.release.copying import Patients, screen_images
 from tinycohort.augment.release.gate import Gate
 from tinycohort.augment.release.generation import generate_class
@@ -71,7 +71,7 @@ class Class:
         trained = names.map(model.config.participants.trained_on).to_numpy(bool)
         parts = [members.where(rows) for rows in (trained, ~trained)]
         training, held_out = (prepare(part, model.config.preparation) for part in parts)
-        return cls(model, TrainingImages(training, tuple(parts[0].people), ages_of(parts[0].table)), held_out.pixels)
+        return cls(model, TrainingImages.of(training, parts[0]), held_out.pixels)
 
 
 @dataclass(frozen=True, eq=False)

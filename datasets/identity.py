@@ -19,9 +19,13 @@ _OASIS = re.compile(r"(?P<study>OAS[12])[_-]?(?P<person>\d{4})(?!\d)(?:[_-]?MR(?
 _OASIS_3 = re.compile(r"OAS3(?P<person>\d{4})(?!\d)(?:[_-]?(?P<what>[A-Za-z0-9]+?)[_-]?(?P<day>d\d{4}))?", re.IGNORECASE)
 # Site and roster number: 902_S_9295 in the tables, sub-ADNI902S9295 or sub-902S9295 in BIDS.
 _ADNI = re.compile(r"(?:ADNI[_-]?)?(?P<site>\d{3})[_-]?S[_-]?(?P<roster>\d{4,5})", re.IGNORECASE)
-# Behind ``sub-`` a person of BIDS ends at the first underscore, be it of an entity (_run-1) or a suffix (_pet). Of suffixes those of MRI
-# alone have digits: in sub-AD_01 and sub-AD_X01, which are no BIDS, these are the person's. An id of ADNI has underscores of its own.
-_SUFFIX = r"(?:[a-z]+|(?:inplane)?[TR][12](?:w|rho|star|starw|map|starmap)?|PDT2)(?![^_])"
+# Behind ``sub-`` a person of BIDS ends at the first underscore, be it of an entity (_run-1) or one of the standard's suffixes of images
+# (_T1w); in sub-AD_01 and sub-AD_anna, which are no BIDS, it is the person's. An id of ADNI has underscores of its own.
+_SUFFIX = (
+    r"(?:(?:inplane)?[TR][12](?:w|rho|star|starw|map|starmap)?|T1rho|PD|PDw|PDT2|PDmap|FLAIR|FLASH|angio|UNIT1|M0map|MTRmap|MTsat|MTVmap|MTwmap"
+    r"|MWFmap|Chimap|S0map|TB1map|RB1map|defacemask|mask|dseg|probseg|VFA|IRT1|MP2RAGE|MESE|MEGRE|MTR|MTS|MPM|bold|cbv|sbref|noRF|phase|phase1"
+    r"|phase2|phasediff|magnitude|magnitude1|magnitude2|fieldmap|epi|m0scan|asl|dwi|adc|FA|trace|pet|ct|XR|svs|mrsi|OCT|TEM|SEM|PHE)(?![^_])"
+)
 _BIDS_FILE = re.compile(
     rf"(?P<person>(?>{_ADNI.pattern}(?=_)|[^_]+))(?P<visit>_(?:[a-z0-9]+-[a-z0-9]|{_SUFFIX}).*)", re.IGNORECASE | re.DOTALL
 )

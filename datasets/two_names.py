@@ -7,7 +7,7 @@ import numpy as np
 
 from .cohort import SPELLED, Cohort, Problem, place_of
 from .formats.damage import ImageError
-from .identity import differing_in_form
+from .identity import differing_in_form, place_of_id
 from .image_checks import Look
 from .lookalikes import CANDIDATE, LEVEL, MOST, Likeness, look_alikes
 from .small_images import Small, same_but_scaled
@@ -77,7 +77,9 @@ def find_two_names(cohort: Cohort, looks: Sequence[Look | None], read: Read) -> 
     for who, content in zip(people, contents, strict=True):
         if content is not None and owner.setdefault(content, who) != who:
             pairs.append(_pair((owner[content], who)))
-    return TwoNames(contents, tuple(remarks), tuple(dict.fromkeys(pairs)))
+    # In one order, however the table is sorted: splits move people group by group.
+    in_order = sorted(set(pairs), key=lambda pair: [place_of_id(who) for who in pair])
+    return TwoNames(contents, tuple(remarks), tuple(in_order))
 
 
 @dataclass(frozen=True)

@@ -1,8 +1,8 @@
 """``augment generate``: a synthetic cohort, screened as it is drawn."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ from ...datasets.cohort import Cohort
 from ...datasets.common.compute import choose_device
 from ...datasets.common.errors import DataError, GateError, TinycohortError, UsageError
 from ...datasets.common.machine import require_memory
-from ...datasets.readers import read_cohort
+from ...datasets.readers import Source, read_cohort
 from ...datasets.transforms import prepare
 from .. import console
 from ..detail.donors import Donors
@@ -134,11 +134,12 @@ def _training_images(
     That they are these a model sees on ``device``.
     """
     folders = {ModelConfig.read(folder).label: folder for folder in model_folders(request.models)}
+    looked_over = cache(_looked_over)  # once for all classes
     found: dict[str, TrainingImages | None] = {}
     for label, model in models.items():
         with placed(model.autoencoder, device):
             try:
-                found[label] = _read_again(model, request.moved)
+                found[label] = _read_again(model, request.moved, looked_over)
             except (TinycohortError, OSError, TypeError) as error:
                 found[label] = kept_images(model, folders[label]) if label in folders else None
                 if found[label] is None:
@@ -219,12 +220,18 @@ def _generate_one(
     return part
 
 
-def _read_again(model: FittedModel, moved: Mapping[str, Any]) -> TrainingImages:
+def _looked_over(source: Source) -> Cohort:
+    """A cohort, with who may be one person."""
+    cohort = read_cohort(source)
+    return examine(cohort, progress=console.tracked("looking for people under two names")).bound(cohort)
+
+
+def _read_again(model: FittedModel, moved: Mapping[str, Any], looked_over: Callable[[Source], Cohort]) -> TrainingImages:
     """The images that a model was trained on; raise a ``TinycohortError``, ``OSError`` or ``TypeError`` if they cannot be had."""
-    cohort = read_cohort(model.config.source(moved))
-    if "alike" not in model.config.data:  # when it was fitted nobody had looked, or it did not know
-        cohort = examine(cohort, progress=console.tracked("looking for people under two names")).bound(cohort)
-    members = cohort.of_class(model.config.label)
+    source = model.config.source(moved)
+    # When a model that does not tell who is alike was fitted, nobody had looked.
+    cohort = read_cohort(source) if "alike" in model.config.data else looked_over(source)
+    members = cohort.of_class(model.config.label).in_order()
     members = members.of_participants([p for p in members.table["participant_id"] if model.config.participants.trained_on(p)])
     if len(members) != model.config.data["n_train"]:
         raise DataError(f"{len(members)} of the {model.config.data['n_train']} images are there")

@@ -30,7 +30,7 @@ from ..fitting.assessment import posterior_of
 from ..fitting.figures import PathRow, save_paths
 from ..fitting.model import FittedModel, decode
 from ..fitting.model_config import poor_fit_warnings
-from ..geometry.interpolation import COLOURS, KINDS, NOT_FOUND, TITLES, Cost, Interpolation, interpolate
+from ..geometry.interpolation import COLOURS, KINDS, NOT_FOUND, TITLES, Cost, Interpolation, interpolate, outside_support
 from ..release.description import DESCRIPTION
 from ..release.form import FileFormat, default_format
 from ..release.image_files import write_image
@@ -190,8 +190,8 @@ README = """\
 # Images along curves between codes of the class {label}
 
 `images/pair1-affine-01` is the first of {n_steps} images on the straight line of the first pair, and so on; `curves.csv` says from whom to
-whom a curve leads, how long it is, and which share of it (`off_manifold`) lies off the manifold that holds people left out, on which
-`augment generate --sampler riemannian` draws: where hardly anybody would be.
+whom a curve leads, how long it is, and which share of it (`off_manifold`) lies off the manifold on which `augment generate --sampler
+riemannian` draws from this model: where hardly anybody would be.
 
 The first and the last image of a curve are what the model makes of two real people: reconstructions, to be handled as these people's
 images are. The others are synthetic: they are of nobody, but the nearer to an end, the more like the person there. This folder is no
@@ -211,7 +211,10 @@ def _means(model: FittedModel) -> Tensor:
 
 
 def _off_manifold(model: FittedModel, z: Tensor) -> Tensor:
-    """Whether latents ``(..., D)`` lie off the manifold that holds people left out: bool, ``(...)``."""
+    """Whether latents ``(..., D)`` lie off the manifold on which ``riemannian`` draws from this model: bool, ``(...)``."""
+    if model.latents.reach is not None:  # of its own, at which it draws
+        assert model.metric is not None
+        return outside_support(model.metric, z)
     assert model.latents.manifold is not None
     return ~model.latents.manifold.inside(z.flatten(0, -2)).reshape(z.shape[:-1])
 
@@ -270,7 +273,7 @@ def _tell(costs: Sequence[Cost], ends: Ends) -> None:
     console.show_table("curves", "Curves", header, rows)
     console.say(
         "length, energy: of Eq. 4, the energy at constant Euclidean speed; Eq. 12: its integral, in units of the straight line's; "
-        "off: share of the curve off the manifold that holds people left out."
+        "off: share of the curve off the manifold on which riemannian draws from this model."
     )
     for cost in costs:
         if cost.residual > NOT_FOUND:

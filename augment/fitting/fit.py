@@ -109,7 +109,7 @@ def fit_class(plan: FitPlan, *, resume_folder: Path | None = None, command: str 
             **({} if cohort.skull_stripped is None else {"skull_stripped": cohort.skull_stripped}),
             "synthetic": cohort.synthetic,
             "digest": plan.data_digest,
-            **({"alike": digest_of(cohort.alike)} if plan.data_digest else {}),
+            **({"alike": digest_of(cohort.alike)} if cohort.digests or plan.data_digest else {}),  # where somebody has looked
             "counts": split.side(cohort, "train").counts(),
             "n_train": len(sides["train"]),
             "n_validation": len(sides["validation"]),

@@ -170,8 +170,8 @@ class ModelConfig:
 
     def places(self, moved: Mapping[str, Any]) -> list[str]:
         """Where the images are that the model was fitted on, as far as they are there: nothing is written into them."""
-        told = (self.data["read_as"].get("data"), moved.get("data"))
-        return [place for place in told if isinstance(place, str) and os.path.lexists(expanded(place))]
+        place = moved.get("data", self.data["read_as"].get("data"))
+        return [place] if isinstance(place, str) and os.path.lexists(expanded(place)) else []
 
     @classmethod
     def read(cls, folder: Path) -> "ModelConfig":

@@ -105,7 +105,7 @@ def audit(request: AuditRequest, out: Path | None = None, *, force: bool = False
         out = first.with_name(f"{first.name}.audit")
     data = [request.moved["data"]] if "data" in request.moved else []
     for model in [] if request.models is None else model_folders(request.models):
-        data += ModelConfig.read(model).places({})
+        data += ModelConfig.read(model).places(request.moved)
     with ExitStack() as alone:
         alone.enter_context(output(out, console.say, data=data))
         for folder in request.synthetic:

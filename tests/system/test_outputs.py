@@ -3,10 +3,13 @@
 import json
 import shutil
 import sys
+from dataclasses import replace
 
 import pytest
 from folders import tree
 
+from tinycohort.augment.fitting.model_config import ModelConfig
+from tinycohort.augment.fitting.model_folders import model_folders
 from tinycohort.datasets.common import locks
 from tinycohort.datasets.common.custody import seal
 from tinycohort.datasets.output import output, shared_output
@@ -99,6 +102,14 @@ def test_a_cohort_that_has_no_mark_but_that_it_is_read_is_not_written_into(augme
     assert answer.code == 2, answer.words
     assert "a cohort of real people's images, nothing that this command makes; choose another --out" in answer.words
     assert tree(tmp_path) == before
+
+
+def test_where_images_lay_that_are_elsewhere_now_may_be_written_into(places, tmp_path):
+    (model, *_) = model_folders(places["models"])
+    config = ModelConfig.read(model)
+    lay = {**config.data, "read_as": {**config.data["read_as"], "data": str(tmp_path)}}
+    assert replace(config, data=lay).places({}) == [str(tmp_path)]
+    assert replace(config, data=lay).places({"data": str(places["data"])}) == [str(places["data"])]
 
 
 @pytest.mark.parametrize(("name", "force"), FORCED)

@@ -12,6 +12,7 @@ from safetensors.torch import load_file, save_file
 
 from tinycohort.augment.commands import generate
 from tinycohort.augment.detail.mosaic import Mosaic
+from tinycohort.augment.fitting.model_folders import load_models
 from tinycohort.datasets.common.custody import seal
 from tinycohort.datasets.common.errors import GateError
 from tinycohort.datasets.readers import read_cohort
@@ -109,6 +110,19 @@ def test_a_person_under_two_names_gives_detail_as_one(augment, tmp_path, monkeyp
     donors = [{part.split()[0] for part in text.split("; ")} for text in told]
     assert {len(one) for one in donors} == {4}
     assert set.union(*donors) == {f"a{row:02d}" for row in range(2, 19)}
+
+
+def test_a_cohort_is_looked_over_once_for_all_classes(studies, monkeypatch):
+    folder, looked = studies["pictures"].models, []
+    look = generate._looked_over
+    monkeypatch.setattr(generate, "_looked_over", lambda source: looked.append(source) or look(source))
+    models = load_models(folder)
+    for model in models.values():
+        del model.config.data["alike"]  # as before anybody looked
+    found = generate._training_images(generate.GenerationRequest(models=folder), models, torch.device("cpu"))
+    assert len(found) == 2
+    assert None not in found.values()
+    assert len(looked) == 1
 
 
 def test_none_is_as_decoded(draw, studies):

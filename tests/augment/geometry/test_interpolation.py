@@ -212,6 +212,18 @@ def test_what_is_framed_is_what_the_sampler_does_not_draw(studies, tmp_path, mon
         assert framed.pop() == [bool(share)] * 40
 
 
+def test_what_is_framed_of_a_model_with_a_reach_of_its_own_is_what_it_does_not_draw(studies):
+    means = torch.randn((20, 2), generator=torch.Generator().manual_seed(0))
+    model = model_of(studies, "pictures", "CN")
+    model = replace(model, codes=means, posterior=Posterior(means, torch.full((20, 2), -4.0)), config=replace(model.config, laws={}))
+    model = model.with_metric(MetricSettings(rho_scale=3.0))
+    z = build_sampler(model, "riemannian", seed=0).sample(40, torch.Generator().manual_seed(0))[0][None]
+    assert not model.latents.manifold.inside(z[0]).all()
+    assert decoded_paths._off_manifold(model, z).shape == (1, 40)
+    assert not decoded_paths._off_manifold(model, z).any()
+    assert decoded_paths._off_manifold(model, 100 + z).all()
+
+
 def test_a_curve_that_hardly_differs_shares_a_row():
     line = torch.linspace(0, 1, 5)[None, :, None].expand(2, 5, 2)
     bent = line.clone()

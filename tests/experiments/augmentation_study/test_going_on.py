@@ -148,9 +148,12 @@ def without_data(study: Path) -> Iterator[None]:
         away.rename(hidden)
 
 
-def test_a_report_is_redrawn_where_the_images_are_not(study: Path, tmp_path: Path, capsys: pytest.CaptureFixture):
+@pytest.mark.parametrize("lacking", [[], ["finished"]])
+def test_a_report_is_redrawn_where_the_images_are_not(study: Path, tmp_path: Path, capsys: pytest.CaptureFixture, lacking: list[str]):
     copy = tmp_path / "copy"
     shutil.copytree(study, copy, ignore=shutil.ignore_patterns("cache", "*.html", "table.md"))
+    if lacking:  # as before it was told
+        pd.read_csv(copy / "effects.csv").drop(columns=lacking).to_csv(copy / "effects.csv", index=False)
     before = {name: (copy / name).read_bytes() for name in ("config.toml", "effects.csv", "predictions.csv")}
     with without_data(copy):
         write_report(copy)
