@@ -179,7 +179,8 @@ def _power(design: Design, studies: int) -> str:
         found.append([p <= LEVEL and effect.estimate > 0 for p in (corrected(ours, theirs, design, shift), effect.p)])
         estimates.append(effect.estimate)
         pilot = paired(*(table[table["run"] < 10] for table in (ours, theirs)), CLASSES).components
-        promised.append(power_of(pilot, DIFFERENCE, design.n_runs))
+        everybody = dict(zip(CLASSES, design.people, strict=True))
+        promised.append(power_of(pilot.of_cohort(everybody), DIFFERENCE, design.n_runs))
     shares = " | ".join(f"{100 * share:.0f}" for share in (np.mean(promised), *np.mean(found, axis=0)[::-1]))
     numbers = f"{100 * np.mean(estimates):.1f} | {shares}"
     return f"| {design.people[0]} / {design.people[1]} | {design.regime} | {design.null} | {numbers} |"
