@@ -6,7 +6,7 @@ from sklearn import config_context
 from sklearn.metrics import pairwise_distances_argmin_min
 from torch import Tensor
 
-AT_ONCE = 2**22  # voxels whose differences are in memory
+AT_ONCE = 2**20  # voxels whose differences are in memory
 
 
 def nearest_images(images: Tensor, references: Tensor) -> tuple[np.ndarray, np.ndarray]:
