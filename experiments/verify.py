@@ -32,7 +32,7 @@ from .augmentation_study.config import AugmentationConfig
 from .augmentation_study.effects import RUNS, read_effects
 from .augmentation_study.predictions import has_own_file, predictions_path, require_own_file
 from .augmentation_study.results import read_tidy_results
-from .engine.results_file import EFFECTS, RESULTS, TABLE, is_bound, is_published
+from .engine.results_file import EFFECTS, FIGURE, RESULTS, TABLE, is_bound, is_published
 from .engine.study_folder import all_runs, is_study
 from .fidelity_study import report as fidelity_report
 from .fidelity_study.config import FidelityConfig
@@ -309,7 +309,8 @@ def _of_predictions(folder: Path, runs: Sequence[dict[str, Any]]) -> Iterator[Fi
 def _of_published(folder: Path, config: AugmentationConfig | FidelityConfig) -> Iterator[Finding]:
     """A study of which only its results are kept: are they of its configuration, and is its table theirs?"""
     place = folder.name
-    yield Finding(place, "runs", "runs, predictions and models are no longer in it, so the scores were not compared with them", None)
+    told = ", ".join(name for name in (RESULTS, EFFECTS, FIGURE) if (folder / name).is_file())
+    yield Finding(place, "runs", f"runs, predictions and models are no longer in it, so {told} were not compared with them", None)
     try:
         if isinstance(config, FidelityConfig):
             scores = read_scores(folder)
@@ -323,7 +324,9 @@ def _of_published(folder: Path, config: AugmentationConfig | FidelityConfig) -> 
         return
     yield Finding(place, RESULTS, "of the configuration beside it" if bound else "it tells no configuration", bound or None)
     same = table == kept
-    yield Finding(place, TABLE, f"as {RESULTS} gives it" if same else f"not what {RESULTS} gives; draw it anew with `augment report`", same)
+    given = f"{RESULTS} and {EFFECTS} give" if (folder / EFFECTS).is_file() else f"{RESULTS} gives"
+    found = f"as {given} it" if same else f"not what {given}; one of them was changed: compare them with what was published"
+    yield Finding(place, TABLE, found, same)
 
 
 def _of_results(folder: Path, runs: Sequence[dict[str, Any]]) -> Finding:

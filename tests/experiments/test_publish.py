@@ -100,6 +100,17 @@ def test_an_altered_one_is_found(augment, published: Path, name: str, old: str, 
         assert augment("report", published).code == 3
 
 
+def test_what_no_file_tells_again_is_said_not_to_be_compared(augment, published: Path):
+    """Of an altered difference and the table neither is called the one that is right."""
+    assert "so results.csv, effects.csv, figure.png were not compared with them" in augment("verify", published).words
+    effects = pd.read_csv(published / "effects.csv")
+    effects.assign(difference=0.3).to_csv(published / "effects.csv", index=False)
+    assert found(published)["table.md"] is False
+    answer = augment("verify", published)
+    assert answer.code == 3
+    assert "not what results.csv and effects.csv give; one of them was changed" in answer.words
+
+
 def test_a_share_of_variance_that_is_no_number_is_damage(augment, published: Path):
     path = published / "results.csv"
     results = pd.read_csv(path, dtype=str, keep_default_na=False)
