@@ -1,5 +1,6 @@
 """The command ``augment publish``: of a study what can be shown to everybody, and nothing that names a participant."""
 
+import shlex
 import shutil
 from pathlib import Path
 
@@ -44,7 +45,8 @@ def publish(folder: Path, out: Path, *, force: bool = False) -> None:
             write_report(temporary)
         console.say(f"Wrote {', '.join(name for name in PUBLISHED if (out / name).is_file())} into {out}.")
         console.say(
-            "Runs, predictions and messages were left out. Look through config.toml: write $NAMES in place of paths that tell too much."
+            "Runs, predictions and messages were left out. Look through config.toml: write $NAMES in place of paths that tell too much, "
+            f"and seal it again with `augment report {shlex.quote(str(out))}`."
         )
 
 

@@ -4,7 +4,7 @@ It finds accidents. It is no signature: who alters a folder on purpose can write
 """
 
 import io
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -29,7 +29,7 @@ from ..datasets.splits import Split
 from ..datasets.synthetic_mark import is_marked
 from .augmentation_study import report as augmentation_report
 from .augmentation_study.config import AugmentationConfig
-from .augmentation_study.effects import RUNS, read_effects
+from .augmentation_study.effects import RUNS, effects_of_results, read_effects
 from .augmentation_study.predictions import has_own_file, predictions_path, require_own_file
 from .augmentation_study.results import read_tidy_results
 from .engine.results_file import EFFECTS, FIGURE, RESULTS, TABLE, is_bound, is_published
@@ -309,24 +309,40 @@ def _of_predictions(folder: Path, runs: Sequence[dict[str, Any]]) -> Iterator[Fi
 def _of_published(folder: Path, config: AugmentationConfig | FidelityConfig) -> Iterator[Finding]:
     """A study of which only its results are kept: are they of its configuration, and is its table theirs?"""
     place = folder.name
+    yield from _of_files(folder)
     told = ", ".join(name for name in (RESULTS, EFFECTS, FIGURE) if (folder / name).is_file())
-    yield Finding(place, "runs", f"runs, predictions and models are no longer in it, so {told} were not compared with them", None)
+    yield Finding(place, "runs", f"runs, predictions and models are no longer in it, against which {told} could be compared", None)
+    of_effects: list[Finding] = []
     try:
         if isinstance(config, FidelityConfig):
             scores = read_scores(folder)
             bound, table = is_bound(scores.scores), fidelity_report.table_of(scores, config)
         else:
             results = read_tidy_results(folder, config)
-            bound, table = is_bound(results), augmentation_report.table_of(results, read_effects(folder, results, config), config)
+            effects = read_effects(folder, results, config)
+            bound, table = is_bound(results), augmentation_report.table_of(results, effects, config)
+            if (folder / EFFECTS).is_file():
+                of_effects = [_of_published_effects(folder, effects, effects_of_results(results, config))]
         kept = (folder / TABLE).read_text(encoding="utf-8")
     except (TinycohortError, OSError, AttributeError, LookupError, TypeError, ValueError) as error:
         yield Finding(place, RESULTS, str(error), False)
         return
     yield Finding(place, RESULTS, "of the configuration beside it" if bound else "it tells no configuration", bound or None)
+    yield from of_effects
     same = table == kept
     given = f"{RESULTS} and {EFFECTS} give" if (folder / EFFECTS).is_file() else f"{RESULTS} gives"
     found = f"as {given} it" if same else f"not what {given}; one of them was changed: compare them with what was published"
     yield Finding(place, TABLE, found, same)
+
+
+def _of_published_effects(folder: Path, kept: pd.DataFrame, again: pd.DataFrame) -> Finding:
+    """The effects of a published study, as far as its results give them: those over people are made of what names them."""
+    by_runs = kept[kept["test"] == RUNS].reset_index(drop=True)
+    if not _same(by_runs, again, [name for name in by_runs if name in again]):
+        return Finding(folder.name, EFFECTS, f"over runs alone not what {RESULTS} gives; compare both with what was published", False)
+    if len(by_runs) < len(kept):
+        return Finding(folder.name, EFFECTS, f"over runs alone as {RESULTS} gives it; over people nothing here can tell", None)
+    return Finding(folder.name, EFFECTS, f"as {RESULTS} gives it", True)
 
 
 def _of_results(folder: Path, runs: Sequence[dict[str, Any]]) -> Finding:
@@ -350,7 +366,7 @@ def _of_effects(folder: Path, runs: Sequence[dict[str, Any]], config: Augmentati
         again = pd.read_csv(io.StringIO(computed.to_csv(index=False)), dtype=str, keep_default_na=False)
         over_people = (kept["test"] != RUNS).any()
         kept = kept[kept["test"] == RUNS] if why else kept
-        same = len(kept) == len(again) and all(_alike(kept[name], again[name]) for name in kept if name in again or not why)
+        same = _same(kept, again, [name for name in kept if name in again or not why])
     except (TinycohortError, OSError, AttributeError, LookupError, TypeError, ValueError) as error:
         return Finding(folder.name, EFFECTS, f"it, or what the runs give, cannot be read ({error})", False)
     if not same:
@@ -360,10 +376,16 @@ def _of_effects(folder: Path, runs: Sequence[dict[str, Any]], config: Augmentati
     return Finding(folder.name, EFFECTS, "as the runs give it", True)
 
 
+def _same(kept: pd.DataFrame, again: pd.DataFrame, columns: Iterable[Hashable]) -> bool:
+    """Whether two tables say the same in some columns."""
+    return len(kept) == len(again) and all(_alike(kept[name], again[name]) for name in columns)
+
+
 def _alike(kept: pd.Series, again: pd.Series) -> bool:
     """Whether two columns say the same: another processor may have rounded the last digits otherwise."""
     numbers = [pd.to_numeric(column, errors="coerce").to_numpy(float) for column in (kept, again)]
-    return bool((np.isclose(*numbers, rtol=1e-6, atol=1e-12) | (kept.to_numpy() == again.to_numpy())).all())
+    same = np.isclose(*numbers, rtol=1e-6, atol=1e-12) | (kept.to_numpy() == again.to_numpy()) | (kept.isna() & again.isna()).to_numpy()
+    return bool(same.all())
 
 
 def _of_tables(folder: Path, runs: Sequence[dict[str, Any]], config: AugmentationConfig | FidelityConfig) -> Finding:

@@ -17,7 +17,7 @@ from ...augment.fitting.nearest import nearest_images
 from ...datasets.common.errors import DataError, TinycohortError
 from ...datasets.transforms import Images
 from ..engine.page import as_data, markdown_table, poor_fits, render, several_versions, with_what
-from ..engine.results_file import EFFECTS, FIGURE, RESULTS, TABLE, is_published, write_texts
+from ..engine.results_file import EFFECTS, FIGURE, RESULTS, TABLE, drawn_again, is_published, write_texts
 from ..engine.statistics import LEAST_RUNS
 from ..engine.study_folder import all_runs, collect_failures, planned_runs
 from ..engine.study_images import CACHE, Prepared
@@ -61,8 +61,9 @@ def write_report(folder: Path) -> pd.DataFrame:
     if is_published(folder):
         results = read_tidy_results(folder, config)
         effects = read_effects(folder, results, config)
-        write_texts(folder, {TABLE: table_of(results, effects, config)})
-        _save_overview(sections_of(results, judged(effects, config), config), folder)
+        with drawn_again(folder):
+            write_texts(folder, {TABLE: table_of(results, effects, config)})
+            _save_overview(sections_of(results, judged(effects, config), config), folder)
         return results
     cells = cells_of(config.grid)
     runs, left_out = planned_runs(all_runs(folder), cells)

@@ -1,23 +1,25 @@
 """``results.csv``, the scores of a study by run: what its tables are made of, and all that is published of its runs.
 
-    docs/results/NAME/     config.toml  results.csv  effects.csv  table.md  figure.png
+    docs/results/NAME/     config.toml  results.csv  effects.csv  table.md  figure.png  tinycohort.sha256
 
-Such a folder names nobody: runs, predictions, models and images stay with whoever computed them.
+Such a folder names nobody: runs, predictions, models and images stay with whoever computed them. It is sealed (``custody``).
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 from pandas.api.types import is_numeric_dtype
 
+from ...datasets.common.custody import differences, is_sealed, seal
 from ...datasets.common.errors import DataError
-from ...datasets.common.files import whole_file
+from ...datasets.common.files import MANIFEST, whole_file
 from .study_folder import configuration_digest, has_runs, is_study, read_config
 
 RESULTS, EFFECTS, TABLE, FIGURE = "results.csv", "effects.csv", "table.md", "figure.png"
-PUBLISHED = ("config.toml", RESULTS, EFFECTS, TABLE, FIGURE)
+PUBLISHED = ("config.toml", RESULTS, EFFECTS, TABLE, FIGURE, MANIFEST)
 _DIGITS = 12  # of the configuration's digest that a row carries
 
 
@@ -80,6 +82,26 @@ def read_results(
 def is_bound(results: pd.DataFrame) -> bool:
     """Whether the rows tell of which configuration they are; those of studies that were published early do not."""
     return "configuration" in results and bool(results["configuration"].notna().any())
+
+
+@contextmanager
+def drawn_again(folder: Path) -> Iterator[None]:
+    """Draw the table and figure of a published study again, and seal its folder anew.
+
+    What they are drawn from shall be what was published; ``config.toml`` may have changed, because paths in it may tell too much.
+
+    Raises
+    ------
+    DataError
+        If ``results.csv`` or ``effects.csv`` was altered.
+    """
+    altered = [f"{file} {what}" for file, what in differences(folder) if file in (RESULTS, EFFECTS)] if is_sealed(folder) else []
+    if altered:
+        raise DataError(
+            f"{folder} is not what was published ({', '.join(altered)}), and a report would hide it; restore it, or publish the study anew."
+        )
+    yield
+    seal(folder)
 
 
 def write_texts(folder: Path, texts: Mapping[str, str]) -> None:

@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 from ...augment.fitting.figures import save_figure
 from ...datasets.common.errors import DataError
 from ..engine.page import as_data, markdown_table, poor_fits, render, several_versions, with_what
-from ..engine.results_file import FIGURE, RESULTS, TABLE, is_published, write_texts
+from ..engine.results_file import FIGURE, RESULTS, TABLE, drawn_again, is_published, write_texts
 from ..engine.study_folder import all_runs, canonical, collect_failures, planned_runs
 from ..engine.systems import System
 from ..fidelity.features import Passport
@@ -40,8 +40,9 @@ def write_report(folder: Path) -> pd.DataFrame:
     config = FidelityConfig.load(folder)
     if is_published(folder):
         results = read_scores(folder)
-        write_texts(folder, {TABLE: table_of(results, config)})
-        save_figure(_figure(results, config), folder / FIGURE)
+        with drawn_again(folder):
+            write_texts(folder, {TABLE: table_of(results, config)})
+            save_figure(_figure(results, config), folder / FIGURE)
         return tidy_scores(results)
     grid = config.grid
     cells = cells_of(grid)

@@ -11,7 +11,9 @@ from folders import ROOT, tree
 from made_studies import PEOPLE, write_study
 
 from tinycohort.datasets.common.errors import DataError, UsageError
+from tinycohort.datasets.common.files import MANIFEST
 from tinycohort.experiments.augmentation_study import command as evaluate
+from tinycohort.experiments.augmentation_study.effects import RUNS
 from tinycohort.experiments.augmentation_study.predictions import predictions_path, read_predictions
 from tinycohort.experiments.augmentation_study.report import write_report
 from tinycohort.experiments.augmentation_study.results import EXPLAINED
@@ -50,11 +52,11 @@ def test_what_is_published_tells_the_same_and_names_nobody(augment, tmp_path: Pa
     assert tree(study) == before
     assert set(tree(out)) == set(PUBLISHED)
     for name in tree(out):
-        assert (out / name).read_bytes() == (study / name).read_bytes(), name
+        assert name == MANIFEST or (out / name).read_bytes() == (study / name).read_bytes(), name
         assert not re.search(r"P\d\d", (out / name).read_bytes().decode(errors="replace"))
     table = (out / "table.md").read_text(encoding="utf-8")
     assert "vae:gmm of AD (3 of 3 fits" in table or "vae:gmm of AD (6 of 6 fits" in table
-    assert found(out) == {"runs": None, "results.csv": True, "table.md": True, "data": None}
+    assert found(out) == {"files": True, "runs": None, "results.csv": True, "effects.csv": True, "table.md": True, "data": None}
 
 
 def test_a_published_study_is_reported_again(augment, published: Path):
@@ -83,32 +85,72 @@ def test_messages_of_failures_are_not_published(study: Path, tmp_path: Path):
 @pytest.mark.parametrize(
     ("name", "old", "new", "wrong"),
     [
-        ("config.toml", "seed = 0", "seed = 1", "results.csv"),
-        ("results.csv", ",test,", ",tset,", "table.md"),
-        ("results.csv", "balanced_accuracy", "balanced", "results.csv"),
-        ("results.csv", ",12,40,0.", ",12,40,x0.", "results.csv"),
-        ("table.md", "±", "+-", "table.md"),
+        ("config.toml", "seed = 0", "seed = 1", ["results.csv"]),
+        ("results.csv", ",test,", ",tset,", ["effects.csv", "table.md"]),
+        ("results.csv", "balanced_accuracy", "balanced", ["results.csv"]),
+        ("results.csv", ",12,40,0.", ",12,40,x0.", ["results.csv"]),
+        ("table.md", "±", "+-", ["table.md"]),
     ],
 )
-def test_an_altered_one_is_found(augment, published: Path, name: str, old: str, new: str, wrong: str):
+@pytest.mark.parametrize("sealed", [True, False])
+def test_an_altered_one_is_found(augment, published: Path, name: str, old: str, new: str, wrong: list[str], sealed: bool):
     text = (published / name).read_text(encoding="utf-8")
     assert old in text
     (published / name).write_text(text.replace(old, new, 1), encoding="utf-8")
-    assert [what for what, matches in found(published).items() if matches is False] == [wrong]
+    if not sealed:
+        (published / MANIFEST).unlink()
+    assert [what for what, matches in found(published).items() if matches is False] == ["files"] * sealed + wrong
     assert augment("verify", published).code == 3
-    if wrong == "results.csv":
-        assert augment("report", published).code == 3
+    if name == "results.csv" or "results.csv" in wrong:
+        assert augment("report", published).code == (3 if sealed or "results.csv" in wrong else 0)
 
 
-def test_what_no_file_tells_again_is_said_not_to_be_compared(augment, published: Path):
-    """Of an altered difference and the table neither is called the one that is right."""
-    assert "so results.csv, effects.csv, figure.png were not compared with them" in augment("verify", published).words
+def test_a_report_hides_no_alteration(augment, published: Path):
+    """Of an altered difference and the table neither is called the one that is right, and the table is not made the altered one's."""
+    assert "against which results.csv, effects.csv, figure.png could be compared" in augment("verify", published).words
     effects = pd.read_csv(published / "effects.csv")
     effects.assign(difference=0.3).to_csv(published / "effects.csv", index=False)
-    assert found(published)["table.md"] is False
+    before = tree(published)
+    answer = augment("report", published)
+    assert (answer.code, "effects.csv has another content" in answer.words) == (3, True)
+    assert tree(published) == before
+    assert {what for what, matches in found(published).items() if matches is False} == {"files", "effects.csv", "table.md"}
     answer = augment("verify", published)
     assert answer.code == 3
     assert "not what results.csv and effects.csv give; one of them was changed" in answer.words
+
+
+def test_effects_over_runs_are_held_against_the_results_where_there_is_no_manifest(published: Path):
+    """Whoever drew the table anew of altered effects, it is them that the results gainsay; a column that no table shows, too."""
+    (published / MANIFEST).unlink()
+    path = published / "effects.csv"
+    sound = pd.read_csv(path)
+    over_runs = sound["test"] == RUNS
+    for column in ("difference", "se", "df"):
+        sound.assign(**{column: sound[column].mask(over_runs, 0.3)}).to_csv(path, index=False)
+        write_report(published)
+        (published / MANIFEST).unlink()
+        assert [what for what, matches in found(published).items() if matches is False] == ["effects.csv"], column
+
+
+@pytest.mark.parametrize("file", ["figure.png", "effects.csv"])
+def test_what_nothing_else_tells_is_held_against_the_manifest(augment, published: Path, file: str):
+    with (published / file).open("ab") as stream:
+        stream.write(b"\n")
+    assert [what for what, matches in found(published).items() if matches is False] == ["files"]
+    assert f"{file} has another content" in augment("verify", published).words
+
+
+def test_paths_that_tell_too_much_may_be_named_otherwise(augment, published: Path):
+    """The configuration is sealed again by a report, as ``publish`` says; its digest leaves paths out."""
+    config, results = published / "config.toml", (published / "results.csv").read_bytes()
+    text = config.read_text(encoding="utf-8")
+    (path,) = re.findall(r'^data = "(.+)"$', text, re.MULTILINE)
+    config.write_text(text.replace(path, "$MY_COHORT"), encoding="utf-8")
+    assert found(published)["files"] is False
+    assert augment("report", published).code == 0
+    assert found(published)["files"] is True
+    assert (published / "results.csv").read_bytes() == results
 
 
 def test_a_share_of_variance_that_is_no_number_is_damage(augment, published: Path):
@@ -205,7 +247,9 @@ def test_published_studies_verify_and_hold_nothing_else(name: str):
     folder = RESULTS / name
     assert is_published(folder)
     assert set(tree(folder)) <= set(PUBLISHED)
-    assert found(folder) == {"runs": None, "results.csv": True, "table.md": True, "data": None}
+    answers = found(folder)
+    assert answers.pop("effects.csv", None) is not False
+    assert answers == {"files": True, "runs": None, "results.csv": True, "table.md": True, "data": None}
 
 
 @pytest.mark.parametrize("name", [name for name in STUDIES if "protocols" in read_config(RESULTS / name)])

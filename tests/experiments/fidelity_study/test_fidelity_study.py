@@ -115,6 +115,7 @@ def test_what_is_published_gives_the_same_table_and_figure(study: Path, tmp_path
     for name in ("config.toml", "results.csv", "table.md"):
         assert (out / name).read_bytes() == (study / name).read_bytes(), name
     assert {finding.what: finding.matches for finding in findings_of(out)} == {
+        "files": True,
         "runs": None,
         "results.csv": True,
         "table.md": True,
