@@ -22,7 +22,7 @@ from ..fitting.model_folders import is_model, load_models, model_folders, requir
 from ..release.description import Description
 from ..release.form import Form, Format, default_format
 from ..release.prepared_cohort import is_prepared, write_prepared
-from ..release.prepared_table import SELECTED_BY, TRAINED_ON, UNSEEN
+from ..release.prepared_table import SELECTED_BY, TRAINED_ON, UNSEEN, image_names, in_sessions
 from ..release.synthetic_cohort import is_synthetic
 from ..release.values import Values
 from .check import require_sound_cohort
@@ -122,6 +122,8 @@ def prepare_cohort(request: PrepareRequest, out: Path, *, force: bool = False) -
         )
     counts = ", ".join(f"{count} of {label}" for label, count in cohort.counts().items())
     console.say(f"Wrote {len(cohort)} real images ({counts}) to {out}, {_told(like.form)}. They are personal data, as {cohort.name} is.")
+    if in_sessions(image_names(cohort)):
+        console.say("Some have several images: each image is a session of its person, as the source names it, or else numbered.")
     return read_cohort(out)
 
 

@@ -46,6 +46,11 @@ def image_names(cohort: Cohort) -> list[str]:
     return [f"{subject}_ses-{session}" for subject, session in zip(subjects, sessions, strict=True)]
 
 
+def in_sessions(names: Sequence[str]) -> bool:
+    """Whether images that are named so are sessions of people of whom there are several."""
+    return any("_ses-" in name for name in names)
+
+
 def _subjects(keys: Sequence[str], spelled: Sequence[str]) -> list[str]:
     """A name for each different key, as it is spelled at first."""
     first = dict(zip(reversed(keys), reversed(spelled), strict=True))

@@ -204,7 +204,7 @@ def test_names_are_those_of_bids_and_tell_the_same_people_apart(spelled, files, 
 
 
 @pytest.mark.parametrize("file_format", ["nifti", "png", "npz"])
-def test_several_images_of_one_person(studies, fakes, tmp_path, file_format):
+def test_several_images_of_one_person(studies, fakes, tmp_path, capsys, file_format):
     data = fakes.study(tmp_path / "bids", (10, 12, 10))
     second = data / "sub-000/ses-2/anat/sub-000_ses-2_T1w.nii.gz"
     fakes.volume(second, fakes.voxels(77, (10, 12, 10)), nib.load(data / "sub-001/anat/sub-001_T1w.nii.gz").affine)
@@ -213,6 +213,7 @@ def test_several_images_of_one_person(studies, fakes, tmp_path, file_format):
     assert len(cohort) == 25
     assert cohort.table["participant_id"].value_counts()["000"] == 2
     assert cohort.counts() == {"AD": 11, "CN": 14}
+    assert "each image is a session of its person, as the source names it, or else numbered" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
