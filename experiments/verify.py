@@ -384,8 +384,8 @@ def _same(kept: pd.DataFrame, again: pd.DataFrame, columns: Iterable[Hashable]) 
 def _alike(kept: pd.Series, again: pd.Series) -> bool:
     """Whether two columns say the same: another processor may have rounded the last digits otherwise."""
     numbers = [pd.to_numeric(column, errors="coerce").to_numpy(float) for column in (kept, again)]
-    same = np.isclose(*numbers, rtol=1e-6, atol=1e-12) | (kept.to_numpy() == again.to_numpy()) | (kept.isna() & again.isna()).to_numpy()
-    return bool(same.all())
+    lacking = kept.isna().to_numpy() & again.isna().to_numpy()
+    return bool((np.isclose(*numbers, rtol=1e-6, atol=1e-12) | (kept.to_numpy() == again.to_numpy()) | lacking).all())
 
 
 def _of_tables(folder: Path, runs: Sequence[dict[str, Any]], config: AugmentationConfig | FidelityConfig) -> Finding:

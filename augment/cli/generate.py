@@ -22,7 +22,7 @@ class OriginOptions:
     """What images are made of."""
 
     place: Place = None
-    models: Annotated[Path, typer.Option("--models", help="Folder of models, or one model.")] = Path("models")
+    models: Annotated[Path, typer.Option("--models", "--model", help="Folder of models, or one model.")] = Path("models")
     data: Annotated[
         str | None,
         typer.Option("--data", help="The cohort that the models were trained on, if it has moved; or that of --sampler morph."),

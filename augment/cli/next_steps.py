@@ -62,9 +62,18 @@ def _without(flag: str, *valued: str) -> str:
     return shlex.join(["augment", *kept])
 
 
-def _after_fit(typed: Typed) -> str:
+def _after_fit(typed: Typed) -> str | None:
     if typed.values["dry_run"]:
         return _without("--dry-run")
+    from ...datasets.common.errors import DataError
+    from ..fitting.model_config import ModelConfig
+    from ..fitting.model_folders import model_folders, require_alike
+
+    models = Path(typed.values["out"])
+    try:
+        require_alike(map(ModelConfig.read, model_folders(models)), models)
+    except DataError:
+        return None  # nothing can be drawn yet, and the fit has said why
     return f"augment generate{typed.option('out', '--models')} --out synthetic"
 
 
@@ -95,11 +104,21 @@ def _after_prepare(typed: Typed) -> str:
     if is_synthetic(Path(typed.values["like"])):
         return f"augment show {typed['out']} {typed['like']}  # both alike; docs/guide/pipeline.md loads both with MONAI"
     drawn = Path("synthetic")  # where a draw goes that nothing else was said of
-    if is_synthetic(drawn):
+    if is_synthetic(drawn) and _drawn_from(Path(typed.values["like"]), drawn):
         return f"augment show {typed['out']} {drawn}  # both alike; docs/guide/pipeline.md loads both with MONAI"
     people = f" --data {typed.data}{typed.reading()}" if typed.values["data"] is not None else ""
     form = "".join(typed.option(name, spelling) for name, spelling in FORM.items())
     return f"augment generate --models {typed['like']}{people}{form} --out {drawn}  # in the same form"
+
+
+def _drawn_from(models: Path, cohort: Path) -> bool:
+    """Whether a synthetic cohort says that it was drawn from these very models, of whose people each has a digest of its own."""
+    from ..fitting.model_config import ModelConfig
+    from ..fitting.model_folders import model_folders
+    from ..release.description import Description
+
+    known = {config.label: config.participants.digest for config in map(ModelConfig.read, model_folders(models))}
+    return all(known.get(label) == told.participants for label, told in Description.read(cohort).classes.items())
 
 
 def _after_evaluate(typed: Typed) -> str | None:

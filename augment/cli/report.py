@@ -36,7 +36,9 @@ def publish_command(
 @app.command("verify", epilog="Example: augment verify models --data my-bids-folder")
 def verify_command(
     path: Annotated[Path, typer.Argument(help="A model, a folder of models, a synthetic or a prepared cohort, or a study.")],
-    models: Annotated[Path | None, typer.Option("--models", help="The models that a synthetic cohort is said to be drawn from.")] = None,
+    models: Annotated[
+        Path | None, typer.Option("--models", "--model", help="The models that a synthetic cohort is said to be drawn from.")
+    ] = None,
     data: Annotated[str | None, typer.Option("--data", help="The cohort that models, or a study, are said to be of; it is read.")] = None,
 ) -> None:
     """Compute digests again and say what does not match; exit code 3 if anything does not. It finds accidents and is no signature."""

@@ -2,10 +2,12 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 
 from ...datasets.common.errors import DataError
 from ...datasets.common.files import hidden_by_a_kill, hidden_within
+from ...datasets.sizes import sides_told
 from ...datasets.spaces import ImageSpace
 from ...datasets.transforms import Preparation
 from .model import FittedModel
@@ -59,11 +61,22 @@ def load_models(folder: Path, labels: Sequence[str] = ()) -> dict[str, FittedMod
 
 def require_alike(models: Iterable[ModelConfig], folder: Path) -> None:
     """Raise a ``DataError`` if the images of the models in a folder were not all prepared alike: together they would tell their class."""
-    (preparation, space), *others = ((model.preparation, model.space) for model in models)
-    if not all(prepared_alike(preparation, space, *other) for other in others):
-        raise DataError(
-            f"The models in {folder} are of images of different sizes, places or scaling, which gives their class away; fit them alike."
-        )
+    for first, other in pairwise(models):
+        if not prepared_alike(first.preparation, first.space, other.preparation, other.space):
+            raise DataError(
+                f"The models in {folder} are of images that were prepared differently, which gives their class away ({first.label} "
+                f"{_difference(first, other)}, {other.label} {_difference(other, first)}); fit them alike."
+            )
+
+
+def _difference(model: ModelConfig, other: ModelConfig) -> str:
+    """What of a model's images is otherwise than another's, as options of ``augment fit``."""
+    own, its = vars(model.preparation), vars(other.preparation)
+    differing = [(name, value) for name, value in own.items() if name != "size" and value != its[name]]
+    told = [f"without --{name}" if value is None else f"with --{name} {value}" for name, value in differing]
+    if model.space.shape != other.space.shape:
+        told.append(f"of {sides_told(model.space.shape, picture=model.space.is_picture)}")
+    return " ".join(told) or "in another place"
 
 
 def prepared_alike(preparation: Preparation, space: ImageSpace, other: Preparation, its_space: ImageSpace) -> bool:

@@ -21,6 +21,7 @@ from ..engine.data_config import DataConfig
 from ..engine.launch import HERE, NOWHERE_ELSE, HowToRun
 from ..engine.results_file import EFFECTS, RESULTS, TABLE, told_written
 from ..engine.runs import Study
+from ..engine.statistics import LEAST_RUNS
 from ..engine.study_config import Where, settled
 from ..engine.study_folder import CONFIG, has_runs, is_study, require_claimable
 from ..engine.study_images import TEST, Prepared, columns_of, describe, require_classes, stratum
@@ -266,6 +267,8 @@ def evaluate(study: EvaluationRequest | AugmentationConfig, out: Path, how: HowT
     cells = cells_of(config.grid)
     if config.primary is not None:
         console.say(f"The comparison that counts, named before anything is computed: {config.primary}.")
+        if config.protocols.protocol != "paper" and config.grid.runs < LEAST_RUNS:
+            console.say(f"It gets no verdict: that takes {LEAST_RUNS} runs, not {config.grid.runs}; a larger --runs goes on with these.")
     launch.start(
         Study(out, run_cell, staggered(cells) if config.protocols.protocol == "paper" else cells, config, {"device": how.device}),
         how,

@@ -39,7 +39,7 @@ def test_every_command_says_what_is_next():
     assert set(STEPS) == set(COMMANDS) - NOTHING_FOLLOWS
 
 
-def test_what_is_next_can_be_typed_as_it_stands(augment, fakes, tmp_path, monkeypatch):
+def test_what_is_next_can_be_typed_as_it_stands(augment, fakes, studies, tmp_path, monkeypatch):
     """From the check to prepared images by nothing but the line that each command ends with, in folders with spaces."""
     monkeypatch.chdir(tmp_path)
     fakes.study(tmp_path / "my study", (10, 12, 10))
@@ -61,6 +61,8 @@ def test_what_is_next_can_be_typed_as_it_stands(augment, fakes, tmp_path, monkey
     assert line.startswith("augment audit synthetic --model 'my models'  #")
     prepared = next_of(augment("prepare", "my study", "--like", "my models"))
     assert prepared.startswith("augment show real-prepared synthetic  #")
+    others = next_of(augment("prepare", "my study", "--like", studies["slices"].models, "--plane", "coronal", "--force"))
+    assert others.startswith(f"augment generate --models {studies['slices'].models} --data 'my study' --plane coronal --out synthetic")
     (tmp_path / "synthetic").rename("drawn")
     assert "augment generate --models 'my models' --out synthetic" in next_of(augment("prepare", "--like", "my models", "--force"))
     of_one = next_of(augment("models", "my models/CN"))

@@ -108,7 +108,7 @@ def test_models_of_different_sizes_make_no_cohort(studies, tmp_path):
     labels = sorted(path.parent.name for path in studies["volumes"].models.glob("*/config.json"))
     shutil.copytree(studies["volumes"].models / labels[0], models / labels[0])
     shutil.copytree(studies["slices"].models / labels[1], models / labels[1])
-    with pytest.raises(DataError, match="different sizes"):
+    with pytest.raises(DataError, match=r"\(AD without --plane of 10 x 12 x 10, CN with --plane coronal of 10 x 10 "):
         generate_cohort(GenerationRequest(models, [], n=2), tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
@@ -121,10 +121,14 @@ def test_models_of_images_that_were_scaled_differently_make_no_cohort(augment, s
     other = augment(*words, "--class", "AD", "--scaling", "minmax")
     assert other.code == 0, other.words
     assert f"{tmp_path / 'models/CN'} is of images that were prepared otherwise" in other.words
+    assert ("Next: augment generate" in first.words, "Next:" in other.words) == (True, False)
     for command in (("generate", "--models"), ("prepare", "--like")):
         answer = augment(*command, tmp_path / "models", "--out", tmp_path / "out")
         assert answer.code == 3
-        assert "are of images of different sizes, places or scaling" in answer.words
+        assert (
+            "were prepared differently, which gives their class away (AD with --scaling minmax, CN with --scaling percentile)"
+            in answer.words
+        )
     assert not (tmp_path / "out").exists()
 
 

@@ -51,6 +51,13 @@ def of_sizes(cohort: Path, **changes) -> evaluate.EvaluationRequest:
     return replace(plain, **changes)
 
 
+def test_that_runs_are_too_few_for_a_verdict_is_told_before_they_are_computed(cohort: Path, tmp_path: Path, monkeypatch, capsys):
+    monkeypatch.setattr(evaluate.launch, "start", lambda *_, **__: None)
+    for runs, told in ((2, True), (RUNS, False)):
+        evaluate.evaluate(of_sizes(cohort, runs=runs), tmp_path / str(runs))
+        assert (f"It gets no verdict: that takes 5 runs, not {runs}" in capsys.readouterr().err) == told
+
+
 @pytest.fixture(scope="module")
 def curve(cohort: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("studies") / "curve"
