@@ -229,9 +229,11 @@ def build_extractor(request: ComparisonRequest, real: Cohort, preparation: Prepa
     assert split is not None
     images, classes = _labelled(split.side(real, "train"), real.labels, preparation)
     validation = _labelled(split.side(real, "validation"), real.labels, preparation)
-    console.say(f"Training the classifier of the features on {len(images)} real images.")
     settings = replace(cohort_settings(len(images)), device=request.device)  # type: ignore[arg-type]
-    return cohort_extractor(images, classes, *validation, settings, seed=derived_seed(request.seed, "extractor"))
+    console.say(f"Images are compared by the features of a classifier, which learns from {len(images)} real ones.")
+    with console.progress("training the classifier", settings.epochs) as advance:
+        seed = derived_seed(request.seed, "extractor")
+        return cohort_extractor(images, classes, *validation, settings, seed=seed, on_record=lambda record: advance())
 
 
 def _labelled(cohort: Cohort, labels: Sequence[str], preparation: Preparation) -> tuple[Tensor, Tensor]:

@@ -19,6 +19,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ...classifiers.loop import Record
 from ...classifiers.network import CNN, HIDDEN, load_function
 from ...classifiers.training import ClassifierSettings, train_classifier
 from ...datasets.common.compute import choose_device, exactly, laid_out
@@ -193,7 +194,14 @@ def cohort_settings(n_images: int) -> ClassifierSettings:
 
 
 def cohort_extractor(
-    images: Tensor, labels: Tensor, validation_images: Tensor, validation_labels: Tensor, settings: ClassifierSettings, *, seed: int
+    images: Tensor,
+    labels: Tensor,
+    validation_images: Tensor,
+    validation_labels: Tensor,
+    settings: ClassifierSettings,
+    *,
+    seed: int,
+    on_record: Callable[[Record], None] = lambda record: None,
 ) -> Extractor:
     """The 100 features before the last layer of our own classifier, trained on real images: no download, and the anatomy is its own.
 
@@ -208,19 +216,29 @@ def cohort_extractor(
         How it is trained.
     seed : int
         Seed of its training.
+    on_record : callable
+        Called after every epoch of it.
     """
-    network = cohort_classifier(images, labels, validation_images, validation_labels, settings, seed=seed)
+    network = cohort_classifier(images, labels, validation_images, validation_labels, settings, seed=seed, on_record=on_record)
     return classifier_extractor(network, device=settings.device)
 
 
 def cohort_classifier(
-    images: Tensor, labels: Tensor, validation_images: Tensor, validation_labels: Tensor, settings: ClassifierSettings, *, seed: int
+    images: Tensor,
+    labels: Tensor,
+    validation_images: Tensor,
+    validation_labels: Tensor,
+    settings: ClassifierSettings,
+    *,
+    seed: int,
+    on_record: Callable[[Record], None] = lambda record: None,
 ) -> CNN:
     """The classifier of ``cohort_extractor``, which has the same arguments."""
     n_classes = int(torch.cat([labels, validation_labels]).max()) + 1
     if len(labels.unique()) < 2:
         raise UsageError("The extractor 'cohort' learns to tell classes apart, and the real cohort has one; use an inception extractor.")
-    network = train_classifier(images, labels, (validation_images, validation_labels), settings, n_classes=n_classes, seed=seed).network
+    validation = (validation_images, validation_labels)
+    network = train_classifier(images, labels, validation, settings, n_classes=n_classes, seed=seed, on_record=on_record).network
     assert isinstance(network, CNN)
     return network
 

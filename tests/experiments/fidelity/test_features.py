@@ -453,7 +453,7 @@ def test_the_classifier_sees_no_image_that_is_compared(fakes, tmp_path, monkeypa
     seen, compared = [], []
     monkeypatch.setattr(
         "tinycohort.experiments.fidelity.command.cohort_extractor",
-        lambda x, y, validation, labels, settings, seed: (
+        lambda x, y, validation, labels, settings, **options: (
             seen.extend([*x, *validation]) or Extractor(TOY, lambda batch: compared.extend(batch) or batch.flatten(1)[:, :4])
         ),
     )
