@@ -3,7 +3,7 @@
 Readers build it (``readers.py``), ``check.py`` examines it as a whole, ``transforms.py`` turns it into arrays.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -20,6 +20,7 @@ SIDE_OF = {
     **dict.fromkeys(("val", "valid", "validation"), "validation"),
 }
 SPELLED = "spelled_id"  # the column of participants' ids as the source spells them, where a reader has kept it
+_NAMED = 3  # problems of one kind that an error lists
 
 
 @dataclass(frozen=True)
@@ -41,8 +42,19 @@ class CohortError(DataError):
     def __init__(self, name: str, problems: Sequence[Problem]):
         self.problems = tuple(problems)
         count = f"{len(self.problems)} problem" + ("s" if len(self.problems) != 1 else "")
-        lines = "\n".join(f"  {problem}" for problem in self.problems)
+        lines = "\n".join(f"  {line}" for line in _first_of_each_kind(self.problems))
         super().__init__(f"The cohort {name} has {count} (participant | file | what | mend):\n{lines}")
+
+
+def _first_of_each_kind(problems: Sequence[Problem]) -> Iterator[str]:
+    """Problems in words; of one that many images share a few, so that the others are seen among them."""
+    kinds: dict[str, list[Problem]] = {}
+    for problem in problems:
+        kinds.setdefault(problem.what, []).append(problem)
+    for what, alike in kinds.items():
+        yield from map(str, alike[:_NAMED])
+        if len(alike) > _NAMED:
+            yield f"and {len(alike) - _NAMED} more: {what}; `augment check` lists all"
 
 
 @dataclass(frozen=True, eq=False)

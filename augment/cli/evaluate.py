@@ -233,6 +233,7 @@ def evaluate_command(
     named = data.named()
     require_places(protocol.test_data)
     from ...datasets.common.errors import UsageError
+    from ...datasets.output import refuse_misplaced
     from ...datasets.readers import Source
     from ...experiments.augmentation_study import command as evaluate
 
@@ -274,6 +275,7 @@ def evaluate_command(
     )
     if compared.spread and not compared.plan:
         raise UsageError("--spread goes with --plan, which trains nothing.")
+    refuse_misplaced(out, [place for place in (named, protocol.test_data) if place is not None])  # before all images are examined
     if compared.plan:
         evaluate.show_plan(request, out, compared.spread)
         return

@@ -98,13 +98,16 @@ def study_command(
 ) -> None:
     """Measure how good samples are, over models, samplers, settings and training sizes: the paper's tables and figures, resumable."""
     require_places(data)
+    from ...datasets.output import refuse_misplaced
     from ...experiments.fidelity_study import command as studies
 
     how_to_run = how.how()
     if how.config is not None:
         how.require_nothing_else(context)
         resolved = studies.read_configuration(how.config, given_places(context))
+        place = out or Path("studies") / resolved.grid.plan
     else:
+        place = out or Path("studies") / name
         settings = models.change(preset_settings(models.preset or studies.PRESET_OF.get(data, "default")))
         request = studies.StudyRequest(
             plan=name,
@@ -118,8 +121,9 @@ def study_command(
             weights=None if scored.weights is None else str(scored.weights),
             command=command_line(),
         )
+        refuse_misplaced(place, [data])  # before all images are examined
         resolved = studies.configuration_of(request)
-    studies.run(resolved, out or Path("studies") / resolved.grid.plan, how_to_run)
+    studies.run(resolved, place, how_to_run)
 
 
 @app.command("studies", epilog="Example: augment studies")

@@ -1,7 +1,10 @@
 """``augment check``: a cohort examined as a whole, and what was found."""
 
+from collections import Counter
+from collections.abc import Sequence
+
 from ...datasets.check import Examination, examine, require_sound
-from ...datasets.cohort import Cohort
+from ...datasets.cohort import Cohort, Problem
 from ...datasets.readers import Source, read_cohort
 from ...datasets.sizes import sides_told
 from ...datasets.splits import Split
@@ -20,13 +23,17 @@ def check_cohort(source: Source, *, sized: bool) -> bool:
         console.say("Sound: nothing is missing, unreadable, repeated or doubly labelled.")
     else:
         problems = [(p.participant, p.path, p.what, p.mend) for p in found.problems]
-        console.show_table(
-            "problems", f"{len(problems)} problem{'s' if len(problems) != 1 else ''}", ("participant", "file", "what", "mend"), problems
-        )
+        console.show_table("problems", _counted(found.problems), ("participant", "file", "what", "mend"), problems)
     if found.remarks:
         remarks = [(p.participant, p.path, p.what, p.mend) for p in found.remarks]
         console.show_table("remarks", "To be known, not mended", ("participant", "file", "what", "remark"), remarks)
     return found.sound
+
+
+def _counted(problems: Sequence[Problem]) -> str:
+    """How many problems there are, and of what kind most are, by which a long table is understood."""
+    ((most, n),) = Counter(problem.what for problem in problems).most_common(1)
+    return f"{len(problems)} problem{'s' if len(problems) != 1 else ''}" + (f", {n} of which: {most}" if 1 < n < len(problems) else "")
 
 
 def require_sound_cohort(cohort: Cohort, *, sized: bool, minimum: int) -> tuple[Cohort, Examination]:

@@ -17,7 +17,7 @@ from PIL import Image
 
 from tinycohort.datasets import check
 from tinycohort.datasets.check import examine, require_sound
-from tinycohort.datasets.cohort import Cohort, CohortError
+from tinycohort.datasets.cohort import Cohort, CohortError, Problem
 from tinycohort.datasets.common.errors import DataError, UsageError
 from tinycohort.datasets.formats.damage import ImageError
 from tinycohort.datasets.images import read_image
@@ -485,3 +485,15 @@ def test_one_person_s_image_on_two_official_sides_is_a_problem(fakes, tmp_path):
         Image.fromarray(image.astype(np.uint8)).save(tmp_path / f"{i}.png")
     fakes.table(tmp_path / "people.csv", columns | {"split": ["train"] * 4 + ["test"] * 2})
     assert ["in test and train" in one.what for one in examine(read_cohort(tmp_path / "people.csv")).problems] == [True]
+
+
+def test_an_error_shows_rare_problems_among_those_that_many_images_share():
+    """Of a table of one person the images of 306 others hid that a class had too few."""
+    shared = [Problem(f"P{i}", f"P{i}.png", "no row in few.csv", f"add 'P{i}'") for i in range(306)]
+    rare = Problem("class CN", "study", "1 image, fewer than 10", "add images")
+    _, *lines = str(CohortError("Study", [*shared, rare])).splitlines()
+    assert lines == [
+        *(f"  {problem}" for problem in shared[:3]),
+        "  and 303 more: no row in few.csv; `augment check` lists all",
+        f"  {rare}",
+    ]

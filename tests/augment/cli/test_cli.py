@@ -162,7 +162,7 @@ def test_a_study_has_the_paper_s_settings_of_a_benchmark(
     asked = []
     monkeypatch.setattr(
         "tinycohort.experiments.fidelity_study.command.configuration_of",
-        lambda request: asked.append(request) or SimpleNamespace(grid=SimpleNamespace(plan="x")),
+        lambda request: asked.append(request) or SimpleNamespace(grid=SimpleNamespace(plan="benchmark")),
     )
     monkeypatch.setattr("tinycohort.experiments.fidelity_study.command.run", lambda *args, **options: asked.append((args, options)))
     more = (
@@ -181,7 +181,7 @@ def test_a_study_has_the_paper_s_settings_of_a_benchmark(
     assert request.systems == ("vae:normal", "ae:gmm", "vae:riemannian rho_scale=2")
     assert request.sizes == (50, 0)
     assert (request.scoring.features, request.scoring.measures) == (("cohort", "inception-768"), ("frechet", "kid", "prd"))
-    assert (folder, how) == (Path("studies/x"), HowToRun(jobs=2))
+    assert (folder, how) == (Path("studies/benchmark"), HowToRun(jobs=2))
     fit = request.fit
     assert (fit.arch, fit.channels, fit.training.epochs, fit.training.steps) == (arch, channels, epochs, steps)
     assert (fit.model_settings.get("beta"), fit.latent_dim) == (beta, latent_dim)
@@ -194,6 +194,16 @@ def test_the_studies_are_listed(augment):
     assert all(name in answer.words for name in ("low-data", "benchmark", "ablation", "search", "plug-in", "neighbours"))
     assert "best of 10" in answer.words
     assert "lambda: 1e-06, 0.0001, 0.01, 0.1, 1 (exact, Algorithm 2, released)" in answer.words
+
+
+@pytest.mark.parametrize("words", [("evaluate",), ("study", "low-data")])
+def test_a_study_in_its_own_data_is_refused_before_these_are_examined(augment, fakes, tmp_path, words):
+    data = fakes.study(tmp_path / "my-study", (10, 12, 10))
+    answer = augment(words[0], *words[1:], "--data", data, "--out", data / "studies")
+    assert answer.code == 2
+    assert "studies would lie in" in answer.words
+    assert "checking" not in answer.err
+    assert not (data / "studies").exists()
 
 
 @pytest.mark.parametrize("content", ["seed = 0\n[where]\ncommand = 'augment evaluate --data mine'\n", "lto = true", "= 3"])

@@ -103,6 +103,18 @@ def test_classes_that_would_share_a_folder_are_refused_before_training(fakes, tm
     assert not (tmp_path / "models").exists()
 
 
+def test_a_check_says_what_most_problems_are_and_lists_all(augment, fakes, tmp_path):
+    data = fakes.study(tmp_path / "study", (10, 12, 10))
+    (tmp_path / "few.csv").write_text("participant_id,diagnosis\n000,AD\n001,AD\n")
+    answer = augment("check", data, "--table", tmp_path / "few.csv")
+    assert answer.code == 3
+    assert "23 problems, 22 of which: no row in few.csv" in answer.words
+    assert answer.words.count("no row in few.csv") == 1 + 22
+    answer = augment("fit", data, "--table", tmp_path / "few.csv", "--out", tmp_path / "models")
+    assert answer.words.count("no row in few.csv") == 3 + 1
+    assert "2 images, fewer than 10" in answer.words
+
+
 def test_models_of_different_sizes_make_no_cohort(studies, tmp_path):
     models = tmp_path / "models"
     labels = sorted(path.parent.name for path in studies["volumes"].models.glob("*/config.json"))
