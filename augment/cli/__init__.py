@@ -19,6 +19,8 @@ from .overview import OVERVIEW
 from .reading import command_line
 
 INTERRUPTED = 130  # what typer exits with at Ctrl-C
+SAME = "The same command goes on with it."
+GOING_ON = {"fit": "With --resume the same command goes on with it.", "evaluate": SAME, "study": SAME}  # what has done half, and keeps it
 
 app = typer.Typer(
     name="augment",
@@ -68,11 +70,11 @@ def main() -> None:
         sys.exit(error.exit_code)
     except OSError as error:
         told = printable(f"{error.filename}: {error.strerror}" if error.filename else f"{error.strerror or error}")
-        typer.echo(f"Error: {told}; mend that and repeat the command (a fit goes on with --resume).", err=True)
+        typer.echo(f"Error: {told}; mend that and repeat the command. {_going_on()}".rstrip(), err=True)
         sys.exit(3)
     except SystemExit as end:
         if end.code == INTERRUPTED:
-            typer.echo("Interrupted; a fit goes on with --resume, a study with the same command.", err=True)
+            typer.echo(f"Interrupted. {_going_on()}".rstrip(), err=True)
         raise
     except Exception as error:
         if is_out_of_memory(error):
@@ -83,6 +85,11 @@ def main() -> None:
         told = printable(f"an unforeseen {type(error).__name__} ({error})")
         typer.echo(f"Error: {told}; please report it with {_log(traceback.format_exc())}.", err=True)
         sys.exit(1)
+
+
+def _going_on() -> str:
+    """How to go on with the command, if it can be gone on with."""
+    return next((GOING_ON[word] for word in sys.argv[1:2] if word in GOING_ON), "")
 
 
 def _log(trace: str) -> str:

@@ -122,7 +122,7 @@ def _prepared(cohort: Cohort, side: Cohort, request: MorphRequest, wanted: Mappi
     """The images of the training side by class, all on one grid."""
     space = space_of(cohort, request.preparation)
     members = {label: side.where(side.table["label"] == label) for label in wanted}
-    few = [label for label, part in members.items() if len(set(people_in(part))) < FEWEST_PEOPLE]
+    few = [label for label, part in members.items() if len(set(people_in(part.table, part.alike))) < FEWEST_PEOPLE]
     if few:
         raise DataError(
             f"{', '.join(few)}: fewer than {FEWEST_PEOPLE} people on the training side of {cohort.name}, so nobody can tell whether a "

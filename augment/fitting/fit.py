@@ -143,7 +143,7 @@ def require_same_fit(resume_folder: Path, plan: FitPlan) -> None:
 
 def _whose(cohort: Cohort) -> Tensor | None:
     """A number for the person of each image ``(n,)``, where somebody has several."""
-    people = pd.Series(people_in(cohort))
+    people = pd.Series(people_in(cohort.table, cohort.alike))
     return torch.from_numpy(pd.factorize(people)[0].astype("int64")) if people.duplicated().any() else None
 
 

@@ -7,8 +7,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from ...datasets.cohort import Cohort
-from ...datasets.together import one_name_each
+from ...datasets.cohort import Cohort, people_of
+from ...datasets.together import Pairs, one_name_each
 from ...datasets.transforms import Images
 from .nearest import nearest_images
 
@@ -40,7 +40,7 @@ class TrainingImages:
     @classmethod
     def of(cls, images: Images, cohort: Cohort) -> "TrainingImages":
         """Those of a cohort, as they were prepared, and whose they are: ``people_in``."""
-        return cls(images, people_in(cohort), ages_of(cohort.table))
+        return cls(images, people_in(cohort.table, cohort.alike), ages_of(cohort.table))
 
     def nearest(self, images: Images) -> Nearest:
         """The nearest of these to each of ``images``."""
@@ -48,14 +48,14 @@ class TrainingImages:
         return Nearest(distances, tuple(self.people[row] for row in rows))
 
 
-def people_in(cohort: Cohort) -> tuple[str, ...]:
-    """Whose each image of a cohort is, as the source spells it: who may be one (``Cohort.alike``) has the first name that is there.
+def people_in(table: pd.DataFrame, alike: Pairs) -> tuple[str, ...]:
+    """Whose each image of a cohort's table is, as the source spells it: who may be one (``Cohort.alike``) has the first name that is there.
 
     Under two names nobody would see a copy of them, which is as near to the one as to the other.
     """
-    people = one_name_each(cohort.table["participant_id"], cohort.alike)
+    people = one_name_each(table["participant_id"], alike)
     names: dict[str, str] = {}
-    for person, name in zip(people, cohort.people, strict=True):
+    for person, name in zip(people, people_of(table), strict=True):
         names.setdefault(person, name)
     return tuple(names[person] for person in people)
 

@@ -74,7 +74,7 @@ def _class(label: str, made: Cohort, real: Cohort, in_training: NDArray[np.bool_
     # Who may be one person with somebody trained on is nobody to compare with.
     known = real.table["participant_id"].isin(joined(real.table["participant_id"][in_training], real.alike)).to_numpy()
     training, held_out = (real.where(of_class & side) for side in (in_training, ~known))
-    people = len(set(people_in(training)))
+    people = len(set(people_in(training.table, training.alike)))
     if people < FEWEST_PEOPLE:
         raise DataError(f"{people} real people of {label} may have been trained on; an audit takes {FEWEST_PEOPLE} or more.")
     synthetic = People.of(made.of_class(label), ranged(preparation, made))

@@ -30,7 +30,7 @@ class People:
     @classmethod
     def of(cls, cohort: Cohort, preparation: Preparation) -> "People":
         """The images of a cohort, prepared, and whose they are: ``people_in``."""
-        return cls(prepare(cohort, preparation), people_in(cohort))
+        return cls(prepare(cohort, preparation), people_in(cohort.table, cohort.alike))
 
 
 @dataclass(frozen=True, eq=False)
@@ -94,7 +94,7 @@ def read_real(source: Source, models: Mapping[str, FittedModel]) -> tuple[Cohort
         # Who may be one person with somebody trained on is nobody to compare with.
         known = joined(members.table["participant_id"][trained_on], cohort.alike)
         parts = [members.where(trained_on), members.where(~members.table["participant_id"].isin(known).to_numpy())]
-        n_training, n_held_out = (len(set(people_in(part))) for part in parts)
+        n_training, n_held_out = (len(set(people_in(part.table, part.alike))) for part in parts)
         if n_held_out == 0 or n_training < FEWEST_PEOPLE:
             raise DataError(
                 f"{source.data} has {n_training} training and {n_held_out} held-out participants of {label}; an audit takes "

@@ -12,7 +12,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from ...augment.fitting.training_images import TrainingImages, ages_of
+from ...augment.fitting.training_images import TrainingImages, ages_of, people_in
 from ...datasets.check import Examination, array_of, require_sound
 from ...datasets.cohort import Cohort
 from ...datasets.common.errors import DataError, LeakageError, TinycohortError, UsageError
@@ -21,7 +21,7 @@ from ...datasets.common.untrusted import read_json
 from ...datasets.readers import Source, read_cohort
 from ...datasets.spaces import ImageSpace
 from ...datasets.splits import Split, check_disjoint, sides_of_rows
-from ...datasets.together import digest_of, one_name_each, told
+from ...datasets.together import digest_of, told
 from ...datasets.transforms import Images, Preparation, in_array_order, prepare, space_of
 from ...datasets.two_names import people_of_both
 from .data_config import DataConfig, KnownCohort
@@ -47,7 +47,7 @@ class Part:
         """The images of a class, on this grid, and whose they are; who may be one person has one name."""
         rows = self.labels == index
         table = self.table[rows.numpy()]
-        return TrainingImages(Images(self.images[rows], space), tuple(one_name_each(table["participant_id"], self.alike)), ages_of(table))
+        return TrainingImages(Images(self.images[rows], space), people_in(table, self.alike), ages_of(table))
 
 
 _COMPARE: dict[str, Callable[[Any, Any], np.ndarray]] = {

@@ -351,7 +351,7 @@ def test_an_interrupted_fit_says_how_to_go_on_and_goes_on(shell, fakes, tmp_path
         code, said = shell.send(signal.SIGINT, moments.uniform(0.2, 0.9) * (time.monotonic() - clock) / (times + 1))
         assert code in (0, 130), said
         assert "Traceback" not in said
-        assert code == 0 or "Interrupted; a fit goes on with --resume, a study with the same command." in said
+        assert code == 0 or "Interrupted. With --resume the same command goes on with it." in said
         assert_whole(models)
     assert shell.run(*words, "--out", models, "--resume")[0] == 0
     assert_same_model(models / "AD", whole / "AD")
