@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
+from ...datasets.cohort import Cohort
 from ...datasets.common.errors import UsageError
 from ...datasets.common.files import refuse_existing
 from ...datasets.output import output
@@ -63,7 +64,7 @@ def show_cohorts(
                 raise UsageError(f"{path} has no image of class {', '.join(labels)}; it has: {', '.join(cohort.labels)}.")
             for label in present:
                 members = cohort.of_class(label)
-                shown = members.where(np.arange(len(members)) < columns)
+                shown = _first(members, columns)
                 sampler = f"\n{members.table['sampler'][0]}" if "sampler" in members.table else ""
                 title = f"{label}{', synthetic' if cohort.synthetic else ''}{sampler}"
                 # A synthetic image has its range already, and so has a prepared one; scaling it anew would show another image.
@@ -74,6 +75,12 @@ def show_cohorts(
                 rows.append(SheetRow(title, images))
         save_contact_sheet(out, rows, columns=columns)
         console.say(f"Wrote a contact sheet of {len(rows)} row{'s' if len(rows) != 1 else ''} to {out}.")
+
+
+def _first(cohort: Cohort, n: int) -> Cohort:
+    """The first images, of as many people as there are: further ones of somebody only where there is nobody else."""
+    order = np.argsort(cohort.table["participant_id"].duplicated().to_numpy(), kind="stable")[:n]
+    return cohort.where(np.isin(np.arange(len(cohort)), order))
 
 
 def show_models(folder: Path | None = None) -> None:
