@@ -13,6 +13,7 @@ from safetensors.torch import load_file, save_file
 from tinycohort.augment.commands import generate
 from tinycohort.augment.detail.mosaic import Mosaic
 from tinycohort.augment.fitting.model_folders import load_models
+from tinycohort.datasets.cohort import people_of
 from tinycohort.datasets.common.custody import seal
 from tinycohort.datasets.common.errors import GateError
 from tinycohort.datasets.readers import read_cohort
@@ -93,7 +94,7 @@ def test_a_person_under_two_names_gives_detail_as_one(augment, tmp_path, monkeyp
     everybody.save(tmp_path / "split.json")
     with monkeypatch.context() as patched:
         if fitted == "before anybody looked":
-            patched.setattr("tinycohort.augment.fitting.fit.people_in", lambda cohort: cohort.people)
+            patched.setattr("tinycohort.augment.fitting.fit.people_in", lambda table, alike: people_of(table))
             patched.setattr("tinycohort.augment.fitting.fit.digest_of", lambda pairs: None)
         fit = ("fit", data, "--class", "AD", "--split", tmp_path / "split.json", "--epochs", 2)
         assert augment(*fit, "--latent-dim", 2, "--channels", 2, "--out", tmp_path / "models").code == 0
