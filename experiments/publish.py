@@ -5,10 +5,11 @@ import shutil
 from pathlib import Path
 
 from ..augment import console
+from ..datasets.common.custody import seal
 from ..datasets.common.errors import DataError
 from ..datasets.common.files import refuse_existing, whole_folder
 from ..datasets.output import output
-from .engine.results_file import PUBLISHED, is_published
+from .engine.results_file import PUBLISHED, RESULTS, is_published, with_plan
 from .engine.study_folder import CONFIG
 from .studies import published_tables, write_report
 
@@ -41,8 +42,9 @@ def publish(folder: Path, out: Path, *, force: bool = False) -> None:
         with whole_folder(out, force=force) as temporary:
             shutil.copyfile(folder / CONFIG, temporary / CONFIG)
             for name, table in tables.items():
-                table.to_csv(temporary / name, index=False)
+                (with_plan(table, folder) if name == RESULTS else table).to_csv(temporary / name, index=False)
             write_report(temporary)
+            seal(temporary)
         console.say(f"Wrote {', '.join(name for name in PUBLISHED if (out / name).is_file())} into {out}.")
         console.say(
             "Runs, predictions and messages were left out. Look through config.toml: write $NAMES in place of paths that tell too much, "

@@ -275,10 +275,10 @@ def evaluate_command(
     )
     if compared.spread and not compared.plan:
         raise UsageError("--spread goes with --plan, which trains nothing.")
-    refuse_misplaced(out, [place for place in (named, protocol.test_data) if place is not None])  # before all images are examined
     if compared.plan:
         evaluate.show_plan(request, out, compared.spread)
         return
+    refuse_misplaced(out, [place for place in (named, protocol.test_data) if place is not None])  # before all images are examined
     evaluate.evaluate(request, out, how_to_run)
 
 

@@ -1,5 +1,6 @@
 """What a user does next, by the command that has ended, with the paths that were typed: a line that a shell takes as it stands."""
 
+import itertools
 import shlex
 import sys
 from collections.abc import Callable, Mapping
@@ -73,7 +74,7 @@ def _after_fit(typed: Typed) -> str | None:
     try:
         require_alike(map(ModelConfig.read, model_folders(models)), models)
     except DataError:
-        return None  # nothing can be drawn yet, and the fit has said why
+        return None  # nothing can be drawn of all of them yet
     return f"augment generate{typed.option('out', '--models')} --out synthetic"
 
 
@@ -104,21 +105,34 @@ def _after_prepare(typed: Typed) -> str:
     if is_synthetic(Path(typed.values["like"])):
         return f"augment show {typed['out']} {typed['like']}  # both alike; docs/guide/pipeline.md loads both with MONAI"
     drawn = Path("synthetic")  # where a draw goes that nothing else was said of
-    if is_synthetic(drawn) and _drawn_from(Path(typed.values["like"]), drawn):
+    if _drawn_from(Path(typed.values["like"]), drawn):
         return f"augment show {typed['out']} {drawn}  # both alike; docs/guide/pipeline.md loads both with MONAI"
     people = f" --data {typed.data}{typed.reading()}" if typed.values["data"] is not None else ""
     form = "".join(typed.option(name, spelling) for name, spelling in FORM.items())
-    return f"augment generate --models {typed['like']}{people}{form} --out {drawn}  # in the same form"
+    return f"augment generate --models {typed['like']}{people}{form} --out {_not_there(drawn)}  # in the same form"
 
 
 def _drawn_from(models: Path, cohort: Path) -> bool:
-    """Whether a synthetic cohort says that it was drawn from these very models, of whose people each has a digest of its own."""
+    """Whether a cohort says that it was drawn from these very models, as far as both have a class: the digest of people is a fit's own."""
+    from ...datasets.common.errors import DataError
     from ..fitting.model_config import ModelConfig
     from ..fitting.model_folders import model_folders
     from ..release.description import Description
+    from ..release.synthetic_cohort import is_synthetic
 
-    known = {config.label: config.participants.digest for config in map(ModelConfig.read, model_folders(models))}
-    return all(known.get(label) == told.participants for label, told in Description.read(cohort).classes.items())
+    try:
+        known = {config.label: config.participants.digest for config in map(ModelConfig.read, model_folders(models))}
+        told = {label: record.participants for label, record in Description.read(cohort).classes.items()} if is_synthetic(cohort) else {}
+    except DataError:  # of a cohort that was not asked for
+        return False
+    both = known.keys() & told.keys()
+    return bool(both) and all(told[label] in ("", known[label]) for label in both)
+
+
+def _not_there(cohort: Path) -> Path:
+    """The first such name that no cohort, and nothing that lies beside one, has."""
+    names = (cohort if i == 1 else cohort.with_name(f"{cohort.name}-{i}") for i in itertools.count(1))
+    return next(name for name in names if not [*name.parent.glob(name.name), *name.parent.glob(f"{name.name}.*")])
 
 
 def _after_evaluate(typed: Typed) -> str | None:

@@ -123,7 +123,8 @@ def prepare_cohort(request: PrepareRequest, out: Path, *, force: bool = False) -
     counts = ", ".join(f"{count} of {label}" for label, count in cohort.counts().items())
     console.say(f"Wrote {len(cohort)} real images ({counts}) to {out}, {_told(like.form)}. They are personal data, as {cohort.name} is.")
     if in_sessions(image_names(cohort)):
-        console.say("Some have several images: each image is a session of its person, as the source names it, or else numbered.")
+        kept = "is a session of its person" if like.form.file_format == "nifti" else "has a row of its own and the name of a session"
+        console.say(f"Some have several images: each {kept}, as the source names it, or else numbered.")
     return read_cohort(out)
 
 

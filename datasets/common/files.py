@@ -207,7 +207,9 @@ def refuse_sealed(path: Path) -> None:
     """
     sealed = next((folder for folder in path.resolve().parents if (folder / MANIFEST).exists()), None)
     if sealed is not None:
-        raise UsageError(f"{path} would lie in {sealed}, a model or a cohort that nothing may be added to; choose another --out.")
+        raise UsageError(
+            f"{path} would lie in {sealed}, a model, a cohort or a published study that nothing may be added to; choose another --out."
+        )
 
 
 def write_json(path: str | os.PathLike[str], content: Any) -> None:

@@ -19,7 +19,7 @@ from ...datasets.splits import Split
 from ..engine import launch
 from ..engine.data_config import DataConfig
 from ..engine.launch import HERE, NOWHERE_ELSE, HowToRun
-from ..engine.results_file import EFFECTS, RESULTS, TABLE, told_written
+from ..engine.results_file import EFFECTS, FIGURE, RESULTS, TABLE, told_written
 from ..engine.runs import Study
 from ..engine.statistics import LEAST_RUNS
 from ..engine.study_config import Where, settled
@@ -27,8 +27,9 @@ from ..engine.study_folder import CONFIG, has_runs, is_study, require_claimable
 from ..engine.study_images import TEST, Prepared, columns_of, describe, require_classes, stratum
 from .cell import require_weights, run_cell
 from .config import AugmentationConfig, Grid
+from .effects import reference_of
 from .generators import check_no_leakage, describe_given
-from .grid import cells_of, grids_of, networks_of, primary_of, staggered
+from .grid import arms_of, cells_of, grids_of, networks_of, primary_of, staggered
 from .methods import CHANGED, SHORT, SOURCES, default_methods, require_methods, systems_of
 from .mode import DEFAULT_MODE
 from .planning import Spread, planned
@@ -267,8 +268,9 @@ def evaluate(study: EvaluationRequest | AugmentationConfig, out: Path, how: HowT
     cells = cells_of(config.grid)
     if config.primary is not None:
         console.say(f"The comparison that counts, named before anything is computed: {config.primary}.")
-        if config.protocols.protocol != "paper" and config.grid.runs < LEAST_RUNS:
-            console.say(f"It gets no verdict: that takes {LEAST_RUNS} runs, not {config.grid.runs}; a larger --runs goes on with these.")
+    compared = reference_of(config) is not None and len(arms_of(config.grid)) > 1
+    if compared and config.protocols.protocol != "paper" and config.grid.runs < LEAST_RUNS:
+        console.say(f"There will be no verdict: it takes {LEAST_RUNS} runs, not {config.grid.runs}; a larger --runs goes on with these.")
     launch.start(
         Study(out, run_cell, staggered(cells) if config.protocols.protocol == "paper" else cells, config, {"device": how.device}),
         how,
@@ -314,4 +316,4 @@ def report(folder: Path) -> None:
     """Write a study's table and report, and show the table."""
     write_report(folder)
     console.say((folder / TABLE).read_text(encoding="utf-8"))
-    console.say(told_written(folder, RESULTS, EFFECTS, TABLE, "report.html"))
+    console.say(told_written(folder, RESULTS, EFFECTS, TABLE, FIGURE, "report.html"))

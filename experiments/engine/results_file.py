@@ -2,7 +2,8 @@
 
     docs/results/NAME/     config.toml  results.csv  effects.csv  table.md  figure.png  tinycohort.sha256
 
-Such a folder names nobody: runs, predictions, models and images stay with whoever computed them. It is sealed (``custody``).
+Such a folder names nobody: runs, predictions, models and images stay with whoever computed them. It is sealed (``custody``)
+when it is published, and its results tell of which plan they are: of ``config.toml`` where the data lie may be named otherwise.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
@@ -16,11 +17,12 @@ from pandas.api.types import is_numeric_dtype
 from ...datasets.common.custody import differences, is_sealed, seal
 from ...datasets.common.errors import DataError
 from ...datasets.common.files import MANIFEST, whole_file
-from .study_folder import configuration_digest, has_runs, is_study, read_config
+from .study_folder import CONFIG, configuration_digest, has_runs, is_study, plan_digest, read_config
 
 RESULTS, EFFECTS, TABLE, FIGURE = "results.csv", "effects.csv", "table.md", "figure.png"
-PUBLISHED = ("config.toml", RESULTS, EFFECTS, TABLE, FIGURE, MANIFEST)
-_DIGITS = 12  # of the configuration's digest that a row carries
+PUBLISHED = (CONFIG, RESULTS, EFFECTS, TABLE, FIGURE, MANIFEST)
+PLAN = "plan"  # the column of published results with the digest of the plan that they are of
+_DIGITS = 12  # of a digest that a row carries
 
 
 def is_published(folder: Path) -> bool:
@@ -32,6 +34,11 @@ def provenance(run: Mapping[str, Any]) -> dict[str, str]:
     """What a run's rows carry: the configuration that they are of, and the versions of what computed them."""
     versions = run["record"].get("versions", {})
     return {"configuration": run["configuration"][:_DIGITS], "versions": "; ".join(f"{name} {versions[name]}" for name in sorted(versions))}
+
+
+def with_plan(results: pd.DataFrame, folder: Path) -> pd.DataFrame:
+    """The results of the study in a folder, as they are published: with the digest of its plan."""
+    return results.assign(**{PLAN: plan_digest(read_config(folder))[:_DIGITS]})
 
 
 def read_results(
@@ -52,13 +59,13 @@ def read_results(
     Raises
     ------
     DataError
-        If it cannot be read, lacks a column, or is of another configuration than the ``config.toml`` beside it.
+        If it cannot be read, lacks a column, or is of another configuration or plan than the ``config.toml`` beside it.
     """
     path, texts, numbers, may_be_empty = folder / RESULTS, [*texts], [*numbers], [*may_be_empty]
     try:
         # A class may be called NA.
         words = pd.read_csv(path, dtype=str, keep_default_na=False, na_values=[""])
-        as_text = dict.fromkeys([*texts, *may_be_empty, "configuration", "versions"], str)
+        as_text = dict.fromkeys([*texts, *may_be_empty, "configuration", "versions", PLAN], str)
         results = pd.read_csv(path, dtype=as_text, keep_default_na=False, na_values=[""])  # type: ignore[arg-type]
         for name in results.select_dtypes(float):
             results[name] = words[name].astype(float)  # pandas' own reading may be off in the last digit
@@ -74,8 +81,11 @@ def read_results(
         raise DataError(f"{path} has no rows; restore it.")
     if wrong:
         raise DataError(f"{path} is damaged in its columns {', '.join(wrong)}; restore it.")
-    if is_bound(results) and set(results["configuration"]) != {configuration_digest(read_config(folder))[:_DIGITS]}:
-        raise DataError(f"{path} is of another configuration than the config.toml beside it; restore the one that was changed.")
+    content = read_config(folder)
+    if is_bound(results) and set(results["configuration"]) != {configuration_digest(content)[:_DIGITS]}:
+        raise DataError(f"{path} is of another configuration than the {CONFIG} beside it; restore the one that was changed.")
+    if PLAN in results and set(results[PLAN]) != {plan_digest(content)[:_DIGITS]}:
+        raise DataError(f"{path} is of another plan (methods, sizes, runs) than the {CONFIG} beside it; restore the one that was changed.")
     return results
 
 
@@ -86,22 +96,32 @@ def is_bound(results: pd.DataFrame) -> bool:
 
 @contextmanager
 def drawn_again(folder: Path) -> Iterator[None]:
-    """Draw the table and figure of a published study again, and seal its folder anew.
+    """Draw the table and figure of a published study again; if it is sealed, seal it anew, and else leave it as unsealed as it was.
 
-    What they are drawn from shall be what was published; ``config.toml`` may have changed, because paths in it may tell too much.
+    A kill amid it leaves a manifest that does not match, and the next report mends that.
 
     Raises
     ------
     DataError
-        If ``results.csv`` or ``effects.csv`` was altered.
+        If a sealed folder holds other results, another plan, or more files than were published.
     """
-    altered = [f"{file} {what}" for file, what in differences(folder) if file in (RESULTS, EFFECTS)] if is_sealed(folder) else []
+    sealed = is_sealed(folder)
+    if sealed:
+        _require_as_published(folder)
+    yield
+    if sealed:
+        seal(folder)
+
+
+def _require_as_published(folder: Path) -> None:
+    """Only what is drawn may have changed and, where the results tell the plan, where ``config.toml`` says that the data lie."""
+    tell_plan = PLAN in pd.read_csv(folder / RESULTS, nrows=0)
+    drawn = (TABLE, FIGURE, CONFIG) if tell_plan else (TABLE, FIGURE)
+    altered = [f"{file} {what}" for file, what in differences(folder) if file not in drawn]
     if altered:
         raise DataError(
             f"{folder} is not what was published ({', '.join(altered)}), and a report would hide it; restore it, or publish the study anew."
         )
-    yield
-    seal(folder)
 
 
 def write_texts(folder: Path, texts: Mapping[str, str]) -> None:
@@ -113,5 +133,7 @@ def write_texts(folder: Path, texts: Mapping[str, str]) -> None:
 
 def told_written(folder: Path, *names: str) -> str:
     """What a report says last: the files that it wrote, and of a published study why these are all."""
-    told = f"Wrote {', '.join(str(folder / name) for name in names if (folder / name).is_file())}."
-    return f"{told} The runs are no longer in this study, so nothing else can be made of it." if is_published(folder) else told
+    published = is_published(folder)
+    written = (TABLE, FIGURE, MANIFEST) if published else names
+    told = f"Wrote {', '.join(str(folder / name) for name in written if (folder / name).is_file())}."
+    return f"{told} The runs are no longer in this study, so nothing else can be made of it." if published else told

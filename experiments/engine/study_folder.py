@@ -210,6 +210,11 @@ def configuration_digest(content: Mapping[str, Any]) -> str:
     return digest(_bound(content))
 
 
+def plan_digest(content: Mapping[str, Any]) -> str:
+    """What binds a table to a configuration of this content: the digest of all but where the data lie, with the cells that were planned."""
+    return digest({name: value for name, value in content.items() if name != "where"})
+
+
 def has_runs(folder: Path) -> bool:
     """Whether a study's folder holds any result of a cell."""
     return bool(_json_files(folder / "runs"))

@@ -10,6 +10,7 @@ import pytest
 from folders import ROOT, tree
 from made_studies import PEOPLE, write_study
 
+from tinycohort.datasets.common.custody import seal
 from tinycohort.datasets.common.errors import DataError, UsageError
 from tinycohort.datasets.common.files import MANIFEST
 from tinycohort.experiments.augmentation_study import command as evaluate
@@ -52,8 +53,10 @@ def test_what_is_published_tells_the_same_and_names_nobody(augment, tmp_path: Pa
     assert tree(study) == before
     assert set(tree(out)) == set(PUBLISHED)
     for name in tree(out):
-        assert name == MANIFEST or (out / name).read_bytes() == (study / name).read_bytes(), name
+        assert name in (MANIFEST, "results.csv") or (out / name).read_bytes() == (study / name).read_bytes(), name
         assert not re.search(r"P\d\d", (out / name).read_bytes().decode(errors="replace"))
+    both = [pd.read_csv(folder / "results.csv", dtype=str, keep_default_na=False) for folder in (out, study)]
+    pd.testing.assert_frame_equal(both[0].drop(columns="plan"), both[1])
     table = (out / "table.md").read_text(encoding="utf-8")
     assert "vae:gmm of AD (3 of 3 fits" in table or "vae:gmm of AD (6 of 6 fits" in table
     assert found(out) == {"files": True, "runs": None, "results.csv": True, "effects.csv": True, "table.md": True, "data": None}
@@ -62,10 +65,45 @@ def test_what_is_published_tells_the_same_and_names_nobody(augment, tmp_path: Pa
 def test_a_published_study_is_reported_again(augment, published: Path):
     before = tree(published)
     (published / "table.md").unlink()
+    (published / "figure.png").write_bytes(b"")
     answer = augment("report", published)
     assert answer.code == 0
-    assert "runs are no longer in this study" in answer.words
+    drawn = ", ".join(str(published / name) for name in ("table.md", "figure.png", MANIFEST))
+    assert f"Wrote {drawn}. The runs are no longer in this study" in answer.words
     assert tree(published) == before
+
+
+def test_what_was_not_sealed_is_not_sealed_by_a_report(augment, study: Path, published: Path, tmp_path: Path):
+    """A study whose runs are elsewhere for now goes on when they are back; of what has lost its manifest nobody knows if it is sound."""
+    write_report(study)
+    (study / "runs").rename(tmp_path / "runs")
+    assert augment("report", study).code == 0
+    assert not (study / MANIFEST).exists()
+    (published / MANIFEST).unlink()
+    assert augment("report", published).code == 0
+    assert not (published / MANIFEST).exists()
+    assert found(published)["files"] is None
+
+
+@pytest.mark.parametrize("file", ["README.md", "cache/images.npy"])
+def test_no_other_file_is_sealed_by_a_report(augment, published: Path, file: str):
+    (published / file).parent.mkdir(exist_ok=True)
+    (published / file).touch()
+    before = tree(published)
+    answer = augment("report", published)
+    assert (answer.code, f"{file} is not listed" in answer.words) == (3, True)
+    assert tree(published) == before
+
+
+def test_of_what_was_published_without_its_plan_the_configuration_stays(augment, published: Path):
+    path = published / "results.csv"
+    pd.read_csv(path, dtype=str, keep_default_na=False).drop(columns="plan").to_csv(path, index=False)
+    seal(published)
+    assert augment("report", published).code == 0
+    with (published / "config.toml").open("a") as stream:
+        stream.write("# mine\n")
+    answer = augment("report", published)
+    assert (answer.code, "config.toml has another content" in answer.words) == (3, True)
 
 
 def test_messages_of_failures_are_not_published(study: Path, tmp_path: Path):
@@ -86,6 +124,8 @@ def test_messages_of_failures_are_not_published(study: Path, tmp_path: Path):
     ("name", "old", "new", "wrong"),
     [
         ("config.toml", "seed = 0", "seed = 1", ["results.csv"]),
+        ("config.toml", "runs = 3", "runs = 2", ["results.csv"]),
+        ("config.toml", 'methods = ["original", ', "methods = [", ["results.csv"]),
         ("results.csv", ",test,", ",tset,", ["effects.csv", "table.md"]),
         ("results.csv", "balanced_accuracy", "balanced", ["results.csv"]),
         ("results.csv", ",12,40,0.", ",12,40,x0.", ["results.csv"]),
@@ -129,7 +169,6 @@ def test_effects_over_runs_are_held_against_the_results_where_there_is_no_manife
     for column in ("difference", "se", "df"):
         sound.assign(**{column: sound[column].mask(over_runs, 0.3)}).to_csv(path, index=False)
         write_report(published)
-        (published / MANIFEST).unlink()
         assert [what for what, matches in found(published).items() if matches is False] == ["effects.csv"], column
 
 

@@ -206,6 +206,13 @@ def test_a_study_in_its_own_data_is_refused_before_these_are_examined(augment, f
     assert not (data / "studies").exists()
 
 
+def test_a_plan_writes_nothing_and_may_be_asked_for_anywhere(augment, fakes, tmp_path):
+    data = fakes.study(tmp_path / "my-study", (10, 12, 10))
+    answer = augment("evaluate", "--data", data, "--plan", "--spread", "people=0.1 runs=0.02 both=0.15", "--out", data / "studies")
+    assert answer.code == 0, answer.words
+    assert not (data / "studies").exists()
+
+
 @pytest.mark.parametrize("content", ["seed = 0\n[where]\ncommand = 'augment evaluate --data mine'\n", "lto = true", "= 3"])
 def test_demo_replaces_nobody_else_s_study(augment, tmp_path, content):
     config = tmp_path / "demo/study/config.toml"

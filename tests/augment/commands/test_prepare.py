@@ -213,7 +213,8 @@ def test_several_images_of_one_person(studies, fakes, tmp_path, capsys, file_for
     assert len(cohort) == 25
     assert cohort.table["participant_id"].value_counts()["000"] == 2
     assert cohort.counts() == {"AD": 11, "CN": 14}
-    assert "each image is a session of its person, as the source names it, or else numbered" in capsys.readouterr().err
+    told = "is a session of its person" if file_format == "nifti" else "has a row of its own and the name of a session"
+    assert f"each {told}, as the source names it, or else numbered" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

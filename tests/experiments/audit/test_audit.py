@@ -449,9 +449,13 @@ def test_misuse_is_refused(study, synthetic, fakes, studies, tmp_path):
         ({"folders": [folder, tmp_path / "more"]}, UsageError, "say where with --out"),
         ({"extractor": "vgg"}, UsageError, "no extractor 'vgg'"),
         ({"out": tmp_path / "unmarked", "force": True}, UsageError, "nothing that this command makes"),
-        ({"out": folder / "audit"}, UsageError, "syn/audit would lie in .*/syn, a model or a cohort that nothing may be added to"),
+        (
+            {"out": folder / "audit"},
+            UsageError,
+            "syn/audit would lie in .*/syn, a model, a cohort or a published study that nothing may be added to",
+        ),
         ({"out": tmp_path / "none/../syn/images/audit"}, UsageError, "nothing may be added to"),
-        ({"out": study / "models/AD/audit"}, UsageError, "would lie in .*/AD, a model or a cohort"),
+        ({"out": study / "models/AD/audit"}, UsageError, "would lie in .*/AD, a model, a cohort"),
     ]
     before = tree(tmp_path)
     for options, error, says in refused:

@@ -53,9 +53,11 @@ def of_sizes(cohort: Path, **changes) -> evaluate.EvaluationRequest:
 
 def test_that_runs_are_too_few_for_a_verdict_is_told_before_they_are_computed(cohort: Path, tmp_path: Path, monkeypatch, capsys):
     monkeypatch.setattr(evaluate.launch, "start", lambda *_, **__: None)
-    for runs, told in ((2, True), (RUNS, False)):
-        evaluate.evaluate(of_sizes(cohort, runs=runs), tmp_path / str(runs))
-        assert (f"It gets no verdict: that takes 5 runs, not {runs}" in capsys.readouterr().err) == told
+    baselines = ("original", "resampled")
+    for runs, methods, told in ((2, (), True), (3, baselines, True), (RUNS, (), False), (2, ("original",), False)):
+        asked = of_sizes(cohort, runs=runs, **({"methods": methods, "modes": ()} if methods else {}))
+        evaluate.evaluate(asked, tmp_path / f"{runs}-{len(methods)}")
+        assert (f"There will be no verdict: it takes 5 runs, not {runs}" in capsys.readouterr().err) == told
 
 
 @pytest.fixture(scope="module")
