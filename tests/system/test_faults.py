@@ -376,7 +376,7 @@ def test_an_interrupted_study_goes_on_with_the_same_command(shell, fakes, tmp_pa
     shell.start(*words, "--out", study)
     code, said = shell.send(signal.SIGINT, lambda: any((study / "runs").glob("*.json")))
     assert code == 130
-    assert "a study with the same command" in said
+    assert "Interrupted. The same command goes on with it." in said
     assert "Traceback" not in said
     assert 0 < len(all_runs(study)) < 4
     for folder in (study, whole):
