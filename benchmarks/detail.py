@@ -45,7 +45,15 @@ from tinycohort.datasets.common.seeds import seeded_generator
 from tinycohort.datasets.readers import read_cohort
 from tinycohort.datasets.transforms import prepare
 from tinycohort.experiments.audit.membership import attack
-from tinycohort.experiments.fidelity.features import Extractor, cohort_extractor, cohort_settings, features_of, inception_of_name, sliced
+from tinycohort.experiments.fidelity.features import (
+    Extractor,
+    classifier_extractor,
+    cohort_classifier,
+    cohort_settings,
+    features_of,
+    inception_of_name,
+    sliced,
+)
 from tinycohort.experiments.fidelity.frechet import frechet_distance_of_features
 from tinycohort.experiments.fidelity.kernel import kernel_distance
 
@@ -235,7 +243,8 @@ def _extractors(classes: Mapping[str, Class], weights: Path | None) -> dict[str,
         order = torch.from_numpy(rng.permutation(len(images)))
         kept, selecting = order[: -len(order) // 8], order[-len(order) // 8 :]
         settings = cohort_settings(len(kept))
-        found["cohort"] = cohort_extractor(images[kept], labels[kept], images[selecting], labels[selecting], settings, seed=0)
+        network = cohort_classifier(images[kept], labels[kept], images[selecting], labels[selecting], settings, seed=0)
+        found["cohort"] = classifier_extractor(network, device=settings.device)
     if weights is not None:
         volumes = next(iter(classes.values())).held_out.ndim == 5
         for dimension in (192, 768):

@@ -31,7 +31,7 @@ from tinycohort.datasets.readers import read_cohort
 from tinycohort.datasets.splits import Split
 from tinycohort.datasets.transforms import prepare
 from tinycohort.experiments.audit.membership import attack
-from tinycohort.experiments.fidelity.features import Extractor, cohort_extractor, cohort_settings, features_of
+from tinycohort.experiments.fidelity.features import Extractor, classifier_extractor, cohort_classifier, cohort_settings, features_of
 from tinycohort.experiments.fidelity.frechet import frechet_distance_of_features
 from tinycohort.experiments.fidelity.kernel import kernel_distance
 
@@ -88,9 +88,9 @@ def _extractor(sides: Mapping[str, Mapping[str, torch.Tensor]]) -> Extractor:
         side: torch.cat([torch.full((len(parts[side]),), number) for number, parts in enumerate(sides.values())])
         for side in ("train", "validation")
     }
-    return cohort_extractor(
-        images["train"], labels["train"], images["validation"], labels["validation"], cohort_settings(len(images["train"])), seed=0
-    )
+    settings = cohort_settings(len(images["train"]))
+    network = cohort_classifier(images["train"], labels["train"], images["validation"], labels["validation"], settings, seed=0)
+    return classifier_extractor(network, device=settings.device)
 
 
 def _latents_of(model: FittedModel, images: torch.Tensor) -> Latents:

@@ -25,7 +25,16 @@ from ...datasets.splits import Split, official_sides, split_cohort
 from ...datasets.together import one_name_each
 from ...datasets.transforms import Preparation, prepare, space_of
 from .alike import prepared_alike
-from .features import Extractor, Gathered, cohort_extractor, cohort_settings, custom_extractor, inception_of_name, sliced
+from .features import (
+    Extractor,
+    Gathered,
+    classifier_extractor,
+    cohort_classifier,
+    cohort_settings,
+    custom_extractor,
+    inception_of_name,
+    sliced,
+)
 from .scores import FEWEST, MEASURES, Estimate, Sample, Score, ranking, score
 
 TOGETHER = "together"
@@ -233,7 +242,8 @@ def build_extractor(request: ComparisonRequest, real: Cohort, preparation: Prepa
     console.say(f"Images are compared by the features of a classifier, which learns from {len(images)} real ones.")
     with console.progress("training the classifier", settings.epochs) as advance:
         seed = derived_seed(request.seed, "extractor")
-        return cohort_extractor(images, classes, *validation, settings, seed=seed, on_record=lambda record: advance())
+        network = cohort_classifier(images, classes, *validation, settings, seed=seed, on_record=lambda record: advance())
+    return classifier_extractor(network, device=request.device)
 
 
 def _labelled(cohort: Cohort, labels: Sequence[str], preparation: Preparation) -> tuple[Tensor, Tensor]:

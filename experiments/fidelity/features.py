@@ -188,39 +188,9 @@ def inception_of_name(name: str, weights: Path | None, *, device: str = "cpu") -
 
 
 def cohort_settings(n_images: int) -> ClassifierSettings:
-    """How the classifier of ``cohort_extractor`` is trained on so many images: 20 epochs, or as many as make 500 steps."""
+    """How a ``cohort_classifier`` is trained on so many images: 20 epochs, or as many as make 500 steps."""
     steps_an_epoch = math.ceil(n_images / ClassifierSettings.batch_size)
     return ClassifierSettings(epochs=max(LEAST_EPOCHS, math.ceil(LEAST_STEPS / steps_an_epoch)), learning_rate=1e-3)
-
-
-def cohort_extractor(
-    images: Tensor,
-    labels: Tensor,
-    validation_images: Tensor,
-    validation_labels: Tensor,
-    settings: ClassifierSettings,
-    *,
-    seed: int,
-    on_record: Callable[[Record], None] = lambda record: None,
-) -> Extractor:
-    """The 100 features before the last layer of our own classifier, trained on real images: no download, and the anatomy is its own.
-
-    Its Fréchet distance is a Fréchet classifier distance, never an FID. Images that it was trained on are not to be scored: it
-    knows them.
-
-    Parameters
-    ----------
-    images, labels, validation_images, validation_labels : torch.Tensor
-        As for ``classifiers.training.train_classifier``; of two classes or more.
-    settings : ClassifierSettings
-        How it is trained.
-    seed : int
-        Seed of its training.
-    on_record : callable
-        Called after every epoch of it.
-    """
-    network = cohort_classifier(images, labels, validation_images, validation_labels, settings, seed=seed, on_record=on_record)
-    return classifier_extractor(network, device=settings.device)
 
 
 def cohort_classifier(
@@ -233,7 +203,26 @@ def cohort_classifier(
     seed: int,
     on_record: Callable[[Record], None] = lambda record: None,
 ) -> CNN:
-    """The classifier of ``cohort_extractor``, which has the same arguments."""
+    """Our own classifier, trained on real images, whose features ``classifier_extractor`` takes: no download, and the anatomy is its own.
+
+    Images that it was trained on are not to be scored: it knows them.
+
+    Parameters
+    ----------
+    images, labels, validation_images, validation_labels : torch.Tensor
+        As for ``classifiers.training.train_classifier``; of two classes or more.
+    settings : ClassifierSettings
+        How it is trained.
+    seed : int
+        Seed of its training.
+    on_record : callable
+        Called after every epoch of it.
+
+    Raises
+    ------
+    UsageError
+        If all images are of one class.
+    """
     n_classes = int(torch.cat([labels, validation_labels]).max()) + 1
     if len(labels.unique()) < 2:
         raise UsageError("The extractor 'cohort' learns to tell classes apart, and the real cohort has one; use an inception extractor.")
@@ -244,7 +233,10 @@ def cohort_classifier(
 
 
 def classifier_extractor(network: CNN, *, device: str = "cpu") -> Extractor:
-    """The features that a ``cohort_classifier``, in evaluation mode, has of images, computed on ``device``."""
+    """The 100 features before the last layer of a ``cohort_classifier``, in evaluation mode, computed on ``device``.
+
+    Their Fréchet distance is a Fréchet classifier distance, never an FID.
+    """
     digest, where = hashlib.sha256(), choose_device(device)
     for name, value in network.state_dict().items():
         digest.update(name.encode() + value.cpu().numpy().tobytes())

@@ -41,7 +41,7 @@ from tinycohort.experiments.audit import membership, reidentification
 from tinycohort.experiments.audit.alignment import align
 from tinycohort.experiments.audit.blends import remainders
 from tinycohort.experiments.audit.poses import posed_distances
-from tinycohort.experiments.fidelity.features import cohort_extractor, cohort_settings
+from tinycohort.experiments.fidelity.features import classifier_extractor, cohort_classifier, cohort_settings
 
 CPU = torch.device("cpu")
 
@@ -281,7 +281,7 @@ def test_features_of_the_cohort_are_computed_on_the_device(device):
     found = []
     for place in ("cpu", "gpu"):
         settings = replace(cohort_settings(12), epochs=1, precision="fp32", device=place)
-        extractor = cohort_extractor(images, labels, images, labels, settings, seed=0)
+        extractor = classifier_extractor(cohort_classifier(images, labels, images, labels, settings, seed=0), device=place)
         with computed_on(device if place == "gpu" else CPU, "convolution"):
             found.append((np.concatenate(list(extractor.features([images]))), extractor.passport))
     assert np.array_equal(found[0][0], found[1][0])

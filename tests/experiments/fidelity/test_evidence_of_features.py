@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from tinycohort.experiments.fidelity.features import Extractor, cohort_extractor, cohort_settings, features_of
+from tinycohort.experiments.fidelity.features import Extractor, classifier_extractor, cohort_classifier, cohort_settings, features_of
 from tinycohort.experiments.fidelity.scores import Sample, Score, ranking, score
 
 SIDE, CLASSIFIERS, COMPARISONS = 16, 3, 20
@@ -40,7 +40,7 @@ def comparisons() -> list[dict[str, list[Score]]]:
     found = []
     for classifier in range(CLASSIFIERS):
         trained_on, validation = people(160, classifier), people(40, 100 + classifier)
-        extractor = cohort_extractor(*trained_on, *validation, cohort_settings(160), seed=classifier)
+        extractor = classifier_extractor(cohort_classifier(*trained_on, *validation, cohort_settings(160), seed=classifier))
         for number in range(COMPARISONS):
             seed = 1000 * (1 + COMPARISONS * classifier + number)
             compared = people(2 * N, seed)

@@ -30,7 +30,8 @@ from tinycohort.experiments.fidelity.features import (
     Extractor,
     Gathered,
     Passport,
-    cohort_extractor,
+    classifier_extractor,
+    cohort_classifier,
     custom_extractor,
     features_of,
     inception_extractor,
@@ -334,12 +335,12 @@ def test_the_cohort_s_extractor_is_a_classifier_and_its_score_no_fid():
     some, labels = images(24, 12, 12), torch.tensor([0, 1] * 12)
     some[labels == 1] = some[labels == 1] / 2
     settings = ClassifierSettings(epochs=2, precision="fp32")
-    made = [cohort_extractor(some, labels, some, labels, settings, seed=seed) for seed in (0, 0, 1)]
+    made = [classifier_extractor(cohort_classifier(some, labels, some, labels, settings, seed=seed)) for seed in (0, 0, 1)]
     assert made[0].passport.frechet == "Fréchet classifier distance"
     assert made[0].passport == made[1].passport != made[2].passport
     assert next(made[0].features([some])).shape == (24, made[0].passport.dimension)
     with pytest.raises(UsageError, match="the real cohort has one"):
-        cohort_extractor(some, torch.zeros_like(labels), some, labels, settings, seed=0)
+        cohort_classifier(some, torch.zeros_like(labels), some, labels, settings, seed=0)
 
 
 def test_features_stream_in_batches_and_are_those_of_each_image():
@@ -452,10 +453,12 @@ def test_the_classifier_sees_no_image_that_is_compared(fakes, tmp_path, monkeypa
     made = study(tmp_path / "made.npz", fakes, 2, {"AD": 30, "CN": 30}, synthetic=True)
     seen, compared = [], []
     monkeypatch.setattr(
-        "tinycohort.experiments.fidelity.command.cohort_extractor",
-        lambda x, y, validation, labels, settings, **options: (
-            seen.extend([*x, *validation]) or Extractor(TOY, lambda batch: compared.extend(batch) or batch.flatten(1)[:, :4])
-        ),
+        "tinycohort.experiments.fidelity.command.cohort_classifier",
+        lambda x, y, validation, labels, settings, **options: seen.extend([*x, *validation]),
+    )
+    monkeypatch.setattr(
+        "tinycohort.experiments.fidelity.command.classifier_extractor",
+        lambda network, **options: Extractor(TOY, lambda batch: compared.extend(batch) or batch.flatten(1)[:, :4]),
     )
     found = compare(request(real, made))
     seen, compared = ({image.numpy().tobytes() for image in part} for part in (seen, compared))
@@ -613,8 +616,9 @@ def test_wherever_validation_was_drawn_nobody_of_an_official_test_side_is_known(
     one, other = (next(who for who, side in official.sides.items() if side == name) for name in ("train", "test"))
     replace(official, sides={**official.sides, one: "test", other: "train"}).save(tmp_path / "crossed.json")
     monkeypatch.setattr(
-        "tinycohort.experiments.fidelity.command.cohort_extractor", lambda *_, **options: Extractor(TOY, lambda x: x.flatten(1)[:, :4])
+        "tinycohort.experiments.fidelity.command.classifier_extractor", lambda *_, **options: Extractor(TOY, lambda x: x.flatten(1)[:, :4])
     )
+    monkeypatch.setattr("tinycohort.experiments.fidelity.command.cohort_classifier", lambda *_, **options: None)
     said, training = [], TrainingSettings(epochs=1, precision="fp32", device="cpu")
     monkeypatch.setattr("tinycohort.augment.console.warn", said.append)
     for name, split in (("official", None), ("crossed", tmp_path / "crossed.json")):
