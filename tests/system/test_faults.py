@@ -138,9 +138,9 @@ class Shell:
 
     @contextmanager
     def halted(self, lock: Path, *words) -> Iterator[None]:
-        """Start a command, and halt it while the block runs, once it has a lock; then it goes on to its end."""
+        """Start a command, and halt it while the block runs, once it has a lock and has signed it; then it goes on to its end."""
         self.start(*words)
-        wait_for(lock.exists)
+        wait_for(lambda: lock.exists() and lock.stat().st_size > 0)
         os.kill(self.pid, signal.SIGSTOP)
         try:
             yield
