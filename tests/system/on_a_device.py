@@ -44,6 +44,12 @@ from tinycohort.experiments.audit.poses import posed_distances
 from tinycohort.experiments.fidelity.features import classifier_extractor, cohort_classifier, cohort_settings
 
 CPU = torch.device("cpu")
+QUICKLY_FITTED = ("vae", "vamp", "vaegan", "rhvae")  # a plain one, one with a prior of its own, one with two optimizers, second derivatives
+
+
+def slowly(*values: object) -> list:
+    """Parameters of the slow suite alone."""
+    return [pytest.param(value, marks=pytest.mark.slow) for value in values]
 
 
 @pytest.fixture
@@ -148,7 +154,7 @@ def test_a_sampler_draws_where_its_latents_are(device, name, settings):
     assert repr(drawn[0][1]) == repr(drawn[1][1])
 
 
-@pytest.mark.parametrize("model", ["vae", "vae-iaf", "ae", "vamp"])
+@pytest.mark.parametrize("model", ["vae", "ae", *slowly("vae-iaf", "vamp")])
 def test_laws_are_scored_where_latents_are(device, model):
     kind = AUTOENCODERS[model]
     torch.manual_seed(0)
@@ -187,7 +193,7 @@ def cohort(fakes, tmp_path):
     return read, split_cohort(read, seed=0)
 
 
-@pytest.mark.parametrize("name", AUTOENCODERS)
+@pytest.mark.parametrize("name", [*QUICKLY_FITTED, *slowly(*(name for name in AUTOENCODERS if name not in QUICKLY_FITTED))])
 def test_a_fit_is_the_same_on_the_device(device, cohort, name):
     networks = {"latent_dim": 2, "channels": 2, "arch": "conv"}
     training = TrainingSettings(epochs=2, batch_size=5, precision="fp32", average=0.9, even=True)
@@ -289,7 +295,7 @@ def test_features_of_the_cohort_are_computed_on_the_device(device):
 
 
 # As small as images can be that have patches in several places: on this device an operation takes as long as a thousand.
-@pytest.mark.parametrize("shape", [(12, 10), (6, 8, 6)])
+@pytest.mark.parametrize("shape", [(12, 10), *slowly((6, 8, 6))])
 def test_images_and_their_patches_are_compared_on_the_device(device, shape):
     known, people = blobs(8, shape), [f"p{i}" for i in range(8)]
     images = torch.cat([known[:2] + 0.01 * torch.rand((2, 1, *shape), generator=seeded(1)), blobs(6, shape).roll(3, 2)])
@@ -327,7 +333,7 @@ def test_what_the_nearest_person_leaves_is_compared_on_the_device(device, shape)
     np.testing.assert_allclose(there.distances, here.distances, atol=1e-5)
 
 
-@pytest.mark.parametrize("shape", [(24, 20), (10, 12, 10)])
+@pytest.mark.parametrize("shape", [(24, 20), *slowly((10, 12, 10))])
 def test_people_are_aligned_on_the_device(device, shape):
     known = blobs(8, shape)
     here = align(known[:3] + 0.01, known, range(8), scales=("image",))
@@ -362,7 +368,7 @@ def test_attacks_on_a_model_are_computed_where_its_weights_are(device, name):
     assert np.array_equal(here, there)
 
 
-@pytest.mark.parametrize("name", ["vae-iaf", "vae-nf", "vae"])
+@pytest.mark.parametrize("name", ["vae-iaf", *slowly("vae-nf", "vae")])
 def test_a_model_without_scores_is_scored_where_it_draws(device, cohort, name):
     training = TrainingSettings(epochs=2, batch_size=5, precision="fp32", device="cpu")
     model = fit_class(FitPlan(*cohort, "CN", FitSettings(model=name, latent_dim=2, channels=2, arch="conv", training=training)))

@@ -227,7 +227,7 @@ KILLS = {"fit": 8, "generate": 8, "evaluate": 6, "study": 6}  # of each command 
 
 
 @posix
-@pytest.mark.parametrize("kills", [2, pytest.param(KILLS["fit"], marks=pytest.mark.slow)])
+@pytest.mark.parametrize("kills", [1, pytest.param(KILLS["fit"], marks=pytest.mark.slow)])
 def test_a_fit_that_is_killed_at_random_moments_ends_as_one_that_was_not(shell, fakes, tmp_path, kills):
     data, models, whole = fakes.study(tmp_path / "study.npz"), tmp_path / "models", tmp_path / "whole"
     words = ("fit", "--data", data, *TRAIN, "--epochs", "60")
@@ -283,7 +283,7 @@ def test_a_fit_that_is_killed_leaves_no_model_and_goes_on_where_it_was(shell, au
 
 
 @posix
-@pytest.mark.parametrize(("form", "kills"), [("nifti", 2), pytest.param("png", KILLS["generate"], marks=pytest.mark.slow)])
+@pytest.mark.parametrize(("form", "kills"), [("nifti", 1), pytest.param("png", KILLS["generate"], marks=pytest.mark.slow)])
 def test_a_generation_that_is_killed_at_random_moments_ends_as_one_that_was_not(shell, studies, tmp_path, form, kills):
     out, whole = tmp_path / "syn", tmp_path / "whole"
     words = ("generate", "--models", studies["slices"].models, "-n", "150", "--force")
@@ -388,7 +388,7 @@ def test_an_interrupted_study_goes_on_with_the_same_command(shell, fakes, tmp_pa
 
 
 @posix
-@pytest.mark.parametrize("largest", [50, 3_000, 8_000, 25_000])
+@pytest.mark.parametrize("largest", [50, 8_000, *(pytest.param(size, marks=pytest.mark.slow) for size in (3_000, 25_000))])
 def test_a_full_disk_is_one_sentence_and_leaves_nothing_half(shell, fakes, tmp_path, largest):
     """No file may be larger than so many bytes: the first that is cannot be written, as on a full disk."""
     data, models, whole = fakes.study(tmp_path / "study.npz"), tmp_path / "models", tmp_path / "whole"
@@ -404,7 +404,10 @@ def test_a_full_disk_is_one_sentence_and_leaves_nothing_half(shell, fakes, tmp_p
 
 
 @posix
-@pytest.mark.parametrize(("form", "largest"), [("png", 80), ("png", 1_000), ("nifti", 150), ("npz", 5_000)])
+@pytest.mark.parametrize(
+    ("form", "largest"),
+    [("png", 1_000), ("npz", 5_000), *(pytest.param(*each, marks=pytest.mark.slow) for each in (("png", 80), ("nifti", 150)))],
+)
 def test_a_full_disk_leaves_no_half_cohort(shell, studies, tmp_path, form, largest):
     out = tmp_path / "syn"
     words = ("generate", "--models", studies["slices"].models, "-n", "40", "--sampler", "posterior", "--format", form, "--out", out)
