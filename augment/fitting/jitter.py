@@ -56,7 +56,7 @@ def _jittered(images: Tensor, strength: float, generator: torch.Generator) -> Te
     linear = rotation * (1 + between(SCALE, dims))[:, None, :]
     theta = torch.cat([linear, between(SHIFT, dims, 1)], dim=2)
     coarse = torch.randn((n, dims, *[BEND_GRID] * dims), **place) * strength * BEND
-    moved = F.grid_sample(images, sampling_grid(theta, coarse, images.shape[2:]), align_corners=False)
+    moved = F.grid_sample(images, sampling_grid(theta, coarse, images.shape[2:]), padding_mode="border", align_corners=False)
     return (moved * (1 + between(GAIN, *[1] * (dims + 1)))).clamp(0, 1)
 
 

@@ -17,7 +17,7 @@ from torch import Tensor
 from ..autoencoders import Autoencoder, GaussianAutoencoder
 from .latents import Latents
 from .laws import Gaussian
-from .left_out import FEW_FOLDS, FEWEST, MOST_FITTED, Choice, People, Rows, choose_kernels, choose_manifold, choose_mixture
+from .left_out import FEWEST, MOST_FITTED, Choice, People, Rows, choose_kernels, choose_manifold, choose_mixture
 from .manifold import Manifold
 from .plain import AggregatedPosterior, GaussianMixture, Normal
 from .registry import SAMPLERS, fit_sampler, samplers_for
@@ -36,6 +36,7 @@ WITHOUT = {
 UNSCORED = "takes no part: it is not among the laws that are scored"
 NOT_FINITE = "takes no part: its density is not finite at every code"
 TOO_FEW_CENTROIDS = "takes no part: too few centroids to leave some out"
+LEVEL = 0.05  # nats: of a person left out 5 % more or less probable, which no draw shows
 MOST_ERROR = 0.1  # nats, of a constant that is estimated: about as far apart as good laws are
 LITTLE_KEPT = 0.8  # of a law: what is cut off it is more than its edge
 
@@ -90,7 +91,7 @@ class LawScores:
     Parameters
     ----------
     chosen : str
-        The best, or ``riemannian`` if it is within a standard error of the best.
+        The best, or ``riemannian`` if it is within a standard error, or ``LEVEL``, of the best.
     laws : tuple of LawScore
         Those that take no part last.
     """
@@ -263,7 +264,7 @@ def score_laws(latents: Latents, validation: Latents | None = None, *, seed: int
         found.append(LawScore(name, **told))
     found.sort(key=lambda law: (law.left_out is None, -(law.left_out or 0)))
     preferred = next((law for law in found if law.sampler == PREFERRED and law.left_out is not None), None)
-    level = preferred is not None and preferred.behind is not None and preferred.behind <= (preferred.behind_error or 0)
+    level = preferred is not None and preferred.behind is not None and preferred.behind <= max(LEVEL, preferred.behind_error or 0)
     return LawScores(PREFERRED if level else top, tuple(found))
 
 
@@ -292,7 +293,7 @@ def _choices(latents: Latents, people: People, names: list[str], seed: int) -> d
         "normal": plain(_row(Normal(codes).log_density(codes[people.rows]))),
         "kde": choose_kernels(codes, latents.person),
         "mixture": choose_mixture(codes, latents.person, seed=seed),
-        "gmm": plain(people.scores(gmm, n_folds=FEW_FOLDS, most=MOST_FITTED)),
+        "gmm": plain(people.scores(gmm, most=MOST_FITTED)),
     }
     if base is not None and latents.metric is not None:
         assert isinstance(latents.autoencoder, GaussianAutoencoder)

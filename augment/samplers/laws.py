@@ -18,7 +18,9 @@ from .diagnostics import Diagnostics, Tick
 
 RIDGE = 1e-6  # of the mean variance: codes that all lie in a plane have a covariance of full rank all the same
 COLLAPSED = 0.01  # of the mean variance
-SHRUNK_BY = 1 / 3  # of D codes with the whole variance, which each component has besides its own: so that none of a few is singular
+WIDENED_BY = 1 / 3  # of D codes with the whole variance, which each component has besides its own: so that none of a few is singular
+STARTS = 5  # of EM, of which the best end is taken: one alone misses modes that lie apart in one dimension of many
+MANY = 1000  # codes, of which one start does as well
 CHUNK = 2**18  # distances held at once: 2 MiB, which stay in a core's cache
 
 
@@ -145,7 +147,10 @@ class Kernels:
 
 @dataclass(frozen=True, eq=False)
 class Mixture:
-    """A Gaussian mixture whose components are shrunk towards the codes' covariance.
+    """A Gaussian mixture, each component with a share of the codes' whole covariance besides its own.
+
+    The share, ``WIDENED_BY`` D m / n and at most 1, keeps components of few codes from being singular. What is drawn spreads a little more
+    than the codes do: with one component of 49 codes in 16 dimensions, 11 % more variance.
 
     Parameters
     ----------
@@ -182,10 +187,14 @@ class Mixture:
         if not 1 <= n_components <= len(codes):
             raise UsageError(f"A mixture fitted on {len(codes)} images has from 1 to {len(codes)} components, not {n_components}.")
         whitening = Whitening.of(codes)
-        start = "kmeans" if n_components > 1 else "random"  # of one component there is nothing to look for
-        shrunk_by = min(1.0, SHRUNK_BY * codes.shape[1] * n_components / len(codes))
-        settings = {"covariance_type": covariance, "reg_covar": shrunk_by, "init_params": start}
-        fitted = GaussianMixture(n_components, random_state=seed % 2**32, **settings)
+        widened_by = min(1.0, WIDENED_BY * codes.shape[1] * n_components / len(codes))
+        # Of one component there is nothing to look for.
+        start = (
+            {"init_params": "kmeans", "n_init": min(STARTS, math.ceil(MANY / len(codes)))}
+            if n_components > 1
+            else {"init_params": "random"}
+        )
+        fitted = GaussianMixture(n_components, covariance_type=covariance, reg_covar=widened_by, random_state=seed % 2**32, **start)
         fitted.fit(whitening.to(codes).cpu().numpy())
         covariances = np.asarray(fitted.covariances_)
         cholesky = np.linalg.cholesky(covariances) if covariance == "full" else np.sqrt(covariances)[..., None] * np.eye(codes.shape[1])

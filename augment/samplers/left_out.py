@@ -2,6 +2,7 @@
 
 A person is left out with all of their codes: beside another scan of the same person any code is probable, under the narrowest laws most.
 Nobody takes part in the choice that they are scored by: with each, those settings are taken that are best on all others.
+All laws are fitted on the same people, and as many: one that had learnt from more would be ahead by that alone.
 """
 
 import math
@@ -20,8 +21,8 @@ from .laws import Kernels, Mixture, Whitening, log_sums_of_kernels
 from .manifold import HOLDS
 
 FEWEST = 4  # people of whom some can be left out
-ONE_BY_ONE = 200  # people; of more, folds
-FOLDS, FEW_FOLDS = 20, 5  # the few of laws that are fitted by EM
+ONE_BY_ONE = 50  # people; of more, folds
+FOLDS = 20
 MOST_SCORED = 2000  # codes, of however many; of everybody who is left out as many
 MOST_FITTED = 4000  # codes that EM sees while settings are chosen
 SELECTION_PROPOSALS = 1000  # a fold
@@ -113,21 +114,21 @@ class People:
         sums = torch.zeros(len(self), dtype=torch.float64).index_add_(0, rows, values.double().cpu())
         return float((sums / rows.bincount()).mean())
 
-    def scores(self, score: Score, *, n_folds: int | None = None, most: int | None = None) -> Array:
+    def scores(self, score: Score, *, most: int | None = None) -> Array:
         """Log densities ``(candidates, s)`` of ``rows``, each under laws fitted without their person, or without their fold.
 
         Parameters
         ----------
         score : callable
             From the rows that are kept, at most ``most`` of them, and those that are scored.
-        n_folds : int, optional
-            At most so many fits; by default one for each person, and ``FOLDS`` where there are more than ``ONE_BY_ONE``.
         """
-        return np.concatenate([score(_thinned(kept, most), out) for kept, out in self.folds(n_folds)], axis=1)
+        return np.concatenate([score(_thinned(kept, most), out) for kept, out in self.folds], axis=1)
 
-    def folds(self, n_folds: int | None = None) -> list[tuple[Rows, Rows]]:
-        """Rows that are kept, which are of other people, and rows that are scored, of each fold."""
-        n_folds = n_folds or (len(self) if len(self) <= ONE_BY_ONE else FOLDS)
+    @cached_property
+    def folds(self) -> list[tuple[Rows, Rows]]:
+        """Rows that are kept, which are of other people, and rows that are scored, of each fold: of each person one up to ``ONE_BY_ONE``
+        people, and of more ``FOLDS``."""
+        n_folds = len(self) if len(self) <= ONE_BY_ONE else FOLDS
         parts = np.array_split(np.arange(len(self.left_out)), min(n_folds, len(self.left_out)))
         everybody = np.arange(len(self.of_codes))
         kept = [np.delete(everybody, np.concatenate([self.left_out[number] for number in part])) for part in parts]
@@ -171,7 +172,7 @@ def choose_mixture(codes: Tensor, person: Tensor | None = None, *, seed: int = 0
             def score(kept: Rows, out: Rows, settings: Settings = settings) -> Array:
                 return _numpy(Mixture.fit(codes[kept], **settings, seed=seed).log_density(codes[out]))[None]
 
-            scores.append(people.means(people.scores(score, n_folds=FEW_FOLDS, most=MOST_FITTED))[0])
+            scores.append(people.means(people.scores(score, most=MOST_FITTED))[0])
             # Once more components are worse, still more are worse still.
             if scores[-1].mean() < best:
                 break
@@ -187,7 +188,7 @@ def choose_manifold(codes: Tensor, centroids: Tensor, person: Tensor | None = No
     where nobody could be left out without leaving no centroid.
     """
     people, dim = People.of(codes, person), codes.shape[1]
-    folds = people.folds(len(people) if len(people) <= ONE_BY_ONE / 4 else FOLDS) if len(people) else []
+    folds = people.folds if len(people) else []
     owners = rows_of(centroids, codes)
     own = [torch.as_tensor((owners < 0) | np.isin(owners, kept), device=centroids.device) for kept, _ in folds]
     if len(people) < FEWEST or not all(bool(some.any()) for some in own):

@@ -138,3 +138,10 @@ def test_the_sampling_grid_is_torch_s_affine_grid_and_interpolation(shape):
     affine = F.affine_grid(theta, [3, 1, *shape], align_corners=False)
     smooth = F.interpolate(coarse, shape, mode="bicubic" if dims == 2 else "trilinear", align_corners=True)
     torch.testing.assert_close(sampling_grid(theta, coarse, shape), affine + smooth.movedim(1, -1), rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("shape", SHAPES.values(), ids=SHAPES)
+def test_an_image_that_fills_its_frame_gets_no_black_edges(shape):
+    """What is moved in from beyond the frame goes on as its border does: chests, and crops of brains, have no background of 0."""
+    moved = jitter(torch.full((20, 1, *shape), 0.5), 1.0, seeded(0))
+    assert float(moved.min()) > 0.5 * (1 - GAIN) - 1e-6
