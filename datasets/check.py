@@ -76,7 +76,7 @@ class Examination:
         """The cohort that was examined, whose files must be as they were then when they are read again, and who in it may be one person."""
         images = zip(cohort.table["image"], self.digests, strict=True)
         digests = {image: digest for image, digest in images if isinstance(image, str) and digest is not None}
-        return replace(cohort, digests=digests, alike=self.alike)
+        return replace(cohort, digests=digests, digest=self.digest, alike=self.alike)
 
     @property
     def sound(self) -> bool:
@@ -161,14 +161,32 @@ def require_sound(
     classes: Sequence[str] | None = None,
     minimum: int = 2,
     progress: Tracker = iter,
-) -> Examination:
+) -> Cohort:
     """Examine a cohort, and raise if anything is wrong; the parameters are those of ``examine``.
+
+    Returns
+    -------
+    Cohort
+        The same, which also knows who in it may be one person, whom a split then keeps on one side, and what its files were when they were
+        examined. Go on with this one.
 
     Raises
     ------
     CohortError
         With every problem.
     """
+    return examine_sound(cohort, sized=sized, classes=classes, minimum=minimum, progress=progress).bound(cohort)
+
+
+def examine_sound(
+    cohort: Cohort,
+    *,
+    sized: bool = False,
+    classes: Sequence[str] | None = None,
+    minimum: int = 2,
+    progress: Tracker = iter,
+) -> Examination:
+    """``examine``, where everything is in order; raise a ``CohortError`` with every problem otherwise."""
     examination = examine(cohort, sized=sized, classes=classes, minimum=minimum, progress=progress)
     if not examination.sound:
         raise CohortError(cohort.name, examination.problems)

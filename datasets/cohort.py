@@ -90,6 +90,8 @@ class Cohort:
     digests : mapping
         Digest (``image_checks.scan_digest``) that each image had when it was examined, and must have when it is read again;
         empty if nobody has looked.
+    digest : str
+        Digest of the whole cohort when it was examined (``check.Examination.digest``); empty of a part of it, and if nobody has looked.
     alike : tuple of (str, str)
         Participants who may be one person, as far as somebody has looked (``check.examine``): a split keeps each two on one side.
     """
@@ -106,6 +108,7 @@ class Cohort:
     problems: tuple[Problem, ...] = field(default=())
     remarks: tuple[Problem, ...] = field(default=())
     digests: Mapping[str, str] = field(default_factory=dict)
+    digest: str = ""
     alike: tuple[tuple[str, str], ...] = ()
 
     def __post_init__(self) -> None:
@@ -132,7 +135,7 @@ class Cohort:
 
     def where(self, keep: pd.Series | np.ndarray) -> "Cohort":
         """The rows where ``keep`` is true, renumbered from 0."""
-        return replace(self, table=self.table[np.asarray(keep, dtype=bool)].reset_index(drop=True))
+        return replace(self, table=self.table[np.asarray(keep, dtype=bool)].reset_index(drop=True), digest="")
 
     def of_class(self, label: str) -> "Cohort":
         """The images with ``label``.

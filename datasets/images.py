@@ -91,6 +91,15 @@ def read_image(path: str | Path) -> tuple[np.ndarray, np.ndarray | None]:
         return reader.read(path)
 
 
+def white_of(path: str | Path) -> float:
+    """What is white in an image, where its format says so, as pictures' do; else 1."""
+    path = Path(path)
+    if _reader_of(path) is not pictures:
+        return 1.0
+    with told_as_image_errors(path):
+        return pictures.white(path)
+
+
 def notes_of(path: Path) -> frozenset[str]:
     """What is to be known of an image file beside its voxels: ``COLOURS`` that are read as grey, ``NAMES`` in its header."""
     reader = _reader_of(path)

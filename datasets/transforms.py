@@ -22,7 +22,7 @@ from .common.errors import DataError, UsageError
 from .common.machine import require_memory
 from .formats.damage import ImageError
 from .image_checks import scan_digest
-from .images import PICTURES, read_image
+from .images import read_image, white_of
 from .resizing import PERCENTILES, as_meta, brought_to
 from .sizes import AsSeen, sides_told
 from .spaces import PLANES, ImageSpace, to_tuples
@@ -51,7 +51,8 @@ class Preparation:
         Interpolate to ``size``, or pad and crop around the centre.
     scaling : {"percentile", "minmax", "none"}
         Map the percentiles 0.5 and 99.5 of each image to 0 and 1 (a few bright vessels do not darken a brain), or its minimum and maximum
-        (the paper), or leave images as they are that are in [0, 1] already (synthetic ones), and of arrays of 8 bit that 255 becomes 1.
+        (the paper), or leave images as they are that are in [0, 1] already (synthetic ones): pictures of 8 and 16 bits, and arrays of 8,
+        once white is 1.
     """
 
     size: tuple[int, ...] | None = None
@@ -270,7 +271,7 @@ def _load(cohort: Cohort, row: Any, preparation: Preparation) -> tuple[MetaTenso
             raise ImageError(Path(row), what, mend)
         if row in cohort.digests and cohort.digests[row] != scan_digest(array, affine):
             raise ImageError(Path(row), "changed since the cohort was checked", "repeat the command when nothing writes to the cohort")
-        array, placed = array / 255 if row.lower().endswith(PICTURES) else array, affine is not None
+        array, placed = array / np.float32(white_of(row)), affine is not None
         if affine is None:
             image = MetaTensor(torch.from_numpy(array)[None])
         else:

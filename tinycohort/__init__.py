@@ -1,7 +1,7 @@
 """Synthetic cohorts for small medical-imaging studies: what a Python user needs, under one name.
 
 >>> import tinycohort as tc
->>> cohort = tc.read_cohort("my-study")
+>>> cohort = tc.require_sound(tc.read_cohort("my-study"), sized=True)
 >>> plan = tc.FitPlan(cohort, tc.split_cohort(cohort, seed=0), "AD")
 >>> generated = tc.generate_class(tc.fit_class(plan), 200, seed=0)
 

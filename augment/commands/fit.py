@@ -108,7 +108,7 @@ def _fit(
     split = _split(cohort, out, request.split_file, request.split_seed)
     warn_of_people_apart(cohort, split)
     read_as = asdict(request.source.resolved())
-    plans = {label: FitPlan(cohort, split, label, settings, found.digest, read_as) for label in labels}
+    plans = {label: FitPlan(cohort, split, label, settings, read_as=read_as) for label in labels}
     first = plans[labels[0]]
     for plan in plans.values():
         plan.require_memory()

@@ -130,8 +130,8 @@ def require_same_fit(resume_folder: Path, plan: FitPlan) -> None:
     """Raise a ``UsageError`` if a folder holds the state of another fit than this one, or nobody can tell whether it does."""
     if not plan.data_digest:
         raise UsageError(
-            "A fit can go on from a resume_folder only where its plan says of which images it is; give FitPlan the data_digest that "
-            "require_sound(cohort).digest is."
+            "A fit can go on from a resume_folder only where its plan says of which images it is; give FitPlan the whole "
+            "cohort that require_sound(cohort) returns."
         )
     marker = resume_folder / _MARKER
     if marker.exists() and json.loads(marker.read_text(encoding="utf-8")).get("plan") != plan.digest:

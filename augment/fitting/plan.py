@@ -30,7 +30,7 @@ class FitPlan:
     Parameters
     ----------
     cohort : Cohort
-        Sound, with all its classes.
+        Sound (what ``check.require_sound`` returns), with all its classes.
     split : Split
         Sides of its participants.
     label : str
@@ -38,7 +38,7 @@ class FitPlan:
     settings : FitSettings
         How.
     data_digest : str
-        Digest of the cohort's content (``check.Examination.digest``); a fit that is to go on where it was stopped needs it.
+        Digest of the cohort's content, by default that of the cohort; a fit that is to go on where it was stopped needs it.
     read_as : dict, optional
         Arguments with which the cohort can be read again, recorded in the model.
 
@@ -72,6 +72,7 @@ class FitPlan:
                 f"The split leaves no {' and no '.join(empty)} image of class {self.label}; draw another split, or add participants."
             )
         object.__setattr__(self, "sides", sides)
+        object.__setattr__(self, "data_digest", self.data_digest or self.cohort.digest)
 
     @property
     def n_images(self) -> int:

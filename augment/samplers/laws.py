@@ -188,14 +188,15 @@ class Mixture:
             raise UsageError(f"A mixture fitted on {len(codes)} images has from 1 to {len(codes)} components, not {n_components}.")
         whitening = Whitening.of(codes)
         widened_by = min(1.0, WIDENED_BY * codes.shape[1] * n_components / len(codes))
-        # Of one component there is nothing to look for.
-        start = (
-            {"init_params": "kmeans", "n_init": min(STARTS, math.ceil(MANY / len(codes)))}
-            if n_components > 1
-            else {"init_params": "random"}
-        )
-        fitted = GaussianMixture(n_components, covariance_type=covariance, reg_covar=widened_by, random_state=seed % 2**32, **start)
-        fitted.fit(whitening.to(codes).cpu().numpy())
+        one = n_components == 1  # of which there is nothing to look for
+        fitted = GaussianMixture(
+            n_components,
+            covariance_type=covariance,
+            reg_covar=widened_by,
+            init_params="random" if one else "kmeans",
+            n_init=1 if one else min(STARTS, math.ceil(MANY / len(codes))),
+            random_state=seed % 2**32,
+        ).fit(whitening.to(codes).cpu().numpy())
         covariances = np.asarray(fitted.covariances_)
         cholesky = np.linalg.cholesky(covariances) if covariance == "full" else np.sqrt(covariances)[..., None] * np.eye(codes.shape[1])
         parts = (torch.as_tensor(np.asarray(part), device=codes.device) for part in (fitted.weights_, fitted.means_, cholesky))

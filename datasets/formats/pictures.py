@@ -51,6 +51,14 @@ def opened(path: Path) -> ImageFile.ImageFile:
     return Image.open(path, formats=_FORMATS)
 
 
+def white(path: Path) -> float:
+    """What is white, by a picture's header: all bits of 8 or of 16, and 1 of floats and of whole numbers of 32 bits."""
+    with opened(path) as picture:
+        if picture.mode.startswith("I;16") or (picture.mode == "I" and picture.format == "PNG"):
+            return 65535.0
+        return 1.0 if picture.mode in ("I", "F") else 255.0
+
+
 def in_colours(path: Path) -> bool:
     """Whether a picture is stored in colours, which are read as grey."""
     with opened(path) as picture:

@@ -26,6 +26,7 @@ from ...datasets.common.compute import Device
 from ...datasets.common.errors import DataError
 from ...datasets.common.files import digest_of
 from ...datasets.splits import Split
+from ...datasets.together import Pairs, one_name_each
 from ..engine.study_config import RunContext
 from ..engine.study_folder import seed_of
 from ..engine.study_images import Part, Prepared, stratum
@@ -72,7 +73,7 @@ def run_cell(key: Mapping[str, Any], seed: int, folder: Path, *, device: Device 
     threshold = choose_threshold(selecting, validation.labels.numpy())
     found = _scored(tests, probabilities, data.classes, config.protocols.stratum, threshold)
     for side, part in (("train", run.train), ("validation", validation)):
-        found["people"][side] = count_people(part.table, data.classes)
+        found["people"][side] = count_people(part.table, part.alike, data.classes)
     found["predictions"] = keep_predictions(folder, key, tests, probabilities, data.classes)
     rounded = [{str(name): round(value, 5) for name, value in record.items()} for record in history]
     return found | {"n_fitted_on": len(run.train.table), "notes": notes, "history": rounded}
@@ -142,13 +143,14 @@ def _scored(
             said, truth = probabilities[name][rows], part.labels.numpy()[rows]
             found["scores"][title] = scores(said, truth, classes, threshold=threshold) if rows.any() else {}
             found["n_test"][title] = int(rows.sum())
-            found["people"][title] = count_people(part.table[rows], classes)
+            found["people"][title] = count_people(part.table[rows], part.alike, classes)
     return found
 
 
-def count_people(table: pd.DataFrame, classes: Sequence[str]) -> dict[str, int]:
-    """How many participants of each class are in a cohort's table."""
-    counts = table.drop_duplicates("participant_id")["label"].value_counts()
+def count_people(table: pd.DataFrame, alike: Pairs, classes: Sequence[str]) -> dict[str, int]:
+    """How many people of each class are in a cohort's table, where who may be one person is one."""
+    people = table.assign(person=one_name_each(table["participant_id"], alike))
+    counts = people.groupby("label")["person"].nunique()
     return {label: int(counts.get(label, 0)) for label in classes}
 
 

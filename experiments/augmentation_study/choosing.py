@@ -9,6 +9,7 @@ from sklearn.metrics.pairwise import euclidean_distances
 from torch import Tensor, nn
 
 from ...augment.fitting.nearest import nearest_images
+from ...augment.fitting.training_images import people_in
 from ...augment.release.copying import Patients, screen_images
 from ...augment.release.gate import Gate
 from ...classifiers.training import FIXED_LENGTH, predict_probabilities, train_classifier
@@ -36,7 +37,7 @@ def chosen(images: Tensor, n: int, choice: Choice, run: Run, index: int) -> NDAr
         If every image copies a patient.
     """
     own = run.train.labels == index
-    training, people = run.train.images[own], run.train.table["participant_id"][own.numpy()].tolist()
+    training, people = run.train.images[own], people_in(run.train.table[own.numpy()], run.train.alike)
     patients = Patients.of(training, people, choose_device(run.context.device))
     copies = screen_images(images, patients, Gate(), looks=len(images))
     among = _to_nearest_other(training, people)

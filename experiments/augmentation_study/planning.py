@@ -93,7 +93,7 @@ def planned(config: AugmentationConfig, folder: Path, spread: Spread | None) -> 
         told = f"from stated spreads ({spread or Spread()})"
         # What is planned may never be begun: nobody's images are prepared, and the folder is left as it is.
         cohort = read_cohort(config.data.cohort.source)
-        cohort = require_sound(cohort, sized=True, minimum=1).bound(cohort)
+        cohort = require_sound(cohort, sized=True, minimum=1)
         found = [(place, _stated(config, cohort, place, spread or Spread())) for place in _places(config)]
     level = LEVEL / n_primary(config)  # as ``judged`` corrects the comparison that counts
     tables = []
@@ -135,5 +135,5 @@ def _of_pilot(config: AugmentationConfig, folder: Path) -> list[tuple[dict[str, 
 
 def _stated(config: AugmentationConfig, cohort: Cohort, place: dict[str, str], spread: Spread) -> Components:
     split = split_of_run(cohort, config, 0, place.get("size"))
-    tested = count_people(split.side(cohort, TEST).table, config.data.classes)
+    tested = count_people(split.side(cohort, TEST).table, cohort.alike, config.data.classes)
     return Components.stated(**vars(spread), n_people=people_drawn(cohort), n_tested=tested, n_runs=config.grid.runs)

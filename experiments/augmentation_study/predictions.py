@@ -14,9 +14,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from ...datasets.cohort import people_of
+from ...augment.fitting.training_images import people_in
 from ...datasets.common.errors import DataError
 from ...datasets.common.files import whole_file
+from ...datasets.together import Pairs
 from ..engine.study_folder import run_path, slug
 from ..engine.study_images import TEST, Part, Prepared, stratum
 
@@ -82,12 +83,18 @@ def tidy_predictions(runs: Sequence[Mapping[str, Any]], folder: Path, data: Prep
     """One row a run, test set and participant: the run's key, ``test_set``, ``participant_id``, the true ``label``, ``n_images``, and
     the mean over these of each class's probability, ``p_<class>``. Runs know images alone, and whose they are is the cohort's to say.
 
+    Who may be one person is one: as two they would be told apart by chance alike, and a difference would look surer than it is.
+
     With a condition there are the strata of the test sets too, as test sets of their own: who has an image that fulfils it, by such images.
     """
-    tables = {TEST: data.cohort.table, **{name: part.table for name, part in data.external.items()}}
+    tested = {TEST: (data.cohort.table, data.cohort.alike), **{name: (part.table, part.alike) for name, part in data.external.items()}}
     people = [
-        table.assign(participant_id=people_of(table), test_set=name, inside=stratum(table, condition) if condition else False)
-        for name, table in tables.items()
+        table.assign(
+            participant_id=people_in(table, of_one_label(table, alike)),
+            test_set=name,
+            inside=stratum(table, condition) if condition else False,
+        )
+        for name, (table, alike) in tested.items()
     ]
     whose = pd.concat(people, ignore_index=True)[["test_set", "image_id", "participant_id", "label", "inside"]]
     columns = _columns(data.classes)
@@ -104,6 +111,12 @@ def tidy_predictions(runs: Sequence[Mapping[str, Any]], folder: Path, data: Prep
     found = pd.concat(parts, ignore_index=True)
     keys = dict.fromkeys(name for run in runs for name in run["key"])  # those of one may be more than another's
     return found[[*keys, "test_set", "participant_id", "label", "n_images", *columns]]
+
+
+def of_one_label(table: pd.DataFrame, alike: Pairs) -> list[tuple[str, str]]:
+    """Those pairs of participants who may be one person that have one label: each person is tested as of one class."""
+    labels = dict(zip(table["participant_id"], table["label"], strict=True))
+    return [(one, other) for one, other in alike if labels.get(one) == labels.get(other)]
 
 
 def of_whole_test_sets(predictions: pd.DataFrame, data: Prepared) -> pd.DataFrame:

@@ -11,6 +11,7 @@ import numpy as np
 from ...datasets.cohort import Cohort
 from ...datasets.common.errors import UsageError
 from ...datasets.splits import Split, official_sides, sides_of_rows, split_cohort
+from ...datasets.together import one_name_each
 from ...datasets.training_sizes import LEFT_OUT, of_class_size
 from ..engine.study_images import TEST
 
@@ -112,8 +113,9 @@ def people_drawn(cohort: Cohort, *, tested_too: bool = False) -> dict[str, int]:
     ``tested_too`` is where these are taught, because people of another cohort alone are tested.
     """
     sides = {} if tested_too else official_sides(cohort) or {}
-    table = cohort.table[[sides.get(who) != TEST for who in cohort.table["participant_id"]]]
-    return {str(label): int(n) for label, n in table.groupby("label")["participant_id"].nunique().items()}
+    people = cohort.table.assign(person=one_name_each(cohort.table["participant_id"], cohort.alike))
+    drawn = people[[sides.get(who) != TEST for who in people["participant_id"]]]
+    return {str(label): int(n) for label, n in drawn.groupby("label")["person"].nunique().items()}
 
 
 def split_of(cohort: Cohort, protocols: Protocols, seed: int, given: Split | None = None, size: str | None = None) -> Split:

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from ...augment.fitting.training_images import TrainingImages, ages_of, people_in
-from ...datasets.check import Examination, array_of, require_sound
+from ...datasets.check import Examination, array_of, examine_sound
 from ...datasets.cohort import Cohort
 from ...datasets.common.errors import DataError, LeakageError, TinycohortError, UsageError
 from ...datasets.common.files import whole_folder, write_json
@@ -250,7 +250,7 @@ def _sound(source: Source, preparation: Preparation, minimum: int, progress: Cal
     cohort = read_cohort(source)
     if cohort.synthetic:
         raise DataError(f"{source.data} is synthetic; a study starts from real images, and is tested on real ones alone.")
-    return cohort, require_sound(cohort, sized=preparation.size is not None, minimum=minimum, progress=progress)
+    return cohort, examine_sound(cohort, sized=preparation.size is not None, minimum=minimum, progress=progress)
 
 
 def _in_memory(folder: Path, known: KnownCohort, preparation: Preparation) -> tuple[Cohort, ImageSpace]:
@@ -263,7 +263,7 @@ def _in_memory(folder: Path, known: KnownCohort, preparation: Preparation) -> tu
     place = folder / CACHE / digest({"cohort": known.digest, "preparation": preparation.content()})[:16]
 
     def write(temporary: Path) -> None:
-        found = require_sound(cohort, sized=preparation.size is not None, minimum=1)
+        found = examine_sound(cohort, sized=preparation.size is not None, minimum=1)
         if found.digest != known.digest:
             raise _changed(cohort)
         images = prepare(found.bound(cohort), preparation)

@@ -173,6 +173,25 @@ def test_an_eight_bit_picture_left_as_it_is(tmp_path):
     assert np.array_equal(images.pixels[0, 0].numpy(), levels.astype(np.float32) / 255)
 
 
+@pytest.mark.parametrize(
+    ("name", "stored"),
+    [
+        ("deep.png", lambda grey: (65535 * grey).round().astype(np.uint16)),
+        ("deep.tif", lambda grey: (65535 * grey).round().astype(np.uint16)),
+        ("float.tif", lambda grey: grey.astype(np.float32)),
+        ("whole.tif", lambda grey: grey.round().astype(np.int32)),
+        ("flat.tif", lambda grey: (255 * grey).round().astype(np.uint8)),
+        ("flat.bmp", lambda grey: (255 * grey).round().astype(np.uint8)),
+    ],
+)
+def test_a_picture_left_as_it_is_is_white_where_its_type_says_so(tmp_path, name, stored):
+    """Floats of 0 to 1 divided by 255 would be black, and nobody told."""
+    grey = np.linspace(0, 1, 256).reshape(16, 16)
+    Image.fromarray(stored(grey)).save(tmp_path / name)
+    found = prepare(cohort_of([tmp_path / name]), Preparation(scaling="none")).pixels[0, 0].numpy()
+    assert np.allclose(found, grey.round() if name == "whole.tif" else grey, atol=0.5 / 255 if "flat" in name else 1e-5)
+
+
 def test_what_shall_not_be_scaled_must_be_in_range(fakes):
     arrays = np.stack([fakes.voxels(1, (8, 9)) / 255, fakes.voxels(2, (8, 9)) / 100]).astype(np.float32)
     cohort = cohort_of([0, 1], arrays)

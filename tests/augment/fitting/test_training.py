@@ -588,7 +588,7 @@ def test_a_resume_point_of_another_plan_is_refused(study, tmp_path):
 
 def test_a_plan_that_does_not_say_of_which_images_it_is_is_not_resumed(study, tmp_path):
     """With the same ids other images would be the same plan."""
-    with pytest.raises(UsageError, match=r"give FitPlan the data_digest that require_sound.cohort..digest is"):
+    with pytest.raises(UsageError, match=r"give FitPlan the whole cohort that require_sound.cohort. returns"):
         fit_class(FitPlan(*study, "AD", SMALL), resume_folder=tmp_path / "resume")
     assert not (tmp_path / "resume").exists()
 

@@ -31,7 +31,7 @@ def test_at_most_one_of_a_thousand_people_is_called_a_copy(name, monkeypatch):
     monkeypatch.setattr("tinycohort.experiments.audit.planted.MOST", 3)  # what is planted is not asked
     source, size = COHORTS[name]
     cohort = read_cohort(source)
-    cohort = require_sound(cohort, sized=True, minimum=1).bound(cohort)
+    cohort = require_sound(cohort, sized=True, minimum=1)
     twice = {who for group in groups_of(cohort.alike) for who in sorted(group)[1:]}
     cohort, called, asked = cohort.where(~cohort.table["participant_id"].isin(twice).to_numpy()), {}, 0
     for label in cohort.labels:

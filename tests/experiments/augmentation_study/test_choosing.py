@@ -23,7 +23,7 @@ def run_of(n: int = 20) -> Any:
     labels = torch.arange(2 * n) % 2
     images = (0.3 + 0.4 * labels)[:, None, None, None] + 0.05 * torch.randn(2 * n, 1, SIDE, SIDE, generator=generator)
     table = pd.DataFrame({"participant_id": [f"p{i}" for i in range(2 * n)]})
-    train, context = SimpleNamespace(images=images, labels=labels, table=table), SimpleNamespace(device="cpu")
+    train, context = SimpleNamespace(images=images, labels=labels, table=table, alike=()), SimpleNamespace(device="cpu")
     return SimpleNamespace(train=train, data=SimpleNamespace(classes=("AD", "CN")), context=context)
 
 
@@ -81,6 +81,20 @@ def test_images_of_one_person_do_not_support_each_other():
     run.train.table = pd.concat([run.train.table, run.train.table[::2]], ignore_index=True)
     images = torch.cat([alike(run, 3) + 0.4, alike(run, 3)])
     assert chosen(images, 3, "supported", run, 0).tolist() == [3, 4, 5]
+
+
+def test_a_copy_of_who_may_be_two_people_is_a_copy():
+    """It is about as near to the one name as to the other, and stands out beside neither."""
+    run = run_of()
+    own = run.train.images[run.train.labels == 0]
+    another_scan, copy = (own[:1] + 0.02 * torch.randn(1, 1, SIDE, SIDE, generator=torch.Generator().manual_seed(seed)) for seed in (2, 3))
+    run.train.images = torch.cat([run.train.images, another_scan])
+    run.train.labels = torch.cat([run.train.labels, torch.zeros(1, dtype=torch.long)])
+    run.train.table = pd.concat([run.train.table, pd.DataFrame({"participant_id": ["again"]})], ignore_index=True)
+    images = torch.cat([copy, alike(run, 3)])
+    assert chosen(images, 3, "supported", run, 0).tolist() != [1, 2, 3]
+    run.train.alike = (("again", "p0"),)
+    assert chosen(images, 3, "supported", run, 0).tolist() == [1, 2, 3]
 
 
 def test_one_classifier_chooses_for_all_cells_of_a_run(monkeypatch):

@@ -10,7 +10,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from tinycohort.datasets.cohort import Cohort
 from tinycohort.datasets.common.errors import DataError
+from tinycohort.experiments.augmentation_study.cell import count_people
 from tinycohort.experiments.augmentation_study.config import Grid
 from tinycohort.experiments.augmentation_study.effects import (
     PEOPLE_AND_RUNS,
@@ -122,7 +124,7 @@ def test_of_several_visits_those_in_the_stratum_alone_are_averaged(tmp_path):
     )
     said = {"a1": [0.1, 0.9], "a2": [0.8, 0.2], "b1": [0.3, 0.7], "c1": [0.2, 0.8], "c2": [0.4, 0.6]}
     runs = [{"key": {"run": 0, "method": "original", "mode": "real"}, "result": {"predictions": {"test": said}}}]
-    data: Any = SimpleNamespace(cohort=SimpleNamespace(table=table), external={}, classes=("AD", "CN"))
+    data: Any = SimpleNamespace(cohort=SimpleNamespace(table=table, alike=()), external={}, classes=("AD", "CN"))
     found = tidy_predictions(runs, tmp_path, data, "age>=60")
     whole, inside = (found[found["test_set"] == name] for name in ("test", "test, age>=60"))
     assert whole[["participant_id", "n_images", "p_AD"]].to_numpy().tolist() == [
@@ -133,6 +135,21 @@ def test_of_several_visits_those_in_the_stratum_alone_are_averaged(tmp_path):
     assert inside[["participant_id", "n_images", "p_AD"]].to_numpy().tolist() == [["a", 1, 0.8], ["c", 2, pytest.approx(0.3)]]
     assert of_whole_test_sets(found, data).equals(whole)
     assert tidy_predictions(runs, tmp_path, data).equals(whole)
+
+
+def test_who_may_be_one_person_is_tested_as_one(tmp_path):
+    table = pd.DataFrame(
+        [("a1", "a", "AD"), ("b1", "b", "AD"), ("c1", "c", "CN"), ("d1", "d", "CN")], columns=["image_id", "participant_id", "label"]
+    )
+    said = {"a1": [0.1, 0.9], "b1": [0.5, 0.5], "c1": [0.2, 0.8], "d1": [0.4, 0.6]}
+    runs = [{"key": {"run": 0, "method": "original", "mode": "real"}, "result": {"predictions": {"test": said}}}]
+    alike = (("a", "b"), ("b", "c"))  # of which the second pair has two labels: each is tested as of its own class
+    data: Any = SimpleNamespace(cohort=SimpleNamespace(table=table, alike=alike), external={}, classes=("AD", "CN"))
+    found = tidy_predictions(runs, tmp_path, data)
+    assert found[["participant_id", "n_images", "p_AD"]].to_numpy().tolist() == [["a", 2, pytest.approx(0.3)], ["c", 1, 0.2], ["d", 1, 0.4]]
+    assert count_people(table, alike[:1], ("AD", "CN", "MCI")) == {"AD": 1, "CN": 2, "MCI": 0}
+    cohort = Cohort("c", table.assign(image=None), "c", alike=alike[:1])
+    assert people_drawn(cohort) == {"AD": 1, "CN": 2}
 
 
 def test_no_interval_reaches_beyond_what_scores_can_differ_by():
@@ -233,7 +250,7 @@ def test_people_of_another_cohort_are_told_by_the_share_that_runs_learn_from():
 def test_who_is_officially_tested_is_not_drawn_to_learn_from():
     who = [f"p{number // 2}" for number in range(16)]  # each with two images
     table = pd.DataFrame({"participant_id": who, "label": ["AD"] * 6 + ["CN"] * 10})
-    cohort: Any = SimpleNamespace(table=table, name="mine")
+    cohort: Any = SimpleNamespace(table=table, name="mine", alike=())
     assert people_drawn(cohort) == {"AD": 3, "CN": 5}
     cohort.table = table.assign(split=["test"] * 2 + ["train"] * 6 + ["test"] * 2 + ["train"] * 4 + ["validation"] * 2)
     assert people_drawn(cohort) == {"AD": 2, "CN": 4}
