@@ -66,7 +66,14 @@ def fit_class(plan: FitPlan, *, resume_folder: Path | None = None, command: str 
     plan.require_memory()
     if resume_folder is not None:
         require_same_fit(resume_folder, plan)
-        write_json(resume_folder / _MARKER, {"plan": plan.digest})
+        now = settings.training.how
+        begun = _begun(resume_folder).get("how", now)
+        if begun != now:
+            hooks.on_warning(
+                f"{label}: this fit was begun with {begun}, and goes on with {now}: its weights will not be those of one that was never "
+                "interrupted."
+            )
+        write_json(resume_folder / _MARKER, {"plan": plan.digest, "how": begun})
 
     images = _prepare_together(plan, hooks)
     autoencoder = _initialise(plan)
@@ -133,12 +140,18 @@ def require_same_fit(resume_folder: Path, plan: FitPlan) -> None:
             "A fit can go on from a resume_folder only where its plan says of which images it is; give FitPlan the whole "
             "cohort that require_sound(cohort) returns."
         )
-    marker = resume_folder / _MARKER
-    if marker.exists() and json.loads(marker.read_text(encoding="utf-8")).get("plan") != plan.digest:
+    begun = _begun(resume_folder)
+    if begun and begun.get("plan") != plan.digest:
         raise UsageError(
             f"{resume_folder} holds an unfinished fit with other settings, data, split or version of tinycohort; "
             "repeat those settings, or leave out --resume to start anew."
         )
+
+
+def _begun(resume_folder: Path) -> dict[str, str]:
+    """What is known of the fit that was begun there; nothing if none was."""
+    marker = resume_folder / _MARKER
+    return json.loads(marker.read_text(encoding="utf-8")) if marker.exists() else {}
 
 
 def _whose(cohort: Cohort) -> Tensor | None:

@@ -107,6 +107,17 @@ class TrainingSettings:
         if self.device not in ("auto", "cpu", "gpu"):
             raise UsageError(f"--device is auto, cpu or gpu, not '{self.device}'.")
 
+    def in_bf16(self, device: torch.device) -> bool:
+        """Whether steps on this device compute in bf16."""
+        return self.precision == "bf16" or (self.precision == "auto" and computes_in_bf16(device))
+
+    @property
+    def how(self) -> str:
+        """What a training computes with, on which its last digits depend."""
+        device = choose_device(self.device)
+        threads = f"{(n := torch.get_num_threads())} thread{'' if n == 1 else 's'}" if device.type == "cpu" else f"device {device.type}"
+        return f"{threads} in {'bf16' if self.in_bf16(device) else 'fp32'}"
+
     def lasting(self, epochs: int | None, steps: int | None) -> "TrainingSettings":
         """The settings with a length that is asked for, be it in the other unit; raise a ``UsageError`` if it is in both."""
         if epochs is not None and steps is not None:
@@ -229,7 +240,7 @@ class _Fitting:
         self.optimizer = adam_of(self.model.parameters(), settings.learning_rate, device)
         # By its default threshold, a share of the loss, a loss below 0 would count as better that is a little worse.
         self.schedule = ReduceLROnPlateau(self.optimizer, factor=0.5, patience=self.length.patience, threshold=0)
-        self.bf16 = settings.precision == "bf16" or (settings.precision == "auto" and computes_in_bf16(device))
+        self.bf16 = settings.in_bf16(device)
         self.noise = torch.Generator(device)
         self.sums: dict[str, Tensor] = {}
         self.records: list[Record] = []

@@ -586,6 +586,22 @@ def test_a_resume_point_of_another_plan_is_refused(study, tmp_path):
         fit_class(FitPlan(*study, "CN", SMALL, "data"), resume_folder=folder)
 
 
+def test_a_fit_that_goes_on_with_other_threads_or_precision_is_told(study, tmp_path, monkeypatch):
+    """Of a number of threads the last digits of every step depend, and so the weights."""
+    said = []
+
+    def go_on(settings=SMALL):
+        said.clear()
+        fit_class(FitPlan(*study, "AD", settings, "data"), resume_folder=tmp_path / "resume", hooks=Hooks(on_warning=said.append))
+        return [sentence for sentence in said if "goes on with" in sentence]
+
+    assert go_on() == go_on() == []
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 7)
+    for _ in range(2):  # again and again: what was computed so before stays in it
+        (sentence,) = go_on()
+        assert "and goes on with 7 threads in fp32: its weights will not be those of one that was never interrupted" in sentence
+
+
 def test_a_plan_that_does_not_say_of_which_images_it_is_is_not_resumed(study, tmp_path):
     """With the same ids other images would be the same plan."""
     with pytest.raises(UsageError, match=r"give FitPlan the whole cohort that require_sound.cohort. returns"):
