@@ -237,14 +237,9 @@ def _told_apart(halves: Sequence[Sequence[Tensor]], seen: int, generator: torch.
 def _extractors(classes: Mapping[str, Class], weights: Path | None) -> dict[str, Extractor]:
     found = {}
     if len(classes) > 1:
-        rng = np.random.default_rng(0)
         parts = [one.training.images.pixels for one in classes.values()]
         images, labels = torch.cat(parts), torch.cat([torch.full((len(part),), number) for number, part in enumerate(parts)])
-        order = torch.from_numpy(rng.permutation(len(images)))
-        kept, selecting = order[: -len(order) // 8], order[-len(order) // 8 :]
-        settings = cohort_settings(len(kept))
-        network = cohort_classifier(images[kept], labels[kept], images[selecting], labels[selecting], settings, seed=0)
-        found["cohort"] = classifier_extractor(network, device=settings.device)
+        found["cohort"] = classifier_extractor(cohort_classifier(images, labels, cohort_settings(len(images)), seed=0), device="auto")
     if weights is not None:
         volumes = next(iter(classes.values())).held_out.ndim == 5
         for dimension in (192, 768):

@@ -83,14 +83,9 @@ def _sides(model: FittedModel, given: argparse.Namespace) -> dict[str, torch.Ten
 
 
 def _extractor(sides: Mapping[str, Mapping[str, torch.Tensor]]) -> Extractor:
-    images = {side: torch.cat([parts[side] for parts in sides.values()]) for side in ("train", "validation")}
-    labels = {
-        side: torch.cat([torch.full((len(parts[side]),), number) for number, parts in enumerate(sides.values())])
-        for side in ("train", "validation")
-    }
-    settings = cohort_settings(len(images["train"]))
-    network = cohort_classifier(images["train"], labels["train"], images["validation"], labels["validation"], settings, seed=0)
-    return classifier_extractor(network, device=settings.device)
+    images = torch.cat([parts["train"] for parts in sides.values()])
+    labels = torch.cat([torch.full((len(parts["train"]),), number) for number, parts in enumerate(sides.values())])
+    return classifier_extractor(cohort_classifier(images, labels, cohort_settings(len(images)), seed=0), device="auto")
 
 
 def _latents_of(model: FittedModel, images: torch.Tensor) -> Latents:

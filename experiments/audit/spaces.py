@@ -1,7 +1,7 @@
 """Where images are compared: image, latent and feature space, each an embedding and a distance between what it embeds."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -14,9 +14,7 @@ from torch import Tensor
 
 from ...augment.fitting.model import FittedModel, encode
 from ...datasets.cohort import Cohort
-from ...datasets.common.seeds import derived_seed
 from ...datasets.readers import Source
-from ...datasets.splits import split_cohort
 from ...datasets.transforms import Preparation
 from ..fidelity.command import ComparisonRequest, build_extractor
 from ..fidelity.features import Extractor, features_of
@@ -101,14 +99,9 @@ def audit_extractor(
 ) -> Extractor:
     """The extractor ``name`` of ``augment fidelity``; ``cohort`` is trained on all real people.
 
-    Had it been trained on those alone whom the models saw, it would itself tell them from the held-out ones. Who selects its weights is
-    drawn among all too, so official sides are not followed, and by a seed of their own: that of the models' split would draw them from the
-    end of the same row of people, where nobody was trained on.
+    Had it been trained on those alone whom the models saw, it would itself tell them from the held-out ones.
     """
-    everyone = replace(real, table=real.table.drop(columns="split", errors="ignore"))
-    fractions, own_seed = {"train": 0.8, "validation": 0.2}, derived_seed(seed, "features")
-    split = split_cohort(everyone, fractions=fractions, seed=own_seed) if name == "cohort" else None
     request = ComparisonRequest(
         real=source, synthetic=(), preparation=preparation, extractor=name, weights=weights, seed=seed, device=device
     )
-    return build_extractor(request, everyone, preparation, split)
+    return build_extractor(request, real, preparation)

@@ -8,13 +8,13 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from ...augment import console
 from ...augment.commands.check import require_sound_cohort, warn_of_people_apart
 from ...augment.fitting.model_config import Participants
 from ...augment.fitting.model_folders import load_models
 from ...augment.release.synthetic_cohort import drawn_from
+from ...classifiers.loop import RECORDS
 from ...datasets.cohort import Cohort, CohortError
 from ...datasets.common.errors import DataError, LeakageError, UsageError
 from ...datasets.common.files import refuse_existing, write_json
@@ -136,7 +136,8 @@ def _compare(request: ComparisonRequest, out: Path | None) -> dict[str, list[Sco
     _require_enough(real if split is None else split.side(real, "test"), cohorts, labels)
     if split is None and request.extractor == "cohort":
         split = split_cohort(real, fractions=FRACTIONS, seed=request.seed)
-    extractor = build_extractor(request, real, preparation, split)
+    untested = real if split is None else real.where(real.table["participant_id"].map(split.sides).isin(["train", "validation"]))
+    extractor = build_extractor(request, untested, preparation)
     if split is not None:
         real = split.side(real, "test")
     with_images = "ms-ssim" in request.measures
@@ -216,8 +217,8 @@ def _people_of(folders: Sequence[Path], wanted: Collection[str]) -> dict[str, Pa
     return people
 
 
-def build_extractor(request: ComparisonRequest, real: Cohort, preparation: Preparation, split: Split | None) -> Extractor:
-    """The extractor that a request names; ``cohort``, which needs a split, is trained on the training side of the real cohort.
+def build_extractor(request: ComparisonRequest, learnt_from: Cohort, preparation: Preparation) -> Extractor:
+    """The extractor that a request names; ``cohort`` is trained on the real people of ``learnt_from``, none of whom is to be scored.
 
     Raises
     ------
@@ -235,20 +236,14 @@ def build_extractor(request: ComparisonRequest, real: Cohort, preparation: Prepa
                 "(but for 64 with -bf16 too) or a function of yours as package.module:function."
             )
         return custom_extractor(request.extractor)
-    assert split is not None
-    images, classes = _labelled(split.side(real, "train"), real.labels, preparation)
-    validation = _labelled(split.side(real, "validation"), real.labels, preparation)
+    images = prepare(learnt_from, preparation).pixels
+    classes = torch.tensor([learnt_from.labels.index(label) for label in learnt_from.table["label"]])
     settings = replace(cohort_settings(len(images)), device=request.device)  # type: ignore[arg-type]
     console.say(f"Images are compared by the features of a classifier, which learns from {len(images)} real ones.")
-    with console.progress("training the classifier", settings.epochs) as advance:
+    with console.progress("training the classifier", RECORDS) as advance:
         seed = derived_seed(request.seed, "extractor")
-        network = cohort_classifier(images, classes, *validation, settings, seed=seed, on_record=lambda record: advance())
+        network = cohort_classifier(images, classes, settings, seed=seed, on_record=lambda record: advance())
     return classifier_extractor(network, device=request.device)
-
-
-def _labelled(cohort: Cohort, labels: Sequence[str], preparation: Preparation) -> tuple[Tensor, Tensor]:
-    """Images ``(n, 1, ...)``, and their classes ``(n,)`` as indices of ``labels``."""
-    return prepare(cohort, preparation).pixels, torch.tensor([labels.index(label) for label in cohort.table["label"]])
 
 
 def _readable(cohort: Cohort) -> Cohort:

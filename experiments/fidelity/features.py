@@ -21,14 +21,17 @@ from torch import Tensor
 
 from ...classifiers.loop import Record
 from ...classifiers.network import CNN, HIDDEN, load_function
-from ...classifiers.training import ClassifierSettings, train_classifier
+from ...classifiers.training import FIXED_LENGTH, ClassifierSettings, train_classifier
 from ...datasets.common.compute import choose_device, exactly, laid_out
 from ...datasets.common.errors import UsageError
 from .inception import SIDE, fold_norms, load_inception, round_to_bf16
 
 BATCH = 32
 BF16 = "-bf16"  # after the name of features that InceptionV3 computes in bf16
-LEAST_EPOCHS, LEAST_STEPS = 20, 500  # of the classifier's training: a small cohort makes few steps an epoch
+LEAST_STEPS, LEAST_EPOCHS = (
+    100,
+    5,
+)  # of the classifier's training, of few images and of many: longer, it sees blur less and knows its people
 SLICES = (0.25, 0.5, 0.75)  # of each axis: through the middle, and half way to either side
 
 
@@ -188,16 +191,17 @@ def inception_of_name(name: str, weights: Path | None, *, device: str = "cpu") -
 
 
 def cohort_settings(n_images: int) -> ClassifierSettings:
-    """How a ``cohort_classifier`` is trained on so many images: 20 epochs, or as many as make 500 steps."""
-    steps_an_epoch = math.ceil(n_images / ClassifierSettings.batch_size)
-    return ClassifierSettings(epochs=max(LEAST_EPOCHS, math.ceil(LEAST_STEPS / steps_an_epoch)), learning_rate=1e-3)
+    """How a ``cohort_classifier`` is trained on so many images: for a fixed length, which no validation chooses.
+
+    Where classes can hardly be told apart, the best epoch on validation may be the first, whose features are those of an untrained network:
+    they see no difference between any images.
+    """
+    return replace(FIXED_LENGTH, steps=max(LEAST_STEPS, LEAST_EPOCHS * math.ceil(n_images / FIXED_LENGTH.batch_size)))
 
 
 def cohort_classifier(
     images: Tensor,
     labels: Tensor,
-    validation_images: Tensor,
-    validation_labels: Tensor,
     settings: ClassifierSettings,
     *,
     seed: int,
@@ -209,25 +213,23 @@ def cohort_classifier(
 
     Parameters
     ----------
-    images, labels, validation_images, validation_labels : torch.Tensor
+    images, labels : torch.Tensor
         As for ``classifiers.training.train_classifier``; of two classes or more.
     settings : ClassifierSettings
-        How it is trained.
+        How it is trained, of fixed length (``cohort_settings``).
     seed : int
         Seed of its training.
     on_record : callable
-        Called after every epoch of it.
+        Called some 20 times on the way.
 
     Raises
     ------
     UsageError
         If all images are of one class.
     """
-    n_classes = int(torch.cat([labels, validation_labels]).max()) + 1
     if len(labels.unique()) < 2:
         raise UsageError("The extractor 'cohort' learns to tell classes apart, and the real cohort has one; use an inception extractor.")
-    validation = (validation_images, validation_labels)
-    network = train_classifier(images, labels, validation, settings, n_classes=n_classes, seed=seed, on_record=on_record).network
+    network = train_classifier(images, labels, None, settings, n_classes=int(labels.max()) + 1, seed=seed, on_record=on_record).network
     assert isinstance(network, CNN)
     return network
 

@@ -10,7 +10,6 @@ from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
@@ -176,7 +175,7 @@ def _shape(config: FidelityConfig) -> tuple[int, ...]:
 
 
 def _classifier(context: RunContext[FidelityConfig]) -> Extractor:
-    """Trained on real images of the training side, a fifth of which chooses its epoch: what is scored is unknown to it."""
+    """Trained on real images of the training side: what is scored is unknown to it."""
     # Whose folder it is may have been begun with other settings, and left before anything was scored.
     data, place = StudyData.load(context), context.folder / "classifier" / configuration_digest(context.config.content())[:16]
     shape, n_classes = _shape(context.config), len(data.prepared.classes)
@@ -184,16 +183,10 @@ def _classifier(context: RunContext[FidelityConfig]) -> Extractor:
     def train(temporary: Path) -> None:
         part = data.prepared.side(data.split, "train")
         seed = derived_seed(context.config.seed, "extractor")
-        # By participant: nobody's images both train it and choose its epoch.
-        who, people = pd.factorize(part.table["participant_id"])
-        drawn = torch.randperm(len(people), generator=torch.Generator().manual_seed(seed))
-        place = drawn.argsort()[torch.from_numpy(who)]
-        order = place.argsort(stable=True)[:CLASSIFIER_IMAGES]
-        selects = place[order] <= place[order[max(len(order) // 5, 1) - 1]]
-        chosen, selecting = order[~selects], order[selects]
-        training, held_out = ((part.images[rows], part.labels[rows]) for rows in (chosen, selecting))
+        chosen = torch.randperm(len(part.images), generator=torch.Generator().manual_seed(seed))[:CLASSIFIER_IMAGES]
         settings = replace(cohort_settings(len(chosen)), device=context.device)
-        save_file(cohort_classifier(*training, *held_out, settings, seed=seed).state_dict(), temporary / "model.safetensors")
+        learnt = cohort_classifier(part.images[chosen], part.labels[chosen], settings, seed=seed)
+        save_file(learnt.state_dict(), temporary / "model.safetensors")
 
     make_once(place, train)
     network = CNN(shape, n_classes)

@@ -286,8 +286,8 @@ def test_features_of_the_cohort_are_computed_on_the_device(device):
     images, labels = blobs(12, (32, 32)), torch.arange(12) % 2
     found = []
     for place in ("cpu", "gpu"):
-        settings = replace(cohort_settings(12), epochs=1, precision="fp32", device=place)
-        extractor = classifier_extractor(cohort_classifier(images, labels, images, labels, settings, seed=0), device=place)
+        settings = replace(cohort_settings(12), steps=3, precision="fp32", device=place)
+        extractor = classifier_extractor(cohort_classifier(images, labels, settings, seed=0), device=place)
         with computed_on(device if place == "gpu" else CPU, "convolution"):
             found.append((np.concatenate(list(extractor.features([images]))), extractor.passport))
     assert np.array_equal(found[0][0], found[1][0])

@@ -39,8 +39,8 @@ def comparisons() -> list[dict[str, list[Score]]]:
     """By measure, what four generators score, each time beside other real people."""
     found = []
     for classifier in range(CLASSIFIERS):
-        trained_on, validation = people(160, classifier), people(40, 100 + classifier)
-        extractor = classifier_extractor(cohort_classifier(*trained_on, *validation, cohort_settings(160), seed=classifier))
+        trained_on = people(160, classifier)
+        extractor = classifier_extractor(cohort_classifier(*trained_on, cohort_settings(160), seed=classifier))
         for number in range(COMPARISONS):
             seed = 1000 * (1 + COMPARISONS * classifier + number)
             compared = people(2 * N, seed)

@@ -32,6 +32,7 @@ from tinycohort.experiments.fidelity.features import (
     Passport,
     classifier_extractor,
     cohort_classifier,
+    cohort_settings,
     custom_extractor,
     features_of,
     inception_extractor,
@@ -334,13 +335,22 @@ def test_a_classifier_s_features_are_what_its_last_layer_sees():
 def test_the_cohort_s_extractor_is_a_classifier_and_its_score_no_fid():
     some, labels = images(24, 12, 12), torch.tensor([0, 1] * 12)
     some[labels == 1] = some[labels == 1] / 2
-    settings = ClassifierSettings(epochs=2, precision="fp32")
-    made = [classifier_extractor(cohort_classifier(some, labels, some, labels, settings, seed=seed)) for seed in (0, 0, 1)]
+    settings = ClassifierSettings(steps=4, precision="fp32")
+    made = [classifier_extractor(cohort_classifier(some, labels, settings, seed=seed)) for seed in (0, 0, 1)]
     assert made[0].passport.frechet == "Fréchet classifier distance"
     assert made[0].passport == made[1].passport != made[2].passport
     assert next(made[0].features([some])).shape == (24, made[0].passport.dimension)
     with pytest.raises(UsageError, match="the real cohort has one"):
-        cohort_classifier(some, torch.zeros_like(labels), some, labels, settings, seed=0)
+        cohort_classifier(some, torch.zeros_like(labels), settings, seed=0)
+
+
+def test_features_see_differences_between_images_where_classes_have_none(monkeypatch):
+    """Of such classes the best epoch on validation was often the first, and the features those of an untrained network."""
+    some, labels = images(40, 16, 16), torch.tensor([0, 1] * 20)
+    network = cohort_classifier(some[:20], labels[:20], cohort_settings(20), seed=0)
+    untrained = CNN((16, 16), 2).eval()
+    seen, before = (features_of(classifier_extractor(each), [some[20:]]).std(axis=0).mean() for each in (network, untrained))
+    assert seen > 10 * before
 
 
 def test_features_stream_in_batches_and_are_those_of_each_image():
@@ -454,7 +464,7 @@ def test_the_classifier_sees_no_image_that_is_compared(fakes, tmp_path, monkeypa
     seen, compared = [], []
     monkeypatch.setattr(
         "tinycohort.experiments.fidelity.command.cohort_classifier",
-        lambda x, y, validation, labels, settings, **options: seen.extend([*x, *validation]),
+        lambda images, labels, settings, **options: seen.extend(images),
     )
     monkeypatch.setattr(
         "tinycohort.experiments.fidelity.command.classifier_extractor",

@@ -8,7 +8,6 @@ import shutil
 from contextlib import suppress
 from dataclasses import asdict, replace
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -29,7 +28,7 @@ from tinycohort.experiments.engine.results_file import PUBLISHED
 from tinycohort.experiments.engine.study_config import RunContext
 from tinycohort.experiments.engine.study_folder import all_runs, claim, read_config, run_path, seed_of, write_run
 from tinycohort.experiments.fidelity import features
-from tinycohort.experiments.fidelity_study import command, data
+from tinycohort.experiments.fidelity_study import command
 from tinycohort.experiments.fidelity_study.cell import (
     FLOOR_KEY,
     _keep_pictures,
@@ -604,23 +603,3 @@ def test_a_configuration_that_cannot_be_is_refused(study: Path, tmp_path, old, n
     (tmp_path / "config.toml").write_text(text.replace(old, new, 1))
     with pytest.raises(error, match=says):
         command.read_configuration(tmp_path / "config.toml")
-
-
-def test_the_classifier_of_the_features_shares_nobody_with_what_chooses_its_epoch(monkeypatch, tmp_path):
-    """Where people have several images."""
-    people = np.repeat(np.arange(20), 3)
-    images = torch.arange(60.0)[:, None, None, None].expand(60, 1, 8, 8)
-    part = SimpleNamespace(images=images, labels=torch.from_numpy(people % 2), table=pd.DataFrame({"participant_id": people}))
-    prepared = SimpleNamespace(classes=("a", "b"), side=lambda split, name: part)
-    monkeypatch.setattr(data, "StudyData", SimpleNamespace(load=lambda *args: SimpleNamespace(prepared=prepared, split=None)))
-    seen = {}
-
-    def trained(images, labels, held_out, held_out_labels, settings, seed):
-        seen["training"], seen["held out"] = (set(people[rows[:, 0, 0, 0].long()]) for rows in (images, held_out))
-        return data.CNN((8, 8), 2)
-
-    monkeypatch.setattr(data, "cohort_classifier", trained)
-    config = SimpleNamespace(seed=0, content=dict, data=SimpleNamespace(preparation=Preparation(size=(8, 8))))
-    data._classifier(RunContext(tmp_path, config))
-    assert seen["training"].isdisjoint(seen["held out"])
-    assert (len(seen["training"]), len(seen["held out"])) == (16, 4)
