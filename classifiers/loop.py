@@ -9,6 +9,7 @@ Where there are too few people to choose an epoch by, none is chosen: the learni
 exponential moving average over the steps, which no single batch decides.
 """
 
+import itertools
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -73,14 +74,14 @@ class Trainee:
     class_weights: Tensor | None
     augmentation: Augmentation | None
 
-    def batches(self, epoch: int) -> Iterator[Labelled]:
-        """All images once, in an order of this epoch's, a batch at a time, changed; no batch rests on the few that are left over."""
-        order = seeded_generator(self.seed, "order", epoch)
+    def batches(self, number: int) -> Iterator[Labelled]:
+        """All images once, in an order of this pass's, a batch at a time, changed; no batch rests on the few that are left over."""
+        order = seeded_generator(self.seed, "order", number)
         rows_of = batches_of_rows(len(self.images), self.batch_size, order=order, even=True, device=self.images.device)
         for batch, rows in enumerate(rows_of):
             images, labels = self.images[rows], self.labels[rows]
             if self.augmentation is not None:
-                images, labels = self.augmentation(images, labels, seeded_generator(self.seed, "augmentation", epoch, batch))
+                images, labels = self.augmentation(images, labels, seeded_generator(self.seed, "augmentation", number, batch))
             yield images, labels
 
     def loss(self, logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
@@ -129,9 +130,16 @@ class Stepping:
 
 
 def best_of_epochs(
-    trainee: Trainee, validation: Labelled, *, epochs: int, learning_rate: float, patience: int, on_record: Callable[[Record], None]
+    trainee: Trainee,
+    validation: Labelled,
+    *,
+    epochs: int,
+    passes: int,
+    learning_rate: float,
+    patience: int,
+    on_record: Callable[[Record], None],
 ) -> tuple[list[Record], int]:
-    """Train by Adam, its rate halved on plateau, and give the network the weights of its best epoch.
+    """Train by Adam, its rate halved on plateau, and give the network the weights of its best epoch, each of so many passes.
 
     Returns
     -------
@@ -146,8 +154,9 @@ def best_of_epochs(
     records: list[Record] = []
     best, best_epoch, best_weights = (-math.inf, -math.inf), 0, {}
     for epoch in range(1, epochs + 1):
-        for batch in trainee.batches(epoch - 1):
-            step(*batch)
+        for number in range(passes * (epoch - 1), passes * epoch):
+            for batch in trainee.batches(number):
+                step(*batch)
         record = {"epoch": epoch, "learning_rate": learning_rate_of(optimizer), "train_loss": steps.mean_loss()}
         record |= _validated(trainee, validation)
         _require_finite(record, f"epoch {epoch}")
@@ -206,10 +215,8 @@ def evaluated(network: nn.Module, images: Tensor) -> Tensor:
 
 
 def _without_end(trainee: Trainee) -> Iterator[Labelled]:
-    epoch = 0
-    while True:
-        yield from trainee.batches(epoch)
-        epoch += 1
+    for number in itertools.count():
+        yield from trainee.batches(number)
 
 
 def _validated(trainee: Trainee, validation: Labelled) -> Record:

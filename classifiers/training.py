@@ -25,7 +25,9 @@ class ClassifierSettings:
     Parameters
     ----------
     epochs : int
-        Passes over the training images; the weights kept are those of the best balanced accuracy on validation.
+        Looks at validation, each after a pass over the training images; the weights kept are those of the best balanced accuracy there.
+    passes : int, optional
+        Passes an epoch, where one is too short: of many looks the best is better by chance.
     learning_rate : float
         Learning rate of Adam, or the highest of AdamW.
     batch_size : int
@@ -47,12 +49,15 @@ class ClassifierSettings:
     batch_size: int = 200
     patience: int = 5
     steps: int | None = None
+    passes: int | None = None
     precision: Literal["auto", "bf16", "fp32"] = "auto"
     device: Device = "auto"
 
     def __post_init__(self) -> None:
         if self.epochs < 1 or self.batch_size < 1 or self.patience < 1 or not self.learning_rate > 0:
             raise UsageError("A classifier needs at least 1 epoch, 1 image a batch, a patience of 1 and a learning rate above 0.")
+        if self.passes is not None and self.passes < 1:
+            raise UsageError(f"A classifier passes over its images once an epoch or more often, not {self.passes} times.")
         if self.steps is not None and self.steps < 1:
             raise UsageError(f"A classifier trains for 1 step or more, not {self.steps}.")
         if self.precision not in ("auto", "bf16", "fp32"):
@@ -162,6 +167,7 @@ def train_classifier(
                     trainee,
                     (validation[0].to(device), validation[1].to(device)),
                     epochs=settings.epochs,
+                    passes=settings.passes or 1,
                     learning_rate=settings.learning_rate,
                     patience=settings.patience,
                     on_record=on_record,

@@ -170,7 +170,8 @@ class ClassifierOptions:
     least_steps: Annotated[
         int,
         typer.Option(
-            "--least-steps", help="More epochs for small training sets, until every classifier has so many steps; 0 for the paper's way."
+            "--least-steps",
+            help="More passes an epoch over small training sets, until every classifier has so many steps; 0 for the paper's way.",
         ),
     ] = 1000
     fixed_steps: Annotated[

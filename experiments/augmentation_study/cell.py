@@ -159,8 +159,11 @@ def _counts(labels: Tensor, classes: Sequence[str]) -> dict[str, int]:
 
 
 def lengthened(settings: ClassifierSettings, n_images: int, least_steps: int) -> ClassifierSettings:
-    """The settings with as many epochs as make ``least_steps``, and a patience that grows with them; a fixed length stays what it is."""
+    """The settings with as many passes an epoch as make ``least_steps``; a fixed length stays what it is.
+
+    With more epochs instead, of few images more of them would be looked at, and the best of these chosen.
+    """
     if settings.steps is not None:
         return settings
-    epochs = max(settings.epochs, math.ceil(least_steps / math.ceil(n_images / settings.batch_size)))
-    return replace(settings, epochs=epochs, patience=round(settings.patience * epochs / settings.epochs))
+    passes = math.ceil(least_steps / (settings.epochs * math.ceil(n_images / settings.batch_size)))
+    return replace(settings, passes=passes) if passes > 1 else settings

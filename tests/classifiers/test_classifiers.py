@@ -372,6 +372,20 @@ def test_the_training_loss_is_the_epochs_own():
     assert result.history["train_loss"].tolist() == pytest.approx([math.log(2), second], rel=1e-5)
 
 
+def test_an_epoch_of_several_passes_is_as_many_epochs_and_one_look_at_validation():
+    images, labels = torch.rand(6, 1, *SHAPE, generator=torch.Generator().manual_seed(0)), torch.tensor([0, 0, 0, 1, 1, 1])
+    settings = ClassifierSettings(epochs=3, batch_size=2, learning_rate=1e-3, precision="fp32", device="cpu")
+    each, together = (
+        train_classifier(images, labels, (images, labels), some, n_classes=2, seed=1).history
+        for some in (settings, replace(settings, epochs=1, passes=3))
+    )
+    assert (len(each), len(together)) == (3, 1)
+    assert together["train_loss"][0] == pytest.approx(each["train_loss"].mean(), rel=1e-6)
+    assert together["validation_loss"][0] == pytest.approx(each["validation_loss"][2], rel=1e-6)
+    with pytest.raises(UsageError, match="passes over its images once an epoch or more often, not 0 times"):
+        replace(settings, passes=0)
+
+
 def test_the_defaults_are_the_papers():
     paper = ClassifierSettings()
     assert (paper.epochs, paper.batch_size, paper.learning_rate, paper.patience) == (50, 200, 1e-4, 5)

@@ -280,10 +280,11 @@ def test_balanced_rows_repeat_whole_rounds_first():
     assert np.bincount(rows, minlength=10)[3:].tolist() == [1] * 7
 
 
-@pytest.mark.parametrize(("n", "epochs", "patience"), [(200, 1000, 100), (216, 500, 50), (4000, 50, 5)])
-def test_small_training_sets_get_as_many_steps(n: int, epochs: int, patience: int):
+@pytest.mark.parametrize(("n", "passes"), [(200, 20), (216, 10), (1500, 3), (4000, None)])
+def test_small_training_sets_get_as_many_steps_and_no_more_looks_at_validation(n: int, passes: int | None):
     found = lengthened(ClassifierSettings(), n, 1000)
-    assert (found.epochs, found.patience) == (epochs, patience)
+    assert found == replace(ClassifierSettings(), passes=passes)
+    assert found.epochs * (passes or 1) * math.ceil(n / found.batch_size) >= 1000
     assert lengthened(ClassifierSettings(), n, 0) == ClassifierSettings()
 
 
