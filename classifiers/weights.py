@@ -11,6 +11,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from ..datasets.common.errors import DataError
+from ..datasets.common.words import listed
 from .network import NetworkBuilder
 
 # What torchvision calls the parts of a DenseNet, and what MONAI calls them.
@@ -41,9 +42,9 @@ class Loaded:
     unused: tuple[str, ...]
 
     def __str__(self) -> str:
-        left_out = [f"not in the file: {_listed(self.fresh)}"] * bool(self.fresh) + [f"not used: {_listed(self.unused)}"] * bool(
-            self.unused
-        )
+        left_out = [f"not in the file: {listed(self.fresh, most=3)}"] * bool(self.fresh) + [
+            f"not used: {listed(self.unused, most=3)}"
+        ] * bool(self.unused)
         return "; ".join([f"{len(self.loaded)} of {len(self.loaded) + len(self.fresh)} tensors loaded", *left_out])
 
 
@@ -127,7 +128,7 @@ def load_weights(network: nn.Module, tensors: Mapping[str, Tensor], source: str)
     if len(found) < LEAST_SHARE * len(own):
         raise DataError(
             f"{f'Only {len(found)}' if found else 'No'} weights of {source} fit the {len(own)} of this network ({type(network).__name__}): "
-            f"it has {_listed(tuple(tensors))}, the network {_listed(tuple(own))}; name the network that they are of."
+            f"it has {listed(tuple(tensors), most=3)}, the network {listed(tuple(own), most=3)}; name the network that they are of."
         )
     network.load_state_dict(own | found)
     return Loaded(tuple(found), tuple(name for name in own if name not in found), tuple(sorted(unused)))
@@ -147,7 +148,3 @@ def _fitted(value: Tensor, own: Tensor) -> Tensor | None:
     if value.ndim == own.ndim >= 4 and value.shape[1] == 3 and own.shape[1] == 1:
         value = value.sum(dim=1, keepdim=True)
     return value.to(own.dtype) if value.shape == own.shape else None
-
-
-def _listed(names: tuple[str, ...], most: int = 3) -> str:
-    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")

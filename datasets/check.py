@@ -15,6 +15,7 @@ import pandas as pd
 
 from .cohort import Cohort, CohortError, Problem, place_of
 from .common.machine import SharedMemory, available_processors
+from .common.words import times
 from .differences import differences
 from .formats.damage import ImageError
 from .image_checks import Look, look_at
@@ -247,13 +248,15 @@ def _odd_ones_out(report: _Report, looks: Sequence[Look | None], *, sized: bool)
         return
     kind = Counter(look.kind for look in sound.values()).most_common(1)[0][0]
     shape = Counter(look.shape for look in sound.values() if look.kind == kind).most_common(1)[0][0]
-    times = " x ".join(str(side) for side in shape)
     for row, look in sound.items():
         if look.kind != kind:
             report.add(row, f"{look.kind}, where most images are {kind}", "keep one kind of image")
         elif look.shape != shape and not sized:
-            other = " x ".join(str(side) for side in look.shape)
-            report.add(row, f"the size {other}, where most images are {times}", "resample it, or bring all to one size with --size")
+            report.add(
+                row,
+                f"the size {times(look.shape)}, where most images are {times(shape)}",
+                "resample it, or bring all to one size with --size",
+            )
 
 
 def _repeats(report: _Report, looks: Sequence[Look | None], contents: Sequence[str | None]) -> None:

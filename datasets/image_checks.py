@@ -7,6 +7,7 @@ import nibabel as nib
 import numpy as np
 from nibabel.affines import voxel_sizes
 
+from .common.words import times
 from .small_images import Small
 from .spaces import is_placement
 
@@ -70,9 +71,9 @@ def look_at(array: np.ndarray, affine: np.ndarray | None) -> Look:
     look = Look(shape, flat_axis, digest, _of_scan(digest, affine), tuple(faults), spacing=spacing, orientation=orientation)
     if look.one_image:
         return look
-    times = " x ".join(str(side) for side in array.shape)
+    size = times(array.shape)
     mend = "give one plane or one volume per file (of a series: its mean, or one of its volumes)"
-    return replace(look, faults=(*faults, (f"wrong dimensions: {times}", mend)))
+    return replace(look, faults=(*faults, (f"wrong dimensions: {size}", mend)))
 
 
 def content_digest(array: np.ndarray) -> str:

@@ -12,6 +12,7 @@ from monai.transforms.spatial.array import Resize
 
 from .common.errors import DataError, UsageError
 from .common.machine import IN_PASSING, bytes_of, is_too_much
+from .common.words import times
 
 PERCENTILES = (0.5, 99.5)
 # Copies in float32 that are held in passing, but for those that smoothing a volume takes. Of the source they are 12 where torch convolves
@@ -35,9 +36,9 @@ def brought_to(
     if shape == list(size):
         return _scaled(image, scaling)
     if is_too_much(bytes_of(_OF_RESULT, size), part=IN_PASSING):
-        raise UsageError(f"To bring an image to {_times(size)} this machine has no memory; choose a smaller --size.")
+        raise UsageError(f"To bring an image to {times(size)} this machine has no memory; choose a smaller --size.")
     if is_too_much(memory_to_resize(shape, size, smoothed=resize == "stretch"), part=IN_PASSING):
-        told = f"{where} has {_times(shape)} voxels, and this machine has no memory to bring it to {_times(size)}"
+        told = f"{where} has {times(shape)} voxels, and this machine has no memory to bring it to {times(size)}"
         raise DataError(f"{told}; resample it to fewer voxels, or choose a larger --size.")
     if resize == "stretch":
         change: Any = Resize(size, mode="bilinear" if len(size) == 2 else "trilinear", anti_aliasing=True)
@@ -72,7 +73,3 @@ def _scaled(image: MetaTensor, scaling: str) -> MetaTensor:
     if scaling == "minmax" or low == high:
         return as_meta(ScaleIntensity(minv=0.0, maxv=1.0)(image))
     return as_meta(ScaleIntensityRange(float(low), float(high), b_min=0.0, b_max=1.0, clip=True)(image))
-
-
-def _times(shape: Sequence[int]) -> str:
-    return " x ".join(str(side) for side in shape)

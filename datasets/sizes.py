@@ -5,6 +5,8 @@ Slices are arrays of (R, S), say, and so their sides are width and height; pictu
 
 from collections.abc import Sequence
 
+from .common.words import times
+
 
 class AsSeen(tuple[int, ...]):
     """The sides of a slice as it is seen, width first; a volume has none that is seen, and keeps the order of its axes."""
@@ -18,7 +20,7 @@ class AsSeen(tuple[int, ...]):
 
 def seen(shape: Sequence[int], *, picture: bool) -> str:
     """The sides of an array for people, width first: ``176 x 208``."""
-    return " x ".join(str(side) for side in (reversed(shape) if picture else shape))
+    return times(reversed(shape) if picture else shape)
 
 
 def sides_told(shape: Sequence[int], *, picture: bool) -> str:

@@ -15,13 +15,13 @@ from .cohort import SIDE_OF, Cohort
 from .common.errors import DataError, LeakageError, UsageError
 from .common.files import write_json
 from .common.untrusted import read_json
+from .common.words import listed
 from .identity import form_of, participant_of
 from .together import kept_together
 
 FRACTIONS: Mapping[str, float] = {"train": 0.7, "validation": 0.1, "test": 0.2}
 SIDES = tuple(FRACTIONS)
 # How many names an error lists before it counts the rest.
-_NAMED = 10
 
 
 @dataclass(frozen=True)
@@ -74,7 +74,7 @@ class Split:
         """Raise a ``DataError`` if a participant of the cohort is on no side."""
         unknown = sorted(set(cohort.table["participant_id"]) - set(self.sides))
         if unknown:
-            raise DataError(f"{self.source} does not say on which side of {cohort.name} these are: {_names(unknown)}; draw a new split.")
+            raise DataError(f"{self.source} does not say on which side of {cohort.name} these are: {listed(unknown)}; draw a new split.")
 
     def save(self, path: str | Path) -> None:
         """Write the split as JSON: its sides with their participants, its seed and its fractions."""
@@ -167,7 +167,7 @@ def split_cohort(cohort: Cohort, *, fractions: Mapping[str, float] = FRACTIONS, 
     for label, people in sorted(by_label.items()):
         if len(people) < len(fractions):
             raise DataError(
-                f"The class {label} of {cohort.name} has {len(people)} participants ({_names(people)}), fewer than the sides "
+                f"The class {label} of {cohort.name} has {len(people)} participants ({listed(people)}), fewer than the sides "
                 f"{', '.join(fractions)}; add participants, or leave the class out."
             )
         # scikit-learn's stratified split may leave a small class out of a side, so each class is dealt out by itself.
@@ -198,7 +198,7 @@ def sides_of_rows(cohort: Cohort) -> list[str] | None:
     if len(sides) < len(spelled):
         other = sorted({str(value) for value in spelled if value not in SIDE_OF})
         raise DataError(
-            f"The column split of {cohort.name} has {_names(other)} beside {', '.join(SIDES)}; fill it in, or rename the column."
+            f"The column split of {cohort.name} has {listed(other)} beside {', '.join(SIDES)}; fill it in, or rename the column."
         )
     return sides
 
@@ -254,7 +254,7 @@ def check_disjoint(sides: Mapping[str, Cohort | Iterable[str]], where: str = "th
             seen[form_of(participant_of(spelled))].setdefault(name, spelled)
     shared = [_on_two_sides(places) for _, places in sorted(seen.items()) if len(places) > 1]
     if shared:
-        raise LeakageError(f"{where} has participants on two sides: {_names(shared)}; keep each on one side.")
+        raise LeakageError(f"{where} has participants on two sides: {listed(shared)}; keep each on one side.")
 
 
 def _on_two_sides(places: Mapping[str, str]) -> str:
@@ -322,8 +322,3 @@ def _without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(dict(pairs)) < len(pairs):
         raise ValueError("a name is given twice")
     return dict(pairs)
-
-
-def _names(people: list[str]) -> str:
-    rest = len(people) - _NAMED
-    return ", ".join(people[:_NAMED]) + (f" and {rest} more" if rest > 0 else "")

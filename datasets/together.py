@@ -6,9 +6,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from heapq import heappop, heappush
 
 from .common.errors import DataError
+from .common.words import listed
 
 Pairs = Iterable[tuple[str, str]]
-_NAMED = 10  # pairs that a sentence names before it counts the rest
 
 
 def groups_of(pairs: Pairs) -> list[set[str]]:
@@ -128,6 +128,4 @@ def apart(sides: Mapping[str, str], pairs: Pairs) -> list[tuple[str, str]]:
 
 def told(pairs: Iterable[Sequence[str]]) -> str:
     """Pairs for people to read; empty if there are none."""
-    texts = [" and ".join(pair) for pair in pairs]
-    rest = len(texts) - _NAMED
-    return "; ".join(texts[:_NAMED]) + (f"; and {rest} more" if rest > 0 else "")
+    return listed((" and ".join(pair) for pair in pairs), separator="; ")

@@ -20,6 +20,7 @@ from nibabel.affines import voxel_sizes
 from .cohort import Cohort
 from .common.errors import DataError, UsageError
 from .common.machine import require_memory
+from .common.words import times
 from .formats.damage import ImageError
 from .image_checks import scan_digest
 from .images import read_image, white_of
@@ -330,7 +331,7 @@ def _check_size(image: MetaTensor, flat_axis: int | None, preparation: Preparati
     assert size is not None
     if len(size) != len(shape):
         kind = "slices" if len(shape) == 2 else "volumes"
-        raise UsageError(f"--size has {len(size)} numbers, and the images are {kind} of {_times(shape)}; give {len(shape)}, or --plane.")
+        raise UsageError(f"--size has {len(size)} numbers, and the images are {kind} of {times(shape)}; give {len(shape)}, or --plane.")
     if preparation.resize == "stretch" and _distorts(shape, size, spacing):
         old, new = (sides_told(sides, picture=image.ndim == 3) for sides in (shape, size))
         on_warning(f"Resizing {old} to {new} distorts the images; keep the proportions, or use --resize crop.")
@@ -359,7 +360,3 @@ def _with_flat(size: Sequence[int], flat_axis: int | None) -> list[int]:
 
 def _place(cohort: Cohort, row: str | int) -> str:
     return row if isinstance(row, str) else f"Image {row} of {cohort.name}"
-
-
-def _times(shape: Sequence[int]) -> str:
-    return " x ".join(str(side) for side in shape)

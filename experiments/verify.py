@@ -24,6 +24,7 @@ from ..datasets.cohort import Cohort
 from ..datasets.common.custody import differences, is_sealed
 from ..datasets.common.errors import DataError, TinycohortError
 from ..datasets.common.files import MANIFEST
+from ..datasets.common.words import listed, times
 from ..datasets.readers import Source, read_cohort
 from ..datasets.splits import Split
 from ..datasets.synthetic_mark import is_marked
@@ -133,7 +134,7 @@ def _of_model(folder: Path, data: str | None) -> Iterator[Finding]:
     except DataError as error:
         yield Finding(place, "contents", str(error), False)
         return
-    shape = " x ".join(map(str, model.config.space.shape))
+    shape = times(model.config.space.shape)
     yield Finding(place, "weights", f"a {model.config.model} of {model.config.label}, {shape}, SHA-256 {model.digest[:16]}", True)
     yield from _of_split(folder.parent / "split.json", place, model.config)
     yield _of_data(place, model.config.data["read_as"], model.config.data.get("digest"), data)
@@ -218,8 +219,12 @@ def _of_table(place: str, made: SyntheticCohort, cohort: Cohort) -> Finding:
 def _of_marks(place: str, made: SyntheticCohort, cohort: Cohort) -> Finding:
     """Does everything say that it is synthetic: the description, every row, and every image?"""
     lacking = made.unmarked(Path(image) for image in cohort.table["image"] if isinstance(image, str))
-    told = ", ".join(lacking[:3]) + (f" and {len(lacking) - 3} more" if len(lacking) > 3 else "")
-    return Finding(place, "marks", f"not said to be synthetic by {told}" if lacking else "all say that they are synthetic", not lacking)
+    return Finding(
+        place,
+        "marks",
+        f"not said to be synthetic by {listed(lacking, most=3)}" if lacking else "all say that they are synthetic",
+        not lacking,
+    )
 
 
 def _of_origin(place: str, classes: Mapping[str, ClassRecord], models: Path | None) -> Iterator[Finding]:

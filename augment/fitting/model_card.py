@@ -1,5 +1,6 @@
 """The model card: what a reader must know before using a model, as the README.md of its folder."""
 
+from ...datasets.common.words import times
 from ..samplers.law_scores import COLUMNS
 from .model import FittedModel
 
@@ -17,7 +18,7 @@ def model_card(model: FittedModel, warnings: list[str], *, keeps_detail: bool = 
         Whether the folder holds the training images.
     """
     config, data, found = model.config, model.config.data, model.config.diagnostics
-    shape = " x ".join(map(str, config.space.shape))
+    shape = times(config.space.shape)
     rows = [
         ("images explained, training", f"{found['explained_train']:.1%} of the variance around the class mean"),
         ("images explained, held out", f"{found['explained_validation']:.1%}"),

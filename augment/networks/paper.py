@@ -10,6 +10,7 @@ from math import prod
 from torch import nn
 
 from ...datasets.common.errors import UsageError
+from ...datasets.common.words import times
 from .transposed import with_even_outputs
 
 GRID = (8, 8)  # that every convolutional decoder starts from
@@ -82,7 +83,7 @@ def family_for(shape: tuple[int, ...], image_channels: int) -> str:
     sizes = {MNIST_SHAPE: "paper-mnist", CELEBA_SHAPE: "paper-celeba", OASIS_SHAPE: "paper-oasis", OASIS_TURNED: "paper-oasis"}
     if shape not in sizes or image_channels not in (1, 3):
         raise UsageError(
-            f"The paper has no networks for {_times(image_channels, *shape)} images (channels first), only for 32 x 32, 64 x 64 and "
+            f"The paper has no networks for {times((image_channels, *shape))} images (channels first), only for 32 x 32, 64 x 64 and "
             "208 x 176 of 1 or 3 channels: give --size as one of these, or --arch conv."
         )
     return sizes[shape]
@@ -92,13 +93,9 @@ def _check_shape(name: str, shape: tuple[int, ...], *made_for: tuple[int, int]) 
     if shape not in made_for:
         sides = made_for[0]
         raise UsageError(
-            f"The architecture {name} is made for {_times(*sides)} slices, not {_times(*shape)}: "
+            f"The architecture {name} is made for {times(sides)} slices, not {times(shape)}: "
             f"give --size {'x'.join(map(str, sides))}, or --arch conv."
         )
-
-
-def _times(*sides: int) -> str:
-    return " x ".join(map(str, sides))
 
 
 def _doubled(width: int, stages: int) -> list[int]:

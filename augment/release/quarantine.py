@@ -15,6 +15,7 @@ from ...datasets.common.custody import seal
 from ...datasets.common.errors import DataError
 from ...datasets.common.files import write_json
 from ...datasets.common.untrusted import read_json
+from ...datasets.common.words import listed
 from ...datasets.identity import participant_of
 from .description import DESCRIPTION
 from .image_files import move_images
@@ -54,7 +55,7 @@ def set_aside(cohort: Path, quarantine: Path, reasons: Mapping[str, str]) -> Non
     rows = {participant_of(spelled): row for row, spelled in enumerate(table["participant_id"])}
     unknown = [who for who in reasons if who not in rows]
     if unknown:
-        raise DataError(f"The cohort's {PARTICIPANTS} has no row of {', '.join(unknown[:10])}; restore it.")
+        raise DataError(f"The cohort's {PARTICIPANTS} has no row of {listed(unknown)}; restore it.")
     moved = np.zeros(len(table), dtype=bool)
     moved[[rows[who] for who in reasons]] = True
     move_images(cohort, quarantine, table["participant_id"][moved].tolist())

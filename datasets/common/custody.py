@@ -4,7 +4,6 @@
 too. It is no signature: who changes a file on purpose can write the manifest anew.
 """
 
-import hashlib
 import os
 import re
 from collections.abc import Iterable, Iterator
@@ -12,7 +11,8 @@ from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
 from .errors import DataError
-from .files import MANIFEST, whole_file
+from .files import MANIFEST, digest_of, whole_file
+from .words import listed
 
 _LINE = re.compile(r"([0-9a-f]{64})  (.+)")
 _LARGEST = 128 * 2**20  # bytes of a manifest: a million files
@@ -28,7 +28,7 @@ class Difference(NamedTuple):
 
 def seal(folder: Path) -> None:
     """Write the manifest of all that ``folder`` holds now: the last thing that is written into it."""
-    lines = [f"{sha256_of(folder / name)}  {name}\n" for name in _files(folder)]
+    lines = [f"{digest_of(folder / name)}  {name}\n" for name in _files(folder)]
     with whole_file(folder / MANIFEST) as temporary:
         temporary.write_text("".join(lines), encoding="utf-8")
 
@@ -56,7 +56,7 @@ def differences(folder: Path) -> list[Difference]:
             found.append(Difference(name, "is missing"))
         elif not is_inside(path, folder):
             found.append(Difference(name, "is a link out of the folder"))
-        elif sha256_of(path) != digest:
+        elif digest_of(path) != digest:
             found.append(Difference(name, "has another content"))
     return found + [Difference(name, "is not listed") for name in _files(folder) if name not in listed]
 
@@ -67,18 +67,11 @@ def require_intact(folder: Path) -> None:
         return
     found = differences(folder)
     if found:
-        rest = f" and {len(found) - _NAMED} more" if len(found) > _NAMED else ""
-        told = ", ".join(f"{name} {what}" for name, what in found[:_NAMED])
+        told = listed((f"{name} {what}" for name, what in found), most=_NAMED)
         raise DataError(
-            f"{folder} was altered since it was written: by its {MANIFEST}, {told}{rest}; restore it, or make it anew "
+            f"{folder} was altered since it was written: by its {MANIFEST}, {told}; restore it, or make it anew "
             "(`augment verify` lists all)."
         )
-
-
-def sha256_of(path: Path) -> str:
-    """SHA-256 of a file's content, which is streamed."""
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def is_inside(path: Path, folder: Path) -> bool:

@@ -12,6 +12,7 @@ from nibabel.wrapstruct import WrapStructError
 from PIL import Image
 
 from ..common.errors import DataError
+from ..common.words import times
 
 # Deflate cannot pack tighter than this (zlib's technical notes), so a header that claims more is wrong.
 TIGHTEST_DEFLATE = 1032
@@ -35,11 +36,6 @@ def truncated(path: Path, needed: int, size: int) -> ImageError:
 def too_large(path: Path, shape: Sequence[int], what: str = "voxels") -> ImageError:
     """The error of an image for which there is no memory."""
     return ImageError(path, f"{times(shape)} {what}, for which this machine has no memory", f"resample it to fewer {what}")
-
-
-def times(shape: Sequence[int]) -> str:
-    """Sides for people: ``8 x 9``."""
-    return " x ".join(str(n) for n in shape)
 
 
 @contextmanager

@@ -15,7 +15,8 @@ from typing import Any
 import numpy as np
 
 from ..common.machine import FLOAT, is_too_much
-from .damage import ImageError, times, too_large
+from ..common.words import times
+from .damage import ImageError, too_large
 from .world import from_lps
 
 EXTENSIONS = (".dcm", ".dicom", ".ima")

@@ -10,9 +10,10 @@ import nibabel as nib
 import numpy as np
 
 from ..common.machine import FLOAT, is_too_much
+from ..common.words import times
 from ..spaces import as_seen
 from .compressed import inflate
-from .damage import LARGEST_HEADER, TIGHTEST_DEFLATE, ImageError, times, too_large, truncated
+from .damage import LARGEST_HEADER, TIGHTEST_DEFLATE, ImageError, too_large, truncated
 
 EXTENSIONS = (".nii", ".nii.gz", ".hdr", ".img", ".mgz", ".mgh")
 MARK = "synthetic image, tinycohort"  # of every synthetic image; in NIfTI headers, whose description holds 79 bytes

@@ -8,8 +8,9 @@ import numpy as np
 from PIL import ExifTags, Image, ImageFile
 
 from ..common.machine import is_too_much
+from ..common.words import times
 from ..spaces import PLANES, ImageSpace, as_seen, is_placement, picture_axes
-from .damage import TIGHTEST_DEFLATE, ImageError, times, told_as_image_errors, too_large
+from .damage import TIGHTEST_DEFLATE, ImageError, told_as_image_errors, too_large
 
 EXTENSIONS = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp")
 PNG_AXES, PNG_AFFINE = "tinycohort:axes", "tinycohort:affine"  # texts of a PNG that shows a slice: where these lead, and 16 numbers

@@ -13,6 +13,7 @@ from ...augment.fitting.model_folders import load_models
 from ...augment.fitting.plan import FitPlan
 from ...datasets.cohort import Cohort
 from ...datasets.common.errors import DataError, LeakageError, UsageError
+from ...datasets.common.words import listed
 from ...datasets.splits import Split
 from ...datasets.transforms import Preparation
 from ..engine.generators import fitted_once
@@ -113,9 +114,8 @@ def check_no_leakage(model: FittedModel, split: Split, external: Iterable[str] =
     selected = {who for who, side in split.sides.items() if side == "test" and people.seen(who)}
     found = sorted(trained | selected | {who for who in external if people.seen(who)})
     if found:
-        named = ", ".join(found[:10]) + (f" and {len(found) - 10} more" if len(found) > 10 else "")
         raise LeakageError(
-            f"The model of class {model.config.label} has seen participants that are tested here: {named}; "
+            f"The model of class {model.config.label} has seen participants that are tested here: {listed(found)}; "
             "fit it on this study's training side."
         )
 

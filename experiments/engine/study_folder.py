@@ -20,11 +20,11 @@ from ...datasets.common.errors import DataError, UsageError
 from ...datasets.common.files import whole_file, write_json
 from ...datasets.common.seeds import derived_seed
 from ...datasets.common.untrusted import read_json, read_toml
+from ...datasets.common.words import listed
 from .workers import Key
 
 CONFIG = "config.toml"
 # How many files or settings an error lists before it counts the rest.
-_NAMED = 10
 # Tables of a configuration that may differ from start to start: which cells there are, by now and at earlier starts, and where the data
 # (known by its digest) lies.
 UNBOUND = ("grid", "planned", "where")
@@ -149,7 +149,9 @@ def require_claimable(folder: Path, config: Configuration) -> None:
     names = [name for name in theirs | ours if canonical(ours.get(name)) != canonical(theirs.get(name))]
     if names:
         told = [f"{name} was {theirs.get(name, 'not set')}, is {ours.get(name, 'not set')}" for name in names]
-        raise UsageError(f"{folder} was started with other settings: {_some(told)}; choose another folder, or those settings.")
+        raise UsageError(
+            f"{folder} was started with other settings: {listed(told, separator='; ')}; choose another folder, or those settings."
+        )
 
 
 def write_run(folder: Path, configuration: str, key: Key, seed: int, answer: Mapping[str, Any]) -> None:
@@ -183,7 +185,10 @@ def read_runs(paths: Sequence[Path], configuration: str, seed: int) -> list[dict
             wrong.append(f"{path} (of another cell or of a study with other settings)")
         runs.append(run)
     if wrong:
-        raise DataError(f"These are not results of this study: {_some(wrong)}; move them away, and start the study again to compute them.")
+        raise DataError(
+            f"These are not results of this study: {listed(wrong, separator='; ')}; move them away, and start the study again "
+            "to compute them."
+        )
     return runs
 
 
@@ -275,8 +280,3 @@ def _flat(content: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, A
             yield from _flat(value, f"{prefix}{name}.")
         else:
             yield f"{prefix}{name}", value
-
-
-def _some(told: Sequence[str]) -> str:
-    rest = len(told) - _NAMED
-    return "; ".join(told[:_NAMED]) + (f"; and {rest} more" if rest > 0 else "")

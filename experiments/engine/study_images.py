@@ -18,6 +18,7 @@ from ...datasets.cohort import Cohort
 from ...datasets.common.errors import DataError, LeakageError, TinycohortError, UsageError
 from ...datasets.common.files import whole_folder, write_json
 from ...datasets.common.untrusted import read_json
+from ...datasets.common.words import listed
 from ...datasets.readers import Source, read_cohort
 from ...datasets.spaces import ImageSpace
 from ...datasets.splits import Split, check_disjoint, sides_of_rows
@@ -171,7 +172,7 @@ def describe(
     shared = set(found.contents) & set(its.contents)
     if shared:
         names = tests.table["image_id"][[digest in shared for digest in its.contents]]
-        raise LeakageError(f"{test_source.data} holds images of {source.data} under other names: {', '.join(map(str, names[:10]))}.")
+        raise LeakageError(f"{test_source.data} holds images of {source.data} under other names: {listed(names)}.")
     _require_nobody_in_both((cohort, found), (tests, its), on_warning)
     unknown = set(tests.labels) - set(cohort.labels)
     if unknown:

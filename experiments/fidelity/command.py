@@ -19,6 +19,7 @@ from ...datasets.cohort import Cohort, CohortError
 from ...datasets.common.errors import DataError, LeakageError, UsageError
 from ...datasets.common.files import refuse_existing, write_json
 from ...datasets.common.seeds import derived_seed
+from ...datasets.common.words import times
 from ...datasets.output import output
 from ...datasets.readers import Source, read_cohort
 from ...datasets.splits import Split, official_sides, split_cohort
@@ -263,7 +264,7 @@ def sized(preparation: Preparation, real: Cohort, cohorts: Mapping[str, Cohort])
     if preparation.size is not None:
         return replace(preparation, size=space_of(real, preparation, console.warn).shape)
     sizes = {name: space_of(cohort, ranged(preparation, cohort)).shape for name, cohort in cohorts.items()}
-    told = {name: " x ".join(map(str, size)) for name, size in sizes.items()}
+    told = {name: times(size) for name, size in sizes.items()}
     if len(set(sizes.values())) > 1:
         listed = ", ".join(f"{name}: {size}" for name, size in told.items())
         raise UsageError(f"The synthetic cohorts have images of different sizes ({listed}); say with --size at which to compare them.")

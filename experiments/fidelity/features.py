@@ -24,6 +24,7 @@ from ...classifiers.network import CNN, HIDDEN, load_function
 from ...classifiers.training import FIXED_LENGTH, ClassifierSettings, train_classifier
 from ...datasets.common.compute import choose_device, exactly, laid_out
 from ...datasets.common.errors import UsageError
+from ...datasets.common.words import times
 from .inception import SIDE, fold_norms, load_inception, round_to_bf16
 
 BATCH = 32
@@ -242,14 +243,15 @@ def classifier_extractor(network: CNN, *, device: str = "cpu") -> Extractor:
     digest, where = hashlib.sha256(), choose_device(device)
     for name, value in network.state_dict().items():
         digest.update(name.encode() + value.cpu().numpy().tobytes())
-    size = " x ".join(map(str, network.shape))
     there = copy.deepcopy(network).to(where)
 
     def compute(images: Tensor) -> Tensor:
         with exactly(where):
             return there.features(images.to(where))
 
-    return Extractor(Passport("cohort", "Fréchet classifier distance", digest.hexdigest(), f"none: {size}", dimension=HIDDEN), compute)
+    return Extractor(
+        Passport("cohort", "Fréchet classifier distance", digest.hexdigest(), f"none: {times(network.shape)}", dimension=HIDDEN), compute
+    )
 
 
 def custom_extractor(path: str) -> Extractor:
