@@ -21,7 +21,7 @@ class MeasureOptions:
         str,
         typer.Option(
             "--extractor",
-            help="cohort (a classifier trained on half of the real people, or on the training side of --split), inception-2048 (FID), "
+            help="cohort (a classifier trained on half of the real people, or on those that --split does not test), inception-2048 (FID), "
             "inception-768, -192 or -64 (inception-2048-bf16 and so on are quicker), or your own package.module:function.",
         ),
     ] = "cohort"

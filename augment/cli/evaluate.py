@@ -60,7 +60,11 @@ class MethodOptions:
         ),
     ] = ""
     against: Annotated[
-        str, typer.Option("--against", help="What --primary is compared with. \\[default: the strongest baseline of the study]")
+        str,
+        typer.Option(
+            "--against",
+            help="What --primary is compared with. \\[default: the first baseline of the study, resampled+classical before all]",
+        ),
     ] = ""
     plan: Annotated[
         bool,
@@ -223,9 +227,7 @@ def evaluate_command(
     models: ComparedGenerators,
     classifier: ClassifierOptions,
     how: HowToRunOptions,
-    out: Annotated[Path, typer.Option("--out", help="Folder of the study; one that is there is taken up again.")] = Path(
-        "studies/evaluation"
-    ),
+    out: Annotated[Path, typer.Option("--out", help="Folder of the study; an existing one is continued.")] = Path("studies/evaluation"),
 ) -> None:
     """Measure whether synthetic images help a classifier: repeated runs, intervals, and a verdict per method.
 

@@ -47,7 +47,12 @@ class WantedOptions:
         int | None,
         typer.Option("-n", help="Images per class; with --balance, real and synthetic together. \\[default: 100; the largest class]"),
     ] = None
-    balance: Annotated[bool, typer.Option("--balance", help="Only as many as each class lacks beside the real training images.")] = False
+    balance: Annotated[
+        bool,
+        typer.Option(
+            "--balance", help="Draw only what each class lacks, so that real training images and synthetic ones together are balanced."
+        ),
+    ] = False
     seed: Seed = 0
 
 

@@ -52,7 +52,7 @@ _A_COHORT = (
 
 
 Data = Annotated[str, typer.Option("--data", help=_A_COHORT)]
-Place = Annotated[str | None, typer.Argument(metavar="DATA", show_default=False, help="The cohort, as by --data.")]
+Place = Annotated[str | None, typer.Argument(metavar="DATA", show_default=False, help="The cohort; the same as --data.")]
 
 
 @dataclass(frozen=True)
@@ -111,7 +111,10 @@ class PreparationOptions:
     resize: Annotated[str | None, typer.Option("--resize", help="stretch or crop: how --size is reached.")] = None
     scaling: Annotated[
         str | None,
-        typer.Option("--scaling", help="percentile or minmax: what becomes 0 and 1 in each image; or none, for images of 8 bit."),
+        typer.Option(
+            "--scaling",
+            help="percentile or minmax: what becomes 0 and 1 in each image; or none, to leave images in [0, 1], and pictures, as they are.",
+        ),
     ] = None
 
     def changes(self, plane: str | None) -> dict[str, Any]:
@@ -169,7 +172,7 @@ class TrainingOptions(GeneratorOptions):
 
     epochs: Annotated[int | None, typer.Option("--epochs", help="Passes over the training images, instead of --steps.")] = None
     learning_rate: Annotated[float | None, typer.Option("--learning-rate", help="Adam's learning rate.")] = None
-    batch_size: Annotated[int | None, typer.Option("--batch-size", help="Images a step.")] = None
+    batch_size: Annotated[int | None, typer.Option("--batch-size", help="Images per step.")] = None
 
     def change(self, settings: "FitSettings") -> "FitSettings":
         """The settings with every option that was given; raise a ``UsageError`` for both lengths."""

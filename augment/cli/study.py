@@ -94,7 +94,7 @@ def study_command(
     how: HowToRunOptions,
     name: Annotated[str, typer.Argument(help="One of the studies that `augment studies` lists.")] = "low-data",
     data: Data = "mnist",
-    out: Annotated[Path | None, typer.Option("--out", help="Folder of the study; one that is there is taken up again.")] = None,
+    out: Annotated[Path | None, typer.Option("--out", help="Folder of the study; an existing one is continued.")] = None,
 ) -> None:
     """Measure how good samples are, over models, samplers, settings and training sizes: the paper's tables and figures, resumable."""
     require_places(data)

@@ -54,7 +54,7 @@ def at(table: pd.DataFrame, place: Place) -> pd.DataFrame:
 
 
 def reference_of(config: AugmentationConfig) -> Arm | None:
-    """What all arms are compared with: the primary comparison's, or the strongest baseline that there is."""
+    """What all arms are compared with: the primary comparison's, or the first of ``REFERENCES`` that there is."""
     if config.primary is not None:
         return config.primary.against
     arms = {arm.method: arm for arm in arms_of(config.grid)}

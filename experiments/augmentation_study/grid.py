@@ -15,7 +15,7 @@ from .methods import BASELINE, method_of
 from .mode import REAL
 
 AXES = ("size", "network")  # of the grid, in studies that have them
-REFERENCES = (BASELINE, "classical", "resampled", "weighted", "original")  # from the strongest on
+REFERENCES = (BASELINE, "classical", "resampled", "weighted", "original")  # the first that a study has, from the strongest that we know on
 
 
 def cells_of(grid: Grid) -> list[dict[str, Any]]:
