@@ -11,12 +11,20 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from pandas.api.types import is_integer_dtype, is_numeric_dtype
-from scipy import stats
 
 from ...datasets.common.errors import DataError
 from ..engine.pairs import paired
 from ..engine.results_file import EFFECTS, RESULTS
-from ..engine.statistics import LEAST_RUNS, MeanTest, corrected_t_test, detectable_difference, holm, paired_differences
+from ..engine.statistics import (
+    LEAST_RUNS,
+    MeanTest,
+    corrected_t_test,
+    detectable_difference,
+    half_width,
+    holm,
+    paired_differences,
+    two_sided_p,
+)
 from ..engine.study_images import EXTERNAL, TEST
 from ..engine.wording import points, sentence, title
 from .arm import Arm
@@ -134,9 +142,9 @@ def judged(effects: pd.DataFrame, config: AugmentationConfig) -> pd.DataFrame:
     if effects.empty:
         return effects
     found = effects.assign(primary=_is_primary(effects, config), interim=effects.get(FINISHED, effects["n"]) < config.grid.runs)
-    reach = found["se"] * stats.t.isf(LEVEL / 2, found["df"])
+    reach = half_width(found["se"], found["df"], LEVEL)
     found["low"], found["high"] = (found["difference"] - reach).clip(-1, 1), (found["difference"] + reach).clip(-1, 1)
-    found["p"] = 2 * stats.t.sf((found["difference"] / found["se"]).abs(), found["df"])
+    found["p"] = two_sided_p(found["difference"], found["se"], found["df"])
     found["p_holm"] = found["p"]
     for _, family in found.groupby(_families(found), sort=False):
         n = max(len(family), n_primary(config) if family["primary"].all() else _n_secondary(family, _main_test(found), config))

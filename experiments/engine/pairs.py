@@ -17,11 +17,10 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from scipy import stats
 
 from .components import Components, summed, taught
 from .influence import Score, person_values
-from .statistics import LEAST_RUNS, SAME, detectable_difference
+from .statistics import LEAST_RUNS, SAME, detectable_difference, half_width, two_sided_p
 
 LEAST_PEOPLE = 10  # of a class, over all runs
 
@@ -58,13 +57,13 @@ class Effect:
     @property
     def p(self) -> float:
         """Two-sided p-value of no difference; NaN where there is no test."""
-        return math.nan if self.why_untested else float(2 * stats.t.sf(abs(self.estimate) / self.se, self.df))
+        return math.nan if self.why_untested else float(two_sided_p(self.estimate, self.se, self.df))
 
     def interval(self, level: float = 0.05) -> tuple[float, float]:
         """Holds the difference with probability 1 - ``level``; no difference of scores in [0, 1] lies beyond [-1, 1]."""
         if self.why_untested:
             return math.nan, math.nan
-        reach = self.se * float(stats.t.isf(level / 2, self.df))
+        reach = float(half_width(self.se, self.df, level))
         return max(-1.0, self.estimate - reach), min(1.0, self.estimate + reach)
 
     def detectable(self, level: float = 0.05, power: float = 0.8) -> float:

@@ -33,8 +33,8 @@ class MeanTest:
         Standard error, which knows that the runs' splits overlap; NaN where there is none.
     low, high : float
         Interval of confidence of the mean; NaN where there is none.
-    t, p : float
-        Statistic and its two-sided p-value; NaN where there is none.
+    p : float
+        Two-sided; NaN where there is none.
     """
 
     n: int
@@ -43,7 +43,6 @@ class MeanTest:
     se: float
     low: float
     high: float
-    t: float
     p: float
 
 
@@ -71,13 +70,22 @@ def corrected_t_test(values: ArrayLike, ratio: float | None, *, level: float = 0
     mean = float(values.mean()) if n else nan
     sd = float(values.std(ddof=1)) if n > 1 else nan
     if ratio is None or n < 2:
-        return MeanTest(n, mean, sd, nan, nan, nan, nan, nan)
+        return MeanTest(n, mean, sd, nan, nan, nan, nan)
     if np.ptp(values) < SAME:
-        return MeanTest(n, mean, 0.0, nan, nan, nan, nan, nan)
+        return MeanTest(n, mean, 0.0, nan, nan, nan, nan)
     error = sd * math.sqrt(1 / n + ratio)
-    t = mean / error
-    reach = float(stats.t.isf(level / 2, n - 1)) * error
-    return MeanTest(n, mean, sd, error, mean - reach, mean + reach, t, float(2 * stats.t.sf(abs(t), n - 1)))
+    reach = float(half_width(error, n - 1, level))
+    return MeanTest(n, mean, sd, error, mean - reach, mean + reach, float(two_sided_p(mean, error, n - 1)))
+
+
+def half_width(se: ArrayLike, df: ArrayLike, level: float = 0.05) -> NDArray[np.float64]:
+    """How far to either side the interval of an estimate reaches that holds the truth with probability 1 - ``level``, by Student's t."""
+    return np.asarray(se) * stats.t.isf(level / 2, df)
+
+
+def two_sided_p(estimate: ArrayLike, se: ArrayLike, df: ArrayLike) -> NDArray[np.float64]:
+    """Of estimates, with their standard errors and degrees of freedom, under no difference, by Student's t."""
+    return 2 * stats.t.sf(np.abs(np.asarray(estimate) / se), df)
 
 
 def detectable_difference(se: float, df: float, *, level: float = 0.05, power: float = 0.8) -> float:
