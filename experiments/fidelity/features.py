@@ -270,8 +270,9 @@ def custom_extractor(path: str) -> Extractor:
     return Extractor(Passport(path, f"Fréchet distance of {path}", digest, "the function's own"), function)
 
 
-def sliced(extractor: Extractor, positions: tuple[float, ...] = SLICES, *, concatenate: bool = True) -> Extractor:
-    """An extractor for volumes from one for images (2.5-D): features of slices through the three planes, averaged within each plane.
+def sliced(extractor: Extractor, positions: tuple[float, ...] = SLICES) -> Extractor:
+    """An extractor for volumes from one for images (2.5-D): features of slices through the three planes, averaged within each plane,
+    side by side (3 d).
 
     Parameters
     ----------
@@ -279,8 +280,6 @@ def sliced(extractor: Extractor, positions: tuple[float, ...] = SLICES, *, conca
         What makes features of images.
     positions : tuple of float
         Where each axis is cut, in [0, 1).
-    concatenate : bool
-        Put the planes' features side by side (3 d), else average them too (d).
     """
 
     def compute(volumes: Tensor) -> Tensor:
@@ -288,9 +287,8 @@ def sliced(extractor: Extractor, positions: tuple[float, ...] = SLICES, *, conca
         for axis in (2, 3, 4):
             cuts = [volumes.select(axis, int(position * volumes.shape[axis])) for position in positions]
             planes.append(torch.stack([torch.as_tensor(extractor.compute(cut)).float() for cut in cuts]).mean(dim=0))
-        return torch.cat(planes, dim=1) if concatenate else torch.stack(planes).mean(dim=0)
+        return torch.cat(planes, dim=1)
 
-    passport, how = extractor.passport, "side by side" if concatenate else "averaged"
-    name = f"{passport.extractor} of slices at {', '.join(map(str, positions))}, planes {how}"
-    dimension = passport.dimension * (3 if concatenate else 1)
-    return Extractor(replace(passport, extractor=name, frechet=f"2.5-D {passport.frechet}", dimension=dimension), compute)
+    passport = extractor.passport
+    name = f"{passport.extractor} of slices at {', '.join(map(str, positions))}, planes side by side"
+    return Extractor(replace(passport, extractor=name, frechet=f"2.5-D {passport.frechet}", dimension=3 * passport.dimension), compute)

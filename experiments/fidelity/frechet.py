@@ -6,7 +6,6 @@ The matrix below the outer root is symmetric and positive semi-definite even whe
 eigendecompositions do, in float64; a root of the product S_1 S_2 itself turns complex there.
 """
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,7 +14,7 @@ from numpy.typing import NDArray
 
 @dataclass(frozen=True, eq=False)
 class Moments:
-    """Mean and scatter of features that need not fit into memory together.
+    """Mean and covariance of features.
 
     Parameters
     ----------
@@ -23,41 +22,20 @@ class Moments:
         Number of images.
     mean : array (d,)
         float64.
-    scatter : array (d, d)
-        Sum of the outer products of the deviations from the mean, float64.
+    covariance : array (d, d)
+        float64, with n - 1 degrees of freedom.
     """
 
     n: int
     mean: NDArray[np.float64]
-    scatter: NDArray[np.float64]
+    covariance: NDArray[np.float64]
 
     @classmethod
-    def of(cls, batches: Iterable[np.ndarray]) -> "Moments":
-        """The moments of all rows of ``batches``, each ``(m, d)``; only one of them is held at a time.
-
-        Batches are merged by their deviations from their own means (Chan et al. 1983): a sum of squares less a square of sums would lose
-        the digits that large means take.
-        """
-        total = None
-        for batch in batches:
-            rows = np.asarray(batch, dtype=np.float64)
-            mean = rows.mean(axis=0)
-            part = cls(len(rows), mean, (rows - mean).T @ (rows - mean))
-            total = part if total is None else total.merged(part)
-        if total is None:
-            raise ValueError("moments need at least one batch")
-        return total
-
-    def merged(self, other: "Moments") -> "Moments":
-        """The moments of both samples together."""
-        n, step = self.n + other.n, other.mean - self.mean
-        scatter = self.scatter + other.scatter + np.outer(step, step) * (self.n * other.n / n)
-        return Moments(n, self.mean + step * (other.n / n), scatter)
-
-    @property
-    def covariance(self) -> NDArray[np.float64]:
-        """``(d, d)``, with n - 1 degrees of freedom."""
-        return self.scatter / (self.n - 1)
+    def of(cls, features: np.ndarray) -> "Moments":
+        """The moments of features ``(n, d)``, of two images or more."""
+        rows = np.asarray(features, dtype=np.float64)
+        mean = rows.mean(axis=0)
+        return cls(len(rows), mean, (rows - mean).T @ (rows - mean) / (len(rows) - 1))
 
 
 def frechet_distance(first: Moments, second: Moments) -> float:
@@ -89,7 +67,7 @@ def frechet_distance_of_features(first: np.ndarray, second: np.ndarray) -> float
     fewer images than dimensions that is a smaller matrix than a covariance, and its null space is not rounded.
     """
     if min(len(first), len(second)) >= first.shape[1]:
-        return frechet_distance(Moments.of([first]), Moments.of([second]))
+        return frechet_distance(Moments.of(first), Moments.of(second))
     x, y = np.asarray(first, dtype=np.float64), np.asarray(second, dtype=np.float64)
     mean_x, mean_y = x.mean(axis=0), y.mean(axis=0)
     x, y = (x - mean_x) / np.sqrt(len(x) - 1), (y - mean_y) / np.sqrt(len(y) - 1)

@@ -386,8 +386,6 @@ def test_volumes_become_slices_of_three_planes():
     wanted = np.array([[law([law(a[i]), law(b[i])]) for a, b in cuts for law in (np.mean, np.max)] for i in range(2)])
     np.testing.assert_allclose(found[:, ::2], wanted[:, ::2], rtol=1e-6)
     assert both.passport.dimension == 6
-    (averaged,) = sliced(toy, (0.0, 0.5), concatenate=False).features([volume])
-    np.testing.assert_allclose(averaged, found.reshape(2, 3, 2).mean(axis=1), rtol=1e-6)
     with pytest.raises(UsageError, match="extractor"):
         require_same_passport(toy.passport, both.passport)
 
