@@ -21,8 +21,7 @@ from .laws import Kernels, Mixture, Whitening, log_sums_of_kernels
 from .manifold import HOLDS
 
 FEWEST = 4  # people of whom some can be left out
-ONE_BY_ONE = 50  # people; of more, folds
-FOLDS = 20
+FOLDS = 20  # of people; of fewer people, one each
 MOST_SCORED = 2000  # codes, of however many; of everybody who is left out as many
 MOST_FITTED = 4000  # codes that EM sees while settings are chosen
 SELECTION_PROPOSALS = 1000  # a fold
@@ -126,10 +125,8 @@ class People:
 
     @cached_property
     def folds(self) -> list[tuple[Rows, Rows]]:
-        """Rows that are kept, which are of other people, and rows that are scored, of each fold: of each person one up to ``ONE_BY_ONE``
-        people, and of more ``FOLDS``."""
-        n_folds = len(self) if len(self) <= ONE_BY_ONE else FOLDS
-        parts = np.array_split(np.arange(len(self.left_out)), min(n_folds, len(self.left_out)))
+        """Rows that are kept, which are of other people, and rows that are scored, of each fold."""
+        parts = np.array_split(np.arange(len(self.left_out)), min(FOLDS, len(self.left_out)))
         everybody = np.arange(len(self.of_codes))
         kept = [np.delete(everybody, np.concatenate([self.left_out[number] for number in part])) for part in parts]
         return [(rows, np.concatenate([self.scored[number] for number in part])) for rows, part in zip(kept, parts, strict=True)]

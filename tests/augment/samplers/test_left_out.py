@@ -14,7 +14,6 @@ from tinycohort.augment.samplers.laws import Kernels, Mixture, Whitening
 from tinycohort.augment.samplers.left_out import (
     FOLDS,
     MOST_SCORED,
-    ONE_BY_ONE,
     WIDTHS,
     People,
     choose_kernels,
@@ -33,9 +32,9 @@ LEVEL = 1e-4  # of every test; seeds are fixed
     ("n", "most", "folds"),
     [
         (4, None, 4),
-        (ONE_BY_ONE, None, ONE_BY_ONE),
-        (ONE_BY_ONE + 1, None, FOLDS),
-        (50, 20, 50),
+        (FOLDS, None, FOLDS),
+        (FOLDS + 1, None, FOLDS),
+        (50, 20, FOLDS),
         (5000, None, FOLDS),
     ],
 )
@@ -178,9 +177,8 @@ def test_the_kernels_width_by_brute_force():
     codes = torch.randn((30, 3), generator=seeded(0))
     choice = choose_kernels(codes)
     brute = np.empty((len(WIDTHS), 30))
-    for code in range(30):
-        others = torch.cat([codes[:code], codes[code + 1 :]])
-        brute[:, code] = [float(Kernels.fit(others, width=width).log_density(codes[code : code + 1])[0]) for width in WIDTHS]
+    for kept, out in People.of(codes).folds:
+        brute[:, out] = [Kernels.fit(codes[kept], width=width).log_density(codes[out]).numpy() for width in WIDTHS]
     rows = People.of(codes).rows
     assert choice.settings == {"width": WIDTHS[brute.mean(axis=1).argmax()]}
     assert np.allclose(choice.scores, chosen_by_others(brute[:, rows])[1], rtol=1e-9)
