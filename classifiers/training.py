@@ -25,9 +25,9 @@ class ClassifierSettings:
     Parameters
     ----------
     epochs : int
-        Looks at validation, each after a pass over the training images; the weights kept are those of the best balanced accuracy there.
+        Looks at validation, each after ``passes`` over the training images; the weights kept are those of the best balanced accuracy there.
     passes : int, optional
-        Passes an epoch, where one is too short: of many looks the best is better by chance.
+        Passes an epoch, one by default; more where it is short, for of many looks the best is better by chance.
     learning_rate : float
         Learning rate of Adam, or the highest of AdamW.
     batch_size : int

@@ -21,7 +21,6 @@ from .together import kept_together
 
 FRACTIONS: Mapping[str, float] = {"train": 0.7, "validation": 0.1, "test": 0.2}
 SIDES = tuple(FRACTIONS)
-# How many names an error lists before it counts the rest.
 
 
 @dataclass(frozen=True)

@@ -272,7 +272,8 @@ def _load(cohort: Cohort, row: Any, preparation: Preparation) -> tuple[MetaTenso
             raise ImageError(Path(row), what, mend)
         if row in cohort.digests and cohort.digests[row] != scan_digest(array, affine):
             raise ImageError(Path(row), "changed since the cohort was checked", "repeat the command when nothing writes to the cohort")
-        array, placed = array / np.float32(white_of(row)), affine is not None
+        white = white_of(row)
+        array, placed = array if white == 1 else array / np.float32(white), affine is not None
         if affine is None:
             image = MetaTensor(torch.from_numpy(array)[None])
         else:

@@ -194,10 +194,9 @@ def write_cohort(
         # BIDS knows no such file, and its validator is told to pass it over.
         (folder / ".bidsignore").write_text(f"{MANIFEST}\n", encoding="utf-8")
         seal(folder)
-        if force:
-            # Before the images have their names, or who is killed here leaves a table of other people beside them.
-            nearest_file_of(out).unlink(missing_ok=True)
-            shutil.rmtree(quarantine_of(out), ignore_errors=True)
+    if force:
+        nearest_file_of(out).unlink(missing_ok=True)
+        shutil.rmtree(quarantine_of(out), ignore_errors=True)
     nearest = nearest_table(parts, ids)
     if len(nearest):
         with whole_file(nearest_file_of(out)) as temporary:

@@ -2,7 +2,8 @@
 
 A person is left out with all of their codes: beside another scan of the same person any code is probable, under the narrowest laws most.
 Nobody takes part in the choice that they are scored by: with each, those settings are taken that are best on all others.
-All laws are fitted on the same people, and as many: one that had learnt from more would be ahead by that alone.
+All laws are fitted without the same people: one that had learnt from more would be ahead by that alone. (Of more than ``MOST_FITTED`` codes
+EM sees that many.)
 """
 
 import math

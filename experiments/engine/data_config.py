@@ -24,8 +24,8 @@ class KnownCohort:
     columns : mapping
         From a column of its table that results depend on to its digest; studies from before these were kept have none.
     alike : str, optional
-        Digest of who may be one person (``Cohort.alike``), which splits depend on; studies from before people were compared by their
-        images have none, and their splits stay what they are.
+        Digest of who may be one person (``Cohort.alike``), which splits and tests depend on; studies from before people were compared by
+        their images, of test cohorts too, have none, and stay what they are.
     """
 
     source: Source
@@ -94,7 +94,9 @@ class DataConfig:
             "alike": self.cohort.alike,
         }
         if self.tests is not None:
-            content |= {"test_source": self.tests.reading, "test_digest": self.tests.digest, "test_columns": self.tests.columns or None}
+            known = self.tests
+            content |= {"test_source": known.reading, "test_digest": known.digest, "test_columns": known.columns or None}
+            content |= {"test_alike": known.alike}
         return content | {"n_train": self.n_train}
 
     def places(self) -> dict[str, Any]:
@@ -112,7 +114,10 @@ class DataConfig:
 
     def like(self, began: "DataConfig") -> "DataConfig":
         """The same data, whose people are compared by their images only if the study was begun with that."""
-        return self if began.cohort.alike else replace(self, cohort=replace(self.cohort, alike=None))
+        now = self if began.cohort.alike else replace(self, cohort=replace(self.cohort, alike=None))
+        if now.tests is None or (began.tests is not None and began.tests.alike):
+            return now
+        return replace(now, tests=replace(now.tests, alike=None))
 
     def require_same(self, now: "DataConfig") -> None:
         """Raise a ``DataError`` if a study that was begun with these data shall go on with others."""

@@ -24,7 +24,6 @@ from ...datasets.common.words import listed
 from .workers import Key
 
 CONFIG = "config.toml"
-# How many files or settings an error lists before it counts the rest.
 # Tables of a configuration that may differ from start to start: which cells there are, by now and at earlier starts, and where the data
 # (known by its digest) lies.
 UNBOUND = ("grid", "planned", "where")

@@ -177,8 +177,9 @@ def describe(
     unknown = set(tests.labels) - set(cohort.labels)
     if unknown:
         raise DataError(f"{test_source.data} has classes that {source.data} has not: {', '.join(sorted(unknown))}; give --label-column.")
-    # Who is alike among those who are tested alone is on no split.
-    return replace(data, tests=replace(_known(test_source, tests, its, columns), alike=None))
+    if its.alike:
+        on_warning(f"{tests.name} may have one person under two names: {told(its.alike)}. They are tested as one.")
+    return replace(data, tests=_known(test_source, tests, its, columns))
 
 
 def examined(

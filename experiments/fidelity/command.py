@@ -137,7 +137,7 @@ def _compare(request: ComparisonRequest, out: Path | None) -> dict[str, list[Sco
     _require_enough(real if split is None else split.side(real, "test"), cohorts, labels)
     if split is None and request.extractor == "cohort":
         split = split_cohort(real, fractions=FRACTIONS, seed=request.seed)
-    untested = real if split is None else real.where(real.table["participant_id"].map(split.sides).isin(["train", "validation"]))
+    untested = real if split is None else real.where(real.table["participant_id"].map(split.sides) != "test")
     extractor = build_extractor(request, untested, preparation)
     if split is not None:
         real = split.side(real, "test")
@@ -237,6 +237,8 @@ def build_extractor(request: ComparisonRequest, learnt_from: Cohort, preparation
                 "(but for 64 with -bf16 too) or a function of yours as package.module:function."
             )
         return custom_extractor(request.extractor)
+    if len(learnt_from) == 0:
+        raise UsageError("The extractor 'cohort' learns from real people whom the split does not test, and there are none; give another.")
     images = prepare(learnt_from, preparation).pixels
     classes = torch.tensor([learnt_from.labels.index(label) for label in learnt_from.table["label"]])
     settings = replace(cohort_settings(len(images)), device=request.device)  # type: ignore[arg-type]

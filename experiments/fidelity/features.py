@@ -29,10 +29,8 @@ from .inception import SIDE, fold_norms, load_inception, round_to_bf16
 
 BATCH = 32
 BF16 = "-bf16"  # after the name of features that InceptionV3 computes in bf16
-LEAST_STEPS, LEAST_EPOCHS = (
-    100,
-    5,
-)  # of the classifier's training, of few images and of many: longer, it sees blur less and knows its people
+LEAST_STEPS = 100  # of the classifier's training: longer, it sees blur less and knows its people
+LEAST_EPOCHS = 5  # of many images
 SLICES = (0.25, 0.5, 0.75)  # of each axis: through the middle, and half way to either side
 
 
@@ -229,7 +227,9 @@ def cohort_classifier(
         If all images are of one class.
     """
     if len(labels.unique()) < 2:
-        raise UsageError("The extractor 'cohort' learns to tell classes apart, and the real cohort has one; use an inception extractor.")
+        raise UsageError(
+            "The extractor 'cohort' learns to tell classes apart, and who is not compared is of one; use an inception extractor."
+        )
     network = train_classifier(images, labels, None, settings, n_classes=int(labels.max()) + 1, seed=seed, on_record=on_record).network
     assert isinstance(network, CNN)
     return network

@@ -2,7 +2,6 @@
 
 import json
 import math
-from contextlib import contextmanager
 from dataclasses import replace
 
 import nibabel as nib
@@ -18,7 +17,7 @@ from tinycohort.augment.commands.generate import GenerationRequest, generate_coh
 from tinycohort.augment.fitting.model import FittedModel, decode
 from tinycohort.augment.fitting.model_config import installed_versions
 from tinycohort.augment.fitting.model_folders import load_models
-from tinycohort.augment.release import image_files, synthetic_cohort
+from tinycohort.augment.release import image_files
 from tinycohort.augment.release.generation import Generated, generate_class, top_up
 from tinycohort.augment.release.origin import Origin
 from tinycohort.augment.release.synthetic_cohort import write_cohort
@@ -332,24 +331,6 @@ def test_existing_output_is_kept_unless_forced(studies, tmp_path):
     assert read_cohort(tmp_path / "out").counts() == {"AD": 3, "CN": 3}
     assert not (tmp_path / "out/images").exists()
     assert sorted(path.name for path in tmp_path.iterdir()) == ["out", "out.audit.csv"]
-
-
-def test_no_table_of_the_images_that_were_there_lies_beside_those_that_replace_them(studies, tmp_path, monkeypatch):
-    """Their names are the same: who reads the table would take other people for the nearest patients."""
-    generate(studies, "pictures", tmp_path / "out", n=2)
-    assert (tmp_path / "out.audit.csv").exists()
-    whole_folder, lies_there = synthetic_cohort.whole_folder, []
-
-    @contextmanager
-    def watched(path, **options):
-        with whole_folder(path, **options) as folder:
-            yield folder
-            lies_there.append((tmp_path / "out.audit.csv").exists())  # the last moment before the folder takes its name
-
-    monkeypatch.setattr(synthetic_cohort, "whole_folder", watched)
-    generate(studies, "pictures", tmp_path / "out", n=2, force=True)
-    assert lies_there == [False]
-    assert (tmp_path / "out.audit.csv").exists()
 
 
 def test_a_generation_that_fails_leaves_nothing(studies, tmp_path, monkeypatch):

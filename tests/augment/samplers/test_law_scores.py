@@ -20,7 +20,7 @@ from tinycohort.augment.posterior import Posterior
 from tinycohort.augment.samplers import law_scores, laws, left_out, plain
 from tinycohort.augment.samplers.latents import Latents
 from tinycohort.augment.samplers.law_scores import COLUMNS, SINGULAR, WITHOUT, LawScore, LawScores, score_laws
-from tinycohort.augment.samplers.left_out import People, choose_kernels, choose_manifold
+from tinycohort.augment.samplers.left_out import Choice, People, choose_kernels, choose_manifold
 from tinycohort.augment.samplers.registry import fit_sampler, samplers_for
 
 
@@ -150,7 +150,7 @@ def test_of_gaussian_codes_the_manifold_is_level_and_taken(seed):
 
 
 @pytest.mark.parametrize(("n", "kept"), [(15, {14}), (40, {38}), (70, {66, 67})])
-def test_all_laws_are_fitted_without_the_same_people(n, kept, monkeypatch):
+def test_all_laws_are_fitted_on_as_many_people(n, kept, monkeypatch):
     """One that had learnt from more people than another would be ahead by that alone."""
     latents, seen = latents_of(gaussian_codes(n, 2)), {}
     for law in (laws.Gaussian, laws.Kernels, laws.Mixture, plain.GaussianMixture):
@@ -185,6 +185,24 @@ def test_a_preferred_law_that_is_behind_by_more_than_its_error_is_not_taken():
     law = by_name(scores)["riemannian"]
     assert law.behind > law.behind_error
     assert scores.chosen == scores.laws[0].sampler != "riemannian"
+
+
+@pytest.mark.parametrize(
+    ("behind", "spread", "told"),
+    [
+        (0.04, 0.01, "level with gaussian (0.04 behind, within the 0.05 that are level)"),
+        (0.06, 0.01, None),
+        (0.06, 0.6, "level with gaussian (0.06 behind, with a standard error of"),
+    ],
+)
+def test_a_law_is_level_within_a_standard_error_or_what_no_draw_shows(behind, spread, told, monkeypatch):
+    latents = latents_of(gaussian_codes(40, 2))
+    noise = np.tile([-1.0, 1.0], 20)
+    choices = {"gaussian": Choice({}, np.zeros(40)), "riemannian": Choice({}, -behind + spread * noise)}
+    monkeypatch.setattr(law_scores, "_choices", lambda *given: choices)
+    scores = score_laws(latents)
+    assert scores.chosen == ("riemannian" if told else "gaussian")
+    assert told is None or told in scores.sentence
 
 
 def test_units_that_have_collapsed_do_not_decide():
@@ -253,7 +271,7 @@ def test_a_manifold_of_one_centroid_is_not_scored_and_loses_no_fit():
     scores = score_laws(replace(latents, metric=metric), latents)
     law = by_name(scores)["riemannian"]
     assert (law.left_out, law.note) == (None, "takes no part: too few centroids to leave some out")
-    assert scores.chosen != "riemannian"
+    assert scores.chosen == max((law for law in scores.laws if law.left_out is not None), key=lambda law: law.left_out).sampler
     assert LawScores.from_json(json.loads(json.dumps(scores.as_json()))) == scores
 
 

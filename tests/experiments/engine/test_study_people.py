@@ -11,6 +11,7 @@ from tinycohort.datasets.common.errors import DataError, LeakageError
 from tinycohort.datasets.readers import Source
 from tinycohort.datasets.splits import split_cohort
 from tinycohort.datasets.transforms import Preparation
+from tinycohort.experiments.augmentation_study.cell import count_people
 from tinycohort.experiments.engine.study_folder import as_toml
 from tinycohort.experiments.engine.study_images import Prepared, describe
 
@@ -42,6 +43,24 @@ def test_runs_keep_one_person_under_two_names_on_one_side(tmp_path):
     assert data.like(data) == data
     with pytest.raises(DataError, match="has changed since the study was started"):
         Prepared.load(tmp_path / "study", replace(data, cohort=replace(data.cohort, alike="0" * 64)))
+
+
+def test_two_names_in_a_test_cohort_are_known(tmp_path):
+    images, warnings = [*heads(59, 1)], []
+    source, tests = write(tmp_path / "a.npz", images[:40]), write(tmp_path / "t.npz", [*images[40:], revisit(images[43])], "t")
+    data = describe(source, PREPARATION, tests, on_warning=warnings.append)
+    assert [("t003 and t019" in text, "tested as one" in text) for text in warnings] == [(True, True)]
+    (external,) = Prepared.load(tmp_path / "study", data).external.values()
+    assert external.alike == (("t003", "t019"),)
+    assert count_people(external.table, external.alike, ("AD", "CN")) != count_people(external.table, (), ("AD", "CN"))
+    # A study from before they were known goes on without.
+    before = replace(data, tests=replace(data.tests, alike=None))
+    assert "test_alike" in as_toml(data.content())
+    assert "test_alike" not in as_toml(before.content())
+    assert data.like(before) == before
+    assert data.like(data) == data
+    (external,) = Prepared.load(tmp_path / "study", before).external.values()
+    assert external.alike == ()
 
 
 def test_a_folder_that_was_begun_with_other_images_has_none_of_them_left(tmp_path):

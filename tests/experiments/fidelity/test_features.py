@@ -340,11 +340,11 @@ def test_the_cohort_s_extractor_is_a_classifier_and_its_score_no_fid():
     assert made[0].passport.frechet == "Fréchet classifier distance"
     assert made[0].passport == made[1].passport != made[2].passport
     assert next(made[0].features([some])).shape == (24, made[0].passport.dimension)
-    with pytest.raises(UsageError, match="the real cohort has one"):
+    with pytest.raises(UsageError, match="who is not compared is of one"):
         cohort_classifier(some, torch.zeros_like(labels), settings, seed=0)
 
 
-def test_features_see_differences_between_images_where_classes_have_none(monkeypatch):
+def test_features_see_differences_between_images_where_classes_have_none():
     """Of such classes the best epoch on validation was often the first, and the features those of an untrained network."""
     some, labels = images(40, 16, 16), torch.tensor([0, 1] * 20)
     network = cohort_classifier(some[:20], labels[:20], cohort_settings(20), seed=0)
@@ -474,6 +474,23 @@ def test_the_classifier_sees_no_image_that_is_compared(fakes, tmp_path, monkeypa
     assert len(compared) == 50 + 60
     assert not seen & compared
     assert found[TOGETHER][0].n == 10 + 15
+
+
+def test_the_classifier_learns_from_whomever_a_split_does_not_test(fakes, tmp_path, monkeypatch):
+    real = study(tmp_path / "real.npz", fakes, 1, {"AD": 40, "CN": 60})
+    made = study(tmp_path / "made.npz", fakes, 2, {"AD": 30, "CN": 30}, synthetic=True)
+    people, learnt = read_cohort(Source(str(real))).table["participant_id"].tolist(), []
+    monkeypatch.setattr(
+        "tinycohort.experiments.fidelity.command.cohort_classifier",
+        lambda images, *_, **options: learnt.append(len(images)) or CNN((16, 16), 2),
+    )
+    sides = {"rest": people[:20] + people[40:60], "validation": people[60:65], "test": people[20:40] + people[65:]}
+    (tmp_path / "split.json").write_text(json.dumps({"sides": sides}))
+    compare(request(real, made, split=tmp_path / "split.json"))
+    assert learnt == [45]
+    (tmp_path / "split.json").write_text(json.dumps({"sides": {"rest": [], "test": people}}))
+    with pytest.raises(UsageError, match="learns from real people whom the split does not test, and there are none"):
+        compare(request(real, made, split=tmp_path / "split.json"))
 
 
 @pytest.mark.parametrize(
