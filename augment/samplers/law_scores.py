@@ -119,7 +119,7 @@ class LawScores:
         if not others:
             return told
         if law.behind:
-            level = f"within the {LEVEL} that are level" if law.behind <= LEVEL else f"with a standard error of {law.behind_error:.2f}"
+            level = f"up to {LEVEL} counts as level" if law.behind <= LEVEL else f"with a standard error of {law.behind_error:.2f}"
             return f"{told}: level with {others[0].sampler} ({law.behind:.2f} behind, {level})"
         assert others[0].behind is not None
         return f"{told}, {others[0].behind:.2f} ahead of {others[0].sampler}"

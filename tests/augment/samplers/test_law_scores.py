@@ -190,7 +190,7 @@ def test_a_preferred_law_that_is_behind_by_more_than_its_error_is_not_taken():
 @pytest.mark.parametrize(
     ("behind", "spread", "told"),
     [
-        (0.04, 0.01, "level with gaussian (0.04 behind, within the 0.05 that are level)"),
+        (0.04, 0.01, "level with gaussian (0.04 behind, up to 0.05 counts as level)"),
         (0.06, 0.01, None),
         (0.06, 0.6, "level with gaussian (0.06 behind, with a standard error of"),
     ],
