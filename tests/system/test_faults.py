@@ -227,8 +227,8 @@ KILLS = {"fit": 8, "generate": 8, "evaluate": 6, "study": 6}  # of each command 
 
 
 @posix
-@pytest.mark.parametrize("kills", [1, pytest.param(KILLS["fit"], marks=pytest.mark.slow)])
-def test_a_fit_that_is_killed_at_random_moments_ends_as_one_that_was_not(shell, fakes, tmp_path, kills):
+@pytest.mark.slow
+def test_a_fit_that_is_killed_at_random_moments_ends_as_one_that_was_not(shell, fakes, tmp_path):
     data, models, whole = fakes.study(tmp_path / "study.npz"), tmp_path / "models", tmp_path / "whole"
     words = ("fit", "--data", data, *TRAIN, "--epochs", "60")
     clock = time.monotonic()
@@ -236,10 +236,10 @@ def test_a_fit_that_is_killed_at_random_moments_ends_as_one_that_was_not(shell, 
     kill_at_random(
         shell,
         (*words, "--out", models),
-        kills=kills,
+        kills=KILLS["fit"],
         restart=("--resume",),
         seconds=time.monotonic() - clock,
-        seed=kills,
+        seed=KILLS["fit"],
         whole=lambda: assert_whole(models),
         fresh=lambda: shutil.rmtree(models),
     )
@@ -283,7 +283,8 @@ def test_a_fit_that_is_killed_leaves_no_model_and_goes_on_where_it_was(shell, au
 
 
 @posix
-@pytest.mark.parametrize(("form", "kills"), [("nifti", 1), pytest.param("png", KILLS["generate"], marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize(("form", "kills"), [("nifti", 2), ("png", KILLS["generate"] - 2)])
 def test_a_generation_that_is_killed_at_random_moments_ends_as_one_that_was_not(shell, studies, tmp_path, form, kills):
     out, whole = tmp_path / "syn", tmp_path / "whole"
     words = ("generate", "--models", studies["slices"].models, "-n", "150", "--force")
