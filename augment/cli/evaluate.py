@@ -170,7 +170,7 @@ class ComparedGenerators(GeneratorOptions):
 class ClassifierOptions:
     """The classifier."""
 
-    epochs: Annotated[int, typer.Option("--epochs", help="Passes over the classifier's training images.")] = 50
+    epochs: Annotated[int, typer.Option("--epochs", help="Passes over the classifier's training images; not with --sizes.")] = 50
     least_steps: Annotated[
         int,
         typer.Option(

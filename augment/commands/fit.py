@@ -116,6 +116,11 @@ def _fit(
     finished = {label: _finished(out, plan) for label, plan in plans.items()} if resume else {}
     for label in labels:
         if finished.get(label) is None:
+            if resume and not force and is_model(out / folder_name(label)):
+                raise UsageError(
+                    f"{out / folder_name(label)} is a finished fit with other settings, data, split or version of tinycohort, with which "
+                    "there is nothing to go on; give --force to fit anew, or another --out."
+                )
             refuse_existing(out / folder_name(label), force=force, ours=is_model)
             if resume:
                 require_same_fit(_unfinished(out, label), plans[label])

@@ -1,9 +1,10 @@
 """From the images of one class to a fitted model: train, encode, build the metric, and say how well it went."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import torch
@@ -14,6 +15,7 @@ from ...datasets.common.compute import choose_device
 from ...datasets.common.errors import UsageError
 from ...datasets.common.files import write_json
 from ...datasets.common.seeds import derived_seed
+from ...datasets.common.words import listed
 from ...datasets.together import digest_of
 from ...datasets.transforms import Images, prepare
 from ..autoencoders import Autoencoder, GaussianAutoencoder, build_autoencoder
@@ -73,7 +75,7 @@ def fit_class(plan: FitPlan, *, resume_folder: Path | None = None, command: str 
                 f"{label}: this fit was begun with {begun}, and goes on with {now}: its weights will not be those of one that was never "
                 "interrupted."
             )
-        write_json(resume_folder / _MARKER, {"plan": plan.digest, "how": begun})
+        write_json(resume_folder / _MARKER, {"plan": plan.digest, "how": begun, "content": plan.content})
 
     images = _prepare_together(plan, hooks)
     autoencoder = _initialise(plan)
@@ -143,12 +145,31 @@ def require_same_fit(resume_folder: Path, plan: FitPlan) -> None:
     begun = _begun(resume_folder)
     if begun and begun.get("plan") != plan.digest:
         raise UsageError(
-            f"{resume_folder} holds an unfinished fit with other settings, data, split or version of tinycohort; "
-            "repeat those settings, or leave out --resume to start anew."
+            f"{resume_folder} holds an unfinished fit with other settings, data, split or version of tinycohort"
+            f"{_what_differs(begun.get('content'), plan.content)}; repeat those settings, or leave out --resume to start anew."
         )
 
 
-def _begun(resume_folder: Path) -> dict[str, str]:
+def _what_differs(theirs: Any, ours: Mapping[str, Any]) -> str:
+    """Of the plans of two fits, in brackets; nothing where the former version did not keep it."""
+    if not isinstance(theirs, dict):
+        return ""
+    there, here = (dict(_settings(json.loads(json.dumps(content)))) for content in (theirs, ours))
+    names = [name for name in {**there, **here} if there.get(name) != here.get(name)]
+    told = [name if name in ("data", "split") else f"{name}: {there.get(name)} there, {here.get(name)} here" for name in names]
+    return f" ({listed(told, most=5)})" if told else ""
+
+
+def _settings(content: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Each with its name, as ``training.steps``."""
+    for name, value in content.items():
+        if isinstance(value, dict):
+            yield from _settings(value, "" if name == "settings" else f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", value
+
+
+def _begun(resume_folder: Path) -> dict[str, Any]:
     """What is known of the fit that was begun there; nothing if none was."""
     marker = resume_folder / _MARKER
     return json.loads(marker.read_text(encoding="utf-8")) if marker.exists() else {}

@@ -95,21 +95,22 @@ class FitPlan:
         return self.settings.training.schedule(len(self.sides["train"]), self.space.shape)
 
     @property
-    def digest(self) -> str:
-        """What makes two fits the same fit, on whatever device: settings, class, images, split, and version.
-
-        Only the same plan takes up a resume point.
-        """
-        content = self.settings.as_dict()
-        content["training"].pop("device")
-        plan = {
-            "settings": content,
+    def content(self) -> dict[str, Any]:
+        """What makes two fits the same fit, on whatever device: settings, class, images, split, and version, as plain values."""
+        settings = self.settings.as_dict()
+        settings["training"].pop("device")
+        return {
+            "settings": settings,
             "label": self.label,
             "data": self.data_digest,
             "split": self.split.digest,
             "version": version("tinycohort"),
         }
-        return hashlib.sha256(json.dumps(plan, sort_keys=True).encode()).hexdigest()
+
+    @property
+    def digest(self) -> str:
+        """Of ``content``: only the same plan takes up a resume point."""
+        return hashlib.sha256(json.dumps(self.content, sort_keys=True).encode()).hexdigest()
 
     def count_parameters(self) -> int:
         """How many weights the model has; nothing is computed or allocated. Raise a ``UsageError`` if there is no such model."""

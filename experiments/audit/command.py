@@ -243,7 +243,9 @@ def _enforce(cohort: SyntheticCohort, verdict: Verdict, gate: Gate) -> None:
     counts = {finding.audited.label: len(finding.copies) for finding in verdict.findings}
     cohort.record(AuditRecord(counts, verdict.objections, gate), reasons)
     if reasons:
-        console.warn(f"{len(reasons)} images of {cohort.folder} copy a patient and were moved to {quarantine_of(cohort.folder)}.")
+        aside, n = quarantine_of(cohort.folder), len(reasons)
+        told = "1 image" if n == 1 else f"{n} images"
+        console.warn(f"{told} of {cohort.folder} set aside as copies or blends of patients, into {aside}, whose participants.tsv says why.")
 
 
 def _record(request: AuditRequest, source: Source, extractor: Extractor | None) -> dict[str, Any]:

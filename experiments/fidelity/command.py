@@ -335,7 +335,7 @@ def _show(results: Mapping[str, Sequence[Score]], extractor: Extractor, request:
     title = (
         f"Features: {extractor.passport.extractor}. The floor is what other real people score, in as many images. "
         "After `blocks` the interval is of the mean score of blocks of these images. "
-        "Whether anybody is copied no score tells: augment audit asks."
+        "No score here tells whether anybody is copied: that is what augment audit asks."
     )
     console.show_table("scores", title, ("synthetic cohort", "class", "measure", "images", "score [95 %]", "floor [95 %]"), rows)
     if len(request.synthetic) > 1:

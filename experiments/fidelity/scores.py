@@ -218,8 +218,8 @@ def score(
     n = sum(map(len, first))
     if n < FEWEST:
         raise DataError(
-            f"Only {n} images can be compared, and it takes {FEWEST}: each side gets as many of a class as half the real participants, and "
-            "every synthetic cohort, have; give more images."
+            f"Only {n} images a side can be compared, and it takes {FEWEST}: of half the real participants, for the other half shows what "
+            "real people score, and of every synthetic cohort; give more of what lacks."
         )
     n_blocks = min(BLOCKS, n // FEWEST_OF_BLOCK)
     reference = _whole_and_blocks(real, first, n_blocks)

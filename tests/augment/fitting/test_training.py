@@ -582,8 +582,14 @@ def test_a_resume_point_of_another_plan_is_refused(study, tmp_path):
     for other, digest in ((FitSettings(**(vars(SMALL) | {"seed": 1})), "data"), (SMALL, "other data")):
         with pytest.raises(UsageError, match="unfinished fit with other settings, data, split or version"):
             fit_class(FitPlan(*study, "AD", other, digest), resume_folder=folder)
-    with pytest.raises(UsageError, match="unfinished fit"):
+    with pytest.raises(UsageError, match=r"unfinished fit .* of tinycohort \(label: AD there, CN here\); repeat"):
         fit_class(FitPlan(*study, "CN", SMALL, "data"), resume_folder=folder)
+    longer = replace(SMALL, channels=4, training=replace(SMALL.training, epochs=9))
+    with pytest.raises(UsageError, match=r"\(channels: 2 there, 4 here, training.epochs: \d there, 9 here, data\); repeat"):
+        fit_class(FitPlan(*study, "AD", longer, "other data"), resume_folder=folder)
+    (folder / "plan.json").write_text('{"plan": "of an earlier version"}')
+    with pytest.raises(UsageError, match="split or version of tinycohort; repeat those"):
+        fit_class(FitPlan(*study, "AD", SMALL, "data"), resume_folder=folder)
 
 
 def test_a_fit_that_goes_on_with_other_threads_or_precision_is_told(study, tmp_path, monkeypatch):
