@@ -34,9 +34,9 @@ from .spaces import Space, audit_extractor, feature_space, image_spaces, latent_
 from .verdict import Verdict, judge
 
 MEND = (
-    "Do not hand it on; where the patients' images are, it may be used. More people to train on and to hold out give less away, and laws "
-    "as broad as people differ (augment generate --sampler auto) less than those that stay beside single people; --gate with a --reason "
-    "allows more."
+    "Do not hand it on; where the patients' images are, it may be used. More people to train on and to hold out give less away, images as "
+    "they are decoded less than with detail (augment generate --detail none), and --sampler auto, where another was drawn from, less than "
+    "laws that stay beside single people; --gate with a --reason allows more."
 )
 
 
