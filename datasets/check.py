@@ -84,6 +84,12 @@ class Examination:
         """Whether nothing is wrong."""
         return not self.problems
 
+    def required(self, cohort: Cohort) -> "Examination":
+        """This examination, if the cohort is sound; raise a ``CohortError`` with every problem if it is not."""
+        if not self.sound:
+            raise CohortError(cohort.name, self.problems)
+        return self
+
 
 def examine(
     cohort: Cohort,
@@ -176,22 +182,7 @@ def require_sound(
     CohortError
         With every problem.
     """
-    return examine_sound(cohort, sized=sized, classes=classes, minimum=minimum, progress=progress).bound(cohort)
-
-
-def examine_sound(
-    cohort: Cohort,
-    *,
-    sized: bool = False,
-    classes: Sequence[str] | None = None,
-    minimum: int = 2,
-    progress: Tracker = iter,
-) -> Examination:
-    """``examine``, where everything is in order; raise a ``CohortError`` with every problem otherwise."""
-    examination = examine(cohort, sized=sized, classes=classes, minimum=minimum, progress=progress)
-    if not examination.sound:
-        raise CohortError(cohort.name, examination.problems)
-    return examination
+    return examine(cohort, sized=sized, classes=classes, minimum=minimum, progress=progress).required(cohort).bound(cohort)
 
 
 class _Report:

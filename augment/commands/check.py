@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Sequence
 
-from ...datasets.check import Examination, examine, examine_sound
+from ...datasets.check import Examination, examine
 from ...datasets.cohort import Cohort, Problem
 from ...datasets.readers import Source, read_cohort
 from ...datasets.sizes import sides_told
@@ -38,7 +38,7 @@ def _counted(problems: Sequence[Problem]) -> str:
 
 def require_sound_cohort(cohort: Cohort, *, sized: bool, minimum: int) -> tuple[Cohort, Examination]:
     """A cohort bound to what was found when it was examined; remarks are told. Raise a ``CohortError`` if it is not sound."""
-    found = examine_sound(cohort, sized=sized, minimum=minimum, progress=console.tracked("checking"))
+    found = examine(cohort, sized=sized, minimum=minimum, progress=console.tracked("checking")).required(cohort)
     if found.remarks:
         console.warn(f"{cohort.name}: {len(found.remarks)} remark{'s' if len(found.remarks) != 1 else ''}, which `augment check` lists.")
     if found.alike:

@@ -1,7 +1,7 @@
 """From the images of one class to a fitted model: train, encode, build the metric, and say how well it went."""
 
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ from ...datasets.common.compute import choose_device
 from ...datasets.common.errors import UsageError
 from ...datasets.common.files import write_json
 from ...datasets.common.seeds import derived_seed
-from ...datasets.common.words import listed
+from ...datasets.common.words import dotted, listed
 from ...datasets.together import digest_of
 from ...datasets.transforms import Images, prepare
 from ..autoencoders import Autoencoder, GaussianAutoencoder, build_autoencoder
@@ -68,14 +68,14 @@ def fit_class(plan: FitPlan, *, resume_folder: Path | None = None, command: str 
     plan.require_memory()
     if resume_folder is not None:
         require_same_fit(resume_folder, plan)
-        now = settings.training.how
-        begun = _begun(resume_folder).get("how", now)
+        now = settings.training.computes_with
+        begun = _begun(resume_folder).get("computes_with", now)
         if begun != now:
             hooks.on_warning(
                 f"{label}: this fit was begun with {begun}, and goes on with {now}: its weights will not be those of one that was never "
                 "interrupted."
             )
-        write_json(resume_folder / _MARKER, {"plan": plan.digest, "how": begun, "content": plan.content})
+        write_json(resume_folder / _MARKER, {"plan": plan.digest, "computes_with": begun, "content": plan.content})
 
     images = _prepare_together(plan, hooks)
     autoencoder = _initialise(plan)
@@ -154,19 +154,10 @@ def _what_differs(theirs: Any, ours: Mapping[str, Any]) -> str:
     """Of the plans of two fits, in brackets; nothing where the former version did not keep it."""
     if not isinstance(theirs, dict):
         return ""
-    there, here = (dict(_settings(json.loads(json.dumps(content)))) for content in (theirs, ours))
+    there, here = dict(dotted(theirs)), dict(dotted(json.loads(json.dumps(ours))))  # as JSON has them: tuples are lists
     names = [name for name in {**there, **here} if there.get(name) != here.get(name)]
     told = [name if name in ("data", "split") else f"{name}: {there.get(name)} there, {here.get(name)} here" for name in names]
-    return f" ({listed(told, most=5)})" if told else ""
-
-
-def _settings(content: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Each with its name, as ``training.steps``."""
-    for name, value in content.items():
-        if isinstance(value, dict):
-            yield from _settings(value, "" if name == "settings" else f"{prefix}{name}.")
-        else:
-            yield f"{prefix}{name}", value
+    return f" ({listed((text.removeprefix('settings.') for text in told), most=5)})" if told else ""
 
 
 def _begun(resume_folder: Path) -> dict[str, Any]:

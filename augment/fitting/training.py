@@ -112,7 +112,7 @@ class TrainingSettings:
         return self.precision == "bf16" or (self.precision == "auto" and computes_in_bf16(device))
 
     @property
-    def how(self) -> str:
+    def computes_with(self) -> str:
         """What a training computes with, on which its last digits depend."""
         device = choose_device(self.device)
         threads = f"{(n := torch.get_num_threads())} thread{'' if n == 1 else 's'}" if device.type == "cpu" else f"device {device.type}"

@@ -36,7 +36,7 @@ WITHOUT = {
 UNSCORED = "takes no part: it is not among the laws that are scored"
 NOT_FINITE = "takes no part: its density is not finite at every code"
 TOO_FEW_CENTROIDS = "takes no part: too few centroids to leave some out"
-LEVEL = 0.05  # nats: of a person left out 5 % more or less probable, which no draw shows
+LEVEL = 0.05  # nats: a person left out is 5 % more or less probable
 MOST_ERROR = 0.1  # nats, of a constant that is estimated: about as far apart as good laws are
 LITTLE_KEPT = 0.8  # of a law: what is cut off it is more than its edge
 

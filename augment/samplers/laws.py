@@ -149,8 +149,7 @@ class Kernels:
 class Mixture:
     """A Gaussian mixture, each component with a share of the codes' whole covariance besides its own.
 
-    The share, ``WIDENED_BY`` D m / n and at most 1, keeps components of few codes from being singular, and makes people left out more
-    probable than components of their own covariance do.
+    The share, ``WIDENED_BY`` D m / n and at most 1, keeps components of few codes from being singular.
 
     Parameters
     ----------

@@ -48,9 +48,9 @@ def differences(folder: Path) -> list[Difference]:
     DataError
         If the manifest itself cannot be read, or lists what is not inside of the folder.
     """
-    listed = _read(folder / MANIFEST)
+    told = _read(folder / MANIFEST)
     found = []
-    for name, digest in listed.items():
+    for name, digest in told.items():
         path = folder / name
         if not path.is_file():
             found.append(Difference(name, "is missing"))
@@ -58,7 +58,7 @@ def differences(folder: Path) -> list[Difference]:
             found.append(Difference(name, "is a link out of the folder"))
         elif digest_of(path) != digest:
             found.append(Difference(name, "has another content"))
-    return found + [Difference(name, "is not listed") for name in _files(folder) if name not in listed]
+    return found + [Difference(name, "is not listed") for name in _files(folder) if name not in told]
 
 
 def require_intact(folder: Path) -> None:

@@ -9,7 +9,7 @@ the digest of its configuration and of itself.
 import hashlib
 import json
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -20,7 +20,7 @@ from ...datasets.common.errors import DataError, UsageError
 from ...datasets.common.files import whole_file, write_json
 from ...datasets.common.seeds import derived_seed
 from ...datasets.common.untrusted import read_json, read_toml
-from ...datasets.common.words import listed
+from ...datasets.common.words import dotted, listed
 from .workers import Key
 
 CONFIG = "config.toml"
@@ -144,7 +144,7 @@ def require_claimable(folder: Path, config: Configuration) -> None:
     """Raise a ``UsageError`` if ``folder`` holds a study with other settings."""
     if not is_study(folder):
         return
-    ours, theirs = (dict(_flat(_bound(content))) for content in (config.content(), read_config(folder)))
+    ours, theirs = (dict(dotted(_bound(content))) for content in (config.content(), read_config(folder)))
     names = [name for name in theirs | ours if canonical(ours.get(name)) != canonical(theirs.get(name))]
     if names:
         told = [f"{name} was {theirs.get(name, 'not set')}, is {ours.get(name, 'not set')}" for name in names]
@@ -271,11 +271,3 @@ def _order(key: Key) -> list[tuple[str, bool, Any]]:
 def _bound(content: Mapping[str, Any]) -> dict[str, Any]:
     """What every cell depends on: a study can be enlarged, and its data moved."""
     return {name: value for name, value in content.items() if name not in UNBOUND}
-
-
-def _flat(content: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    for name, value in content.items():
-        if isinstance(value, Mapping):
-            yield from _flat(value, f"{prefix}{name}.")
-        else:
-            yield f"{prefix}{name}", value

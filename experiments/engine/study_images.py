@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from ...augment.fitting.training_images import TrainingImages, ages_of, people_in
-from ...datasets.check import Examination, array_of, examine_sound
+from ...datasets.check import Examination, array_of, examine
 from ...datasets.cohort import Cohort
 from ...datasets.common.errors import DataError, LeakageError, TinycohortError, UsageError
 from ...datasets.common.files import whole_folder, write_json
@@ -252,7 +252,8 @@ def _sound(source: Source, preparation: Preparation, minimum: int, progress: Cal
     cohort = read_cohort(source)
     if cohort.synthetic:
         raise DataError(f"{source.data} is synthetic; a study starts from real images, and is tested on real ones alone.")
-    return cohort, examine_sound(cohort, sized=preparation.size is not None, minimum=minimum, progress=progress)
+    found = examine(cohort, sized=preparation.size is not None, minimum=minimum, progress=progress)
+    return cohort, found.required(cohort)
 
 
 def _in_memory(folder: Path, known: KnownCohort, preparation: Preparation) -> tuple[Cohort, ImageSpace]:
@@ -265,7 +266,7 @@ def _in_memory(folder: Path, known: KnownCohort, preparation: Preparation) -> tu
     place = folder / CACHE / digest({"cohort": known.digest, "preparation": preparation.content()})[:16]
 
     def write(temporary: Path) -> None:
-        found = examine_sound(cohort, sized=preparation.size is not None, minimum=1)
+        found = examine(cohort, sized=preparation.size is not None, minimum=1).required(cohort)
         if found.digest != known.digest:
             raise _changed(cohort)
         images = prepare(found.bound(cohort), preparation)

@@ -219,7 +219,7 @@ def _people_of(folders: Sequence[Path], wanted: Collection[str]) -> dict[str, Pa
 
 
 def build_extractor(request: ComparisonRequest, learnt_from: Cohort, preparation: Preparation) -> Extractor:
-    """The extractor that a request names; ``cohort`` is trained on the real people of ``learnt_from``, none of whom is to be scored.
+    """The extractor that a request names; ``cohort`` is trained on the real people of ``learnt_from``, whom no score may compare.
 
     Raises
     ------

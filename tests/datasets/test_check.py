@@ -16,7 +16,7 @@ import pytest
 from PIL import Image
 
 from tinycohort.datasets import check
-from tinycohort.datasets.check import examine, examine_sound, require_sound
+from tinycohort.datasets.check import examine, require_sound
 from tinycohort.datasets.cohort import Cohort, CohortError, Problem
 from tinycohort.datasets.common.errors import DataError, UsageError
 from tinycohort.datasets.formats.damage import ImageError
@@ -37,7 +37,7 @@ def test_sound_cohorts(fakes, tmp_path, kind):
             seen.append(row)
             yield row
 
-    examination = examine_sound(cohort, minimum=1, progress=progress)
+    examination = examine(cohort, minimum=1, progress=progress)
     assert examination.sound
     assert seen == list(range(len(cohort)))
     assert examination.images == cohort.counts()
@@ -113,11 +113,11 @@ def test_digest_tells_content_and_not_order(fakes, tmp_path):
 def test_one_plane_may_be_stored_in_any_orientation(fakes, tmp_path):
     fakes.bids(tmp_path, shape=(8, 1, 10))
     fakes.volume(tmp_path / "sub-01/anat/sub-01_T1w.nii.gz", fakes.voxels(11, (8, 10, 1)), LIA)
-    assert examine_sound(read_cohort(tmp_path)).shape == (8, 10)
+    assert examine(read_cohort(tmp_path)).shape == (8, 10)
 
 
 def test_a_series_of_one_volume_is_a_volume(fakes, tmp_path):
-    assert examine_sound(read_cohort(fakes.bids(tmp_path, shape=(8, 9, 10, 1)))).shape == (8, 9, 10)
+    assert examine(read_cohort(fakes.bids(tmp_path, shape=(8, 9, 10, 1)))).shape == (8, 9, 10)
 
 
 @pytest.mark.parametrize("kind", [nib.Nifti1Pair, nib.AnalyzeImage, nib.Spm99AnalyzeImage])
