@@ -41,5 +41,5 @@ def show_command(
     require_places(*paths)
     from ..commands.show import show_cohorts
 
-    prepared = preparation.preparation(reading.plane)
-    show_cohorts(paths, reading.source(""), prepared, out, columns=columns, labels=classes or [], force=force)
+    prepared, asked = preparation.preparation(reading.plane), preparation.given(reading.plane)
+    show_cohorts(paths, reading.source(""), prepared, out, columns=columns, labels=classes or [], asked=asked, force=force)

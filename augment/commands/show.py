@@ -1,6 +1,6 @@
 """``augment show`` and ``augment models``: what there is, as pictures and tables."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -21,60 +21,87 @@ from ..fitting.figures import SheetRow, save_contact_sheet, save_latent_map, sav
 from ..fitting.model import FittedModel
 from ..fitting.model_folders import load_models
 from ..release.prepared_cohort import as_prepared, is_prepared
-from ..release.synthetic_cohort import folder_of, source_of
+from ..release.synthetic_cohort import folder_of, prepared_as, source_of
 from ..samplers.law_scores import COLUMNS
 from ..samplers.registry import SAMPLERS, samplers_for
 from ..settings import Settings, settings_of
+from .alike import own_sizes, prepared_alike, ranged
 
 
 def show_cohorts(
-    paths: Sequence[str], source: Source, preparation: Preparation, out: Path, *, columns: int, labels: Sequence[str], force: bool = False
+    paths: Sequence[str],
+    source: Source,
+    preparation: Preparation,
+    out: Path,
+    *,
+    columns: int,
+    labels: Sequence[str],
+    asked: Collection[str] = (),
+    force: bool = False,
 ) -> None:
-    """Write a contact sheet of cohorts, a row per class; of a model folder with two latent dimensions, its latent map."""
+    """Write a contact sheet of cohorts, a row per class; of a model folder with two latent dimensions, its latent map.
+
+    Real images beside synthetic ones are prepared as these were, and at their size where none is asked for; ``asked`` are the fields of the
+    preparation that were named.
+    """
     with output(out, console.say, data=paths):
         refuse_existing(out, force=force)
         if len(paths) == 1 and (Path(paths[0]) / "config.json").is_file():
-            model = FittedModel.load(Path(paths[0]))
-            if model.config.architecture.latent_dim != 2 or model.metric is None:
-                save_loss_curve(out, model.history, model.config.diagnostics["best_epoch"])
-                console.say(
-                    f"Wrote the loss curve of {paths[0]} to {out} (a latent map needs two latent dimensions and a Gaussian posterior)."
-                )
-            else:
-                save_latent_map(out, model)
-                console.say(f"Wrote the latent map of {paths[0]} to {out}.")
+            _show_model(Path(paths[0]), out)
             return
-        cohorts = {}
-        for path in paths:
-            models = sorted(config.parent for config in Path(path).glob("*/config.json"))
-            if (Path(path) / "config.json").is_file():
-                raise UsageError(f"{path} is a model; show it by itself.")
-            if models:
-                raise UsageError(f"{path} is a folder of models; show one of them, as {models[0]}.")
-            cohorts[path] = read_cohort(source_of(path, source))
+        made = [path for path in paths if prepared_as(path) is not None]
+        if 0 < len(made) < len(paths):
+            preparation = prepared_alike(preparation, asked, made)
+        cohorts = {path: _read(path, source, preparation) for path in paths}
         everywhere = sorted({label for cohort in cohorts.values() for label in cohort.labels})
         if unknown := [label for label in labels if label not in everywhere]:
             raise UsageError(
                 f"{', '.join(paths)}: there is no image of class {', '.join(unknown)}; the classes are: {', '.join(everywhere)}."
             )
+        synthetic = {path: cohort for path, cohort in cohorts.items() if cohort.synthetic}
+        if (
+            preparation.size is None
+            and 0 < len(synthetic) < len(cohorts)
+            and len(sizes := set(own_sizes(preparation, synthetic).values())) == 1
+        ):
+            preparation = replace(preparation, size=sizes.pop())
         rows = []
         for path, cohort in cohorts.items():
             present = [label for label in cohort.labels if not labels or label in labels]
             if not present:
                 raise UsageError(f"{path} has no image of class {', '.join(labels)}; it has: {', '.join(cohort.labels)}.")
-            for label in present:
-                members = cohort.of_class(label)
-                shown = _first(members, columns)
-                sampler = f"\n{members.table['sampler'][0]}" if "sampler" in members.table else ""
-                title = f"{label}{', synthetic' if cohort.synthetic else ''}{sampler}"
-                # A synthetic image has its range already, and so has a prepared one; scaling it anew would show another image.
-                prepared = is_prepared(folder_of(path))
-                wanted = replace(preparation, scaling="none") if cohort.synthetic or prepared else preparation
-                shown = as_prepared(shown, folder_of(path)) if prepared else shown
-                images = prepare(shown, wanted, on_warning=console.warn)
-                rows.append(SheetRow(title, images))
+            rows += [_row(path, cohort, label, preparation, columns) for label in present]
         save_contact_sheet(out, rows, columns=columns)
         console.say(f"Wrote a contact sheet of {len(rows)} row{'s' if len(rows) != 1 else ''} to {out}.")
+
+
+def _show_model(folder: Path, out: Path) -> None:
+    model = FittedModel.load(folder)
+    if model.config.architecture.latent_dim != 2 or model.metric is None:
+        save_loss_curve(out, model.history, model.config.diagnostics["best_epoch"])
+        console.say(f"Wrote the loss curve of {folder} to {out} (a latent map needs two latent dimensions and a Gaussian posterior).")
+    else:
+        save_latent_map(out, model)
+        console.say(f"Wrote the latent map of {folder} to {out}.")
+
+
+def _read(path: str, source: Source, preparation: Preparation) -> Cohort:
+    if (Path(path) / "config.json").is_file():
+        raise UsageError(f"{path} is a model; show it by itself.")
+    if models := sorted(config.parent for config in Path(path).glob("*/config.json")):
+        raise UsageError(f"{path} is a folder of models; show one of them, as {models[0]}.")
+    return read_cohort(source_of(path, replace(source, plane=source.plane or preparation.plane)))
+
+
+def _row(path: str, cohort: Cohort, label: str, preparation: Preparation, columns: int) -> SheetRow:
+    members = cohort.of_class(label)
+    shown = _first(members, columns)
+    sampler = f"\n{members.table['sampler'][0]}" if "sampler" in members.table else ""
+    title = f"{label}{', synthetic' if cohort.synthetic else ''}{sampler}"
+    # A prepared image has its range already, as a synthetic one has.
+    if is_prepared(folder_of(path)):
+        shown, preparation = as_prepared(shown, folder_of(path)), replace(preparation, scaling="none")
+    return SheetRow(title, prepare(shown, ranged(preparation, cohort), on_warning=console.warn))
 
 
 def _first(cohort: Cohort, n: int) -> Cohort:

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from ...augment import console
+from ...augment.commands.alike import prepared_alike
 from ...augment.fitting.model import FittedModel, placed
 from ...augment.fitting.model_config import ModelConfig, poor_fit_warnings
 from ...augment.fitting.model_folders import load_models, model_folders
@@ -23,7 +24,6 @@ from ...datasets.common.files import refuse_existing, whole_folder
 from ...datasets.output import output
 from ...datasets.readers import NAMES, Source
 from ...datasets.transforms import Preparation
-from ..fidelity.alike import prepared_alike
 from ..fidelity.features import Extractor
 from .audit import audit_class
 from .foreign import read_foreign

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...augment import console
+from ...augment.commands.alike import ranged, sized
 from ...augment.commands.check import require_sound_cohort
 from ...augment.fitting.training_images import people_in
 from ...augment.release.copying import FEWEST_PEOPLE
@@ -20,7 +21,6 @@ from ...datasets.readers import Source, read_cohort
 from ...datasets.splits import Split
 from ...datasets.together import joined
 from ...datasets.transforms import Preparation
-from ..fidelity.command import ranged, sized
 from .material import AuditedClass, People
 
 

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 from ...augment import console
+from ...augment.commands.alike import prepared_alike, ranged, sized
 from ...augment.commands.check import require_sound_cohort, warn_of_people_apart
 from ...augment.fitting.model_config import Participants
 from ...augment.fitting.model_folders import load_models
@@ -19,13 +20,11 @@ from ...datasets.cohort import Cohort, CohortError
 from ...datasets.common.errors import DataError, LeakageError, UsageError
 from ...datasets.common.files import refuse_existing, write_json
 from ...datasets.common.seeds import derived_seed
-from ...datasets.common.words import times
 from ...datasets.output import output
 from ...datasets.readers import Source, read_cohort
 from ...datasets.splits import Split, official_sides, split_cohort
 from ...datasets.together import one_name_each
-from ...datasets.transforms import Preparation, prepare, space_of
-from .alike import prepared_alike
+from ...datasets.transforms import Preparation, prepare
 from .features import (
     Extractor,
     Gathered,
@@ -64,7 +63,7 @@ class ComparisonRequest:
         One or more; with more they are ranked too.
     preparation : Preparation
         Preparation of all images; synthetic ones keep their range. What a cohort of ours records of its own is as for
-        ``alike.prepared_alike``.
+        ``commands.alike.prepared_alike``.
     asked : tuple of str
         The fields of the preparation that were named.
     extractor : str
@@ -254,26 +253,6 @@ def _readable(cohort: Cohort) -> Cohort:
     if cohort.problems:
         raise CohortError(cohort.name, cohort.problems)
     return cohort
-
-
-def ranged(preparation: Preparation, cohort: Cohort) -> Preparation:
-    """Of a cohort that says it is synthetic, whose images have their range already: scaling them anew would show others."""
-    return replace(preparation, scaling="none") if cohort.synthetic else preparation
-
-
-def sized(preparation: Preparation, real: Cohort, cohorts: Mapping[str, Cohort]) -> Preparation:
-    """With the size at which all are compared: where none is asked for, the synthetic images' own, which real ones are then brought to."""
-    if preparation.size is not None:
-        return replace(preparation, size=space_of(real, preparation, console.warn).shape)
-    sizes = {name: space_of(cohort, ranged(preparation, cohort)).shape for name, cohort in cohorts.items()}
-    told = {name: times(size) for name, size in sizes.items()}
-    if len(set(sizes.values())) > 1:
-        listed = ", ".join(f"{name}: {size}" for name, size in told.items())
-        raise UsageError(f"The synthetic cohorts have images of different sizes ({listed}); say with --size at which to compare them.")
-    found = replace(preparation, size=next(iter(sizes.values())))
-    space_of(real, found, console.warn)
-    console.say(f"All images are compared at {next(iter(told.values()))}, the size of the synthetic ones.")
-    return found
 
 
 def _require_enough(real: Cohort, cohorts: Mapping[str, Cohort], labels: Sequence[str]) -> None:

@@ -258,19 +258,6 @@ def test_a_sheet_shows_prepared_images_as_they_are(studies, tmp_path, monkeypatc
     assert float((rows[0].images.pixels - seen.pixels[:3]).abs().max()) <= rounding + 1e-6
 
 
-@pytest.mark.parametrize(("columns", "people"), [(3, ["000", "001", "002"]), (11, ["000", "000", *(f"{i:03d}" for i in range(1, 10))])])
-def test_a_sheet_shows_two_images_of_one_person_only_where_there_is_nobody_else(fakes, tmp_path, monkeypatch, columns, people):
-    data = fakes.study(tmp_path / "bids", (10, 12, 10))
-    fakes.volume(data / "sub-000/ses-2/anat/sub-000_ses-2_T1w.nii.gz", fakes.voxels(77, (10, 12, 10)))
-    seen = []
-    monkeypatch.setattr("tinycohort.augment.commands.show.save_contact_sheet", lambda *_, **__: None)
-    monkeypatch.setattr(
-        "tinycohort.augment.commands.show.prepare", lambda cohort, *_, **__: seen.extend(cohort.table["participant_id"]) or cohort
-    )
-    show_cohorts([str(data)], Source(""), Preparation(plane="coronal"), tmp_path / "a.png", columns=columns, labels=["AD"])
-    assert seen == people
-
-
 def test_nothing_stays_nothing():
     image = np.array([0.0, 1e-9, 0.5, 1.0], dtype=np.float32)
     assert Values("uint8", 255).stored(image).tolist() == [0, 0, 128, 255]

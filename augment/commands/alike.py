@@ -1,13 +1,15 @@
-"""How real images are prepared beside synthetic ones: as those were whom these were made of, where a cohort of ours says it of itself."""
+"""How real and synthetic images are brought to one form: real ones are prepared as those were whom a cohort of ours was made of."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from ...augment import console
-from ...augment.release.synthetic_cohort import prepared_as
+from ...datasets.cohort import Cohort
 from ...datasets.common.errors import UsageError
-from ...datasets.transforms import Preparation, parse_position
+from ...datasets.common.words import times
+from ...datasets.transforms import Preparation, parse_position, space_of
+from .. import console
+from ..release.synthetic_cohort import prepared_as
 
 USUAL = Preparation()
 
@@ -47,6 +49,37 @@ def prepared_alike(preparation: Preparation, asked: Collection[str], cohorts: Se
     if any(getattr(preparation, field) != recorded for field, recorded in fields.items()):
         console.say(f"All images are prepared as {first} says of its own: {_options(fields)}.")
     return replace(preparation, **fields)
+
+
+def ranged(preparation: Preparation, cohort: Cohort) -> Preparation:
+    """Of a cohort that says it is synthetic, whose images have their range already: scaling them anew would show others."""
+    return replace(preparation, scaling="none") if cohort.synthetic else preparation
+
+
+def sized(preparation: Preparation, real: Cohort, cohorts: Mapping[str, Cohort]) -> Preparation:
+    """With the size at which all are compared: where none is asked for, the synthetic images' own, which real ones are then brought to.
+
+    Raises
+    ------
+    UsageError
+        If no size is asked for, and synthetic cohorts have images of different ones.
+    """
+    if preparation.size is not None:
+        return replace(preparation, size=space_of(real, preparation, console.warn).shape)
+    sizes = own_sizes(preparation, cohorts)
+    if len(set(sizes.values())) > 1:
+        listed = ", ".join(f"{name}: {times(size)}" for name, size in sizes.items())
+        raise UsageError(f"The synthetic cohorts have images of different sizes ({listed}); say with --size at which to compare them.")
+    size = next(iter(sizes.values()))
+    found = replace(preparation, size=size)
+    space_of(real, found, console.warn)
+    console.say(f"All images are compared at {times(size)}, the size of the synthetic ones.")
+    return found
+
+
+def own_sizes(preparation: Preparation, cohorts: Mapping[str, Cohort]) -> dict[str, tuple[int, ...]]:
+    """The size of each synthetic cohort's images, prepared without one."""
+    return {name: space_of(cohort, ranged(preparation, cohort)).shape for name, cohort in cohorts.items()}
 
 
 def _recorded(cohort: str) -> dict[str, Any]:
