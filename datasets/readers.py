@@ -11,7 +11,6 @@ from .common.custody import is_inside, outside_of, require_intact
 from .common.errors import DataError, UsageError
 from .common.files import absolute, expanded
 from .common.untrusted import require_text
-from .duplicates import without_copies
 from .images import files_of, sidecar_of
 from .labels import of_classes
 from .layouts import arrays, bids, classes, folder, oasis
@@ -152,7 +151,11 @@ def read_cohort(source: Source | str | Path) -> Cohort:
     cohort = _read(source)
     if source.kept is not None:
         cohort = of_classes(cohort, source.kept)
-    return without_copies(cohort) if source.drop_copies else cohort
+    if source.drop_copies:
+        from .duplicates import without_copies  # which takes torch
+
+        cohort = without_copies(cohort)
+    return cohort
 
 
 def _read(source: Source) -> Cohort:

@@ -87,10 +87,12 @@ def exactly(device: torch.device) -> Iterator[None]:
 @contextmanager
 def deterministic(device: torch.device) -> Iterator[None]:
     """GPUs made to compute the same each time, with a warning for what they cannot; processors do anyway."""
+    if device.type != "cuda":  # where to ask torch for it would load its compiler: a second and a half
+        yield
+        return
     before, warned = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
-    if device.type == "cuda":
-        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # without it its matrix products are not
-        torch.use_deterministic_algorithms(True, warn_only=True)
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # without it its matrix products are not
+    torch.use_deterministic_algorithms(True, warn_only=True)
     try:
         yield
     finally:

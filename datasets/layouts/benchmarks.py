@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from ..cohort import Cohort, Problem
 from ..common.errors import DataError, UsageError
@@ -117,20 +116,6 @@ class Benchmark:
 
     def __len__(self) -> int:
         return len(self.labels)
-
-    def tensors(self, side: str) -> torch.Tensor:
-        """The images of a side, ``(n, c, H, W)`` float32 in [0, 1], padded with zeros to at least 32 x 32.
-
-        Raises
-        ------
-        UsageError
-            If the benchmark has no such side.
-        """
-        rows = np.flatnonzero(self.side == side)
-        if len(rows) == 0:
-            told = " (the paper selects by its training images)" if self.name == "cifar10" and side == "validation" else ""
-            raise UsageError(f"{self.name} has no side '{side}'{told}; it has: {', '.join(sorted(set(self.side.tolist())))}.")
-        return torch.from_numpy(_padded(self.images[rows])).to(torch.float32) / 255
 
 
 def read_benchmark(

@@ -313,3 +313,11 @@ def test_every_constraint_is_an_exact_pin_with_its_hashes_that_its_requirements_
             version = pinned.get(canonicalize_name(requirement.name))
             assert version, f"{file} does not pin {requirement.name}: run `make constraints`"
             assert version in requirement.specifier, f"{file} pins {requirement.name} to {version}, outside of {requirement.specifier}"
+
+
+def test_a_cohort_is_read_and_an_output_taken_without_torch():
+    """Which takes a second to be imported, and monai three: whoever only reads does not wait for them."""
+    heavy = ("torch", "monai", "sklearn", "matplotlib", "nilearn")
+    code = f"import sys, tinycohort.datasets.readers, tinycohort.datasets.output; print(*(name for name in {heavy} if name in sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    assert done.stdout.split() == []

@@ -11,7 +11,6 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-import torch
 from folders import ROOT
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -99,11 +98,12 @@ def test_idx_files_gzipped_or_not(tmp_path, packed):
     assert (benchmark.image_ids[59], benchmark.image_ids[60]) == ("train59", "test0")
 
 
-def test_tensors_are_padded_with_zeros_and_scaled(tmp_path):
-    images = read_benchmark("fashion-mnist", idx_folder(tmp_path)).tensors("test")
-    assert (images.shape, images.dtype) == ((20, 1, 32, 32), torch.float32)
-    assert torch.equal(images[:, 0, 2:30, 2:30], torch.from_numpy(IMAGES["t10k"]).float() / 255)
-    assert int((images != 0).sum()) == int((images[:, :, 2:30, 2:30] != 0).sum())
+def test_images_are_padded_with_zeros(tmp_path):
+    cohort = read_cohort(Source("fashion-mnist", root=str(idx_folder(tmp_path))))
+    images = cohort.arrays[cohort.table["split"] == "test"]
+    assert (images.shape, images.dtype) == ((20, 32, 32), np.uint8)
+    assert np.array_equal(images[:, 2:30, 2:30], IMAGES["t10k"])
+    assert int((images != 0).sum()) == int((images[:, 2:30, 2:30] != 0).sum())
 
 
 def test_cifar_is_read_in_its_binary_version(tmp_path):
@@ -111,9 +111,6 @@ def test_cifar_is_read_in_its_binary_version(tmp_path):
     assert np.array_equal(benchmark.images, COLOURS)
     assert benchmark.labels[:10].tolist() == [0, 1, 2, 3, 4, 1, 2, 3, 4, 5]
     assert counts(benchmark) == {"train": 25, "validation": 0, "test": 5}
-    assert torch.equal(benchmark.tensors("test"), torch.from_numpy(COLOURS[25:]).float() / 255)
-    with pytest.raises(UsageError, match="no side 'validation' \\(the paper selects by its training images\\); it has: test, train"):
-        benchmark.tensors("validation")
 
 
 def test_svhn_labels_ten_as_nought(tmp_path):

@@ -20,6 +20,7 @@ from scipy.ndimage import gaussian_filter
 from tinycohort.augment.fitting.model import FittedModel
 from tinycohort.augment.fitting.settings import FitSettings
 from tinycohort.augment.fitting.training import TrainingSettings
+from tinycohort.augment.samplers import left_out
 from tinycohort.datasets.common.errors import DataError, GateError, UsageError
 from tinycohort.datasets.readers import Source
 from tinycohort.datasets.spaces import ImageSpace
@@ -73,8 +74,10 @@ def request(**changes) -> command.StudyRequest:
 
 
 @pytest.fixture(scope="module", autouse=True)
-def short_classifier():
+def quick():
+    """What takes most of the time of a fit and of its features, and is tested by itself."""
     with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(left_out, "FOLDS", 3)
         patch.setattr(features, "LEAST_STEPS", 8)
         patch.setattr(features, "LEAST_EPOCHS", 1)
         yield
