@@ -88,6 +88,14 @@ class MethodOptions:
         except ValueError:
             raise UsageError(f"--enlarge is one number or several with commas, not '{', '.join(self.enlarge or [])}'.") from None
 
+    def planned(self) -> bool:
+        """Whether the study is planned alone; raise a ``UsageError`` if spreads are stated of one that is not."""
+        from ...datasets.common.errors import UsageError
+
+        if self.spread and not self.plan:
+            raise UsageError("--spread goes with --plan, which trains nothing.")
+        return self.plan
+
     def all_modes(self) -> tuple[str, ...]:
         """The modes, each that has real images in every size that is asked for; none where nothing is asked for."""
         from ...experiments.augmentation_study.mode import DEFAULT_MODE, Mode
@@ -243,7 +251,11 @@ def evaluate_command(
     how_to_run = how.how()
     if how.config is not None:
         how.require_nothing_else(context)
-        evaluate.evaluate(evaluate.read_configuration(how.config, parts_of(classifier.networks), given_places(context)), out, how_to_run)
+        resolved = evaluate.read_configuration(how.config, parts_of(classifier.networks), given_places(context))
+        if compared.planned():
+            evaluate.show_plan(resolved, out, compared.spread)
+        else:
+            evaluate.evaluate(resolved, out, how_to_run)
         return
     models.require_nothing_else(context)
     if named == "demo":
@@ -276,9 +288,7 @@ def evaluate_command(
         primary=compared.primary,
         against=compared.against,
     )
-    if compared.spread and not compared.plan:
-        raise UsageError("--spread goes with --plan, which trains nothing.")
-    if compared.plan:
+    if compared.planned():
         evaluate.show_plan(request, out, compared.spread)
         return
     refuse_misplaced(out, [place for place in (named, protocol.test_data) if place is not None])  # before all images are examined

@@ -269,5 +269,5 @@ class HowToRunOptions:
             raise UsageError(f"With --config the study is what {self.config} says: leave out {', '.join(ignored)}, or --config.")
 
 
-# With a study's configuration; a network is part of it, and is confirmed on the command line.
-_BESIDE_CONFIG = {field.name for field in fields(HowToRunOptions)} | {"out", "networks", "place"} | WHERE_THINGS_ARE
+# With a study's configuration; a network is part of it, and is confirmed on the command line. A plan is of the study, and no part of it.
+_BESIDE_CONFIG = {field.name for field in fields(HowToRunOptions)} | {"out", "networks", "place", "plan", "spread"} | WHERE_THINGS_ARE

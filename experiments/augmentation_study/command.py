@@ -230,6 +230,10 @@ def _going_on(request: EvaluationRequest, folder: Path) -> AugmentationConfig:
     return config if request.primary or request.against else replace(config, primary=began.primary)
 
 
+def _resolved(study: EvaluationRequest | AugmentationConfig, folder: Path) -> AugmentationConfig:
+    return _with_plans(_going_on(study, folder) if isinstance(study, EvaluationRequest) else study, folder)
+
+
 def _keyed(networks: Sequence[str], began: AugmentationConfig) -> tuple[str, ...]:
     """Networks as the cells of a study know them: the default one has no name there if it had none when it was begun."""
     known = (network for grid in grids_of(began) for network in grid.networks or ("",))
@@ -264,7 +268,7 @@ def evaluate(study: EvaluationRequest | AugmentationConfig, out: Path, how: HowT
         Folder of the study.
     how : HowToRun
     """
-    config = _with_plans(_going_on(study, out) if isinstance(study, EvaluationRequest) else study, out)
+    config = _resolved(study, out)
     cells = cells_of(config.grid)
     if config.primary is not None:
         console.say(f"The comparison that counts, named before anything is computed: {config.primary}.")
@@ -282,26 +286,28 @@ def evaluate(study: EvaluationRequest | AugmentationConfig, out: Path, how: HowT
     )
 
 
-def show_plan(request: EvaluationRequest, out: Path, spread: str = "") -> None:
+def show_plan(study: EvaluationRequest | AugmentationConfig, out: Path, spread: str = "") -> None:
     """Tell how many runs, or people, the comparison that counts would take; nothing is trained.
 
     Parameters
     ----------
-    request : EvaluationRequest
+    study : EvaluationRequest or AugmentationConfig
     out : Path
         Folder of the study, whose runs are the pilot if there are any.
     spread : str
         As ``Spread.parse`` reads it.
     """
-    config = _with_plans(_going_on(request, out), out)
+    config = _resolved(study, out)
     require_claimable(out, config)
-    told, table = planned(config, out, Spread.parse(spread) if spread else None)
-    rows = [[str(cell) for cell in row] for row in table.to_numpy()]
-    console.show_table("power", f"To see a difference with 80 % power, {told}", [str(name) for name in table.columns], rows)
+    plan = planned(config, out, Spread.parse(spread) if spread else None)
+    rows = [[str(cell) for cell in row] for row in plan.table.to_numpy()]
+    console.show_table("power", f"To see a difference with 80 % power, {plan.told}", [str(name) for name in plan.table.columns], rows)
     console.say(
         f"The comparison that counts: {config.primary}. Either so many runs, with the people that there are; or so many people in the "
         f"cohort, with {config.grid.runs} runs."
     )
+    for place, found in plan.spreads.items():
+        console.say(f"What these runs spread by{f', {place}' if place else ''}, to state for a study like it: --spread '{found}'.")
 
 
 def show_methods() -> None:

@@ -24,6 +24,7 @@ from .predictions import tidy_predictions
 from .protocols import people_drawn
 
 DIFFERENCES = (0.02, 0.05, 0.1)
+AS_PLANNED = " (as planned)"
 
 
 @dataclass(frozen=True)
@@ -46,7 +47,13 @@ class Spread:
 
     def __str__(self) -> str:
         """As ``parse`` reads it."""
-        return " ".join(f"{name}={value:g}" for name, value in vars(self).items())
+        return " ".join(f"{name}={value:.2g}" for name, value in vars(self).items())
+
+    @classmethod
+    def of(cls, components: Components) -> "Spread":
+        """What pilot runs tell, of all classes together; variances that chance makes negative are 0."""
+        people, both = (math.fsum(variances.values()) / len(variances) for variances in (components.people, components.both))
+        return cls(*(math.sqrt(max(0.0, variance)) for variance in (people, components.runs, both)))
 
     @classmethod
     def parse(cls, text: str) -> "Spread":
@@ -57,7 +64,27 @@ class Spread:
         return found
 
 
-def planned(config: AugmentationConfig, folder: Path, spread: Spread | None) -> tuple[str, pd.DataFrame]:
+@dataclass(frozen=True, eq=False)
+class Plan:
+    """What the primary comparison of a study needs.
+
+    Parameters
+    ----------
+    told : str
+        From what it was reckoned.
+    table : pandas.DataFrame
+        As text, place by place, what the study sees as it is, and a row a difference: ``runs`` that it takes with these people, and
+        ``people CLASS`` that it takes with these runs.
+    spreads : dict
+        Place by place, what the runs of a pilot spread by; empty where none told it.
+    """
+
+    told: str
+    table: pd.DataFrame
+    spreads: dict[str, Spread]
+
+
+def planned(config: AugmentationConfig, folder: Path, spread: Spread | None) -> Plan:
     """What the primary comparison of a study needs, place by place.
 
     Parameters
@@ -67,12 +94,6 @@ def planned(config: AugmentationConfig, folder: Path, spread: Spread | None) -> 
         Of the study: its runs are the pilot, if there are any.
     spread : Spread, optional
         Instead of them.
-
-    Returns
-    -------
-    str, pandas.DataFrame
-        From what it was reckoned; and as text, place by place, what the study sees as it is, and a row a difference: ``runs`` that it takes
-        with these people, and ``people CLASS`` that it takes with these runs.
 
     Raises
     ------
@@ -88,7 +109,7 @@ def planned(config: AugmentationConfig, folder: Path, spread: Spread | None) -> 
     if config.grid.runs < LEAST_RUNS:
         raise UsageError(f"A verdict takes {LEAST_RUNS} runs: plan --runs {LEAST_RUNS} or more, not {config.grid.runs}.")
     found = _of_pilot(config, folder) if spread is None and is_study(folder) else []
-    told = f"from the runs in {folder}"
+    told, spreads = f"from the runs in {folder}", {_told(place): Spread.of(components) for place, components in found}
     if not found:
         told = f"from stated spreads ({spread or Spread()})"
         # What is planned may never be begun: nobody's images are prepared, and the folder is left as it is.
@@ -101,18 +122,23 @@ def planned(config: AugmentationConfig, folder: Path, spread: Spread | None) -> 
         as_planned = replace(components, n_runs=config.grid.runs)
         own = pd.DataFrame([{"difference": as_planned.detectable(level), "runs": config.grid.runs}])
         own = own.assign(**{f"people {label}": round(n) for label, n in components.n_people.items()})
-        tables.append(pd.concat([own, plan(as_planned, DIFFERENCES, level=level)], ignore_index=True).assign(**place))
+        rows = pd.concat([own.assign(note=AS_PLANNED), plan(as_planned, DIFFERENCES, level=level).assign(note="")], ignore_index=True)
+        tables.append(rows.assign(**place))
     table = pd.concat(tables, ignore_index=True)
     axes = [name for name in AXES if name in table]
-    table["difference"] = [f"{100 * value:.1f} points" for value in table["difference"]]
+    table["difference"] = [f"{100 * value:.1f} points{note}" for value, note in zip(table["difference"], table.pop("note"), strict=True)]
     numbers = [name for name in table if name not in (*axes, "difference")]
     table[numbers] = table[numbers].map(lambda number: "too many" if pd.isna(number) else f"{number:.0f}")
-    return told, table[[*axes, "difference", *numbers]]
+    return Plan(told, table[[*axes, "difference", *numbers]], spreads)
 
 
 def _places(config: AugmentationConfig) -> list[dict[str, str]]:
     keys = [{name: key[name] for name in axes_of(config.grid)} for key in told_cells(config.grid)]
     return [key for place, key in enumerate(keys) if key not in keys[:place]]
+
+
+def _told(place: dict[str, str]) -> str:
+    return ", ".join(f"{name} {value}" for name, value in place.items())
 
 
 def _of_pilot(config: AugmentationConfig, folder: Path) -> list[tuple[dict[str, str], Components]]:

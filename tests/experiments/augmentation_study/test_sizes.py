@@ -139,14 +139,36 @@ def test_verdicts_over_people_are_verified(curve: Path, tmp_path: Path):
     assert not (copy / "cache").exists()
 
 
+def _points(told: str) -> float:
+    return float(told.split(" points")[0])
+
+
 def test_a_plan_tells_what_pilot_runs_promise(curve: Path):
     config = AugmentationConfig.load(curve)
-    told, table = planned(config, curve, None)
-    assert str(curve) in told
+    plan = planned(config, curve, None)
+    table = plan.table
+    assert str(curve) in plan.told
+    assert list(plan.spreads) == [f"size {size}, network cnn" for size in (5, 10)]
+    # Stated, what the runs spread by promises about what they do, of which it is the mean over classes.
+    stated = planned(config, curve, Spread.parse(str(plan.spreads["size 10, network cnn"])))
+    assert stated.spreads == {}
+    of_ten, alike = (_points(found.table[found.table["size"] == "10"].iloc[0]["difference"]) for found in (plan, stated))
+    assert alike == pytest.approx(of_ten, rel=0.3)
     assert list(table["size"].unique()) == ["5", "10"]
     as_it_is = table[table["runs"] == str(RUNS)]
     assert len(as_it_is) == 2
+    assert as_it_is["difference"].str.endswith(" points (as planned)").all()
     assert list(table.loc[table["size"] == "5", "difference"])[1:] == ["2.0 points", "5.0 points", "10.0 points"]
+
+
+def test_a_study_is_planned_by_its_own_configuration(augment, curve: Path):
+    answer = augment("evaluate", "--plan", "--config", curve / "config.toml", "--network", "cnn", "--out", curve)
+    assert answer.code == 0, answer.err
+    assert "What these runs spread by, size 5, network cnn, to state for a study like it: --spread 'people=" in answer.words
+    stated = augment("evaluate", "--plan", "--spread", "people=0.1", "--config", curve / "config.toml", "--network", "cnn", "--out", curve)
+    assert "from stated spreads (people=0.1 runs=0.02 both=0.15)" in stated.words
+    refused = augment("evaluate", "--spread", "people=0.1", "--config", curve / "config.toml", "--network", "cnn", "--out", curve)
+    assert (refused.code, "--spread goes with --plan" in refused.err) == (2, True)
 
 
 def test_a_plan_is_for_the_people_of_the_cohort_and_not_for_those_of_its_pilot(cohort: Path, tmp_path: Path):
@@ -157,25 +179,20 @@ def test_a_plan_is_for_the_people_of_the_cohort_and_not_for_those_of_its_pilot(c
     for limit in ({}, {"AD": 4}):
         five = replace(config, grid=replace(config.grid, runs=5), protocols=replace(config.protocols, limit=limit))
         for spread, told in ((None, "from the runs in"), (Spread(), "from stated spreads")):
-            found, table = planned(five, tmp_path / "study", spread)
-            assert found.startswith(told)
-            assert table.iloc[0][["runs", "people AD", "people CN"]].tolist() == ["5", "14", "30"]
+            plan = planned(five, tmp_path / "study", spread)
+            assert plan.told.startswith(told)
+            assert plan.table.iloc[0][["runs", "people AD", "people CN"]].tolist() == ["5", "14", "30"]
 
 
 def test_a_plan_needs_no_run(cohort: Path, tmp_path: Path):
     config = evaluate.configuration_of(of_sizes(cohort, sizes=(), networks=()))
-    told, narrow = planned(config, tmp_path / "study", Spread(people=0.05, runs=0.0, both=0.05))
-    _, wide = planned(config, tmp_path / "study", Spread(people=0.3, runs=0.05, both=0.3))
-    assert "stated spreads" in told
+    narrow, wide = (planned(config, tmp_path / "study", Spread(*given)) for given in ((0.05, 0.0, 0.05), (0.3, 0.05, 0.3)))
+    assert "stated spreads" in narrow.told
     assert not (tmp_path / "study").exists()
     with pytest.raises(UsageError, match="A verdict takes 5 runs: plan --runs 5 or more, not 1"):
         planned(replace(config, grid=replace(config.grid, runs=1)), tmp_path / "study", None)
-
-    def seen(table: pd.DataFrame) -> float:
-        return float(table["difference"].iloc[0].removesuffix(" points"))
-
-    assert seen(narrow) < seen(wide)
-    assert wide.iloc[1]["runs"] == "too many"  # 2 points, of people as different as these
+    assert _points(narrow.table["difference"].iloc[0]) < _points(wide.table["difference"].iloc[0])
+    assert wide.table.iloc[1]["runs"] == "too many"  # 2 points, of people as different as these
     assert not (tmp_path / "study" / "runs").exists()
 
 
