@@ -35,7 +35,7 @@ from .features import (
     inception_of_name,
     sliced,
 )
-from .scores import FEWEST, MEASURES, Estimate, Sample, Score, ranking, score
+from .scores import FEWEST, FEWEST_OF_INTERVAL, MEASURES, Estimate, Sample, Score, ranking, score
 
 TOGETHER = "together"
 CHUNK = 256  # images prepared at a time
@@ -316,7 +316,14 @@ def _show(results: Mapping[str, Sequence[Score]], extractor: Extractor, request:
         "After `blocks` the interval is of the mean score of blocks of these images. "
         "No score here tells whether anybody is copied: that is what augment audit asks."
     )
-    console.show_table("scores", title, ("synthetic cohort", "class", "measure", "images", "score [95 %]", "floor [95 %]"), rows)
+    told = any(not math.isnan(item.estimate.low) for scores in results.values() for item in scores)
+    interval = " [95 %]" if told else ""
+    console.show_table("scores", title, ("synthetic cohort", "class", "measure", "images", f"score{interval}", f"floor{interval}"), rows)
+    if few := [f"{label} ({scores[0].n})" for label, scores in results.items() if scores and scores[0].n < FEWEST_OF_INTERVAL]:
+        console.warn(
+            f"Images a side of {', '.join(few)}: fewer than {FEWEST_OF_INTERVAL}, of which there are no intervals. What lies between such "
+            "a score and its floor may be chance."
+        )
     if len(request.synthetic) > 1:
         ranks = [
             (label, measure, line["rank"], line["synthetic"], line["verdict"])

@@ -36,6 +36,7 @@ from .prd import prd_curve
 FEWEST = 10  # images of a sample: PRD has 20 clusters of two samples
 FEWEST_OF_BLOCK = 20  # with fewer, the measures say little, and no interval is given
 BLOCKS, FEWEST_BLOCKS = 5, 3
+FEWEST_OF_INTERVAL = FEWEST_BLOCKS * FEWEST_OF_BLOCK
 
 
 @dataclass(frozen=True, eq=False)

@@ -426,13 +426,16 @@ def corners(tmp_path, monkeypatch) -> str:
     return "some_features:corners"
 
 
-def test_a_comparison_per_class_and_together(fakes, tmp_path, corners):
+def test_a_comparison_per_class_and_together(fakes, tmp_path, corners, capsys):
     real = study(tmp_path / "real.npz", fakes, 1, {"AD": 40, "CN": 60})
     first, second = (study(tmp_path / f"{seed}.npz", fakes, seed, {"AD": 25, "CN": 25}, synthetic=True) for seed in (2, 3))
     out = tmp_path / "scores.json"
     found = compare(request(real, first, second, extractor=corners), out)
     assert list(found) == ["AD", "CN", TOGETHER]
     assert [found[label][0].n for label in found] == [20, 25, 45]
+    said = " ".join("".join(capsys.readouterr()).split())
+    assert "[95 %]" not in said
+    assert "Images a side of AD (20), CN (25), together (45): fewer than 60, of which there are no intervals." in said
     content = json.loads(out.read_text())
     assert len(content["scores"]) == 3 * 2 * 2
     assert content["passport"]["extractor"] == corners
