@@ -13,7 +13,7 @@ from tinycohort.augment.commands.prepare import PrepareRequest, prepare_cohort
 from tinycohort.augment.fitting.model_folders import load_models
 
 PAGE = (ROOT / "docs/guide/pipeline.md").read_text(encoding="utf-8")
-EXAMPLE, CLASSIFIER = re.findall(r"^```python\n(.*?)^```$", PAGE, flags=re.DOTALL | re.MULTILINE)
+EXAMPLE, CLASSIFIER, OF_PICTURES = re.findall(r"^```python\n(.*?)^```$", PAGE, flags=re.DOTALL | re.MULTILINE)
 (PICTURES,) = re.findall(r"`images` returns `(table.+\])\)`", PAGE)
 
 
@@ -64,6 +64,19 @@ def test_a_classifier_learns_from_both_and_is_tested_on_people_whom_no_model_kno
         assert not any(model.config.participants.seen(table.loc[row["image"], "source_id"]) for model in known)
     assert 0 <= run["scores"].min() <= run["scores"].max() <= 1
     assert f"AUC on {len(unseen)} people whom no model has seen: " in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("name", ["slices", "pictures"])
+def test_scikit_learn_learns_from_pictures(studies, tmp_path, monkeypatch, capsys, name):
+    monkeypatch.chdir(tmp_path)
+    models = studies[name].models
+    generate_cohort(GenerationRequest(models, n=4, sampler="normal", file_format="png", detail="none"), tmp_path / "synthetic")
+    prepare_cohort(PrepareRequest(models, file_format="png"), tmp_path / "real-prepared")
+    run = {}
+    exec(compile(in_format(EXAMPLE, "png") + OF_PICTURES, "docs/guide/pipeline.md", "exec"), run)
+    assert run["values"].shape == (24 + 8, 100 if name == "slices" else 256)
+    assert 0 < run["unseen"].sum() < 24
+    assert f"AUC on {run['unseen'].sum()} people whom no model has seen: " in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("of_one_age", [True, False])
