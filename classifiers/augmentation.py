@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..datasets.common.seeds import seeded_generator
+from ..datasets.warping import sampled, sampling_grid
 from .loop import Augmentation
 
 ROTATION = 0.15  # radians about each axis, at most
@@ -81,16 +82,12 @@ def apply(images: Tensor, drawn: Draw) -> Tensor:
     """
     shape, dims = images.shape[2:], images.ndim - 2
     affines, bends, gammas, noise = (part.to(images.device) for part in (drawn.affines, drawn.bends, drawn.gammas, drawn.noise))
-    half = (torch.tensor(shape, device=images.device) - 1).clamp(min=1) / 2
-    # torch's sampler takes the last axis first, in shares of half a side; so the few numbers that decide all places are brought to it.
-    affines = (affines[:, :dims] / half[:, None]).flip(1)
+    half = torch.tensor(shape, device=images.device) / 2
+    # Places are told with the last axis first, in shares of half a side; so the few numbers that decide all places are brought to it.
+    linear = (affines[:, :dims, :dims] * half / half[:, None]).flip(1, 2)
+    theta = torch.cat([linear, (affines[:, :dims, dims:] / half[:, None]).flip(1)], dim=2)
     bends = (bends / half.reshape(-1, *[1] * dims)).flip(1)
-    grid = _upsampled(bends, shape)
-    for axis, side in enumerate(shape):
-        places = torch.arange(side, device=images.device) - (side - 1) / 2
-        along = affines[:, :, axis, None] * places + (affines[:, :, dims, None] if axis == 0 else 0)
-        grid += along.reshape(*along.shape[:2], *[side if other == axis else 1 for other in range(dims)])
-    moved = F.grid_sample(images, grid.movedim(1, -1), padding_mode="border", align_corners=True).clamp_(0, 1)
+    moved = sampled(images, sampling_grid(theta, bends, shape)).clamp_(0, 1)
     return moved.pow_(gammas.reshape(-1, *[1] * (dims + 1))).add_(noise).clamp_(0, 1)
 
 
@@ -142,15 +139,3 @@ def _rotations(angles: Tensor) -> Tensor:
         matrix[:, one, other], matrix[:, other, one] = -angle.sin(), angle.sin()
         product = product @ matrix
     return product
-
-
-def _upsampled(bends: Tensor, shape: Sequence[int]) -> Tensor:
-    """Displacements on all voxels ``(n, dims, *shape)`` of those on the coarse grid ``(n, dims, 5, ...)``.
-
-    Cubic interpolation is one matrix product an axis, which costs a tenth of torch's for a whole image.
-    """
-    for side in shape:
-        unit = torch.eye(BEND_GRID, device=bends.device)[None, None]
-        matrix = F.interpolate(unit, (side, BEND_GRID), mode="bicubic", align_corners=True)[0, 0]
-        bends = bends.movedim(2, -1) @ matrix.mT  # the first axis becomes the last: in the end all are in their order
-    return bends

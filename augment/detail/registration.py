@@ -12,6 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ...datasets.warping import between, warped
+
 KNOTS = 10  # along the longest side
 LONGEST_SIDE = {2: 48, 3: 24}  # voxels of the smaller image: more find nothing that these do not
 N_STEPS = 20  # of Adam
@@ -66,7 +68,7 @@ def move(images: Tensor, displacements: Tensor) -> Tensor:
 
     Between voxels they are cubic in slices and linear in volumes; beyond the border they go on as they end.
     """
-    return _warped(images, displacements, _identity(displacements), "bicubic" if images.ndim == 4 else "bilinear")
+    return warped(images, displacements, "bicubic" if images.ndim == 4 else "bilinear")
 
 
 def jacobians(displacements: Tensor) -> Tensor:
@@ -86,10 +88,9 @@ def _register(moving: Tensor, fixed: Tensor) -> Tensor:
     knots = moving.new_zeros((n, d, *_grid(shape)), requires_grad=True)
     # Gradients of rounding errors, which Adam would else make as large as any, move nothing.
     optimizer = torch.optim.Adam([knots], lr=LEARNING_RATE, eps=1e-4)
-    identity = _identity(moving)
     with torch.enable_grad():
         for _ in range(N_STEPS):
-            difference = (_warped(moving, _exponential(knots, small, N_SQUARINGS_OF_A_STEP), identity) - fixed).flatten(1).square().mean(1)
+            difference = (warped(moving, _exponential(knots, small, N_SQUARINGS_OF_A_STEP)) - fixed).flatten(1).square().mean(1)
             strain = torch.stack([knots.diff(dim=2 + axis).flatten(1).square().mean(1) for axis in range(d)]).sum(0)
             optimizer.zero_grad()
             (weight * difference + STIFFNESS * strain).sum().backward()
@@ -106,25 +107,10 @@ def _unfolded(knots: Tensor, shape: tuple[int, ...]) -> Tensor:
 def _exponential(knots: Tensor, shape: Sequence[int], n_squarings: int = N_SQUARINGS) -> Tensor:
     """The displacements ``(n, d, *shape)``, in voxels of images of this shape."""
     spacing = knots.new_tensor([(side - 1) / (points - 1) for side, points in zip(shape, knots.shape[2:], strict=True)])
-    found = F.interpolate(knots * _of_axes(spacing / 2**n_squarings), tuple(shape), mode=_mode(shape), align_corners=True)
-    identity = _identity(found)
+    found = between(knots * _of_axes(spacing / 2**n_squarings), shape)
     for _ in range(n_squarings):
-        found = found + _warped(found, found, identity)
+        found = found + warped(found, found)
     return found
-
-
-# MONAI's Warp and DVF2DDF do the same and take most of the time that detail does: benchmarks/study_run.py measures what this spares.
-def _warped(images: Tensor, displacements: Tensor, identity: Tensor, mode: str = "bilinear") -> Tensor:
-    """Images ``(n, channels, *shape)`` at the voxels ``identity`` moved by ``displacements`` ``(n, d, *shape)``."""
-    unit = displacements.new_tensor([2 / side for side in images.shape[2:]])
-    places = (identity + displacements * _of_axes(unit)).flip(1).movedim(1, -1)
-    return F.grid_sample(images, places, mode, padding_mode="border", align_corners=False)
-
-
-def _identity(like: Tensor) -> Tensor:
-    """Where the voxels of images ``(n, channels, *shape)`` lie, ``(1, d, *shape)``: each side goes from -1 to 1."""
-    sides = [(2 * torch.arange(side, dtype=like.dtype, device=like.device) + 1) / side - 1 for side in like.shape[2:]]
-    return torch.stack(torch.meshgrid(*sides, indexing="ij"))[None]
 
 
 def _small(shape: Sequence[int]) -> tuple[int, ...]:

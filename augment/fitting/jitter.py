@@ -8,12 +8,12 @@ MONAI's random transforms draw from NumPy's state, one image at a time; these dr
 """
 
 import math
-from collections.abc import Sequence
 from functools import cache
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
+
+from ...datasets.warping import sampled, sampling_grid
 
 # At strength 1. Lengths are shares of half the field of view: 0.06 of 80 voxels across are 2.4 voxels.
 ROTATION = 0.1  # radians, at most
@@ -56,38 +56,8 @@ def _jittered(images: Tensor, strength: float, generator: torch.Generator) -> Te
     linear = rotation * (1 + between(SCALE, dims))[:, None, :]
     theta = torch.cat([linear, between(SHIFT, dims, 1)], dim=2)
     coarse = torch.randn((n, dims, *[BEND_GRID] * dims), **place) * strength * BEND
-    moved = F.grid_sample(images, sampling_grid(theta, coarse, images.shape[2:]), padding_mode="border", align_corners=False)
+    moved = sampled(images, sampling_grid(theta, coarse, images.shape[2:]))
     return (moved * (1 + between(GAIN, *[1] * (dims + 1)))).clamp(0, 1)
-
-
-def sampling_grid(theta: Tensor, coarse: Tensor, shape: Sequence[int]) -> Tensor:
-    """Where each voxel comes from, ``(n, *shape, dims)``: ``F.affine_grid`` of ``theta`` plus the smooth ``coarse`` displacements.
-
-    Both are sums of products of one function an axis: a small matrix product an axis makes them together, for volumes on a CPU in an
-    eighth of the time that torch's functions take.
-
-    Parameters
-    ----------
-    theta : torch.Tensor
-        ``(n, dims, dims + 1)``, as ``F.affine_grid`` takes it.
-    coarse : torch.Tensor
-        ``(n, dims, *[points] * dims)``: displacements, the last axis first, on a coarse grid from the first voxel to the last.
-        Between its points they are cubic in slices, linear in volumes.
-    shape : sequence of int
-        Shape of the images.
-    """
-    n, dims, points = coarse.shape[:3]
-    # Of each axis: the coarse points' own functions, the coordinate, the constant.
-    weights = coarse.new_zeros((n, *[points + 2] * dims, dims))
-    weights[(slice(None), *[slice(points)] * dims)] = coarse.movedim(1, -1)
-    weights[(slice(None), *[-1] * dims)] = theta[:, :, -1]
-    for axis in range(dims):
-        weights[(slice(None), *[-2 if axis == other else -1 for other in range(dims)])] = theta[:, :, dims - 1 - axis]
-    *functions, last = _functions(tuple(shape), points, coarse.dtype, coarse.device)
-    grid = weights
-    for done, of_axis in enumerate(functions):
-        grid = of_axis @ grid.reshape(n * math.prod(shape[:done]), points + 2, -1)
-    return (grid.reshape(-1, len(last)) @ last).view(n, *shape, dims)
 
 
 def _rotations(skew: Tensor) -> Tensor:
@@ -103,21 +73,3 @@ def _ratios(sides: tuple[int, ...], dtype: torch.dtype, device: torch.device) ->
     """``(dims, dims)``: a column's side by a row's."""
     lengths = torch.tensor(sides, dtype=dtype, device=device)
     return lengths / lengths[:, None]
-
-
-@cache
-def _functions(shape: tuple[int, ...], points: int, dtype: torch.dtype, device: torch.device) -> list[Tensor]:
-    """Of each axis but the last ``(side, points + 2)``: what each coarse point is worth at each voxel, its coordinate, and ones.
-
-    Of the last ``((points + 2) dims, side dims)``, with the coordinates: one large product, where many small ones would take longer.
-    """
-    unit = torch.eye(points, dtype=dtype, device=device)[None, :, :, None]
-    functions = []
-    for side in shape:
-        # As images that are one voxel wide: torch has no cubic interpolation along a line.
-        mode = "bicubic" if len(shape) == 2 else "bilinear"
-        worth = F.interpolate(unit, (side, 1), mode=mode, align_corners=True)[0, :, :, 0].T
-        coordinate = (2 * torch.arange(side, dtype=dtype, device=device) + 1) / side - 1
-        functions.append(torch.cat([worth, coordinate[:, None], torch.ones_like(coordinate)[:, None]], dim=1))
-    last = torch.kron(functions[-1].T.contiguous(), torch.eye(len(shape), dtype=dtype, device=device))
-    return [*functions[:-1], last]

@@ -7,7 +7,6 @@ are seen): it is cubic (in volumes linear) between few knots, and is found in tw
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
 
 import numpy as np
 import torch
@@ -16,6 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
 from ...datasets.likeness import standardised
+from ...datasets.warping import between, warped
 from .poses import mirrored_distances
 from .scales import SCALES, local_contrast, smoothed
 
@@ -159,46 +159,30 @@ def _moved(
 def _search(moving: Tensor, fixed: Tensor, step: Step, start: Tensor | None) -> tuple[Tensor, Tensor]:
     shape = tuple(fixed.shape[2:])
     d, fixed = len(shape), _standard(fixed)
-    total = fixed.new_zeros((len(fixed), d, *shape)) if start is None else _between(start, shape)
+    total = fixed.new_zeros((len(fixed), d, *shape)) if start is None else between(start, shape)
     for knots in step.knots[d]:
         grid = [max(2, round(knots * side / max(shape))) for side in shape]
         own = total.new_zeros((len(fixed), d, *grid), requires_grad=True)
         optimizer = torch.optim.Adam([own], lr=LEARNING_RATE, eps=1e-6)
         with torch.enable_grad():
             for _ in range(step.n_steps):
-                difference = (_standard(_move(moving, total + _between(own, shape))) - fixed).flatten(1).square().mean(1)
+                difference = (_standard(_move(moving, total + between(own, shape))) - fixed).flatten(1).square().mean(1)
                 slopes = [own.diff(dim=2 + axis) * (points - 1) / 2 for axis, points in enumerate(grid)]
                 strain = torch.stack([slope.flatten(1).square().mean(1) for slope in slopes]).sum(0)
                 optimizer.zero_grad()
                 # Each pair counts by itself, so that what is aligned together changes nothing.
                 (difference + STIFFNESS * strain).sum().backward()
                 optimizer.step()
-        total = (total + _between(own, shape)).detach()
+        total = (total + between(own, shape)).detach()
     left = (_standard(_move(moving, total)) - fixed).flatten(1).square().mean(1)
     return total, left
 
 
-def _between(field: Tensor, shape: Sequence[int]) -> Tensor:
-    """A field ``(n, d, *grid)`` at all voxels of a shape, axis by axis."""
-    for axis, side in enumerate(shape, start=2):
-        weights = _weights(field.shape[axis], side, cubic=len(shape) == 2).to(field.device)
-        field = (field.movedim(axis, -1) @ weights).movedim(-1, axis)
-    return field
-
-
-@cache
-def _weights(points: int, side: int, *, cubic: bool) -> Tensor:
-    """Weights ``(points, side)`` of points, the first and last of which are the first and last voxel, at every voxel."""
-    mode = "bicubic" if cubic and points > 2 else "bilinear"
-    return F.interpolate(torch.eye(points)[None, :, :, None], (side, 1), mode=mode, align_corners=True)[0, :, :, 0]
-
-
 def _move(images: Tensor, displacements: Tensor) -> Tensor:
-    """Images whose voxels come from where the displacements ``(n, d, ...)`` say, in halves of a side."""
+    """Images whose voxels come from where the displacements ``(n, d, ...)`` say, in halves of a side from the first voxel to the last."""
     shape = images.shape[2:]
-    identity = F.affine_grid(torch.eye(len(shape), len(shape) + 1, device=images.device)[None], [1, 1, *shape], align_corners=True)
-    places = identity + _between(displacements, shape).flip(1).movedim(1, -1)
-    return F.grid_sample(images, places, padding_mode="border", align_corners=True)
+    halves = displacements.new_tensor([(side - 1) / 2 for side in shape]).reshape(1, -1, *[1] * len(shape))
+    return warped(images, between(displacements * halves, shape))
 
 
 def _contrast(small: Tensor) -> Tensor:

@@ -4,10 +4,9 @@ import math
 
 import pytest
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
-from tinycohort.augment.fitting.jitter import BEND, BEND_GRID, GAIN, ROTATION, SCALE, SHIFT, _rotations, jitter, sampling_grid
+from tinycohort.augment.fitting.jitter import BEND, BEND_GRID, GAIN, ROTATION, SCALE, SHIFT, _rotations, jitter
 
 SHAPES = {"2-D": (24, 20), "3-D": (14, 12, 10)}
 
@@ -127,17 +126,6 @@ def test_rotations_are_matrix_exponentials(dims):
     upper[0] = 0
     skew = upper - upper.mT
     torch.testing.assert_close(_rotations(skew), torch.matrix_exp(skew), rtol=0, atol=1e-12)
-
-
-@pytest.mark.parametrize("shape", [(9, 14), (80, 96), (8, 11, 10), (40, 48, 40)])
-def test_the_sampling_grid_is_torch_s_affine_grid_and_interpolation(shape):
-    generator = torch.Generator().manual_seed(0)
-    dims = len(shape)
-    theta = torch.randn((3, dims, dims + 1), generator=generator, dtype=torch.float64)
-    coarse = torch.randn((3, dims, *[5] * dims), generator=generator, dtype=torch.float64)
-    affine = F.affine_grid(theta, [3, 1, *shape], align_corners=False)
-    smooth = F.interpolate(coarse, shape, mode="bicubic" if dims == 2 else "trilinear", align_corners=True)
-    torch.testing.assert_close(sampling_grid(theta, coarse, shape), affine + smooth.movedim(1, -1), rtol=0, atol=1e-12)
 
 
 @pytest.mark.parametrize("shape", SHAPES.values(), ids=SHAPES)
