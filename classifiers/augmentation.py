@@ -87,7 +87,7 @@ def apply(images: Tensor, drawn: Draw) -> Tensor:
     linear = (affines[:, :dims, :dims] * half / half[:, None]).flip(1, 2)
     theta = torch.cat([linear, (affines[:, :dims, dims:] / half[:, None]).flip(1)], dim=2)
     bends = (bends / half.reshape(-1, *[1] * dims)).flip(1)
-    moved = sampled(images, sampling_grid(theta, bends, shape)).clamp_(0, 1)
+    moved = sampled(images, sampling_grid(theta, bends, shape, cubic=True)).clamp_(0, 1)
     return moved.pow_(gammas.reshape(-1, *[1] * (dims + 1))).add_(noise).clamp_(0, 1)
 
 

@@ -1,7 +1,7 @@
 """Smooth changes of place, given by few numbers: where every voxel of a moved image comes from, and the image there.
 
-Displacements are given at knots, which lie from the first voxel to the last along each axis. Between them they are cubic in slices and
-linear in volumes.
+Displacements are given at knots, which lie from the first voxel to the last along each axis. Between them they are cubic in slices, and
+linear in volumes if nothing else is said.
 """
 
 import math
@@ -23,7 +23,7 @@ def between(knots: Tensor, shape: Sequence[int]) -> Tensor:
     return knots
 
 
-def sampling_grid(theta: Tensor, knots: Tensor, shape: Sequence[int]) -> Tensor:
+def sampling_grid(theta: Tensor, knots: Tensor, shape: Sequence[int], *, cubic: bool | None = None) -> Tensor:
     """Where each voxel comes from, ``(n, *shape, d)``: ``F.affine_grid`` of ``theta`` plus the displacements at ``knots``.
 
     Both are sums of products of one function an axis: a small matrix product an axis makes them together, for volumes on a CPU in an
@@ -37,6 +37,8 @@ def sampling_grid(theta: Tensor, knots: Tensor, shape: Sequence[int]) -> Tensor:
         ``(n, d, *[points] * d)``: displacements in these coordinates.
     shape : sequence of int
         Shape of the images.
+    cubic : bool, optional
+        How displacements are interpolated between knots.
     """
     n, dims, points = knots.shape[:3]
     # Of each axis: the knots' own functions, the coordinate, the constant.
@@ -45,7 +47,7 @@ def sampling_grid(theta: Tensor, knots: Tensor, shape: Sequence[int]) -> Tensor:
     weights[(slice(None), *[-1] * dims)] = theta[:, :, -1]
     for axis in range(dims):
         weights[(slice(None), *[-2 if axis == other else -1 for other in range(dims)])] = theta[:, :, dims - 1 - axis]
-    *functions, last = _functions(tuple(shape), points, knots.dtype, knots.device)
+    *functions, last = _functions(tuple(shape), points, dims == 2 if cubic is None else cubic, knots.dtype, knots.device)
     grid = weights
     for done, of_axis in enumerate(functions):
         grid = of_axis @ grid.reshape(n * math.prod(shape[:done]), points + 2, -1)
@@ -80,14 +82,14 @@ def _weights(points: int, side: int, cubic: bool, dtype: torch.dtype, device: to
 
 
 @cache
-def _functions(shape: tuple[int, ...], points: int, dtype: torch.dtype, device: torch.device) -> list[Tensor]:
+def _functions(shape: tuple[int, ...], points: int, cubic: bool, dtype: torch.dtype, device: torch.device) -> list[Tensor]:
     """Of each axis but the last ``(side, points + 2)``: what each knot is worth at each voxel, its coordinate, and ones.
 
     Of the last ``((points + 2) dims, side dims)``, with the coordinates: one large product, where many small ones would take longer.
     """
     functions = []
     for side, coordinate in zip(shape, _coordinates(shape, dtype, device), strict=True):
-        worth = _weights(points, side, len(shape) == 2, dtype, device)
+        worth = _weights(points, side, cubic, dtype, device)
         functions.append(torch.cat([worth, coordinate[:, None], torch.ones_like(coordinate)[:, None]], dim=1))
     last = torch.kron(functions[-1].T.contiguous(), torch.eye(len(shape), dtype=dtype, device=device))
     return [*functions[:-1], last]

@@ -21,6 +21,11 @@ def test_the_sampling_grid_is_torch_s_affine_grid_and_interpolation(shape):
     affine = F.affine_grid(theta, [3, 1, *shape], align_corners=False)
     smooth = F.interpolate(coarse, shape, mode=mode_of(shape), align_corners=True)
     torch.testing.assert_close(sampling_grid(theta, coarse, shape), affine + smooth.movedim(1, -1), rtol=0, atol=1e-12)
+    if dims == 3:  # cubic all the same where nothing varies along the third axis
+        flat = coarse[..., :1].expand_as(coarse)
+        smooth = F.interpolate(flat[..., 0], shape[:2], mode="bicubic", align_corners=True)[..., None].expand(-1, -1, *shape)
+        cubic = sampling_grid(theta, flat, shape, cubic=True)
+        torch.testing.assert_close(cubic, affine + smooth.movedim(1, -1), rtol=0, atol=1e-12)
 
 
 @pytest.mark.parametrize(("grid", "shape"), [((5, 5), (9, 14)), ((3, 8), (20, 24)), ((4, 3, 5), (8, 11, 10)), ((20, 24), (40, 31))])

@@ -39,7 +39,7 @@ def attacked(to_people, among):
 
 @pytest.mark.parametrize("shape", [(24, 20), (14, 12, 10)], ids=["2-D", "3-D"])
 def test_a_network_knows_people_again_where_voxels_do_not(shape, monkeypatch):
-    monkeypatch.setattr(reidentification, "STEPS", 60)
+    monkeypatch.setattr(reidentification, "STEPS", 150)  # of 60 one network in three is not sure of its people
     real = people(PEOPLE, 0, shape)
     torch.manual_seed(5)
     before = torch.get_rng_state()
