@@ -52,6 +52,8 @@ def method_of(text: str) -> Method:
     """
     first, *settings = SHORT.get(text, text).split() or [""]
     name, *changes = first.split("+")
+    if late := [change for change in CHANGES if any(word.endswith(f"+{change}") for word in settings)]:
+        raise UsageError(f"In '{text}' a change stands behind a setting; write '{first}+{late[0]}', and settings after it.")
     unknown = [change for change in changes if change not in CHANGES]
     if unknown:
         raise UsageError(f"There is no change '{unknown[0]}' in '{text}'; choose of {', '.join(CHANGES)}.")

@@ -159,6 +159,7 @@ def test_the_registry_is_listed_and_named_in_the_error(augment):
     [
         ("resampled+sepia", "no change 'sepia' in 'resampled\\+sepia'; choose of classical"),
         ("resampled+classical+classical", "has a change twice"),
+        ("vae:auto latent_dim=64+classical detail=mosaic", r"write 'vae:auto\+classical', and settings after it"),
         ("covariates+classical", "'covariates' has no images that classical could change"),
         ("resampled n=4", "'resampled' has no settings; leave out n=4"),
         ("vae:auto+classical colour=red", "no setting colour"),
