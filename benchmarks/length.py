@@ -25,7 +25,11 @@ from tinycohort.datasets.readers import read_cohort
 from tinycohort.datasets.splits import Split, split_cohort
 from tinycohort.datasets.transforms import Preparation, prepare, space_of
 
-DEFAULTS = {"before": FitSettings(arch="conv", training=TrainingSettings(steps=3000)), "now": FitSettings()}
+DEFAULTS = {
+    "before": FitSettings(arch="conv", latent_dim=16, training=TrainingSettings(steps=3000)),
+    "16 dimensions": FitSettings(latent_dim=16),
+    "now": FitSettings(),
+}
 
 
 def some(cohort: Cohort, n: int | None, seed: int) -> Cohort:

@@ -19,7 +19,7 @@ class FitSettings:
     model: str = "vae"
     model_settings: dict[str, Any] = field(default_factory=dict)
     arch: str = "light"
-    latent_dim: int = 16
+    latent_dim: int = 64
     channels: int | None = None
     preparation: Preparation = field(default_factory=Preparation)
     training: TrainingSettings = DEFAULT_TRAINING
@@ -55,6 +55,7 @@ PRESETS: dict[str, FitSettings] = {
     "paper-oasis": FitSettings(
         model_settings={"beta": 1.0, "likelihood": "fixed", "bounded_log_var": True},
         arch="paper-oasis",
+        latent_dim=16,
         preparation=Preparation(size=(208, 176), scaling="minmax"),
         training=TrainingSettings(epochs=1000, learning_rate=1e-4, batch_size=100, patience=20, jitter=0.0),
         metric=MetricSettings(n_centroids=50, selection="first", lam=1.0),
