@@ -154,7 +154,7 @@ def test_the_version(augment):
         (("--data", "mnist"), "paper-mnist", None, 100, None, 0.01, 16),
         (("--data", "celeba", "--epochs", "3", "--channels", "8"), "paper-celeba", 8, 3, None, 0.05, 64),
         (("--data", "cifar10", "--steps", "50", "--beta", "1"), "paper-mnist", None, None, 50, 1.0, 32),
-        (("--data", "mine", "--arch", "resnet"), "resnet", None, None, None, None, 16),
+        (("--data", "mine", "--arch", "resnet"), "resnet", None, None, None, None, 64),
     ],
 )
 def test_a_study_has_the_paper_s_settings_of_a_benchmark(
