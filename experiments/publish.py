@@ -54,4 +54,5 @@ def publish(folder: Path, out: Path, *, force: bool = False) -> None:
 
 def _holds_nothing_else(folder: Path) -> bool:
     """Whether a folder is what this writes: a study that has lost its runs may still have generators, which nothing shall replace."""
-    return is_published(folder) and {path.name for path in folder.iterdir()} <= set(PUBLISHED)
+    # What is hidden, as operating systems leave it, is no part of a folder (``custody.differences``).
+    return is_published(folder) and {path.name for path in folder.iterdir() if not path.name.startswith(".")} <= set(PUBLISHED)

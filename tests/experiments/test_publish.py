@@ -225,6 +225,7 @@ def test_a_published_study_is_not_taken_up_again(augment, published: Path, study
         publish(published, tmp_path / "again")
     with pytest.raises(UsageError, match="exists"):
         publish(study, published)
+    (published / ".DS_Store").touch()  # as macOS leaves it
     publish(study, published, force=True)
     assert tree(published) == before
     with pytest.raises(UsageError, match="nothing that this command makes"):
