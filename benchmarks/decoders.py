@@ -144,13 +144,10 @@ VARIANTS: Mapping[str, Variant] = {
     "conv": Variant({"name": "conv"}),
     "resnet": Variant({"name": "resnet"}),
     "jitter 2": Variant(training={"jitter": 2.0}),
-    "jitter 3": Variant(training={"jitter": 3.0}),
-    "latent_dim 32, jitter 2": Variant({"latent_dim": 32}, training={"jitter": 2.0}),
     "latent_dim 32, jitter 1.5": Variant({"latent_dim": 32}, training={"jitter": 1.5}),
     "latent_dim 64, jitter 1.5": Variant({"latent_dim": 64}, training={"jitter": 1.5}),
     "latent_dim 64, jitter 2": Variant({"latent_dim": 64}, training={"jitter": 2.0}),
     "latent_dim 128, jitter 2": Variant({"latent_dim": 128}, training={"jitter": 2.0}),
-    "latent_dim 64, jitter 3": Variant({"latent_dim": 64}, training={"jitter": 3.0}),
 }
 LINEAR = {"PCA, 16 components": 16, "PCA, all components": None}
 

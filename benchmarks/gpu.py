@@ -28,6 +28,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from tinycohort.augment.autoencoders import Autoencoder, build_autoencoder
 from tinycohort.augment.fitting import training
+from tinycohort.augment.fitting.settings import FitSettings
 from tinycohort.augment.fitting.training import TrainingSettings, train
 from tinycohort.augment.geometry.metric import RiemannianMetric
 from tinycohort.augment.networks import Architecture
@@ -56,7 +57,7 @@ class Case:
 
 CASES = (
     Case("MNIST's, 32 x 32, batch 100", Architecture("paper-mnist", (32, 32)), 100, 4000, 4, "2 x TF32"),
-    Case("the default, 80 x 96, batch 16", Architecture("light", (80, 96)), 16, 160, 60, "4 x float32"),
+    Case("the default, 80 x 96, batch 16", FitSettings().architecture((80, 96)), 16, 160, 60, "4 x float32"),
     Case("conv, 80 x 96, batch 16", Architecture("conv", (80, 96)), 16, 160, 40, "4 x float32"),
     Case("OASIS's, 208 x 176, batch 100", Architecture("paper-oasis", (208, 176)), 100, 200, 10, "2.5 x TF32"),
 )

@@ -44,8 +44,8 @@ STAGES = {
 }
 
 
-def warped_by_monai(images: Tensor, displacements: Tensor, identity: Tensor, mode: str = "bilinear") -> Tensor:
-    """What ``registration`` does itself."""
+def warped_by_monai(images: Tensor, displacements: Tensor, mode: str = "bilinear") -> Tensor:
+    """What ``datasets/warping.py`` does for ``registration``."""
     return Warp(mode, padding_mode="border")(images, displacements)
 
 
@@ -76,7 +76,7 @@ def one_run(given: argparse.Namespace, *, spared: bool) -> dict[str, float]:
     seconds: dict[str, float] = defaultdict(float)
     with TemporaryDirectory() as folder, ExitStack() as patches:
         if not spared:
-            patches.enter_context(mock.patch.object(registration, "_warped", warped_by_monai))
+            patches.enter_context(mock.patch.object(registration, "warped", warped_by_monai))
             patches.enter_context(mock.patch.object(registration, "N_SQUARINGS_OF_A_STEP", registration.N_SQUARINGS))
         request = command.EvaluationRequest(
             source=Source(given.data, plane=given.plane),

@@ -33,7 +33,6 @@ from PIL import Image
 from tinycohort.datasets.common.compute import hardware
 
 GUIDE = Path(__file__).parent.parent / "docs/guide/pipeline.md"
-NIFTI = "anat/{name}_T1w.nii.gz"
 
 
 @dataclass(frozen=True)
@@ -46,7 +45,7 @@ class Walk:
     size: str
     reading: str = ""
     audited: bool = True
-    script: tuple[tuple[str, str], ...] = ()
+    pictures: bool = False
 
     def commands(self) -> list[str]:
         """As they are typed, in this order."""
@@ -63,7 +62,6 @@ class Walk:
         ]
 
 
-PNG = ("{folder}/{name}/" + NIFTI, "{folder}/images/{name}.png")
 SHOWN = {"axial": "$OASIS_AXIAL", "coronal": "$OASIS_CORONAL"}
 WALKS = {
     "axial": Walk(
@@ -73,7 +71,7 @@ WALKS = {
         "88x104",
         " --plane axial",
         audited=False,
-        script=(PNG,),
+        pictures=True,
     ),
     "coronal": Walk(
         "BIDS, NIfTI of one plane",
@@ -87,7 +85,7 @@ WALKS = {
         f"{PEOPLE} people of the demo, a coronal slice each, in `AD/` and `CN/`.",
         write_png,
         "40x40",
-        script=(PNG,),
+        pictures=True,
     ),
     "dicom": Walk(
         "DICOM series",
@@ -109,7 +107,7 @@ WALKS = {
 }
 INTRODUCTION = (
     'From what people have to a classifier of one\'s own in MONAI, by what the README and the lines "Next:" say.\n'
-    "`train.py` is [the two blocks of Python of the guide](../guide/pipeline.md), where images are PNG with the path of PNG: "
+    "`train.py` is [the first two blocks of Python of the guide](../guide/pipeline.md), where images are PNG with the path of PNG: "
     "it learns from real and synthetic images, and is tested on people whom no model has seen.\n"
     "One such score says that the way leads to its end, and nothing of what synthetic images are worth: "
     "[that takes a study](results.md#does-it-help-on-oasis-1).",
@@ -126,12 +124,13 @@ PICTURED = ("axial", "coronal")  # which may be shown to everybody
 
 
 def user_script(walk: Walk) -> str:
-    """What stands in the guide, in one file, with what the guide says is to be changed."""
-    text = "\n\n".join(re.findall(r"^```python\n(.*?)^```$", GUIDE.read_text(encoding="utf-8"), flags=re.DOTALL | re.MULTILINE))
-    for old, new in walk.script:
-        assert old in text, old
-        text = text.replace(old, new)
-    return text
+    """The first two blocks of the guide in one file, with what the guide says is to be changed where images are pictures."""
+    page = GUIDE.read_text(encoding="utf-8")
+    example, classifier, _ = re.findall(r"^```python\n(.*?)^```$", page, flags=re.DOTALL | re.MULTILINE)
+    if walk.pictures:
+        (table,) = re.findall(r"`images` returns `(table.+?)`", page)
+        example = re.sub(r"(?<=    return )table.*", table, example)
+    return f"{example}\n\n{classifier}"
 
 
 def walk_it(walk: Walk, source: str, folder: Path) -> None:

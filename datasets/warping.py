@@ -71,8 +71,10 @@ def warped(images: Tensor, displacements: Tensor, mode: str = "bilinear") -> Ten
     return F.grid_sample(images, places, mode, padding_mode="border", align_corners=False)
 
 
-# What is the same for all batches is computed once, and never forgotten: a few numbers a shape, which a recorded step goes on reading.
+# What is the same for all batches is computed once, and never forgotten: a few numbers a shape, which a recorded step goes on
+# reading, and gradients pass through, whoever asked for them first.
 @cache
+@torch.inference_mode(mode=False)
 def _weights(points: int, side: int, cubic: bool, dtype: torch.dtype, device: torch.device) -> Tensor:
     """``(side, points)``: what each knot is worth at each voxel."""
     # As images that are one voxel wide: torch has no cubic interpolation along a line.
@@ -82,6 +84,7 @@ def _weights(points: int, side: int, cubic: bool, dtype: torch.dtype, device: to
 
 
 @cache
+@torch.inference_mode(mode=False)
 def _functions(shape: tuple[int, ...], points: int, cubic: bool, dtype: torch.dtype, device: torch.device) -> list[Tensor]:
     """Of each axis but the last ``(side, points + 2)``: what each knot is worth at each voxel, its coordinate, and ones.
 
@@ -96,12 +99,14 @@ def _functions(shape: tuple[int, ...], points: int, cubic: bool, dtype: torch.dt
 
 
 @lru_cache(maxsize=4)  # of volumes tens of megabytes each
+@torch.inference_mode(mode=False)
 def _identity(shape: tuple[int, ...], dtype: torch.dtype, device: torch.device) -> Tensor:
     """Where the voxels of images ``(n, c, *shape)`` lie, ``(1, d, *shape)``: each side goes from -1 to 1."""
     return torch.stack(torch.meshgrid(*_coordinates(shape, dtype, device), indexing="ij"))[None]
 
 
 @cache
+@torch.inference_mode(mode=False)
 def _units(shape: tuple[int, ...], dtype: torch.dtype, device: torch.device) -> Tensor:
     """A voxel along each axis, to be multiplied with fields ``(n, d, *shape)``."""
     return torch.tensor([2 / side for side in shape], dtype=dtype, device=device).reshape(1, -1, *[1] * len(shape))

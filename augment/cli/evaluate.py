@@ -88,8 +88,8 @@ class MethodOptions:
         except ValueError:
             raise UsageError(f"--enlarge is one number or several with commas, not '{', '.join(self.enlarge or [])}'.") from None
 
-    def planned(self) -> bool:
-        """Whether the study is planned alone; raise a ``UsageError`` if spreads are stated of one that is not."""
+    def only_plans(self) -> bool:
+        """Whether nothing is run; raise a ``UsageError`` if spreads are stated of one that is not."""
         from ...datasets.common.errors import UsageError
 
         if self.spread and not self.plan:
@@ -252,7 +252,7 @@ def evaluate_command(
     if how.config is not None:
         how.require_nothing_else(context)
         resolved = evaluate.read_configuration(how.config, parts_of(classifier.networks), given_places(context))
-        if compared.planned():
+        if compared.only_plans():
             evaluate.show_plan(resolved, out, compared.spread)
         else:
             evaluate.evaluate(resolved, out, how_to_run)
@@ -288,7 +288,7 @@ def evaluate_command(
         primary=compared.primary,
         against=compared.against,
     )
-    if compared.planned():
+    if compared.only_plans():
         evaluate.show_plan(request, out, compared.spread)
         return
     refuse_misplaced(out, [place for place in (named, protocol.test_data) if place is not None])  # before all images are examined

@@ -11,7 +11,7 @@ from ...datasets.common.errors import UsageError
 from ...datasets.common.files import refuse_existing
 from ...datasets.output import output
 from ...datasets.readers import Source, read_cohort
-from ...datasets.transforms import Preparation, prepare
+from ...datasets.transforms import Preparation, prepare, space_of
 from .. import console
 from ..autoencoders import AUTOENCODERS
 from ..detail.morph import NAME as MORPH
@@ -41,8 +41,8 @@ def show_cohorts(
 ) -> None:
     """Write a contact sheet of cohorts, a row per class; of a model folder with two latent dimensions, its latent map.
 
-    Real images beside synthetic ones are prepared as these were, and at their size where none is asked for; ``asked`` are the fields of the
-    preparation that were named.
+    Real images beside synthetic ones are prepared as these were, and at their size where none is asked for, if these agree in that.
+    ``asked`` are the fields of the preparation that were named.
     """
     with output(out, console.say, data=paths):
         refuse_existing(out, force=force)
@@ -50,8 +50,8 @@ def show_cohorts(
             _show_model(Path(paths[0]), out)
             return
         made = [path for path in paths if prepared_as(path) is not None]
-        if 0 < len(made) < len(paths):
-            preparation = prepared_alike(preparation, asked, made)
+        if made and any(path not in made and not is_prepared(folder_of(path)) for path in paths):
+            preparation = _as_made(preparation, asked, made)
         cohorts = {path: _read(path, source, preparation) for path in paths}
         everywhere = sorted({label for cohort in cohorts.values() for label in cohort.labels})
         if unknown := [label for label in labels if label not in everywhere]:
@@ -59,20 +59,29 @@ def show_cohorts(
                 f"{', '.join(paths)}: there is no image of class {', '.join(unknown)}; the classes are: {', '.join(everywhere)}."
             )
         synthetic = {path: cohort for path, cohort in cohorts.items() if cohort.synthetic}
-        if (
-            preparation.size is None
-            and 0 < len(synthetic) < len(cohorts)
-            and len(sizes := set(own_sizes(preparation, synthetic).values())) == 1
-        ):
-            preparation = replace(preparation, size=sizes.pop())
+        sizes = set(own_sizes(preparation, synthetic).values()) if preparation.size is None else set()
         rows = []
         for path, cohort in cohorts.items():
             present = [label for label in cohort.labels if not labels or label in labels]
             if not present:
                 raise UsageError(f"{path} has no image of class {', '.join(labels)}; it has: {', '.join(cohort.labels)}.")
-            rows += [_row(path, cohort, label, preparation, columns) for label in present]
+            wanted = preparation
+            if len(sizes) == 1 and not cohort.synthetic and len(space_of(cohort, preparation).shape) == len(size := next(iter(sizes))):
+                wanted = replace(preparation, size=size)
+            rows += [_row(path, cohort, label, wanted, columns) for label in present]
         save_contact_sheet(out, rows, columns=columns)
         console.say(f"Wrote a contact sheet of {len(rows)} row{'s' if len(rows) != 1 else ''} to {out}.")
+
+
+def _as_made(preparation: Preparation, asked: Collection[str], made: Sequence[str]) -> Preparation:
+    """As ``prepared_alike``; of several cohorts that do not agree a sheet is drawn all the same."""
+    try:
+        return prepared_alike(preparation, asked, made)
+    except UsageError as error:
+        if len(made) == 1:
+            raise
+        console.warn(f"{error} Real images are shown as if they stood alone.")
+        return preparation
 
 
 def _show_model(folder: Path, out: Path) -> None:

@@ -24,7 +24,7 @@ from .predictions import tidy_predictions
 from .protocols import people_drawn
 
 DIFFERENCES = (0.02, 0.05, 0.1)
-AS_PLANNED = " (as planned)"
+AS_PLANNED, TO_DETECT = "as planned", "to detect"
 
 
 @dataclass(frozen=True)
@@ -47,13 +47,13 @@ class Spread:
 
     def __str__(self) -> str:
         """As ``parse`` reads it."""
-        return " ".join(f"{name}={value:.2g}" for name, value in vars(self).items())
+        return " ".join(f"{name}={value:g}" for name, value in vars(self).items())
 
     @classmethod
     def of(cls, components: Components) -> "Spread":
-        """What pilot runs tell, of all classes together; variances that chance makes negative are 0."""
+        """What pilot runs tell, of all classes together, to two digits."""
         people, both = (math.fsum(variances.values()) / len(variances) for variances in (components.people, components.both))
-        return cls(*(math.sqrt(max(0.0, variance)) for variance in (people, components.runs, both)))
+        return cls(*(float(f"{math.sqrt(variance):.2g}") for variance in (people, components.runs, both)))
 
     @classmethod
     def parse(cls, text: str) -> "Spread":
@@ -73,8 +73,8 @@ class Plan:
     told : str
         From what it was reckoned.
     table : pandas.DataFrame
-        As text, place by place, what the study sees as it is, and a row a difference: ``runs`` that it takes with these people, and
-        ``people CLASS`` that it takes with these runs.
+        As text, place by place, by ``design``: what the study as planned sees, and a row a difference to detect: ``runs`` that it takes
+        with these people, and ``people CLASS`` that it takes with these runs.
     spreads : dict
         Place by place, what the runs of a pilot spread by; empty where none told it.
     """
@@ -122,14 +122,14 @@ def planned(config: AugmentationConfig, folder: Path, spread: Spread | None) -> 
         as_planned = replace(components, n_runs=config.grid.runs)
         own = pd.DataFrame([{"difference": as_planned.detectable(level), "runs": config.grid.runs}])
         own = own.assign(**{f"people {label}": round(n) for label, n in components.n_people.items()})
-        rows = pd.concat([own.assign(note=AS_PLANNED), plan(as_planned, DIFFERENCES, level=level).assign(note="")], ignore_index=True)
-        tables.append(rows.assign(**place))
+        needed = plan(as_planned, DIFFERENCES, level=level)
+        tables += [own.assign(design=AS_PLANNED, **place), needed.assign(design=TO_DETECT, **place)]
     table = pd.concat(tables, ignore_index=True)
     axes = [name for name in AXES if name in table]
-    table["difference"] = [f"{100 * value:.1f} points{note}" for value, note in zip(table["difference"], table.pop("note"), strict=True)]
-    numbers = [name for name in table if name not in (*axes, "difference")]
+    table["difference"] = [f"{100 * value:.1f} points" for value in table["difference"]]
+    numbers = [name for name in table if name not in (*axes, "design", "difference")]
     table[numbers] = table[numbers].map(lambda number: "too many" if pd.isna(number) else f"{number:.0f}")
-    return Plan(told, table[[*axes, "difference", *numbers]], spreads)
+    return Plan(told, table[[*axes, "design", "difference", *numbers]], spreads)
 
 
 def _places(config: AugmentationConfig) -> list[dict[str, str]]:

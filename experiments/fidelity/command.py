@@ -316,9 +316,7 @@ def _show(results: Mapping[str, Sequence[Score]], extractor: Extractor, request:
         "After `blocks` the interval is of the mean score of blocks of these images. "
         "No score here tells whether anybody is copied: that is what augment audit asks."
     )
-    told = any(not math.isnan(item.estimate.low) for scores in results.values() for item in scores)
-    interval = " [95 %]" if told else ""
-    console.show_table("scores", title, ("synthetic cohort", "class", "measure", "images", f"score{interval}", f"floor{interval}"), rows)
+    console.show_table("scores", title, ("synthetic cohort", "class", "measure", "images", "score [95 %]", "floor [95 %]"), rows)
     if few := [f"{label} ({scores[0].n})" for label, scores in results.items() if scores and scores[0].n < FEWEST_OF_INTERVAL]:
         console.warn(
             f"Images a side of {', '.join(few)}: fewer than {FEWEST_OF_INTERVAL}, of which there are no intervals. What lies between such "

@@ -1,9 +1,14 @@
 """Contact sheets: who is on them, and what is beside what."""
 
+import json
+import shutil
+from pathlib import Path
+
 import pytest
 
 from tinycohort.augment.commands.generate import GenerationRequest, generate_cohort
 from tinycohort.augment.commands.show import show_cohorts
+from tinycohort.datasets.common.custody import seal
 from tinycohort.datasets.common.errors import UsageError
 from tinycohort.datasets.readers import Source
 from tinycohort.datasets.transforms import Preparation
@@ -48,6 +53,29 @@ def test_real_images_beside_synthetic_ones_are_cut_and_sized_as_these(fakes, syn
     rows.clear()
     show_cohorts([finer], Source(""), Preparation(plane="axial"), tmp_path / "c.png", columns=2, labels=[])
     assert [tuple(row.images.pixels.shape) for row in rows] == [(2, 1, 20, 24)] * 2, "by itself it is shown as it is"
+
+
+def test_cohorts_that_do_not_agree_are_on_one_sheet_all_the_same(studies, synthetic, tmp_path, rows, capsys):
+    """Other pictures, volumes, and slices of one plane beside whole volumes."""
+    made = {name: str(tmp_path / name) for name in ("pictures", "volumes")}
+    for name, out in made.items():
+        generate_cohort(GenerationRequest(studies[name].models, n=2, sampler="normal", detail="none"), Path(out))
+    real = str(studies["volumes"].data)
+    for paths in ([real, made["pictures"]], [real, synthetic, made["volumes"]], [real, made["volumes"], made["pictures"]]):
+        rows.clear()
+        show_cohorts(paths, Source(""), Preparation(), tmp_path / f"{len(rows)}.png", columns=2, labels=[], force=True)
+        assert [tuple(row.images.pixels.shape) for row in rows[:2]] == [(2, 1, 10, 12, 10)] * 2, paths
+    capsys.readouterr()
+    other = tmp_path / "minmax"
+    shutil.copytree(synthetic, other)
+    description = json.loads((other / "dataset_description.json").read_text())
+    description["Images"]["Preparation"]["scaling"] = "minmax"
+    (other / "dataset_description.json").write_text(json.dumps(description))
+    seal(other)
+    rows.clear()
+    show_cohorts([real, synthetic, str(other)], Source(""), Preparation(plane="coronal"), tmp_path / "c.png", columns=2, labels=[])
+    assert len(rows) == 6
+    assert "were made of images that were prepared differently" in " ".join("".join(capsys.readouterr()).split())
 
 
 def test_another_plane_than_that_of_synthetic_images_is_refused(studies, synthetic, tmp_path, rows):
