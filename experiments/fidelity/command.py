@@ -318,7 +318,7 @@ def _show(results: Mapping[str, Sequence[Score]], extractor: Extractor, request:
     )
     console.show_table("scores", title, ("synthetic cohort", "class", "measure", "images", "score [95 %]", "floor [95 %]"), rows)
     if few := [f"{label} ({scores[0].n})" for label, scores in results.items() if scores and scores[0].n < FEWEST_OF_INTERVAL]:
-        console.warn(
+        console.say(
             f"Images a side of {', '.join(few)}: fewer than {FEWEST_OF_INTERVAL}, of which there are no intervals. What lies between such "
             "a score and its floor may be chance."
         )
