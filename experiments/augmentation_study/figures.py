@@ -86,11 +86,11 @@ def differences(section: Section) -> Figure:
             panels[1].plot([100 * row["low"], 100 * row["high"]], [-place, -place], color=color, linewidth=2)
             panels[1].plot(100 * row["difference"], -place, "o", color=color, markersize=5)
     panels[0].set_yticks([-place for place in range(len(arms))], arms)
-    panels[0].set_xlabel(f"{title(PRIMARY_SCORE)}, % (dots: runs; bar: mean)")
+    panels[0].set_xlabel(f"{title(PRIMARY_SCORE)}, %\n(dots: runs; bar: mean)")
     if found:
         row = next(iter(found.values()))
         panels[1].axvline(0, color="0.5", linewidth=1)
-        panels[1].set_xlabel(f"difference to {Arm(row['against'], row['against_mode'])}, points\n(bar: 95 % interval; red: primary)")
+        panels[1].set_xlabel(f"difference, points, to\n{Arm(row['against'], row['against_mode'])}\n(bar: 95 % interval; red: primary)")
     figure.tight_layout()
     return figure
 
