@@ -60,14 +60,15 @@ def show_cohorts(
             )
         synthetic = {path: cohort for path, cohort in cohorts.items() if cohort.synthetic}
         sizes = set(own_sizes(preparation, synthetic).values()) if preparation.size is None else set()
+        of_all = sizes.pop() if len(sizes) == 1 else ()
         rows = []
         for path, cohort in cohorts.items():
             present = [label for label in cohort.labels if not labels or label in labels]
             if not present:
                 raise UsageError(f"{path} has no image of class {', '.join(labels)}; it has: {', '.join(cohort.labels)}.")
             wanted = preparation
-            if len(sizes) == 1 and not cohort.synthetic and len(space_of(cohort, preparation).shape) == len(size := next(iter(sizes))):
-                wanted = replace(preparation, size=size)
+            if of_all and not cohort.synthetic and len(space_of(cohort, preparation).shape) == len(of_all):
+                wanted = replace(preparation, size=of_all)
             rows += [_row(path, cohort, label, wanted, columns) for label in present]
         save_contact_sheet(out, rows, columns=columns)
         console.say(f"Wrote a contact sheet of {len(rows)} row{'s' if len(rows) != 1 else ''} to {out}.")

@@ -63,7 +63,7 @@ def test_cohorts_that_do_not_agree_are_on_one_sheet_all_the_same(studies, synthe
     real = str(studies["volumes"].data)
     for paths in ([real, made["pictures"]], [real, synthetic, made["volumes"]], [real, made["volumes"], made["pictures"]]):
         rows.clear()
-        show_cohorts(paths, Source(""), Preparation(), tmp_path / f"{len(rows)}.png", columns=2, labels=[], force=True)
+        show_cohorts(paths, Source(""), Preparation(), tmp_path / "b.png", columns=2, labels=[], force=True)
         assert [tuple(row.images.pixels.shape) for row in rows[:2]] == [(2, 1, 10, 12, 10)] * 2, paths
     capsys.readouterr()
     other = tmp_path / "minmax"
