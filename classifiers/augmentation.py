@@ -38,7 +38,7 @@ class Draw:
     gammas : torch.Tensor
         ``(n,)``.
     noise : torch.Tensor
-        ``(n, 1, ...)``, what is added.
+        ``(n, 1, ...)``, what is added; where the images are.
     """
 
     affines: Tensor
@@ -47,8 +47,11 @@ class Draw:
     noise: Tensor
 
 
-def draw(n: int, shape: tuple[int, ...], generator: torch.Generator) -> Draw:
-    """Draw what happens to ``n`` images of ``shape`` ``(X, Y)`` or ``(X, Y, Z)``, on the CPU."""
+def draw(n: int, shape: tuple[int, ...], generator: torch.Generator, device: str | torch.device = "cpu") -> Draw:
+    """Draw what happens to ``n`` images of ``shape`` ``(X, Y)`` or ``(X, Y, Z)``, on the CPU.
+
+    A GPU draws the noise of its images by itself, and other noise: a processor takes longer for it than a GPU for a step.
+    """
     dims = len(shape)
 
     def uniform(low: float, high: float, *sizes: int) -> Tensor:
@@ -61,7 +64,9 @@ def draw(n: int, shape: tuple[int, ...], generator: torch.Generator) -> Draw:
     affines[:, :dims, dims:] = turned @ shifts
     ones = [1] * dims
     bends = uniform(0, BEND * min(shape), 1, *ones) * torch.randn(n, dims, *[BEND_GRID] * dims, generator=generator)
-    noise = uniform(0, NOISE, 1, *ones) * torch.randn(n, 1, *shape, generator=generator)
+    there = seeded_generator(generator.initial_seed(), "noise", device=device) if torch.device(device).type == "cuda" else generator
+    amplitudes = uniform(0, NOISE, 1, *ones).to(there.device)
+    noise = amplitudes * torch.randn(n, 1, *shape, generator=there, device=there.device)
     return Draw(affines, bends, uniform(*GAMMA), noise)
 
 
@@ -93,7 +98,7 @@ def apply(images: Tensor, drawn: Draw) -> Tensor:
 
 def changed(images: Tensor, generator: torch.Generator) -> Tensor:
     """Images ``(n, 1, ...)`` in [0, 1], each changed differently."""
-    return apply(images, draw(len(images), tuple(images.shape[2:]), generator))
+    return apply(images, draw(len(images), tuple(images.shape[2:]), generator, images.device))
 
 
 def classical(images: Tensor, labels: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:

@@ -9,6 +9,7 @@ Where there are too few people to choose an epoch by, none is chosen: the learni
 exponential moving average over the steps, which no single batch decides.
 """
 
+import copy
 import itertools
 import math
 from collections.abc import Callable, Iterator
@@ -21,9 +22,9 @@ import torch.nn.functional as F
 from sklearn.metrics import recall_score
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import LambdaLR, ReduceLROnPlateau
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from ..datasets.common.batches import batches_of_rows, in_batches
+from ..datasets.common.compute import exactly
 from ..datasets.common.errors import GateError
 from ..datasets.common.graphs import Step, adam_of, learning_rate_of, replayed
 from ..datasets.common.seeds import seeded_generator
@@ -186,20 +187,22 @@ def of_fixed_length(trainee: Trainee, *, steps: int, learning_rate: float, on_re
     warm = max(1.0, WARM_UP * steps)
     # torch's OneCycleLR divides by zero where the warm-up is of one step.
     schedule = LambdaLR(optimizer, lambda step: min(1.0, (step + 1) / warm) * 0.5 * (1 + math.cos(math.pi * step / steps)))
-    # With the buffers: the statistics of batch norm must be those of the averaged weights.
-    average = AveragedModel(network, multi_avg_fn=get_ema_multi_avg_fn(max(0.0, 1 - 1 / (AVERAGED * steps))), use_buffers=True)
+    # Torch's AveragedModel counts its steps on the processor, and so waits for a GPU at each of them.
+    average = copy.deepcopy(network)
+    averaged, last, share = _numbers(average), _numbers(network), min(1.0, 1 / (AVERAGED * steps))
     told = {round(row * steps / RECORDS) for row in range(1, RECORDS + 1)}
     records: list[Record] = []
     for step, batch in zip(range(1, steps + 1), _without_end(trainee), strict=False):
         take(*batch)
-        average.update_parameters(network)
+        with torch.no_grad():
+            torch._foreach_lerp_(averaged, last, share if step > 1 else 1.0)
         if step in told:
             record: Record = {"step": step, "learning_rate": learning_rate_of(optimizer), "train_loss": stepping.mean_loss()}
             _require_finite(record, f"step {step}")
             records.append(record)
             on_record(record)
         schedule.step()
-    network.load_state_dict(average.module.state_dict())
+    network.load_state_dict(average.state_dict())
     return records
 
 
@@ -208,10 +211,15 @@ def evaluated(network: nn.Module, images: Tensor) -> Tensor:
     device = next(network.parameters()).device
     training = network.training
     network.eval()
-    with torch.inference_mode():
+    with torch.inference_mode(), exactly(device):
         logits = torch.cat(in_batches(lambda batch: network(batch.to(device)).float(), images, EVALUATION_BATCH))
     network.train(training)
     return logits
+
+
+def _numbers(network: nn.Module) -> list[Tensor]:
+    """Weights and buffers that have a mean: the statistics of batch norm must be those of the averaged weights."""
+    return [value for value in (*network.parameters(), *network.buffers()) if value.is_floating_point()]
 
 
 def _without_end(trainee: Trainee) -> Iterator[Labelled]:

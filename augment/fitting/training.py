@@ -293,15 +293,16 @@ class _Fitting:
             validate_on(rows)
         record: Record = {"epoch": epoch, "learning_rate": learning_rate_of(self.optimizer)}
         weights = {"train": len(self.images), "validation": len(self.validation)}
-        record |= {key: float(total) / weights[key.split("_")[0]] for key, total in self.sums.items()}
+        totals = torch.stack(list(self.sums.values())).tolist()  # a GPU is waited for once
+        record |= {key: total / weights[key.split("_")[0]] for key, total in zip(self.sums, totals, strict=True)}
         if not (math.isfinite(record["train_loss"]) and math.isfinite(record["validation_loss"])):
             good = f"the last good epoch was {epoch - 1}" if epoch > 1 else "there was no good epoch before it"
             raise GateError(
                 f"The loss is no longer a finite number in epoch {epoch}; {good}. Lower --learning-rate, or train with --precision fp32."
             )
         if self._take(record):
-            for name, value in self.kept.state_dict().items():
-                self.best[name].copy_(value)
+            state = self.kept.state_dict()
+            torch._foreach_copy_([self.best[name] for name in state], list(state.values()))  # one launch for many
         return record
 
     def train_on(self, rows: Tensor) -> None:

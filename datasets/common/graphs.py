@@ -5,11 +5,13 @@ A graph launches them all at once. It reads and writes the same memory at each r
 tensors, what it finds goes into tensors that outlive it, and whatever changes from step to step (a learning rate, a count) is a tensor too.
 """
 
+import gc
 import warnings
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from functools import partial
-from typing import Protocol, TypeAlias
+from typing import Any, Protocol, TypeAlias
 
 import torch
 from torch import Tensor
@@ -17,6 +19,7 @@ from torch import Tensor
 Step: TypeAlias = Callable[..., None]
 """Takes tensors on one device; what it finds, it adds to or copies into tensors that it holds."""
 Work: TypeAlias = Callable[[], None]
+_FAILED: list[torch.cuda.CUDAGraph] = []  # never freed: torch may go on asking them
 WARM_UP = 3  # steps of each shape that run as they are: libraries choose their kernels, and optimizers make their state
 
 
@@ -82,14 +85,50 @@ class CudaGraphs:
         torch.cuda.current_stream().wait_stream(self._stream)
 
     def record(self, work: Work) -> Work:
+        graph = self._graph()
+        try:
+            # The outer block leaves the stream as it was where a recording fails; torch's own does not.
+            with torch.cuda.stream(torch.cuda.current_stream()), self._recording(graph, self._pool):
+                work()
+        except RuntimeError:
+            self._recover(graph)
+            raise
+        return graph.replay
+
+    def _graph(self) -> torch.cuda.CUDAGraph:
         graph = torch.cuda.CUDAGraph()
         for generator in self._generators:
             if hasattr(graph, "register_generator_state"):  # later releases of torch see for themselves who draws
                 graph.register_generator_state(generator)
-        # The outer block leaves the stream as it was where a recording fails; torch's own does not.
-        with torch.cuda.stream(torch.cuda.current_stream()), torch.cuda.graph(graph, pool=self._pool, stream=self._stream):
-            work()
-        return graph.replay
+        return graph
+
+    def _recording(self, graph: torch.cuda.CUDAGraph, pool: Any = None) -> torch.cuda.graph:
+        return torch.cuda.graph(graph, pool=pool, stream=self._stream)
+
+    def _recover(self, failed: torch.cuda.CUDAGraph) -> None:
+        """Leave torch as it was before a recording that failed.
+
+        Up to 2.12 it still takes memory for what is recorded, and asks the graph whether this is so; and its generators, which think that
+        they are being recorded, refuse to draw. A recording that succeeds tells them otherwise.
+        """
+        _FAILED.append(failed)
+        with suppress(RuntimeError, AttributeError):  # later releases have done so
+            torch._C._cuda_endAllocateToPool(torch.cuda.current_device(), self._pool)
+        with suppress(RuntimeError), torch.cuda.stream(torch.cuda.current_stream()), self._recording(self._graph()):
+            torch.zeros((), device="cuda")
+
+
+@contextmanager
+def _no_collection() -> Iterator[None]:
+    """Without Python's collection of garbage: an older graph that is freed while another is recorded spoils the recording."""
+    collects = gc.isenabled()
+    gc.collect()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if collects:
+            gc.enable()
 
 
 class Replayed:
@@ -126,8 +165,12 @@ class Replayed:
     def _record(self, shapes: tuple[torch.Size, ...], arguments: tuple[Tensor, ...]) -> None:
         kept = tuple(argument.clone() for argument in arguments)
         try:
-            self._replays[shapes] = kept, self._recorder.record(partial(self._step, *kept))
+            with _no_collection():
+                self._replays[shapes] = kept, self._recorder.record(partial(self._step, *kept))
         except RuntimeError as error:  # of memory too: a graph's is its own, and the step has just shown that it fits without
             self._refused = True
+            # Torch's own end of a recording only says that something failed in it.
+            while isinstance(error.__context__, RuntimeError):
+                error = error.__context__
             said = str(error).strip().splitlines() or [repr(error)]
             warnings.warn(f"A training step cannot be a CUDA graph, and so goes on more slowly: {said[0]}", RuntimeWarning, stacklevel=4)

@@ -158,13 +158,13 @@ def decoded(
     model: FittedModel, latents: Tensor, device: torch.device, detail: Detail | None = None, generator: torch.Generator | None = None
 ) -> Iterator[Tensor]:
     """Images of latents, ``CHUNK`` at a time: however many there are, memory stays the same. Detail takes a generator."""
-    for part in latents.split(CHUNK):
-        with placed(model.autoencoder, device):
+    with placed(model.autoencoder, device):
+        for part in latents.split(CHUNK):
             images = decode(model.autoencoder, part)
-        if detail is not None:
-            assert generator is not None
-            images = detail(images, part, generator, device).pixels
-        yield images
+            if detail is not None:
+                assert generator is not None
+                images = detail(images, part, generator, device).pixels
+            yield images
 
 
 def _audited(images: Tensor, training: Tensor, model: FittedModel) -> dict[str, Any]:
