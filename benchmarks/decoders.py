@@ -3,7 +3,8 @@
     python benchmarks/decoders.py --data $OASIS --class AD --size 80x96 [--steps 400] [--variants "latent_dim 32"] [--rows rows.csv]
 
 All are trained for the same number of steps on the same splits, one thread; a row says what differs from the base, which has the default
-settings but for 16 latent dimensions. explained: share of the variance around the training images' mean of people of the test side, whom
+settings but for 16 latent dimensions (``--base`` chooses another row). With ``--steps 0`` they are as long as a fit by default, and end as
+it does. explained: share of the variance around the training images' mean of people of the test side, whom
 nothing has seen (``--split-seeds``: mean and standard deviation); ahead: of the base, split by split, and on how many. sharpness: mean
 squared Laplacian of test people decoded, as a share of their own; the same of draws. coverage: median RMS distance from test people to the
 nearest of 400 decoded draws of a Gaussian law (log densities of codes compare no two latent spaces). attack: area under the curve of
@@ -18,6 +19,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 import pandas as pd
@@ -28,6 +30,7 @@ from torch import Tensor
 
 from tinycohort.augment.autoencoders.likelihood import loss_of_error, squared_error
 from tinycohort.augment.autoencoders.vae import VAE
+from tinycohort.augment.fitting import jitter
 from tinycohort.augment.fitting.model import decode, encode
 from tinycohort.augment.fitting.nearest import explained_variance, nearest_images
 from tinycohort.augment.fitting.settings import DEFAULT_TRAINING
@@ -96,6 +99,8 @@ class Variant:
     ----------
     architecture, training : dict
         Settings of both; ``steps`` of training is a multiple of the number for all.
+    knots : int
+        A side, of the grid on which jitter bends images.
     model : callable
         From an architecture to a model.
     sides : callable
@@ -104,6 +109,7 @@ class Variant:
 
     architecture: Mapping[str, Any] = field(default_factory=dict)
     training: Mapping[str, Any] = field(default_factory=dict)
+    knots: int = jitter.BEND_GRID
     model: Callable[[Architecture], VAE] = VAE
     sides: Callable[[Sides, Tensor], tuple[Tensor, Tensor]] = lambda sides, _: (sides["train"], sides["validation"])
 
@@ -148,12 +154,20 @@ VARIANTS: Mapping[str, Variant] = {
     "latent_dim 64, jitter 1.5": Variant({"latent_dim": 64}, training={"jitter": 1.5}),
     "latent_dim 64, jitter 2": Variant({"latent_dim": 64}, training={"jitter": 2.0}),
     "latent_dim 128, jitter 2": Variant({"latent_dim": 128}, training={"jitter": 2.0}),
+    **{
+        f"64, {knots} knots, jitter {strength}": Variant({"latent_dim": 64}, training={"jitter": float(strength)}, knots=knots)
+        for knots in (5, 8, 12)
+        for strength in ("1", "1.5", "2")
+    },
 }
 LINEAR = {"PCA, 16 components": 16, "PCA, all components": None}
 
 
-def images_of(cohort: Cohort, label: str, size: tuple[int, ...], seed: int) -> tuple[dict[str, Tensor], Tensor]:
-    """Images of a class by side, and of the other classes on the training side, on one grid."""
+def images_of(cohort: Cohort, label: str, size: tuple[int, ...], seed: int, most: int | None = None) -> tuple[dict[str, Tensor], Tensor]:
+    """Images of a class by side, and of the other classes on the training side, on one grid.
+
+    Of the training side at most so many, who are drawn by lot, and for validation a fifth of that; the others are tested.
+    """
     preparation = Preparation(size=size)
     split, like = split_cohort(cohort, seed=seed), space_of(cohort, preparation)
 
@@ -161,17 +175,22 @@ def images_of(cohort: Cohort, label: str, size: tuple[int, ...], seed: int) -> t
         return prepare(split.side(cohort.of_class(label), side), preparation, like=like).pixels
 
     sides = {side: prepared(label, side) for side in ("train", "validation", "test")}
+    if most is not None:
+        order = torch.randperm(len(sides["train"]), generator=torch.Generator().manual_seed(seed))
+        few, others = sides["train"][order[:most]], sides["train"][order[most:]]
+        sides = {"train": few, "validation": sides["validation"][: max(3, most // 5)], "test": torch.cat([sides["test"], others])}
     return sides, torch.cat([sides["train"][:0], *(prepared(other, "train") for other in cohort.labels if other != label)])
 
 
 def of_variant(variant: Variant, sides: Sides, others: Tensor, steps: int, seed: int) -> dict[str, float]:
     """Scores of one fit."""
-    settings: dict[str, Any] = {"device": "cpu", **variant.training, "steps": steps * variant.training.get("steps", 1)}
+    settings: dict[str, Any] = {"device": "cpu", **variant.training, "steps": steps * variant.training.get("steps", 1) or None}
     torch.manual_seed(seed)
     shape = tuple(sides["train"].shape[2:])
     model = variant.model(Architecture(**{"name": "light", "shape": shape, "latent_dim": 16, **variant.architecture}))
     start = time.process_time()
-    train(model, *variant.sides(sides, others), replace(DEFAULT_TRAINING, **settings), seed=seed)
+    with patch.object(jitter, "BEND_GRID", variant.knots):
+        train(model, *variant.sides(sides, others), replace(DEFAULT_TRAINING, **settings), seed=seed)
     seconds = time.process_time() - start
     codes = encode(model, sides["train"])
     draws = decode(model, Gaussian.fit(codes).sample(DRAWS, torch.Generator().manual_seed(0))[0])
@@ -205,8 +224,8 @@ def fits(given: argparse.Namespace) -> Iterator[dict[Any, Any]]:
     kept = pd.read_csv(given.rows).to_dict("records") if given.rows and given.rows.exists() else []
     known: dict[tuple[int, str], dict[Any, Any]] = {(row["seed"], row["variant"]): row for row in kept}
     for seed in given.split_seeds:
-        sides, others = images_of(cohort, given.label, given.size, seed)
-        for name in dict.fromkeys((*LINEAR, BASE, *given.variants)):
+        sides, others = images_of(cohort, given.label, given.size, seed, given.images)
+        for name in dict.fromkeys((*LINEAR, given.base, *given.variants)):
             if (seed, name) not in known:
                 variant = VARIANTS.get(name)
                 found = of_variant(variant, sides, others, given.steps, seed) if variant else of_components(LINEAR[name], sides)
@@ -216,11 +235,11 @@ def fits(given: argparse.Namespace) -> Iterator[dict[Any, Any]]:
             yield known[seed, name]
 
 
-def table_of(found: pd.DataFrame) -> list[Row]:
+def table_of(found: pd.DataFrame, base_name: str) -> list[Row]:
     """A row for each variant: means over split seeds, and standard deviations."""
     rows: list[Row] = [("", "explained", "ahead", "on splits", "of training images", "sharpness", "of draws", "coverage", "attack", "time")]
     by_seed = found.set_index(["variant", "seed"])
-    base = by_seed.loc[BASE]
+    base = by_seed.loc[base_name]
     for name in dict.fromkeys(found["variant"]):
         own = by_seed.loc[name]
         ahead = own["explained"] - base["explained"].reindex(own.index)
@@ -229,8 +248,8 @@ def table_of(found: pd.DataFrame) -> list[Row]:
             (
                 name,
                 _spread(own["explained"]),
-                "-" if name == BASE else _spread(ahead, "+"),
-                "-" if name == BASE else f"{(ahead > 0).sum()} of {len(ahead)}",
+                "-" if name == base_name else _spread(ahead, "+"),
+                "-" if name == base_name else f"{(ahead > 0).sum()} of {len(ahead)}",
                 _told(own["explained, training"].mean(), 3),
                 _told(own["sharpness"].mean(), 3),
                 _told(own["of draws"].mean(), 3),
@@ -255,7 +274,9 @@ def main() -> None:
     parser.add_argument("--data", default="demo")
     parser.add_argument("--class", dest="label", default="AD")
     parser.add_argument("--size", type=lambda text: tuple(map(int, text.split("x"))), required=True)
-    parser.add_argument("--steps", type=int, default=400, help="of every fit [%(default)s]")
+    parser.add_argument("--steps", type=int, default=400, help="of every fit [%(default)s]; 0 for a fit by default")
+    parser.add_argument("--images", type=int, help="train on so many of the training side [all]")
+    parser.add_argument("--base", choices=list(VARIANTS), default=BASE, help="what the others are ahead of [%(default)s]")
     parser.add_argument("--split-seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--variants", nargs="+", choices=list(VARIANTS), default=list(VARIANTS))
     parser.add_argument("--rows", type=Path, help="CSV of what was found, read and written")
@@ -264,8 +285,9 @@ def main() -> None:
     with computing_with(1):
         found = pd.DataFrame(fits(given))
     size = " x ".join(map(str, given.size))
-    title = f"{given.label}, {size}, {given.steps} steps, split seeds {' '.join(map(str, given.split_seeds))}; {hardware()}, one thread"
-    publish(f"{title}\n\n{table(table_of(found))}", given.out)
+    steps = given.steps or "as many as by default"
+    title = f"{given.label}, {size}, {steps} steps, split seeds {' '.join(map(str, given.split_seeds))}; {hardware()}, one thread"
+    publish(f"{title}\n\n{table(table_of(found, given.base))}", given.out)
 
 
 if __name__ == "__main__":

@@ -63,7 +63,13 @@ class ModelOptions(TrainingOptions):
         typer.Option("--bounded-log-var/--free-log-var", help="Pass the log-variance through tanh, as the released OASIS model."),
     ] = None
     patience: Annotated[int | None, typer.Option("--patience", help="Epochs without improvement until the learning rate is halved.")] = None
-    jitter: Annotated[float | None, typer.Option("--jitter", help="Strength of random changes of the training images; 0 for none.")] = None
+    jitter: Annotated[
+        float | None,
+        typer.Option(
+            "--jitter",
+            help="Strength of random changes of the training images; 0 for none. \\[default: from 1 to 1.5, the more the fewer images]",
+        ),
+    ] = None
     stop_after: Annotated[
         int | None,
         typer.Option(

@@ -69,7 +69,7 @@ def fit_warnings(diagnostics: dict[str, Any], settings: FitSettings) -> list[str
         )
         found.append(f"reconstructions of the training images {than}. Train for more --steps, raise --learning-rate, or lower --beta.")
     elif found and diagnostics["explained_train"] >= 2 * EXPLAINS_LITTLE:
-        more = "" if settings.training.jitter else ", train with --jitter 1"
+        more = ", train with --jitter 1" if settings.training.jitter == 0 else ""
         found.append(
             f"of the training images' variance it explains {diagnostics['explained_train']:.0%}: the model has learnt its images by heart, "
             f"and samples may be close to them. Add images, lower --latent-dim{more}."

@@ -20,7 +20,7 @@ ROTATION = 0.1  # radians, at most
 SCALE = 0.06  # at most, up or down
 SHIFT = 0.06  # at most
 BEND = 0.02  # standard deviation of the displacements on a coarse grid
-BEND_GRID = 5  # its points per side
+BEND_GRID = 8  # its points per side
 GAIN = 0.1  # at most, up or down
 
 

@@ -41,6 +41,7 @@ STEPS_OF_A_VOXEL, FEWER_OF_MORE = 313_000, 0.55  # 2,283 steps at 80 x 96, 644 a
 PATIENCES_TO_STOP = 3
 ITERATIONS = 15  # of a spectral norm's power method: as many as torch begins with
 LEAST_PATIENCE = 100  # steps: a first stretch that only finds the mean image must not cost the rate at which anything more is learnt
+SEEN_OFTEN = 300  # times in a training: of 80 x 96 up to 112 images are seen more often
 FORGOTTEN_AT_FIRST = 10  # steps: an average over them all would keep the first, random weights
 Record = dict[str, float]
 
@@ -73,8 +74,9 @@ class TrainingSettings:
     even : bool, optional
         Batches of sizes that differ by one image at most, where 49 images in batches of 16 would leave one by itself, from which a batch
         norm learns nothing. By default the last is what is left over.
-    jitter : float
-        Strength of the random changes of pose, shape and brightness at each step (``jitter.jitter``); 0 for none.
+    jitter : float, optional
+        Strength of the random changes of pose, shape and brightness at each step (``jitter.jitter``); 0 for none. By default 1, and up to
+        1.5 where images are seen so often that they would be learnt by heart (``default_jitter``).
     precision : {"auto", "bf16", "fp32"}
         Precision of the forward and backward pass; ``auto`` takes bf16 where the processor or GPU computes in it. Losses are summed in
         float32 always.
@@ -90,7 +92,7 @@ class TrainingSettings:
     stop_after: int | None = None
     average: float | None = None
     even: bool | None = None
-    jitter: float = 1.0
+    jitter: float | None = None
     precision: Literal["auto", "bf16", "fp32"] = "auto"
     device: Device = "auto"
 
@@ -100,7 +102,7 @@ class TrainingSettings:
             raise UsageError("Training needs at least 1 epoch, 1 step, 1 image a batch, a patience of 1 and a learning rate above 0.")
         if self.average is not None and not 0 <= self.average < 1:
             raise UsageError(f"The decay of averaged weights is at least 0 and below 1, not {self.average}.")
-        if not 0 <= self.jitter <= 5:
+        if self.jitter is not None and not 0 <= self.jitter <= 5:
             raise UsageError(f"--jitter lies between 0 (none) and 5, not at {self.jitter}.")
         if self.precision not in ("auto", "bf16", "fp32"):
             raise UsageError(f"--precision is auto, bf16 or fp32, not '{self.precision}'.")
@@ -133,17 +135,30 @@ class TrainingSettings:
         steps_an_epoch = -(-n_images // self.batch_size)
         epochs = self.epochs or -(-(self.steps or default_steps(shape)) // steps_an_epoch)
         patience = self.patience or max(5, epochs // 20, -(-LEAST_PATIENCE // steps_an_epoch))
-        asked_for = self.epochs or self.steps
-        return Schedule(epochs, patience, self.stop_after or (None if asked_for else PATIENCES_TO_STOP * patience))
+        stop_after = self.stop_after or (None if self.epochs or self.steps else PATIENCES_TO_STOP * patience)
+        return Schedule(epochs, patience, stop_after, default_jitter(epochs) if self.jitter is None else self.jitter)
 
 
 @dataclass(frozen=True)
 class Schedule:
-    """How long a training is, in epochs: at most, until the rate is halved, and until it ends for want of a better validation loss."""
+    """How long a training is, in epochs: at most, until the rate is halved, and until it ends for want of a better validation loss.
+
+    And how strongly images are changed at each step.
+    """
 
     epochs: int
     patience: int
     stop_after: int | None
+    jitter: float
+
+
+def default_jitter(epochs: int) -> float:
+    """Strength of the changes of images that are seen so often, from 1 to 1.5.
+
+    Few images are seen often in a training of a given length: stronger changes keep the network from learning them by heart. Of many it
+    would learn less in as many steps (docs/results/decoders.md).
+    """
+    return min(1.5, max(1.0, epochs / SEEN_OFTEN))
 
 
 def default_steps(shape: tuple[int, ...]) -> int:
@@ -308,7 +323,7 @@ class _Fitting:
     def train_on(self, rows: Tensor) -> None:
         """A step on a batch."""
         with self._autocast():
-            terms = self.model.loss(jitter(self.images[rows], self.settings.jitter, self.noise), self.noise)
+            terms = self.model.loss(jitter(self.images[rows], self.length.jitter, self.noise), self.noise)
         self.optimizer.zero_grad()
         terms["loss"].backward()
         self.optimizer.step()

@@ -367,14 +367,31 @@ def test_settings_that_cannot_be(wrong):
 )
 def test_small_classes_train_as_many_steps_as_large_ones(settings, n, schedule):
     """A length that is asked for is kept; one that is not ends early. No rate is halved before 100 steps without a better loss."""
-    assert TrainingSettings(**settings).schedule(n, (16, 16)) == Schedule(*schedule)
+    assert TrainingSettings(**settings, jitter=1).schedule(n, (16, 16)) == Schedule(*schedule, 1)
+
+
+@pytest.mark.parametrize(
+    ("n", "shape", "strength"),
+    [
+        (20, (80, 96), 1.5),
+        (49, (80, 96), 1.5),
+        (100, (80, 96), 1.09),
+        (167, (80, 96), 1.0),
+        (5000, (28, 28), 1.0),
+        (21, (40, 48, 40), 1.07),
+    ],
+)
+def test_images_that_are_seen_more_often_are_changed_more(n, shape, strength):
+    assert TrainingSettings().schedule(n, shape).jitter == pytest.approx(strength, abs=0.01)
+    assert TrainingSettings(jitter=0).schedule(n, shape).jitter == 0
+    assert TrainingSettings(steps=10).schedule(n, shape).jitter == 1
 
 
 @pytest.mark.parametrize("preset", [name for name in PRESETS if name != "default"])
 def test_the_paper_s_presets_train_as_long_as_the_paper_does_and_average_nothing(preset):
     settings = PRESETS[preset].training
     assert (settings.average, settings.even) == (None, None)
-    assert settings.schedule(1000, (32, 32)) == Schedule(settings.epochs, settings.patience, None)
+    assert settings.schedule(1000, (32, 32)) == Schedule(settings.epochs, settings.patience, None, 0)
 
 
 def test_larger_images_have_fewer_steps_whatever_their_shape():
@@ -700,7 +717,7 @@ def test_on_a_gpu_replayed_steps_learn_what_steps_learn(monkeypatch, name, preci
 
 
 def test_volumes_of_a_small_class_are_given_100_steps_too():
-    assert TrainingSettings(batch_size=16).schedule(20, (40, 48, 40)) == Schedule(322, 50, 150)
+    assert TrainingSettings(batch_size=16).schedule(20, (40, 48, 40)) == Schedule(322, 50, 150, 322 / 300)
 
 
 # What both kinds of training share.
