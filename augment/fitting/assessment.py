@@ -67,7 +67,10 @@ def fit_warnings(diagnostics: dict[str, Any], settings: FitSettings) -> list[str
             if share <= 0
             else f"explain {share:.0%} of the variance"
         )
-        found.append(f"reconstructions of the training images {than}. Train for more --steps, raise --learning-rate, or lower --beta.")
+        weaker = ", lower --jitter" if (settings.training.jitter or 0) > 1 else ""
+        found.append(
+            f"reconstructions of the training images {than}. Train for more --steps, raise --learning-rate{weaker}, or lower --beta."
+        )
     elif found and diagnostics["explained_train"] >= 2 * EXPLAINS_LITTLE:
         more = ", train with --jitter 1" if settings.training.jitter == 0 else ""
         found.append(

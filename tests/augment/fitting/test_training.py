@@ -550,6 +550,12 @@ def test_fits_that_are_worth_little_say_so(diagnostics, says):
     assert re.search(says, warning)
 
 
+def test_too_strong_a_jitter_is_told_where_nothing_was_learnt():
+    strong = replace(SMALL, training=replace(SMALL.training, jitter=2))
+    nothing = {"active_units": 2, "explained_train": -0.01, "explained_validation": 0.9}
+    assert ["lower --jitter" in fit_warnings(nothing, settings)[0] for settings in (strong, SMALL)] == [True, False]
+
+
 def test_images_that_were_learnt_by_heart_are_told_by_both_shares():
     poor, by_heart = fit_warnings({"active_units": 2, "explained_train": 0.9, "explained_validation": -0.02}, SMALL)
     assert re.search("hardly knows its class.*explain none .-2%. of the variance", poor)
