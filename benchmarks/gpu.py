@@ -313,6 +313,8 @@ def main() -> None:
         if given.out:
             given.out.write_text(text + "\n", encoding="utf-8")
     print(text)
+    if "Traceback (most recent call last)" in text:
+        raise SystemExit(1)
 
 
 if __name__ == "__main__":

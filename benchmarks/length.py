@@ -17,7 +17,7 @@ from tinycohort.augment.fitting.fit import fit_class
 from tinycohort.augment.fitting.model import FittedModel, decode, encode
 from tinycohort.augment.fitting.nearest import explained_variance
 from tinycohort.augment.fitting.plan import FitPlan
-from tinycohort.augment.fitting.settings import FitSettings
+from tinycohort.augment.fitting.settings import DEFAULT_TRAINING, FitSettings
 from tinycohort.augment.fitting.training import TrainingSettings
 from tinycohort.datasets.cohort import Cohort
 from tinycohort.datasets.common.compute import computing_with, hardware
@@ -26,8 +26,9 @@ from tinycohort.datasets.splits import Split, split_cohort
 from tinycohort.datasets.transforms import Preparation, prepare, space_of
 
 DEFAULTS = {
-    "before": FitSettings(arch="conv", latent_dim=16, training=TrainingSettings(steps=3000)),
-    "16 dimensions": FitSettings(latent_dim=16),
+    "before": FitSettings(arch="conv", latent_dim=16, training=TrainingSettings(steps=3000, jitter=1.0)),
+    "16 dimensions": FitSettings(latent_dim=16, training=replace(DEFAULT_TRAINING, jitter=1.0)),
+    "weaker jitter": FitSettings(training=replace(DEFAULT_TRAINING, jitter=1.0)),
     "now": FitSettings(),
 }
 

@@ -50,7 +50,8 @@ class Draw:
 def draw(n: int, shape: tuple[int, ...], generator: torch.Generator, device: str | torch.device = "cpu") -> Draw:
     """Draw what happens to ``n`` images of ``shape`` ``(X, Y)`` or ``(X, Y, Z)``, on the CPU.
 
-    A GPU draws the noise of its images by itself, and other noise: a processor takes longer for it than a GPU for a step.
+    A GPU draws the noise of its images by itself, so that it is other noise, and other gammas: a processor takes longer for it than a
+    GPU for a step.
     """
     dims = len(shape)
 
@@ -64,9 +65,12 @@ def draw(n: int, shape: tuple[int, ...], generator: torch.Generator, device: str
     affines[:, :dims, dims:] = turned @ shifts
     ones = [1] * dims
     bends = uniform(0, BEND * min(shape), 1, *ones) * torch.randn(n, dims, *[BEND_GRID] * dims, generator=generator)
-    there = seeded_generator(generator.initial_seed(), "noise", device=device) if torch.device(device).type == "cuda" else generator
-    amplitudes = uniform(0, NOISE, 1, *ones).to(there.device)
-    noise = amplitudes * torch.randn(n, 1, *shape, generator=there, device=there.device)
+    amplitudes = uniform(0, NOISE, 1, *ones)
+    if _draws_by_itself(torch.device(device)):
+        there = torch.Generator(device).manual_seed(int(torch.randint(2**62, (), generator=generator)))
+        noise = amplitudes.to(device) * torch.randn(n, 1, *shape, generator=there, device=device)
+    else:
+        noise = amplitudes * torch.randn(n, 1, *shape, generator=generator)
     return Draw(affines, bends, uniform(*GAMMA), noise)
 
 
@@ -131,6 +135,10 @@ def composed(changes: Sequence[Augmentation]) -> Augmentation:
 
 CHANGES: Mapping[str, Augmentation] = MappingProxyType({"classical": classical, "mixup": mixup})
 """By name."""
+
+
+def _draws_by_itself(device: torch.device) -> bool:
+    return device.type == "cuda"
 
 
 def _rotations(angles: Tensor) -> Tensor:

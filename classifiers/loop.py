@@ -189,19 +189,22 @@ def of_fixed_length(trainee: Trainee, *, steps: int, learning_rate: float, on_re
     schedule = LambdaLR(optimizer, lambda step: min(1.0, (step + 1) / warm) * 0.5 * (1 + math.cos(math.pi * step / steps)))
     # Torch's AveragedModel counts its steps on the processor, and so waits for a GPU at each of them.
     average = copy.deepcopy(network)
-    averaged, last, share = _numbers(average), _numbers(network), min(1.0, 1 / (AVERAGED * steps))
+    averaged, share = _numbers(average), min(1.0, 1 / (AVERAGED * steps))
     told = {round(row * steps / RECORDS) for row in range(1, RECORDS + 1)}
     records: list[Record] = []
     for step, batch in zip(range(1, steps + 1), _without_end(trainee), strict=False):
         take(*batch)
         with torch.no_grad():
-            torch._foreach_lerp_(averaged, last, share if step > 1 else 1.0)
+            torch._foreach_lerp_(averaged, _numbers(network), share if step > 1 else 1.0)
         if step in told:
             record: Record = {"step": step, "learning_rate": learning_rate_of(optimizer), "train_loss": stepping.mean_loss()}
             _require_finite(record, f"step {step}")
             records.append(record)
             on_record(record)
         schedule.step()
+    for kept, last in zip(average.buffers(), network.buffers(), strict=True):
+        if not kept.is_floating_point():  # a count has no mean
+            kept.copy_(last)
     network.load_state_dict(average.state_dict())
     return records
 
@@ -218,7 +221,10 @@ def evaluated(network: nn.Module, images: Tensor) -> Tensor:
 
 
 def _numbers(network: nn.Module) -> list[Tensor]:
-    """Weights and buffers that have a mean: the statistics of batch norm must be those of the averaged weights."""
+    """Weights and buffers that have a mean: the statistics of batch norm must be those of the averaged weights.
+
+    Asked for at every step, for a network may put another tensor in a buffer's place.
+    """
     return [value for value in (*network.parameters(), *network.buffers()) if value.is_floating_point()]
 
 

@@ -164,7 +164,7 @@ def _fit_one(plan: FitPlan, out: Path, *, force: bool, request: FitRequest) -> F
         model = fit_class(plan, resume_folder=unfinished, command=request.command, hooks=Hooks(on_epoch=on_epoch, on_warning=console.warn))
     with whole_folder(out / folder_name(label), force=force) as folder:
         save_loss_curve(folder / "loss.png", model.history, model.config.diagnostics["best_epoch"])
-        warnings = fit_warnings(model.config.diagnostics, plan.settings)
+        warnings = fit_warnings(model.config.diagnostics, plan.settings_used)
         (folder / "README.md").write_text(model_card(model, warnings, keeps_detail=request.keep_detail), encoding="utf-8")
         if request.keep_detail:
             keep_images(_training_images(plan), folder)
@@ -251,9 +251,11 @@ def _show_plans(plans: Mapping[str, FitPlan], found: Examination, out: Path, n_p
     for label, plan in plans.items():
         sides = plan.sides
         n_test = len(plan.split.side(plan.cohort.of_class(label), "test"))
-        rows.append((label, len(sides["train"]), len(sides["validation"]), n_test, plan.schedule.epochs, out / folder_name(label)))
+        length = plan.schedule
+        sizes = (len(sides["train"]), len(sides["validation"]), n_test)
+        rows.append((label, *sizes, length.epochs, round(length.jitter, 2), out / folder_name(label)))
     plan = next(iter(plans.values()))
     shape = sides_told(plan.space.shape, picture=plan.space.is_picture)
     title = f"{plan.cohort.name}: {shapes_told(found)}, brought to {shape}; {plan.settings.model}, {n_parameters:,} parameters"
-    console.show_table("plan", title, ("class", "train", "validation", "test", "epochs", "model"), rows)
+    console.show_table("plan", title, ("class", "train", "validation", "test", "epochs", "jitter", "model"), rows)
     console.say("A dry run: nothing was trained or written.")

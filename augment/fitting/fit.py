@@ -96,7 +96,7 @@ def fit_class(plan: FitPlan, *, resume_folder: Path | None = None, command: str 
     metric = None
     if found.posterior is not None:
         metric = build_metric(found.posterior, settings.metric, seed=settings.seed, label=label)
-    for message in fit_warnings(diagnostics, settings):
+    for message in fit_warnings(diagnostics, plan.settings_used):
         hooks.on_warning(f"{label}: {message}")
     config = ModelConfig(
         label=label,
@@ -105,7 +105,7 @@ def fit_class(plan: FitPlan, *, resume_folder: Path | None = None, command: str 
         architecture=plan.architecture,
         preparation=replace(settings.preparation, size=images["train"].space.shape),
         space=images["train"].space,
-        training=settings.training,
+        training=plan.settings_used.training,
         metric=settings.metric,
         participants=Participants.record(sides["train"].table["participant_id"], sides["validation"].table["participant_id"]),
         seed=settings.seed,

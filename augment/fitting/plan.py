@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from importlib.metadata import version
 from typing import Any
@@ -93,6 +93,11 @@ class FitPlan:
     def schedule(self) -> Schedule:
         """How long training lasts at most."""
         return self.settings.training.schedule(len(self.sides["train"]), self.space.shape)
+
+    @property
+    def settings_used(self) -> FitSettings:
+        """The settings with the strength of jitter that they leave to the number and size of the images, as a model records them."""
+        return replace(self.settings, training=replace(self.settings.training, jitter=self.schedule.jitter))
 
     @property
     def content(self) -> dict[str, Any]:

@@ -19,7 +19,6 @@ from torch import Tensor
 Step: TypeAlias = Callable[..., None]
 """Takes tensors on one device; what it finds, it adds to or copies into tensors that it holds."""
 Work: TypeAlias = Callable[[], None]
-_FAILED: list[torch.cuda.CUDAGraph] = []  # never freed: torch may go on asking them
 WARM_UP = 3  # steps of each shape that run as they are: libraries choose their kernels, and optimizers make their state
 
 
@@ -91,7 +90,7 @@ class CudaGraphs:
             with torch.cuda.stream(torch.cuda.current_stream()), self._recording(graph, self._pool):
                 work()
         except RuntimeError:
-            self._recover(graph)
+            self._recover()
             raise
         return graph.replay
 
@@ -105,15 +104,16 @@ class CudaGraphs:
     def _recording(self, graph: torch.cuda.CUDAGraph, pool: Any = None) -> torch.cuda.graph:
         return torch.cuda.graph(graph, pool=pool, stream=self._stream)
 
-    def _recover(self, failed: torch.cuda.CUDAGraph) -> None:
-        """Leave torch as it was before a recording that failed.
+    def _recover(self) -> None:
+        """After a recording that failed.
 
-        Up to 2.12 it still takes memory for what is recorded, and asks the graph whether this is so; and its generators, which think that
-        they are being recorded, refuse to draw. A recording that succeeds tells them otherwise.
+        Torch may go on taking memory from the graph's pool, and asking the graph whether to; and its generators (up to 2.12), which think
+        that they are being recorded, refuse to draw. A recording that succeeds tells them otherwise.
         """
-        _FAILED.append(failed)
-        with suppress(RuntimeError, AttributeError):  # later releases have done so
-            torch._C._cuda_endAllocateToPool(torch.cuda.current_device(), self._pool)
+        device = torch.cuda.current_device()
+        with suppress(RuntimeError, AttributeError):  # the first is refused where torch has seen to both
+            torch._C._cuda_endAllocateToPool(device, self._pool)
+            torch._C._cuda_releasePool(device, self._pool)
         with suppress(RuntimeError), torch.cuda.stream(torch.cuda.current_stream()), self._recording(self._graph()):
             torch.zeros((), device="cuda")
 
@@ -164,13 +164,20 @@ class Replayed:
 
     def _record(self, shapes: tuple[torch.Size, ...], arguments: tuple[Tensor, ...]) -> None:
         kept = tuple(argument.clone() for argument in arguments)
+        first: list[RuntimeError] = []  # of the step itself: torch's own end of a recording only says that something failed in it
+
+        def work() -> None:
+            try:
+                self._step(*kept)
+            except RuntimeError as error:
+                first.append(error)
+                raise
+
         try:
             with _no_collection():
-                self._replays[shapes] = kept, self._recorder.record(partial(self._step, *kept))
+                self._replays[shapes] = kept, self._recorder.record(work)
         except RuntimeError as error:  # of memory too: a graph's is its own, and the step has just shown that it fits without
             self._refused = True
-            # Torch's own end of a recording only says that something failed in it.
-            while isinstance(error.__context__, RuntimeError):
-                error = error.__context__
+            error = (*first, error)[0]
             said = str(error).strip().splitlines() or [repr(error)]
             warnings.warn(f"A training step cannot be a CUDA graph, and so goes on more slowly: {said[0]}", RuntimeWarning, stacklevel=4)

@@ -32,6 +32,14 @@ def test_augmentation_changes_every_image_differently_by_the_seed(shape):
     assert (apart[~torch.eye(4, 5, dtype=torch.bool)] > 0.01).all()
 
 
+def test_noise_that_a_gpu_draws_is_new_at_each_draw_and_the_same_from_the_same_generator(monkeypatch):
+    monkeypatch.setattr("tinycohort.classifiers.augmentation._draws_by_itself", lambda device: True)
+    one, again = seeded(3), seeded(3)
+    first, second = (draw(2, (31, 41), one).noise for _ in range(2))
+    assert float(torch.corrcoef(torch.stack([first.flatten(), second.flatten()]))[0, 1].abs()) < 0.1
+    assert torch.equal(draw(2, (31, 41), again).noise, first)
+
+
 def test_augmentation_draws_nothing_global():
     np.random.seed(5), torch.manual_seed(5)  # noqa: NPY002
     states = np.random.get_state()[1].tolist(), torch.get_rng_state()  # noqa: NPY002

@@ -530,12 +530,16 @@ class Counting(nn.Module):
         super().__init__()
         self.bias = nn.Parameter(torch.zeros(2))
         self.register_buffer("steps", torch.zeros(()))
+        self.register_buffer("replaced", torch.zeros(()))
+        self.register_buffer("count", torch.zeros((), dtype=torch.long))
         self.trail: list[Tensor] = []
 
     def forward(self, x: Tensor) -> Tensor:
         if self.training:
             self.trail.append(self.bias.detach().clone())
             self.steps += 1
+            self.replaced = self.steps + 0  # another tensor
+            self.count = self.count + 1
         return self.bias.expand(len(x), 2)
 
 
@@ -553,6 +557,8 @@ def test_the_weights_of_fixed_length_are_an_average_over_its_last_steps_and_buff
     for step in range(2, 101):
         expected = 0.9 * expected + 0.1 * step
     assert float(result.network.get_buffer("steps")) == pytest.approx(expected)
+    assert float(result.network.get_buffer("replaced")) == pytest.approx(expected)
+    assert int(result.network.get_buffer("count")) == 100
     bias, trail = result.network.get_parameter("bias"), torch.stack(built[0].trail)
     assert trail[80, 0] < bias[0] < trail[99, 0]
 

@@ -106,11 +106,17 @@ def test_what_failed_first_is_told():
     class Failing(CountingRecorder):
         def record(self, work):
             try:
-                raise RuntimeError("operation not permitted when stream is capturing")
+                work()
             except RuntimeError:
                 raise RuntimeError("operation failed due to a previous error during capture")  # noqa: B904
 
-    learnt = Replayed(lambda rows: None, Failing())
+    taken = iter(range(100))
+
+    def step(rows: Tensor) -> None:
+        if next(taken) == WARM_UP:
+            raise RuntimeError("operation not permitted when stream is capturing")
+
+    learnt = Replayed(step, Failing())
     for _ in range(WARM_UP):
         learnt(torch.ones(2))
     with pytest.warns(RuntimeWarning, match="operation not permitted when stream is capturing"):

@@ -381,10 +381,18 @@ def test_small_classes_train_as_many_steps_as_large_ones(settings, n, schedule):
         (21, (40, 48, 40), 1.07),
     ],
 )
-def test_images_that_are_seen_more_often_are_changed_more(n, shape, strength):
-    assert TrainingSettings().schedule(n, shape).jitter == pytest.approx(strength, abs=0.01)
+def test_images_that_are_fewer_are_changed_more_whatever_the_length(n, shape, strength):
+    for settings in (TrainingSettings(), TrainingSettings(steps=10), TrainingSettings(epochs=1000)):
+        assert settings.schedule(n, shape).jitter == pytest.approx(strength, abs=0.01)
     assert TrainingSettings(jitter=0).schedule(n, shape).jitter == 0
-    assert TrainingSettings(steps=10).schedule(n, shape).jitter == 1
+
+
+def test_a_model_records_how_strongly_its_images_were_changed(study):
+    cohort, split = study
+    plan = FitPlan(cohort, split, "CN", SMALL)
+    strength = plan.schedule.jitter
+    assert 1 < strength <= 1.5
+    assert fit_class(plan).config.training.jitter == strength
 
 
 @pytest.mark.parametrize("preset", [name for name in PRESETS if name != "default"])
