@@ -35,8 +35,8 @@ from .verdict import Verdict, judge
 
 MEND = (
     "Do not hand it on; where the patients' images are, it may be used. More people to train on and to hold out give less away, images as "
-    "they are decoded less than with detail (augment generate --detail none), and --sampler auto, where another was drawn from, less than "
-    "laws that stay beside single people; --gate with a --reason allows more."
+    "they are decoded less than with detail (augment generate --detail none), and of the laws --sampler auto less than those that stay "
+    "beside single people, and --sampler normal least, whose images are less like the class; --gate with a --reason allows more."
 )
 
 
