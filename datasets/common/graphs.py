@@ -178,6 +178,6 @@ class Replayed:
                 self._replays[shapes] = kept, self._recorder.record(work)
         except RuntimeError as error:  # of memory too: a graph's is its own, and the step has just shown that it fits without
             self._refused = True
-            error = (*first, error)[0]
-            said = str(error).strip().splitlines() or [repr(error)]
+            reason = first[0] if first else error
+            said = str(reason).strip().splitlines() or [repr(reason)]
             warnings.warn(f"A training step cannot be a CUDA graph, and so goes on more slowly: {said[0]}", RuntimeWarning, stacklevel=4)
